@@ -1,0 +1,154 @@
+"""Reading, resampling and writing of recordings.
+
+Conventions
+-----------
+Samples are ``(channels, samples)`` float32 in [-1, 1). Channels are never mixed down: channel ``NEAR`` is the
+microphone near the machine, channel ``FAR`` the one that hears mostly the surroundings.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+
+NEAR, FAR = 0, 1  # DCASE 2026 Task 2: left and right channel
+INT16_SCALE = 1 / 32768
+RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 148 dB down
+
+
+class AudioError(ValueError):
+    """A recording cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a recording's header promises: ``samples`` of ``channels`` at ``rate`` Hz."""
+
+    rate: int
+    channels: int
+    samples: int
+    format: str
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.rate
+
+
+def read_header(path: Path) -> Header:
+    """The header of a WAV or FLAC file, checked against the length of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+    AudioError
+        If the file is empty, not audio, or shorter than its header promises.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes); record it again or remove it")
+    try:
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path}: not a readable recording ({error.error_string})") from error
+    if info.format in ("WAV", "WAVEX"):
+        _refuse_truncated_wav(path)
+    if info.frames == 0:
+        raise AudioError(f"{path}: holds no samples; record it again or remove it")
+    return Header(info.samplerate, info.channels, info.frames, f"{info.format}/{info.subtype}")
+
+
+def _refuse_truncated_wav(path: Path) -> None:
+    """libsndfile reads what is left of a truncated file without a word; the chunk sizes tell."""
+    size = path.stat().st_size
+    with path.open("rb") as f:
+        f.seek(12)
+        while len(chunk := f.read(8)) == 8:
+            name, length = struct.unpack("<4sI", chunk)
+            if name == b"data":
+                missing = f.tell() + length - size
+                if missing > 0 and length != 0xFFFFFFFF:  # written by a pipe that could not seek back
+                    raise AudioError(f"{path}: truncated, {missing} of {length} bytes of audio are missing")
+                return
+            f.seek(length + length % 2, 1)
+
+
+def read(path: Path) -> tuple[Samples, int]:
+    """All channels of a recording and its rate.
+
+    Returns
+    -------
+    samples : (channels, samples) float32 array
+    rate : int
+        In Hz.
+
+    Raises
+    ------
+    FileNotFoundError
+    AudioError
+        If the recording is empty, unreadable, truncated, or has samples that are not finite.
+    """
+    header = read_header(path)
+    sixteen_bit = header.format.endswith("PCM_16")
+    try:
+        data, rate = soundfile.read(path, dtype="int16" if sixteen_bit else "float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path}: damaged, its samples cannot be decoded ({error.error_string})") from error
+    if len(data) != header.samples:
+        raise AudioError(f"{path}: truncated, {len(data)} of {header.samples} samples could be read")
+    samples = np.ascontiguousarray(data.T, dtype=np.float32)
+    if sixteen_bit:
+        samples *= np.float32(INT16_SCALE)
+    elif not np.isfinite(samples).all():
+        raise AudioError(f"{path}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite")
+    return samples, rate
+
+
+def read_pcm16(stream: BinaryIO, *, channels: int) -> Samples:
+    """Raw interleaved little-endian 16-bit PCM up to the end of the stream: (channels, samples)."""
+    raw = stream.read()
+    if not raw or len(raw) % (2 * channels):
+        raise AudioError(
+            f"{len(raw)} bytes on standard input are not whole frames of {channels} 16-bit channels; "
+            f"expected a positive multiple of {2 * channels} bytes of little-endian PCM"
+        )
+    return np.ascontiguousarray(
+        np.frombuffer(raw, "<i2").reshape(-1, channels).T * np.float32(INT16_SCALE), dtype=np.float32
+    )
+
+
+def resample(samples: Samples, rate: int, to: int) -> Samples:
+    """The same sound at another rate, by soxr.
+
+    Parameters
+    ----------
+    samples : (channels, samples) array
+    rate, to : int
+        In Hz.
+    """
+    if rate == to:
+        return samples
+    return np.ascontiguousarray(soxr.resample(samples.T, rate, to, quality=RESAMPLING_QUALITY).T)
+
+
+def write(path: Path, samples: Samples, rate: int) -> None:
+    """Write (channels, samples) as 16-bit PCM; the suffix, .wav or .flac, names the format.
+
+    Raises
+    ------
+    AudioError
+        If a sample is not finite or outside [-1, 1]: the file would not hold what was given.
+    """
+    if not np.isfinite(samples).all() or np.abs(samples).max(initial=0) > 1:
+        raise AudioError(f"{path}: samples must be finite and within [-1, 1] to be written as 16-bit PCM")
+    data = np.clip(np.rint(samples.T / INT16_SCALE), -32768, 32767).astype(np.int16)
+    soundfile.write(path, data, rate, subtype="PCM_16")

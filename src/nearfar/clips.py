@@ -1,0 +1,192 @@
+"""Clips, machines and data sets, and the grammar of file names that describes them.
+
+Conventions
+-----------
+``None`` stands for what the organizers do not disclose, never for a default. A clip is known everywhere by
+its ``key``, ``machine/split/name``: the one join key of embeddings, scores and submissions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+Domain = Literal["source", "target"]
+Label = Literal["normal", "anomaly"]
+Split = Literal["train", "test"]
+
+AUDIO_SUFFIXES = (".wav", ".flac")
+NO_ATTRIBUTE = "noAttribute"  # of machines without attributes, 2024 on
+
+GRAMMAR = """\
+section_SS_DOMAIN_SPLIT_LABEL_NNNN[_ATTRIBUTES].wav   2021 on
+section_SS_DOMAIN_test_NNNN.wav                       2021, evaluation
+section_SS_[test_]NNNN.wav                            2022 on, evaluation
+LABEL_id_SS_NNNNNNNN.wav, id_SS_NNNNNNNN.wav          2020
+with DOMAIN source|target, SPLIT train|test, LABEL normal|anomaly, .wav or .flac,
+in MACHINE/train, MACHINE/test, MACHINE/source_test or MACHINE/target_test"""
+
+_SUFFIX = r"\.(?i:wav|flac)"
+_NAMES = tuple(
+    re.compile(pattern + _SUFFIX)
+    for pattern in (
+        r"section_(?P<section>\d{2})_(?P<domain>source|target)_(?P<split>train|test)"
+        r"_(?P<label>normal|anomaly)_\d{4}(_(?P<attributes>.*))?",
+        r"section_(?P<section>\d{2})_(?P<domain>source|target)_(?P<split>test)_\d{4}",
+        r"section_(?P<section>\d{2})_((?P<split>test)_)?\d{4}",
+        r"(?P<label>normal|anomaly)_id_(?P<section>\d{2})_\d{8}",
+        r"id_(?P<section>\d{2})_\d{8}",
+    )
+)
+_FOLDERS: dict[str, tuple[Split, Domain | None]] = {
+    "train": ("train", None),
+    "test": ("test", None),
+    "source_test": ("test", "source"),  # 2021
+    "target_test": ("test", "target"),
+}
+
+
+class DatasetError(ValueError):
+    """A data set cannot be used; ``problems`` lists everything that is wrong with it, one line each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__("\n".join([f"{count} in the data:", *(f"  {p}" for p in self.problems)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording of a machine, by one microphone or by several synchronized ones.
+
+    Attributes
+    ----------
+    path : Path
+    machine : str
+        The machine type, or the name of one's own machine.
+    section : int
+        Of 2021 and later data; the ``id_NN`` of 2020.
+    split : {"train", "test"}
+    name : str
+        The path below the split's folder, with ``/``; for the challenge's data the file name.
+    domain : {"source", "target"} or None
+    label : {"normal", "anomaly"} or None
+    attributes : str
+        ``key_value`` pairs joined by ``_``; empty where the machine has none.
+    """
+
+    path: Path
+    machine: str
+    section: int
+    split: Split
+    name: str
+    domain: Domain | None = None
+    label: Label | None = None
+    attributes: str = ""
+
+    @property
+    def key(self) -> str:
+        """``machine/split/name``."""
+        return f"{self.machine}/{self.split}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """All clips of one machine type, ordered by key."""
+
+    name: str
+    clips: tuple[Clip, ...]
+
+    @cached_property
+    def train(self) -> tuple[Clip, ...]:
+        """The training clips: all of them normal."""
+        return tuple(c for c in self.clips if c.split == "train")
+
+    @cached_property
+    def test(self) -> tuple[Clip, ...]:
+        return tuple(c for c in self.clips if c.split == "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Machines that are reported together."""
+
+    name: str
+    root: Path
+    machines: tuple[Machine, ...]
+
+    def __iter__(self) -> Iterator[Machine]:
+        return iter(self.machines)
+
+    def __getitem__(self, machine: str) -> Machine:
+        """The machine of that name.
+
+        Raises
+        ------
+        KeyError
+            If there is none; names the nearest.
+        """
+        for m in self.machines:
+            if m.name == machine:
+                return m
+        raise KeyError(unknown("machine", machine, [m.name for m in self.machines]))
+
+    def only(self, machines: Iterable[str]) -> Dataset:
+        """The same data set with these machines alone, in the data set's order."""
+        wanted = {self[name].name for name in machines}
+        return Dataset(self.name, self.root, tuple(m for m in self.machines if m.name in wanted))
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        return tuple(c for m in self.machines for c in m.clips)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that does not exist: the nearest one, and all there are."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"no {kind} {name!r}{hint} There are: {', '.join(names) or 'none'}"
+
+
+def is_audio(path: Path) -> bool:
+    """Whether the file name says that this is a recording; hidden files are not."""
+    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+
+
+def parse_clip(path: Path) -> Clip:
+    """Describe the clip at ``.../MACHINE/SPLIT/NAME.wav`` from its path alone.
+
+    Raises
+    ------
+    ValueError
+        If the name does not match the grammar of the challenge's years, or contradicts its folder.
+    """
+    match = next(filter(None, (pattern.fullmatch(path.name) for pattern in _NAMES)), None)
+    if match is None:
+        raise ValueError(f"{path}: not the name of a clip; expected one of\n{GRAMMAR}")
+    if path.parent.name not in _FOLDERS:
+        raise ValueError(f"{path}: a clip lies in {', '.join(_FOLDERS)}, not in {path.parent.name!r}")
+    said = match.groupdict()
+    split, folder_domain = _FOLDERS[path.parent.name]
+    if said.get("split") not in (None, split):
+        raise ValueError(f"{path}: the name says {said['split']!r}, the folder {path.parent.name!r}")
+    domain = said.get("domain")
+    if folder_domain is not None and domain not in (None, folder_domain):
+        raise ValueError(f"{path}: the name says {domain!r}, the folder {path.parent.name!r}")
+    attributes = (said.get("attributes") or "").strip("_")
+    return Clip(
+        path=path,
+        machine=path.parent.parent.name,
+        section=int(said["section"]),
+        split=split,
+        name=path.name,
+        domain=domain or folder_domain,  # type: ignore[arg-type]
+        label=said.get("label"),  # type: ignore[arg-type]
+        attributes="" if attributes == NO_ATTRIBUTE else attributes,
+    )

@@ -1,0 +1,155 @@
+"""What is on disk: files and folders that are whole or absent, digests, and the cache of finished steps.
+
+Conventions
+-----------
+Nothing is ever seen half written: a file or folder appears under its name by one rename, after all of it is
+on disk. A digest is the SHA-256 of the content, in hexadecimal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+CACHE_VARIABLE = "NEARFAR_CACHE"
+DONE = "job.json"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; what is written there becomes ``path`` at the end.
+
+    If the body raises (a full disk, Ctrl-C), nothing appears and what stood there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        _sync(part)
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``; it becomes ``path`` at the end.
+
+    Parameters
+    ----------
+    replace : bool
+        Take the place of a folder that is there; it is only removed once the new one is complete.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there and ``replace`` is not asked for.
+    """
+    if path.exists() and not replace:
+        raise FileExistsError(f"{path} is there already; choose another name, or ask to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        part.chmod(0o777 & ~_umask())
+        _take_place(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _take_place(part: Path, path: Path) -> None:
+    if not path.exists():
+        part.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    path.rename(old / path.name)
+    try:
+        part.rename(path)
+    except OSError:
+        (old / path.name).rename(path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as f:
+        os.fsync(f.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON: sorted keys, so that equal content is equal bytes."""
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of anything that JSON can say, whatever the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def default_cache() -> Path:
+    """``$NEARFAR_CACHE``, or the user's cache folder of this operating system."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("nearfar"))
+
+
+class Jobs:
+    """Finished steps, each in a folder named by what made it.
+
+    A step is asked for with everything that determines its outcome. The first time it is done, in a temporary
+    folder that is renamed when complete; after that its folder is found. An interrupted run therefore goes on
+    where it stopped, and a run of another system takes the steps that both share.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the cache; made when first needed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, step: str, inputs: Mapping[str, Any]) -> Path:
+        """Where the outcome of this step lies or will lie."""
+        name = digest({"step": step, "inputs": inputs})
+        return self.root / "jobs" / step / name[:2] / name
+
+    def is_done(self, step: str, inputs: Mapping[str, Any]) -> bool:
+        return (self.folder(step, inputs) / DONE).is_file()
+
+    def do(self, step: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """The folder of this step's outcome; ``make(folder)`` fills it if it is not there yet."""
+        folder = self.folder(step, inputs)
+        if not (folder / DONE).is_file():
+            with atomic_folder(folder, replace=True) as part:
+                make(part)
+                write_json(part / DONE, {"step": step, "inputs": inputs})
+        return folder
