@@ -9,9 +9,12 @@ microphone near the machine, channel ``FAR`` the one that hears mostly the surro
 from __future__ import annotations
 
 import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, TypeVar
 
 import numpy as np
 import soundfile
@@ -19,14 +22,21 @@ import soxr
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
+S = TypeVar("S")
+T = TypeVar("T")
 
 NEAR, FAR = 0, 1  # DCASE 2026 Task 2: left and right channel
 INT16_SCALE = 1 / 32768
 RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 148 dB down
+Fault = Literal["empty", "unreadable", "truncated", "not_finite", "refused"]
 
 
 class AudioError(ValueError):
-    """A recording cannot be used; the message says which and why."""
+    """A recording cannot be used; the message says which and why, ``fault`` what kind of wrong it is."""
+
+    def __init__(self, message: str, *, fault: Fault = "refused") -> None:
+        super().__init__(message)
+        self.fault: Fault = fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +65,16 @@ def read_header(path: Path) -> Header:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes); record it again or remove it")
+        raise AudioError(f"{path}: the file is empty (0 bytes); record it again or remove it", fault="empty")
     try:
         info = soundfile.info(path)
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path}: not a readable recording ({error.error_string})") from error
+        message = f"{path}: not a readable recording ({error.error_string})"
+        raise AudioError(message, fault="unreadable") from error
     if info.format in ("WAV", "WAVEX"):
         _refuse_truncated_wav(path)
     if info.frames == 0:
-        raise AudioError(f"{path}: holds no samples; record it again or remove it")
+        raise AudioError(f"{path}: holds no samples; record it again or remove it", fault="empty")
     return Header(info.samplerate, info.channels, info.frames, f"{info.format}/{info.subtype}")
 
 
@@ -77,7 +88,8 @@ def _refuse_truncated_wav(path: Path) -> None:
             if name == b"data":
                 missing = f.tell() + length - size
                 if missing > 0 and length != 0xFFFFFFFF:  # written by a pipe that could not seek back
-                    raise AudioError(f"{path}: truncated, {missing} of {length} bytes of audio are missing")
+                    message = f"{path}: truncated, {missing} of {length} bytes of audio are missing"
+                    raise AudioError(message, fault="truncated")
                 return
             f.seek(length + length % 2, 1)
 
@@ -102,14 +114,17 @@ def read(path: Path) -> tuple[Samples, int]:
     try:
         data, rate = soundfile.read(path, dtype="int16" if sixteen_bit else "float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path}: damaged, its samples cannot be decoded ({error.error_string})") from error
+        message = f"{path}: damaged, its samples cannot be decoded ({error.error_string})"
+        raise AudioError(message, fault="unreadable") from error
     if len(data) != header.samples:
-        raise AudioError(f"{path}: truncated, {len(data)} of {header.samples} samples could be read")
+        message = f"{path}: truncated, {len(data)} of {header.samples} samples could be read"
+        raise AudioError(message, fault="truncated")
     samples = np.ascontiguousarray(data.T, dtype=np.float32)
     if sixteen_bit:
         samples *= np.float32(INT16_SCALE)
     elif not np.isfinite(samples).all():
-        raise AudioError(f"{path}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite")
+        message = f"{path}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite"
+        raise AudioError(message, fault="not_finite")
     return samples, rate
 
 
@@ -138,6 +153,50 @@ def resample(samples: Samples, rate: int, to: int) -> Samples:
     if rate == to:
         return samples
     return np.ascontiguousarray(soxr.resample(samples.T, rate, to, quality=RESAMPLING_QUALITY).T)
+
+
+def load(path: Path, rate: int) -> Samples:
+    """All channels of a recording at ``rate`` Hz: (channels, samples).
+
+    Raises
+    ------
+    FileNotFoundError
+    AudioError
+        As ``read``; and if the recording has a lower rate, because what lies above its Nyquist frequency was
+        never recorded.
+    """
+    samples, recorded = read(path)
+    return at_rate(samples, recorded, rate, str(path))
+
+
+def at_rate(samples: Samples, recorded: int, rate: int, name: str) -> Samples:
+    """As ``resample``, but only downwards; ``name`` says in the error which recording it was."""
+    if recorded < rate:
+        raise AudioError(
+            f"{name}: recorded at {recorded} Hz, but {rate} Hz are needed; record at {rate} Hz or more, "
+            f"or take a system with encoder_options.sample_rate={recorded}"
+        )
+    return resample(samples, recorded, rate)
+
+
+def each(items: Iterable[S], function: Callable[[S], T], *, workers: int = 1) -> Iterator[T]:
+    """``function(item)`` of every item, in their order; ``workers`` threads work ahead.
+
+    For functions that read a recording and compute on it: NumPy, SciPy and libsndfile release the interpreter.
+    A few results are in memory at a time, however many items there are.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def write(path: Path, samples: Samples, rate: int) -> None:

@@ -49,6 +49,7 @@ _FOLDERS: dict[str, tuple[Split, Domain | None]] = {
     "source_test": ("test", "source"),  # 2021
     "target_test": ("test", "target"),
 }
+SPLIT_FOLDERS = tuple(_FOLDERS)
 
 
 class DatasetError(ValueError):
@@ -159,6 +160,11 @@ def is_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 
+def is_clip_name(name: str) -> bool:
+    """Whether a file name matches the grammar of the challenge's years."""
+    return any(pattern.fullmatch(name) for pattern in _NAMES)
+
+
 def parse_clip(path: Path) -> Clip:
     """Describe the clip at ``.../MACHINE/SPLIT/NAME.wav`` from its path alone.
 
@@ -176,6 +182,8 @@ def parse_clip(path: Path) -> Clip:
     split, folder_domain = _FOLDERS[path.parent.name]
     if said.get("split") not in (None, split):
         raise ValueError(f"{path}: the name says {said['split']!r}, the folder {path.parent.name!r}")
+    if split == "train" and said.get("label") == "anomaly":
+        raise ValueError(f"{path}: the name says 'anomaly', but training clips are normal")
     domain = said.get("domain")
     if folder_domain is not None and domain not in (None, folder_domain):
         raise ValueError(f"{path}: the name says {domain!r}, the folder {path.parent.name!r}")

@@ -12,15 +12,30 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 CACHE_VARIABLE = "NEARFAR_CACHE"
+MAKERS = (  # what stands between recordings and scores: a change in it makes every step anew
+    "audio.py",
+    "microphones.py",
+    "features.py",
+    "encoders/*.py",
+    "training/*.py",
+    "embeddings.py",
+    "backends/*.py",
+    "branches.py",
+    "thresholds.py",
+    "detector.py",
+    "experiment.py",
+)
 DONE = "job.json"
 
 
@@ -121,8 +136,16 @@ def default_cache() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("nearfar"))
 
 
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Of the source files that have a part in the outcome of a step."""
+    package = Path(__file__).parent
+    files = sorted(file for pattern in MAKERS for file in package.glob(pattern))
+    return digest([[str(file.relative_to(package)), digest_file(file)] for file in files])
+
+
 class Jobs:
-    """Finished steps, each in a folder named by what made it.
+    """Finished steps, each in a folder named by what made it: its inputs and the code.
 
     A step is asked for with everything that determines its outcome. The first time it is done, in a temporary
     folder that is renamed when complete; after that its folder is found. An interrupted run therefore goes on
@@ -130,16 +153,34 @@ class Jobs:
 
     Parameters
     ----------
-    root : Path
-        Folder of the cache; made when first needed.
+    root : Path or None
+        Folder of the cache, made when first needed; ``None``: ``default_cache()``.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = default_cache() if root is None else root
+
+    def digests_of(self, paths: Iterable[Path]) -> list[str]:
+        """SHA-256 of each file, remembered for as long as its size and modification time stay the same."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self.root / "digests.sqlite", timeout=60)) as known, known:
+            known.execute("PRAGMA synchronous = OFF")  # what is lost is only computed again
+            known.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, size, mtime, sha256)")
+            return [self._digest_of(known, path) for path in paths]
+
+    def _digest_of(self, known: sqlite3.Connection, path: Path) -> str:
+        place, status = str(path.resolve()), path.stat()
+        row = known.execute("SELECT size, mtime, sha256 FROM digests WHERE path = ?", (place,)).fetchone()
+        if row is not None and row[:2] == (status.st_size, status.st_mtime_ns):
+            return row[2]
+        found = digest_file(path)
+        new = (place, status.st_size, status.st_mtime_ns, found)
+        known.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", new)
+        return found
 
     def folder(self, step: str, inputs: Mapping[str, Any]) -> Path:
         """Where the outcome of this step lies or will lie."""
-        name = digest({"step": step, "inputs": inputs})
+        name = digest({"step": step, "inputs": inputs, "code": code_digest()})
         return self.root / "jobs" / step / name[:2] / name
 
     def is_done(self, step: str, inputs: Mapping[str, Any]) -> bool:
@@ -151,5 +192,5 @@ class Jobs:
         if not (folder / DONE).is_file():
             with atomic_folder(folder, replace=True) as part:
                 make(part)
-                write_json(part / DONE, {"step": step, "inputs": inputs})
+                write_json(part / DONE, {"step": step, "inputs": inputs, "code": code_digest()})
         return folder

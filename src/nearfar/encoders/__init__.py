@@ -1,1 +1,64 @@
-""""""
+"""Encoders: a waveform becomes tokens on a time x band grid.
+
+An encoder is made from keyword options and called with waveforms::
+
+    encoder(waveforms) -> tokens      (batch, samples) float32 -> (batch, blocks, frames, bands, dim) float32
+
+It is *frozen* (its weights, if any, come from a file) or *fitted per machine* (``training.TRAINERS`` has the
+function that fits it). Microphones are not its business: it hears the one waveform that a view gives it.
+
+A new encoder is one module and one line in ``ENCODERS``. The line names the class instead of importing it, so
+that a system that needs no torch does not load torch.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearfar.clips import unknown
+
+Array = NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """What every encoder has."""
+
+    fitted_per_machine: ClassVar[bool]
+    sample_rate: int
+
+    def __call__(self, waveforms: Array) -> Array:
+        """(batch, samples) to (batch, blocks, frames, bands, dim)."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learnt, anywhere, to make it."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What must be saved beside the options to have the same encoder again; empty if nothing."""
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Take up what ``arrays`` gave."""
+
+
+ENCODERS = {
+    "autoencoder": "nearfar.encoders.autoencoder:Autoencoder",
+    "spectral": "nearfar.encoders.spectral:Spectral",
+}
+
+
+def encoder_class(name: str) -> type[Encoder]:
+    """The class of that name, loaded now.
+
+    Raises
+    ------
+    ValueError
+        If there is none; names the nearest.
+    """
+    if name not in ENCODERS:
+        raise ValueError(unknown("encoder", name, ENCODERS))
+    return pkgutil.resolve_name(ENCODERS[name])

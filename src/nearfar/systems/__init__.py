@@ -1,1 +1,154 @@
-""""""
+"""The named systems, one TOML file each: what the reports submitted, the official baselines, our own.
+
+A system says what to fit to a machine (a branch), how to decide (a threshold), and what it needs. Files are
+read into frozen models that forbid unknown keys; an error lists every fault with its path.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nearfar.branches import BranchConfig
+from nearfar.clips import unknown
+from nearfar.thresholds import ThresholdConfig
+
+DEFAULT = "spectral"
+SYSTEMS: dict[str, Path] = {
+    Path(str(file)).stem: Path(str(file))
+    for file in sorted(resources.files(__name__).iterdir(), key=str)
+    if str(file).endswith(".toml")
+}
+
+
+class Needs(BaseModel):
+    """What a system costs; ``minutes`` to fit a machine of 1,000 clips of 10 s, and on what it was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: int
+    weights: str
+    training: str
+    minutes: float
+    measured_on: str
+
+
+class System(BaseModel):
+    """What is fitted to each machine.
+
+    Attributes
+    ----------
+    name, summary, source : str
+        ``source`` says where the system is from, and on what its settings were chosen.
+    needs : Needs
+    branch : BranchConfig
+    threshold : ThresholdConfig
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    summary: str
+    source: str
+    needs: Needs
+    branch: BranchConfig
+    threshold: ThresholdConfig = ThresholdConfig()
+
+
+class Description(BaseModel):
+    """What a list of systems shows of one."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    summary: str
+    needs: Needs
+
+
+def describe() -> list[Description]:
+    """All named systems, read without loading what they are made of."""
+    return [Description.model_validate(tomllib.loads(path.read_text())) for path in SYSTEMS.values()]
+
+
+def load(name: str, settings: Mapping[str, Any] | None = None) -> System:
+    """A named system, or the one in a TOML file, with some of its settings replaced.
+
+    Parameters
+    ----------
+    name : str
+        Of ``SYSTEMS``, or the path of a ``.toml`` file.
+    settings : mapping
+        New values by dotted path, ``{"branch.view": "near"}``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such system, or something in it is wrong: everything that is, one line each.
+    FileNotFoundError
+        If there is no such file.
+    """
+    if name not in SYSTEMS and not name.endswith(".toml"):
+        raise ValueError(unknown("system", name, SYSTEMS))
+    path = SYSTEMS.get(name, Path(name))
+    content = tomllib.loads(path.read_text())
+    for key, value in (settings or {}).items():
+        _replace(content, key, value)
+    try:
+        return System.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(_explain(error, path)) from None
+
+
+def _replace(content: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
+    for table in tables:
+        content = content.setdefault(table, {})
+        if not isinstance(content, dict):
+            raise ValueError(  # noqa: TRY004  # of the user's setting, not of an argument's type
+                f"{key!r}: {table!r} is a value, not a table"
+            )
+    content[last] = value
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """Settings from ``key=value`` strings; a value is TOML, and a bare word is a string.
+
+    Raises
+    ------
+    ValueError
+        If there is no ``=``.
+    """
+    settings = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not (equals and key):
+            raise ValueError(f"{assignment!r}: expected key=value, such as branch.view=near")
+        try:
+            settings[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key.strip()] = value.strip()
+    return settings
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    faults = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            message = unknown("key", str(fault["loc"][-1]), _fields_at(fault["loc"][:-1]))
+        else:
+            message = str(fault["msg"]).removeprefix("Value error, ")
+        faults.append(f"  {place}: {message}")
+    return "\n".join([f"{path.name}: {len(faults)} faults" if len(faults) > 1 else f"{path.name}:", *faults])
+
+
+def _fields_at(place: tuple[int | str, ...]) -> list[str]:
+    model: Any = System
+    for part in place:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)

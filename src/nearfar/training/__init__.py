@@ -1,1 +1,18 @@
-""""""
+"""What fits an encoder to the normal clips of a machine.
+
+A trainer is a function ``(encoder, waveforms, *, seed, progress, **options) -> None`` that fits the encoder
+in place. ``TRAINERS`` names them by encoder; the lines name functions instead of importing them, because
+torch should load only where it is used.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+
+TRAINERS = {"autoencoder": "nearfar.training.autoencoder:train"}
+
+
+def trainer(encoder: str) -> Callable[..., None]:
+    """The function that fits this encoder, loaded now."""
+    return pkgutil.resolve_name(TRAINERS[encoder])

@@ -1,0 +1,234 @@
+"""A branch: one line of evidence about a machine.
+
+Encoder, microphone view, pooling, conditioning and back end, in this order; ``BranchConfig`` names them,
+``Branch`` is what is fitted to the normal clips of a machine.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from safetensors.numpy import load_file, save_file
+
+from nearfar import audio, embeddings
+from nearfar.backends import BACKENDS, backend_class
+from nearfar.clips import Clip, unknown
+from nearfar.embeddings import POOLINGS, VIEWS
+from nearfar.encoders import ENCODERS, Encoder, encoder_class
+from nearfar.microphones import listen
+from nearfar.storage import Jobs
+from nearfar.training import trainer
+
+Array = NDArray[np.floating[Any]]
+Arrays = dict[str, NDArray[Any]]
+Progress = Callable[[str, int, int], None]
+
+CONDITIONING = {"standardize": "sklearn.preprocessing:StandardScaler"}
+UNDISCLOSED = "undisclosed"  # stands for the domain of clips that do not tell it: they are one domain
+
+
+class BranchConfig(BaseModel):
+    """What a branch is made of.
+
+    Attributes
+    ----------
+    encoder : str
+        Of ``encoders.ENCODERS``, made with ``encoder_options``, fitted with ``training`` if it needs that.
+    view, pooling : str
+        Of ``embeddings.VIEWS`` and ``embeddings.POOLINGS``.
+    conditioning : tuple of str
+        Of ``CONDITIONING``, applied in order to embeddings before the back end.
+    backend : str
+        Of ``backends.BACKENDS``, made with ``backend_options``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: str
+    encoder_options: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    view: str = "near"
+    pooling: str
+    conditioning: tuple[str, ...] = ()
+    backend: str
+    backend_options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("encoder", "view", "pooling", "backend", "conditioning")
+    @classmethod
+    def _is_known(cls, value: str | tuple[str, ...], info: Any) -> str | tuple[str, ...]:
+        registries: dict[str, Mapping[str, Any]] = {
+            "encoder": ENCODERS,
+            "view": VIEWS,
+            "pooling": POOLINGS,
+            "backend": BACKENDS,
+            "conditioning": CONDITIONING,
+        }
+        known = registries[info.field_name]
+        for name in (value,) if isinstance(value, str) else value:
+            if name not in known:
+                raise ValueError(unknown(info.field_name, name, known))
+        return value
+
+    @model_validator(mode="after")
+    def _options_are_known(self) -> Self:
+        if self.backend_options:
+            _check_options("backend_options", self.backend_options, backend_class(self.backend))
+        if self.encoder_options:
+            _check_options("encoder_options", self.encoder_options, encoder_class(self.encoder))
+        if self.training:
+            _check_options("training", self.training, trainer(self.encoder))
+        return self
+
+
+def _check_options(kind: str, options: Mapping[str, Any], function: Callable[..., Any]) -> None:
+    given_by_us = {"self", "encoder", "waveforms", "seed", "progress"}
+    known = set(inspect.signature(function).parameters) - given_by_us
+    for name in options:
+        if name not in known:
+            raise ValueError(unknown(f"{kind} key", name, known))
+
+
+class Branch:
+    """One line of evidence about one machine.
+
+    Parameters
+    ----------
+    config : BranchConfig
+
+    Attributes
+    ----------
+    encoder : Encoder
+    conditioning, backend : fitted scikit-learn estimators
+    """
+
+    def __init__(self, config: BranchConfig) -> None:
+        self.config = config
+        self.encoder: Encoder = encoder_class(config.encoder)(**config.encoder_options)
+        self.conditioning = [pkgutil.resolve_name(CONDITIONING[name])() for name in config.conditioning]
+        self.backend = backend_class(config.backend)(**config.backend_options)
+
+    def fit(
+        self, clips: Sequence[Clip], *, seed: int, workers: int, jobs: Jobs, progress: Progress | None = None
+    ) -> Self:
+        """Fit everything to normal clips of one machine."""
+        self.fit_encoder(clips, seed=seed, workers=workers, jobs=jobs, progress=progress)
+        X = self.embed(clips, workers=workers, progress=progress)
+        return self.fit_backend(X, domains(clips), seed=seed)
+
+    def fit_encoder(
+        self, clips: Sequence[Clip], *, seed: int, workers: int, jobs: Jobs, progress: Progress | None = None
+    ) -> None:
+        """Train the encoder, if it is one that is fitted per machine; take a finished training from ``jobs``."""
+        if not self.encoder.fitted_per_machine:
+            return
+        microphones = VIEWS[self.config.view].microphones
+        if len(microphones) != 1:
+            raise ValueError(
+                f"view={self.config.view!r}: encoder {self.config.encoder!r} is fitted to one waveform a clip; "
+                "take the view 'near', 'far' or 'cancelled'"
+            )
+
+        def waveform(clip: Clip) -> NDArray[np.float32]:
+            return listen(audio.load(clip.path, self.encoder.sample_rate), microphones[0])
+
+        def make(folder: Path) -> None:
+            waveforms = audio.each(clips, waveform, workers=workers)
+            told = None if progress is None else lambda done, total: progress("training", done, total)
+            train(self.encoder, waveforms, seed=seed, progress=told, **self.config.training)
+            save_arrays(folder / "arrays.safetensors", self.encoder.arrays())
+
+        train = trainer(self.config.encoder)
+        folder = jobs.do("encoder", self._inputs(clips, seed, jobs), make)
+        self.encoder = self.encoder.with_arrays(load_file(folder / "arrays.safetensors"))
+
+    def _inputs(self, clips: Sequence[Clip], seed: int, jobs: Jobs) -> dict[str, Any]:
+        """Everything that the weights of a trained encoder depend on."""
+        named = self.config.model_dump(include={"encoder", "encoder_options", "training", "view"})
+        return {**named, "seed": seed, "clips": jobs.digests_of(c.path for c in clips)}
+
+    def embed(self, clips: Sequence[Clip], *, workers: int, progress: Progress | None = None) -> list[Array]:
+        """The embedding of each clip."""
+        embedded = []
+        for array in embeddings.embed_each(
+            [c.path for c in clips],
+            self.encoder,
+            view=self.config.view,
+            pooling=self.config.pooling,
+            workers=workers,
+        ):
+            embedded.append(array)
+            if progress is not None:
+                progress("listening", len(embedded), len(clips))
+        return embedded
+
+    def fit_backend(self, X: Sequence[Array], domain: NDArray[np.str_], *, seed: int) -> Self:
+        """Fit conditioning and back end to the embeddings of normal clips."""
+        if "random_state" in self.backend.get_params() and "random_state" not in self.config.backend_options:
+            self.backend.set_params(random_state=seed)
+        # clips of different length have different numbers of rows; then they stay a list
+        conditioned: Any = np.stack(X) if len({x.shape for x in X}) == 1 else list(X)
+        for step in self.conditioning:
+            conditioned = step.fit_transform(conditioned)
+        self.backend.fit(conditioned, domain)
+        return self
+
+    def anomaly_score(self, X: Sequence[Array]) -> NDArray[np.float64]:
+        """Scores of embeddings, higher for more anomalous clips: (n_clips,)."""
+        return np.array([self._score_of(x) for x in X])
+
+    def _score_of(self, x: Array) -> float:
+        """Of one clip at a time: in a batch, matrix products round differently, and the clip's score with them."""
+        conditioned: Any = x[None]
+        for step in self.conditioning:
+            conditioned = step.transform(conditioned)
+        return float(self.backend.anomaly_score(conditioned)[0])
+
+    def arrays(self) -> Arrays:
+        """Everything learnt, as arrays by name."""
+        parts: dict[str, Mapping[str, Any]] = {
+            "encoder": self.encoder.arrays(),
+            "backend": _learnt(self.backend),
+        }
+        parts |= {f"conditioning.{i}": _learnt(step) for i, step in enumerate(self.conditioning)}
+        return {
+            f"{part}.{name}": np.asarray(a) for part, arrays in parts.items() for name, a in arrays.items()
+        }
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Take up what ``arrays`` gave."""
+        self.encoder = self.encoder.with_arrays(_part(arrays, "encoder"))
+        _restore(self.backend, _part(arrays, "backend"))
+        for i, step in enumerate(self.conditioning):
+            _restore(step, _part(arrays, f"conditioning.{i}"))
+        return self
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as safetensors, which stores memory as it lies: hence contiguous copies."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+def domains(clips: Sequence[Clip]) -> NDArray[np.str_]:
+    """The domain of each clip: (n_clips,)."""
+    return np.array([c.domain or UNDISCLOSED for c in clips])
+
+
+def _learnt(estimator: Any) -> dict[str, Any]:
+    """scikit-learn's convention: what was learnt ends in an underscore."""
+    return {k: v for k, v in vars(estimator).items() if k.endswith("_") and not k.startswith("_")}
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
+    return {k.removeprefix(f"{part}."): v for k, v in arrays.items() if k.startswith(f"{part}.")}
+
+
+def _restore(estimator: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name, array in arrays.items():
+        setattr(estimator, name, array.item() if array.ndim == 0 else array)

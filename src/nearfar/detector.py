@@ -1,0 +1,429 @@
+"""A detector: everything that was fitted to one machine, saved, loaded, and scoring new clips.
+
+On disk a detector is a folder of two files: ``arrays.safetensors`` and ``detector.json``. There is no pickle in
+it, so loading one executes nothing. Both files carry a digest, and a stored recording must give its stored
+embedding and score again, so that a damaged file or a library that computes otherwise is noticed at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from nearfar import __version__, audio
+from nearfar.audio import AudioError, Header, Samples
+from nearfar.branches import Branch, Progress, domains, save_arrays
+from nearfar.clips import Clip, DatasetError, Machine
+from nearfar.embeddings import VIEWS, embed
+from nearfar.microphones import MICROPHONES, Fault, MicrophoneError, Placement, contrast, health
+from nearfar.storage import Jobs, atomic_folder, digest, digest_file, write_json
+from nearfar.systems import System
+from nearfar.thresholds import THRESHOLDS, Threshold, ThresholdConfig, folds, is_anomaly
+
+FORMAT = 1
+MIN_CLIPS = 3  # to fit to two of them and score the third
+SELF_CHECK_SECONDS = 2.0  # of a training clip
+SELF_CHECK_TOLERANCE = (
+    1e-2  # relative, of embedding and score: libraries round differently, not more than that
+)
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "torch")
+
+logger = logging.getLogger(__name__)
+
+
+class DetectorError(ValueError):
+    """A detector's folder cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a detector says of one recording.
+
+    Attributes
+    ----------
+    name : str
+        The recording's path, or what it was called.
+    score : float
+        The anomaly score; higher is more anomalous. NaN if the recording could not be used.
+    p_value : float
+        How often a normal clip would score as high. NaN without a threshold.
+    decision : {"normal", "anomaly", "", "unusable"}
+        Empty for a detector without a threshold.
+    faults : tuple of Fault
+        Of the microphones.
+    error : str
+        Why the recording could not be used.
+    """
+
+    name: str
+    score: float
+    p_value: float
+    decision: Literal["normal", "anomaly", "", "unusable"]
+    faults: tuple[Fault, ...] = ()
+    error: str = ""
+
+
+@dataclass
+class Detector:
+    """What is fitted to one machine.
+
+    Attributes
+    ----------
+    machine : str
+    system : System
+    branch : Branch
+    threshold : Threshold or None
+    placement : Placement or None
+        Of two microphones.
+    trained_on : dict
+        Clips by domain, rate, channels, digest of the audio, seed, microphone faults that were seen.
+    sample : (channels, samples) array
+        The recording of the self-check, at the encoder's rate.
+    """
+
+    machine: str
+    system: System
+    branch: Branch
+    threshold: Threshold | None
+    placement: Placement | None
+    trained_on: dict[str, Any]
+    sample: Samples
+
+    @classmethod
+    def fit(
+        cls,
+        machine: Machine,
+        system: System,
+        *,
+        seed: int = 0,
+        workers: int = 1,
+        jobs: Jobs | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Fit a system to the normal training clips of a machine.
+
+        Parameters
+        ----------
+        machine : Machine
+        system : System
+        seed : int
+        workers : int
+            Threads that read recordings and compute features.
+        jobs : Jobs or None
+            Where trained encoders are kept; ``None``: the user's cache.
+        progress : callable or None
+            Called with (step, done, total).
+
+        Raises
+        ------
+        DatasetError
+            If the clips cannot be used; lists everything that is wrong.
+        ValueError
+            If the clips are too few for the back end, or for the false-alarm rate.
+        """
+        jobs = jobs or Jobs()
+        clips = machine.train
+        header, faults, placement = _inspect(machine, system, workers, progress)
+        branch = Branch(system.branch)
+        branch.fit_encoder(clips, seed=seed, workers=workers, jobs=jobs, progress=progress)
+        X = branch.embed(clips, workers=workers, progress=progress)
+        branch.fit_backend(X, domains(clips), seed=seed)
+        normal_scores = _unseen_scores(
+            system, clips, X, seed=seed, workers=workers, jobs=jobs, progress=progress
+        )
+        trained_on = {
+            "clips": len(clips),
+            "domains": dict(sorted(Counter(domains(clips).tolist()).items())),
+            "digest": digest(
+                [[c.key, sha] for c, sha in zip(clips, jobs.digests_of(c.path for c in clips), strict=True)]
+            ),
+            "rate": header.rate,
+            "channels": header.channels,
+            "seed": seed,
+            "microphone_faults": faults,
+        }
+        excerpt = audio.load(clips[0].path, branch.encoder.sample_rate)
+        sample = excerpt[:, : int(SELF_CHECK_SECONDS * branch.encoder.sample_rate)]
+        threshold = _threshold(system.threshold, normal_scores)
+        return cls(machine.name, system, branch, threshold, placement, trained_on, sample)
+
+    @property
+    def sample_rate(self) -> int:
+        """At which it listens, in Hz."""
+        return self.branch.encoder.sample_rate
+
+    def score(self, samples: Samples, rate: int, *, name: str = "") -> Verdict:
+        """What it says of one recording.
+
+        Parameters
+        ----------
+        samples : (channels, samples) array
+            In [-1, 1).
+        rate : int
+            In Hz; at least ``sample_rate``.
+
+        Raises
+        ------
+        AudioError, MicrophoneError
+            If the recording has too low a rate or too few channels.
+        """
+        samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
+        score = float(self.branch.anomaly_score([self._embedding(samples)])[0])
+        p_value, decision = float("nan"), ""
+        if self.threshold is not None:
+            p_value = float(self.threshold.p_value(np.array([score]))[0])
+            decision = "anomaly" if is_anomaly(self.threshold, np.array([score]))[0] else "normal"
+        return Verdict(name, score, p_value, decision, health(samples, self.placement))  # type: ignore[arg-type]
+
+    def _embedding(self, samples: Samples) -> NDArray[Any]:
+        config = self.branch.config
+        return embed(samples, self.branch.encoder, view=config.view, pooling=config.pooling)
+
+    def score_file(self, path: Path) -> Verdict:
+        """What it says of the recording in a file; an unusable one is a verdict with an error, not an exception."""
+        try:
+            samples, rate = audio.read(path)
+            return self.score(samples, rate, name=str(path))
+        except (AudioError, MicrophoneError) as error:
+            message = str(error).removeprefix(f"{path}: ")
+            return Verdict(str(path), float("nan"), float("nan"), "unusable", error=message)
+
+    def score_files(self, paths: Iterable[Path], *, workers: int = 1) -> Iterator[Verdict]:
+        """Verdicts on files, in their order, one at a time."""
+        return audio.each(paths, self.score_file, workers=workers)
+
+    def save(self, folder: Path, *, replace: bool = False) -> None:
+        """Write the detector's folder: whole, or not at all.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder is there, unless ``replace``.
+        """
+        embedding = self._embedding(self.sample)
+        arrays = {f"branch.{k}": v for k, v in self.branch.arrays().items()}
+        arrays |= {"self_check.sample": self.sample, "self_check.embedding": embedding}
+        if self.threshold is not None:
+            arrays["threshold.normal_scores"] = self.threshold.normal_scores
+        if self.placement is not None:
+            arrays |= {"placement.mean": self.placement.mean, "placement.precision": self.placement.precision}
+        with atomic_folder(folder, replace=replace) as part:
+            save_arrays(part / "arrays.safetensors", arrays)
+            content = {
+                "format": FORMAT,
+                "machine": self.machine,
+                "system": self.system.model_dump(mode="json"),
+                "sample_rate": self.sample_rate,
+                "parameters": self.branch.encoder.parameters,
+                "trained_on": self.trained_on,
+                "threshold": self.describe_threshold(),
+                "self_check_score": float(self.branch.anomaly_score([embedding])[0]),
+                "versions": {"nearfar": __version__, **{name: version(name) for name in LIBRARIES}},
+                "arrays": digest_file(part / "arrays.safetensors"),
+            }
+            write_json(part / "detector.json", {**content, "digest": digest(content)})
+
+    def describe_threshold(self) -> dict[str, float] | None:
+        """The threshold in numbers, or ``None``."""
+        if self.threshold is None:
+            return None
+        return {
+            "value": self.threshold.value,
+            "false_alarm_rate": self.threshold.false_alarm_rate,
+            "smallest_p_value": self.threshold.floor,
+            "normal_clips": len(self.threshold.normal_scores),
+        }
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a detector, check that it is whole, and that it still computes what it did.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no detector.
+        DetectorError
+            If it is damaged, of a newer format, or fails its self-check.
+        """
+        content = _read_description(folder)
+        arrays = _read_arrays(folder, content["arrays"])
+        system = System.model_validate(content["system"])
+        threshold = None
+        if content["threshold"] is not None:
+            rate = content["threshold"]["false_alarm_rate"]
+            threshold = THRESHOLDS[system.threshold.method](arrays["threshold.normal_scores"], rate)
+        placement = None
+        if "placement.mean" in arrays:
+            placement = Placement(arrays["placement.mean"], arrays["placement.precision"])
+        branch = Branch(system.branch).with_arrays(_part(arrays, "branch."))
+        sample = arrays["self_check.sample"]
+        detector = cls(
+            content["machine"], system, branch, threshold, placement, content["trained_on"], sample
+        )
+        detector._check(arrays["self_check.embedding"], content, folder)
+        return detector
+
+    def _check(self, stored: NDArray[Any], content: Mapping[str, Any], folder: Path) -> None:
+        embedding = self._embedding(self.sample)
+        score = float(self.branch.anomaly_score([embedding])[0])
+        close = np.allclose(embedding, stored, rtol=SELF_CHECK_TOLERANCE, atol=SELF_CHECK_TOLERANCE)
+        if close and np.isclose(score, content["self_check_score"], rtol=SELF_CHECK_TOLERANCE):
+            return
+        then = content["versions"]
+        changed = [f"{n} {then[n]} -> {version(n)}" for n in LIBRARIES if then.get(n) != version(n)]
+        raise DetectorError(
+            f"{folder}: the self-check fails: its stored recording scored {content['self_check_score']:.6g} when "
+            f"it was saved and scores {score:.6g} now (libraries changed since: {', '.join(changed) or 'none'}); "
+            "fit it again, or install the libraries that it was saved with"
+        )
+
+
+def _inspect(
+    machine: Machine, system: System, workers: int, progress: Progress | None
+) -> tuple[Header, dict[str, int], Placement | None]:
+    """Look at every training clip before anything is fitted: all problems at once."""
+    clips = machine.train
+    if len(clips) < MIN_CLIPS:
+        raise DatasetError(
+            [f"{machine.name}: {len(clips)} normal training clips; at least {MIN_CLIPS} are needed, and some "
+             f"{round(1 / system.threshold.false_alarm_rate)} for a false-alarm rate of "
+             f"{system.threshold.false_alarm_rate:g}; record more of the machine in normal operation"]
+        )  # fmt: skip
+    view = VIEWS[system.branch.view]
+    header = _headers(machine, view.channels)
+    needed = [MICROPHONES[m] for m in view.microphones]
+    rate = Branch(system.branch).encoder.sample_rate
+    listened = audio.each(clips, lambda clip: _listen(clip, rate), workers=workers)
+    problems, faults, contrasts = [], Counter[str](), []
+    for done, (clip, (found, heard, problem)) in enumerate(zip(clips, listened, strict=True), start=1):
+        problems += [problem] if problem else []
+        faults.update(f"{f.microphone} {f.kind}" for f in found)
+        problems += [f"{clip.path}: {f.message}" for f in found if any(m.is_spoilt_by(f) for m in needed)]
+        contrasts += [] if heard is None else [heard]
+        if progress is not None:
+            progress("inspecting", done, len(clips))
+    if problems:
+        raise DatasetError(problems)
+    for fault, count in sorted(faults.items()):
+        logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(clips))
+    if {c.domain for c in clips} == {"source"}:
+        logger.warning(
+            "%s: no target-domain training clips; the detector knows the source conditions only", machine.name
+        )
+    return header, dict(sorted(faults.items())), Placement.of(contrasts) if contrasts else None
+
+
+def _headers(machine: Machine, channels: int) -> Header:
+    """The header that all training clips share but for their length."""
+    problems, rates, counts, header = [], Counter[int](), Counter[int](), None
+    for clip in machine.train:
+        try:
+            header = audio.read_header(clip.path)
+        except (AudioError, FileNotFoundError) as error:
+            problems.append(str(error))
+            continue
+        rates[header.rate] += 1
+        counts[header.channels] += 1
+    if len(rates) > 1:
+        shown = ", ".join(f"{n} clips of {rate} Hz" for rate, n in sorted(rates.items()))
+        problems.append(f"{machine.name}: different sampling rates: {shown}; convert all clips to the lowest")
+    if len(counts) > 1:
+        shown = ", ".join(f"{n} clips of {c} channels" for c, n in sorted(counts.items()))
+        problems.append(f"{machine.name}: different numbers of channels: {shown}")
+    elif counts and min(counts) < channels:
+        problems.append(
+            f"{machine.name}: the clips have {min(counts)} channel, but this system listens to {channels} "
+            "microphones (near, far); record both, or take a system for one, such as spectral_near"
+        )
+    if problems or header is None:
+        raise DatasetError(problems)
+    return header
+
+
+def _listen(clip: Clip, rate: int) -> tuple[tuple[Fault, ...], NDArray[np.float64] | None, str]:
+    """Microphone faults of a clip, its contrast if it has two channels, and why it is unusable."""
+    try:
+        samples = audio.load(clip.path, rate)
+    except AudioError as error:
+        return (), None, str(error)
+    return health(samples), contrast(samples) if len(samples) > 1 else None, ""
+
+
+def _unseen_scores(
+    system: System,
+    clips: Sequence[Clip],
+    X: Sequence[NDArray[Any]],
+    *,
+    seed: int,
+    workers: int,
+    jobs: Jobs,
+    progress: Progress | None,
+) -> NDArray[np.float64]:
+    """Scores of training clips, each by a fit that has not seen it; empty if no threshold is wanted."""
+    if system.threshold.method == "none":
+        return np.empty(0)
+    domain = domains(clips)
+    scores = []
+    for fitted_on, held_out in folds(domain, system.threshold, seed=seed):
+        branch, rest = Branch(system.branch), [clips[i] for i in fitted_on]
+        branch.fit_encoder(rest, seed=seed, workers=workers, jobs=jobs, progress=progress)
+        if branch.encoder.fitted_per_machine:
+            branch.fit_backend(branch.embed(rest, workers=workers), domain[fitted_on], seed=seed)
+            scores.append(branch.anomaly_score(branch.embed([clips[i] for i in held_out], workers=workers)))
+        else:
+            branch.fit_backend([X[i] for i in fitted_on], domain[fitted_on], seed=seed)
+            scores.append(branch.anomaly_score([X[i] for i in held_out]))
+    return np.concatenate(scores)
+
+
+def _threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64]) -> Threshold | None:
+    if config.method == "none":
+        return None
+    return THRESHOLDS[config.method].fit(normal_scores, false_alarm_rate=config.false_alarm_rate)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    file = folder / "detector.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{folder}: no detector here (detector.json is missing); fit one with `nearfar fit`"
+        )
+    damaged = f"{file}: damaged; restore the folder from a copy, or fit the detector again"
+    try:
+        content = json.loads(file.read_text())
+        said, written = content.pop("digest"), content["format"]
+    except (ValueError, KeyError, AttributeError) as error:
+        raise DetectorError(damaged) from error
+    if isinstance(written, int) and written > FORMAT:
+        raise DetectorError(
+            f"{folder}: a detector of format {written}; this nearfar {__version__} reads up to format {FORMAT}: "
+            "install a newer nearfar"
+        )
+    if said != digest(content):
+        raise DetectorError(damaged)
+    return content
+
+
+def _read_arrays(folder: Path, said: str) -> dict[str, NDArray[Any]]:
+    file = folder / "arrays.safetensors"
+    try:
+        if digest_file(file) == said:
+            return load_file(file)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise DetectorError(f"{file}: missing or unreadable; restore it from a copy, or fit again") from error
+    raise DetectorError(f"{file}: damaged (its digest has changed); restore it from a copy, or fit again")
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
