@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,6 +202,20 @@ class Detector:
     def score_files(self, paths: Iterable[Path], *, workers: int = 1) -> Iterator[Verdict]:
         """Verdicts on files, in their order, one at a time."""
         return audio.each(paths, self.score_file, workers=workers)
+
+    def score_stream(
+        self, stream: BinaryIO, *, rate: int | None = None, channels: int | None = None
+    ) -> Verdict:
+        """What it says of raw interleaved little-endian 16-bit PCM, read to its end.
+
+        Parameters
+        ----------
+        stream : binary file
+        rate, channels : int or None
+            ``None``: as of the training clips.
+        """
+        samples = audio.read_pcm16(stream, channels=channels or self.trained_on["channels"])
+        return self.score(samples, rate or self.trained_on["rate"], name="standard input")
 
     def save(self, folder: Path, *, replace: bool = False) -> None:
         """Write the detector's folder: whole, or not at all.

@@ -150,6 +150,22 @@ def run(
     return Result(out, scores, metrics, record)
 
 
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from ``"1,2,3"``.
+
+    Raises
+    ------
+    ValueError
+        If one is not a whole number from 0 on.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if bad := [part for part in parts if not part.isdecimal()]:
+        raise ValueError(
+            f"seeds={text!r}: {bad[0]!r} is not a whole number; expected some joined by commas, as 1,2,3"
+        )
+    return [int(part) for part in parts]
+
+
 def _all_scores(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[pd.DataFrame]:
     """The scores of each task, in the order of the tasks."""
     if workers == 1 or len(tasks) == 1:

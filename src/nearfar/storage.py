@@ -72,8 +72,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     FileExistsError
         If something is there and ``replace`` is not asked for.
     """
-    if path.exists() and not replace:
-        raise FileExistsError(f"{path} is there already; choose another name, or ask to replace it")
+    refuse_existing(path, replace=replace)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
@@ -85,6 +84,18 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         _take_place(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def refuse_existing(path: Path, *, replace: bool = False) -> None:
+    """Raise before long work whose outcome would have no place.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there and ``replace`` is not asked for.
+    """
+    if path.exists() and not replace:
+        raise FileExistsError(f"{path} is there already; choose another name, or ask to replace it")
 
 
 def _take_place(part: Path, path: Path) -> None:

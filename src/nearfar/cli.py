@@ -1,0 +1,386 @@
+"""The command line: each command parses, calls one function and prints.
+
+What a command needs is imported in its body, so that ``nearfar --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from nearfar.branches import Progress
+    from nearfar.systems import System
+
+FAILED, ANOMALOUS, INTERRUPTED = 1, 3, 130  # exit codes, beside 0 and typer's 2 for wrong usage
+DEBUG = "NEARFAR_DEBUG"
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Hears that a machine is failing: learns from normal recordings, of a near and a far microphone.",
+    epilog="Try `nearfar demo` first. A detector of your own: `nearfar fit FOLDER -o DETECTOR`, then "
+    "`nearfar score DETECTOR CLIPS`.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Published data sets: list them, download them.")
+app.add_typer(data_app, name="data")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+# Options that several commands have
+Workers = Annotated[int, typer.Option(min=1, help="Processes or threads that work side by side.")]
+Seed = Annotated[int, typer.Option(help="Of everything that is drawn at random.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Where finished steps are kept (default: $NEARFAR_CACHE, or the user's cache)."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the system, as branch.view=near."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+CORES = os.cpu_count() or 1
+
+
+def main() -> None:
+    """The console script: one error line instead of a traceback, unless ``NEARFAR_DEBUG`` is set."""
+    for variable in ONE_THREAD:  # clips are worked on side by side; more threads for one only get in the way
+        os.environ.setdefault(variable, "1")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app()
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except (ValueError, OSError, LookupError) as error:
+        if os.environ.get(DEBUG):
+            raise
+        err.print(f"[bold red]error:[/] {_said(error)}", markup=True, soft_wrap=True)
+        sys.exit(FAILED)
+
+
+def _said(error: Exception) -> str:
+    from rich.markup import escape
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return escape(
+            f"the disk is full ({error}); free some space and run the same command again: it goes on"
+        )
+    return escape(str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error))
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A callback (step, done, total) that draws bars on a terminal, and prints finished steps elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as drawn:
+
+        def told(step: str, done: int, total: int) -> None:
+            if not err.is_terminal:
+                if done == total:
+                    err.print(f"{step}: {total} done", soft_wrap=True)
+                return
+            if step not in bars:
+                bars[step] = drawn.add_task(step)
+            drawn.update(bars[step], completed=done, total=total)
+            if done >= total:
+                drawn.remove_task(bars.pop(step))
+
+        try:
+            yield told
+        except KeyboardInterrupt:
+            drawn.stop()
+            err.print("interrupted; finished steps are kept: the same command goes on where it stopped")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from nearfar import __version__
+
+        out.print(f"nearfar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hears that a machine is failing."""
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="New folder for recordings and results.")] = Path("demo"),
+    seed: Seed = 0,
+    workers: Workers = CORES,
+) -> None:
+    """Simulate two machines, learn what is normal, score new clips, and say how well that went."""
+    from nearfar.demo import demonstrate
+
+    with _progress() as progress:
+        for shown in demonstrate(folder, seed=seed, workers=workers, progress=progress):
+            out.print(shown)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the recordings.")],
+    machines: Annotated[str, typer.Option(help="Names, joined by commas.")] = "fan,gearbox",
+    clips: Annotated[int, typer.Option(help="Source-domain training clips a machine.")] = 100,
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 4.0,
+    rate: Annotated[int, typer.Option(help="Sampling rate in Hz.")] = 16000,
+    snr: Annotated[tuple[float, float], typer.Option(metavar="LO HI", help="At the near microphone, dB.")] = (
+        -8,
+        0,
+    ),
+    seed: Seed = 0,
+) -> None:
+    """Record machines that do not exist, with two microphones, in the layout of the challenge."""
+    from nearfar.simulation import simulate
+
+    with _progress() as progress:
+        made = simulate(
+            folder, machines=machines.split(","), source_clips=clips, seconds=seconds, rate=rate, snr=snr,
+            seed=seed, progress=lambda done, total: progress("simulating", done, total),
+        )  # fmt: skip
+    out.print(f"wrote {made}; now try `nearfar run spectral --data {made}`", soft_wrap=True)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a data set.")],
+    as_json: AsJson = False,
+    workers: Workers = CORES,
+) -> None:
+    """List everything that is wrong with a data set. Exit code 1 if there is an error."""
+    from nearfar import datasets
+    from nearfar.datasets import validation
+    from nearfar.report import tables
+
+    with _progress() as progress:
+        found = validation.validate(
+            datasets.load(folder),
+            workers=workers,
+            progress=lambda done, total: progress("checking", done, total),
+        )
+    out.print_json(validation.to_json(found)) if as_json else out.print(
+        tables.problems(validation.to_table(found))
+    )
+    raise typer.Exit(FAILED if any(p.severity == "error" for p in found) else 0)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """The published data sets that nearfar knows."""
+    from nearfar.datasets import DATASETS
+    from nearfar.report import tables
+
+    out.print(tables.published(DATASETS))
+
+
+@data_app.command("download")
+def data_download(
+    name: Annotated[str, typer.Argument(help="Of `nearfar data list`, as dcase2026.")],
+    subset: Annotated[
+        Literal["dev", "train", "eval"] | None, typer.Option("--set", help="This part only.")
+    ] = None,
+    machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
+    root: Annotated[Path, typer.Option(help="Folder for data sets.")] = Path("data"),
+) -> None:
+    """Download a data set, with checksums; an interrupted download goes on where it stopped."""
+    from nearfar.datasets import DATASETS
+    from nearfar.datasets.download import download
+
+    with _progress() as progress:
+        folders = download(name, root=root, subset=subset, machines=machine, progress=progress)
+    out.print(f"licence: {DATASETS[name].LICENSE}", soft_wrap=True)
+    for folder in folders:
+        out.print(f"{folder}", soft_wrap=True)
+
+
+@app.command()
+def fit(
+    folder: Annotated[Path, typer.Argument(help="Normal clips of one machine; or its folder with train/.")],
+    detector: Annotated[Path, typer.Option("--out", "-o", help="New folder for the detector.")],
+    system: Annotated[str, typer.Option(help="Of `nearfar systems`, or a TOML file.")] = "spectral",
+    false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal clips to flag.")] = None,
+    settings: Settings = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of a detector that is there.")
+    ] = False,
+    seed: Seed = 13711,
+    workers: Workers = CORES,
+    cache: Cache = None,
+) -> None:
+    """Learn what is normal: from a folder of normal clips to a detector."""
+    from nearfar import datasets, storage
+    from nearfar.detector import Detector
+    from nearfar.report import tables
+
+    chosen = _system(system, settings, false_alarm_rate)
+    storage.refuse_existing(detector, replace=replace)
+    with _progress() as progress:
+        machine = datasets.load_machine(folder)
+        jobs = storage.Jobs(cache)
+        fitted = Detector.fit(machine, chosen, seed=seed, workers=workers, jobs=jobs, progress=progress)
+    fitted.save(detector, replace=replace)
+    out.print(tables.detector(fitted))
+    out.print(f"wrote {detector}; now try `nearfar score {detector} CLIPS`", soft_wrap=True)
+
+
+def _system(name: str, settings: list[str] | None, false_alarm_rate: float | None = None) -> System:
+    from nearfar import systems
+
+    replaced = systems.parse_settings(settings or ())
+    if false_alarm_rate is not None:
+        replaced["threshold.false_alarm_rate"] = false_alarm_rate
+    return systems.load(name, replaced)
+
+
+@app.command()
+def score(
+    detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
+    clips: Annotated[
+        list[str], typer.Argument(help="Files and folders of recordings; - for raw PCM on stdin.")
+    ],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, line by line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, line by line.")] = False,
+    rate: Annotated[int | None, typer.Option(help="Of stdin, in Hz (default: as in training).")] = None,
+    channels: Annotated[int | None, typer.Option(help="Of stdin (default: as in training).")] = None,
+    fail_on_anomaly: Annotated[bool, typer.Option("--fail-on-anomaly", help="Then exit with 3.")] = False,
+    workers: Workers = CORES,
+) -> None:
+    """Score new clips: anomaly score, p-value, decision, and the state of the microphones.
+
+    Exit code 0, or 1 if a recording could not be used, or 3 with --fail-on-anomaly if one is an anomaly.
+    """
+    from nearfar.detector import Detector
+    from nearfar.report import verdicts
+
+    loaded = Detector.load(detector)
+    if clips == ["-"]:
+        found = iter([loaded.score_stream(sys.stdin.buffer, rate=rate, channels=channels)])
+    else:
+        found = loaded.score_files(_recordings(clips), workers=workers)
+    form = "csv" if as_csv else "json" if as_json else "table"
+    shown = verdicts.show(found, form, out)
+    raise typer.Exit(_exit_code(shown, fail_on_anomaly))
+
+
+def _recordings(names: list[str]) -> list[Path]:
+    """The audio files that these files and folders are or hold, in order."""
+    from nearfar.clips import is_audio
+
+    found = []
+    for path in map(Path, names):
+        within = sorted(p for p in path.rglob("*") if is_audio(p)) if path.is_dir() else [path]
+        if not within:
+            raise FileNotFoundError(f"{path}: no recordings (.wav, .flac) in this folder")
+        found += within
+    return found
+
+
+def _exit_code(decisions: set[str], fail_on_anomaly: bool) -> int:
+    if fail_on_anomaly and "anomaly" in decisions:
+        return ANOMALOUS
+    return FAILED if "unusable" in decisions else 0
+
+
+@app.command()
+def run(
+    system: Annotated[str, typer.Argument(help="Of `nearfar systems`, or a TOML file.")],
+    data: Annotated[Path, typer.Option(help="Folder of a data set, with a folder a machine.")],
+    machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
+    seeds: Annotated[str, typer.Option(help="Joined by commas.")] = "13711",
+    folder: Annotated[Path | None, typer.Option("--out", help="Default: results/SYSTEM.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Ground truth, as the official evaluator has it.")
+    ] = None,
+    settings: Settings = None,
+    workers: Workers = CORES,
+    cache: Cache = None,
+) -> None:
+    """Fit a system to every machine of a data set, score its test clips, evaluate."""
+    from nearfar import datasets, experiment, storage
+    from nearfar.report import tables
+
+    chosen = _system(system, settings)
+    into = folder or Path("results") / chosen.name
+    with _progress() as progress:
+        found = datasets.load(data)
+        result = experiment.run(
+            chosen, found.only(machine) if machine else found, into, seeds=experiment.parse_seeds(seeds),
+            workers=workers, truth=truth, jobs=storage.Jobs(cache), progress=progress,
+        )  # fmt: skip
+    out.print(tables.result(result))
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="SCORES", help="Folder of anomaly_score_*.csv.")],
+    truth: Annotated[
+        Path | None, typer.Option(help="Ground truth, as the official evaluator has it.")
+    ] = None,
+    machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate anyone's score files by the official metric.
+
+    Without --truth the names of the clips must tell domain and label, as those of development sets do.
+    """
+    from nearfar.evaluation.official import evaluate_folder
+    from nearfar.report import tables
+
+    found = evaluate_folder(folder, truth, machines=machine)
+    out.print_json(tables.evaluation_json(found)) if as_json else out.print(tables.evaluation(found))
+
+
+@app.command()
+def submit(
+    results: Annotated[list[Path] | None, typer.Argument(metavar="RESULT...", help="Result folders.")] = None,
+    package: Annotated[Path | None, typer.Option("--out", "-o", help="The package, a new zip file.")] = None,
+    label: Annotated[str, typer.Option(help="LASTNAME_INSTITUTE_task2_N.")] = "",
+    meta: Annotated[Path | None, typer.Option(help="Who and how: a YAML or TOML file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="The technical report, a PDF.")] = None,
+    check: Annotated[Path | None, typer.Option(metavar="PACKAGE", help="Check this one instead.")] = None,
+) -> None:
+    """Write the challenge's package from results, or check one: every rule, every problem."""
+    from nearfar import submission
+
+    if check is not None:
+        found = submission.check(check)
+        out.print("\n".join(found) or f"{check}: no problems", soft_wrap=True)
+        raise typer.Exit(FAILED if found else 0)
+    if not (results and package and meta and label):
+        raise typer.BadParameter("needs RESULT..., --out, --label and --meta; or --check PACKAGE")
+    entry = submission.Entry(label, results, submission.read_meta(meta), report)
+    submission.write([entry], package)
+    out.print(f"wrote {package}; it keeps every rule that `nearfar submit --check` knows", soft_wrap=True)
+
+
+@app.command()
+def systems() -> None:
+    """The systems that can be fitted, and what each needs."""
+    from nearfar import systems
+    from nearfar.report import tables
+
+    out.print(tables.systems(systems.describe()))

@@ -1,0 +1,163 @@
+"""The challenge's own files of scores and decisions, whoever wrote them.
+
+A folder holds, for every machine and section, two files of rows ``NAME.wav,VALUE`` without header::
+
+    anomaly_score_MACHINE_section_SS_test.csv       a finite number, higher for a more anomalous clip
+    decision_result_MACHINE_section_SS_test.csv     0 (normal) or 1 (anomalous)
+
+The official baseline writes ``anomaly_score_DCASE2026T2MACHINE_section_SS_test_seed13711_id(0_)[_Eval].csv``
+and 2020's ``anomaly_score_MACHINE_id_SS.csv``; both are understood. Other files are left alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from nearfar.clips import DatasetError, parse_clip
+from nearfar.evaluation import metrics
+from nearfar.evaluation.truth import ATTRIBUTES, read_pairs, read_released_names, read_truth
+
+SCORE, DECISION = "anomaly_score", "decision_result"
+
+_FILE = re.compile(
+    rf"(?P<kind>{SCORE}|{DECISION})_(DCASE\d{{4}}T2)?(?P<machine>.+?)_(section|id)_(?P<section>\d{{2}})"
+    r"(_(source|target))?(_test)?(_seed\d+.*)?\.csv"
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the challenge's evaluator reports of one system.
+
+    Attributes
+    ----------
+    metrics : DataFrame
+        As ``metrics.evaluate``.
+    decisions : DataFrame or None
+        As ``metrics.decision_metrics``; None where the folder has no decisions.
+    """
+
+    metrics: pd.DataFrame
+    decisions: pd.DataFrame | None
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """Scores and decisions of a folder of the challenge's files.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by key, in order: ``score``, and ``decision`` if the folder has any (missing where a score has
+        no decision).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no score in it.
+    DatasetError
+        If a file is not as it must be; lists every problem.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not there; expected a folder of {SCORE}_*.csv")
+    problems: list[str] = []
+    scores = _read(folder, SCORE, problems)
+    decisions = _read(folder, DECISION, problems)
+    problems += [f"{key}: a decision, but no score" for key in sorted(decisions.keys() - scores.keys())]
+    if problems:
+        raise DatasetError(problems)
+    if not scores:
+        raise FileNotFoundError(f"{folder}: no file {SCORE}_MACHINE_section_SS_test.csv with scores")
+    table = pd.DataFrame({"score": pd.Series(scores, dtype=float)}).rename_axis("key").sort_index()
+    return table.assign(decision=pd.Series(decisions, dtype=float)) if decisions else table
+
+
+def evaluate_folder(
+    folder: Path, truth: Path | None = None, *, machines: Collection[str] | None = None
+) -> Evaluation:
+    """Evaluate a folder of the challenge's files as the official evaluator does.
+
+    Parameters
+    ----------
+    folder : Path
+        Of scores and, perhaps, decisions.
+    truth : Path, optional
+        Ground truth in the layout of the official evaluators; without it, the names of the clips must tell
+        (development sets).
+    machines : collection of str, optional
+        Only these.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a folder, a score or a truth is missing or broken; as ``read_scores``, ``read_truth`` and
+        ``metrics.evaluate``. If only some clips have a decision.
+    """
+    scores = read_scores(folder)
+    if machines is not None:
+        scores = scores[[parse_clip(Path(key)).machine in machines for key in scores.index]]
+    if truth is None:
+        clips = _described(scores.index)
+    else:
+        clips = read_truth(truth, machines)
+        if (truth / ATTRIBUTES).is_dir():
+            scores = scores.rename(index=read_released_names(truth, machines))
+    return Evaluation(
+        metrics=metrics.evaluate(clips, scores["score"]),
+        decisions=metrics.decision_metrics(clips, scores["decision"]) if "decision" in scores else None,
+    )
+
+
+def _described(keys: Iterable[str]) -> pd.DataFrame:
+    clips = [parse_clip(Path(key)) for key in keys]
+    if hidden := [c.key for c in clips if c.label is None]:
+        raise ValueError(
+            f"{len(hidden)} names carry no label, as {hidden[0]!r}; give the ground truth's folder"
+        )
+    return metrics.clip_table(clips)
+
+
+def _read(folder: Path, kind: str, problems: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for file in sorted(folder.glob(f"{kind}_*.csv")):
+        match = _FILE.fullmatch(file.name)
+        if match is None:
+            problems.append(f"{file}: expected a name {kind}_MACHINE_section_SS_test.csv")
+            continue
+        values = _read_file(file, match["machine"], int(match["section"]), problems)
+        if twice := sorted(values.keys() & found.keys()):
+            problems.append(f"{file}: {twice[0]} and {len(twice) - 1} others are in another file, too")
+        found |= values
+    return found
+
+
+def _read_file(file: Path, machine: str, section: int, problems: list[str]) -> dict[str, float]:
+    found = {}
+    for name, text in read_pairs(file, problems):
+        try:
+            clip = parse_clip(Path(machine, "test", name))
+        except ValueError:
+            problems.append(f"{file}: {name!r} is not the name of a test clip")
+            continue
+        value = _number(text)
+        if clip.section != section:
+            problems.append(f"{file}: {name} is of section {clip.section:02d}")
+        elif file.name.startswith(SCORE) and not math.isfinite(value):
+            problems.append(f"{file}: {name} has {text!r}; expected a finite number")
+        elif file.name.startswith(DECISION) and text not in ("0", "1"):
+            problems.append(f"{file}: {name} has {text!r}; expected 0 or 1")
+        else:
+            found[clip.key] = value
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

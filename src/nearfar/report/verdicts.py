@@ -1,0 +1,89 @@
+"""What a detector says of recordings: as a table, as CSV, as JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nearfar.detector import Verdict
+
+STYLES = {"anomaly": "bold red", "normal": "green", "unusable": "yellow", "": ""}
+COLUMNS = ("recording", "score", "p_value", "decision", "microphones", "error")
+
+
+def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
+    """Print verdicts; CSV and JSON line by line as they come, a table at the end.
+
+    Parameters
+    ----------
+    verdicts : iterable of Verdict
+    form : {"table", "csv", "json"}
+    console : rich.console.Console
+
+    Returns
+    -------
+    set of str
+        The decisions that occurred.
+    """
+    if form == "table":
+        found = list(verdicts)
+        console.print(table(found))
+        return {v.decision for v in found}
+    line: Callable[[Verdict], str] = {"csv": csv_line, "json": json_line}[form]
+    if form == "csv":
+        console.out(_csv(COLUMNS), end="")
+    decisions: set[str] = set()
+    for verdict in verdicts:
+        console.out(line(verdict), end="")
+        console.file.flush()
+        decisions.add(verdict.decision)
+    return decisions
+
+
+def table(verdicts: Sequence[Verdict]) -> Table:
+    """One row a recording, and how many of which decision."""
+    shown = Table("recording", "score", "p-value", "decision", "microphones")
+    for v in verdicts:
+        health = v.error or "; ".join(f.message for f in v.faults) or "ok"
+        numbers = ("-" if math.isnan(x) else f"{x:.4g}" for x in (v.score, v.p_value))
+        shown.add_row(Text(v.name), *numbers, Text(v.decision or "-", STYLES[v.decision]), Text(health))
+    counts = Counter(v.decision or "without a decision" for v in verdicts)
+    total = "1 recording" if len(verdicts) == 1 else f"{len(verdicts)} recordings"
+    shown.caption = f"{total}: " + ", ".join(f"{n} {d}" for d, n in sorted(counts.items()))
+    return shown
+
+
+def csv_line(verdict: Verdict) -> str:
+    """With the columns ``COLUMNS``; an unknown number is empty, faults are joined by semicolons."""
+    faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
+    numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
+    return _csv((verdict.name, *numbers, verdict.decision, faults, verdict.error))
+
+
+def _csv(row: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(row)
+    return line.getvalue()
+
+
+def json_line(verdict: Verdict) -> str:
+    """One object on one line; an unknown number is null."""
+    score, p_value = (None if math.isnan(x) else x for x in (verdict.score, verdict.p_value))
+    faults = [{"kind": f.kind, "microphone": f.microphone, "message": f.message} for f in verdict.faults]
+    content = {
+        "recording": verdict.name,
+        "score": score,
+        "p_value": p_value,
+        "decision": verdict.decision or None,
+        "microphones": faults,
+        "error": verdict.error or None,
+    }
+    return json.dumps(content, ensure_ascii=False) + "\n"
