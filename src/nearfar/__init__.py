@@ -1,3 +1,53 @@
-"""Hears that a machine is failing: anomalous sound detection with a near and a far microphone."""
+"""Hears that a machine is failing: anomalous sound detection with a near and a far microphone.
+
+The public names load what they need when they are first used, so that ``import nearfar`` costs nothing.
+"""
+
+import pkgutil
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nearfar.clips import Clip as Clip
+    from nearfar.clips import Dataset as Dataset
+    from nearfar.clips import Machine as Machine
+    from nearfar.datasets import load as load_dataset
+    from nearfar.datasets import load_machine as load_machine
+    from nearfar.detector import Detector as Detector
+    from nearfar.experiment import run as run
+    from nearfar.simulation import simulate as simulate
+    from nearfar.systems import load as load_system
+
+_PUBLIC = {
+    "Clip": "nearfar.clips:Clip",
+    "Dataset": "nearfar.clips:Dataset",
+    "Detector": "nearfar.detector:Detector",
+    "Machine": "nearfar.clips:Machine",
+    "load_dataset": "nearfar.datasets:load",
+    "load_machine": "nearfar.datasets:load_machine",
+    "load_system": "nearfar.systems:load",
+    "run": "nearfar.experiment:run",
+    "simulate": "nearfar.simulation:simulate",
+}
+
+__all__ = [
+    "Clip",
+    "Dataset",
+    "Detector",
+    "Machine",
+    "__version__",
+    "load_dataset",
+    "load_machine",
+    "load_system",
+    "run",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return pkgutil.resolve_name(_PUBLIC[name])
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_PUBLIC))}"
+    )

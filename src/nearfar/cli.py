@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
     from nearfar.branches import Progress
     from nearfar.systems import System
 
-FAILED, ANOMALOUS, INTERRUPTED = 1, 3, 130  # exit codes, beside 0 and typer's 2 for wrong usage
+FAILED, ANOMALOUS, INTERRUPTED, TERMINATED = (
+    1,
+    3,
+    130,
+    143,
+)  # exit codes, beside 0 and typer's 2 for wrong usage
 DEBUG = "NEARFAR_DEBUG"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -59,6 +65,9 @@ def main() -> None:
     """The console script: one error line instead of a traceback, unless ``NEARFAR_DEBUG`` is set."""
     for variable in ONE_THREAD:  # clips are worked on side by side; more threads for one only get in the way
         os.environ.setdefault(variable, "1")
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(TERMINATED)
+    )  # so that workers end and nothing is left half done
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         app()

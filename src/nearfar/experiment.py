@@ -140,12 +140,12 @@ def run(
         raise DatasetError(f"{name}: no test clips to score; `nearfar fit` only fits" for name in without)
     jobs = jobs or Jobs()
     tasks = [Task(machine, system, seed, jobs.root) for seed in seeds for machine in dataset]
-    tables = _all_scores(tasks, workers, progress)
-    scores = pd.concat(tables, ignore_index=True)
+    outcomes = _all_outcomes(tasks, workers, progress)
+    scores = pd.concat([outcome.scores for outcome in outcomes], ignore_index=True)
     described = _described(dataset, truth)
     scores = _with_truth(scores, described)
     metrics = _metrics(scores, described)
-    record = _record(system, dataset, seeds, tasks, jobs)
+    record = _record(system, dataset, seeds, outcomes)
     _write(out, scores, metrics, record)
     return Result(out, scores, metrics, record)
 
@@ -166,12 +166,21 @@ def parse_seeds(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _all_scores(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[pd.DataFrame]:
-    """The scores of each task, in the order of the tasks."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of a task: scores of the test clips, and what ``run.json`` says of the machine."""
+
+    machine: str
+    scores: pd.DataFrame
+    description: dict[str, Any]
+
+
+def _all_outcomes(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Outcome]:
+    """Of each task, in their order."""
     if workers == 1 or len(tasks) == 1:
-        return [_scores(task, progress) for task in tasks]
+        return [_outcome(task, progress) for task in tasks]
     with _pool(min(workers, len(tasks)), progress) as pool:
-        futures: list[Future[pd.DataFrame]] = [pool.submit(_scores_in_worker, task) for task in tasks]
+        futures: list[Future[Outcome]] = [pool.submit(_outcome_in_worker, task) for task in tasks]
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()  # the first failure ends the run; what is finished is kept
             if progress is not None:
@@ -218,11 +227,11 @@ def _start(messages: Any) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
 
 
-def _scores_in_worker(task: Task) -> pd.DataFrame:
-    return _scores(task, lambda *message: _messages.put(message))
+def _outcome_in_worker(task: Task) -> Outcome:
+    return _outcome(task, lambda *message: _messages.put(message))
 
 
-def _scores(task: Task, progress: Progress | None) -> pd.DataFrame:
+def _outcome(task: Task, progress: Progress | None) -> Outcome:
     """Scores and decisions of a machine's test clips; of the finished job, if there is one."""
 
     def told(step: str, done: int, total: int) -> None:
@@ -235,15 +244,28 @@ def _scores(task: Task, progress: Progress | None) -> pd.DataFrame:
 
     def make_scores(folder: Path) -> None:
         made = jobs.do("detector", fitted_from, make_detector)
-        table = _scored(Detector.load(made / "detector"), task, told)
-        table.to_csv(folder / "scores.csv", index=False)
+        detector = Detector.load(made / "detector")
+        _scored(detector, task, told).to_csv(folder / "scores.csv", index=False)
+        write_json(folder / "machine.json", _description(detector, task, tested_on))
 
     jobs = Jobs(task.cache)
     with threadpool_limits(1):
         fitted_from = _detector_inputs(task, jobs)
         tested_on = _digests(task.machine.test, jobs)
         folder = jobs.do("scores", {"detector": fitted_from, "clips": tested_on}, make_scores)
-    return pd.read_csv(folder / "scores.csv", float_precision="round_trip", dtype={"decision": "Int64"})
+    scores = pd.read_csv(folder / "scores.csv", float_precision="round_trip", dtype={"decision": "Int64"})
+    return Outcome(task.machine.name, scores, json.loads((folder / "machine.json").read_text()))
+
+
+def _description(detector: Detector, task: Task, tested_on: list[list[Any]]) -> dict[str, Any]:
+    return {
+        "sample_rate": detector.sample_rate,
+        "parameters": detector.branch.encoder.parameters,
+        "training_clips": len(task.machine.train),
+        "test_clips": len(task.machine.test),
+        "training_digest": detector.trained_on["digest"],
+        "test_digest": digest(tested_on),
+    }
 
 
 def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
@@ -309,27 +331,17 @@ def _metrics(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
 
 
 def _record(
-    system: System, dataset: Dataset, seeds: Iterable[int], tasks: Sequence[Task], jobs: Jobs
+    system: System, dataset: Dataset, seeds: Iterable[int], outcomes: Sequence[Outcome]
 ) -> dict[str, Any]:
     """What ``run.json`` says; nothing in it tells the hour or the place."""
-    parameters, machines, rate = {}, {}, 0
-    for task in tasks:
-        made = jobs.folder("detector", _detector_inputs(task, jobs)) / "detector"
-        description = json.loads((made / "detector.json").read_text())
-        parameters[task.machine.name] = description["parameters"]
-        rate = description["sample_rate"]
-        machines[task.machine.name] = {
-            "training_clips": len(task.machine.train),
-            "test_clips": len(task.machine.test),
-            "digest": digest(_digests(task.machine.clips, jobs)),
-        }
+    of_machine = {outcome.machine: outcome.description for outcome in outcomes}
     return {
         "system": system.model_dump(mode="json"),
         "seeds": list(seeds),
         "protocol": PROTOCOL,
-        "data": {"name": dataset.name, "machines": machines},
-        "sample_rate": rate,
-        "parameters": parameters,
+        "data": {"name": dataset.name, "machines": of_machine},
+        "sample_rate": outcomes[0].description["sample_rate"],
+        "parameters": {machine: description["parameters"] for machine, description in of_machine.items()},
         "versions": {"nearfar": __version__, **{name: version(name) for name in LIBRARIES}},
     }
 

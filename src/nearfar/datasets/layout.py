@@ -3,7 +3,8 @@
 Conventions
 -----------
 A machine's folder is one that holds a split's folder: ``train`` or ``test``, in 2021 also ``source_test`` and
-``target_test``. Hidden files and folders, and files that are not recordings, are left alone.
+``target_test``. Hidden files and folders, and files that are not recordings, are left alone; links to folders
+are followed down to a split's folder, not below it.
 """
 
 from __future__ import annotations
@@ -52,17 +53,22 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _no_machines(root: Path) -> str:
-    deeper, level = [], [root]
-    for _ in range(DEPTH):
-        level = [below for folder in level for below in _folders(folder)]
-        deeper += [folder for folder in level if any(is_machine(f) for f in _folders(folder))]
-    if deeper:
-        return (
-            f"root={root} holds no machines, but they are further down; pass {' or '.join(map(str, deeper))}"
-        )
+    if deeper := _further_down(root):
+        return f"root={root} holds no machines, but they are further down; pass {' or '.join(deeper)}"
     if any(is_audio(file) for file in root.iterdir()):
         return f"root={root} holds recordings but no folder of a machine; expected {EXPECTED}"
     return f"root={root} holds no folder of a machine; expected {EXPECTED}"
+
+
+def _further_down(root: Path) -> list[str]:
+    found, level = [], [root]
+    try:
+        for _ in range(DEPTH):
+            level = [below for folder in level for below in _folders(folder)]
+            found += [str(folder) for folder in level if any(is_machine(f) for f in _folders(folder))]
+    except PermissionError:  # a root far from any data, such as /
+        return []
+    return found
 
 
 def recordings(machine: Path) -> list[Path]:

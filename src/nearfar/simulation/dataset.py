@@ -37,7 +37,7 @@ PEAK_DB = -7.0  # of every clip: its loudness was set by whoever recorded it
 PEAK_JITTER_DB = 4.0  # to both sides of it, drawn without a look at the label
 
 MAX_CLIPS = 10_000  # of one kind: the file names have four digits
-MIN_SECONDS = 0.5  # a dozen revolutions of the slowest shaft
+MIN_SECONDS = 0.5  # ten revolutions of the slowest shaft
 MIN_RATE = 8000  # Hz; the highest resonance lies below half of it
 
 
@@ -80,7 +80,6 @@ class Settings:
             if not 1 <= getattr(self, name) <= MAX_CLIPS:
                 raise ValueError(f"{name}={getattr(self, name)}: must be between 1 and {MAX_CLIPS}")
 
-    @property
     def cells(self) -> Iterator[tuple[Cell, int]]:
         """All kinds of clips with their numbers, machine by machine, training first."""
         for machine in self.machines:
@@ -213,25 +212,26 @@ def simulate(
         seed=seed,
     )
     with atomic_folder(out) as folder:
-        _fill(folder, settings, progress or (lambda done, total: None))
+        _fill(folder, settings, progress)
     return out
 
 
-def _fill(folder: Path, settings: Settings, progress: Callable[[int, int], None]) -> None:
+def _fill(folder: Path, settings: Settings, progress: Callable[[int, int], None] | None) -> None:
     """Write everything that belongs into the folder."""
     rate, samples = settings.rate, round(settings.seconds * settings.rate)
     sites = {name: Site.draw(name, rate=rate, seed=settings.seed) for name in settings.machines}
     manifest = [
         plan(sites[cell.machine].machine, cell, index, snr=settings.snr, seed=settings.seed)
-        for cell, count in settings.cells
+        for cell, count in settings.cells()
         for index in range(count)
     ]
-    for cell, _ in settings.cells:
+    for cell, _ in settings.cells():
         (folder / cell.machine / cell.split).mkdir(parents=True, exist_ok=True)
     for done, clip in enumerate(manifest, 1):
         recording = record(sites[clip.machine], clip, samples=samples, rate=rate)
         write(folder / clip.key, recording.astype(np.float32), rate)
-        progress(done, len(manifest))
+        if progress is not None:
+            progress(done, len(manifest))
     _write_tables(folder, manifest)
     write_json(folder / "simulated.json", {"format": FORMAT, **asdict(settings)})
 
@@ -263,21 +263,19 @@ def record(site: Site, clip: Planned, *, samples: int, rate: int) -> Signal:
     """The sound of a planned clip: (2, samples) array within [-1, 1]."""
     _, of_machine, of_noise, of_sensors, of_level = _streams(clip.seed)
     at, surroundings = site.installation, site.surroundings[clip.domain]
-    dry = {
-        "samples": samples + at.machine.shape[-1] - 1,
-        "rate": rate,
-    }  # the room is filled when a clip begins
+    filled = samples + at.machine.shape[-1] - 1  # so that the room sounds when a clip begins
     sound = dry_sound(
         site.machine,
         Condition(clip.rpm, clip.load),
         fault=clip.fault,
         severity=clip.severity,
+        samples=filled,
+        rate=rate,
         rng=of_machine,
-        **dry,
     )
     machine = heard(sound, at.machine)
-    noise = heard(surroundings.ambient(rng=of_noise, **dry), at.ambient[clip.domain])
-    noise += heard(surroundings.hum(rng=of_noise, **dry), at.hum)
+    noise = heard(surroundings.ambient(samples=filled, rate=rate, rng=of_noise), at.ambient[clip.domain])
+    noise += heard(surroundings.hum(samples=filled, rate=rate, rng=of_noise), at.hum)
     noise *= noise_gain(machine[NEAR], noise[NEAR], snr_db=clip.snr_db)
     sensors = SENSOR_RMS * of_sensors.standard_normal(noise.shape)
     recording = at.gains[:, None] * (machine + noise + sensors)

@@ -59,7 +59,7 @@ def refuse_severity(severity: float) -> None:
 class Unbalance:
     """A centre of mass beside the axis: everything swells once per revolution.
 
-    The force of ``m e omega^2`` turns with the shaft. It shakes the housing at the order 1, and because it
+    The centrifugal force turns with the shaft. It shakes the housing at the order 1, and because it
     changes clearances and loads, it modulates the sound ``x`` of the machine. With the severity ``s``::
 
         x (1 + depth s cos theta) + line s rms(x) sqrt(2) sum_k ratio^(k-1) cos(k theta),  k = 1 .. harmonics
@@ -96,11 +96,13 @@ class Impacts:
     """Something hits something, again and again, and a resonance rings.
 
     Every impact at ``t_i`` adds ``a_i exp(-zeta w (t - t_i)) sin(w (t - t_i))`` with ``w = 2 pi resonance_hz``,
-    the response of a resonance to a blow (P. D. McFadden, J. D. Smith, "Model for the vibration produced by a
-    single point defect in a rolling element bearing", J. Sound Vib. 96 (1984)). Between two impacts the shaft
-    turns by ``2 pi / per_revolution (1 + jitter N(0, 1))``; deviations add up, as in J. Antoni, R. B. Randall,
-    "A stochastic model for simulation and diagnostics of rolling element bearings with localized faults",
-    J. Vib. Acoust. 125 (2003). The amplitudes ``a_i`` scatter by ``STRENGTH_SPREAD``.
+    the response of a resonance to a blow (bearings: P. D. McFadden, J. D. Smith, "Model for the vibration
+    produced by a single point defect in a rolling element bearing", J. Sound Vib. 96 (1984); teeth: W. Wang,
+    "Early detection of gear tooth cracking using the resonance demodulation technique", Mech. Syst. Signal
+    Process. 15 (2001)). Between two impacts the shaft turns by ``2 pi / per_revolution (1 + jitter N(0, 1))``;
+    deviations add up, as in J. Antoni, R. B. Randall, "A stochastic model for simulation and diagnostics of
+    rolling element bearings with localized faults", J. Vib. Acoust. 125 (2003). The amplitudes ``a_i`` scatter
+    by ``STRENGTH_SPREAD``.
 
     Attributes
     ----------

@@ -19,12 +19,17 @@ from numpy.typing import NDArray
 from nearfar.simulation.faults import SLIP, Fault, Impacts, Running, Unbalance, outer_race_order
 from nearfar.simulation.noise import Signal, coloured, drift, from_db, rms, shaped
 
-SETPOINT_SPREAD = (
-    0.003  # relative error of a clip's mean speed, our choice: a fraction of an induction motor's slip
-)
+SETPOINT_SPREAD = 0.003  # relative error of a clip's mean speed, our choice
 SPEED_DRIFT = 0.002  # relative fluctuation within a clip, our choice
 SPEED_DRIFT_HZ = 0.5  # how often it changes, our choice
+LINE_SLOPE_DB = 3.0  # by which each harmonic is weaker than the one before; our choice
+LINE_SPREAD_DB = 2.0  # of every line's level, from specimen to specimen; our choice
 DAILY_SPREAD_DB = 1.0  # of every line's level, from clip to clip; our choice
+LOAD_DB = 3.0  # what one step of load changes between the parts of a sound; our choice
+
+# Of vortices behind a blade profile, about: "Preliminary Design Guidelines for Considering the Vibration and
+# Noise of Low-Speed Axial Fans Due to Profile Vortex Shedding", Int. J. Turbomach. Propuls. Power 7 (2022) 2.
+STROUHAL = 0.2
 
 # Ball bearing 6205: 9 balls of 7.94 mm on a pitch circle of 39.04 mm, as in the drive end of the test stand of
 # the Case Western Reserve University Bearing Data Center.
@@ -68,6 +73,12 @@ def shaft_angle(rpm: float, *, samples: int, rate: int, rng: np.random.Generator
     return angle
 
 
+def _harmonics_db(count: int, rng: np.random.Generator) -> tuple[float, ...]:
+    """Levels of a specimen's harmonics."""
+    levels = -LINE_SLOPE_DB * np.arange(count) + LINE_SPREAD_DB * rng.standard_normal(count)
+    return tuple(levels.tolist())
+
+
 def _below_nyquist(orders: Signal, rpm: float, rate: int) -> NDArray[np.bool_]:
     """Which orders can be sampled; the tenth below the limit is for sidebands and drift."""
     return orders * rpm / 60 < 0.9 * rate / 2
@@ -81,9 +92,8 @@ class Fan:
       k = 1, 2, ... (W. Neise, "Review of fan noise generation mechanisms and control methods", Fan Noise
       Symposium, Senlis 1992).
     * No rotor is balanced perfectly: a line at ``n / 60``, and a slight modulation with it.
-    * Vortices leave the blades at a Strouhal number of 0.2: broadband noise around ``0.2 u / wake`` with the
-      tip speed ``u = pi diameter n / 60`` (M. P. Norton, D. G. Karczub, "Fundamentals of Noise and Vibration
-      Analysis for Engineers", 2nd ed., Cambridge 2003). It grows with the load, against which the air works.
+    * Vortices leave the blades: broadband noise around ``STROUHAL u / wake`` Hz with the tip speed
+      ``u = pi diameter n / 60``. It grows with the load, against which the air works.
 
     Attributes
     ----------
@@ -110,9 +120,9 @@ class Fan:
 
     @classmethod
     def manufacture(cls, rng: np.random.Generator) -> Self:
-        """Draw a specimen: lines fall by about 3 dB each."""
+        """Draw a specimen."""
         return cls(
-            harmonics_db=tuple(float(-3 * k + 2 * rng.standard_normal()) for k in range(10)),
+            harmonics_db=_harmonics_db(10, rng),
             unbalance=rng.uniform(0.02, 0.08),
             wake=rng.uniform(0.007, 0.009),
             resonance_hz=rng.uniform(1300, 1700),
@@ -132,7 +142,7 @@ class Fan:
         """The healthy fan, of RMS one."""
         angle = shaft_angle(condition.rpm, samples=samples, rate=rate, rng=rng)
         tones = self._tones(angle, condition, rate=rate, rng=rng)
-        share = from_db(3.0 * (condition.load - 1))
+        share = from_db(LOAD_DB * (condition.load - 1))
         sound = tones / rms(tones) + share * self._turbulence(condition, samples=samples, rate=rate, rng=rng)
         sound = sound * (1 + self.unbalance * np.cos(angle)) + self.unbalance * np.cos(angle)
         return Running(sound / rms(sound), angle, rate)
@@ -148,7 +158,7 @@ class Fan:
         self, condition: Condition, *, samples: int, rate: int, rng: np.random.Generator
     ) -> Signal:
         tip_speed = np.pi * self.DIAMETER * condition.rpm / 60
-        shedding_hz = 0.2 * tip_speed / self.wake
+        shedding_hz = STROUHAL * tip_speed / self.wake
         return shaped(lambda f: 1 / (1 + np.log2(f / shedding_hz) ** 2), samples=samples, rate=rate, rng=rng)
 
 
@@ -191,10 +201,7 @@ class Gearbox:
         Of the housing.
     """
 
-    STAGES: ClassVar[tuple[Stage, Stage]] = (
-        Stage(19, 47),
-        Stage(23, 61),
-    )  # prime: each tooth meets every other
+    STAGES: ClassVar[tuple[Stage, ...]] = (Stage(19, 47), Stage(23, 61))  # prime, against uneven wear
     HOUSING_DAMPING: ClassVar[float] = 0.1
     SOURCE_RPM: ClassVar[tuple[int, ...]] = (1400, 1800, 2200)
     TARGET_RPM: ClassVar[tuple[int, ...]] = (1600, 2000)
@@ -207,11 +214,9 @@ class Gearbox:
 
     @classmethod
     def manufacture(cls, rng: np.random.Generator) -> Self:
-        """Draw a specimen: lines fall by about 3 dB each."""
+        """Draw a specimen."""
         return cls(
-            harmonics_db=tuple(
-                tuple(float(-3 * k + 2 * rng.standard_normal()) for k in range(8)) for _ in cls.STAGES
-            ),
+            harmonics_db=tuple(_harmonics_db(8, rng) for _ in cls.STAGES),
             amplitude_depth=rng.uniform(0.1, 0.3),
             phase_depth=rng.uniform(0.05, 0.2),
             resonance_hz=rng.uniform(1800, 2400),
@@ -235,7 +240,7 @@ class Gearbox:
             mesh += self._mesh(angle * ratio, condition.rpm * ratio, stage, levels, rate=rate, rng=rng)
             ratio *= stage.driving / stage.driven
         hiss = coloured(3.0, samples=samples, rate=rate, rng=rng)
-        sound = mesh / rms(mesh) + from_db(-3.0 * (condition.load - 1)) * hiss
+        sound = mesh / rms(mesh) + from_db(-LOAD_DB * (condition.load - 1)) * hiss
         return Running(sound / rms(sound), angle, rate)
 
     def _mesh(

@@ -39,10 +39,8 @@ MACHINE_X = 2.0
 NEAR_DISTANCE = (0.2, 0.4)
 FAR_DISTANCE = (2.0, 3.0)
 NOISE_DISTANCE = (0.6, 1.0)  # from the far microphone
-NOISE_ANGLE = {
-    "source": (-20.0, 20.0),
-    "target": (50.0, 80.0),
-}  # degrees off the line machine - far microphone
+# Where noise comes from, around the far microphone: degrees off the axis of the room.
+NOISE_ANGLE: dict[Domain, tuple[float, float]] = {"source": (-20.0, 20.0), "target": (50.0, 80.0)}
 HUM_ANGLE = (-80.0, -50.0)
 GAIN_DB = (-6.0, 6.0)  # of a microphone: nobody calibrated it
 
@@ -178,10 +176,7 @@ class Installation:
         return cls(
             machine=ways(machine),
             hum=ways(beside_far(HUM_ANGLE)),
-            ambient={
-                "source": ways(beside_far(NOISE_ANGLE["source"])),
-                "target": ways(beside_far(NOISE_ANGLE["target"])),
-            },
+            ambient={domain: ways(beside_far(angle)) for domain, angle in NOISE_ANGLE.items()},
             gains=from_db(rng.uniform(*GAIN_DB, 2)),
         )
 
@@ -204,5 +199,5 @@ def heard(sound: Signal, ways: Signal) -> Signal:
     -------
     (2, samples) array
     """
-    at_both: Signal = fftconvolve(sound[None], ways, mode="valid", axes=-1)
-    return at_both
+    recorded: Signal = fftconvolve(sound[None], ways, mode="valid", axes=-1)
+    return recorded
