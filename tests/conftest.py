@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-import pytest
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")  # as the command line does; tests run side by side
+
+import numpy as np  # noqa: E402  # reads the variables when it loads
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")

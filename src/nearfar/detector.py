@@ -11,7 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
@@ -99,6 +99,7 @@ class Detector:
     placement: Placement | None
     trained_on: dict[str, Any]
     sample: Samples
+    _rates_told: set[int] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
     def fit(
@@ -178,6 +179,7 @@ class Detector:
         AudioError, MicrophoneError
             If the recording has too low a rate or too few channels.
         """
+        self._tell_of_another_rate(rate)
         samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
         score = float(self.branch.anomaly_score([self._embedding(samples)])[0])
         p_value, decision = float("nan"), ""
@@ -185,6 +187,16 @@ class Detector:
             p_value = float(self.threshold.p_value(np.array([score]))[0])
             decision = "anomaly" if is_anomaly(self.threshold, np.array([score]))[0] else "normal"
         return Verdict(name, score, p_value, decision, health(samples, self.placement))  # type: ignore[arg-type]
+
+    def _tell_of_another_rate(self, rate: int) -> None:
+        if rate in {self.trained_on["rate"], *self._rates_told}:
+            return
+        self._rates_told.add(rate)
+        logger.warning(
+            "%s: recordings of %d Hz, but the detector was fitted to %d Hz: the filters of recorder and resampling "
+            "differ near %d Hz, which alone can raise the score; record as for the fit",
+            self.machine, rate, self.trained_on["rate"], self.sample_rate // 2,
+        )  # fmt: skip
 
     def _embedding(self, samples: Samples) -> NDArray[Any]:
         config = self.branch.config

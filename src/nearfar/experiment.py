@@ -29,6 +29,7 @@ from nearfar.branches import Progress
 from nearfar.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.detector import LIBRARIES, Detector
 from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate
+from nearfar.evaluation.results import read_table
 from nearfar.evaluation.truth import read_truth
 from nearfar.storage import Jobs, atomic_file, digest, write_json
 from nearfar.systems import System
@@ -77,10 +78,7 @@ class Result:
                 raise FileNotFoundError(
                     f"{folder}: not a folder of results ({name} is missing); see `nearfar run`"
                 )
-        scores, metrics = (
-            pd.read_csv(folder / name, keep_default_na=False, na_values=[""], float_precision="round_trip")
-            for name in ("scores.csv", "metrics.csv")
-        )
+        scores, metrics = (read_table(folder / name) for name in ("scores.csv", "metrics.csv"))
         return cls(folder, scores, metrics, json.loads((folder / "run.json").read_text()))
 
 
@@ -253,7 +251,7 @@ def _outcome(task: Task, progress: Progress | None) -> Outcome:
         fitted_from = _detector_inputs(task, jobs)
         tested_on = _digests(task.machine.test, jobs)
         folder = jobs.do("scores", {"detector": fitted_from, "clips": tested_on}, make_scores)
-    scores = pd.read_csv(folder / "scores.csv", float_precision="round_trip", dtype={"decision": "Int64"})
+    scores = read_table(folder / "scores.csv").astype({"decision": "Int64"})
     return Outcome(task.machine.name, scores, json.loads((folder / "machine.json").read_text()))
 
 

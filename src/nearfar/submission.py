@@ -35,6 +35,7 @@ import pandas as pd
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from nearfar.evaluation.results import read_table
 from nearfar.storage import atomic_file
 
 DEVELOPMENT_MACHINES = ("ToyCar", "ToyCarEmu", "bearingEmu", "fan", "gearboxEmu", "sliderEmu", "valveEmu")
@@ -246,17 +247,12 @@ def _read_result(folder: Path) -> _Result:
         run = _Run.model_validate_json((folder / "run.json").read_bytes())
     except ValidationError as e:
         raise ValueError("\n".join(f"{folder / 'run.json'}: {_fault(error)}" for error in e.errors())) from e
-    scores, metrics = _read_table(folder / "scores.csv"), pd.DataFrame({"machine": []})
+    scores, metrics = read_table(folder / "scores.csv"), pd.DataFrame({"machine": []})
     if absent := [c for c in SCORES_COLUMNS if c not in scores]:
         raise ValueError(f"{folder / 'scores.csv'}: no column {', '.join(absent)}")
     if (folder / "metrics.csv").is_file():  # there is none where no label is known
-        metrics = _read_table(folder / "metrics.csv")
+        metrics = read_table(folder / "metrics.csv")
     return _Result(folder, run, scores, metrics)
-
-
-def _read_table(file: Path) -> pd.DataFrame:
-    """A CSV in which empty means unknown and nothing else does; scores exactly as written, NaN if they are none."""
-    return pd.read_csv(file, keep_default_na=False, na_values=[""], converters={"score": _number})
 
 
 def _result_problems(result: _Result) -> list[str]:

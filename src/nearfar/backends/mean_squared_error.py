@@ -29,7 +29,8 @@ class MeanSquaredError(BaseEstimator):
         attributes: NDArray[np.str_] | None = None,  # noqa: ARG002
     ) -> Self:
         """Take note of the dimensions: X is (n_clips, rows, dim), a list of (rows, dim), or (n_clips, dim)."""
-        self.dim_ = int(check_array(np.atleast_2d(X[0])).shape[-1])
+        dims = [check_array(np.atleast_2d(x)).shape[-1] for x in X]
+        self.dim_ = int(dims[0])
         return self
 
     def anomaly_score(self, X: Array) -> NDArray[np.float64]:

@@ -84,12 +84,16 @@ class SelectiveMahalanobis(BaseEstimator):
         """
         self._check_parameters()
         clips = [_rows(x) for x in X]
+        if odd := [len(c) for c in clips if len(c) % self.rows_per_vector]:
+            raise ValueError(
+                f"rows_per_vector={self.rows_per_vector}: a clip has {odd[0]} rows, which is not a multiple of it"
+            )
         vectors = np.concatenate([c.reshape(-1, self.rows_per_vector, c.shape[-1]) for c in clips])
         of_vector = np.repeat(np.asarray(domain), [len(c) // self.rows_per_vector for c in clips])
         order = np.random.default_rng(self.random_state).permutation(len(vectors))
         order = order[: max(1, int(self.sample_share * len(order)))]
         self.precisions_ = np.stack(
-            [self._precision(vectors, order, of_vector, d) for d in np.unique(of_vector[order])]
+            [self._precision(vectors, order, of_vector, d) for d in np.unique(of_vector[order]).tolist()]
         )
         return self
 
@@ -102,6 +106,8 @@ class SelectiveMahalanobis(BaseEstimator):
             raise ValueError(f"sample_share={self.sample_share}: must be above 0 and at most 1")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size}: must be at least 1, or None for whole domains")
+        if self.rows_per_vector < 1:
+            raise ValueError(f"rows_per_vector={self.rows_per_vector}: must be at least 1")
 
     def _precision(
         self, vectors: Array, order: NDArray[np.intp], of_vector: NDArray[np.str_], domain: str
@@ -140,6 +146,8 @@ class SelectiveMahalanobis(BaseEstimator):
         return np.array([self._score(_rows(x)) for x in X])
 
     def _score(self, rows: Array) -> float:
+        if rows.shape[-1] != (dim := self.precisions_.shape[-1]):
+            raise ValueError(f"X has {rows.shape[-1]} dimensions; it was fitted with {dim}")
         if self.reduction == "clip_mean":
             rows = rows.mean(axis=0, keepdims=True, dtype=np.float64)
         return float(np.einsum("mrd,rd->mr", rows @ self.precisions_, rows).mean(axis=1).min())

@@ -149,10 +149,10 @@ def _domains(folder: Path, known: set[str]) -> tuple[dict[str, Domain], list[str
         return {}, [f"{table}: {error}"]
     counts = Counter(name for name, _ in said)
     wrong = [
-        *few(f"no recording {name!r} in train or test" for name in counts if name not in known),
-        *few(f"{name!r} is missing" for name in sorted(known.difference(counts))),
-        *few(f"{name!r} is listed {n} times" for name, n in counts.items() if n > 1),
-        *few(
+        *(f"no recording {name!r} in train or test" for name in counts if name not in known),
+        *(f"{name!r} is missing" for name in sorted(known.difference(counts))),
+        *(f"{name!r} is listed {n} times" for name, n in counts.items() if n > 1),
+        *(
             f"domain={domain!r} of {name!r}; it must be source or target"
             for name, domain in said
             if domain not in get_args(Domain)

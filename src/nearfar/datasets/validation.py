@@ -210,9 +210,9 @@ def _lengths(machine: Machine, heard: Sequence[_Heard]) -> Iterator[Problem]:
 
 
 def _duplicates(heard: Sequence[_Heard]) -> Iterator[Problem]:
-    first: dict[tuple[bytes, int, int], Clip] = {}
+    first: dict[bytes, Clip] = {}
     for one in heard:
-        clip = first.setdefault((one.digest, one.channels, one.rate), one.clip)
+        clip = first.setdefault(one.digest, one.clip)
         if clip is not one.clip:
             leaks = clip.split != one.clip.split
             message = f"the same samples as {clip.key}" + (": a test clip is in training" if leaks else "")

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -48,17 +49,19 @@ def published(modules: Mapping[str, ModuleType]) -> Table:
     """The published data sets, what is in them, and under which licence."""
     table = Table("data set", "machines", "download", "licence", title="Published data sets")
     for name, module in modules.items():
-        parts = ", ".join(module.PUBLISHED.records) or "by hand"
-        table.add_row(name, ", ".join(module.PUBLISHED.machines), parts, module.LICENSE)
+        published = module.PUBLISHED
+        machines = dict.fromkeys(m for part in published.machines.values() for m in part)
+        subsets = ", ".join(published.remotes) or "by hand"
+        table.add_row(name, ", ".join(machines), subsets, published.license.splitlines()[0])
     return table
 
 
 def detector(fitted: Detector) -> Table:
     """What was fitted, to what, and how it decides."""
-    table = Table(show_header=False, title=f"Detector of {fitted.machine!r}")
+    table = Table(show_header=False, title=escape(f"Detector of {fitted.machine!r}"))
     known, limit = fitted.trained_on, fitted.describe_threshold()
     domains = ", ".join(f"{n} {domain}" for domain, n in known["domains"].items())
-    table.add_row("system", f"{fitted.system.name}: {fitted.system.summary}")
+    table.add_row("system", escape(f"{fitted.system.name}: {fitted.system.summary}"))
     table.add_row(
         "fitted to",
         f"{known['clips']} normal clips ({domains}) of {known['channels']} channels at {known['rate']} Hz",
@@ -93,7 +96,7 @@ def result(found: Result) -> Table:
             "machine", "clips scored", title=f"{found.run['system']['name']}: no labels, so no metrics"
         )
         for machine, n in counts.items():
-            table.add_row(str(machine), str(n))
+            table.add_row(escape(str(machine)), str(n))
     else:
         table = metrics(found.metrics, found.run["system"]["name"])
         table.caption = f"{table.caption}\nSelected on {found.run['protocol']['selected_on']}."
@@ -116,7 +119,7 @@ def metrics(found: pd.DataFrame, title: str) -> Table:
     table = Table("machine", *(HEADINGS[c] for c in names), title=f"{title} ({unit})")
     for (machine, section), rows in found.groupby(["machine", "section"]):
         label = f"{machine} {section:02d}" if several else str(machine)
-        table.add_row(label, *(f"{100 * rows[c].mean():.2f}" for c in names))
+        table.add_row(escape(label), *(f"{100 * rows[c].mean():.2f}" for c in names))
     omegas = 100 * found.groupby("seed").apply(omega, include_groups=False)
     spread = f" ± {omegas.std():.2f} (sample standard deviation of {seeds} seeds)" if seeds > 1 else ""
     table.caption = f"Omega {omegas.mean():.2f}{spread}"

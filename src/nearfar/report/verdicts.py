@@ -39,10 +39,10 @@ def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
         return {v.decision for v in found}
     line: Callable[[Verdict], str] = {"csv": csv_line, "json": json_line}[form]
     if form == "csv":
-        console.out(_csv(COLUMNS), end="")
+        console.file.write(_csv(COLUMNS))  # not print: rich would expand tabs and colour the numbers
     decisions: set[str] = set()
     for verdict in verdicts:
-        console.out(line(verdict), end="")
+        console.file.write(line(verdict))
         console.file.flush()
         decisions.add(verdict.decision)
     return decisions

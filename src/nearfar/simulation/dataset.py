@@ -166,33 +166,26 @@ def simulate(
 ) -> Path:
     """Write a data set of simulated machines in the layout of DCASE 2026 Task 2.
 
-    Beside the machines' folders it holds ``manifest.jsonl``, the truth about every clip, and
-    ``simulated.json``, the parameters. It appears whole or not at all.
+    It also holds ``manifest.jsonl``, the truth about every clip, and ``simulated.json``, the parameters. The
+    folder appears whole or not at all.
 
     Parameters
     ----------
     out : Path
-        The folder to make.
+        The folder to make; it is returned.
     machines : sequence of str
         Of ``MACHINES``.
     source_clips, target_clips : int
         Normal training clips per machine and domain.
     test_clips : int
         Test clips per machine in each of source / target x normal / anomaly.
-    seconds : float
-        Length of a clip.
-    rate : int
-        In Hz.
+    seconds, rate : float, int
+        Length of a clip, and samples per second.
     snr : (float, float)
         Range in dB of the machine against the noise at the near microphone, drawn per clip.
     seed : int
     progress : callable, optional
-        Called after every clip with the number of clips done and the number of all.
-
-    Returns
-    -------
-    Path
-        ``out``.
+        Called after every clip with how many are done, and how many there are.
 
     Raises
     ------

@@ -36,10 +36,8 @@ IMPACTS_PER_SECOND = 0.5  # our choice: a workshop, not a forge
 IMPACT_DECAY_SECONDS = 0.03  # our choice
 IMPACT_LEVEL = (2.0, 6.0)  # of an impact's onset, in multiples of the coloured noise's RMS; our choice
 
-SLOPES: dict[Domain, tuple[float, float]] = {
-    "source": (2.5, 3.5),
-    "target": (3.5, 4.5),
-}  # dB per octave; the colour shifts between the domains
+# Colour of the surroundings in dB per octave, our choice; it shifts between the domains.
+SLOPES: dict[Domain, tuple[float, float]] = {"source": (2.5, 3.5), "target": (3.5, 4.5)}
 HUM_LEVEL = (0.2, 0.4)  # RMS, relative to the coloured noise; our choice
 
 

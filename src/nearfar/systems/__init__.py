@@ -72,7 +72,10 @@ class Description(BaseModel):
 
 def describe() -> list[Description]:
     """All named systems, read without loading what they are made of."""
-    return [Description.model_validate(tomllib.loads(path.read_text())) for path in SYSTEMS.values()]
+    return [
+        Description.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        for path in SYSTEMS.values()
+    ]
 
 
 def load(name: str, settings: Mapping[str, Any] | None = None) -> System:
@@ -95,7 +98,7 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> System:
     if name not in SYSTEMS and not name.endswith(".toml"):
         raise ValueError(unknown("system", name, SYSTEMS))
     path = SYSTEMS.get(name, Path(name))
-    content = tomllib.loads(path.read_text())
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
     for key, value in (settings or {}).items():
         _replace(content, key, value)
     try:

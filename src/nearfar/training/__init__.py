@@ -14,5 +14,13 @@ TRAINERS = {"autoencoder": "nearfar.training.autoencoder:train"}
 
 
 def trainer(encoder: str) -> Callable[..., None]:
-    """The function that fits this encoder, loaded now."""
+    """The function that fits this encoder, loaded now.
+
+    Raises
+    ------
+    ValueError
+        If it is not one that is fitted.
+    """
+    if encoder not in TRAINERS:
+        raise ValueError(f"encoder {encoder!r} is not trained, so it has no training options")
     return pkgutil.resolve_name(TRAINERS[encoder])

@@ -1,0 +1,297 @@
+"""Branches: what may be put together, fitted to recordings, saved as arrays, and what training costs twice."""
+
+from dataclasses import replace
+from functools import wraps
+
+import naive
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from safetensors.numpy import load_file
+from synthetic import RATE, clip, write_machine
+
+from nearfar import audio, datasets
+from nearfar.branches import UNDISCLOSED, Branch, BranchConfig, domains, save_arrays
+from nearfar.clips import parse_clip
+from nearfar.embeddings import POOLINGS, VIEWS, embed
+from nearfar.encoders import ENCODERS
+from nearfar.microphones import listen
+from nearfar.storage import Jobs
+from nearfar.training.autoencoder import train
+
+SPECTRAL = {
+    "encoder": "spectral",
+    "view": "near_and_cancelled",
+    "pooling": "mean_std",
+    "conditioning": ("standardize",),
+    "backend": "mahalanobis",
+}
+AUTOENCODER = {
+    "encoder": "autoencoder",
+    "view": "near",
+    "pooling": "rows",
+    "backend": "selective_mahalanobis",
+    "backend_options": {"rows_per_vector": 5, "batch_size": 256},
+    "training": {"epochs": 1},
+}
+ONE_SIGNAL = [name for name, view in VIEWS.items() if len(view.microphones) == 1]
+TWO_SIGNALS = [name for name in VIEWS if name not in ONE_SIGNAL]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    return datasets.load_machine(write_machine(tmp_path_factory.mktemp("data"), "fan", train=9, target=3))
+
+
+@pytest.fixture
+def uneven(tmp_path):
+    """Training clips of different length."""
+    folder = tmp_path / "fan" / "train"
+    folder.mkdir(parents=True)
+    clips = []
+    for i in range(9):
+        domain = "target" if i % 3 == 0 else "source"
+        path = folder / f"section_00_{domain}_train_normal_{i:04d}.wav"
+        audio.write(path, clip(i, seconds=0.8 + 0.1 * i), RATE)
+        clips.append(parse_clip(path))
+    return clips
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    return Jobs(tmp_path / "cache")
+
+
+def fit(config, clips, jobs, seed=1):
+    return Branch(BranchConfig(**config)).fit(clips, seed=seed, workers=2, jobs=jobs)
+
+
+def scores(branch, clips):
+    return branch.anomaly_score(branch.embed(clips, workers=2))
+
+
+def forbid_training(monkeypatch):
+    @wraps(train)  # which options there are is read from its signature
+    def trained_again(*_args, **_options):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("nearfar.training.autoencoder.train", trained_again)
+
+
+# configuration
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("encoder", "spectrl", "no encoder 'spectrl'; did you mean 'spectral'"),
+        ("view", "near_and_canceled", "no view .* did you mean 'near_and_cancelled'"),
+        ("pooling", "mean_sdt", "no pooling .* did you mean 'mean_std'"),
+        ("backend", "mahalanobi", "no backend .* did you mean 'mahalanobis'"),
+        ("conditioning", ("standardize", "standardise"), "no conditioning .* did you mean 'standardize'"),
+        ("encoder_options", {"n_mel": 64}, "no encoder_options key .* did you mean 'n_mels'"),
+        ("backend_options", {"shrinkage": 0.1}, "no backend_options key 'shrinkage'"),  # Mahalanobis has none
+        ("training", {"epochs": 1}, "'spectral' is not trained"),
+        ("pool", "mean", "Extra inputs"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
+)
+def test_an_unknown_name_is_an_error(field, value, message):
+    with pytest.raises(ValidationError, match=message):
+        BranchConfig(**{**SPECTRAL, field: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"training": {"epoch": 1}}, "no training key 'epoch'; did you mean 'epochs'"),
+        ({"training": {"seed": 1}}, "no training key 'seed'"),  # it is the branch's to give
+        ({"training": {"encoder": 1}}, "no training key 'encoder'"),
+        ({"backend_options": {"reductoin": 1}}, "no backend_options key .* did you mean 'reduction'"),
+        ({"backend_options": {"self": 1}}, "no backend_options key 'self'"),
+    ],
+    ids=str,
+)
+def test_an_unknown_option_is_an_error(options, message):
+    with pytest.raises(ValidationError, match=message):
+        BranchConfig(**{**AUTOENCODER, **options})
+
+
+def test_options_reach_what_they_are_for():
+    branch = Branch(BranchConfig(**{**AUTOENCODER, "encoder_options": {"n_mels": 32}}))
+    assert branch.encoder.n_mels == 32
+    assert branch.backend.get_params()["rows_per_vector"] == 5
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_every_encoder_may_be_named_without_options(name):
+    assert BranchConfig(encoder=name, pooling="rows", backend="mean_squared_error").encoder == name
+
+
+# a frozen encoder
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("pooling", [p for p in POOLINGS if p != "rows"])
+def test_faults_score_higher_than_normal_clips(machine, jobs, view, pooling):
+    branch = fit({**SPECTRAL, "view": view, "pooling": pooling}, machine.train, jobs)
+    found = scores(branch, machine.test)
+    assert np.isfinite(found).all()
+    faulty = np.array([c.label == "anomaly" for c in machine.test])
+    if view != "far":  # where the fault is hardly heard
+        assert found[faulty].mean() > 1.2 * found[~faulty].mean()
+
+
+def test_a_score_is_what_the_parts_give(machine, jobs):
+    branch = fit(SPECTRAL, machine.train, jobs)
+
+    def embeddings(clips):
+        samples = [audio.load(c.path, RATE) for c in clips]
+        return np.array(
+            [embed(s, branch.encoder, view="near_and_cancelled", pooling="mean_std") for s in samples], float
+        )
+
+    fitted, unseen = embeddings(machine.train), embeddings(machine.test)
+    mean, std = fitted.mean(axis=0), fitted.std(axis=0)
+    domain = [c.domain for c in machine.train]
+    expected = [
+        naive.nearest_domain_distance((fitted - mean) / std, domain, (x - mean) / std) for x in unseen
+    ]
+    np.testing.assert_allclose(scores(branch, machine.test), expected, rtol=1e-3)  # single precision in there
+
+
+@pytest.mark.parametrize("config", [SPECTRAL, AUTOENCODER], ids=["spectral", "autoencoder"])
+def test_a_score_does_not_depend_on_the_other_clips(machine, jobs, config):
+    branch = fit(config, machine.train, jobs)
+    together = scores(branch, machine.test)
+    alone = np.concatenate([scores(branch, [c]) for c in machine.test])
+    np.testing.assert_array_equal(alone, together)
+    np.testing.assert_array_equal(scores(branch, machine.test[::-1]), together[::-1])
+
+
+@pytest.mark.parametrize("config", [SPECTRAL, AUTOENCODER], ids=["spectral", "autoencoder"])
+@pytest.mark.parametrize("through_file", [False, True], ids=["in memory", "through a file"])
+def test_arrays_are_all_that_was_learnt(machine, jobs, tmp_path, config, through_file):
+    branch = fit(config, machine.train, jobs)
+    arrays = branch.arrays()
+    assert all(isinstance(a, np.ndarray) and a.dtype.kind in "fiu" for a in arrays.values())
+    if through_file:
+        save_arrays(tmp_path / "arrays.safetensors", arrays)
+        arrays = load_file(tmp_path / "arrays.safetensors")
+    restored = Branch(BranchConfig(**config)).with_arrays(arrays)
+    np.testing.assert_array_equal(scores(restored, machine.test), scores(branch, machine.test))
+    again = restored.arrays()
+    assert again.keys() == branch.arrays().keys()
+    assert all(np.array_equal(again[name].ravel(), a.ravel()) for name, a in branch.arrays().items())
+
+
+def test_save_arrays_keeps_strided_arrays(tmp_path):
+    strided = np.arange(12.0).reshape(3, 4).T[::2]
+    save_arrays(tmp_path / "a.safetensors", {"strided": strided})
+    np.testing.assert_array_equal(load_file(tmp_path / "a.safetensors")["strided"], strided)
+
+
+def test_clips_of_different_length_give_equal_dimensions(uneven, jobs):
+    assert np.isfinite(scores(fit(SPECTRAL, uneven, jobs), uneven)).all()
+
+
+def test_undisclosed_clips_are_one_domain(machine, jobs):
+    hidden = [replace(c, domain=None) for c in machine.train]
+    assert set(domains(hidden)) == {UNDISCLOSED}
+    assert domains(machine.train).tolist() == [c.domain for c in machine.train]
+    named = [replace(c, domain="source") for c in machine.train]
+    test = machine.test
+    np.testing.assert_array_equal(
+        scores(fit(SPECTRAL, hidden, jobs), test), scores(fit(SPECTRAL, named, jobs), test)
+    )
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, 7), ({"random_state": 3}, 3)])
+def test_the_seed_is_the_random_state_unless_one_is_given(rng, options, expected):
+    config = {**AUTOENCODER, "backend_options": {**options, "batch_size": 8}}
+    branch = Branch(BranchConfig(**config))
+    branch.fit_backend(list(rng.normal(size=(20, 6, 3))), np.array(["source"] * 20), seed=7)
+    assert branch.backend.random_state == expected
+
+
+def test_a_back_end_without_randomness_takes_no_seed(rng):
+    branch = Branch(BranchConfig(**SPECTRAL))
+    branch.fit_backend(list(rng.normal(size=(20, 3))), np.array(["source"] * 20), seed=7)
+    assert branch.backend.get_params() == {}
+
+
+# an encoder that is fitted per machine
+
+
+@pytest.mark.parametrize("view", TWO_SIGNALS)
+def test_training_on_two_signals_is_an_error(machine, jobs, view):
+    with pytest.raises(ValueError, match=f"view='{view}': encoder 'autoencoder' is fitted to one waveform"):
+        fit({**AUTOENCODER, "view": view}, machine.train, jobs)
+
+
+@pytest.mark.parametrize("view", ONE_SIGNAL)
+def test_training_hears_the_view(machine, jobs, monkeypatch, view):
+    heard = []
+
+    @wraps(train)
+    def listening(encoder, waveforms, **options):
+        heard.extend(waveforms)
+        train(encoder, heard, **options)
+
+    monkeypatch.setattr("nearfar.training.autoencoder.train", listening)
+    branch = Branch(BranchConfig(**{**AUTOENCODER, "view": view}))
+    branch.fit_encoder(machine.train, seed=0, workers=2, jobs=jobs)
+    (microphone,) = VIEWS[view].microphones
+    expected = [listen(audio.load(c.path, RATE), microphone) for c in machine.train]
+    np.testing.assert_array_equal(heard, expected)
+
+
+def test_a_finished_training_is_not_repeated(machine, jobs, monkeypatch):
+    first = scores(fit(AUTOENCODER, machine.train, jobs), machine.test)
+    forbid_training(monkeypatch)
+    np.testing.assert_array_equal(scores(fit(AUTOENCODER, machine.train, jobs), machine.test), first)
+    other_backend = {**AUTOENCODER, "backend": "mean_squared_error", "backend_options": {}}
+    fit(other_backend, machine.train, jobs)  # shares the encoder
+
+
+@pytest.mark.parametrize(
+    ("change", "seed", "fewer"),
+    [
+        ({"training": {"epochs": 2}}, 1, 0),
+        ({"encoder_options": {"n_mels": 64}}, 1, 0),
+        ({"view": "far"}, 1, 0),
+        ({}, 2, 0),
+        ({}, 1, 1),
+    ],
+    ids=["training", "encoder options", "view", "seed", "clips"],
+)
+def test_another_training_is_not_taken_for_it(machine, jobs, monkeypatch, change, seed, fewer):
+    fit(AUTOENCODER, machine.train, jobs)
+    forbid_training(monkeypatch)
+    with pytest.raises(AssertionError, match="trained again"):
+        fit({**AUTOENCODER, **change}, machine.train[fewer:], jobs, seed=seed)
+
+
+def test_training_is_of_the_seed(machine, tmp_path):
+    first, again, other = (
+        fit(AUTOENCODER, machine.train, Jobs(tmp_path / cache), seed).encoder.arrays()["0.weight"]
+        for cache, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("backend", ["selective_mahalanobis", "mean_squared_error"])
+def test_rows_of_clips_of_different_length(uneven, jobs, backend):
+    branch = fit({**AUTOENCODER, "backend": backend, "backend_options": {}}, uneven, jobs)
+    embedded = branch.embed(uneven, workers=1)
+    assert len({len(x) for x in embedded}) > 1
+    assert np.isfinite(branch.anomaly_score(embedded)).all()
+
+
+def test_progress_is_told(machine, jobs):
+    told = []
+    branch = Branch(BranchConfig(**AUTOENCODER))
+    branch.fit(machine.train, seed=0, workers=1, jobs=jobs, progress=lambda *message: told.append(message))
+    n = len(machine.train)
+    assert told == [("training", 1, 1), *(("listening", i, n) for i in range(1, n + 1))]

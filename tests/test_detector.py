@@ -1,0 +1,311 @@
+"""Detectors: fitted, saved, loaded, scoring; and everything that can be wrong with what they are given."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from safetensors.numpy import load_file
+from synthetic import RATE, clip, write_machine
+
+from nearfar import audio, datasets, detector, storage, systems
+from nearfar.clips import DatasetError
+from nearfar.detector import Detector, DetectorError
+from nearfar.storage import Jobs
+
+QUICK = {"branch.training.epochs": 1, "threshold.false_alarm_rate": 0.3}
+
+
+def fit(folder: Path, system: str = "spectral", **settings: object) -> Detector:
+    chosen = systems.load(system, {k.replace("__", "."): v for k, v in settings.items()})
+    return Detector.fit(datasets.load_machine(folder), chosen, jobs=Jobs(folder.parent / "cache"))
+
+
+@pytest.fixture(scope="module")
+def fan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_machine(tmp_path_factory.mktemp("data"), "fan")
+
+
+@pytest.fixture(scope="module")
+def fitted(fan: Path) -> Detector:
+    return fit(fan)
+
+
+@pytest.fixture
+def saved(fitted: Detector, tmp_path: Path) -> Path:
+    fitted.save(tmp_path / "detector")
+    return tmp_path / "detector"
+
+
+def test_faults_score_higher_than_normal_clips(fitted: Detector, fan: Path) -> None:
+    verdicts = [fitted.score_file(c.path) for c in datasets.load_machine(fan).test]
+    normal = [v.score for v in verdicts if "normal" in v.name]
+    faulty = [v for v in verdicts if "anomaly" in v.name]
+    assert min(v.score for v in faulty) > max(normal)
+    assert {v.decision for v in faulty} == {"anomaly"}
+    assert all(v.p_value == pytest.approx(fitted.threshold.floor) for v in faulty)
+    assert not any(v.faults or v.error for v in verdicts)
+
+
+@pytest.mark.parametrize("name", list(systems.SYSTEMS))
+def test_a_loaded_detector_scores_alike(name: str, fan: Path, tmp_path: Path) -> None:
+    settings = QUICK if "baseline" in name else {}
+    fitted = fit(fan, name, **settings)
+    fitted.save(tmp_path / "detector")
+    loaded = Detector.load(tmp_path / "detector")
+    clips = datasets.load_machine(fan).test
+    assert [loaded.score_file(c.path) for c in clips] == [fitted.score_file(c.path) for c in clips]
+    assert loaded.system == fitted.system
+    assert loaded.trained_on == fitted.trained_on
+    assert loaded.describe_threshold() == fitted.describe_threshold()
+
+
+def test_saving_twice_gives_equal_bytes(fitted: Detector, saved: Path, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "again")
+    for name in ("detector.json", "arrays.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
+
+
+def test_there_is_no_pickle_in_it(saved: Path) -> None:
+    assert {p.name for p in saved.iterdir()} == {"detector.json", "arrays.safetensors"}
+    load_file(saved / "arrays.safetensors")
+    json.loads((saved / "detector.json").read_text())
+
+
+def test_scores_do_not_depend_on_the_company_or_the_workers(fitted: Detector, fan: Path) -> None:
+    paths = [c.path for c in datasets.load_machine(fan).test]
+    alone = [fitted.score_file(p) for p in paths]
+    assert list(fitted.score_files(paths, workers=3)) == alone
+    assert list(fitted.score_files(reversed(paths)))[::-1] == alone
+
+
+def test_a_stream_scores_as_its_file(fitted: Detector, fan: Path) -> None:
+    path = datasets.load_machine(fan).test[0].path
+    raw = soundfile.read(path, dtype="int16")[0].tobytes()
+    assert fitted.score_stream(io.BytesIO(raw)).score == fitted.score_file(path).score
+    with pytest.raises(ValueError, match="not whole frames of 2 16-bit channels"):
+        fitted.score_stream(io.BytesIO(raw[:-1]))
+
+
+def test_a_higher_rate_is_resampled_with_a_warning(
+    fitted: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    high = audio.resample(clip(7, seconds=2), RATE, 44100)
+    by_hand = fitted.score(audio.resample(high, 44100, RATE), RATE)
+    assert not caplog.text
+    assert fitted.score(high, 44100) == fitted.score(high, 44100) == by_hand
+    assert caplog.text.count("recordings of 44100 Hz, but the detector was fitted to 16000 Hz") == 1
+
+
+def test_a_lower_rate_is_refused(fitted: Detector) -> None:
+    with pytest.raises(ValueError, match="recorded at 8000 Hz, but 16000 Hz are needed"):
+        fitted.score(clip(7), 8000)
+
+
+# What can be wrong with the recordings that are scored
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"", "empty"),
+        (b"RIFF", "not a readable recording"),
+        (None, "truncated"),
+    ],
+)
+def test_an_unusable_file_is_a_verdict(
+    fitted: Detector, fan: Path, tmp_path: Path, content: bytes | None, error: str
+) -> None:
+    path = tmp_path / "new.wav"
+    whole = datasets.load_machine(fan).test[0].path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    verdict = fitted.score_file(path)
+    assert verdict.decision == "unusable"
+    assert error in verdict.error
+    assert np.isnan(verdict.score)
+
+
+def test_a_mono_recording_is_a_verdict_that_tells_what_to_do(fitted: Detector, tmp_path: Path) -> None:
+    audio.write(tmp_path / "mono.wav", clip(1)[:1], RATE)
+    assert (
+        "needs 2 channels (near, far), but the recording has 1"
+        in fitted.score_file(tmp_path / "mono.wav").error
+    )
+
+
+def test_nan_samples_are_a_verdict(fitted: Detector, tmp_path: Path) -> None:
+    samples = clip(1)
+    samples[0, 5] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples.T, RATE, subtype="FLOAT")
+    assert "1 samples are NaN" in fitted.score_file(tmp_path / "nan.wav").error
+
+
+def test_a_dead_far_microphone_is_reported_with_the_score(fitted: Detector) -> None:
+    samples = clip(1)
+    samples[1] = 0
+    verdict = fitted.score(samples, RATE)
+    assert [(f.kind, f.microphone) for f in verdict.faults] == [("dead", "far")]
+    assert np.isfinite(verdict.score)
+
+
+def test_swapped_microphones_are_reported(fitted: Detector) -> None:
+    assert [f.kind for f in fitted.score(clip(1)[::-1].copy(), RATE).faults] == ["swapped"]
+
+
+# What can be wrong with the recordings that are fitted
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises((DatasetError, FileNotFoundError), match=r"no \.wav or \.flac file"):
+        fit(tmp_path)
+
+
+def test_one_clip(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", train=1, target=0)
+    with pytest.raises(DatasetError, match=r"1 normal training clips; at least 3 are needed.*record more"):
+        fit(folder)
+
+
+def test_too_few_clips_for_the_false_alarm_rate(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", train=8, target=0, test=1)
+    with pytest.raises(ValueError, match=r"attain no rate below 1/9 .* give 19 normal clips or more"):
+        fit(folder)
+
+
+def test_no_target_clips_are_told_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_machine(tmp_path, "fan", target=0, test=1)
+    with caplog.at_level(logging.WARNING):
+        found = fit(folder)
+    assert "no target-domain training clips" in caplog.text
+    assert found.trained_on["domains"] == {"source": 24}
+
+
+def test_mono_clips_for_a_system_of_two_microphones(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", test=1)
+    for path in folder.rglob("*.wav"):
+        audio.write(path, audio.read(path)[0][:1], RATE)
+    with pytest.raises(DatasetError, match=r"have 1 channel.*listens to 2 microphones.*spectral_near"):
+        fit(folder)
+    assert fit(folder, "spectral_near").placement is None
+
+
+def test_different_rates_and_channels_are_listed_together(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", test=1)
+    paths = sorted((folder / "train").iterdir())
+    audio.write(paths[0], clip(1), 48000)
+    audio.write(paths[1], clip(1)[:1], RATE)
+    with pytest.raises(DatasetError) as error:
+        fit(folder)
+    assert len(error.value.problems) == 2
+    assert "27 clips of 16000 Hz, 1 clips of 48000 Hz; convert" in str(error.value)
+    assert "1 clips of 1 channels, 27 clips of 2 channels" in str(error.value)
+
+
+def test_all_broken_training_clips_are_listed(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", test=1)
+    paths = sorted((folder / "train").iterdir())
+    paths[0].write_bytes(b"")
+    paths[1].write_bytes(paths[1].read_bytes()[:2000])
+    with pytest.raises(DatasetError) as error:
+        fit(folder)
+    assert [("empty" in p, "truncated" in p) for p in error.value.problems] == [(True, False), (False, True)]
+
+
+def test_a_silent_far_channel(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", test=1)
+    for path in (folder / "train").iterdir():
+        samples = audio.read(path)[0]
+        samples[1] = 0
+        audio.write(path, samples, RATE)
+    with pytest.raises(DatasetError, match=r"the far microphone is silent.*check its cable"):
+        fit(folder)
+    assert fit(folder, "spectral_near").trained_on["microphone_faults"] == {"far dead": 28}
+
+
+def test_a_doubled_mono_recording(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", test=1)
+    for path in (folder / "train").iterdir():
+        audio.write(path, audio.read(path)[0][[0, 0]], RATE)
+    with pytest.raises(DatasetError, match="near and far are one signal"):
+        fit(folder)
+
+
+# What can be wrong with a detector's folder
+
+
+@pytest.mark.parametrize("name", ["detector.json", "arrays.safetensors"])
+def test_every_flipped_byte_is_noticed(saved: Path, name: str, rng: np.random.Generator) -> None:
+    whole = (saved / name).read_bytes()
+    for position in rng.integers(0, len(whole), 20):
+        broken = bytearray(whole)
+        broken[position] ^= 1
+        (saved / name).write_bytes(broken)
+        with pytest.raises(DetectorError, match=r"damaged|format|unreadable"):
+            Detector.load(saved)
+
+
+def test_a_missing_file(saved: Path, tmp_path: Path) -> None:
+    (saved / "arrays.safetensors").unlink()
+    with pytest.raises(DetectorError, match="missing"):
+        Detector.load(saved)
+    with pytest.raises(FileNotFoundError, match=r"no detector here.*nearfar fit"):
+        Detector.load(tmp_path)
+
+
+def test_a_newer_format(saved: Path) -> None:
+    content = json.loads((saved / "detector.json").read_text())
+    (saved / "detector.json").write_text(json.dumps({**content, "format": detector.FORMAT + 1}))
+    with pytest.raises(DetectorError, match=r"format 2.*reads up to format 1.*install a newer nearfar"):
+        Detector.load(saved)
+
+
+def test_the_self_check_notices_other_arithmetic(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nearfar.encoders.spectral.log_mel", lambda x, _: -3 * x[:, :1024].reshape(1, 128, 8))
+    with pytest.raises(DetectorError, match=r"self-check fails.*libraries changed since: none"):
+        Detector.load(saved)
+
+
+def test_a_full_disk_leaves_nothing(
+    fitted: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        fitted.save(tmp_path / "detector")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_replacement_keeps_the_old_one(
+    saved: Path, fitted: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (saved / "detector.json").read_bytes()
+    with pytest.raises(FileExistsError, match="there already"):
+        fitted.save(saved)
+    monkeypatch.setattr(
+        detector, "write_json", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
+    )
+    with pytest.raises(OSError, match="full"):
+        fitted.save(saved, replace=True)
+    assert (saved / "detector.json").read_bytes() == before
+    assert Detector.load(saved).machine == "fan"
+
+
+def test_motors(motors: Path, tmp_path: Path) -> None:
+    """One real machine from files to verdicts."""
+    machine = datasets.load_machine(motors / "motorB")
+    fitted = Detector.fit(machine, systems.load("spectral"), jobs=Jobs(tmp_path), workers=2)
+    verdicts = list(fitted.score_files([c.path for c in machine.test], workers=2))
+    scores = {
+        label: [v.score for v, c in zip(verdicts, machine.test, strict=True) if c.label == label]
+        for label in ("normal", "anomaly")
+    }
+    assert np.median(scores["anomaly"]) > np.quantile(scores["normal"], 0.75)
+    assert not any(v.error for v in verdicts)

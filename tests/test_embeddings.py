@@ -1,0 +1,220 @@
+"""Pooling of tokens, views of the microphones, and embedding of many recordings."""
+
+from __future__ import annotations
+
+import weakref
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from nearfar import audio
+from nearfar.audio import AudioError
+from nearfar.embeddings import POOLINGS, VIEWS, embed, embed_each
+from nearfar.encoders.spectral import Spectral
+from nearfar.microphones import MicrophoneError, cancelled
+
+RATE = 16_000
+tokens = hnp.array_shapes(min_dims=5, max_dims=5, max_side=3).flatmap(
+    lambda shape: hnp.arrays(np.float64, shape, elements=st.integers(-9, 9).map(float))
+)
+
+
+def pooled_by_hand(clip, statistics):
+    """Of (blocks, frames, bands, dim): each statistic of every series over time, one after the other."""
+    blocks, _, bands, dim = clip.shape
+    every = np.ndindex(blocks, bands, dim)
+    series = [clip[block, :, band, d].tolist() for block, band, d in every]
+    return [statistic(s) for statistic in statistics for s in series]
+
+
+def mean(series):
+    return sum(series) / len(series)
+
+
+def std(series):
+    return (sum((x - mean(series)) ** 2 for x in series) / len(series)) ** 0.5
+
+
+def change(series):
+    steps = [after - before for before, after in pairwise(series)]
+    return (sum(step**2 for step in steps) / len(steps)) ** 0.5
+
+
+STATISTICS = {"mean": [mean], "mean_std": [mean, std], "mean_std_change": [mean, std, change]}
+
+
+@pytest.mark.parametrize("pooling", STATISTICS)
+@given(clips=tokens)
+def test_poolings_are_statistics_over_time(pooling, clips):
+    if pooling == "mean_std_change" and clips.shape[2] == 1:
+        clips = np.repeat(clips, 2, axis=2)
+    expected = [pooled_by_hand(clip, STATISTICS[pooling]) for clip in clips]
+    np.testing.assert_allclose(POOLINGS[pooling](clips), expected, atol=1e-12)
+
+
+@given(tokens)
+def test_rows_are_the_tokens_in_order(clips):
+    n, blocks, frames, bands, dim = clips.shape
+    expected = [[clip[i] for i in np.ndindex(blocks, frames, bands)] for clip in clips]
+    assert POOLINGS["rows"](clips).shape == (n, blocks * frames * bands, dim)
+    np.testing.assert_array_equal(POOLINGS["rows"](clips), expected)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pooling_keeps_single_precision(pooling, rng):
+    assert POOLINGS[pooling](rng.standard_normal((2, 1, 3, 4, 5), np.float32)).dtype == np.float32
+
+
+def test_one_frame_does_not_change():
+    with pytest.raises(ValueError, match=r"'mean_std_change' needs at least 2 frames, .* gives 1"):
+        POOLINGS["mean_std_change"](np.zeros((2, 1, 1, 3, 1)))
+
+
+# views
+
+
+def of_waveform(waveform):
+    return POOLINGS["mean"](Spectral()(waveform[None]))[0]
+
+
+@pytest.fixture
+def samples(rng):
+    return rng.standard_normal((2, RATE)).astype(np.float32) / 8
+
+
+def expected_views(samples):
+    near, far, without_noise = (of_waveform(w) for w in (samples[0], samples[1], cancelled(samples)))
+    return {
+        "near": near,
+        "far": far,
+        "cancelled": without_noise,
+        "near_and_cancelled": np.r_[near, without_noise],
+        "near_and_contrast": np.r_[near, near - far],
+    }
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_combines_its_microphones(samples, view):
+    np.testing.assert_array_equal(
+        embed(samples, Spectral(), view=view, pooling="mean"), expected_views(samples)[view]
+    )
+
+
+@pytest.mark.parametrize(("view", "channels"), [(v, 1 if v == "near" else 2) for v in VIEWS])
+def test_a_view_says_how_many_channels_it_needs(samples, view, channels):
+    assert VIEWS[view].channels == channels
+    embed(samples[:channels], Spectral(), view=view, pooling="mean")
+    if channels == 2:
+        with pytest.raises(MicrophoneError, match="needs 2 channels"):
+            embed(samples[:1], Spectral(), view=view, pooling="mean")
+
+
+def test_rows_of_two_microphones_lie_side_by_side(samples):
+    rows = embed(samples, Spectral(n_mels=8), view="near_and_cancelled", pooling="rows")
+    assert rows.shape == ((1 + RATE // 512) * 8, 2)
+
+
+# many recordings
+
+
+@pytest.fixture
+def recordings(tmp_path, rng):
+    paths = [tmp_path / f"{i:02d}.wav" for i in range(40)]
+    for i, path in enumerate(paths):
+        audio.write(path, (rng.standard_normal((2, 4000)) * 0.001 * (1 + i)).clip(-1, 1), RATE)
+    return paths
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Every path that is loaded, in ``paths``; the most recordings that were in memory at once, in ``most``."""
+    return Loads(monkeypatch)
+
+
+class Loads:
+    def __init__(self, monkeypatch):
+        self.paths, self.alive, self.most = [], weakref.WeakSet(), 0
+        self.load = audio.load
+        monkeypatch.setattr(audio, "load", self)
+
+    def __call__(self, path, rate):
+        self.paths.append(path)
+        loaded = self.load(path, rate)
+        samples = Traced(loaded.shape, loaded.dtype)
+        samples[:] = loaded
+        self.alive.add(samples)
+        self.most = max(self.most, len(self.alive))
+        return samples
+
+
+class Traced(np.ndarray):
+    """An array that can be counted, and that its views keep alive."""
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_recordings_are_embedded_in_order(recordings, workers):
+    encoder = Spectral(n_mels=16)
+    each = embed_each(recordings, encoder, view="near_and_contrast", pooling="mean_std", workers=workers)
+    for path, embedding in zip(recordings, each, strict=True):
+        samples, _ = audio.read(path)
+        expected = embed(samples, encoder, view="near_and_contrast", pooling="mean_std")
+        np.testing.assert_array_equal(embedding, expected)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_only_a_few_recordings_are_in_memory(recordings, loads, workers):
+    each = embed_each(recordings, Spectral(), view="cancelled", pooling="mean", workers=workers)
+    for done, _ in enumerate(each, start=1):
+        assert len(loads.paths) - done <= 2 * workers
+    assert loads.paths != []
+    assert 1 <= loads.most <= workers + 1
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_first_error_is_raised_in_its_turn_and_ends_the_work(recordings, loads, workers):
+    recordings[5].write_bytes(b"no audio")
+    recordings[6].unlink()
+    each = embed_each(recordings, Spectral(), view="near", pooling="mean", workers=workers)
+    for _ in range(5):
+        next(each)
+    with pytest.raises(AudioError, match=r"05\.wav: not a readable recording"):
+        next(each)
+    assert list(each) == []
+    assert len(loads.paths) <= 6 + 2 * workers
+
+
+def test_abandoned_work_ends(recordings, loads):
+    each = embed_each(recordings, Spectral(), view="near", pooling="mean", workers=2)
+    next(each)
+    each.close()
+    assert len(loads.paths) <= 6
+
+
+def test_recordings_are_resampled_to_the_encoders_rate(recordings):
+    (embedding,) = embed_each(recordings[:1], Spectral(sample_rate=8000), view="near", pooling="mean")
+    samples = audio.load(recordings[0], 8000)
+    assert samples.shape == (2, 2000)
+    expected = embed(samples, Spectral(sample_rate=8000), view="near", pooling="mean")
+    np.testing.assert_array_equal(embedding, expected)
+
+
+def test_a_recording_of_too_low_a_rate_is_named(recordings):
+    each = embed_each(recordings[3:], Spectral(sample_rate=32_000), view="near", pooling="mean")
+    with pytest.raises(AudioError, match=r"03\.wav: recorded at 16000 Hz, but 32000 Hz are needed"):
+        next(each)
+
+
+def test_nothing_to_embed_is_nothing():
+    assert list(embed_each([], Spectral(), view="near", pooling="mean", workers=4)) == []
+
+
+def test_missing_recordings_are_named():
+    with pytest.raises(FileNotFoundError, match=r"none\.wav"):
+        list(embed_each([Path("none.wav")], Spectral(), view="near", pooling="mean"))

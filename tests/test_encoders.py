@@ -1,0 +1,131 @@
+"""What every encoder promises, checked for each one in ``ENCODERS``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nearfar.encoders import ENCODERS, encoder_class
+from nearfar.encoders.autoencoder import Autoencoder
+from nearfar.encoders.spectral import Spectral
+from nearfar.training import TRAINERS, trainer
+
+SECONDS = 1.5
+
+
+def ready(name, **options):
+    """An encoder that can be called; one that is fitted per machine has the weights that it began with."""
+    encoder = encoder_class(name)(**options)
+    return encoder.with_arrays(encoder.arrays())
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request):
+    return ready(request.param)
+
+
+@pytest.fixture
+def waveforms(rng, encoder):
+    return rng.standard_normal((3, int(SECONDS * encoder.sample_rate))).astype(np.float32) / 8
+
+
+def test_tokens_lie_on_a_grid_of_time_and_bands(encoder, waveforms):
+    tokens = encoder(waveforms)
+    assert isinstance(tokens, np.ndarray)
+    assert tokens.ndim == 5
+    assert len(tokens) == 3
+    assert tokens.dtype == np.float32
+    assert np.isfinite(tokens).all()
+    shorter = encoder(waveforms[:, : waveforms.shape[1] // 2])
+    assert shorter.shape[2] < tokens.shape[2]
+    assert np.delete(shorter.shape, 2).tolist() == np.delete(tokens.shape, 2).tolist()
+
+
+def test_a_batch_is_its_clips_one_by_one(encoder, waveforms):
+    single = np.concatenate([encoder(waveform[None]) for waveform in waveforms])
+    np.testing.assert_allclose(encoder(waveforms), single, rtol=1e-5, atol=1e-4)
+
+
+def test_the_same_clip_gives_the_same_tokens_and_is_not_written_to(encoder, waveforms):
+    waveforms.setflags(write=False)
+    np.testing.assert_array_equal(encoder(waveforms), encoder(waveforms))
+
+
+def test_what_is_saved_makes_the_same_encoder(encoder, waveforms):
+    arrays = encoder.arrays()
+    assert all(isinstance(array, np.ndarray) for array in arrays.values())
+    again = type(encoder)().with_arrays({name: array.copy() for name, array in arrays.items()})
+    assert again.parameters == encoder.parameters >= 0
+    assert again.sample_rate == encoder.sample_rate
+    np.testing.assert_array_equal(again(waveforms), encoder(waveforms))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_takes_another_rate(name, rng):
+    encoder = ready(name, sample_rate=8000)
+    assert encoder.sample_rate == 8000
+    assert np.isfinite(encoder(rng.standard_normal((1, 8000)).astype(np.float32))).all()
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_what_is_fitted_per_machine_has_a_trainer(name):
+    assert encoder_class(name).fitted_per_machine == (name in TRAINERS)
+    assert name not in TRAINERS or callable(trainer(name))
+
+
+def test_an_unknown_encoder_names_the_nearest():
+    with pytest.raises(ValueError, match="no encoder 'spectrall'; did you mean 'spectral'"):
+        encoder_class("spectrall")
+
+
+def test_tokens_of_the_spectral_encoder_are_levels_of_bands(rng):
+    waveform = rng.standard_normal((2, 16_000)).astype(np.float32)
+    tokens = Spectral()(waveform)
+    assert tokens.shape == (2, 1, 32, 128, 1)
+    loud = Spectral()(10 * waveform)
+    np.testing.assert_allclose(loud - tokens, 20, atol=1e-3)
+
+
+def test_a_spectral_encoder_has_no_arrays():
+    with pytest.raises(ValueError, match=r"a spectral encoder has no arrays, but was given \['weight'\]"):
+        Spectral().with_arrays({"weight": np.zeros(1)})
+
+
+def test_an_autoencoder_must_be_fitted(rng):
+    with pytest.raises(ValueError, match="not fitted; train it, or give it the arrays of a trained one"):
+        Autoencoder()(rng.standard_normal((1, 16_000)).astype(np.float32))
+
+
+@pytest.mark.parametrize("samples", [1, 2047])
+def test_an_autoencoder_needs_five_frames(samples):
+    with pytest.raises(
+        ValueError, match=rf"{samples} samples give \d frames, but .* 5; .* at least 0.13 s long"
+    ):
+        ready("autoencoder")(np.zeros((1, samples), np.float32))
+
+
+def test_five_frames_are_enough_for_an_autoencoder():
+    assert ready("autoencoder")(np.zeros((1, 2048), np.float32)).shape == (1, 1, 5, 1, 128)
+
+
+WITHOUT_TORCH = {
+    "the registry": "import nearfar.encoders",
+    "embeddings": "import nearfar.embeddings",
+    "trainers": "import nearfar.training",
+    "a spectral embedding": """
+import numpy as np
+from nearfar.embeddings import embed
+from nearfar.encoders import encoder_class
+samples = np.ones((2, 8000), np.float32)
+embed(samples, encoder_class("spectral")(), view="near_and_cancelled", pooling="mean_std_change")
+""",
+}
+
+
+@pytest.mark.parametrize("code", WITHOUT_TORCH.values(), ids=WITHOUT_TORCH)
+def test_torch_is_not_loaded_for(code):
+    check = "\nimport sys\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code + check], check=True, timeout=60)

@@ -1,0 +1,265 @@
+"""Experiments: resumed, repeated, equal to the byte; and what the result folder holds."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import write_machine
+
+from nearfar import datasets, experiment, storage, systems
+from nearfar.clips import DatasetError
+from nearfar.detector import Detector
+from nearfar.evaluation.metrics import clip_table, evaluate, omega
+from nearfar.experiment import SCORE_COLUMNS, Result, run
+from nearfar.storage import Jobs
+
+QUICK = {"branch.training.epochs": 1, "threshold.false_alarm_rate": 0.3}
+FILES = ("scores.csv", "metrics.csv", "run.json")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for name in ("fan", "pump"):
+        write_machine(root, name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("result")
+    return run(
+        systems.load("spectral"),
+        datasets.load(data),
+        folder / "out",
+        seeds=[1, 2],
+        jobs=Jobs(folder / "cache"),
+    )
+
+
+def content(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in FILES]
+
+
+def test_the_folder_holds_what_is_promised(result: Result, data: Path) -> None:
+    assert sorted(p.name for p in result.folder.iterdir()) == sorted(FILES)
+    assert list(result.scores) == SCORE_COLUMNS
+    assert len(result.scores) == 2 * 2 * 12
+    assert set(result.scores["split"]) == {"test"}
+    assert result.run["protocol"]["selected_on"].startswith("nothing")
+    assert result.run["seeds"] == [1, 2]
+    assert set(result.run["data"]["machines"]) == {"fan", "pump"}
+    assert result.run["parameters"] == {"fan": 0, "pump": 0}
+    assert result.run["system"]["branch"]["view"] == "near_and_cancelled"
+    assert str(data) not in (result.folder / "run.json").read_text()
+
+
+def test_a_folder_reads_back(result: Result) -> None:
+    again = Result.load(result.folder)
+    pd.testing.assert_frame_equal(again.scores, result.scores, check_dtype=False)
+    pd.testing.assert_frame_equal(again.metrics, result.metrics, check_dtype=False)
+    assert again.run == result.run
+    with pytest.raises(FileNotFoundError, match=r"not a folder of results \(scores.csv is missing\)"):
+        Result.load(result.folder.parent)
+
+
+def test_scores_are_those_of_a_detector(result: Result, data: Path, tmp_path: Path) -> None:
+    fan = datasets.load(data)["fan"]
+    fitted = Detector.fit(fan, systems.load("spectral"), seed=1, jobs=Jobs(tmp_path))
+    rows = result.scores.query("machine == 'fan' and seed == 1").set_index("key")
+    verdicts = [fitted.score_file(c.path) for c in fan.test]
+    np.testing.assert_allclose(
+        rows.loc[[c.key for c in fan.test], "score"], [v.score for v in verdicts], rtol=1e-9
+    )
+    assert rows["decision"].tolist() == [int(v.decision == "anomaly") for v in verdicts]
+
+
+def test_metrics_are_those_of_the_scores(result: Result, data: Path) -> None:
+    clips = clip_table(c for c in datasets.load(data).clips if c.split == "test")
+    for seed, rows in result.scores.groupby("seed"):
+        expected = evaluate(clips, rows.set_index("key")["score"]).reset_index()
+        found = result.metrics[result.metrics["seed"] == seed].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found[list(expected)], expected)
+
+
+@pytest.mark.parametrize("name", ["spectral", "baseline_mahalanobis"])
+def test_two_runs_are_equal_to_the_byte_on_any_number_of_workers(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    system, found = systems.load(name, QUICK if "baseline" in name else {}), datasets.load(data)
+    run(system, found, tmp_path / "one", jobs=Jobs(tmp_path / "cache"))
+    run(system, found, tmp_path / "two", jobs=Jobs(tmp_path / "other cache"), workers=2)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_a_repeated_run_computes_nothing(
+    result: Result, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Detector, "fit", None)
+    monkeypatch.setattr(Detector, "load", None)
+    cache = Jobs(result.folder.parent / "cache")
+    run(systems.load("spectral"), datasets.load(data), tmp_path, seeds=[1, 2], jobs=cache)
+    assert content(tmp_path) == content(result.folder)
+
+
+def test_a_changed_clip_is_scored_anew(tmp_path: Path) -> None:
+    own = tmp_path / "data"
+    write_machine(own, "fan", test=1)
+    jobs = Jobs(tmp_path / "cache")
+    first = run(systems.load("spectral"), datasets.load(own), tmp_path / "out", jobs=jobs).scores.set_index(
+        "key"
+    )
+    normal, faulty = (
+        next((own / "fan" / "test").glob(f"*source_test_{label}*")) for label in ("normal", "anomaly")
+    )
+    normal.write_bytes(faulty.read_bytes())
+    second = run(systems.load("spectral"), datasets.load(own), tmp_path / "out", jobs=jobs).scores.set_index(
+        "key"
+    )
+    keys = [f"fan/test/{p.name}" for p in (normal, faulty)]
+    assert second.loc[keys[0], "score"] == first.loc[keys[1], "score"] == second.loc[keys[1], "score"]
+
+
+def test_an_interrupted_run_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+    whole = Detector.fit.__func__
+
+    def interrupted(cls: type[Detector], machine: object, *args: object, **options: object) -> Detector:
+        fitted.append(machine.name)
+        if fitted == ["fan", "pump"]:
+            raise KeyboardInterrupt
+        return whole(cls, machine, *args, **options)
+
+    monkeypatch.setattr(Detector, "fit", classmethod(interrupted))
+    arguments = systems.load("spectral"), datasets.load(data), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run(*arguments, jobs=Jobs(tmp_path / "cache"))
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.rglob("*.part"))
+    run(*arguments, jobs=Jobs(tmp_path / "cache"))
+    assert fitted == ["fan", "pump", "pump"]
+
+
+def is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_done(
+    data: Path, tmp_path: Path, number: int
+) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from nearfar.cli import main; main()",
+        "run",
+        "baseline_mse",
+        "--data",
+        data,
+    ]
+    command += ["--out", tmp_path / "out", "--cache", tmp_path / "cache", "--workers", "2"]
+    command += ["--set", "branch.training.epochs=100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("encoder/*/.*.part")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else 143)
+    if number == signal.SIGINT:
+        assert b"the same command goes on where it stopped" in said
+    assert b"Traceback" not in said
+    deadline = time.monotonic() + 10
+    while is_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_alive(process.pid), "a worker is left"
+    assert not list(tmp_path.rglob("*.part"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(
+                systems.load("spectral"), datasets.load(data), tmp_path / "out", jobs=Jobs(tmp_path / "cache")
+            )
+    assert not list(tmp_path.rglob("*.part"))
+    run(systems.load("spectral"), datasets.load(data), tmp_path / "out", jobs=Jobs(tmp_path / "cache"))
+
+
+def test_an_evaluation_set_is_judged_by_the_truth_of_a_folder(tmp_path: Path) -> None:
+    own, truth = tmp_path / "data", tmp_path / "truth"
+    folder = write_machine(own, "fan", test=2)
+    lines: dict[str, list[str]] = {"data": [], "domain": []}
+    for i, path in enumerate(sorted((folder / "test").iterdir())):
+        new = path.rename(path.with_name(f"section_00_{i:04d}.wav"))
+        lines["data"].append(f"{new.name},{int('anomaly' in path.name)}")
+        lines["domain"].append(f"{new.name},{int('target' in path.name)}")
+    for kind, rows in lines.items():
+        (truth / f"ground_truth_{kind}").mkdir(parents=True)
+        (truth / f"ground_truth_{kind}" / "ground_truth_fan_section_00_test.csv").write_text(
+            "\n".join(rows) + "\n"
+        )
+    system, found, jobs = systems.load("spectral"), datasets.load(own), Jobs(tmp_path / "cache")
+    blind = run(system, found, tmp_path / "blind", jobs=jobs)
+    assert blind.metrics.empty
+    assert blind.scores[["domain", "label"]].isna().all(axis=None)
+    judged = run(system, found, tmp_path / "judged", truth=truth, jobs=jobs)
+    assert judged.metrics["auc_source"].item() == 1.0
+    pd.testing.assert_series_equal(judged.scores["score"], blind.scores["score"])
+
+
+def test_machines_without_test_clips_and_bad_seeds(data: Path, tmp_path: Path) -> None:
+    write_machine(tmp_path / "data", "fan", test=0)
+    with pytest.raises(DatasetError, match="fan: no test clips to score"):
+        run(systems.load("spectral"), datasets.load(tmp_path / "data"), tmp_path / "out")
+    with pytest.raises(ValueError, match=r"seeds=\[1, 1\]: expected one or more, each once"):
+        run(systems.load("spectral"), datasets.load(data), tmp_path / "out", seeds=[1, 1])
+    with pytest.raises(ValueError, match="'x' is not a whole number"):
+        experiment.parse_seeds("1,x")
+    assert experiment.parse_seeds("1, 2,3") == [1, 2, 3]
+
+
+def test_broken_test_clips_are_listed_and_the_detector_is_kept(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path / "data", "fan", test=2)
+    paths = sorted((folder / "test").iterdir())
+    whole = paths[0].read_bytes()
+    for path in paths[:2]:
+        path.write_bytes(whole[:1000])
+    arguments = systems.load("spectral"), datasets.load(tmp_path / "data"), tmp_path / "out"
+    with pytest.raises(DatasetError) as error:
+        run(*arguments, jobs=Jobs(tmp_path / "cache"))
+    assert [str(p) in problem for p, problem in zip(paths, error.value.problems, strict=False)] == [
+        True,
+        True,
+    ]
+    assert list((tmp_path / "cache" / "jobs" / "detector").rglob("detector.json"))
+
+
+def test_motors_reach_their_reference(motors: Path, tmp_path: Path) -> None:
+    """Omega of the motors' README: 0.76 after cancellation, by statistics of log-mel levels."""
+    found = datasets.load(motors)
+    for view in ("cancelled", "near_and_cancelled"):
+        system = systems.load("spectral", {"branch.view": view})
+        result = run(system, found, tmp_path / view, workers=2, jobs=Jobs(tmp_path / "cache"))
+        assert omega(result.metrics) >= 0.76
+    assert json.loads((tmp_path / "cancelled" / "run.json").read_text())["data"]["name"] == "motors"

@@ -1,0 +1,333 @@
+"""What people read: verdict lines that parse back, and tables with the right numbers in them."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from nearfar import systems
+from nearfar.datasets import DATASETS
+from nearfar.detector import Detector, Verdict
+from nearfar.evaluation.metrics import omega
+from nearfar.evaluation.official import Evaluation
+from nearfar.experiment import Result
+from nearfar.microphones import Fault
+from nearfar.report import tables, verdicts
+from nearfar.thresholds import Conformal
+
+NAN = float("nan")
+DEAD, CLIPPED = Fault("dead", "near", "the near one is silent"), Fault("clipped", "far", "the far one clips")
+AWKWARD = [
+    "a,b.wav",
+    'say "hi".wav',
+    "two\nlines.wav",
+    "tab\there.wav",
+    " spaces .wav",
+    "Lüfter 音 🎧.wav",
+    "[bold]fan[/].wav",
+    "'; --.wav",
+    "x" * 200 + ".wav",
+]
+# a carriage return alone is not quoted by Python's csv before 3.13; half a surrogate pair is no text
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=1)
+numbers = st.one_of(st.just(NAN), st.floats(allow_nan=False, allow_infinity=False))
+
+
+def plain(renderable):
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(renderable)
+    return console.export_text()
+
+
+def shown(found, form):
+    """What ``show`` writes, and what it returns."""
+    file = io.StringIO(newline="")
+    decisions = verdicts.show(found, form, Console(file=file, width=40))
+    return file.getvalue(), decisions
+
+
+def csv_rows(text):
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+@pytest.fixture
+def found():
+    return [
+        Verdict("one.wav", 1.25, 0.04, "anomaly", (DEAD, CLIPPED)),
+        Verdict("two.wav", 0.5, 0.75, "normal"),
+        Verdict("three.wav", NAN, NAN, "unusable", error="the file is empty, record it again"),
+        Verdict("four.wav", 2.0, NAN, ""),
+    ]
+
+
+# verdicts
+
+
+@given(names, numbers, numbers, names)
+@example("a,b.wav", 0.1 + 0.2, 5e-324, 'he said "no",\nand left')
+def test_lines_parse_back(name, score, p_value, error):
+    verdict = Verdict(name, score, p_value, "anomaly", (DEAD, CLIPPED), error)
+    (row,) = csv.reader(io.StringIO(verdicts.csv_line(verdict), newline=""))
+    assert dict(zip(verdicts.COLUMNS, row, strict=True)) == {
+        "recording": name,
+        "score": "" if math.isnan(score) else repr(score),
+        "p_value": "" if math.isnan(p_value) else repr(p_value),
+        "decision": "anomaly",
+        "microphones": "near dead;far clipped",
+        "error": error,
+    }
+    line = verdicts.json_line(verdict)
+    assert line.endswith("\n")
+    assert "\n" not in line[:-1]
+    assert json.loads(line, parse_constant=pytest.fail) == {  # NaN is no JSON
+        "recording": name,
+        "score": None if math.isnan(score) else score,
+        "p_value": None if math.isnan(p_value) else p_value,
+        "decision": "anomaly",
+        "microphones": [
+            {"kind": "dead", "microphone": "near", "message": DEAD.message},
+            {"kind": "clipped", "microphone": "far", "message": CLIPPED.message},
+        ],
+        "error": error,
+    }
+
+
+def test_lines_of_a_verdict_with_nothing_to_say():
+    verdict = Verdict("a.wav", 1.0, NAN, "")
+    assert verdicts.csv_line(verdict) == "a.wav,1.0,,,,\n"
+    said = json.loads(verdicts.json_line(verdict))
+    assert [said[key] for key in ("p_value", "decision", "microphones", "error")] == [None, None, [], None]
+
+
+def test_scores_of_numpy_are_written_as_numbers():
+    verdict = Verdict("a.wav", np.float64(0.1), np.float64(0.25), "normal")
+    assert float(csv_rows(shown([verdict], "csv")[0])[0]["score"]) == 0.1
+    assert json.loads(verdicts.json_line(verdict))["p_value"] == 0.25
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_shown_lines_are_the_lines_as_they_are(found, form, terminal):
+    found += [Verdict(name, 0.1, 0.2, "normal") for name in AWKWARD]
+    file = io.StringIO(newline="")
+    console = Console(file=file, width=40, force_terminal=terminal, color_system="truecolor")
+    verdicts.show(found, form, console)
+    line = {"csv": verdicts.csv_line, "json": verdicts.json_line}[form]
+    header = ",".join(verdicts.COLUMNS) + "\n" if form == "csv" else ""
+    assert file.getvalue() == header + "".join(map(line, found))
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_names_come_back(name):
+    found = [Verdict(name, 0.1, 0.2, "normal"), Verdict("next.wav", 0.3, 0.4, "normal")]
+    assert [row["recording"] for row in csv_rows(shown(found, "csv")[0])] == [name, "next.wav"]
+    said = [json.loads(line) for line in shown(found, "json")[0].splitlines()]
+    assert [row["recording"] for row in said] == [name, "next.wav"]
+    assert "".join(name.split()) in "".join(plain(verdicts.table(found[:1])).split()) or len(name) > 100
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "table"])
+def test_show_returns_the_decisions(found, form):
+    assert shown(found, form)[1] == {"anomaly", "normal", "unusable", ""}
+    assert shown([], form)[1] == set()
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_lines_are_shown_as_they_come(found, form):
+    file = io.StringIO()
+
+    def watched():
+        for i, verdict in enumerate(found):
+            assert len(file.getvalue().splitlines()) == i + (form == "csv")
+            yield verdict
+
+    verdicts.show(watched(), form, Console(file=file))
+    assert len(file.getvalue().splitlines()) == 4 + (form == "csv")
+
+
+def test_table_of_verdicts(found):
+    text = plain(verdicts.table(found))
+    rows = {
+        line.split("│")[1].strip(): [c.strip() for c in line.split("│")[2:-1]]
+        for line in text.splitlines()
+        if "│" in line
+    }
+    assert rows["one.wav"] == ["1.25", "0.04", "anomaly", "the near one is silent; the far one clips"]
+    assert rows["two.wav"] == ["0.5", "0.75", "normal", "ok"]
+    assert rows["three.wav"] == ["-", "-", "unusable", "the file is empty, record it again"]
+    assert rows["four.wav"] == ["2", "-", "-", "ok"]
+    assert "4 recordings: 1 anomaly, 1 normal, 1 unusable, 1 without a decision" in text
+    assert "1 recording: 1 anomaly" in plain(verdicts.table(found[:1]))
+    assert "0 recordings" in plain(verdicts.table([]))
+
+
+# tables
+
+
+def test_table_of_systems():
+    described = systems.describe()
+    text = " ".join(plain(tables.systems(described)).replace("│", " ").split())
+    for d in described:
+        assert d.name in text
+        assert d.summary.split()[0] in text
+        assert f"{d.needs.minutes:g}" in text
+
+
+def test_table_of_published_data_sets():
+    text = plain(tables.published(DATASETS))
+    for name, module in DATASETS.items():
+        assert name in text
+        for machines in module.PUBLISHED.machines.values():
+            assert all(machine in text for machine in machines)
+    assert "by hand" in text
+    assert "CC BY-NC-SA 4.0" in " ".join(text.split()) or "BY-NC-SA 4.0" in text
+
+
+def a_detector(machine="fan", threshold=None, faults=None):
+    return Detector(
+        machine=machine,
+        system=systems.load("spectral"),
+        branch=None,
+        threshold=threshold,
+        placement=None,
+        trained_on={
+            "clips": 1000,
+            "domains": {"source": 990, "target": 10},
+            "rate": 16000,
+            "channels": 2,
+            "microphone_faults": faults or {},
+        },
+        sample=np.zeros((2, 16), np.float32),
+    )
+
+
+def test_table_of_a_detector():
+    threshold = Conformal.fit(np.arange(1000.0), false_alarm_rate=0.05)
+    text = plain(tables.detector(a_detector(threshold=threshold, faults={"near clipped": 3})))
+    assert "Detector of 'fan'" in text
+    assert "spectral: Log-mel band statistics" in text
+    assert "1000 normal clips (990 source, 10 target) of 2 channels at 16000 Hz" in text
+    assert "near clipped in 3 clips" in text
+    assert "above a score of 950, set on 1000 normal clips" in text
+    assert "it flags 5.0% by mistake; no p-value is below 0.001" in text
+
+
+def test_table_of_a_detector_without_threshold():
+    text = plain(tables.detector(a_detector()))
+    assert "not at all: no threshold was asked for" in text
+    assert "beware" not in text
+
+
+def test_table_of_problems():
+    one = pd.DataFrame({"where": ["[train]/a.wav"], "what": ["too, short"], "n": [3]})
+    text = plain(tables.problems(one))
+    assert "1 problem" in text
+    assert "[train]/a.wav" in text
+    assert "3" in text
+    assert "2 problems" in plain(tables.problems(pd.concat([one, one])))
+    assert "No problems" in plain(tables.problems(one.iloc[:0]))
+
+
+@pytest.fixture
+def measured():
+    """Metrics of two machines with two seeds."""
+    rows = [
+        (1, "fan", 0, 0.8, 0.6, 0.5, 0.7),
+        (1, "pump", 0, 0.9, 0.7, 0.55, 0.6),
+        (2, "fan", 0, 0.82, 0.64, 0.51, 0.72),
+        (2, "pump", 0, 0.94, 0.72, 0.6, 0.66),
+    ]
+    columns = ["seed", "machine", "section", "auc_source", "auc_target", "pauc", "f1"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_table_of_metrics(measured):
+    one = measured[measured["seed"] == 1]
+    text = plain(tables.metrics(one, "spectral"))
+    assert "spectral (percent)" in text
+    fan = next(line for line in text.splitlines() if "fan" in line)
+    assert [cell.strip() for cell in fan.split("│")[1:-1]] == ["fan", "80.00", "60.00", "50.00", "70.00"]
+    assert f"Omega {100 * omega(one):.2f}" in text
+    assert "±" not in text
+
+
+def test_table_of_metrics_of_several_seeds(measured):
+    text = plain(tables.metrics(measured, "spectral"))
+    assert "percent, mean of 2 seeds" in text
+    fan = next(line for line in text.splitlines() if "fan" in line)
+    assert [cell.strip() for cell in fan.split("│")[1:-1]] == ["fan", "81.00", "62.00", "50.50", "71.00"]
+    of_seeds = [100 * omega(measured[measured["seed"] == seed]) for seed in (1, 2)]
+    assert f"Omega {np.mean(of_seeds):.2f} ± {np.std(of_seeds, ddof=1):.2f}" in text
+
+
+def test_table_of_metrics_of_several_sections(measured):
+    sections = measured[measured["seed"] == 1].assign(machine="fan", section=[0, 3])
+    text = plain(tables.metrics(sections, "spectral"))
+    assert "fan 00" in text
+    assert "fan 03" in text
+
+
+def test_table_of_metrics_without_domains(measured):
+    one = measured[measured["seed"] == 1].rename(columns={"auc_source": "auc"}).drop(columns="auc_target")
+    text = plain(tables.metrics(one, "own"))
+    assert "AUC source" not in text
+    assert f"Omega {100 * omega(one):.2f}" in text
+
+
+@pytest.mark.xfail(reason="Omega of all machines is not defined there, and its error ends the report")
+def test_table_of_metrics_of_machines_with_and_without_domains(measured):
+    one = measured[measured["seed"] == 1].copy()
+    one.loc[one["machine"] == "pump", ["auc_source", "auc_target"]] = np.nan
+    one["auc"] = [np.nan, 0.75]
+    assert "75.00" in plain(tables.metrics(one, "own"))
+
+
+@pytest.mark.parametrize("machine", ["fan [old]", "[bold]fan[/]", "[/]"])
+def test_names_of_machines_are_no_markup(measured, machine):
+    assert machine in plain(tables.metrics(measured.assign(machine=machine), "spectral"))
+    assert machine in plain(tables.detector(a_detector(machine)))
+    assert machine in plain(tables.result(a_result(measured.iloc[:0], machine)))
+
+
+def a_result(metrics, machine="fan"):
+    scores = pd.DataFrame({"machine": [machine] * 4, "key": ["a", "b", "a", "b"], "seed": [1, 1, 2, 2]})
+    run = {"system": {"name": "spectral"}, "protocol": {"selected_on": "nothing at all"}}
+    return Result(Path("results"), scores, metrics, run)
+
+
+def test_table_of_a_result_says_what_was_selected_and_where_it_is(measured):
+    text = plain(tables.result(a_result(measured)))
+    assert "81.00" in text
+    assert "Selected on nothing at all." in text
+    assert "results/scores.csv" in text
+
+
+def test_table_of_a_result_without_labels_counts_clips(measured):
+    text = plain(tables.result(a_result(measured.iloc[:0])))
+    fan = next(line for line in text.splitlines() if "fan" in line)
+    assert [cell.strip() for cell in fan.split("│")[1:-1]] == ["fan", "2"]
+    assert "no labels, so no metrics" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_official_evaluation(measured, decided):
+    one = measured[measured["seed"] == 1].drop(columns="seed").set_index(["machine", "section"])
+    found = Evaluation(one.drop(columns="f1"), one[["f1"]] if decided else None)
+    text = plain(tables.evaluation(found))
+    assert "Official metrics (percent)" in text
+    assert "55.00" in text
+    assert ("F1" in text) == decided
+    said = json.loads(tables.evaluation_json(found))
+    assert said["omega"] == omega(one)
+    expected = one if decided else one.drop(columns="f1")
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(said["sections"]).set_index(["machine", "section"]), expected, check_exact=True
+    )

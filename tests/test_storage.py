@@ -1,0 +1,432 @@
+"""Files and folders are whole or absent, and a finished step is found again."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearfar import storage
+from nearfar.storage import Jobs, atomic_file, atomic_folder, digest, digest_file
+
+names = st.text("abc", max_size=2)
+numbers = st.integers(-2, 2) | st.sampled_from([0.5, 1.0, 1e300])
+json_values = st.recursive(
+    st.none() | st.booleans() | numbers | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    return Jobs(tmp_path / "cache")
+
+
+@pytest.fixture
+def disk_full(monkeypatch):
+    """From here on nothing reaches the disk."""
+
+    def fsync(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(storage.os, "fsync", fsync)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below the folder, hidden ones too."""
+    return {str(f.relative_to(folder)): f.read_text() for f in folder.rglob("*") if f.is_file()}
+
+
+def write(text: str):
+    def make(folder: Path) -> None:
+        (folder / "a.txt").write_text(text)
+
+    return make
+
+
+# atomic_file
+
+
+def test_a_file_appears_at_the_end_and_in_new_folders(tmp_path):
+    path = tmp_path / "x" / "y" / "a.txt"
+    with atomic_file(path) as part:
+        part.write_text("whole")
+        assert not path.exists()
+    assert contents(tmp_path) == {"x/y/a.txt": "whole"}
+
+
+def test_a_file_takes_the_place_of_the_old_one(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_file(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert contents(tmp_path) == {"a.txt": "new"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("before", [{}, {"a.txt": "old"}])
+def test_an_interrupted_file_leaves_what_was_there(tmp_path, before, error):
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+
+    def interrupted() -> None:
+        with atomic_file(tmp_path / "a.txt") as part:
+            part.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.usefixtures("disk_full")
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    (tmp_path / "a.json").write_text("old")
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_json(tmp_path / "a.json", {"x": 1})
+    assert contents(tmp_path) == {"a.json": "old"}
+
+
+def test_files_and_folders_have_the_permissions_that_the_user_asks_for(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_file(tmp_path / "a.txt"):
+            pass
+        with atomic_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+# atomic_folder
+
+
+def test_a_folder_appears_at_the_end(tmp_path):
+    with atomic_folder(tmp_path / "new") as part:
+        (part / "sub").mkdir()
+        (part / "sub" / "a.txt").write_text("whole")
+        assert not (tmp_path / "new").exists()
+    assert contents(tmp_path) == {"new/sub/a.txt": "whole"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("replace", [False, True])
+def test_an_interrupted_folder_leaves_what_was_there(tmp_path, replace, error):
+    if replace:
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "kept" / "a.txt").write_text("old")
+    before = contents(tmp_path)
+
+    def interrupted() -> None:
+        with atomic_folder(tmp_path / "kept", replace=replace) as part:
+            (part / "a.txt").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert contents(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"] * replace
+
+
+@pytest.mark.usefixtures("disk_full")
+def test_a_full_disk_leaves_the_old_folder(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "a.txt").write_text("old")
+    with (
+        pytest.raises(OSError, match="No space left"),
+        atomic_folder(tmp_path / "kept", replace=True) as part,
+    ):
+        (part / "a.txt").write_text("new")
+    assert contents(tmp_path) == {"kept/a.txt": "old"}
+
+
+def test_a_folder_is_replaced_when_asked_for(tmp_path):
+    for text in ("old", "new"):
+        with atomic_folder(tmp_path / "folder", replace=True) as part:
+            (part / f"{text}.txt").write_text(text)
+    assert contents(tmp_path) == {"folder/new.txt": "new"}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path):
+    entered = False
+    with (
+        pytest.raises(FileExistsError, match="is there already; choose another name, or ask to replace it"),
+        atomic_folder(tmp_path),
+    ):
+        entered = True
+    assert not entered
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    old = tmp_path / "folder"
+    old.mkdir()
+    (old / "a.txt").write_text("old")
+    rename = Path.rename
+
+    def fails_for_the_new_one(self, target):
+        if self.suffix == ".part":
+            raise OSError(errno.EIO, "no rename")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_the_new_one)
+    with pytest.raises(OSError, match="no rename"), atomic_folder(old, replace=True) as part:
+        (part / "a.txt").write_text("new")
+    assert contents(tmp_path) == {"folder/a.txt": "old"}
+
+
+# digests
+
+
+@given(st.dictionaries(names, json_values, max_size=6), st.randoms(use_true_random=False))
+def test_a_digest_does_not_depend_on_the_order_of_keys(content, shuffler):
+    keys = list(content)
+    shuffler.shuffle(keys)
+    assert digest({k: content[k] for k in keys}) == digest(content)
+
+
+@given(json_values, json_values)
+def test_digests_differ_when_json_differs(a, b):
+    said = [json.dumps(x, sort_keys=True) for x in (a, b)]
+    assert (digest(a) == digest(b)) == (said[0] == said[1])
+
+
+def test_a_digest_refuses_what_json_cannot_say():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest({"x": float("nan")})
+
+
+def test_the_digest_of_a_file_is_its_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")  # of FIPS 180-2, appendix B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest_file(tmp_path / "a") == expected
+
+
+def test_equal_content_is_equal_json(tmp_path):
+    storage.write_json(tmp_path / "a.json", {"b": 1, "a": [2.5, None]})
+    storage.write_json(tmp_path / "b.json", {"a": [2.5, None], "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": 1, "a": [2.5, None]}
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files that are really read for their digest."""
+    names = []
+
+    def counted(path):
+        names.append(path.name)
+        return digest_file(path)
+
+    monkeypatch.setattr(storage, "digest_file", counted)
+    return names
+
+
+def test_digests_of_files_are_remembered(tmp_path, jobs, hashed):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    first = jobs.digests_of([tmp_path / "a", tmp_path / "b"])
+    again = Jobs(jobs.root).digests_of([tmp_path / "b", tmp_path / "a"])
+    assert first == [digest_file(tmp_path / "a"), digest_file(tmp_path / "b")]
+    assert again == first[::-1]
+    assert hashed == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["longer than before", "two"])
+def test_a_changed_file_has_another_digest(tmp_path, jobs, text):
+    file = tmp_path / "a"
+    file.write_text("one")
+    os.utime(file, ns=(10**9, 10**9))
+    before = jobs.digests_of([file])
+    file.write_text(text)
+    os.utime(file, ns=(10**9, 10**9 + (len(text) == 3)))  # the longer one is told by its size alone
+    assert jobs.digests_of([file]) == [digest_file(file)] != before
+
+
+def test_a_missing_file_has_no_digest(tmp_path, jobs, hashed):
+    (tmp_path / "a").touch()
+    with pytest.raises(FileNotFoundError, match="none"):
+        jobs.digests_of([tmp_path / "a", tmp_path / "none"])
+    assert hashed == ["a"]
+
+
+# the cache
+
+
+def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv(storage.CACHE_VARIABLE, str(tmp_path))
+    assert storage.default_cache() == Jobs().root == tmp_path
+    for unset in (lambda: monkeypatch.setenv(storage.CACHE_VARIABLE, ""), monkeypatch.undo):
+        unset()
+        monkeypatch.setattr(storage.platformdirs, "user_cache_path", lambda name: Path("/caches") / name)
+        monkeypatch.delenv(storage.CACHE_VARIABLE, raising=False)
+        assert storage.default_cache() == Path("/caches/nearfar")
+
+
+def test_a_step_is_done_once(jobs):
+    inputs = {"x": 1, "y": [2.5, "z"]}
+    assert not jobs.is_done("step", inputs)
+    folder = jobs.do("step", inputs, write("first"))
+    assert jobs.is_done("step", inputs)
+    assert folder == jobs.do("step", dict(reversed(inputs.items())), write("second"))
+    assert (folder / "a.txt").read_text() == "first"
+    assert json.loads((folder / storage.DONE).read_text())["inputs"] == inputs
+
+
+def test_other_inputs_another_step_and_other_code_lie_elsewhere(jobs, monkeypatch):
+    folders = {jobs.folder("step", {"x": 1}), jobs.folder("step", {"x": 2}), jobs.folder("other", {"x": 1})}
+    monkeypatch.setattr(storage, "code_digest", lambda: "changed")
+    assert len(folders | {jobs.folder("step", {"x": 1})}) == 4
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_step_is_done_again(jobs, error):
+    def interrupted(folder: Path) -> None:
+        write("half")(folder)
+        raise error
+
+    with pytest.raises(error):
+        jobs.do("step", {}, interrupted)
+    assert not jobs.is_done("step", {})
+    assert contents(jobs.root) == {}
+    assert (jobs.do("step", {}, write("whole")) / "a.txt").read_text() == "whole"
+
+
+@pytest.mark.usefixtures("disk_full")
+def test_a_step_on_a_full_disk_is_not_done(jobs):
+    with pytest.raises(OSError, match="No space left"):
+        jobs.do("step", {}, write("lost"))
+    assert contents(jobs.root) == {}
+
+
+def test_every_maker_exists():
+    package = Path(storage.__file__).parent
+    assert [pattern for pattern in storage.MAKERS if not list(package.glob(pattern))] == []
+
+
+def test_the_code_digest_follows_the_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "__file__", str(tmp_path / "storage.py"))
+    code_digest = storage.code_digest.__wrapped__  # without its memory
+    (tmp_path / "encoders").mkdir()
+    seen = {code_digest()}
+    for name, text in [
+        ("audio.py", "1"),
+        ("audio.py", "2"),
+        ("encoders/new.py", "1"),
+        ("encoders/old.py", "1"),
+    ]:
+        (tmp_path / name).write_text(text)
+        seen.add(code_digest())
+    assert len(seen) == 5
+    (tmp_path / "cli.py").write_text("has no part in the outcome")
+    assert code_digest() in seen
+
+
+# several processes
+
+SEVERAL = """
+import os, sys, time
+from pathlib import Path
+from nearfar.storage import Jobs
+
+def make(folder):
+    for i in range(20):
+        (folder / f"{i}.txt").write_text(f"{os.getpid()}")
+    time.sleep(0.02 * int(sys.argv[2]))
+
+jobs = Jobs(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for step in range(15):
+    folder = jobs.do("step", {"number": step}, make)
+    makers = {(folder / f"{i}.txt").read_text() for i in range(20)}
+    assert len(makers) == 1, makers
+    jobs.digests_of(sorted(folder.iterdir()))
+"""
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], text=True, **pipes)
+
+
+def test_processes_that_do_the_same_steps_at_once_find_whole_outcomes(jobs):
+    processes = [start(SEVERAL, jobs.root, delay) for delay in (0, 0, 1)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    errors = [process.communicate(timeout=30)[1] for process in processes]
+    assert [e.splitlines()[-1:] for e in errors] == [[], [], []]
+    left = {p.name for p in jobs.root.rglob("*") if p.suffix in (".part", ".old")}
+    assert left == set()
+
+
+def test_a_step_that_another_process_finished_meanwhile_is_left_alone(jobs):
+    """What the other one returned may be read right now."""
+
+    def overtaken(folder: Path) -> None:
+        write("slow")(folder)
+        jobs.do("step", {}, write("fast"))
+
+    folder = jobs.do("step", {}, overtaken)
+    assert (folder / "a.txt").read_text() == "fast"
+
+
+def test_a_step_that_another_process_finishes_in_the_last_moment_is_no_error(jobs, monkeypatch):
+    """Between the look at the place and the rename to it, the other one's folder appears there."""
+    rename = Path.rename
+    raced = []
+
+    def overtaken(self, target):
+        if self.suffix == ".part" and not raced:
+            raced.append(target)
+            jobs.do("step", {}, write("fast"))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", overtaken)
+    folder = jobs.do("step", {}, write("slow"))
+    assert (folder / "a.txt").read_text() in ("slow", "fast")
+    assert raced
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from nearfar.storage import Jobs
+
+def make(folder):
+    print("begun", flush=True)
+    for i in range(100):
+        (folder / f"{i}.txt").write_text("x" * 2000)
+
+Jobs(Path(sys.argv[1])).do("step", {"number": int(sys.argv[2])}, make)
+"""
+
+
+def test_a_killed_process_leaves_no_half_step(jobs):
+    for number, seconds in enumerate([0.0, 0.001, 0.002, 0.004, 0.008, 0.016]):
+        process = start(KILLED, jobs.root, number)
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(seconds)
+        process.kill()
+        process.communicate()
+        folder, inputs = jobs.folder("step", {"number": number}), {"number": number}
+        assert folder.exists() == jobs.is_done("step", inputs)
+        if folder.exists():
+            assert len(list(folder.glob("*.txt"))) == 100
+        again = jobs.do("step", inputs, write("done again"))
+        assert len(list(again.glob("*.txt"))) in (1, 100)

@@ -1,0 +1,250 @@
+"""Named systems: their files, settings by dotted path, and errors that name every fault."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from nearfar import systems
+from nearfar.branches import Branch
+from nearfar.embeddings import VIEWS
+from nearfar.systems import SYSTEMS, load, parse_settings
+
+NEEDS = {"channels", "weights", "training", "minutes", "measured_on"}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+class TestEveryNamedSystem:
+    def test_is_named_as_its_file(self, name):
+        assert load(name).name == name == SYSTEMS[name].stem
+
+    def test_says_what_it_is_where_it_is_from_and_what_it_needs(self, name):
+        system = load(name)
+        assert system.summary.strip()
+        assert system.source.strip()
+        assert "\n" not in system.summary
+        written = tomllib.loads(SYSTEMS[name].read_text(encoding="utf-8"))
+        assert set(written["needs"]) == NEEDS
+        assert system.needs.minutes >= 0
+
+    def test_says_how_many_channels_it_needs(self, name):
+        system = load(name)
+        assert system.needs.channels == VIEWS[system.branch.view].channels
+
+    def test_can_be_made(self, name):
+        Branch(load(name).branch)
+
+    def test_comes_back_from_what_a_detector_keeps_of_it(self, name):
+        system = load(name)
+        assert systems.System.model_validate(system.model_dump(mode="json")) == system
+
+    def test_is_described(self, name):
+        (described,) = [d for d in systems.describe() if d.name == name]
+        system = load(name)
+        assert described.summary == system.summary
+        assert described.needs == system.needs
+
+    def test_is_frozen(self, name):
+        with pytest.raises(ValidationError, match="frozen"):
+            load(name).name = "other"
+
+    @pytest.mark.parametrize("method", ["conformal", "gamma", "none"])
+    def test_takes_every_threshold(self, name, method):
+        assert load(name, {"threshold.method": method}).threshold.method == method
+
+
+def test_the_default_is_named():
+    assert systems.DEFAULT in SYSTEMS
+    assert {d.name for d in systems.describe()} == set(SYSTEMS)
+
+
+def test_spectral_near_hears_one_microphone_and_is_else_as_spectral():
+    assert load("spectral", {"branch.view": "near"}).branch == load("spectral_near").branch
+
+
+# settings
+
+
+def test_settings_replace_what_the_file_says():
+    system = load("baseline_mse", {"branch.training.epochs": 3, "threshold.folds": 7, "branch.view": "far"})
+    assert system.branch.training == {**load("baseline_mse").branch.training, "epochs": 3}
+    assert system.threshold.folds == 7
+    assert system.branch.view == "far"
+    assert load("baseline_mse").branch.view == "near"  # and leave it for the next
+
+
+def test_settings_reach_tables_that_the_file_lacks():
+    assert load("spectral", {"branch.encoder_options.n_mels": 64}).branch.encoder_options == {"n_mels": 64}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"summry": "x"}, "summry: no key 'summry'; did you mean 'summary'"),
+        ({"needs.minuts": 1.0}, "needs.minuts: no key 'minuts'; did you mean 'minutes'"),
+        ({"branch.vew": "near"}, "branch.vew: no key 'vew'; did you mean 'view'"),
+        ({"branch.view": "naer"}, "branch.view: no view 'naer'; did you mean 'near'"),
+        ({"branch.encoder": "spectre"}, "branch.encoder: no encoder 'spectre'; did you mean 'spectral'"),
+        ({"threshold.fold": 5}, "threshold.fold: no key 'fold'; did you mean 'folds'"),
+        (
+            {"branch.encoder_options.n_mel": 5},
+            "branch: no encoder_options key 'n_mel'; did you mean 'n_mels'",
+        ),
+        ({"branch.training.epochs": 5}, "branch: encoder 'spectral' is not trained"),
+        ({"threshold.false_alarm_rate": 5}, "threshold.false_alarm_rate: Input should be less than 1"),
+        ({"threshold.folds": "many"}, "threshold.folds: Input should be a valid integer"),
+        ({"threshold": "none"}, "threshold: Input should be a valid dictionary"),
+        ({"branch.view": 3}, "branch.view: Input should be a valid string"),
+        ({"branch.conditioning": "standardize"}, "branch.conditioning: Input should be a valid tuple"),
+        ({"branch.conditioning": ["whiten"]}, "branch.conditioning: no conditioning 'whiten'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_setting_is_an_error_with_its_path(settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load("spectral", settings)
+    assert str(error.value).startswith("spectral.toml:\n  ")
+    assert "pydantic" not in str(error.value)
+
+
+def test_all_faults_are_named_at_once():
+    wrong = {"branch.vew": "near", "threshold.folds": 1, "needs.chanels": 2, "branch.backend": "mahalonobis"}
+    with pytest.raises(ValueError, match=r"spectral\.toml: 4 faults") as error:
+        load("spectral", wrong)
+    lines = str(error.value).splitlines()[1:]
+    assert [line.strip().partition(":")[0] for line in lines] == [
+        "needs.chanels",
+        "branch.backend",
+        "branch.vew",
+        "threshold.folds",
+    ]
+
+
+@pytest.mark.xfail(reason="options are looked at once all else is right, and the first wrong one ends it")
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"branch.encoder_options.hopp": 64}, "'hopp'"),
+        ({"branch.backend_options.shrinkage": 1}, "'shrinkage'"),
+        ({"branch.view": "naer"}, "'naer'"),
+    ],
+    ids=["of one table", "of two tables", "beside another fault"],
+)
+def test_all_wrong_options_are_named_at_once(other, named):
+    with pytest.raises(ValueError, match="no encoder_options key 'n_mel'") as error:
+        load("spectral", {"branch.encoder_options.n_mel": 64, **other})
+    assert named in str(error.value)
+
+
+def test_a_setting_below_a_value_is_an_error():
+    with pytest.raises(ValueError, match=r"'branch\.view\.left': 'view' is a value, not a table"):
+        load("spectral", {"branch.view.left": True})
+
+
+# names and files
+
+
+def test_an_unknown_system_names_the_nearest():
+    with pytest.raises(ValueError, match="no system 'spectrel'; did you mean 'spectral'"):
+        load("spectrel")
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A system of the user's own in a file."""
+    path = tmp_path / "own.toml"
+    text = SYSTEMS["spectral"].read_text(encoding="utf-8")
+    path.write_text(text.replace('name = "spectral"', 'name = "Lüfter"'), encoding="utf-8")
+    return path
+
+
+def test_a_system_in_a_file(own):
+    assert load(str(own)).name == "Lüfter"
+    assert load(str(own)).branch == load("spectral").branch
+    assert load(str(own), {"branch.view": "far"}).branch.view == "far"
+
+
+def test_a_file_beside_is_found(own, monkeypatch):
+    monkeypatch.chdir(own.parent)
+    assert load("own.toml").name == "Lüfter"
+
+
+def test_faults_of_a_file_name_it(own):
+    own.write_text(own.read_text(encoding="utf-8").replace("folds = 10", "folds = 0"), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"own\.toml:\n  threshold\.folds: Input should be greater"):
+        load(str(own))
+
+
+def test_missing_keys_are_named(own):
+    own.write_text('name = "x"\n[branch]\nencoder = "spectral"\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"own\.toml: 5 faults") as error:
+        load(str(own))
+    assert all(
+        f"  {key}: Field required" in str(error.value)
+        for key in ("summary", "source", "needs", "branch.pooling", "branch.backend")
+    )
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"not_there\.toml"):
+        load(str(tmp_path / "not_there.toml"))
+
+
+def test_a_system_is_read_without_torch_or_scikit_learn(own):
+    code = (
+        "import sys; from nearfar import systems; systems.describe(); systems.load('spectral'); "
+        "assert not {'torch', 'sklearn'} & set(sys.modules), sorted({'torch', 'sklearn'} & set(sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=own.parent, env=dict(os.environ))
+
+
+# settings as text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("near", "near"),
+        ('"near"', "near"),
+        ("'a b'", "a b"),
+        ("two words", "two words"),
+        (" near ", "near"),
+        ("1", 1),
+        ("1e-3", 1e-3),
+        ("0.5", 0.5),
+        ("true", True),
+        ("True", "True"),
+        ('["standardize"]', ["standardize"]),
+        ("[]", []),
+        ("{epochs = 2}", {"epochs": 2}),
+        ("a=b", "a=b"),
+        ("", ""),
+        ("none", "none"),
+    ],
+)
+def test_a_setting_as_text(text, value):
+    (parsed,) = parse_settings([f"branch.view={text}"]).values()
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_several_settings_as_text():
+    parsed = parse_settings(["branch.view=near", " threshold.folds = 5"])
+    assert parsed == {"branch.view": "near", "threshold.folds": 5}
+    assert load("spectral", parsed).threshold.folds == 5
+    assert parse_settings([]) == {}
+
+
+@pytest.mark.parametrize("text", ["branch.view", "=near", ""])
+def test_text_that_is_no_setting_is_an_error(text):
+    with pytest.raises(ValueError, match=f"{text!r}: expected key=value, such as branch.view=near"):
+        parse_settings([text])
+
+
+def test_the_files_are_all_there():
+    folder = Path(systems.__file__).parent
+    assert set(SYSTEMS) == {path.stem for path in folder.glob("*.toml")}

@@ -1,0 +1,464 @@
+"""Each kind of problem is planted, and each is found; a sound data set has none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import weakref
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import soundfile
+
+from nearfar import audio, datasets
+from nearfar.datasets import dcase2026
+from nearfar.datasets.published import Counts
+from nearfar.datasets.validation import Problem, to_json, to_table, validate
+
+RATE = 16000
+
+
+class Plant:
+    """Writes small machines in the layout of 2026: every clip other noise, all of them sound."""
+
+    def __init__(self, root):
+        self.root = root
+        self.rng = np.random.default_rng(0)
+
+    def noise(self, channels=2, samples=800):
+        return (0.1 * self.rng.standard_normal((channels, samples))).clip(-1, 1).astype(np.float32)
+
+    def write(self, name, samples=None, rate=RATE, **how):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, (self.noise() if samples is None else samples).T, rate, **how)
+        return path
+
+    def machine(self, machine="saw", *, source=3, target=2, cell=1, attributes="spd_1", **how):
+        for domain, count in (("source", source), ("target", target)):
+            for i in range(count):
+                self.write(f"{machine}/train/section_00_{domain}_train_normal_{i:04}_{attributes}.wav", **how)
+        for domain, label, i in product(("source", "target"), ("normal", "anomaly"), range(cell)):
+            self.write(f"{machine}/test/section_00_{domain}_test_{label}_{i:04}_{attributes}.wav", **how)
+        return self.root / machine
+
+    def attributes(self, machine="saw", rows=None, header="file_name,d1p,d1v"):
+        clips = sorted((self.root / machine).rglob("*.wav"))
+        names = [clip.relative_to(self.root).as_posix() for clip in clips]
+        lines = [f"{name},spd,1" for name in names] if rows is None else rows
+        (self.root / machine / "attributes_00.csv").write_text("\n".join([header, *lines]) + "\n")
+        return names
+
+    def problems(self, **how):
+        return validate(datasets.load(self.root), **how)
+
+    def found(self):
+        return [(p.severity, p.kind, p.where) for p in self.problems()]
+
+
+@pytest.fixture
+def plant(tmp_path):
+    return Plant(tmp_path)
+
+
+FIRST = "saw/train/section_00_source_train_normal_0000_spd_1.wav"
+
+
+def test_a_sound_data_set_has_no_problem(plant):
+    plant.machine()
+    plant.attributes()
+    assert plant.problems() == []
+
+
+def test_own_machines_have_no_problem_either(plant):
+    for name in ("train/a.wav", "train/b.wav", "test/c.wav", "test/normal/d.wav", "test/anomaly/e.wav"):
+        plant.write(f"mill/{name}")
+    assert plant.problems() == []
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def no_samples(path):
+    soundfile.write(path, np.zeros((0, 2), np.int16), RATE)
+
+
+def garbage(path):
+    path.write_bytes(b"RIFF, but no more than that")
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def not_finite(path):
+    soundfile.write(path, np.full((800, 2), np.nan, np.float32), RATE, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        (empty, "empty"),
+        (no_samples, "empty"),
+        (garbage, "unreadable"),
+        (truncated, "truncated"),
+        (not_finite, "not_finite"),
+    ],
+)
+def test_a_clip_that_cannot_be_read_is_an_error(plant, damage, kind):
+    plant.machine()
+    damage(plant.root / FIRST)
+    (problem,) = plant.problems()
+    assert (problem.severity, problem.kind, problem.where) == ("error", kind, FIRST)
+    assert str(plant.root / FIRST) in problem.message
+
+
+def test_a_clip_that_is_gone_is_an_error(plant):
+    plant.machine()
+    dataset = datasets.load(plant.root)
+    (plant.root / FIRST).unlink()
+    assert [(p.kind, p.where) for p in validate(dataset)] == [("missing", FIRST)]
+
+
+def test_another_rate_than_the_machines_is_an_error(plant):
+    plant.machine()
+    plant.write(FIRST, plant.noise(samples=400), rate=8000)
+    (problem,) = plant.problems()
+    assert (problem.severity, problem.kind, problem.where) == ("error", "rate", FIRST)
+    assert problem.message == "8000 Hz, not 16000 as most clips of saw"
+
+
+def test_machines_may_differ_in_rate(plant):
+    plant.machine("saw")
+    plant.machine("mill", rate=48000)
+    assert plant.found() == []
+
+
+def test_other_channels_than_the_machines_are_an_error(plant):
+    plant.machine()
+    plant.write(FIRST, plant.noise(channels=1))
+    (problem,) = plant.problems()
+    assert (problem.severity, problem.kind, problem.where) == ("error", "channels", FIRST)
+    assert problem.message == "1 channels, not 2 as most clips of saw"
+
+
+def test_lengths_that_differ_are_one_warning_for_the_machine(plant):
+    plant.machine()
+    plant.write(FIRST, plant.noise(samples=1600))
+    (problem,) = plant.problems()
+    assert (problem.severity, problem.kind, problem.where) == ("warning", "length", "saw")
+    assert problem.message == (
+        f"lengths differ, from 0.05 s to 0.1 s: 1 of 9 clips are not 0.05 s long, e.g. {FIRST}"
+    )
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.25, "dither"])
+def test_a_dead_channel_is_an_error(plant, floor):
+    plant.machine()
+    samples = plant.noise()
+    samples[1] = plant.rng.integers(-1, 2, 800) / 32768 if floor == "dither" else floor
+    plant.write(FIRST, samples)
+    (problem,) = plant.problems()
+    assert (problem.severity, problem.kind, problem.where) == ("error", "silent", FIRST)
+    assert problem.message == "channel 1 of 2 is dead: check its microphone"
+
+
+def test_silence_is_two_dead_channels(plant):
+    plant.machine()
+    plant.write(FIRST, np.zeros((2, 800), np.float32))
+    (problem,) = plant.problems()
+    assert problem.message.startswith("channel 0 and 1 of 2 is dead")
+
+
+def test_clipping_is_a_warning_above_its_limit(plant):
+    plant.machine()
+    samples = plant.noise(samples=10_000)
+    samples[0, :10] = 1.0  # exactly the limit
+    plant.write(FIRST, samples)
+    assert {p.kind for p in plant.problems()} == {"length"}
+    samples[0, 10] = -1.0
+    plant.write(FIRST, samples)
+    clipped = [p for p in plant.problems() if p.kind == "clipped"]
+    assert [(p.severity, p.where) for p in clipped] == [("warning", FIRST)]
+    assert clipped[0].message.startswith("0.11% of a channel's samples are at full scale")
+
+
+def test_the_same_recording_twice_is_a_warning_in_training_and_an_error_across(plant):
+    folder = plant.machine()
+    copy = FIRST.replace("0000", "0009")
+    test = "saw/test/section_00_target_test_normal_0009.wav"
+    samples, _ = audio.read(plant.root / FIRST)
+    shutil.copy(plant.root / FIRST, plant.root / copy)
+    plant.write(test, samples, format="WAVEX")  # the samples count, not the bytes
+    assert (folder.parent / test).read_bytes() != (plant.root / FIRST).read_bytes()
+    assert [(p.severity, p.kind, p.where, p.message) for p in plant.problems()] == [
+        ("error", "duplicate", FIRST, f"the same samples as {test}: a test clip is in training"),
+        ("error", "duplicate", copy, f"the same samples as {test}: a test clip is in training"),
+    ]
+    (plant.root / test).unlink()
+    assert [(p.severity, p.message) for p in plant.problems()] == [
+        ("warning", f"the same samples as {FIRST}")
+    ]
+
+
+def test_clips_that_differ_in_the_far_channel_alone_are_not_the_same(plant):
+    plant.machine()
+    samples, _ = audio.read(plant.root / FIRST)
+    samples[1] = plant.noise()[0]
+    plant.write(FIRST.replace("0000", "0009"), samples)
+    assert plant.found() == []
+
+
+def test_machines_may_share_a_recording(plant):
+    plant.machine("saw")
+    shutil.copytree(plant.root / "saw", plant.root / "mill")
+    assert plant.found() == []
+
+
+def test_clips_that_the_attributes_leave_out_or_make_up(plant):
+    plant.machine()
+    names = plant.attributes()
+    plant.attributes(rows=[f"{name},spd,1" for name in names[2:]] + ["saw/train/gone.wav,spd,1"])
+    problems = plant.problems()
+    assert [(p.severity, p.kind, p.where) for p in problems] == [
+        ("warning", "attributes_extra", "saw/attributes_00.csv"),
+        ("warning", "attributes_missing", "saw/attributes_00.csv"),
+    ]
+    assert problems[0].message == "1 listed files are not on disk, e.g. saw/train/gone.wav"
+    assert problems[1].message == f"2 clips are not listed, e.g. {names[0]}, {names[1]}"
+
+
+def test_attributes_need_not_cover_the_test_clips_nor_other_sections(plant):
+    plant.machine()
+    names = [name for name in plant.attributes() if "/train/" in name]
+    plant.attributes(rows=[f"{name},spd,1" for name in names])
+    plant.write("saw/train/section_01_source_train_normal_0000_spd_1.wav")
+    assert plant.found() == []
+
+
+def test_attributes_that_contradict_the_name(plant):
+    plant.machine()
+    names = plant.attributes()
+    plant.attributes(rows=[f"{names[0]},spd,2", *(f"{name},spd,1" for name in names[1:])])
+    (problem,) = plant.problems()
+    assert (problem.severity, problem.kind, problem.where) == ("warning", "attributes_contradict", names[0])
+    assert problem.message == "the name says spd_1, saw/attributes_00.csv says spd_2"
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["{},spd,1,car,A2", "{}, car,A2, spd,1,,", '"{}","car","A2","spd","1"', "{}", "{},noAttribute", "{},,"],
+)
+def test_attributes_are_read_leniently(plant, row):
+    plant.machine(attributes="car_A2_spd_1")
+    names = plant.attributes()
+    rows = [row.format(name) for name in names]
+    plant.attributes(rows=["", *rows], header="\ufefffile_name,d1p,d1v,d2p,d2v")
+    assert plant.found() == []
+
+
+def test_attributes_may_say_more_than_the_names(plant):
+    plant.machine(attributes="noAttribute")
+    plant.attributes()
+    assert plant.found() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"name,d1p\n", b"\xff\xfe"])
+def test_an_attribute_file_that_cannot_be_read_is_a_warning(plant, content):
+    plant.machine()
+    (plant.root / "saw/attributes_00.csv").write_bytes(content)
+    assert plant.found() == [("warning", "attributes_unreadable", "saw/attributes_00.csv")]
+
+
+def test_training_of_the_source_domain_alone_is_a_warning(plant):
+    plant.machine(target=0)
+    assert plant.found() == [("warning", "target_domain", "saw")]
+
+
+def test_too_few_training_clips_are_an_error(plant):
+    plant.machine(source=0, target=1)
+    (problem,) = plant.problems()
+    assert (problem.severity, problem.kind, problem.where) == ("error", "training", "saw")
+    assert problem.message.startswith("training clips: 1; at least 2 are needed")
+
+
+def test_test_clips_of_one_class_are_a_warning(plant):
+    folder = plant.machine()
+    for clip in folder.glob("test/*anomaly*"):
+        clip.unlink()
+    (problem,) = plant.problems()
+    assert (problem.severity, problem.kind, problem.where) == ("warning", "one_class", "saw")
+    assert problem.message == "all 2 test clips are labelled 'normal': no AUC can be computed"
+
+
+# Against what was published
+
+
+@pytest.fixture
+def small_2026(plant, monkeypatch):
+    """The development part of 2026, with as few clips as ``Plant.machine`` writes."""
+    small = replace(dcase2026.PUBLISHED, counts=Counts(source=3, target=2, cell=1))
+    monkeypatch.setattr(dcase2026, "PUBLISHED", small)
+    for machine in dcase2026.MACHINES["dev"]:
+        plant.machine(machine)
+    return plant
+
+
+def test_a_published_set_that_is_whole_has_no_problem(small_2026):
+    assert small_2026.problems() == []
+
+
+def test_counts_that_differ_from_the_published_ones_are_errors(small_2026):
+    root = small_2026.root
+    (root / "fan/train/section_00_target_train_normal_0001_spd_1.wav").unlink()
+    (root / "fan/test/section_00_target_test_anomaly_0000_spd_1.wav").unlink()
+    small_2026.write("ToyCar/train/section_01_source_train_normal_0000.wav")
+    assert [(p.severity, p.kind, p.where, p.message) for p in small_2026.problems()] == [
+        ("error", "count", "ToyCar", "section 01: 1 source training clips, not 0 as in dcase2026"),
+        ("error", "count", "fan", "section 00: 1 target training clips, not 2 as in dcase2026"),
+        ("error", "count", "fan", "section 00: 0 target anomaly test clips, not 1 as in dcase2026"),
+    ]
+
+
+def test_rate_and_channels_of_a_published_set_are_known(small_2026):
+    for clip in (small_2026.root / "fan").rglob("*.wav"):
+        samples, _ = audio.read(clip)
+        small_2026.write(clip, samples[:1], rate=48000)
+    small_2026.write(
+        "ToyCar/train/section_00_source_train_normal_0000_spd_1.wav", small_2026.noise(channels=3)
+    )
+    assert [(p.kind, p.where, p.message) for p in small_2026.problems()] == [
+        (
+            "channels",
+            "ToyCar/train/section_00_source_train_normal_0000_spd_1.wav",
+            "3 channels, not 2 channels as published",
+        ),
+        ("rate", "fan", "all clips have 48000 Hz, not 16000 Hz as published"),
+        ("channels", "fan", "all clips have 1 channels, not 2 channels as published"),
+    ]
+
+
+def test_a_part_of_a_published_set_is_not_measured_against_it(small_2026):
+    shutil.rmtree(small_2026.root / "fan")
+    (small_2026.root / "ToyCar/train/section_00_target_train_normal_0001_spd_1.wav").unlink()
+    assert small_2026.found() == []
+
+
+def test_evaluation_clips_are_counted_without_labels_and_only_once_they_are_there(plant, monkeypatch):
+    small = replace(dcase2026.PUBLISHED, counts=Counts(source=3, target=2, cell=1))
+    monkeypatch.setattr(dcase2026, "PUBLISHED", small)
+    for machine in dcase2026.MACHINES["eval"]:
+        plant.machine(machine, cell=0)
+    assert plant.found() == []
+    for machine in dcase2026.MACHINES["eval"]:
+        for i in range(4 if machine != "Sander" else 3):
+            plant.write(f"{machine}/test/section_00_{i:04}.wav")
+    (problem,) = plant.problems()
+    assert (problem.where, problem.message) == ("Sander", "section 00: 3 test clips, not 4 as in dcase2026")
+
+
+def test_training_clips_that_were_not_fetched_are_not_counted(plant, monkeypatch):
+    monkeypatch.setattr(dcase2026, "PUBLISHED", replace(dcase2026.PUBLISHED, counts=Counts(3, 2, cell=1)))
+    for machine in dcase2026.MACHINES["eval"]:
+        for i in range(4):
+            plant.write(f"{machine}/test/section_00_{i:04}.wav")
+    assert {kind for _, kind, _ in plant.found()} == {"training"}
+
+
+def test_years_with_the_same_machines_are_told_apart_by_their_counts(plant, monkeypatch):
+    few = Counts(source=3, target=2, cell=1)
+    for module in (datasets.dcase2022, datasets.dcase2023, datasets.dcase2024, datasets.dcase2025):
+        monkeypatch.setattr(module, "PUBLISHED", replace(module.PUBLISHED, counts=few))
+    for machine in datasets.dcase2023.MACHINES["dev"]:
+        plant.machine(machine)
+        for clip in (plant.root / machine).rglob("*.wav"):
+            plant.write(clip, plant.noise(channels=1))
+    assert plant.found() == []
+
+
+def test_2020_and_2021_have_counts_that_differ_and_are_not_checked(plant):
+    for machine in datasets.dcase2020.MACHINES["dev"]:
+        for i in range(2):
+            plant.write(f"{machine}/train/normal_id_00_{i:08}.wav", plant.noise(channels=1))
+    assert plant.found() == []
+
+
+# All together
+
+
+def test_all_problems_are_found_at_once_whatever_the_threads(plant):
+    folder = plant.machine(source=8)
+    names = plant.attributes()
+    train = sorted(folder.glob("train/*source*"))
+    empty(train[0])
+    garbage(train[1])
+    truncated(train[2])
+    not_finite(train[3])
+    plant.write(train[4], np.zeros((2, 800), np.float32))
+    plant.write(train[5], np.ones((1, 400), np.float32), rate=8000)
+    shutil.copy(train[6], train[7])
+    plant.attributes(rows=[f"{name},spd,2" for name in names[:1]])
+    plant.write("mill/train/section_00_source_train_normal_0000.wav")
+    problems = plant.problems()
+    assert {p.kind for p in problems} == {
+        "attributes_contradict",
+        "attributes_missing",
+        "channels",
+        "clipped",
+        "duplicate",
+        "empty",
+        "not_finite",
+        "rate",
+        "silent",
+        "target_domain",
+        "training",
+        "truncated",
+        "unreadable",
+    }
+    assert plant.problems(workers=4) == problems
+
+
+def test_progress_is_told_clip_by_clip(plant):
+    plant.machine()
+    told: list[tuple[int, int]] = []
+    plant.problems(workers=2, progress=lambda done, total: told.append((done, total)))
+    assert told == [(i, 9) for i in range(1, 10)]
+
+
+def test_samples_are_let_go_clip_by_clip(plant, monkeypatch):
+    plant.machine(source=30)
+    read, held, most = audio.read, [], []
+
+    def watched(path):
+        samples, rate = read(path)
+        held.append(weakref.ref(samples))
+        most.append(sum(ref() is not None for ref in held))
+        return samples, rate
+
+    monkeypatch.setattr(audio, "read", watched)
+    assert plant.problems(workers=2) == []
+    assert len(most) == 36
+    assert max(most) <= 3
+
+
+def test_problems_as_a_table_and_as_json():
+    problems = [Problem("error", "rate", "saw", "all wrong"), Problem("warning", "length", "saw", "differ")]
+    table = to_table(problems)
+    assert list(table.columns) == ["severity", "kind", "where", "message"]
+    assert table.loc[1].tolist() == ["warning", "length", "saw", "differ"]
+    assert json.loads(to_json(problems))[0] == {
+        "severity": "error",
+        "kind": "rate",
+        "where": "saw",
+        "message": "all wrong",
+    }
+    assert list(to_table([]).columns) == list(table.columns)
+    assert json.loads(to_json([])) == []
+
+
+def test_motors_has_no_problem(motors):
+    dataset = datasets.load(motors)
+    assert validate(dataset, workers=2) == []
