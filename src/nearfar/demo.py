@@ -22,7 +22,6 @@ COMPARED = {  # what is heard, and the setting of the default system that hears 
     "far microphone": "far",
     "near microphone": "near",
     "near, noise cancelled": "cancelled",
-    "near and cancelled": "near_and_cancelled",
 }
 
 

@@ -35,30 +35,12 @@ def mean_std(tokens: Array) -> Array:
     return np.hstack([mean(tokens), tokens.std(axis=2).reshape(len(tokens), -1)])
 
 
-def mean_std_change(tokens: Array) -> Array:
-    """Mean and standard deviation over time, and root mean square of the change from frame to frame.
-
-    The last part tells fast modulation from slow: (clips, 3 * blocks * bands * dim).
-
-    Raises
-    ------
-    ValueError
-        If there is only one frame.
-    """
-    if tokens.shape[2] < 2:
-        raise ValueError("pooling 'mean_std_change' needs at least 2 frames, but the recording gives 1")
-    change = np.sqrt((np.diff(tokens, axis=2) ** 2).mean(axis=2)).reshape(len(tokens), -1)
-    return np.hstack([mean_std(tokens), change])
-
-
 def rows(tokens: Array) -> Array:
     """Every token as a row of its own: (clips, blocks * frames * bands, dim)."""
     return tokens.reshape(len(tokens), -1, tokens.shape[-1])
 
 
-POOLINGS: dict[str, Callable[[Array], Array]] = {
-    f.__name__: f for f in (mean, mean_std, mean_std_change, rows)
-}
+POOLINGS: dict[str, Callable[[Array], Array]] = {f.__name__: f for f in (mean, mean_std, rows)}
 
 
 def joined(*embeddings: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nearfar.evaluation.metrics import omega
@@ -34,7 +34,8 @@ HEADINGS = {
 def systems(described: Iterable[Description]) -> Table:
     """What there is to fit, and what each needs."""
     known = list(described)
-    table = Table("system", "what it is", "mics", "weights", "training", "minutes", title="Systems")
+    name = Column("system", no_wrap=True)
+    table = Table(name, "what it is", "mics", "weights", "training", "minutes", title="Systems")
     for d in known:
         needs = d.needs
         table.add_row(
@@ -47,7 +48,7 @@ def systems(described: Iterable[Description]) -> Table:
 
 def published(modules: Mapping[str, ModuleType]) -> Table:
     """The published data sets, what is in them, and under which licence."""
-    table = Table("data set", "machines", "download", "licence", title="Published data sets")
+    table = Table("data set", "machines", "parts to download", "licence", title="Published data sets")
     for name, module in modules.items():
         published = module.PUBLISHED
         machines = dict.fromkeys(m for part in published.machines.values() for m in part)

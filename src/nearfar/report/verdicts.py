@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nearfar.detector import Verdict
@@ -50,15 +51,30 @@ def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
 
 def table(verdicts: Sequence[Verdict]) -> Table:
     """One row a recording, and how many of which decision."""
-    shown = Table("recording", "score", "p-value", "decision", "microphones")
+    folder = _common_folder([v.name for v in verdicts])
+    shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision", "microphones")
+    shown.title = folder or None
     for v in verdicts:
         health = v.error or "; ".join(f.message for f in v.faults) or "ok"
         numbers = ("-" if math.isnan(x) else f"{x:.4g}" for x in (v.score, v.p_value))
-        shown.add_row(Text(v.name), *numbers, Text(v.decision or "-", STYLES[v.decision]), Text(health))
+        shown.add_row(
+            Text(v.name.removeprefix(folder)),
+            *numbers,
+            Text(v.decision or "-", STYLES[v.decision]),
+            Text(health),
+        )
     counts = Counter(v.decision or "without a decision" for v in verdicts)
     total = "1 recording" if len(verdicts) == 1 else f"{len(verdicts)} recordings"
     shown.caption = f"{total}: " + ", ".join(f"{n} {d}" for d, n in sorted(counts.items()))
     return shown
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """The folder that all these paths lie in, with the slash behind it; empty if there is none."""
+    if len(names) < 2:
+        return ""
+    shared = os.path.commonprefix(list(names))
+    return shared[: shared.rfind(os.sep) + 1]
 
 
 def csv_line(verdict: Verdict) -> str:
