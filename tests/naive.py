@@ -95,16 +95,14 @@ def reconstructed(state, x):
     """The autoencoder's output for the vector x, from a dict of its weights, in double precision."""
     state = {name: np.asarray(value, np.float64) for name, value in state.items()}
     n_layers = 10
+    of_norm = ("weight", "bias", "running_mean", "running_var")
     for i in range(n_layers):
         x = state[f"{3 * i}.weight"] @ x + state[f"{3 * i}.bias"]
         if i < n_layers - 1:
-            norm = {name: state[f"{3 * i + 1}.{name}"] for name in NORMALIZATION}
+            norm = {name: state[f"{3 * i + 1}.{name}"] for name in of_norm}
             x = (x - norm["running_mean"]) / np.sqrt(norm["running_var"] + 1e-3)
             x = np.maximum(0.0, x * norm["weight"] + norm["bias"])
     return x
-
-
-NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
 
 
 def official_covariances(residuals, domains, batches, dim=128):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import weakref
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -18,6 +18,7 @@ from nearfar.embeddings import POOLINGS, VIEWS, embed, embed_each
 from nearfar.encoders.spectral import Spectral
 from nearfar.microphones import MicrophoneError, cancelled
 
+few = settings(max_examples=40, deadline=None)
 RATE = 16_000
 tokens = hnp.array_shapes(min_dims=5, max_dims=5, max_side=3).flatmap(
     lambda shape: hnp.arrays(np.float64, shape, elements=st.integers(-9, 9).map(float))
@@ -40,23 +41,18 @@ def std(series):
     return (sum((x - mean(series)) ** 2 for x in series) / len(series)) ** 0.5
 
 
-def change(series):
-    steps = [after - before for before, after in pairwise(series)]
-    return (sum(step**2 for step in steps) / len(steps)) ** 0.5
-
-
-STATISTICS = {"mean": [mean], "mean_std": [mean, std], "mean_std_change": [mean, std, change]}
+STATISTICS = {"mean": [mean], "mean_std": [mean, std]}
 
 
 @pytest.mark.parametrize("pooling", STATISTICS)
+@few
 @given(clips=tokens)
 def test_poolings_are_statistics_over_time(pooling, clips):
-    if pooling == "mean_std_change" and clips.shape[2] == 1:
-        clips = np.repeat(clips, 2, axis=2)
     expected = [pooled_by_hand(clip, STATISTICS[pooling]) for clip in clips]
     np.testing.assert_allclose(POOLINGS[pooling](clips), expected, atol=1e-12)
 
 
+@few
 @given(tokens)
 def test_rows_are_the_tokens_in_order(clips):
     n, blocks, frames, bands, dim = clips.shape
@@ -68,11 +64,6 @@ def test_rows_are_the_tokens_in_order(clips):
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_pooling_keeps_single_precision(pooling, rng):
     assert POOLINGS[pooling](rng.standard_normal((2, 1, 3, 4, 5), np.float32)).dtype == np.float32
-
-
-def test_one_frame_does_not_change():
-    with pytest.raises(ValueError, match=r"'mean_std_change' needs at least 2 frames, .* gives 1"):
-        POOLINGS["mean_std_change"](np.zeros((2, 1, 1, 3, 1)))
 
 
 # views
@@ -138,12 +129,13 @@ def loads(monkeypatch):
 
 class Loads:
     def __init__(self, monkeypatch):
-        self.paths, self.alive, self.most = [], weakref.WeakSet(), 0
+        self.paths, self.alive, self.most, self.seconds = [], weakref.WeakSet(), 0, 0.0
         self.load = audio.load
         monkeypatch.setattr(audio, "load", self)
 
     def __call__(self, path, rate):
         self.paths.append(path)
+        time.sleep(self.seconds)
         loaded = self.load(path, rate)
         samples = Traced(loaded.shape, loaded.dtype)
         samples[:] = loaded
@@ -191,10 +183,12 @@ def test_the_first_error_is_raised_in_its_turn_and_ends_the_work(recordings, loa
 
 
 def test_abandoned_work_ends(recordings, loads):
-    each = embed_each(recordings, Spectral(), view="near", pooling="mean", workers=2)
+    """Of three recordings in work, one is done, one runs, and one is not begun any more."""
+    loads.seconds = 0.1
+    each = embed_each(recordings, Spectral(), view="near", pooling="mean")
     next(each)
     each.close()
-    assert len(loads.paths) <= 6
+    assert len(loads.paths) <= 2
 
 
 def test_recordings_are_resampled_to_the_encoders_rate(recordings):

@@ -120,7 +120,7 @@ import numpy as np
 from nearfar.embeddings import embed
 from nearfar.encoders import encoder_class
 samples = np.ones((2, 8000), np.float32)
-embed(samples, encoder_class("spectral")(), view="near_and_cancelled", pooling="mean_std_change")
+embed(samples, encoder_class("spectral")(), view="near_and_cancelled", pooling="mean_std")
 """,
 }
 

@@ -107,12 +107,6 @@ def test_lines_of_a_verdict_with_nothing_to_say():
     assert [said[key] for key in ("p_value", "decision", "microphones", "error")] == [None, None, [], None]
 
 
-def test_scores_of_numpy_are_written_as_numbers():
-    verdict = Verdict("a.wav", np.float64(0.1), np.float64(0.25), "normal")
-    assert float(csv_rows(shown([verdict], "csv")[0])[0]["score"]) == 0.1
-    assert json.loads(verdicts.json_line(verdict))["p_value"] == 0.25
-
-
 @pytest.mark.parametrize("form", ["csv", "json"])
 @pytest.mark.parametrize("terminal", [False, True])
 def test_shown_lines_are_the_lines_as_they_are(found, form, terminal):
@@ -131,7 +125,11 @@ def test_awkward_names_come_back(name):
     assert [row["recording"] for row in csv_rows(shown(found, "csv")[0])] == [name, "next.wav"]
     said = [json.loads(line) for line in shown(found, "json")[0].splitlines()]
     assert [row["recording"] for row in said] == [name, "next.wav"]
-    assert "".join(name.split()) in "".join(plain(verdicts.table(found[:1])).split()) or len(name) > 100
+
+
+@pytest.mark.parametrize("name", [name for name in AWKWARD if name.isprintable() and len(name) < 100])
+def test_awkward_names_are_no_markup_in_the_table(name):
+    assert name in plain(verdicts.table([Verdict(name, 0.1, 0.2, "normal")]))
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "table"])

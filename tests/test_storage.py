@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearfar import storage
 from nearfar.storage import Jobs, atomic_file, atomic_folder, digest, digest_file
 
+few = settings(max_examples=40, deadline=None)
 names = st.text("abc", max_size=2)
 numbers = st.integers(-2, 2) | st.sampled_from([0.5, 1.0, 1e300])
 json_values = st.recursive(
@@ -190,6 +191,7 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path
 # digests
 
 
+@few
 @given(st.dictionaries(names, json_values, max_size=6), st.randoms(use_true_random=False))
 def test_a_digest_does_not_depend_on_the_order_of_keys(content, shuffler):
     keys = list(content)
@@ -197,6 +199,7 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(content, shuffler):
     assert digest({k: content[k] for k in keys}) == digest(content)
 
 
+@few
 @given(json_values, json_values)
 def test_digests_differ_when_json_differs(a, b):
     said = [json.dumps(x, sort_keys=True) for x in (a, b)]
@@ -268,11 +271,15 @@ def test_a_missing_file_has_no_digest(tmp_path, jobs, hashed):
 def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv(storage.CACHE_VARIABLE, str(tmp_path))
     assert storage.default_cache() == Jobs().root == tmp_path
-    for unset in (lambda: monkeypatch.setenv(storage.CACHE_VARIABLE, ""), monkeypatch.undo):
-        unset()
-        monkeypatch.setattr(storage.platformdirs, "user_cache_path", lambda name: Path("/caches") / name)
-        monkeypatch.delenv(storage.CACHE_VARIABLE, raising=False)
-        assert storage.default_cache() == Path("/caches/nearfar")
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_the_cache_lies_where_the_operating_system_says(monkeypatch, value):
+    monkeypatch.delenv(storage.CACHE_VARIABLE, raising=False)
+    if value is not None:
+        monkeypatch.setenv(storage.CACHE_VARIABLE, value)
+    monkeypatch.setattr(storage.platformdirs, "user_cache_path", lambda name: Path("/caches") / name)
+    assert storage.default_cache() == Jobs().root == Path("/caches/nearfar")
 
 
 def test_a_step_is_done_once(jobs):
@@ -283,6 +290,14 @@ def test_a_step_is_done_once(jobs):
     assert folder == jobs.do("step", dict(reversed(inputs.items())), write("second"))
     assert (folder / "a.txt").read_text() == "first"
     assert json.loads((folder / storage.DONE).read_text())["inputs"] == inputs
+
+
+def test_a_folder_without_the_mark_of_a_finished_step_is_made_again(jobs):
+    folder = jobs.do("step", {}, write("whole"))
+    (folder / storage.DONE).unlink()
+    assert not jobs.is_done("step", {})
+    assert (jobs.do("step", {}, write("again")) / "a.txt").read_text() == "again"
+    assert jobs.is_done("step", {})
 
 
 def test_other_inputs_another_step_and_other_code_lie_elsewhere(jobs, monkeypatch):

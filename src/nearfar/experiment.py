@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -39,6 +41,7 @@ PROTOCOL = {  # later protocols choose something on some machines; this one choo
     "name": "fixed configuration",
     "selected_on": "nothing: each machine is fitted to its own normal training clips, test labels only evaluate",
 }
+SECONDS_TO_CLEAN_UP = 5.0  # of a worker whose parent was killed
 SCORE_COLUMNS = ["key", "machine", "section", "split", "domain", "label", "seed", "score", "decision"]
 
 logger = logging.getLogger(__name__)
@@ -223,6 +226,17 @@ def _start(messages: Any) -> None:
     _messages = messages
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """Of a parent that was killed no signal comes, and its workers would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SECONDS_TO_CLEAN_UP)
+        os._exit(1)
 
 
 def _outcome_in_worker(task: Task) -> Outcome:

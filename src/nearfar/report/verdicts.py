@@ -9,6 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -73,8 +74,8 @@ def _common_folder(names: Sequence[str]) -> str:
     """The folder that all these paths lie in, with the slash behind it; empty if there is none."""
     if len(names) < 2:
         return ""
-    shared = os.path.commonprefix(list(names))
-    return shared[: shared.rfind(os.sep) + 1]
+    folder = os.path.commonpath([Path(name).parent for name in names])
+    return folder + os.sep if folder else ""
 
 
 def csv_line(verdict: Verdict) -> str:
