@@ -60,10 +60,7 @@ def test_the_parameters_are_counted():
     linear += (8 * 128 + 128) + 3 * (128 * 128 + 128) + (128 * 640 + 640)
     scale_and_shift = 2 * (8 * 128 + 8)
     running_statistics = 2 * (8 * 128 + 8)
-    assert Autoencoder().parameters == linear + scale_and_shift == 267_928
-    arrays = Autoencoder().arrays()
-    counted = sum(a.size for name, a in arrays.items() if "num_batches" not in name)
-    assert counted == linear + scale_and_shift + running_statistics == 269_992  # the published number
+    assert Autoencoder().parameters == linear + scale_and_shift + running_statistics == 269_992
 
 
 def test_the_residual_is_input_minus_output_row_by_row():

@@ -264,7 +264,7 @@ def test_a_finished_training_is_not_repeated(machine, jobs, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "seed", "fewer"),
+    ("change", "seed", "first"),
     [
         ({"training": {"epochs": 2}}, 1, 0),
         ({"encoder_options": {"n_mels": 64}}, 1, 0),
@@ -274,11 +274,12 @@ def test_a_finished_training_is_not_repeated(machine, jobs, monkeypatch):
     ],
     ids=["training", "encoder options", "view", "seed", "clips"],
 )
-def test_another_training_is_not_taken_for_it(machine, jobs, monkeypatch, change, seed, fewer):
+def test_another_training_is_not_taken_for_it(machine, jobs, monkeypatch, change, seed, first):
     fit(AUTOENCODER, machine.train, jobs)
     forbid_training(monkeypatch)
+    clips = (machine.train + machine.test)[first:][: len(machine.train)]
     with pytest.raises(AssertionError, match="trained again"):
-        fit({**AUTOENCODER, **change}, machine.train[fewer:], jobs, seed=seed)
+        fit({**AUTOENCODER, **change}, clips, jobs, seed=seed)
 
 
 def test_training_is_of_the_seed(machine, tmp_path):

@@ -28,6 +28,8 @@ BLOCK = 64  # frames at a time: fits the cache, and larger temporaries cost more
 
 DEAD_RMS = 1 / 32768  # one step of 16-bit PCM, without the mean: nothing but converter noise
 CLIPPED_SHARE = 1e-4  # of samples in flat tops; a peak-normalized clean recording has none
+NEAR_TOP = 24.5 / 32768  # of the samples this close to the extreme a quarter lies at it if the top is smooth,
+AT_TOP_SHARE = 0.6  # and nearly all do if it is cut off
 INT16_STEP = 1.5 / 32768  # two samples that differ by less are the same to a 16-bit converter
 FLAT_TOP = 3  # equal samples in a row at the recording's own extreme
 QUIET_PEAK = 0.05  # below it a flat top is coarse quantization, not clipping
@@ -194,19 +196,23 @@ def _dead(channel: Waveform, name: str) -> Fault | None:
 
 
 def _clipped(channel: Waveform, name: str) -> Fault | None:
-    peak = float(np.abs(channel).max())
-    if peak < QUIET_PEAK:
-        return None
-    at_top = np.abs(channel) >= peak - INT16_STEP
-    if at_top.mean() <= CLIPPED_SHARE:
-        return None
-    flat = np.lib.stride_tricks.sliding_window_view(at_top, FLAT_TOP).all(axis=-1)
-    share = float(flat.mean())
+    share = _flat_share(channel) + _flat_share(-channel)
     if share <= CLIPPED_SHARE:
         return None
     return Fault(
         "clipped", name, f"the {name} microphone clips ({share:.2%} of the time); turn its gain down"
     )
+
+
+def _flat_share(channel: Waveform) -> float:
+    """Share of samples in runs at the highest value, if that is where the signal was cut off."""
+    peak = float(channel.max())
+    at_top = channel >= peak - INT16_STEP
+    if peak < QUIET_PEAK or len(channel) < FLAT_TOP or at_top.mean() <= CLIPPED_SHARE or at_top.all():
+        return 0.0
+    if at_top.sum() < AT_TOP_SHARE * (channel >= peak - NEAR_TOP).sum():
+        return 0.0
+    return float(np.lib.stride_tricks.sliding_window_view(at_top, FLAT_TOP).all(axis=-1).mean())
 
 
 def _identical(samples: Samples) -> Fault | None:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -46,26 +46,26 @@ def atomic_file(path: Path) -> Iterator[Path]:
     If the body raises (a full disk, Ctrl-C), nothing appears and what stood there stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    part = _beside(path, "part")
     try:
+        part.touch()
         yield part
         _sync(part)
-        part.chmod(0o666 & ~_umask())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = False, unless: str | None = None) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it becomes ``path`` at the end.
 
     Parameters
     ----------
     replace : bool
         Take the place of a folder that is there; it is only removed once the new one is complete.
+    unless : str or None
+        But leave it alone if it has a file of this name: somebody else was first.
 
     Raises
     ------
@@ -74,14 +74,14 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     refuse_existing(path, replace=replace)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    part = _beside(path, "part")
     try:
+        part.mkdir()
         yield part
         for file in part.rglob("*"):
             if file.is_file():
                 _sync(file)
-        part.chmod(0o777 & ~_umask())
-        _take_place(part, path)
+        _take_place(part, path, unless)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -98,30 +98,41 @@ def refuse_existing(path: Path, *, replace: bool = False) -> None:
         raise FileExistsError(f"{path} is there already; choose another name, or ask to replace it")
 
 
-def _take_place(part: Path, path: Path) -> None:
-    if not path.exists():
-        part.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-    path.rename(old / path.name)
-    try:
-        part.rename(path)
-    except OSError:
-        (old / path.name).rename(path)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+def _take_place(part: Path, path: Path, unless: str | None) -> None:
+    """Rename ``part`` to ``path``; look only after it failed, because other processes do the same meanwhile."""
+    while True:
+        try:
+            part.rename(path)  # fails where a folder with something in it stands
+            return
+        except OSError:
+            if not path.is_dir():
+                raise
+        if unless is not None and (path / unless).is_file():
+            return
+        old = _beside(path, "old")
+        try:
+            path.rename(old)
+        except FileNotFoundError:  # another one has just moved it away
+            continue
+        try:
+            part.rename(path)
+            return
+        except OSError:
+            if not path.exists():
+                old.rename(path)
+                raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A hidden name of its own in the same folder, hence on the same disk."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.{kind}")
 
 
 def _sync(file: Path) -> None:
     with file.open("rb") as f:
         os.fsync(f.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -174,7 +185,10 @@ class Jobs:
     def digests_of(self, paths: Iterable[Path]) -> list[str]:
         """SHA-256 of each file, remembered for as long as its size and modification time stay the same."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self.root / "digests.sqlite", timeout=60)) as known, known:
+        place = self.root / "digests.sqlite"
+        with closing(
+            sqlite3.connect(place, timeout=60, isolation_level=None)
+        ) as known:  # locked for moments only
             known.execute("PRAGMA synchronous = OFF")  # what is lost is only computed again
             known.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, size, mtime, sha256)")
             return [self._digest_of(known, path) for path in paths]
@@ -201,7 +215,7 @@ class Jobs:
         """The folder of this step's outcome; ``make(folder)`` fills it if it is not there yet."""
         folder = self.folder(step, inputs)
         if not (folder / DONE).is_file():
-            with atomic_folder(folder, replace=True) as part:
+            with atomic_folder(folder, replace=True, unless=DONE) as part:
                 make(part)
                 write_json(part / DONE, {"step": step, "inputs": inputs, "code": code_digest()})
         return folder

@@ -85,13 +85,17 @@ class Autoencoder:
 
     @property
     def parameters(self) -> int:
-        return sum(p.numel() for p in self.network.parameters())
+        """Weights, and the running statistics of batch normalization: 269,992 for 128 bands, as published."""
+        return sum(a.size for name, a in self.arrays().items() if not name.endswith("num_batches_tracked"))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {name: tensor.cpu().numpy() for name, tensor in self.network.state_dict().items()}
 
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        self.network.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+        try:
+            self.network.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+        except RuntimeError as error:
+            raise ValueError(f"these are not the arrays of this autoencoder: {error}") from error
         self.network.eval()
         self.is_fitted = True
         return self

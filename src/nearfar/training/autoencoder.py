@@ -71,8 +71,12 @@ def train(
     Raises
     ------
     ValueError
-        If there are fewer than two training vectors.
+        If there are fewer than two training vectors, or parameters with which nothing is trained.
     """
+    if batch_size < 2 or epochs < 1:
+        raise ValueError(
+            f"batch_size={batch_size}, epochs={epochs}: at least 2 vectors and 1 epoch train anything"
+        )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
