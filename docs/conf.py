@@ -14,7 +14,7 @@ import nearfar  # noqa: E402
 
 project = "nearfar"
 author = "The nearfar authors"
-copyright = "The nearfar authors"  # noqa: A001  # Sphinx's name
+copyright = "The nearfar authors"
 release = version = nearfar.__version__
 
 extensions = [
@@ -33,6 +33,7 @@ autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections say shapes, which types cannot
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the module's page has them
+suppress_warnings = ["ref.citation"]  # a module may list references that its text does not number
 
 html_theme = "furo"
 html_title = f"nearfar {release}"

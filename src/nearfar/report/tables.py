@@ -81,9 +81,11 @@ def detector(fitted: Detector) -> Table:
     return table
 
 
-def problems(found: pd.DataFrame) -> Table:
+def problems(found: pd.DataFrame) -> Table | Text:
     """What ``check`` found, one row a problem."""
-    table = Table(*found.columns, title="1 problem" if len(found) == 1 else f"{len(found) or 'No'} problems")
+    if found.empty:
+        return Text("no problems")
+    table = Table(*found.columns, title="1 problem" if len(found) == 1 else f"{len(found)} problems")
     for row in found.itertuples(index=False):
         table.add_row(*(Text(str(value)) for value in row))
     return table
