@@ -168,7 +168,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 
 def test_one_clip(tmp_path: Path) -> None:
     folder = write_machine(tmp_path, "fan", train=1, target=0)
-    with pytest.raises(DatasetError, match=r"1 normal training clips; at least 3 are needed.*record more"):
+    with pytest.raises(DatasetError, match=r"1 normal training clips; at least 4 are needed.*record more"):
         fit(folder)
 
 

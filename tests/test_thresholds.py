@@ -91,7 +91,6 @@ def test_unattainable_rate_says_how_many_clips_it_takes(rate):
         Conformal.fit(np.zeros(needed - 1), false_alarm_rate=rate)
 
 
-@pytest.mark.xfail(reason="the number is of unseen clips; of these, only a fold's share is held out")
 def test_how_many_clips_it_takes_counts_those_that_are_fitted_on(tmp_path):
     machine = datasets.load_machine(write_machine(tmp_path, "fan", train=8, target=2, test=0))
     held_out = {"calibration": "held_out", "folds": 5, "false_alarm_rate": 0.2}

@@ -10,11 +10,19 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from safetensors.numpy import load_file, save_file
 
 from nearfar import audio, embeddings
@@ -31,6 +39,7 @@ Arrays = dict[str, NDArray[Any]]
 Progress = Callable[[str, int, int], None]
 
 CONDITIONING = {"standardize": "sklearn.preprocessing:StandardScaler"}
+GIVEN_BY_US = {"self", "encoder", "waveforms", "seed", "progress", "return"}  # of a trainer's parameters
 UNDISCLOSED = "undisclosed"  # stands for the domain of clips that do not tell it: they are one domain
 
 
@@ -76,23 +85,45 @@ class BranchConfig(BaseModel):
                 raise ValueError(unknown(info.field_name, name, known))
         return value
 
+    @field_validator("encoder_options", "training", "backend_options")
+    @classmethod
+    def _options_are_known(cls, options: dict[str, Any], info: Any) -> dict[str, Any]:
+        """Checked even where other fields are wrong, so that an error tells everything."""
+        owner = info.data.get("backend" if info.field_name == "backend_options" else "encoder")
+        if options and owner is not None:
+            _check_options(info.field_name, options, _OWNERS[info.field_name](owner))
+        return options
+
     @model_validator(mode="after")
-    def _options_are_known(self) -> Self:
-        if self.backend_options:
-            _check_options("backend_options", self.backend_options, backend_class(self.backend))
-        if self.encoder_options:
-            _check_options("encoder_options", self.encoder_options, encoder_class(self.encoder))
-        if self.training:
-            _check_options("training", self.training, trainer(self.encoder))
+    def _conditioning_has_vectors(self) -> Self:
+        if self.conditioning and self.pooling == "rows":
+            raise ValueError("conditioning takes one vector a clip, but pooling 'rows' gives many")
         return self
 
 
+_OWNERS: dict[str, Callable[[str], Callable[..., Any]]] = {
+    "encoder_options": encoder_class,
+    "training": trainer,
+    "backend_options": backend_class,
+}
+
+
 def _check_options(kind: str, options: Mapping[str, Any], function: Callable[..., Any]) -> None:
-    given_by_us = {"self", "encoder", "waveforms", "seed", "progress"}
-    known = set(inspect.signature(function).parameters) - given_by_us
-    for name in options:
+    """Raise for every option that the function does not have, or not with such a value."""
+    target = function.__init__ if inspect.isclass(function) else function
+    hints = {k: v for k, v in get_type_hints(target).items() if k in inspect.signature(function).parameters}
+    known = {k: v for k, v in hints.items() if k not in GIVEN_BY_US}
+    problems = []
+    for name, value in options.items():
         if name not in known:
-            raise ValueError(unknown(f"{kind} key", name, known))
+            problems.append(unknown(f"{kind} key", name, known))
+            continue
+        try:
+            TypeAdapter(known[name]).validate_python(value)
+        except ValidationError as error:
+            problems.append(f"{name}={value!r}: {error.errors()[0]['msg']}")
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 class Branch:
@@ -211,8 +242,8 @@ class Branch:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays as safetensors, which stores memory as it lies: hence contiguous copies."""
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    """Write arrays as safetensors, which stores memory as it lies: hence in C order."""
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
 
 
 def domains(clips: Sequence[Clip]) -> NDArray[np.str_]:

@@ -32,7 +32,7 @@ from nearfar.systems import System
 from nearfar.thresholds import THRESHOLDS, Threshold, ThresholdConfig, folds, is_anomaly
 
 FORMAT = 1
-MIN_CLIPS = 3  # to fit to two of them and score the third
+MIN_CLIPS = 4  # to fit to three of them, the fewest that have a covariance, and score the fourth
 SELF_CHECK_SECONDS = 2.0  # of a training clip
 SELF_CHECK_TOLERANCE = (
     1e-2  # relative, of embedding and score: libraries round differently, not more than that
@@ -156,7 +156,7 @@ class Detector:
         }
         excerpt = audio.load(clips[0].path, branch.encoder.sample_rate)
         sample = excerpt[:, : int(SELF_CHECK_SECONDS * branch.encoder.sample_rate)]
-        threshold = _threshold(system.threshold, normal_scores)
+        threshold = _threshold(system.threshold, normal_scores, len(clips))
         return cls(machine.name, system, branch, threshold, placement, trained_on, sample)
 
     @property
@@ -413,10 +413,11 @@ def _unseen_scores(
     return np.concatenate(scores)
 
 
-def _threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64]) -> Threshold | None:
+def _threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64], n_clips: int) -> Threshold | None:
     if config.method == "none":
         return None
-    return THRESHOLDS[config.method].fit(normal_scores, false_alarm_rate=config.false_alarm_rate)
+    share = len(normal_scores) / n_clips
+    return THRESHOLDS[config.method].fit(normal_scores, false_alarm_rate=config.false_alarm_rate, share=share)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+ROUNDING = 1e-12  # relative, of a rate such as 1/20 that binary numbers cannot hold
+
 Scores = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
@@ -98,7 +100,7 @@ class Threshold(Protocol):
     value: float
 
     @classmethod
-    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float) -> Self: ...
+    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float, share: float = 1.0) -> Self: ...
     def p_value(self, score: Scores) -> Scores: ...
 
 
@@ -119,12 +121,14 @@ class Conformal:
         self.false_alarm_rate = false_alarm_rate
         n = len(normal_scores)
         self.floor = 1 / (n + 1)
-        exceeding = math.floor(false_alarm_rate * (n + 1) * (1 + 1e-12)) - 1  # normals that may score as high
-        self.value = float(self.normal_scores[n - 1 - max(0, exceeding)])
+        exceeding = (
+            math.floor(false_alarm_rate * (n + 1) * (1 + ROUNDING)) - 1
+        )  # normals that may score as high
+        self.value = float(self.normal_scores[n - 1 - min(max(0, exceeding), n - 1)])
 
     @classmethod
-    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float) -> Self:
-        """Learn from the scores of normal clips, (n,).
+    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float, share: float = 1.0) -> Self:
+        """Learn from the scores of normal clips, (n,), which are a ``share`` of those that there are.
 
         Raises
         ------
@@ -132,8 +136,8 @@ class Conformal:
             If so few clips cannot attain the false-alarm rate.
         """
         n = len(_checked(normal_scores))
-        if false_alarm_rate * (n + 1) < 1 - 1e-12:
-            needed = math.ceil(1 / false_alarm_rate - 1 - 1e-9)
+        if false_alarm_rate * (n + 1) * (1 + ROUNDING) < 1:
+            needed = math.ceil((math.ceil((1 - ROUNDING) / false_alarm_rate) - 1) / share)
             raise ValueError(
                 f"false_alarm_rate={false_alarm_rate}: the scores of {n} unseen normal clips attain no rate below "
                 f"1/{n + 1} = {1 / (n + 1):.3g}; ask for that or more, give {needed} normal clips or more, or "
@@ -161,7 +165,13 @@ class Gamma:
         self.value = float(self._distribution.isf(false_alarm_rate))
 
     @classmethod
-    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float) -> Self:
+    def fit(
+        cls,
+        normal_scores: Scores,
+        *,
+        false_alarm_rate: float,
+        share: float = 1.0,  # noqa: ARG003  # of the contract; a gamma has no floor
+    ) -> Self:
         """Learn from the scores of normal clips, (n,).
 
         Raises

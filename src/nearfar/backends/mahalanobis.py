@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.covariance import ledoit_wolf
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 Array = NDArray[np.floating[Any]]
 
@@ -50,10 +50,16 @@ class Mahalanobis(BaseEstimator):
         Raises
         ------
         ValueError
-            If there are fewer than two clips, or all clips of each domain are equal.
+            If there are fewer clips than domains plus two, or all clips of each domain are equal.
         """
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        check_consistent_length(X, domain)
         domains, index = np.unique(domain, return_inverse=True)
+        if len(X) < len(domains) + 2:  # of two residuals one is the other's negative: nothing to shrink by
+            raise ValueError(
+                f"{len(X)} normal clips in {len(domains)} domains: a covariance around the domains' means needs at "
+                f"least {len(domains) + 2}; give more normal clips"
+            )
         self.means_ = np.stack([X[index == i].mean(axis=0) for i in range(len(domains))])
         centred = X - self.means_[index]
         if not centred.any():

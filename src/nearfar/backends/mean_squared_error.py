@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 Array = NDArray[np.floating[Any]]
 
@@ -25,10 +25,11 @@ class MeanSquaredError(BaseEstimator):
     def fit(
         self,
         X: Array,
-        domain: NDArray[np.str_],  # noqa: ARG002  # of the contract
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002
+        domain: NDArray[np.str_],
+        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
     ) -> Self:
         """Take note of the dimensions: X is (n_clips, rows, dim), a list of (rows, dim), or (n_clips, dim)."""
+        check_consistent_length(X, domain)
         dims = [check_array(np.atleast_2d(x)).shape[-1] for x in X]
         self.dim_ = int(dims[0])
         return self

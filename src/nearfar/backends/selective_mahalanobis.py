@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 Array = NDArray[np.floating[Any]]
 
@@ -84,6 +84,7 @@ class SelectiveMahalanobis(BaseEstimator):
         """
         self._check_parameters()
         clips = [_rows(x) for x in X]
+        check_consistent_length(clips, domain)
         if odd := [len(c) for c in clips if len(c) % self.rows_per_vector]:
             raise ValueError(
                 f"rows_per_vector={self.rows_per_vector}: a clip has {odd[0]} rows, which is not a multiple of it"
@@ -92,9 +93,13 @@ class SelectiveMahalanobis(BaseEstimator):
         of_vector = np.repeat(np.asarray(domain), [len(c) // self.rows_per_vector for c in clips])
         order = np.random.default_rng(self.random_state).permutation(len(vectors))
         order = order[: max(1, int(self.sample_share * len(order)))]
-        self.precisions_ = np.stack(
-            [self._precision(vectors, order, of_vector, d) for d in np.unique(of_vector[order]).tolist()]
-        )
+        domains = np.unique(of_vector).tolist()
+        if missed := set(domains) - set(of_vector[order].tolist()):
+            raise ValueError(
+                f"sample_share={self.sample_share}: the sample has no vector of domain {sorted(missed)[0]!r}; "
+                "raise it, or give more clips of that domain"
+            )
+        self.precisions_ = np.stack([self._precision(vectors, order, of_vector, d) for d in domains])
         return self
 
     def _check_parameters(self) -> None:

@@ -123,10 +123,16 @@ def metrics(found: pd.DataFrame, title: str) -> Table:
     for (machine, section), rows in found.groupby(["machine", "section"]):
         label = f"{machine} {section:02d}" if several else str(machine)
         table.add_row(escape(label), *(f"{100 * rows[c].mean():.2f}" for c in names))
+    table.caption = _omega(found, seeds)
+    return table
+
+
+def _omega(found: pd.DataFrame, seeds: int) -> str:
+    if {"auc", "auc_source"} <= set(found):
+        return "No Omega: it is not defined over machines with and without domains; run them apart"
     omegas = 100 * found.groupby("seed").apply(omega, include_groups=False)
     spread = f" ± {omegas.std():.2f} (sample standard deviation of {seeds} seeds)" if seeds > 1 else ""
-    table.caption = f"Omega {omegas.mean():.2f}{spread}"
-    return table
+    return f"Omega {omegas.mean():.2f}{spread}"
 
 
 def evaluation(found: Evaluation) -> Table:

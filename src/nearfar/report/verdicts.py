@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -54,7 +55,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
     """One row a recording, and how many of which decision."""
     folder = _common_folder([v.name for v in verdicts])
     shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision", "microphones")
-    shown.title = folder or None
+    shown.title = escape(folder) or None
     for v in verdicts:
         health = v.error or "; ".join(f.message for f in v.faults) or "ok"
         numbers = ("-" if math.isnan(x) else f"{x:.4g}" for x in (v.score, v.p_value))
@@ -72,10 +73,11 @@ def table(verdicts: Sequence[Verdict]) -> Table:
 
 def _common_folder(names: Sequence[str]) -> str:
     """The folder that all these paths lie in, with the slash behind it; empty if there is none."""
-    if len(names) < 2:
+    parents = [Path(name).parent for name in names]
+    if len(names) < 2 or len({parent.anchor for parent in parents}) > 1:  # relative, absolute, another drive
         return ""
-    folder = os.path.commonpath([Path(name).parent for name in names])
-    return folder + os.sep if folder else ""
+    folder = os.path.commonpath(parents)
+    return folder.rstrip(os.sep) + os.sep if folder else ""
 
 
 def csv_line(verdict: Verdict) -> str:

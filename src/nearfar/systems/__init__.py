@@ -98,7 +98,10 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> System:
     if name not in SYSTEMS and not name.endswith(".toml"):
         raise ValueError(unknown("system", name, SYSTEMS))
     path = SYSTEMS.get(name, Path(name))
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not TOML: {error}") from error
     for key, value in (settings or {}).items():
         _replace(content, key, value)
     try:
