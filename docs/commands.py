@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from nearfar.cli import app
 
-WIDTH = 92  # characters of a help page
+WIDTH = 88  # characters of a help page
 
 
 def write(file: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import logging
 import re
 import shutil
 import ssl
@@ -32,6 +33,8 @@ from nearfar.datasets import DATASETS
 from nearfar.datasets.layout import is_machine
 from nearfar.datasets.published import PART_OF, Published, Remote, Subset
 from nearfar.storage import atomic_folder, write_json
+
+logger = logging.getLogger(__name__)
 
 SERVER = "https://zenodo.org"
 ATTRIBUTES = "attributes_*.csv"
@@ -324,7 +327,9 @@ class _Client:
             raise ConnectionError(
                 f"{url}: {error}; gave up after {RETRIES} retries. What has come is kept: run again to go on"
             ) from error
-        self.sleep(min(pause, MAX_BACKOFF_SECONDS))
+        pause = min(pause, MAX_BACKOFF_SECONDS)
+        logger.warning("%s: %s; trying again in %g s", url, error, pause)
+        self.sleep(pause)
 
 
 def _size(file: Path) -> int:
