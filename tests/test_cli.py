@@ -80,7 +80,6 @@ def test_score_as_a_table(detector: Path, fan: Path) -> None:
     found = invoke("score", detector, fan / "test")
     assert found.exit_code == 0
     assert "12 recordings:" in found.output
-    assert all(f"{p.name}" in found.output for p in (fan / "test").iterdir())
 
 
 def test_score_as_csv_and_json(detector: Path, fan: Path) -> None:
