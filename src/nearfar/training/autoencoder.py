@@ -3,7 +3,7 @@
 The network is ten small layers, so a step of autograd is mostly bookkeeping: at batch 256 the matrix products
 take two fifths of the time of a plain loop. Here forward and backward pass are written out over buffers that
 are allocated once, and all parameters lie in one flat vector that one fused Adam call updates. The tests hold
-it to autograd and ``torch.optim.Adam`` step by step; ``benchmarks/autoencoder.py`` compares the times.
+it to autograd and ``torch.optim.Adam`` step by step; ``benchmarks/bench_autoencoder.py`` compares the times.
 
 The exact gradient of a bias before batch normalization is zero, but Adam makes whole steps of its rounding
 noise, and the running means that scoring uses follow such a walk only slowly. That jitter is a part of the

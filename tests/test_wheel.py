@@ -1,0 +1,34 @@
+"""What is shipped runs without the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from nearfar.systems import SYSTEMS
+
+ROOT = Path(__file__).parents[1]
+BUILD = ["-m", "pip", "wheel", "--quiet", "--no-deps"]
+
+
+def test_a_wheel_holds_the_systems_and_runs_elsewhere(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, *BUILD, "--wheel-dir", tmp_path, ROOT], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("nearfar-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+        names = set(archive.namelist())
+    assert {f"nearfar/systems/{name}.toml" for name in SYSTEMS} | {"nearfar/py.typed"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
+    code = "import nearfar; print(nearfar.__file__); print(nearfar.load_system('spectral').name)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [str(tmp_path / "site" / "nearfar" / "__init__.py"), "spectral"]
