@@ -166,7 +166,7 @@ def test_a_dataset_finds_machines_and_keeps_their_order():
 def test_an_unknown_machine_is_named_with_the_nearest():
     with pytest.raises(KeyError, match=r"no machine 'pumb'; did you mean 'pump'\? There are: fan, pump"):
         make_dataset()["pumb"]
-    assert unknown("machine", "x", []) == "no machine 'x' There are: none"
+    assert unknown("machine", "x", []) == "no machine 'x'. There are: none"
 
 
 def test_dataset_error_carries_all_problems():

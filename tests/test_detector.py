@@ -265,6 +265,25 @@ def test_a_newer_format(saved: Path) -> None:
         Detector.load(saved)
 
 
+def test_a_system_of_a_newer_version(saved: Path) -> None:
+    content = json.loads((saved / "detector.json").read_text())
+    content.pop("digest")
+    content["system"]["branch"]["encoder"] = "beats"
+    (saved / "detector.json").write_text(json.dumps({**content, "digest": storage.digest(content)}))
+    with pytest.raises(
+        DetectorError, match=r"does not know \(branch.encoder: .*no encoder 'beats'.*newer one"
+    ):
+        Detector.load(saved)
+
+
+def test_an_unattainable_rate_is_told_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nearfar.branches.Branch.fit_encoder", None)
+    with pytest.raises(ValueError, match="give 95 normal clips or more"):
+        fit(write_machine(tmp_path, "fan", test=1), "baseline_mse")
+
+
 def test_the_self_check_notices_other_arithmetic(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nearfar.encoders.spectral.log_mel", lambda x, _: -3 * x[:, :1024].reshape(1, 128, 8))
     with pytest.raises(DetectorError, match=r"self-check fails.*libraries changed since: none"):

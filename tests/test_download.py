@@ -554,13 +554,13 @@ def test_an_unknown_machine_is_named_with_the_nearest(fetch, zenodo):
         ValueError, match=r"no machine in dcase2026 \(dev, train, eval\) 'Fan'; did you mean 'fan'"
     ):
         fetch(machines=["Sander", "Fan"])
-    with pytest.raises(ValueError, match=r"no machine in dcase2026 \(train\) 'fan' There are: Sander"):
+    with pytest.raises(ValueError, match=r"no machine in dcase2026 \(train\) 'fan'. There are: Sander"):
         fetch(machines=["fan"], subset="train")
     assert zenodo.asked == []
 
 
 def test_an_unknown_subset_is_refused(fetch):
-    with pytest.raises(ValueError, match="no subset 'test' There are: dev, eval, train"):
+    with pytest.raises(ValueError, match=r"no subset 'test'\. There are: dev, eval, train"):
         fetch(subset="test")
 
 

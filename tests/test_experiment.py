@@ -171,7 +171,7 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_done(
         data,
     ]
     command += ["--out", tmp_path / "out", "--cache", tmp_path / "cache", "--workers", "2"]
-    command += ["--set", "branch.training.epochs=100000"]
+    command += ["--set", "branch.training.epochs=100000", "--set", "threshold.false_alarm_rate=0.3"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("encoder/*/.*.part")) and time.monotonic() < deadline:
@@ -225,6 +225,21 @@ def test_an_evaluation_set_is_judged_by_the_truth_of_a_folder(tmp_path: Path) ->
     judged = run(system, found, tmp_path / "judged", truth=truth, jobs=jobs)
     assert judged.metrics["auc_source"].item() == 1.0
     pd.testing.assert_series_equal(judged.scores["score"], blind.scores["score"])
+
+
+def test_scores_are_kept_where_metrics_are_not_defined(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, missing in (("fan", "*anomaly*"), ("pump", "*target_test_normal*")):
+        folder = write_machine(tmp_path / "data", name, test=1)
+        for path in (folder / "test").glob(missing):
+            path.unlink()
+    found = datasets.load(tmp_path / "data")
+    result = run(systems.load("spectral"), found, tmp_path / "out", jobs=Jobs(tmp_path / "cache"))
+    assert len(result.scores) == 2 + 3
+    assert result.metrics.empty
+    assert "fan: no metrics: fan, section 00, has no anomalous clips" in caplog.text
+    assert "pump: no metrics: pump, section 00, has no normal clips of the target domain" in caplog.text
 
 
 def test_machines_without_test_clips_and_bad_seeds(data: Path, tmp_path: Path) -> None:

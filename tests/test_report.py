@@ -233,7 +233,7 @@ def test_table_of_a_detector():
     assert "1000 normal clips (990 source, 10 target) of 2 channels at 16000 Hz" in text
     assert "near clipped in 3 clips" in text
     assert "above a score of 950, set on 1000 normal clips" in text
-    assert "it flags 5.0% by mistake; no p-value is below 0.001" in text
+    assert "it flags at most 5.0% by mistake; no p-value is below 0.001" in text
 
 
 def test_table_of_a_detector_without_threshold():

@@ -213,12 +213,19 @@ def test_nothing_is_overwritten(package, entry):
     assert package.read_bytes() == before
 
 
-def test_nothing_is_written_that_breaks_a_rule(tmp_path, entry, development):
+def test_results_with_labels_alone_are_nothing_to_submit(tmp_path, entry, development):
+    with pytest.raises(ValueError, match=r"every machine has labels.* without --truth"):
+        write([Entry(LABEL, [development], entry.meta)], tmp_path / "package.zip")
+
+
+def test_nothing_is_written_that_breaks_a_rule(tmp_path, entry, development, evaluation):
     folder = tmp_path / "nowhere"
+    scores = pd.read_csv(evaluation / "scores.csv")
+    scores[scores["machine"] != "ToyDrone"].to_csv(evaluation / "scores.csv", index=False)
     with pytest.raises(
         ValueError, match=r"would break the rules:\n.*anomaly_score_ToyDrone_section_00_test.csv: missing"
     ):
-        write([Entry(LABEL, [development], entry.meta)], folder / "package.zip")
+        write([Entry(LABEL, [development, evaluation], entry.meta)], folder / "package.zip")
     assert list(folder.iterdir()) == []
     with pytest.raises(ValueError, match=r"0 systems \(folders task2/LABEL\)"):
         write([], folder / "package.zip")

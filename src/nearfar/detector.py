@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -29,9 +30,17 @@ from nearfar.embeddings import VIEWS, embed
 from nearfar.microphones import MICROPHONES, Fault, MicrophoneError, Placement, contrast, health
 from nearfar.storage import Jobs, atomic_folder, digest, digest_file, write_json
 from nearfar.systems import System
-from nearfar.thresholds import THRESHOLDS, Threshold, ThresholdConfig, folds, is_anomaly
+from nearfar.thresholds import (
+    THRESHOLDS,
+    Threshold,
+    ThresholdConfig,
+    folds,
+    is_anomaly,
+    refuse_unattainable,
+)
 
 FORMAT = 1
+SEED = 13711  # of the official baseline
 MIN_CLIPS = 4  # to fit to three of them, the fewest that have a covariance, and score the fourth
 SELF_CHECK_SECONDS = 2.0  # of a training clip
 SELF_CHECK_TOLERANCE = (
@@ -107,7 +116,7 @@ class Detector:
         machine: Machine,
         system: System,
         *,
-        seed: int = 0,
+        seed: int = SEED,
         workers: int = 1,
         jobs: Jobs | None = None,
         progress: Progress | None = None,
@@ -136,6 +145,8 @@ class Detector:
         jobs = jobs or Jobs()
         clips = machine.train
         header, faults, placement = _inspect(machine, system, workers, progress)
+        unseen = sum(len(held_out) for _, held_out in folds(domains(clips), system.threshold, seed=seed))
+        refuse_unattainable(system.threshold, unseen)
         branch = Branch(system.branch)
         branch.fit_encoder(clips, seed=seed, workers=workers, jobs=jobs, progress=progress)
         X = branch.embed(clips, workers=workers, progress=progress)
@@ -156,7 +167,7 @@ class Detector:
         }
         excerpt = audio.load(clips[0].path, branch.encoder.sample_rate)
         sample = excerpt[:, : int(SELF_CHECK_SECONDS * branch.encoder.sample_rate)]
-        threshold = _threshold(system.threshold, normal_scores, len(clips))
+        threshold = _threshold(system.threshold, normal_scores)
         return cls(machine.name, system, branch, threshold, placement, trained_on, sample)
 
     @property
@@ -284,7 +295,7 @@ class Detector:
         """
         content = _read_description(folder)
         arrays = _read_arrays(folder, content["arrays"])
-        system = System.model_validate(content["system"])
+        system = _system(content["system"], folder)
         threshold = None
         if content["threshold"] is not None:
             rate = content["threshold"]["false_alarm_rate"]
@@ -413,11 +424,10 @@ def _unseen_scores(
     return np.concatenate(scores)
 
 
-def _threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64], n_clips: int) -> Threshold | None:
+def _threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64]) -> Threshold | None:
     if config.method == "none":
         return None
-    share = len(normal_scores) / n_clips
-    return THRESHOLDS[config.method].fit(normal_scores, false_alarm_rate=config.false_alarm_rate, share=share)
+    return THRESHOLDS[config.method].fit(normal_scores, false_alarm_rate=config.false_alarm_rate)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -440,6 +450,17 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if said != digest(content):
         raise DetectorError(damaged)
     return content
+
+
+def _system(content: dict[str, Any], folder: Path) -> System:
+    try:
+        return System.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise DetectorError(
+            f"{folder}: made from a system that nearfar {__version__} does not know ({faults}); install the "
+            "version that made it, or a newer one"
+        ) from error
 
 
 def _read_arrays(folder: Path, said: str) -> dict[str, NDArray[Any]]:

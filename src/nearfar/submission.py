@@ -303,6 +303,11 @@ def _read_results(folders: Sequence[Path]) -> list[_Result]:
         raise ValueError("an entry needs at least one folder of results")
     results = [_read_result(folder) for folder in folders]
     problems = [p for r in results for p in _result_problems(r)] + _disagreements(results)
+    if all(r.anonymous.empty for r in results):
+        problems.append(
+            "every machine has labels, so there is nothing to submit; run the system on the evaluation set, "
+            "without --truth"
+        )
     if problems:
         raise ValueError("\n".join(problems))
     return results

@@ -100,7 +100,7 @@ class Threshold(Protocol):
     value: float
 
     @classmethod
-    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float, share: float = 1.0) -> Self: ...
+    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float) -> Self: ...
     def p_value(self, score: Scores) -> Scores: ...
 
 
@@ -109,11 +109,38 @@ def is_anomaly(threshold: Threshold, score: Scores) -> NDArray[np.bool_]:
     return np.asarray(score) > threshold.value
 
 
+def refuse_unattainable(config: ThresholdConfig, n_unseen: int) -> None:
+    """Raise, before long work, if the scores of so few unseen normal clips cannot attain the false-alarm rate.
+
+    Parameters
+    ----------
+    config : ThresholdConfig
+    n_unseen : int
+
+    Raises
+    ------
+    ValueError
+        With the number of normal clips that it takes, those that are fitted on included.
+    """
+    rate = config.false_alarm_rate
+    if config.method != "conformal" or rate * (n_unseen + 1) * (1 + ROUNDING) >= 1:
+        return
+    needed = math.ceil((1 - ROUNDING) / rate) - 1
+    if config.calibration == "held_out":
+        needed *= config.folds
+    raise ValueError(
+        f"false_alarm_rate={rate}: the scores of {n_unseen} unseen normal clips attain no rate below "
+        f"1/{n_unseen + 1} = {1 / (n_unseen + 1):.3g}; ask for that or more, give {needed} normal clips or more, "
+        "or take method='gamma', which assumes a distribution"
+    )
+
+
 class Conformal:
     """Ranks among the normal scores: ``p = (1 + normals that score as high) / (n + 1)``.
 
     If the scored clip is normal and exchangeable with the n others, p is at most the false-alarm rate with at
-    most that probability, whatever the distribution. No p-value is below ``1 / (n + 1)``.
+    most that probability, whatever the distribution. That is exact for scores by one fit that saw neither; a
+    detector is fitted again to all clips, and then it holds approximately. No p-value is below ``1 / (n + 1)``.
     """
 
     def __init__(self, normal_scores: Scores, false_alarm_rate: float) -> None:
@@ -127,22 +154,16 @@ class Conformal:
         self.value = float(self.normal_scores[n - 1 - min(max(0, exceeding), n - 1)])
 
     @classmethod
-    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float, share: float = 1.0) -> Self:
-        """Learn from the scores of normal clips, (n,), which are a ``share`` of those that there are.
+    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float) -> Self:
+        """Learn from the scores of normal clips, (n,).
 
         Raises
         ------
         ValueError
             If so few clips cannot attain the false-alarm rate.
         """
-        n = len(_checked(normal_scores))
-        if false_alarm_rate * (n + 1) * (1 + ROUNDING) < 1:
-            needed = math.ceil((math.ceil((1 - ROUNDING) / false_alarm_rate) - 1) / share)
-            raise ValueError(
-                f"false_alarm_rate={false_alarm_rate}: the scores of {n} unseen normal clips attain no rate below "
-                f"1/{n + 1} = {1 / (n + 1):.3g}; ask for that or more, give {needed} normal clips or more, or "
-                "take method='gamma', which assumes a distribution"
-            )
+        config = ThresholdConfig(method="conformal", false_alarm_rate=false_alarm_rate)
+        refuse_unattainable(config, len(_checked(normal_scores)))
         return cls(normal_scores, false_alarm_rate)
 
     def p_value(self, score: Scores) -> Scores:
@@ -165,13 +186,7 @@ class Gamma:
         self.value = float(self._distribution.isf(false_alarm_rate))
 
     @classmethod
-    def fit(
-        cls,
-        normal_scores: Scores,
-        *,
-        false_alarm_rate: float,
-        share: float = 1.0,  # noqa: ARG003  # of the contract; a gamma has no floor
-    ) -> Self:
+    def fit(cls, normal_scores: Scores, *, false_alarm_rate: float) -> Self:
         """Learn from the scores of normal clips, (n,).
 
         Raises

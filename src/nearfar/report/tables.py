@@ -75,8 +75,8 @@ def detector(fitted: Detector) -> Table:
     table.add_row(
         "decides",
         f"anomaly above a score of {limit['value']:.4g}, set on {limit['normal_clips']:g} normal clips that the "
-        f"fit had not seen: of more clips like these it flags {limit['false_alarm_rate']:.1%} by mistake; "
-        f"no p-value is below {limit['smallest_p_value']:.2g}",
+        f"fit had not seen: of more clips like these it flags at most {limit['false_alarm_rate']:.1%} by mistake"
+        + (f"; no p-value is below {limit['smallest_p_value']:.2g}" if limit["smallest_p_value"] else ""),
     )
     return table
 
