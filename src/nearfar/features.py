@@ -5,7 +5,7 @@ Conventions
 Waveforms are ``(..., samples)``, features ``(..., bands, frames)``, levels in dB. Every function takes NumPy
 arrays and torch tensors alike (of any device, and differentiably), and returns the kind, precision and device
 that it was given: the array-API namespace of the argument does the arithmetic, so this module does not import
-torch. What NumPy lacks or does slowly (framing, Fourier transform, sparse filters) has a short function each.
+torch. What NumPy lacks or does slowly (framing, Fourier transform, sparse filters) has a short function.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DB_PER_NEPER = 10.0 / math.log(
     10.0
 )  # of power; the natural logarithm is five times as fast as the decadic one
 
-BLOCK = 64  # frames at a time: fits the cache, and larger temporaries cost more in page faults than in work
+BLOCK = 32  # frames at a time: fits the cache, and larger temporaries cost more in page faults than in work
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,23 +143,6 @@ def _frames(padded: Any, length: int, hop: int) -> Any:
     return np.lib.stride_tricks.sliding_window_view(padded, length, axis=-1)[..., ::hop, :]
 
 
-def _power(frames: Any) -> Any:
-    """Squared magnitude of the Fourier transform; SciPy's takes half of the time of NumPy's."""
-    xp = array_namespace(frames)
-    spectrum = xp.fft.rfft(frames) if is_torch_array(frames) else scipy.fft.rfft(frames)
-    return xp.real(spectrum) ** 2 + xp.imag(spectrum) ** 2
-
-
-def _bands(power: Any, mel: Mel) -> Any:
-    """(..., frames, bins) to (..., n_mels, frames); a band has few bins, so sparse filters are faster."""
-    name = _float_name(power)
-    if is_torch_array(power):
-        xp = array_namespace(power)
-        return xp.asarray(_filters_of(mel, name), device=device(power)) @ xp.matrix_transpose(power)
-    bands = _sparse_filters_of(mel, name) @ power.reshape(-1, power.shape[-1]).T
-    return np.moveaxis(bands.reshape(mel.n_mels, *power.shape[:-1]), 0, -2)
-
-
 def mel_spectrogram(waveform: Any, mel: Mel = BASELINE) -> Any:
     """Power in mel bands, of centred frames under a periodic Hann window.
 
@@ -178,15 +161,32 @@ def mel_spectrogram(waveform: Any, mel: Mel = BASELINE) -> Any:
     ValueError
         If the waveform is empty, too short for reflect padding, or not of floating point.
     """
-    xp, where = array_namespace(waveform), device(waveform)
-    hann = _window(mel.win_length or mel.n_fft, mel.n_fft).astype(_float_name(waveform))
-    window = xp.asarray(hann, device=where)
-    frames = _frames(_pad(xp, waveform, mel), mel.n_fft, mel.hop)
-    n = frames.shape[-2]
-    block = n if is_torch_array(waveform) else BLOCK
-    return xp.concat(
-        [_bands(_power(frames[..., i : i + block, :] * window), mel) for i in range(0, n, block)], axis=-1
+    name = _float_name(waveform)
+    frames = _frames(_pad(array_namespace(waveform), waveform, mel), mel.n_fft, mel.hop)
+    return (
+        _bands_by_torch(frames, mel, name) if is_torch_array(waveform) else _bands_by_numpy(frames, mel, name)
     )
+
+
+def _bands_by_torch(frames: Any, mel: Mel, name: str) -> Any:
+    """(..., frames, n_fft) to (..., n_mels, frames), all at once and differentiably."""
+    xp, where = array_namespace(frames), device(frames)
+    spectrum = xp.fft.rfft(frames * xp.asarray(_window_of(mel, name), device=where))
+    power = xp.real(spectrum) ** 2 + xp.imag(spectrum) ** 2
+    return xp.asarray(_filters_of(mel, name), device=where) @ xp.matrix_transpose(power)
+
+
+def _bands_by_numpy(frames: NDArray[Any], mel: Mel, name: str) -> NDArray[Any]:
+    """The same a few frames at a time, with SciPy's faster transform and filters as sparse as they are."""
+    window, filters = _window_of(mel, name), _sparse_filters_of(mel, name)
+    bands = np.empty((*frames.shape[:-2], mel.n_mels, frames.shape[-2]), name)
+    for one in np.ndindex(frames.shape[:-2]):
+        for i in range(0, frames.shape[-2], BLOCK):
+            spectrum = scipy.fft.rfft(frames[one][i : i + BLOCK] * window)
+            power = spectrum.real * spectrum.real
+            power += spectrum.imag * spectrum.imag
+            bands[one][:, i : i + BLOCK] = filters @ power.T
+    return bands
 
 
 def _float_name(waveform: Any) -> str:
@@ -194,6 +194,11 @@ def _float_name(waveform: Any) -> str:
     if name not in ("float32", "float64"):
         raise ValueError(f"dtype={name}: a waveform is float32 or float64")
     return name
+
+
+@lru_cache(maxsize=32)
+def _window_of(mel: Mel, dtype: str) -> NDArray[Any]:
+    return _window(mel.win_length or mel.n_fft, mel.n_fft).astype(dtype)
 
 
 @lru_cache(maxsize=32)
@@ -224,9 +229,12 @@ def log_mel(
     -------
     (..., n_mels, frames) array
     """
-    xp = array_namespace(waveform)
-    power = mel_spectrogram(waveform, mel)
-    level = DB_PER_NEPER * xp.log(xp.clip(power, min=floor))
+    power, xp = mel_spectrogram(waveform, mel), array_namespace(waveform)
+    if is_torch_array(power):
+        level = DB_PER_NEPER * xp.log(xp.clip(power, min=floor))
+    else:
+        level = np.log(np.maximum(power, floor, out=power), out=power)
+        level *= DB_PER_NEPER
     if top_db is None:
         return level
     return xp.maximum(level, xp.max(level, axis=(-2, -1), keepdims=True) - top_db)
