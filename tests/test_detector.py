@@ -152,6 +152,55 @@ def test_a_dead_far_microphone_is_reported_with_the_score(fitted: Detector) -> N
     verdict = fitted.score(samples, RATE)
     assert [(f.kind, f.microphone) for f in verdict.faults] == [("dead", "far")]
     assert np.isfinite(verdict.score)
+    assert verdict.decision == "unusable"  # the view cancels with that microphone
+
+
+def test_a_dead_microphone_that_nobody_listens_to_spoils_nothing(fan: Path) -> None:
+    samples = clip(1)
+    samples[1] = 0
+    verdict = fit(fan, "spectral_near").score(samples, RATE)
+    assert [f.microphone for f in verdict.faults] == ["far"]
+    assert verdict.decision == "normal"
+
+
+@pytest.mark.parametrize(
+    ("samples", "match"),
+    [
+        (clip(1).T, r"shape \(16000, 2\); expected \(channels, samples\)"),
+        (clip(1)[0], r"shape \(16000,\); expected \(channels, samples\)"),
+        (clip(1)[:, :0], r"shape \(2, 0\)"),
+        ((clip(1) * 32767).astype(np.int16), "int16 samples; expected floating point"),
+        (np.full((2, 16000), np.nan, np.float32), "32000 samples are NaN"),
+        (clip(1)[:, :500], r"0.031 s long; at least 0.064 s are needed"),
+    ],
+)
+def test_arrays_that_are_no_recordings_are_refused(fitted: Detector, samples: np.ndarray, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        fitted.score(samples, RATE)
+
+
+def test_a_file_that_is_gone_does_not_end_the_batch(fitted: Detector, fan: Path, tmp_path: Path) -> None:
+    path = datasets.load_machine(fan).test[0].path
+    gone, there = fitted.score_files([tmp_path / "gone.wav", path])
+    assert (gone.decision, there.error) == ("unusable", "")
+    assert "no such file" in gone.error
+
+
+def test_clips_too_short_for_the_system_are_listed(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", test=1)
+    paths = sorted((folder / "train").iterdir())[:2]
+    for path in paths:
+        audio.write(path, clip(1)[:, :1500], RATE)
+    with pytest.raises(DatasetError) as error:
+        fit(folder, "baseline_mse", **QUICK)
+    assert [str(p) in problem for p, problem in zip(paths, error.value.problems, strict=True)] == [True] * 2
+
+
+def test_nothing_but_a_detector_is_replaced(fitted: Detector, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is not a detector, so it is not replaced"):
+        fitted.save(tmp_path, replace=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_swapped_microphones_are_reported(fitted: Detector) -> None:

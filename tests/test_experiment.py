@@ -242,6 +242,37 @@ def test_scores_are_kept_where_metrics_are_not_defined(
     assert "pump: no metrics: pump, section 00, has no normal clips of the target domain" in caplog.text
 
 
+def test_results_of_something_else_are_not_taken_over(result: Result, data: Path) -> None:
+    before = content(result.folder)
+    others = [
+        (systems.load("spectral_near"), datasets.load(data)),
+        (systems.load("spectral", {"branch.view": "far"}), datasets.load(data)),
+        (systems.load("spectral"), datasets.load(data).only(["fan"])),
+    ]
+    for system, found in others:
+        with pytest.raises(FileExistsError, match=r"holds results of spectral on fan, pump.*--out"):
+            run(system, found, result.folder)
+    assert content(result.folder) == before
+
+
+def test_hopeless_places_are_refused_before_the_work(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        run(systems.load("spectral"), datasets.load(data), tmp_path / "file" / "out")
+    with pytest.raises(FileNotFoundError, match="no folder of ground truth"):
+        run(systems.load("spectral"), datasets.load(data), tmp_path / "out", truth=tmp_path / "none")
+
+
+def _abort(_: object) -> None:
+    os.abort()
+
+
+def test_a_killed_worker_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "_outcome_in_worker", _abort)
+    with pytest.raises(OSError, match=r"a worker process was killed.*fewer workers"):
+        run(systems.load("spectral"), datasets.load(data), tmp_path / "out", workers=2, jobs=Jobs(tmp_path))
+
+
 def test_machines_without_test_clips_and_bad_seeds(data: Path, tmp_path: Path) -> None:
     write_machine(tmp_path / "data", "fan", test=0)
     with pytest.raises(DatasetError, match="fan: no test clips to score"):

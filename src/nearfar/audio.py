@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 NEAR, FAR = 0, 1  # DCASE 2026 Task 2: left and right channel
 INT16_SCALE = 1 / 32768
+UNKNOWN_LENGTH = 0x7FFFF000  # bytes; from here on a placeholder of a program that could not seek back
 RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 148 dB down
 Fault = Literal["empty", "unreadable", "truncated", "not_finite", "refused"]
 
@@ -87,7 +88,7 @@ def _refuse_truncated_wav(path: Path) -> None:
             name, length = struct.unpack("<4sI", chunk)
             if name == b"data":
                 missing = f.tell() + length - size
-                if missing > 0 and length != 0xFFFFFFFF:  # written by a pipe that could not seek back
+                if missing > 0 and length < UNKNOWN_LENGTH:
                     message = f"{path}: truncated, {missing} of {length} bytes of audio are missing"
                     raise AudioError(message, fault="truncated")
                 return
@@ -169,12 +170,36 @@ def load(path: Path, rate: int) -> Samples:
     return at_rate(samples, recorded, rate, str(path))
 
 
+def require_samples(samples: Samples, name: str) -> None:
+    """Raise unless this is sound: (channels, samples), of floating point, finite.
+
+    Raises
+    ------
+    AudioError
+        With what is wrong; ``name`` says with which recording.
+    """
+    if samples.ndim != 2 or samples.size == 0 or samples.shape[0] > samples.shape[1]:
+        raise AudioError(f"{name}: an array of shape {samples.shape}; expected (channels, samples)")
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(f"{name}: {samples.dtype} samples; expected floating point in [-1, 1)")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{name}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite")
+
+
+def require_length(samples: Samples, fewest: int, rate: int, name: str) -> None:
+    """Raise an ``AudioError`` if there are fewer samples than that at this rate."""
+    if samples.shape[-1] < fewest:
+        raise AudioError(
+            f"{name}: {samples.shape[-1] / rate:.3f} s long; at least {fewest / rate:.3f} s are needed"
+        )
+
+
 def at_rate(samples: Samples, recorded: int, rate: int, name: str) -> Samples:
     """As ``resample``, but only downwards; ``name`` says in the error which recording it was."""
     if recorded < rate:
         raise AudioError(
             f"{name}: recorded at {recorded} Hz, but {rate} Hz are needed; record at {rate} Hz or more, "
-            f"or take a system with encoder_options.sample_rate={recorded}"
+            f"or fit with --set branch.encoder_options.sample_rate={recorded}"
         )
     return resample(samples, recorded, rate)
 

@@ -47,7 +47,7 @@ err = Console(stderr=True, highlight=False)
 
 # Options that several commands have
 Workers = Annotated[int, typer.Option(min=1, help="Processes or threads that work side by side.")]
-Seed = Annotated[int, typer.Option(help="Of everything that is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
 Cache = Annotated[
     Path | None,
     typer.Option(help="Where finished steps are kept (default: $NEARFAR_CACHE, or the user's cache)."),
@@ -92,8 +92,11 @@ def _said(error: Exception) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
-    """A callback (step, done, total) that draws bars on a terminal, and prints finished steps elsewhere."""
+def _progress(kept: str = "nothing is kept") -> Iterator[Progress]:
+    """A callback (step, done, total) that draws bars on a terminal, and prints finished steps elsewhere.
+
+    ``kept`` is what Ctrl-C tells.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -115,7 +118,7 @@ def _progress() -> Iterator[Progress]:
             yield told
         except KeyboardInterrupt:
             drawn.stop()
-            err.print("interrupted; finished steps are kept: the same command goes on where it stopped")
+            err.print(f"interrupted; {kept}")
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -168,8 +171,9 @@ def simulate(
 
     with _progress() as progress:
         made = simulate(
-            folder, machines=machines.split(","), source_clips=clips, seconds=seconds, rate=rate, snr=snr,
-            seed=seed, progress=lambda done, total: progress("simulating", done, total),
+            folder, machines=[name.strip() for name in machines.split(",")], source_clips=clips,
+            seconds=seconds, rate=rate, snr=snr, seed=seed,
+            progress=lambda done, total: progress("simulating", done, total),
         )  # fmt: skip
     out.print(f"wrote {made}; now try `nearfar run spectral --data {made}`", soft_wrap=True)
 
@@ -219,7 +223,7 @@ def data_download(
     from nearfar.datasets import DATASETS
     from nearfar.datasets.download import download
 
-    with _progress() as progress:
+    with _progress("what has come is kept: the same command goes on where it stopped") as progress:
         folders = download(name, root=root, subset=subset, machines=machine, progress=progress)
     out.print(f"licence: {DATASETS[name].LICENSE}", soft_wrap=True)
     for folder in folders:
@@ -242,12 +246,12 @@ def fit(
 ) -> None:
     """Learn what is normal: from a folder of normal clips to a detector."""
     from nearfar import datasets, storage
-    from nearfar.detector import Detector
+    from nearfar.detector import Detector, refuse_to_replace
     from nearfar.report import tables
 
     chosen = _system(system, settings, false_alarm_rate)
-    storage.refuse_existing(detector, replace=replace)
-    with _progress() as progress:
+    refuse_to_replace(detector, replace=replace)
+    with _progress("trainings that are finished are kept") as progress:
         machine = datasets.load_machine(folder)
         jobs = storage.Jobs(cache)
         fitted = Detector.fit(machine, chosen, seed=seed, workers=workers, jobs=jobs, progress=progress)
@@ -273,8 +277,10 @@ def score(
     ],
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, line by line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, line by line.")] = False,
-    rate: Annotated[int | None, typer.Option(help="Of stdin, in Hz (default: as in training).")] = None,
-    channels: Annotated[int | None, typer.Option(help="Of stdin (default: as in training).")] = None,
+    rate: Annotated[
+        int | None, typer.Option(min=1, help="Of stdin, in Hz (default: as in training).")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(min=1, help="Of stdin (default: as in training).")] = None,
     fail_on_anomaly: Annotated[bool, typer.Option("--fail-on-anomaly", help="Then exit with 3.")] = False,
     workers: Workers = CORES,
 ) -> None:
@@ -297,11 +303,13 @@ def score(
 
 def _recordings(names: list[str]) -> list[Path]:
     """The audio files that these files and folders are or hold, in order."""
-    from nearfar.clips import is_audio
+    from nearfar.datasets.layout import recordings_below
 
+    if "-" in names:
+        raise typer.BadParameter("- stands for standard input, and then for the only recording")
     found = []
     for path in map(Path, names):
-        within = sorted(p for p in path.rglob("*") if is_audio(p)) if path.is_dir() else [path]
+        within = recordings_below(path) if path.is_dir() else [path]
         if not within:
             raise FileNotFoundError(f"{path}: no recordings (.wav, .flac) in this folder")
         found += within
@@ -334,7 +342,7 @@ def run(
 
     chosen = _system(system, settings)
     into = folder or Path("results") / chosen.name
-    with _progress() as progress:
+    with _progress("finished steps are kept: the same command goes on where it stopped") as progress:
         found = datasets.load(data)
         result = experiment.run(
             chosen, found.only(machine) if machine else found, into, seeds=experiment.parse_seeds(seeds),

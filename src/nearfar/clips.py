@@ -20,6 +20,7 @@ Domain = Literal["source", "target"]
 Label = Literal["normal", "anomaly"]
 Split = Literal["train", "test"]
 
+MIN_TRAINING_CLIPS = 4  # three to fit to, the fewest that have a covariance, and one to score unseen
 AUDIO_SUFFIXES = (".wav", ".flac")
 NO_ATTRIBUTE = "noAttribute"  # of machines without attributes, 2024 on
 

@@ -12,7 +12,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
@@ -25,10 +24,27 @@ from safetensors.numpy import load_file
 from nearfar import __version__, audio
 from nearfar.audio import AudioError, Header, Samples
 from nearfar.branches import Branch, Progress, domains, save_arrays
-from nearfar.clips import Clip, DatasetError, Machine
+from nearfar.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
 from nearfar.embeddings import VIEWS, embed
-from nearfar.microphones import MICROPHONES, Fault, MicrophoneError, Placement, contrast, health
-from nearfar.storage import Jobs, atomic_folder, digest, digest_file, write_json
+from nearfar.encoders import Encoder
+from nearfar.microphones import (
+    MICROPHONES,
+    Fault,
+    Microphone,
+    MicrophoneError,
+    Placement,
+    contrast,
+    health,
+)
+from nearfar.storage import (
+    Jobs,
+    atomic_folder,
+    digest,
+    digest_file,
+    library_versions,
+    refuse_existing,
+    write_json,
+)
 from nearfar.systems import System
 from nearfar.thresholds import (
     THRESHOLDS,
@@ -40,13 +56,12 @@ from nearfar.thresholds import (
 )
 
 FORMAT = 1
+FILES = {"detector.json", "arrays.safetensors"}
 SEED = 13711  # of the official baseline
-MIN_CLIPS = 4  # to fit to three of them, the fewest that have a covariance, and score the fourth
 SELF_CHECK_SECONDS = 2.0  # of a training clip
 SELF_CHECK_TOLERANCE = (
     1e-2  # relative, of embedding and score: libraries round differently, not more than that
 )
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "torch")
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +79,11 @@ class Verdict:
     name : str
         The recording's path, or what it was called.
     score : float
-        The anomaly score; higher is more anomalous. NaN if the recording could not be used.
+        The anomaly score; higher is more anomalous. NaN if the recording could not be read.
     p_value : float
         How often a normal clip would score as high. NaN without a threshold.
     decision : {"normal", "anomaly", "", "unusable"}
-        Empty for a detector without a threshold.
+        Empty for a detector without a threshold; unusable is also a recording whose microphones are broken.
     faults : tuple of Fault
         Of the microphones.
     error : str
@@ -190,14 +205,23 @@ class Detector:
         AudioError, MicrophoneError
             If the recording has too low a rate or too few channels.
         """
+        audio.require_samples(samples, name or "recording")
         self._tell_of_another_rate(rate)
         samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
+        audio.require_length(samples, self.branch.encoder.min_samples, self.sample_rate, name or "recording")
         score = float(self.branch.anomaly_score([self._embedding(samples)])[0])
+        faults = health(samples, self.placement)
         p_value, decision = float("nan"), ""
         if self.threshold is not None:
             p_value = float(self.threshold.p_value(np.array([score]))[0])
             decision = "anomaly" if is_anomaly(self.threshold, np.array([score]))[0] else "normal"
-        return Verdict(name, score, p_value, decision, health(samples, self.placement))  # type: ignore[arg-type]
+        if any(m.is_spoilt_by(fault) for m in self._microphones for fault in faults):
+            decision = "unusable"  # the score is of a broken microphone, not of the machine
+        return Verdict(name, score, p_value, decision, faults)  # type: ignore[arg-type]
+
+    @property
+    def _microphones(self) -> list[Microphone]:
+        return [MICROPHONES[m] for m in VIEWS[self.branch.config.view].microphones]
 
     def _tell_of_another_rate(self, rate: int) -> None:
         if rate in {self.trained_on["rate"], *self._rates_told}:
@@ -218,7 +242,7 @@ class Detector:
         try:
             samples, rate = audio.read(path)
             return self.score(samples, rate, name=str(path))
-        except (AudioError, MicrophoneError) as error:
+        except (AudioError, MicrophoneError, OSError) as error:
             message = str(error).removeprefix(f"{path}: ")
             return Verdict(str(path), float("nan"), float("nan"), "unusable", error=message)
 
@@ -237,8 +261,11 @@ class Detector:
         rate, channels : int or None
             ``None``: as of the training clips.
         """
-        samples = audio.read_pcm16(stream, channels=channels or self.trained_on["channels"])
-        return self.score(samples, rate or self.trained_on["rate"], name="standard input")
+        channels = self.trained_on["channels"] if channels is None else channels
+        rate = self.trained_on["rate"] if rate is None else rate
+        if channels < 1 or rate < 1:
+            raise AudioError(f"channels={channels}, rate={rate}: both must be at least 1")
+        return self.score(audio.read_pcm16(stream, channels=channels), rate, name="standard input")
 
     def save(self, folder: Path, *, replace: bool = False) -> None:
         """Write the detector's folder: whole, or not at all.
@@ -246,8 +273,9 @@ class Detector:
         Raises
         ------
         FileExistsError
-            If the folder is there, unless ``replace``.
+            If the folder is there, unless ``replace``; and if it holds anything but a detector, even then.
         """
+        refuse_to_replace(folder, replace=replace)
         embedding = self._embedding(self.sample)
         arrays = {f"branch.{k}": v for k, v in self.branch.arrays().items()}
         arrays |= {"self_check.sample": self.sample, "self_check.embedding": embedding}
@@ -266,7 +294,7 @@ class Detector:
                 "trained_on": self.trained_on,
                 "threshold": self.describe_threshold(),
                 "self_check_score": float(self.branch.anomaly_score([embedding])[0]),
-                "versions": {"nearfar": __version__, **{name: version(name) for name in LIBRARIES}},
+                "versions": {"nearfar": __version__, **library_versions()},
                 "arrays": digest_file(part / "arrays.safetensors"),
             }
             write_json(part / "detector.json", {**content, "digest": digest(content)})
@@ -318,7 +346,9 @@ class Detector:
         if close and np.isclose(score, content["self_check_score"], rtol=SELF_CHECK_TOLERANCE):
             return
         then = content["versions"]
-        changed = [f"{n} {then[n]} -> {version(n)}" for n in LIBRARIES if then.get(n) != version(n)]
+        changed = [
+            f"{n} {then.get(n)} -> {now}" for n, now in library_versions().items() if then.get(n) != now
+        ]
         raise DetectorError(
             f"{folder}: the self-check fails: its stored recording scored {content['self_check_score']:.6g} when "
             f"it was saved and scores {score:.6g} now (libraries changed since: {', '.join(changed) or 'none'}); "
@@ -326,22 +356,35 @@ class Detector:
         )
 
 
+def refuse_to_replace(folder: Path, *, replace: bool) -> None:
+    """Raise before a fit whose detector would have no place, or would take that of something else.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder is there, unless ``replace`` is asked for and it holds a detector and nothing else.
+    """
+    refuse_existing(folder, replace=replace)
+    if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= FILES):
+        raise FileExistsError(f"{folder} is not a detector, so it is not replaced; choose another name")
+
+
 def _inspect(
     machine: Machine, system: System, workers: int, progress: Progress | None
 ) -> tuple[Header, dict[str, int], Placement | None]:
     """Look at every training clip before anything is fitted: all problems at once."""
     clips = machine.train
-    if len(clips) < MIN_CLIPS:
+    if len(clips) < MIN_TRAINING_CLIPS:
         raise DatasetError(
-            [f"{machine.name}: {len(clips)} normal training clips; at least {MIN_CLIPS} are needed, and some "
-             f"{round(1 / system.threshold.false_alarm_rate)} for a false-alarm rate of "
+            [f"{machine.name}: {len(clips)} normal training clips; at least {MIN_TRAINING_CLIPS} are needed, and "
+             f"some {round(1 / system.threshold.false_alarm_rate)} for a false-alarm rate of "
              f"{system.threshold.false_alarm_rate:g}; record more of the machine in normal operation"]
         )  # fmt: skip
     view = VIEWS[system.branch.view]
     header = _headers(machine, view.channels)
     needed = [MICROPHONES[m] for m in view.microphones]
-    rate = Branch(system.branch).encoder.sample_rate
-    listened = audio.each(clips, lambda clip: _listen(clip, rate), workers=workers)
+    encoder = Branch(system.branch).encoder
+    listened = audio.each(clips, lambda clip: _listen(clip, encoder), workers=workers)
     problems, faults, contrasts = [], Counter[str](), []
     for done, (clip, (found, heard, problem)) in enumerate(zip(clips, listened, strict=True), start=1):
         problems += [problem] if problem else []
@@ -388,10 +431,11 @@ def _headers(machine: Machine, channels: int) -> Header:
     return header
 
 
-def _listen(clip: Clip, rate: int) -> tuple[tuple[Fault, ...], NDArray[np.float64] | None, str]:
+def _listen(clip: Clip, encoder: Encoder) -> tuple[tuple[Fault, ...], NDArray[np.float64] | None, str]:
     """Microphone faults of a clip, its contrast if it has two channels, and why it is unusable."""
     try:
-        samples = audio.load(clip.path, rate)
+        samples = audio.load(clip.path, encoder.sample_rate)
+        audio.require_length(samples, encoder.min_samples, encoder.sample_rate, str(clip.path))
     except AudioError as error:
         return (), None, str(error)
     return health(samples), contrast(samples) if len(samples) > 1 else None, ""
@@ -440,7 +484,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
         said, written = content.pop("digest"), content["format"]
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DetectorError(damaged) from error
     if isinstance(written, int) and written > FORMAT:
         raise DetectorError(

@@ -16,9 +16,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -29,11 +29,11 @@ from threadpoolctl import threadpool_limits
 from nearfar import __version__
 from nearfar.branches import Progress
 from nearfar.clips import Clip, Dataset, DatasetError, Machine
-from nearfar.detector import LIBRARIES, SEED, Detector
+from nearfar.detector import SEED, Detector
 from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate
 from nearfar.evaluation.results import read_table
 from nearfar.evaluation.truth import read_truth
-from nearfar.storage import Jobs, atomic_file, digest, write_json
+from nearfar.storage import Jobs, atomic_file, digest, library_versions, refuse_unwritable, write_json
 from nearfar.systems import System
 
 PROTOCOL = {  # later protocols choose something on some machines; this one chooses nothing
@@ -116,7 +116,8 @@ def run(
     system : System
     dataset : Dataset
     out : Path
-        Folder of the result: ``scores.csv``, ``metrics.csv``, ``run.json``. Taken over if it is there.
+        Folder of the result: ``scores.csv``, ``metrics.csv``, ``run.json``. Taken over if it holds a result of
+        the same system on the same machines.
     seeds : sequence of int
     workers : int
         Processes, each on one machine and seed at a time.
@@ -131,6 +132,8 @@ def run(
     ------
     DatasetError
         If clips cannot be used; everything that is wrong with a machine.
+    FileExistsError
+        If ``out`` holds results of another system or other machines.
     ValueError
         If a seed is given twice, or a machine cannot be fitted.
     """
@@ -138,6 +141,9 @@ def run(
         raise ValueError(f"seeds={list(seeds)}: expected one or more, each once")
     if without := [m.name for m in dataset if not m.test]:
         raise DatasetError(f"{name}: no test clips to score; `nearfar fit` only fits" for name in without)
+    _refuse_other_results(out, system, dataset)
+    if truth is not None and not truth.is_dir():
+        raise FileNotFoundError(f"{truth}: no folder of ground truth here")
     jobs = jobs or Jobs()
     tasks = [Task(machine, system, seed, jobs.root) for seed in seeds for machine in dataset]
     outcomes = _all_outcomes(tasks, workers, progress)
@@ -148,6 +154,18 @@ def run(
     record = _record(system, dataset, seeds, outcomes)
     _write(out, scores, metrics, record)
     return Result(out, scores, metrics, record)
+
+
+def _refuse_other_results(out: Path, system: System, dataset: Dataset) -> None:
+    refuse_unwritable(out / "run.json")
+    if not (out / "run.json").is_file():
+        return
+    there = json.loads((out / "run.json").read_text())
+    same_system = there["system"] == system.model_dump(mode="json")
+    if not same_system or set(there["data"]["machines"]) != {m.name for m in dataset}:
+        what = f"{there['system']['name']} on {', '.join(there['data']['machines'])}"
+        with_other = "" if same_system else ", with other settings or another system"
+        raise FileExistsError(f"{out} holds results of {what}{with_other}; choose another folder with --out")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -181,10 +199,16 @@ def _all_outcomes(tasks: Sequence[Task], workers: int, progress: Progress | None
         return [_outcome(task, progress) for task in tasks]
     with _pool(min(workers, len(tasks)), progress) as pool:
         futures: list[Future[Outcome]] = [pool.submit(_outcome_in_worker, task) for task in tasks]
-        for done, future in enumerate(as_completed(futures), start=1):
-            future.result()  # the first failure ends the run; what is finished is kept
-            if progress is not None:
-                progress("machines and seeds", done, len(tasks))
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()  # the first failure ends the run; what is finished is kept
+                if progress is not None:
+                    progress("machines and seeds", done, len(tasks))
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a worker process was killed, probably for want of memory; run again with fewer workers: what is "
+                "finished is kept"
+            ) from error
         return [future.result() for future in futures]
 
 
@@ -298,7 +322,7 @@ def _scored(detector: Detector, task: Task, told: Progress) -> pd.DataFrame:
     for clip, verdict in zip(clips, detector.score_files(c.path for c in clips), strict=True):
         if verdict.error:
             problems.append(f"{clip.path}: {verdict.error}")
-        decided = pd.NA if detector.threshold is None else int(verdict.decision == "anomaly")
+        decided = pd.NA if detector.threshold is None else int(verdict.score > detector.threshold.value)
         rows.append((clip.key, clip.machine, clip.section, clip.split, task.seed, verdict.score, decided))
         told("scoring", len(rows), len(clips))
     if problems:
@@ -351,7 +375,7 @@ def _record(
         "data": {"name": dataset.name, "machines": of_machine},
         "sample_rate": outcomes[0].description["sample_rate"],
         "parameters": {machine: description["parameters"] for machine, description in of_machine.items()},
-        "versions": {"nearfar": __version__, **{name: version(name) for name in LIBRARIES}},
+        "versions": {"nearfar": __version__, **library_versions()},
     }
 
 

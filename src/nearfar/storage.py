@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ MAKERS = (  # what stands between recordings and scores: a change in it makes ev
     "experiment.py",
 )
 DONE = "job.json"
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "torch")  # that compute scores
 
 
 @contextmanager
@@ -96,6 +98,22 @@ def refuse_existing(path: Path, *, replace: bool = False) -> None:
     """
     if path.exists() and not replace:
         raise FileExistsError(f"{path} is there already; choose another name, or ask to replace it")
+    refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise before long work whose outcome cannot be written to ``path``.
+
+    Raises
+    ------
+    NotADirectoryError, PermissionError
+        If the nearest folder above it that is there is no folder, or not ours to write to.
+    """
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path}: {above} is a file, not a folder; choose another name")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: {above} cannot be written to; choose another place")
 
 
 def _take_place(part: Path, path: Path, unless: str | None) -> None:
@@ -160,10 +178,25 @@ def default_cache() -> Path:
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """Of the source files that have a part in the outcome of a step."""
+    """Of the source files, and the versions of the libraries, that have a part in the outcome of a step."""
     package = Path(__file__).parent
     files = sorted(file for pattern in MAKERS for file in package.glob(pattern))
-    return digest([[str(file.relative_to(package)), digest_file(file)] for file in files])
+    own = [[str(file.relative_to(package)), digest_file(file)] for file in files]
+    return digest([own, library_versions()])
+
+
+def library_versions() -> dict[str, str]:
+    """Of the libraries that compute scores."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+@contextmanager
+def _told(place: Path) -> Iterator[None]:
+    """An error of the database as one of ours, with what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(f"{place}: {error}; it only remembers digests: remove it and run again") from error
 
 
 class Jobs:
@@ -186,9 +219,8 @@ class Jobs:
         """SHA-256 of each file, remembered for as long as its size and modification time stay the same."""
         self.root.mkdir(parents=True, exist_ok=True)
         place = self.root / "digests.sqlite"
-        with closing(
-            sqlite3.connect(place, timeout=60, isolation_level=None)
-        ) as known:  # locked for moments only
+        # in autocommit mode it is locked for moments only
+        with _told(place), closing(sqlite3.connect(place, timeout=60, isolation_level=None)) as known:
             known.execute("PRAGMA synchronous = OFF")  # what is lost is only computed again
             known.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, size, mtime, sha256)")
             return [self._digest_of(known, path) for path in paths]

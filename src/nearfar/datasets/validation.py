@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from nearfar import audio
-from nearfar.clips import NO_ATTRIBUTE, Clip, Dataset, Domain, Label, Machine, Split
+from nearfar.clips import MIN_TRAINING_CLIPS, NO_ATTRIBUTE, Clip, Dataset, Domain, Label, Machine, Split
 from nearfar.datasets import DATASETS
 from nearfar.datasets.published import RATE, Counts, Part, Published
 
@@ -32,7 +32,6 @@ CLIPPED_SHARE = (
     1e-3  # of a channel's samples at full scale: 160 in a clip of 10 s at 16 kHz; one peak is none
 )
 SILENT_RANGE = 2 * audio.INT16_SCALE  # from the smallest to the largest sample: dither alone
-MIN_TRAINING_CLIPS = 2  # with one there is no spread to judge another clip by
 NO_CLIPS = Counts(source=0, target=0, cell=0)  # of a section that was not published
 SHOWN = 3  # examples in one message
 

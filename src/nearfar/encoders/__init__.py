@@ -30,6 +30,7 @@ class Encoder(Protocol):
 
     fitted_per_machine: ClassVar[bool]
     sample_rate: int
+    min_samples: int
 
     def __call__(self, waveforms: Array) -> Array:
         """(batch, samples) to (batch, blocks, frames, bands, dim)."""

@@ -48,6 +48,7 @@ class Autoencoder:
     ) -> None:
         self.sample_rate = sample_rate
         self.n_mels = n_mels
+        self.min_samples = (N_FRAMES - 1) * hop
         self.mel = Mel(rate=sample_rate, n_fft=n_fft, hop=hop, n_mels=n_mels, f_max=sample_rate / 2)
         self.network = network(N_FRAMES * n_mels)
         self.is_fitted = False

@@ -29,6 +29,7 @@ class Spectral:
         self, *, sample_rate: int = 16000, n_fft: int = 1024, hop: int = 512, n_mels: int = 128
     ) -> None:
         self.sample_rate = sample_rate
+        self.min_samples = n_fft
         self.mel = Mel(rate=sample_rate, n_fft=n_fft, hop=hop, n_mels=n_mels, f_max=sample_rate / 2)
 
     def __call__(self, waveforms: Array) -> Array:

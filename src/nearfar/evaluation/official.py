@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nearfar.clips import DatasetError, parse_clip
+from nearfar.clips import DatasetError, parse_clip, unknown
 from nearfar.evaluation import metrics
 from nearfar.evaluation.truth import ATTRIBUTES, read_pairs, read_released_names, read_truth
 
@@ -100,7 +100,11 @@ def evaluate_folder(
     """
     scores = read_scores(folder)
     if machines is not None:
-        scores = scores[[parse_clip(Path(key)).machine in machines for key in scores.index]]
+        of_clip = [parse_clip(Path(key)).machine for key in scores.index]
+        for machine in machines:
+            if machine not in of_clip:
+                raise ValueError(unknown("machine", machine, set(of_clip)))
+        scores = scores[[machine in machines for machine in of_clip]]
     if truth is None:
         clips = _described(scores.index)
     else:

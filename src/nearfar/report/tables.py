@@ -95,9 +95,7 @@ def result(found: Result) -> Table:
     """What an experiment found: metrics, if labels are known; else how many clips were scored."""
     if found.metrics.empty:
         counts = found.scores.groupby("machine")["key"].nunique()
-        table = Table(
-            "machine", "clips scored", title=f"{found.run['system']['name']}: no labels, so no metrics"
-        )
+        table = Table("machine", "clips scored", title=f"{found.run['system']['name']}: no metrics")
         for machine, n in counts.items():
             table.add_row(escape(str(machine)), str(n))
     else:
