@@ -8,9 +8,11 @@ arithmetic over the rate at which this machine multiplies large matrices; all in
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -91,6 +93,20 @@ def ours(
     return training, features + timed(rest)
 
 
+def side_by_side(waveforms: list[np.ndarray], epochs: int) -> float:
+    """Seconds a training, of two at once in two processes of one thread each, as `nearfar run` has them."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        list(pool.map(one_training, [waveforms] * 2, [1, 1]))  # starts the processes
+        start = time.perf_counter()
+        list(pool.map(one_training, [waveforms] * 2, [epochs, epochs]))
+        return (time.perf_counter() - start) / 2
+
+
+def one_training(waveforms: list[np.ndarray], epochs: int) -> None:
+    train(Autoencoder(), waveforms, seed=SEED, epochs=epochs, threads=1)
+
+
 def main() -> None:
     epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     rng = np.random.default_rng(0)
@@ -114,12 +130,17 @@ def main() -> None:
         torch.set_num_threads(threads)
         plain = timed(lambda: plain_loop(log_mels, epochs)) * EPOCHS / epochs
         rows.append((f"plain loop over tensors, {threads} threads", plain, plain / floor))
+    both, one = side_by_side(training, epochs + 1), side_by_side(training, 1)
+    several = (both - one) * EPOCHS / epochs + rest
+    rows.append(
+        ("nearfar, two seeds side by side, 1 thread each, one of them", several, several / rows[0][1])
+    )
     torch.set_num_threads(2)
     official = timed(lambda: official_autoencoder.train(log_mels, names, epochs=OFFICIAL_EPOCHS))
     official *= EPOCHS / OFFICIAL_EPOCHS
     rows.append(("twin of the official procedure, 2 threads", official, official / rows[0][1]))
     print(f"{EPOCHS} epochs of {vectors} vectors, measured over {epochs}, scaled")
-    print(f"{'':62s}seconds   x floor")
+    print(f"{'':62s}seconds   x its floor")
     for name, seconds, ratio in rows:
         print(f"{name:62s}{seconds:7.1f}{ratio:10.2f}")
 

@@ -29,7 +29,7 @@ DB_PER_NEPER = 10.0 / math.log(
     10.0
 )  # of power; the natural logarithm is five times as fast as the decadic one
 
-BLOCK = 32  # frames at a time: fits the cache, and larger temporaries cost more in page faults than in work
+BLOCK = 64  # frames at a time: fits the cache, and larger temporaries cost more in page faults than in work
 
 
 @dataclass(frozen=True, slots=True)
