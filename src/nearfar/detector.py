@@ -237,8 +237,9 @@ class Detector:
         config = self.branch.config
         return embed(samples, self.branch.encoder, view=config.view, pooling=config.pooling)
 
-    def score_file(self, path: Path) -> Verdict:
+    def score_file(self, path: Path | str) -> Verdict:
         """What it says of the recording in a file; an unusable one is a verdict with an error, not an exception."""
+        path = Path(path)
         try:
             samples, rate = audio.read(path)
             return self.score(samples, rate, name=str(path))
@@ -246,7 +247,7 @@ class Detector:
             message = str(error).removeprefix(f"{path}: ")
             return Verdict(str(path), float("nan"), float("nan"), "unusable", error=message)
 
-    def score_files(self, paths: Iterable[Path], *, workers: int = 1) -> Iterator[Verdict]:
+    def score_files(self, paths: Iterable[Path | str], *, workers: int = 1) -> Iterator[Verdict]:
         """Verdicts on files, in their order, one at a time."""
         return audio.each(paths, self.score_file, workers=workers)
 
@@ -267,7 +268,7 @@ class Detector:
             raise AudioError(f"channels={channels}, rate={rate}: both must be at least 1")
         return self.score(audio.read_pcm16(stream, channels=channels), rate, name="standard input")
 
-    def save(self, folder: Path, *, replace: bool = False) -> None:
+    def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the detector's folder: whole, or not at all.
 
         Raises
@@ -275,6 +276,7 @@ class Detector:
         FileExistsError
             If the folder is there, unless ``replace``; and if it holds anything but a detector, even then.
         """
+        folder = Path(folder)
         refuse_to_replace(folder, replace=replace)
         embedding = self._embedding(self.sample)
         arrays = {f"branch.{k}": v for k, v in self.branch.arrays().items()}
@@ -311,7 +313,7 @@ class Detector:
         }
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path | str) -> Self:
         """Read a detector, check that it is whole, and that it still computes what it did.
 
         Raises
@@ -321,6 +323,7 @@ class Detector:
         DetectorError
             If it is damaged, of a newer format, or fails its self-check.
         """
+        folder = Path(folder)
         content = _read_description(folder)
         arrays = _read_arrays(folder, content["arrays"])
         system = _system(content["system"], folder)

@@ -34,7 +34,7 @@ DATASETS: dict[str, ModuleType] = {
 }
 
 
-def load(root: Path) -> Dataset:
+def load(root: Path | str) -> Dataset:
     """The data set whose machines' folders lie right below ``root``.
 
     One name of the challenge's grammar makes it the challenge's layout, in which every recording must have
@@ -47,11 +47,12 @@ def load(root: Path) -> Dataset:
     DatasetError
         With everything that is wrong, and what to do.
     """
+    root = Path(root)
     is_dcase = any(_is_dcase(machine) for machine in machine_folders(root))
     return dcase.load(root) if is_dcase else folder.load(root)
 
 
-def load_machine(path: Path) -> Machine:
+def load_machine(path: Path | str) -> Machine:
     """One machine: its folder, in either layout, or a plain folder of normal recordings.
 
     Raises
@@ -61,6 +62,7 @@ def load_machine(path: Path) -> Machine:
     DatasetError
         With everything that is wrong.
     """
+    path = Path(path)
     return dcase.machine(path) if _is_dcase(path) else folder.machine(path)
 
 

@@ -35,7 +35,8 @@ def systems(described: Iterable[Description]) -> Table:
     """What there is to fit, and what each needs."""
     known = list(described)
     name = Column("system", no_wrap=True)
-    table = Table(name, "what it is", "mics", "weights", "training", "minutes", title="Systems")
+    words = [Column(heading, overflow="fold") for heading in ("what it is", "mics", "weights", "training")]
+    table = Table(name, *words, "minutes", title="Systems")
     for d in known:
         needs = d.needs
         table.add_row(
