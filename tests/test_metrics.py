@@ -147,17 +147,6 @@ def test_sections_are_apart(scores, clips):
     np.testing.assert_allclose(table.loc[("fan", 1), "auc_source"], 1 - table.loc[("fan", 0), "auc_source"])
 
 
-def test_summary(clips, scores):
-    table = metrics.evaluate(clips, scores)
-    found = metrics.summary(table)
-    assert found.name == "hmean"
-    assert list(found.index) == ["omega", *metrics.METRICS]
-    assert found["omega"] == metrics.omega(table)
-    assert found["pauc"] == pytest.approx(naive.harmonic_mean(table["pauc"].tolist(), metrics.FLOOR))
-    decisions = metrics.decision_metrics(clips, scores > 2)
-    assert "omega" not in metrics.summary(decisions)
-
-
 def test_decisions_of_a_domain_take_its_own_anomalies(clips, scores):
     flagged = scores > 2
     table = metrics.decision_metrics(clips, flagged.astype(int))

@@ -284,9 +284,9 @@ def test_the_cache_lies_where_the_operating_system_says(monkeypatch, value):
 
 def test_a_step_is_done_once(jobs):
     inputs = {"x": 1, "y": [2.5, "z"]}
-    assert not jobs.is_done("step", inputs)
+    assert not (jobs.folder("step", inputs) / storage.DONE).is_file()
     folder = jobs.do("step", inputs, write("first"))
-    assert jobs.is_done("step", inputs)
+    assert (jobs.folder("step", inputs) / storage.DONE).is_file()
     assert folder == jobs.do("step", dict(reversed(inputs.items())), write("second"))
     assert (folder / "a.txt").read_text() == "first"
     assert json.loads((folder / storage.DONE).read_text())["inputs"] == inputs
@@ -295,9 +295,9 @@ def test_a_step_is_done_once(jobs):
 def test_a_folder_without_the_mark_of_a_finished_step_is_made_again(jobs):
     folder = jobs.do("step", {}, write("whole"))
     (folder / storage.DONE).unlink()
-    assert not jobs.is_done("step", {})
+    assert not (jobs.folder("step", {}) / storage.DONE).is_file()
     assert (jobs.do("step", {}, write("again")) / "a.txt").read_text() == "again"
-    assert jobs.is_done("step", {})
+    assert (jobs.folder("step", {}) / storage.DONE).is_file()
 
 
 def test_other_inputs_another_step_and_other_code_lie_elsewhere(jobs, monkeypatch):
@@ -314,7 +314,7 @@ def test_an_interrupted_step_is_done_again(jobs, error):
 
     with pytest.raises(error):
         jobs.do("step", {}, interrupted)
-    assert not jobs.is_done("step", {})
+    assert not (jobs.folder("step", {}) / storage.DONE).is_file()
     assert contents(jobs.root) == {}
     assert (jobs.do("step", {}, write("whole")) / "a.txt").read_text() == "whole"
 
@@ -440,7 +440,7 @@ def test_a_killed_process_leaves_no_half_step(jobs):
         process.kill()
         process.communicate()
         folder, inputs = jobs.folder("step", {"number": number}), {"number": number}
-        assert folder.exists() == jobs.is_done("step", inputs)
+        assert folder.exists() == (jobs.folder("step", inputs) / storage.DONE).is_file()
         if folder.exists():
             assert len(list(folder.glob("*.txt"))) == 100
         again = jobs.do("step", inputs, write("done again"))

@@ -240,9 +240,6 @@ class Jobs:
         name = digest({"step": step, "inputs": inputs, "code": code_digest()})
         return self.root / "jobs" / step / name[:2] / name
 
-    def is_done(self, step: str, inputs: Mapping[str, Any]) -> bool:
-        return (self.folder(step, inputs) / DONE).is_file()
-
     def do(self, step: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """The folder of this step's outcome; ``make(folder)`` fills it if it is not there yet."""
         folder = self.folder(step, inputs)

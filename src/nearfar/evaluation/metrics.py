@@ -191,20 +191,6 @@ def omega(table: pd.DataFrame) -> float:
     return harmonic_mean(values)
 
 
-def summary(table: pd.DataFrame) -> pd.Series:
-    """Harmonic mean over machines and sections of every metric, led by ``omega`` where the table has it.
-
-    Parameters
-    ----------
-    table : DataFrame
-        What ``evaluate`` or ``decision_metrics`` returns; numbers of clips are left out.
-    """
-    means = {column: harmonic_mean(values) for column, values in table.select_dtypes("float").items()}
-    if "pauc" in table:
-        means = {"omega": omega(table), **means}
-    return pd.Series(means, name="hmean", dtype=float)
-
-
 def _score_metrics(table: pd.DataFrame) -> dict[str, float | int]:
     anomalous = _anomalous(table)
     score = table["value"].to_numpy(float)
