@@ -103,9 +103,10 @@ def test_a_higher_rate_is_resampled_with_a_warning(
     assert caplog.text.count("recordings of 44100 Hz, but the detector was fitted to 16000 Hz") == 1
 
 
-def test_a_lower_rate_is_refused(fitted: Detector) -> None:
+def test_a_lower_rate_is_refused(fitted: Detector, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ValueError, match="recorded at 8000 Hz, but 16000 Hz are needed"):
         fitted.score(clip(7), 8000)
+    assert not caplog.text
 
 
 # What can be wrong with the recordings that are scored

@@ -206,8 +206,8 @@ class Detector:
             If the recording has too low a rate or too few channels.
         """
         audio.require_samples(samples, name or "recording")
-        self._tell_of_another_rate(rate)
         samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
+        self._tell_of_another_rate(rate)
         audio.require_length(samples, self.branch.encoder.min_samples, self.sample_rate, name or "recording")
         score = float(self.branch.anomaly_score([self._embedding(samples)])[0])
         faults = health(samples, self.placement)
