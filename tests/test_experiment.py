@@ -263,16 +263,6 @@ def test_hopeless_places_are_refused_before_the_work(data: Path, tmp_path: Path)
         run(systems.load("spectral"), datasets.load(data), tmp_path / "out", truth=tmp_path / "none")
 
 
-def _abort(_: object) -> None:
-    os.abort()
-
-
-def test_a_killed_worker_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "_outcome_in_worker", _abort)
-    with pytest.raises(OSError, match=r"a worker process was killed.*fewer workers"):
-        run(systems.load("spectral"), datasets.load(data), tmp_path / "out", workers=2, jobs=Jobs(tmp_path))
-
-
 def test_machines_without_test_clips_and_bad_seeds(data: Path, tmp_path: Path) -> None:
     write_machine(tmp_path / "data", "fan", test=0)
     with pytest.raises(DatasetError, match="fan: no test clips to score"):

@@ -9,24 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
-import signal
-import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from nearfar import __version__
+from nearfar import __version__, processes
 from nearfar.branches import Progress
 from nearfar.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.detector import SEED, Detector
@@ -40,7 +31,6 @@ PROTOCOL = {  # later protocols choose something on some machines; this one choo
     "name": "fixed configuration",
     "selected_on": "nothing: each machine is fitted to its own normal training clips, test labels only evaluate",
 }
-SECONDS_TO_CLEAN_UP = 5.0  # of a worker whose parent was killed
 SCORE_COLUMNS = ["key", "machine", "section", "split", "domain", "label", "seed", "score", "decision"]
 
 logger = logging.getLogger(__name__)
@@ -195,83 +185,19 @@ class Outcome:
 
 def _all_outcomes(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Outcome]:
     """Of each task, in their order."""
-    if workers == 1 or len(tasks) == 1:
-        return [_outcome(task, progress) for task in tasks]
-    with _pool(min(workers, len(tasks)), progress) as pool:
-        futures: list[Future[Outcome]] = [pool.submit(_outcome_in_worker, task) for task in tasks]
-        try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()  # the first failure ends the run; what is finished is kept
-                if progress is not None:
-                    progress("machines and seeds", done, len(tasks))
-        except BrokenProcessPool as error:
-            raise OSError(
-                "a worker process was killed, probably for want of memory; run again with fewer workers: what is "
-                "finished is kept"
-            ) from error
-        return [future.result() for future in futures]
 
-
-@contextmanager
-def _pool(workers: int, progress: Progress | None) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that tell their progress, and that stop at once when the run does."""
-    context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
-    listener = Thread(target=_listen, args=(messages, progress), daemon=True)
-    listener.start()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(messages,))
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown()
-        messages.put(None)
-        listener.join()
-        messages.close()
-
-
-def _listen(messages: Any, progress: Progress | None) -> None:
-    while (message := messages.get()) is not None:
+    def finished(done: int, total: int) -> None:
         if progress is not None:
-            progress(*message)
+            progress("machines and seeds", done, total)
+
+    return processes.each(_outcome, tasks, workers=workers, tell=progress, finished=finished)
 
 
-_messages: Any = None  # of a worker process: where its progress goes
-
-
-def _start(messages: Any) -> None:
-    """In a new worker: leave Ctrl-C to the parent, whose signal to end then leaves nothing half written."""
-    global _messages
-    _messages = messages
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    """Of a parent that was killed no signal comes, and its workers would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(SECONDS_TO_CLEAN_UP)
-        os._exit(1)
-
-
-def _outcome_in_worker(task: Task) -> Outcome:
-    return _outcome(task, lambda *message: _messages.put(message))
-
-
-def _outcome(task: Task, progress: Progress | None) -> Outcome:
+def _outcome(task: Task, progress: Progress) -> Outcome:
     """Scores and decisions of a machine's test clips; of the finished job, if there is one."""
 
     def told(step: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(f"{task.name}: {step}", done, total)
+        progress(f"{task.name}: {step}", done, total)
 
     def make_detector(folder: Path) -> None:
         detector = Detector.fit(task.machine, task.system, seed=task.seed, jobs=jobs, progress=told)

@@ -1,0 +1,122 @@
+"""Worker processes that tell their progress, and that end when their work or their parent does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any, TypeVar
+
+S = TypeVar("S")
+T = TypeVar("T")
+Tell = Callable[..., None]
+
+SECONDS_TO_CLEAN_UP = 5.0  # of a worker whose parent was killed
+
+
+def each(
+    function: Callable[[S, Tell], T],
+    items: Sequence[S],
+    *,
+    workers: int = 1,
+    tell: Tell | None = None,
+    finished: Callable[[int, int], None] | None = None,
+) -> list[T]:
+    """``function(item, tell)`` of every item, in their order; the first failure ends everything.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module's top level if there are several workers; so must be what it takes and returns.
+    workers : int
+        Processes; with one, or for one item, all happens in this one.
+    tell : callable or None
+        Called here with whatever the function tells, from any process.
+    finished : callable or None
+        Called after every item with how many are done, and how many there are, if there are several processes.
+
+    Raises
+    ------
+    OSError
+        If a worker process was killed.
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        return [function(item, tell or _nobody) for item in items]
+    with _pool(workers, tell or _nobody) as pool:
+        futures: list[Future[T]] = [pool.submit(_in_worker, function, item) for item in items]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                if finished is not None:
+                    finished(done, len(items))
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a worker process was killed, probably for want of memory; run again with fewer workers: what is "
+                "finished is kept"
+            ) from error
+        return [future.result() for future in futures]
+
+
+def _nobody(*_: Any) -> None:
+    """Listens to what is told if nobody else does."""
+
+
+@contextmanager
+def _pool(workers: int, tell: Tell) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes that stop at once when the body raises."""
+    context = multiprocessing.get_context("spawn")
+    messages = context.Queue()
+    listener = Thread(target=_listen, args=(messages, tell), daemon=True)
+    listener.start()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(messages,))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown()
+        messages.put(None)
+        listener.join()
+        messages.close()
+
+
+def _listen(messages: Any, tell: Tell) -> None:
+    while (message := messages.get()) is not None:
+        tell(*message)
+
+
+_messages: Any = None  # of a worker process: where its progress goes
+
+
+def _start(messages: Any) -> None:
+    """In a new worker: leave Ctrl-C to the parent, whose signal to end then leaves nothing half written."""
+    global _messages
+    _messages = messages
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """Of a parent that was killed no signal comes, and its workers would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SECONDS_TO_CLEAN_UP)
+        os._exit(1)
+
+
+def _in_worker(function: Callable[[S, Tell], T], item: S) -> T:
+    return function(item, lambda *message: _messages.put(message))

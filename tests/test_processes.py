@@ -1,0 +1,119 @@
+"""Worker processes: order, progress, failures, and that none outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nearfar import processes
+from nearfar.processes import Tell
+
+
+def double(item: int, tell: Tell) -> int:
+    tell("doubling", item)
+    return 2 * item
+
+
+def fail_at_three(item: int, _: Tell) -> int:
+    if item == 3:
+        raise ValueError(f"item {item} is bad")
+    return item
+
+
+def kill_oneself(_: int, __: Tell) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def process_id(_: int, __: Tell) -> int:
+    time.sleep(0.2)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_outcomes_come_in_order_and_all_that_is_told_arrives(workers: int) -> None:
+    told: list[tuple[str, int]] = []
+    found = processes.each(double, range(10), workers=workers, tell=lambda *message: told.append(message))
+    assert found == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+    assert sorted(told) == [("doubling", item) for item in range(10)]
+
+
+def test_nothing_gives_nothing() -> None:
+    assert processes.each(double, [], workers=4) == []
+
+
+def test_one_item_needs_no_other_process() -> None:
+    assert processes.each(process_id, [1], workers=4) == [os.getpid()]
+
+
+def test_several_processes_work() -> None:
+    ids = processes.each(process_id, range(6), workers=2)
+    assert len(set(ids)) == 2
+    assert os.getpid() not in ids
+
+
+def test_finished_items_are_counted() -> None:
+    counts: list[tuple[int, int]] = []
+    processes.each(double, range(4), workers=2, finished=lambda *count: counts.append(count))
+    assert counts == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failure_ends_everything(workers: int) -> None:
+    with pytest.raises(ValueError, match="item 3 is bad"):
+        processes.each(fail_at_three, range(10), workers=workers)
+
+
+def test_a_worker_that_was_killed_is_told() -> None:
+    with pytest.raises(OSError, match=r"a worker process was killed, .* run again with fewer workers"):
+        processes.each(kill_oneself, [1, 2], workers=2)
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import os, sys, time
+from pathlib import Path
+from nearfar import processes
+
+def sleep(item, tell):
+    Path(sys.argv[1], str(os.getpid())).touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    processes.each(sleep, [1, 2], workers=2)
+"""
+    )
+    (tmp_path / "ids").mkdir()
+    parent = subprocess.Popen([sys.executable, script, tmp_path / "ids"])
+    ids = _wait(lambda: len(list((tmp_path / "ids").iterdir())) == 2)
+    assert ids
+    parent.kill()
+    parent.wait()
+    workers = [int(path.name) for path in (tmp_path / "ids").iterdir()]
+    assert _wait(lambda: not any(_lives(worker) for worker in workers))
+
+
+def _wait(condition, seconds: float = 30.0) -> bool:  # type: ignore[no-untyped-def]
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")
+    return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
