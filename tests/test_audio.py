@@ -49,11 +49,26 @@ def test_what_is_written_is_read(tmp_path, stereo, suffix):
     assert rate == 8000
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1.001, -1.001])
-def test_samples_that_16_bits_do_not_hold_are_not_written(tmp_path, value):
-    with pytest.raises(AudioError, match=r"finite and within \[-1, 1\]"):
-        audio.write(tmp_path / "a.wav", np.full((1, 4), value, np.float32), 16000)
+@pytest.mark.parametrize(
+    ("value", "bits", "message"),
+    [
+        (np.nan, 16, "4 samples are NaN or infinite"),
+        (np.inf, 16, "4 samples are NaN or infinite"),
+        (np.nan, 32, "4 samples are NaN or infinite"),
+        (1.001, 16, r"samples must be within \[-1, 1\]"),
+        (-1.001, 16, r"samples must be within \[-1, 1\]"),
+    ],
+)
+def test_samples_that_a_file_does_not_hold_are_not_written(tmp_path, value, bits, message):
+    with pytest.raises(AudioError, match=message):
+        audio.write(tmp_path / "a.wav", np.full((1, 4), value, np.float32), 16000, bits=bits)
     assert not (tmp_path / "a.wav").exists()
+
+
+def test_floating_point_holds_everything(tmp_path, rng):
+    samples = 10 * rng.standard_normal((2, 100), dtype=np.float32)
+    audio.write(tmp_path / "a.wav", samples, 8000, bits=32)
+    np.testing.assert_array_equal(audio.read(tmp_path / "a.wav")[0], samples)
 
 
 @pytest.mark.parametrize(("subtype", "name"), [("PCM_24", "a.wav"), ("FLOAT", "a.wav"), ("PCM_24", "a.flac")])

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearfar import storage
-from nearfar.storage import Jobs, atomic_file, atomic_folder, digest, digest_file
+from nearfar.storage import Jobs, atomic_file, atomic_folder, digest, digest_file, resumable_folder
 
 few = settings(max_examples=40, deadline=None)
 names = st.text("abc", max_size=2)
@@ -445,3 +445,54 @@ def test_a_killed_process_leaves_no_half_step(jobs):
             assert len(list(folder.glob("*.txt"))) == 100
         again = jobs.do("step", inputs, write("done again"))
         assert len(list(again.glob("*.txt"))) in (1, 100)
+
+
+# Folders that are finished later
+
+
+def test_a_resumable_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
+    with resumable_folder(tmp_path / "out", parameters={"a": 1}, kept_in="made.json") as folder:
+        assert not (tmp_path / "out").exists()
+        assert folder == tmp_path / "out.unfinished"
+        (folder / "x").write_text("x")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"x", "made.json"}
+    assert json.loads((tmp_path / "out" / "made.json").read_text()) == {"a": 1}
+    assert not (tmp_path / "out.unfinished").exists()
+
+
+def _write_and_stop(path: Path) -> None:
+    with resumable_folder(path, parameters={"a": [1]}, kept_in="made.json") as folder:
+        (folder / "x").write_text("x")
+        raise KeyboardInterrupt
+
+
+def test_a_resumable_folder_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _write_and_stop(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with resumable_folder(tmp_path / "out", parameters={"a": (1,)}, kept_in="made.json") as folder:
+        assert (folder / "x").read_text() == "x"
+    assert (tmp_path / "out" / "x").read_text() == "x"
+
+
+@pytest.mark.parametrize("begun", ['{"a": 2}', None])
+def test_what_was_begun_otherwise_is_left_alone(begun: str | None, tmp_path: Path) -> None:
+    (tmp_path / "out.unfinished").mkdir()
+    if begun is not None:
+        (tmp_path / "out.unfinished" / "made.json").write_text(begun)
+    with (
+        pytest.raises(FileExistsError, match=r"out\.unfinished was begun with other parameters"),
+        resumable_folder(tmp_path / "out", parameters={"a": 1}, kept_in="made.json"),
+    ):
+        pytest.fail("the body must not run")
+    assert (tmp_path / "out.unfinished").is_dir()
+
+
+def test_a_resumable_folder_does_not_replace(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with (
+        pytest.raises(FileExistsError, match="is there already"),
+        resumable_folder(tmp_path / "out", parameters={}, kept_in="made.json"),
+    ):
+        pytest.fail("the body must not run")
+    assert not (tmp_path / "out.unfinished").exists()

@@ -224,15 +224,20 @@ def each(items: Iterable[S], function: Callable[[S], T], *, workers: int = 1) ->
                 future.cancel()
 
 
-def write(path: Path, samples: Samples, rate: int) -> None:
-    """Write (channels, samples) as 16-bit PCM; the suffix, .wav or .flac, names the format.
+def write(path: Path, samples: Samples, rate: int, *, bits: Literal[16, 32] = 16) -> None:
+    """Write (channels, samples), as 16-bit PCM or 32-bit floating point; the suffix names the format.
 
     Raises
     ------
     AudioError
-        If a sample is not finite or outside [-1, 1]: the file would not hold what was given.
+        If a sample is not finite, or is outside [-1, 1] in PCM: the file would not hold what was given.
     """
-    if not np.isfinite(samples).all() or np.abs(samples).max(initial=0) > 1:
-        raise AudioError(f"{path}: samples must be finite and within [-1, 1] to be written as 16-bit PCM")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite")
+    if bits == 32:
+        soundfile.write(path, samples.T, rate, subtype="FLOAT")
+        return
+    if np.abs(samples).max(initial=0) > 1:
+        raise AudioError(f"{path}: samples must be within [-1, 1] to be written as 16-bit PCM")
     data = np.clip(np.rint(samples.T / INT16_SCALE), -32768, 32767).astype(np.int16)
     soundfile.write(path, data, rate, subtype="PCM_16")

@@ -80,12 +80,43 @@ def atomic_folder(path: Path, *, replace: bool = False, unless: str | None = Non
     try:
         part.mkdir()
         yield part
-        for file in part.rglob("*"):
-            if file.is_file():
-                _sync(file)
+        _sync_all(part)
         _take_place(part, path, unless)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def resumable_folder(path: Path, *, parameters: Any, kept_in: str) -> Iterator[Path]:
+    """Yield a folder beside ``path`` that becomes ``path`` at the end, and stays where it is if the body raises.
+
+    It is named ``path.unfinished``. The next call finds there what this one has done, if it asks for the same.
+
+    Parameters
+    ----------
+    parameters : JSON value
+        What determines the content.
+    kept_in : str
+        Name of the file in the folder that holds them, from the beginning.
+
+    Raises
+    ------
+    FileExistsError
+        If ``path`` is there, or what is unfinished was to be something else.
+    """
+    refuse_existing(path)
+    unfinished = path.with_name(path.name + ".unfinished")
+    begun = unfinished / kept_in
+    if not unfinished.exists():
+        with atomic_folder(unfinished) as part:
+            write_json(part / kept_in, parameters)
+    elif not begun.is_file() or digest(json.loads(begun.read_text())) != digest(parameters):
+        raise FileExistsError(
+            f"{unfinished} was begun with other parameters; finish it with those, remove it, or choose another name"
+        )
+    yield unfinished
+    _sync_all(unfinished)
+    unfinished.rename(path)
 
 
 def refuse_existing(path: Path, *, replace: bool = False) -> None:
@@ -151,6 +182,12 @@ def _beside(path: Path, kind: str) -> Path:
 def _sync(file: Path) -> None:
     with file.open("rb") as f:
         os.fsync(f.fileno())
+
+
+def _sync_all(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            _sync(file)
 
 
 def write_json(path: Path, content: Any) -> None:
