@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ from typer.testing import CliRunner, Result
 
 from nearfar.cli import app
 
-COMMANDS = ["demo", "simulate", "check", "data", "fit", "score", "run", "evaluate", "submit", "systems"]
+COMMANDS = [
+    "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "evaluate", "submit", "systems",
+]  # fmt: skip
 
 
 def nearfar(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -167,7 +171,18 @@ def test_check_of_a_good_and_a_bad_data_set(fan: Path, tmp_path: Path) -> None:
 
 def test_from_simulation_to_results(tmp_path: Path) -> None:
     made = invoke(
-        "simulate", tmp_path / "sim", "--machines", "fan", "--clips", "20", "--seconds", "1", "--seed", "3"
+        "simulate",
+        tmp_path / "sim",
+        "--machines",
+        "fan",
+        "--clips",
+        "20",
+        "--seconds",
+        "1",
+        "--seed",
+        "3",
+        "--workers",
+        "1",
     )
     assert made.exit_code == 0, made.output
     command = [
@@ -185,3 +200,58 @@ def test_from_simulation_to_results(tmp_path: Path) -> None:
     assert "Omega" in found.output
     assert "Selected on nothing" in found.output
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"scores.csv", "metrics.csv", "run.json"}
+
+
+def test_every_machine_is_listed_with_its_faults() -> None:
+    found = invoke("machines")
+    assert found.exit_code == 0, found.output
+    for name in (
+        "fan",
+        "gearbox",
+        "bearing",
+        "pump",
+        "slider",
+        "valve",
+        "motor",
+        "toycar",
+        "inner_race",
+        "cavitation",
+    ):
+        assert name in found.output
+
+
+def test_every_option_of_a_simulation_arrives(tmp_path: Path) -> None:
+    made = invoke(
+        "simulate", tmp_path / "sim", "--machines", "fan, pump", "--clips", "2", "--test-clips", "3", "--seconds",
+        "0.5", "--rate", "8000", "--snr", "-3", "3", "--shift", "speed,load", "--microphone-faults", "dead, hum",
+        "--sources", "--seed", "7", "--workers", "1",
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    kept = json.loads((tmp_path / "sim" / "simulated.json").read_text())
+    assert kept == {
+        "format": 2, "machines": ["fan", "pump"], "source_clips": 2, "target_clips": 10, "test_clips": 3,
+        "seconds": 0.5, "rate": 8000, "snr": [-3.0, 3.0], "seed": 7, "shift": ["speed", "load"], "noise": None,
+        "microphone_faults": ["dead", "hum"], "microphone_fault_share": 0.1, "sources": True,
+    }  # fmt: skip
+    assert (tmp_path / "sim" / "sources" / "pump").is_dir()
+
+
+@pytest.mark.slow
+def test_an_interrupted_simulation_says_how_to_go_on(tmp_path: Path) -> None:
+    """Ctrl-C while two workers record: the same command goes on, and no worker is left."""
+    command = [
+        sys.executable, "-c", "from nearfar.cli import main; main()", "simulate", tmp_path / "sim", "--machines",
+        "fan", "--clips", "30", "--test-clips", "1", "--rate", "8000", "--seconds", "4", "--workers", "2",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    while process.poll() is None and len(list(tmp_path.glob("sim.unfinished/fan/train/section*"))) < 4:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"the same command goes on" in said
+    assert not (tmp_path / "sim").exists()
+    again = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert len(list((tmp_path / "sim").rglob("*.wav"))) == 44
+    assert not (tmp_path / "sim.unfinished").exists()

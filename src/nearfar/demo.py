@@ -18,6 +18,7 @@ from nearfar.report import tables, verdicts
 from nearfar.simulation import simulate
 from nearfar.storage import Jobs, refuse_existing
 
+MACHINES, SECONDS = ("fan", "gearbox"), 4.0  # a small data set: the tour is to take a minute
 COMPARED = {  # what is heard, and the setting of the default system that hears it
     "far microphone": "far",
     "near microphone": "near",
@@ -41,7 +42,12 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
         "[bold]1.[/] Two machines, a fan and a gearbox, run in a noisy hall; a microphone stands near, another far."
     )
     simulate(
-        folder / "recordings", seed=seed, progress=lambda done, total: progress("recording", done, total)
+        folder / "recordings",
+        machines=MACHINES,
+        seconds=SECONDS,
+        seed=seed,
+        workers=workers,
+        progress=lambda done, total: progress("recording", done, total),
     )
     recordings = datasets.load(folder / "recordings")
     yield _inventory(recordings)

@@ -15,6 +15,7 @@ from rich.text import Text
 from nearfar.evaluation.metrics import omega
 
 if TYPE_CHECKING:
+    from nearfar import simulation
     from nearfar.detector import Detector
     from nearfar.evaluation.official import Evaluation
     from nearfar.experiment import Result
@@ -44,6 +45,18 @@ def systems(described: Iterable[Description]) -> Table:
         )
     on = "; ".join(sorted({d.needs.measured_on for d in known}))
     table.caption = f"minutes: to fit one machine of 1,000 clips of 10 s on {on}"
+    return table
+
+
+def simulated(described: Iterable[simulation.Description]) -> Table:
+    """The machines that can be simulated."""
+    table = Table(
+        "machine", "what it is", "speeds", "faults", "shifts", title="Machines that can be simulated"
+    )
+    for d in described:
+        speeds = f"{', '.join(map(str, d.speeds))} {d.speed_unit}"
+        table.add_row(d.name, d.summary, speeds, ", ".join(d.faults), ", ".join(d.shift))
+    table.caption = "shifts: what differs in the target domain, unless --shift says otherwise"
     return table
 
 

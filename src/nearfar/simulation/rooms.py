@@ -1,203 +1,194 @@
-"""A room with a machine, two microphones and the places that noise comes from.
+"""A room: how sound gets from a place to a microphone.
 
 Conventions
 -----------
-Positions are ``(x, y, z)`` in metres from one corner of a shoebox. An impulse response is relative to the
-sound pressure at 1 m in the free field; each begins with ``HALF_WIDTH`` samples more than the sound needs, to
-hold both halves of the interpolation of the earliest arrival. Of two microphones the first is near, the
-second far.
+Positions are ``(x, y, z)`` in metres from one corner of a shoebox. A way is the impulse response from a source to
+a microphone; all ways of a room begin with the same delay of some samples (that of the interpolation between
+samples), so that times between them are exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import pyroomacoustics
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
+from scipy.signal import oaconvolve
 
-from nearfar.clips import Domain
-from nearfar.simulation.noise import Signal, from_db
+from nearfar.simulation.signals import SPEED_OF_SOUND, Signal
 
-SPEED_OF_SOUND = 343.0  # m/s, in air of 20 degrees Celsius
-HALF_WIDTH = 32  # samples on each side of a windowed sinc; our choice
-DECAY_60_DB = 3 * np.log(10)  # of amplitude: a reverberation time is the time of a decay to 1 / 1000
-DIFFUSE_FROM_SECONDS = 0.004  # after the direct sound; our choice
+INTERPOLATION = 40  # samples on each side of an arrival, pyroomacoustics' default
 
-# H. Kuttruff, "Room Acoustics", 5th ed., 2009: the critical distance is 0.057 sqrt(volume / T) metres, and
-# Eyring's reverberation time T is 0.161 volume / (-surface ln(1 - absorption)) seconds.
-CRITICAL_DISTANCE = 0.057
+# Eyring's reverberation time is 0.161 volume / (-surface ln(1 - absorption)) seconds (H. Kuttruff, "Room
+# Acoustics", 5th ed., 2009). Image sources in a shoebox deviate from it: it is where the search begins.
 EYRING = 0.161
+DECAY_DB = (-5.0, -25.0)  # "T20" of ISO 3382-1: the part of the decay that is extrapolated to 60 dB
+TOLERANCE = 0.03  # of that mean; single places deviate by more
+STEPS = 12  # of the search for an absorption
+MEASURED = 0.75  # part of the decay that is looked at: what comes later moves the level at -25 dB by 0.04 dB
 
-# Ranges that an installation is drawn from; our choice: a test room with absorbing walls. Between hard walls
-# one factor per frequency explains little of one microphone by another. Distances are chosen so that
-# everything stays inside the smallest room.
-SIZE = ((9.0, 7.0, 4.0), (11.0, 8.0, 5.0))  # smallest and largest, in metres
-WALL_REFLECTION = (0.4, 0.55)  # of sound pressure
-MACHINE_X = 2.0
-NEAR_DISTANCE = (0.2, 0.4)
-FAR_DISTANCE = (2.0, 3.0)
-NOISE_DISTANCE = (0.6, 1.0)  # from the far microphone
-# Where noise comes from, around the far microphone: degrees off the axis of the room.
-NOISE_ANGLE: dict[Domain, tuple[float, float]] = {"source": (-20.0, 20.0), "target": (50.0, 80.0)}
-HUM_ANGLE = (-80.0, -50.0)
-GAIN_DB = (-6.0, 6.0)  # of a microphone: nobody calibrated it
+# Where the reverberation time is measured, as parts of the room's size: far apart, on no axis of symmetry.
+PROBE_SOURCES = (0.29, 0.34, 0.41), (0.31, 0.83, 0.37)
+PROBE_MICROPHONES = (0.69, 0.62, 0.53), (0.84, 0.23, 0.63)
 
-Position = NDArray[np.float64]
+Place = tuple[float, ...]  # (x, y, z)
+Ways = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A shoebox.
+    """A shoebox whose surfaces absorb alike.
 
     Attributes
     ----------
-    size : (3,) array
+    size : (3,) tuple
         In metres.
-    reflection : float
-        Factor on the sound pressure at a wall.
+    reverberation_seconds : float
+        The time of a decay by 60 dB.
+    absorption : float
+        Of energy, at every reflection.
     """
 
-    size: Position
-    reflection: float
+    size: Place
+    reverberation_seconds: float
+    absorption: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Room:
-        return cls(size=rng.uniform(*SIZE), reflection=rng.uniform(*WALL_REFLECTION))
+    def build(cls, size: Place, reverberation_seconds: float, *, rate: int) -> Room:
+        """A room with the absorption that makes the sound decay in this time, found by measuring.
 
-    @property
-    def reverberation_seconds(self) -> float:
-        """Time of a decay by 60 dB."""
-        x, y, z = self.size
-        exponent = -2 * np.log(self.reflection)  # the reflection's square is 1 - absorption
-        return float(EYRING * x * y * z / (2 * (x * y + y * z + z * x) * exponent))
-
-    @property
-    def critical_distance(self) -> float:
-        """Where direct and diffuse sound are equally strong, in metres."""
-        return CRITICAL_DISTANCE * float(np.sqrt(np.prod(self.size) / self.reverberation_seconds))
-
-    def taps(self, rate: int) -> int:
-        """Length of every impulse response: the way through the room, and the decay."""
-        seconds = 2 * np.linalg.norm(self.size) / SPEED_OF_SOUND + self.reverberation_seconds
-        return int(seconds * rate) + 2 * HALF_WIDTH
-
-
-def impulse_response(
-    room: Room, source: Position, microphone: Position, *, rate: int, rng: np.random.Generator
-) -> Signal:
-    """From a source to a microphone: direct sound, the six first reflections, and a diffuse tail.
-
-    Reflections are those of image sources (J. B. Allen, D. A. Berkley, "Image method for efficiently
-    simulating small-room acoustics", J. Acoust. Soc. Am. 65 (1979)). The tail is Gaussian noise that decays
-    exponentially, Polack's model (J.-M. Jot, L. Cerveau, O. Warusfel, "Analysis and synthesis of room
-    reverberation based on a statistical time-frequency model", AES 103rd Convention, 1997); its energy is that
-    of the direct sound at the room's critical distance, wherever source and microphone are.
-
-    Returns
-    -------
-    (taps,) array
-    """
-    response = np.zeros(room.taps(rate))
-    distance = float(np.linalg.norm(source - microphone))
-    add_arrival(response, distance, 1 / distance, rate=rate)
-    for image in first_images(room, source):
-        away = float(np.linalg.norm(image - microphone))
-        add_arrival(response, away, room.reflection / away, rate=rate)
-    return response + _diffuse_tail(room, distance, rate=rate, rng=rng)
-
-
-def first_images(room: Room, source: Position) -> NDArray[np.float64]:
-    """The source's mirror images in the six walls: (6, 3) array."""
-    images = np.tile(source, (6, 1))
-    for axis in range(3):
-        images[2 * axis, axis] = -source[axis]
-        images[2 * axis + 1, axis] = 2 * room.size[axis] - source[axis]
-    return images
-
-
-def add_arrival(response: Signal, distance: float, amplitude: float, *, rate: int) -> None:
-    """Add a sound that travelled ``distance`` metres, in place, at its exact time between the samples.
-
-    A sinc under a Hann window of ``2 HALF_WIDTH + 1`` samples: T. I. Laakso et al., "Splitting the unit
-    delay", IEEE Signal Process. Mag. 13 (1996).
-    """
-    delay = HALF_WIDTH + distance / SPEED_OF_SOUND * rate
-    nearest = round(delay)
-    taps = np.arange(nearest - HALF_WIDTH, nearest + HALF_WIDTH + 1)
-    away = taps - delay
-    window = np.cos(np.pi / 2 * away / (HALF_WIDTH + 1)) ** 2
-    response[taps] += amplitude * np.sinc(away) * window
-
-
-def _diffuse_tail(room: Room, distance: float, *, rate: int, rng: np.random.Generator) -> Signal:
-    samples = room.taps(rate)
-    begins = HALF_WIDTH + (distance / SPEED_OF_SOUND + DIFFUSE_FROM_SECONDS) * rate
-    seconds = (np.arange(samples) - begins) / rate
-    decay = np.where(seconds < 0, 0.0, np.exp(-DECAY_60_DB * seconds / room.reverberation_seconds))
-    energy = 1 / room.critical_distance**2
-    return decay * rng.standard_normal(samples) * np.sqrt(energy / np.sum(decay**2))
-
-
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """Everything of a recording site that stays: the ways of sound and the gains of two microphones.
-
-    Attributes
-    ----------
-    machine, hum : (2, taps) array
-        Impulse responses from these sources to the two microphones.
-    ambient : dict of (2, taps) arrays
-        From the place of the ambient noise in each domain.
-    gains : (2,) array
-        Of the microphones; uncalibrated.
-    """
-
-    machine: Signal
-    hum: Signal
-    ambient: Mapping[Domain, Signal]
-    gains: Signal
-
-    @classmethod
-    def draw(cls, *, rate: int, rng: np.random.Generator) -> Installation:
-        """Set up a room: the machine at one end, the far microphone and the noise towards the other."""
-        room = Room.draw(rng)
-        machine = np.array([MACHINE_X, room.size[1] / 2, 1.0])
-        near = machine + rng.uniform(*NEAR_DISTANCE) * _direction(rng.uniform(-60, 60))
-        far = machine + rng.uniform(*FAR_DISTANCE) * _direction(rng.uniform(-5, 5))
-
-        def ways(source: Position) -> Signal:
-            return np.stack([impulse_response(room, source, m, rate=rate, rng=rng) for m in (near, far)])
-
-        def beside_far(angle: tuple[float, float]) -> Position:
-            return far + rng.uniform(*NOISE_DISTANCE) * _direction(rng.uniform(*angle))
-
-        return cls(
-            machine=ways(machine),
-            hum=ways(beside_far(HUM_ANGLE)),
-            ambient={domain: ways(beside_far(angle)) for domain, angle in NOISE_ANGLE.items()},
-            gains=from_db(rng.uniform(*GAIN_DB, 2)),
+        Raises
+        ------
+        ValueError
+            If no absorption does: the room is too large for a time so short, or the time is not positive.
+        """
+        if not 0 < reverberation_seconds < np.inf or min(size) <= 0:
+            raise ValueError(
+                f"size={size}, reverberation_seconds={reverberation_seconds}: all must be positive and finite"
+            )
+        x, y, z = size
+        surface = 2 * (x * y + y * z + z * x)
+        exponent = EYRING * x * y * z / (surface * reverberation_seconds)  # -ln(1 - absorption)
+        for _ in range(STEPS):
+            room = cls(size, reverberation_seconds, absorption=float(-np.expm1(-exponent)))
+            measured = room._measured(rate)
+            if abs(measured / reverberation_seconds - 1) < TOLERANCE:
+                return room
+            exponent *= measured / reverberation_seconds
+        raise ValueError(
+            f"size={size}, reverberation_seconds={reverberation_seconds}: cannot be had, {measured:.3f} s with the "
+            "absorption that comes nearest; ask for a longer time or a smaller room"
         )
 
+    def _measured(self, rate: int) -> float:
+        """The mean of the reverberation time over four ways."""
+        sources, microphones = (
+            [tuple(part * length for part, length in zip(parts, self.size, strict=True)) for parts in probes]
+            for probes in (PROBE_SOURCES, PROBE_MICROPHONES)
+        )
+        ways = self.ways(sources, microphones, rate=rate, decay=MEASURED).reshape(4, -1)
+        return float(np.mean([reverberation_seconds(way, rate) for way in ways]))
 
-def _direction(degrees: float) -> Position:
-    """The unit vector in the horizontal plane, 0 degrees along the room."""
-    return np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees)), 0.0])
+    def ways(
+        self, sources: Sequence[Place], microphones: Sequence[Place], *, rate: int, decay: float = 1.0
+    ) -> Ways:
+        """From every source to every microphone, by image sources.
+
+        J. B. Allen, D. A. Berkley, "Image method for efficiently simulating small-room acoustics", J. Acoust. Soc.
+        Am. 65 (1979), as pyroomacoustics has it (R. Scheibler, E. Bezzam, I. Dokmanic, "Pyroomacoustics", ICASSP
+        2018).
+
+        Parameters
+        ----------
+        sources, microphones : sequences of places
+        rate : int
+            In Hz.
+        decay : float
+            The part of the reverberation time after which everything is cut off.
+
+        Returns
+        -------
+        (sources, microphones, taps) array
+
+        Raises
+        ------
+        ValueError
+            If a place is not in the room.
+        """
+        for place in (*sources, *microphones):
+            if not all(0 < at < length for at, length in zip(place, self.size, strict=True)):
+                raise ValueError(f"{place} is not inside the room of size {self.size}")
+        with _one_thread():
+            room = pyroomacoustics.ShoeBox(
+                np.array(self.size),
+                fs=rate,
+                materials=pyroomacoustics.Material(self.absorption),
+                max_order=self._order(decay),
+            )
+            room.set_sound_speed(SPEED_OF_SOUND)
+            for source in sources:
+                room.add_source(np.array(source))
+            room.add_microphone_array(np.array(microphones).T)
+            room.compute_rir()
+        ways = np.zeros((len(sources), len(microphones), self._taps(rate, decay)))
+        for m, of_microphone in enumerate(room.rir):
+            for s, response in enumerate(of_microphone):
+                kept = min(len(response), ways.shape[-1])
+                ways[s, m, :kept] = response[:kept]
+        return ways
+
+    def _order(self, decay: float) -> int:
+        """Reflections that a sound can have seen in that time, along the shortest way."""
+        x, y, z = self.size
+        shortest = min(a * b / np.hypot(a, b) for a, b in ((x, y), (y, z), (z, x)))
+        return int(np.ceil(SPEED_OF_SOUND * decay * self.reverberation_seconds / shortest))
+
+    def _taps(self, rate: int, decay: float) -> int:
+        across = float(np.linalg.norm(self.size)) / SPEED_OF_SOUND
+        return round((across + decay * self.reverberation_seconds) * rate) + 2 * INTERPOLATION
 
 
-def heard(sound: Signal, ways: Signal) -> Signal:
-    """What both microphones hear of a source.
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads would add up the images in an order of their own, and bytes would depend on the machine."""
+    before = pyroomacoustics.constants.get("num_threads")
+    pyroomacoustics.constants.set("num_threads", 1)
+    try:
+        yield
+    finally:
+        pyroomacoustics.constants.set("num_threads", before)
+
+
+def reverberation_seconds(response: Signal, rate: int) -> float:
+    """The reverberation time of an impulse response, from the part of its decay that ``DECAY_DB`` names.
+
+    M. R. Schroeder, "New method of measuring reverberation time", J. Acoust. Soc. Am. 37 (1965): the energy that
+    is still to come falls as sound in the room does after its source has stopped.
+    """
+    to_come = np.cumsum(response[::-1] ** 2)[::-1]
+    level = 10 * np.log10(to_come[to_come > 0] / to_come[0])
+    first, last = (int(np.argmax(level <= limit)) for limit in DECAY_DB)
+    if last - first < 2:  # nothing but the direct sound
+        return 0.0
+    slope = np.polyfit(np.arange(first, last) / rate, level[first:last], 1)[0]
+    return float(-60 / slope)
+
+
+def heard(sound: Signal, ways: Ways) -> Ways:
+    """What microphones hear of a source.
 
     Parameters
     ----------
     sound : (samples + taps - 1,) array
         It begins before the recording does, so that the room is already filled.
-    ways : (2, taps) array
+    ways : (microphones, taps) array
 
     Returns
     -------
-    (2, samples) array
+    (microphones, samples) array
     """
-    recorded: Signal = fftconvolve(sound[None], ways, mode="valid", axes=-1)
+    recorded: Ways = oaconvolve(sound[None], ways, mode="valid", axes=-1)
     return recorded
