@@ -231,7 +231,7 @@ def test_every_option_of_a_simulation_arrives(tmp_path: Path) -> None:
     assert kept == {
         "format": 2, "machines": ["fan", "pump"], "source_clips": 2, "target_clips": 10, "test_clips": 3,
         "seconds": 0.5, "rate": 8000, "snr": [-3.0, 3.0], "seed": 7, "shift": ["speed", "load"], "noise": None,
-        "microphone_faults": ["dead", "hum"], "microphone_fault_share": 0.1, "sources": True,
+        "microphone_faults": ["dead", "hum"], "microphone_fault_share": 0.1, "sources": True, "noise_digest": None,
     }  # fmt: skip
     assert (tmp_path / "sim" / "sources" / "pump").is_dir()
 

@@ -317,7 +317,7 @@ def test_cells_are_equally_hard_however_small() -> None:
         for (split, domain, label), clips in cells.items():
             if (split, domain) == ("train", "target"):
                 continue
-            for name, low, high in (("snr_db", -8, 0), ("level_db", -32, -22), ("severity", 0.4, 1.0)):
+            for name, low, high in (("snr_db", -8, 0), ("level_db", -38, -28), ("severity", 0.4, 1.0)):
                 if name == "severity" and label == "normal":
                     continue
                 values = np.sort([getattr(clip, name) for clip in clips])
@@ -368,6 +368,16 @@ def test_a_folder_of_noise_is_heard_and_told(tmp_path: Path, rng: np.random.Gene
     assert contents(simulate(tmp_path / "again", noise=tmp_path / "noise", workers=2, **TINY)) == contents(
         out
     )
+
+
+def test_other_noise_is_not_taken_up(tmp_path: Path, rng: np.random.Generator) -> None:
+    (tmp_path / "noise").mkdir()
+    write(tmp_path / "noise" / "a.wav", 0.1 * rng.standard_normal((1, RATE), dtype=np.float32), RATE)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(tmp_path / "out", noise=tmp_path / "noise", progress=_interrupt, **TINY)
+    write(tmp_path / "noise" / "b.wav", 0.1 * rng.standard_normal((1, RATE), dtype=np.float32), RATE)
+    with pytest.raises(FileExistsError, match="was begun with other parameters"):
+        simulate(tmp_path / "out", noise=tmp_path / "noise", **TINY)
 
 
 def test_a_folder_without_noise_is_refused(tmp_path: Path) -> None:

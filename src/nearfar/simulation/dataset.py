@@ -32,7 +32,7 @@ from nearfar.simulation.noise import Recordings
 from nearfar.simulation.recorders import MICROPHONE_FAULTS, Channels, Recording, fitting_gain
 from nearfar.simulation.signals import from_db, rms
 from nearfar.simulation.sites import SHIFTS, Site
-from nearfar.storage import resumable_folder
+from nearfar.storage import digest, resumable_folder
 
 FORMAT = 2  # of the folder; to be raised when equal parameters give other bytes
 PARAMETERS = "simulated.json"  # the file that holds them
@@ -41,7 +41,7 @@ DOMAINS: tuple[Domain, ...] = ("source", "target")
 LABELS: tuple[Label, ...] = ("normal", "anomaly")
 
 SEVERITY = (0.4, 1.0)  # range of the planted faults; our choice, so that simple features hear some, not all
-LEVEL_DB = (-32.0, -22.0)  # RMS of the near channel against full scale; drawn without a look at the label
+LEVEL_DB = (-38.0, -28.0)  # RMS of the near channel against full scale; drawn without a look at the label
 # Steps of what is spread evenly, from clip to clip of one fault, and from fault to fault: square roots (and the
 # golden ratio) are hard to approximate by fractions, so multiples of them modulo 1 leave no gaps.
 STEPS = {
@@ -197,7 +197,7 @@ class Planned:
         RMS of the near channel against full scale.
     microphone_fault : str or None
         Of ``MICROPHONE_FAULTS``.
-    channel : int
+    channel : int or None
         The one that it befalls.
     seed : int
         Of this clip.
@@ -216,7 +216,7 @@ class Planned:
     snr_db: float
     level_db: float
     microphone_fault: str | None
-    channel: int
+    channel: int | None
     seed: int
 
 
@@ -332,14 +332,19 @@ def simulate(
         microphone_fault_share=microphone_fault_share if microphone_faults else 0.0,
         sources=sources,
     )
-    if noise is not None:
-        Recordings.of(Path(noise))
     out = Path(out)
-    with resumable_folder(
-        out, parameters={"format": FORMAT, **asdict(settings)}, kept_in=PARAMETERS
-    ) as folder:
+    parameters = {"format": FORMAT, **asdict(settings), "noise_digest": _noise_digest(settings)}
+    with resumable_folder(out, parameters=parameters, kept_in=PARAMETERS) as folder:
         _fill(folder, settings, workers, progress)
     return out
+
+
+def _noise_digest(settings: Settings) -> str | None:
+    """Of the names and sizes of the recordings of noise: with others the same clips would sound otherwise."""
+    if settings.noise is None:
+        return None
+    folder = Path(settings.noise)
+    return digest([[str(p.relative_to(folder)), p.stat().st_size] for p in Recordings.of(folder).paths])
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,9 +432,9 @@ def plan(settings: Settings, site: Site, cell: Cell, index: int) -> Planned:
     """Draw what a clip is to be.
 
     An anomaly's index decides its fault, so that all are equally many. What makes a clip hard, its severity, ratio
-    to the noise and level, is spread evenly over its range by an additive recurrence, within a cell and within
-    each fault, so that small data sets are as hard as large ones (H. Niederreiter, "Random Number Generation and
-    Quasi-Monte Carlo Methods", SIAM 1992, section 3.1).
+    to the noise and level, is spread evenly over its range within a cell and within each fault, so that small data
+    sets are as hard as large ones: by an additive recurrence (H. Niederreiter, "Random Number Generation and
+    Quasi-Monte Carlo Methods", SIAM 1992, section 3.1), every second value mirrored, which makes the mean exact.
     """
     of_cell = _sequence(settings.seed, cell.machine, cell.split, cell.domain, cell.label)
     place = _sequence(settings.seed, cell.machine, cell.split, cell.domain, cell.label, str(index))
@@ -440,10 +445,12 @@ def plan(settings: Settings, site: Site, cell: Cell, index: int) -> Planned:
     faults = list(site.units[unit].faults()) if cell.label == "anomaly" else [None]
     turn, fault = divmod(index, len(faults))
     starts = np.random.default_rng(of_cell).random(len(STEPS))
-    at = {
-        name: (start + turn * step + fault * beside) % 1
+    pair, mirrored = divmod(turn, 2)
+    evenly = {
+        name: (start + pair * step + fault * beside) % 1
         for start, (name, (step, beside)) in zip(starts, STEPS.items(), strict=True)
     }
+    at = {name: 1 - x if mirrored else x for name, x in evenly.items()}
     microphone_fault, channel = _microphone_fault(settings, cell, rng)
     name = f"section_00_{cell.domain}_{cell.split}_{cell.label}_{index:04d}"
     told = [f"{key}_{value}" for key, value in _told(site, cell.machine, unit, speed, load)] or [NO_ATTRIBUTE]
@@ -468,11 +475,14 @@ def _within(limits: tuple[float, float], at: float) -> float:
     return float(low + (high - low) * at)
 
 
-def _microphone_fault(settings: Settings, cell: Cell, rng: np.random.Generator) -> tuple[str | None, int]:
+def _microphone_fault(
+    settings: Settings, cell: Cell, rng: np.random.Generator
+) -> tuple[str | None, int | None]:
     """What befalls which channel: in the test clips only, for nobody would learn from broken microphones."""
     befalls = cell.split == "test" and rng.random() < settings.microphone_fault_share
-    channel = int(rng.integers(2))
-    return (str(rng.choice(settings.microphone_faults)) if befalls else None), channel
+    if not befalls:
+        return None, None
+    return str(rng.choice(settings.microphone_faults)), int(rng.integers(2))
 
 
 def _told(site: Site, machine: str, unit: str, speed: int, load: int) -> list[tuple[str, Any]]:
@@ -502,7 +512,7 @@ def record(site: Site, clip: Planned, *, samples: int) -> Recorded:
     factor = from_db(clip.level_db) / rms(sound[NEAR, lead:])
     recording = Recording(factor * sound, lead, site.rate)
     samples_heard = recording.clip
-    if clip.microphone_fault is not None:
+    if clip.microphone_fault is not None and clip.channel is not None:
         fault = MICROPHONE_FAULTS[clip.microphone_fault]
         samples_heard = fault(recording, clip.channel, of_microphone)
     fitting = fitting_gain(samples_heard)

@@ -224,9 +224,7 @@ class Site:
         """
         of_machine, of_noise, of_sensors = rngs
         scene, lead = self.scenes[domain], self.lead
-        filled = (
-            lead + samples + scene.machine_ways.shape[-1] - 1
-        )  # so that the room sounds when a clip begins
+        filled = self._filled(domain, samples)
         dry = dry_sound(
             self.units[unit],
             condition,
