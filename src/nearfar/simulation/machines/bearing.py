@@ -87,12 +87,12 @@ class Bearing:
         """A pit in a race or a ball, a cracked cage, no grease, a loose seat."""
         pedestal_hz, race_hz = self.resonances_hz
         return {
-            "outer_race": outer_race(self.GEOMETRY, resonance_hz=race_hz, level=0.45),
-            "inner_race": inner_race(self.GEOMETRY, resonance_hz=race_hz, level=0.36),
-            "rolling_element": rolling_element(self.GEOMETRY, resonance_hz=race_hz, level=0.36),
-            "cage": cage(self.GEOMETRY, resonance_hz=1.6 * pedestal_hz, level=0.28),
-            "lubrication": Friction(1.5 * race_hz, octaves=0.7, level=0.2),
-            "looseness": Rattle(2.0, resonance_hz=0.5 * pedestal_hz, damping=0.05, level=0.17),
+            "outer_race": outer_race(self.GEOMETRY, resonance_hz=race_hz, level=0.5),
+            "inner_race": inner_race(self.GEOMETRY, resonance_hz=race_hz, level=0.44),
+            "rolling_element": rolling_element(self.GEOMETRY, resonance_hz=race_hz, level=0.44),
+            "cage": cage(self.GEOMETRY, resonance_hz=1.6 * pedestal_hz, level=0.33),
+            "lubrication": Friction(1.5 * race_hz, octaves=0.7, level=0.24),
+            "looseness": Rattle(2.0, resonance_hz=0.5 * pedestal_hz, damping=0.05, level=0.2),
         }
 
     def frequencies(self, condition: Condition) -> dict[str, float]:
