@@ -64,7 +64,7 @@ def refuse_severity(severity: float) -> None:
         raise ValueError(f"severity={severity}: must be between 0 (no change) and 1 (worst)")
 
 
-def _with(running: Running, part: Signal, level: float) -> Signal:
+def with_part(running: Running, part: Signal, level: float) -> Signal:
     """The machine's sound and ``part``, whose RMS is to be ``level`` times that of the sound."""
     return running.sound + level * rms(running.sound) * normalized(part)
 
@@ -177,7 +177,7 @@ class Impacts:
             samples=len(running.sound),
             rate=running.rate,
         )
-        return _with(running, rings, severity * self.level)
+        return with_part(running, rings, severity * self.level)
 
     def onsets(self, angle: Signal, *, rng: np.random.Generator) -> Signal:
         """When it hits, in samples and fractions of them: (impacts,) array."""
@@ -221,7 +221,7 @@ class Rattle:
             samples=len(running.sound),
             rate=running.rate,
         )
-        return _with(running, rings, severity * self.level)
+        return with_part(running, rings, severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ class Rebound:
             samples=len(running.sound),
             rate=running.rate,
         )
-        return _with(running, rings, severity * self.level)
+        return with_part(running, rings, severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ class Wear:
         phases = rng.uniform(0, 2 * np.pi, self.harmonics + 1)
         mesh = lines(theta, k * self.teeth, self.ratio ** (k - 2.0), phases[k])
         sidebands = lines(theta, (1.0, 2.0), np.ones(2), phases[:2])
-        return _with(running, mesh * (1 + sidebands), severity * self.level)
+        return with_part(running, mesh * (1 + sidebands), severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +332,7 @@ class Friction:
         noise = bump(self.hertz, octaves=self.octaves, samples=samples, rate=rate, rng=rng)
         swell = 1 + self.depth * np.cos(self.swell * _turned(running, rng))
         wander = from_db(self.wander_db * drift(2.0, samples=samples, rate=rate, rng=rng))
-        return _with(running, noise * swell * wander, severity * self.level)
+        return with_part(running, noise * swell * wander, severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ class Leak:
     def __call__(self, running: Running, *, severity: float, rng: np.random.Generator) -> Signal:
         refuse_severity(severity)
         hiss = bump(self.hertz, octaves=self.octaves, samples=len(running.sound), rate=running.rate, rng=rng)
-        return _with(running, hiss, severity * self.level)
+        return with_part(running, hiss, severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,7 +392,7 @@ class Squeal:
         tone = lines(angle, k, 1.0 / k, np.full(len(k), -np.pi / 2))
         high = drift(self.bursts, samples=samples, rate=rate, rng=rng)
         limit = min(self.limit, high.max() - 1)  # else a short clip might have no squeal at all
-        return _with(running, tone * np.clip(high - limit, 0.0, 1.0), severity * self.level)
+        return with_part(running, tone * np.clip(high - limit, 0.0, 1.0), severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from nearfar.simulation.faults import (
     outer_race,
     refuse_severity,
     unbalance,
+    with_part,
 )
 from nearfar.simulation.machines.mechanics import (
     LINE_SPREAD_DB,
@@ -28,7 +29,7 @@ from nearfar.simulation.machines.mechanics import (
     shaft_angle,
     tones,
 )
-from nearfar.simulation.signals import Signal, bump, from_db, normalized, ringing, rms
+from nearfar.simulation.signals import Signal, bump, from_db, normalized, ringing
 
 SHAFT_DB = -9.0  # of the line at order 1, relative to the first vane-passing line; our choice
 HUM_DB = -6.0  # of the motor's line, likewise; our choice
@@ -78,7 +79,7 @@ class Cavitation:
             samples=samples,
             rate=running.rate,
         )
-        return running.sound + severity * self.level * rms(running.sound) * normalized(crackle)
+        return with_part(running, crackle, severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)

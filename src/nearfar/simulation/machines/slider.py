@@ -18,6 +18,7 @@ from nearfar.simulation.faults import (
     Squeal,
     outer_race,
     refuse_severity,
+    with_part,
 )
 from nearfar.simulation.machines.mechanics import (
     LOAD_DB,
@@ -28,7 +29,7 @@ from nearfar.simulation.machines.mechanics import (
     shaft_angle,
     tones,
 )
-from nearfar.simulation.signals import Signal, bump, coloured, from_db, normalized, ringing, rms
+from nearfar.simulation.signals import Signal, bump, coloured, from_db, normalized, ringing
 
 RAMP = 0.2  # share of a stroke that speeds up, and share that slows down; our choice
 TURNS = 10  # of the screw in a stroke, our choice
@@ -87,8 +88,7 @@ class DryRail:
         refuse_severity(severity)
         samples, rate = len(running.sound), running.rate
         noise = bump(self.hertz, octaves=self.octaves, samples=samples, rate=rate, rng=rng)
-        rubbing = normalized(noise * speed(running.angle))
-        return running.sound + severity * self.level * rms(running.sound) * rubbing
+        return with_part(running, noise * speed(running.angle), severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class RailDamage:
             samples=samples,
             rate=running.rate,
         )
-        return running.sound + severity * self.level * rms(running.sound) * normalized(rings)
+        return with_part(running, rings, severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,15 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.signal import lfilter
 
-from nearfar.simulation.faults import STRENGTH_SPREAD, Fault, Leak, Rebound, Running, refuse_severity
+from nearfar.simulation.faults import (
+    STRENGTH_SPREAD,
+    Fault,
+    Leak,
+    Rebound,
+    Running,
+    refuse_severity,
+    with_part,
+)
 from nearfar.simulation.machines.mechanics import (
     Condition,
     Offer,
@@ -17,7 +25,7 @@ from nearfar.simulation.machines.mechanics import (
     harmonics_db,
     shaft_angle,
 )
-from nearfar.simulation.signals import Signal, bump, coloured, from_db, lines, normalized, ringing, rms
+from nearfar.simulation.signals import Signal, bump, coloured, from_db, lines, normalized, ringing
 
 MAINS_HZ = 50.0
 HUM_DB = -6.0  # of the first line of the hum, relative to the hiss; our choice
@@ -62,7 +70,7 @@ class Sticking:
         np.add.at(begun, running.events.astype(int), strengths)
         loudness = lfilter([1.0], [1.0, -np.exp(-1 / (self.seconds * rate))], begun)
         squeaks = loudness * bump(self.hertz, octaves=self.octaves, samples=samples, rate=rate, rng=rng)
-        return running.sound + severity * self.level * rms(running.sound) * normalized(squeaks)
+        return with_part(running, squeaks, severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,7 @@ class Whistle:
         sound, rate = running.sound, running.rate
         loudness = np.sqrt(_follow(sound**2, seconds=WHISTLE_SECONDS, rate=rate))
         whistle = loudness * bump(self.hertz, octaves=self.octaves, samples=len(sound), rate=rate, rng=rng)
-        return sound + severity * self.level * rms(sound) * normalized(whistle)
+        return with_part(running, whistle, severity * self.level)
 
 
 @dataclass(frozen=True, slots=True)
