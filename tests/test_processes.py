@@ -74,6 +74,14 @@ def test_a_worker_that_was_killed_is_told() -> None:
         processes.each(kill_oneself, [1, 2], workers=2)
 
 
+def test_a_worker_that_was_told_to_end_begins_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_stopped", False)
+    with pytest.raises(SystemExit, match="stopped"):
+        processes._stop(signal.SIGTERM, None)
+    with pytest.raises(SystemExit, match="stopped"):
+        processes._in_worker(double, 1)
+
+
 @pytest.mark.slow
 def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"

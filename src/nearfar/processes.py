@@ -97,6 +97,7 @@ def _listen(messages: Any, tell: Tell) -> None:
 
 
 _messages: Any = None  # of a worker process: where its progress goes
+_stopped = False  # of a worker process: it was told to end
 
 
 def _start(messages: Any) -> None:
@@ -104,8 +105,15 @@ def _start(messages: Any) -> None:
     global _messages
     _messages = messages
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    signal.signal(signal.SIGTERM, _stop)
     Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _stop(*_: Any) -> None:
+    """End the item in hand; the pool takes that for its outcome, so the items that wait must not begin either."""
+    global _stopped
+    _stopped = True
+    sys.exit("stopped")
 
 
 def _end_with_the_parent() -> None:
@@ -119,4 +127,6 @@ def _end_with_the_parent() -> None:
 
 
 def _in_worker(function: Callable[[S, Tell], T], item: S) -> T:
+    if _stopped:
+        sys.exit("stopped")
     return function(item, lambda *message: _messages.put(message))
