@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -174,3 +174,193 @@ def mean_of_row_lengths(rows, precision):
 def p_value(normal_scores, score):
     """The rank of a score among the normal ones and itself."""
     return (1 + sum(n >= score for n in normal_scores)) / (1 + len(normal_scores))
+
+
+# neighbours; back ends local_density, nearest_neighbour, beam, gaussians
+
+
+def euclidean(a, b):
+    """In extended precision, as the one below: near-duplicates keep their digits."""
+    return np.sqrt(sum((np.longdouble(x) - np.longdouble(y)) ** 2 for x, y in zip(a, b, strict=True)))
+
+
+def cosine(a, b):
+    """1 - cos, from the distance of unit vectors."""
+    a, b = (np.asarray(v, np.longdouble) for v in (a, b))
+    return sum((a / np.sqrt(sum(a * a)) - b / np.sqrt(sum(b * b))) ** 2) / 2
+
+
+def nearest(query, references, k, distance):
+    """(distance, index) of the k nearest, nearest first."""
+    return sorted((distance(query, r), i) for i, r in enumerate(references))[:k]
+
+
+def mean_to_others(i, references, k, distance):
+    """Mean distance of reference i to its k nearest others."""
+    others = [distance(references[i], r) for j, r in enumerate(references) if j != i]
+    return sum(sorted(others)[:k]) / k
+
+
+def nearest_neighbour(fitted, domain, x, k, distance):
+    banks = [[f for f, e in zip(fitted, domain, strict=True) if e == d] for d in set(domain)]
+    return float(min(sum(d for d, _ in nearest(x, bank, k, distance)) / k for bank in banks))
+
+
+def local_density(fitted, domain, x, ks, distance, normalization, eps):
+    """Equations 2 and 3 of the report; ``ks`` has K by domain."""
+    scores = []
+    for d in set(domain):
+        bank = [f for f, e in zip(fitted, domain, strict=True) if e == d]
+        ((to_nearest, i),) = nearest(x, bank, 1, distance)
+        mean = mean_to_others(i, bank, ks[d], distance)
+        ratio = to_nearest / (ks[d] * mean + eps)
+        scores.append(to_nearest - mean if normalization == "difference" else ratio)
+    return float(min(scores))
+
+
+def beam(fitted, x, varmin=False):
+    """Of (clips, bands, dim) and (bands, dim): for each band a neighbour of its own."""
+
+    def half(a, b):
+        return cosine(a, b) / 2
+
+    scores = []
+    for band in range(len(x)):
+        references = [f[band] for f in fitted]
+        subtract = [0.0] * len(fitted)
+        if varmin:
+            b = [mean_to_others(i, references, 4, half) for i in range(len(fitted))]
+            alpha = variance_minimizing(references, half)
+            subtract = [alpha * v for v in b]
+        scores.append(min(half(x[band], r) - s for r, s in zip(references, subtract, strict=True)))
+    return float(sum(scores) / len(scores))
+
+
+def left_out(references, distance):
+    """Each reference against a bank without it: (nearest distance, the nearest one's mean to its 4 others)."""
+    for j, r in enumerate(references):
+        bank = references[:j] + references[j + 1 :]
+        ((to_nearest, i),) = nearest(r, bank, 1, distance)
+        yield to_nearest, mean_to_others(i, bank, 4, distance)
+
+
+def variance_minimizing(references, distance):
+    m, b = (np.array(v) for v in zip(*left_out(references, distance), strict=True))
+    return np.mean((m - m.mean()) * (b - b.mean())) / np.mean((b - b.mean()) ** 2)
+
+
+def gaussians(fitted, group, target, target_group, x, threshold, ridge=1e-4):
+    """The smallest squared Mahalanobis distance: source groups, and target groups of the same name."""
+    scores = []
+    for g in sorted(set(group)):
+        clips = np.array([f for f, h in zip(fitted, group, strict=True) if h == g])
+        precision = np.linalg.inv(np.cov(clips.T).reshape(len(x), len(x)) + ridge * np.eye(len(x)))
+        scores.append((x - clips.mean(axis=0)) @ precision @ (x - clips.mean(axis=0)))
+        own = [t for t, h in zip(target, target_group, strict=True) if h == g]
+        if own:
+            centre = np.mean(own, axis=0)
+            median = np.median([(t - centre) @ precision @ (t - centre) for t in own])
+            scores.append((x - centre) @ precision @ (x - centre) / max(1, median / threshold))
+    return min(scores)
+
+
+# virtual and synthetic references, normalization by domain
+
+
+def mem_mixup_references(fitted, domain, k, weight, target="target"):
+    """All of them, the virtual ones written out."""
+    sources = [f for f, d in zip(fitted, domain, strict=True) if d != target]
+    targets = [f for f, d in zip(fitted, domain, strict=True) if d == target]
+    virtual = []
+    for t in targets:
+        nearest = sorted(sources, key=lambda s: np.linalg.norm(t - s))[:k]
+        virtual += [weight * t + (1 - weight) * s for s in nearest]
+    return [*sources, *targets, *virtual]
+
+
+def smote_references(fitted, domain, k, ratio, distance, rng):
+    """The real ones, then for each smaller domain points on lines between neighbours; draws as the fast one."""
+    banks = {d: [f for f, e in zip(fitted, domain, strict=True) if e == d] for d in sorted(set(domain))}
+    wanted = round(ratio * max(map(len, banks.values())))
+    references = list(fitted)
+    for bank in banks.values():
+        missing = wanted - len(bank)
+        if missing <= 0:
+            continue
+        order = rng.permutation(len(bank))
+        choices = rng.integers(k, size=missing)
+        steps = rng.random(missing)
+        for i in range(missing):
+            begin = order[i % len(bank)]
+            others = [j for j in range(len(bank)) if j != begin]
+            others.sort(key=lambda j: distance(bank[begin], bank[j]))
+            end = others[choices[i]]
+            references.append(bank[begin] + steps[i] * (bank[end] - bank[begin]))
+    return references
+
+
+def normalized_by_domain(fitted, domain, x, fit_and_score):
+    """Score over the median leave-one-out score of the domain's own; ``fit_and_score(fitted, x)`` is anything."""
+    relative = []
+    for d in set(domain):
+        bank = [f for f, e in zip(fitted, domain, strict=True) if e == d]
+        own = [fit_and_score(bank[:i] + bank[i + 1 :], bank[i]) for i in range(len(bank))]
+        relative.append(fit_and_score(bank, x) / sorted_median(own))
+    return min(relative)
+
+
+def sorted_median(values):
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+# fusion, protocols, statistics
+
+
+def section_metrics(anomalous, domain, scores, counts):
+    """AUCs (source and target, or one without domains) and pAUC, each clip written out as often as it counts."""
+    clips = [
+        c for c, n in zip(zip(anomalous, domain, scores, strict=True), counts, strict=True) for _ in range(n)
+    ]
+    anomalies = [s for a, _, s in clips if a]
+    normals = [(d, s) for a, d, s in clips if not a]
+    domains = ("source", "target") if "source" in domain or "target" in domain else (None,)
+    aucs = [auc([s for e, s in normals if e == d], anomalies) for d in domains]
+    return [*aucs, pauc([s for _, s in normals], anomalies, 0.1)]
+
+
+def simplex(n, parts):
+    """Every vector of n multiples of 1 / parts that sums to 1."""
+    if n == 1:
+        return [[parts / parts]]
+    grid = product(range(parts + 1), repeat=n)
+    return [[k / parts for k in w] for w in grid if sum(w) == parts]
+
+
+def robust_sigmoid(scores, x):
+    """Of the number x, by the median and the quartiles of ``scores``."""
+    q1, median, q3 = (np.quantile(scores, q) for q in (0.25, 0.5, 0.75))
+    return 1 / (1 + np.exp(-(x - median) / (q3 - q1)))
+
+
+def rank(references, x):
+    """Each lower reference counts one, each equal one a half."""
+    return sum(1.0 if r < x else 0.5 if r == x else 0.0 for r in references) / len(references)
+
+
+def best_weights(grid, omega_of):
+    """The best Omega; among equals the nearest to equal weights; among these the first."""
+    best, best_omega = None, -1.0
+    for w in grid:
+        found = omega_of(w)
+        away = sum((x - 1 / len(w)) ** 2 for x in w)
+        if found > best_omega + 1e-12 or (abs(found - best_omega) <= 1e-12 and away < best[1] - 1e-12):
+            best, best_omega = (w, away), found
+    return best[0], best_omega
+
+
+def jackknife(omega_of, n):
+    """Standard error: of n values, each without one clip. ``omega_of`` takes the clips that stay."""
+    without = [omega_of([j for j in range(n) if j != i]) for i in range(n)]
+    mean = sum(without) / n
+    return ((n - 1) / n * sum((x - mean) ** 2 for x in without)) ** 0.5

@@ -11,12 +11,17 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from nearfar.backends import BACKENDS, backend_class
+from nearfar.backends import BACKENDS, backend_class, learnt, restore
 
 Mahalanobis = backend_class("mahalanobis")
 MeanSquaredError = backend_class("mean_squared_error")
 SelectiveMahalanobis = backend_class("selective_mahalanobis")
 
+TELL_TARGET = (
+    "gaussians",
+    "local_density",
+    "mem_mixup",
+)  # to them "target" is a domain of its own kind, any other name is not
 TAKE_ROWS = ("mean_squared_error", "selective_mahalanobis")
 CASES = [(name, "vectors") for name in BACKENDS]
 CASES += [(name, layout) for name in TAKE_ROWS for layout in ("rows", "uneven rows")]
@@ -43,10 +48,6 @@ def some(X, indices):
 
 def moved(X, by):
     return X + by if isinstance(X, np.ndarray) else [x + by for x in X]
-
-
-def learnt(backend):
-    return {name: np.asarray(value) for name, value in vars(backend).items() if name.endswith("_")}
 
 
 @pytest.fixture(params=CASES, ids=" ".join)
@@ -119,11 +120,11 @@ def test_a_clone_is_unfitted_and_fits_alike(fitted, X, unseen):
 
 def test_all_that_was_learnt_ends_in_an_underscore(fitted, unseen):
     assert learnt(fitted)
-    assert set(vars(fitted)) == set(learnt(fitted)) | set(fitted.get_params())
+    attributes = {name for name in vars(fitted) if not name.startswith("_")}
+    assert attributes == {name.partition(".")[0] for name in learnt(fitted)} | set(fitted.get_params())
+    assert all(array.dtype.kind in "fiu" for array in learnt(fitted).values())
     copy = clone(fitted)
-    for name, array in learnt(fitted).items():
-        assert array.dtype.kind in "fiu"
-        setattr(copy, name, array)
+    restore(copy, learnt(fitted))
     np.testing.assert_array_equal(copy.anomaly_score(unseen), fitted.anomaly_score(unseen))
 
 
@@ -139,9 +140,11 @@ def test_a_single_domain_suffices(cls, X, unseen):
 
 
 @pytest.mark.parametrize("names", [("undisclosed", "Ziel/2"), ("", "ünïcode domain"), ("1", "10")])
-def test_domains_may_be_called_anything(cls, fitted, X, unseen, names):
+def test_domains_may_be_called_anything(case, cls, fitted, X, unseen, names):
     renamed = np.where(DOMAIN == "source", *names)
     scores = cls().fit(X, renamed).anomaly_score(unseen)
+    if case[0] in TELL_TARGET:
+        fitted = cls().fit(X, np.where(DOMAIN == "source", "first", "second"))
     np.testing.assert_allclose(scores, fitted.anomaly_score(unseen), **EXACT)
 
 

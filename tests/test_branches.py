@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from safetensors.numpy import load_file
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 from synthetic import RATE, clip, write_machine
 
 from nearfar import audio, datasets
-from nearfar.branches import UNDISCLOSED, Branch, BranchConfig, domains, save_arrays
+from nearfar.backends import BACKENDS
+from nearfar.backends.mahalanobis import Mahalanobis
+from nearfar.branches import UNDISCLOSED, Branch, BranchConfig, Step, attributes, domains, save_arrays
 from nearfar.clips import parse_clip
 from nearfar.embeddings import POOLINGS, VIEWS, embed
 from nearfar.encoders import ENCODERS
@@ -132,6 +136,104 @@ def test_every_encoder_may_be_named_without_options(name):
     assert BranchConfig(encoder=name, pooling="rows", backend="mean_squared_error").encoder == name
 
 
+# conditioning
+
+WHITEN = {"name": "whiten", "components": 3}
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (("pcaa",), "no conditioning 'pcaa'; did you mean 'pca'"),
+        (({"name": "whitten"},), "no conditioning 'whitten'; did you mean 'whiten'"),
+        (
+            ({"name": "pca", "component": 3},),
+            "no conditioning 'pca' key 'component'; did you mean 'components'",
+        ),
+        (({"name": "pca", "components": "many"},), "components='many': Input should be a valid integer"),
+        (({"name": "standardize", "components": 3},), "no conditioning 'standardize' key 'components'"),
+        (({"components": 3},), r"conditioning.0.table.name\s+Field required"),
+        ((3,), r"conditioning.0.table\s+Input should be a valid dictionary"),
+    ],
+    ids=str,
+)
+def test_a_wrong_step_is_an_error(steps, message):
+    with pytest.raises(ValidationError, match=message):
+        BranchConfig(**{**SPECTRAL, "conditioning": steps})
+
+
+def test_a_step_is_a_name_or_a_table():
+    config = BranchConfig(**{**SPECTRAL, "conditioning": ["standardize", WHITEN, {"name": "pca"}]})
+    assert config.conditioning == ("standardize", Step(name="whiten", components=3), Step(name="pca"))
+    assert config.conditioning[1].options == {"components": 3}
+    assert BranchConfig.model_validate_json(config.model_dump_json()) == config
+    with pytest.raises(ValidationError, match="frozen"):
+        config.conditioning[1].name = "pca"
+    standardize, whiten, pca = Branch(config).conditioning
+    assert (whiten.components, pca.components) == (3, None)
+    assert standardize.get_params() == StandardScaler().get_params()
+
+
+@pytest.mark.parametrize(("name", "options"), [("pca", {}), ("whiten", {"whiten": True})])
+@pytest.mark.parametrize(("n_clips", "components"), [(40, 4), (40, 6), (5, 4)])
+def test_components_are_those_of_scikit_learn(rng, name, options, n_clips, components):
+    X = rng.normal(size=(n_clips, 6)) @ rng.normal(size=(6, 6)) + 7
+    unseen = rng.normal(size=(9, 6))
+    step = conditioner(name, components).fit(X.astype(np.float32))
+    expected = PCA(components, svd_solver="full", **options).fit(X.astype(np.float32).astype(float))
+    np.testing.assert_allclose(step.transform(unseen), expected.transform(unseen), rtol=1e-9, atol=1e-9)
+    assert step.transform(unseen.astype(np.float32)).dtype == np.float64
+
+
+def conditioner(name, components):
+    step = {"name": name, "components": components}
+    return Branch(BranchConfig(**{**SPECTRAL, "conditioning": [step]})).conditioning[0]
+
+
+def test_whitened_clips_have_the_identity_as_covariance(rng):
+    X = rng.normal(size=(30, 5)) @ rng.normal(size=(5, 5)) + 7
+    whitened = conditioner("whiten", None).fit_transform(X)
+    np.testing.assert_allclose(whitened.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(np.cov(whitened.T), np.eye(5), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["pca", "whiten"])
+def test_signs_and_rows_do_not_depend_on_the_order_of_clips(rng, name):
+    X, order = rng.normal(size=(30, 5)), rng.permutation(30)
+    first, second = (conditioner(name, 3).fit(clips).components_ for clips in (X, X[order]))
+    np.testing.assert_allclose(first, second, atol=1e-12)
+    largest = np.take_along_axis(first, abs(first).argmax(axis=1)[:, None], axis=1)
+    assert (largest > 0).all()
+
+
+@pytest.mark.parametrize("name", ["pca", "whiten"])
+@pytest.mark.parametrize(
+    ("n_clips", "copies", "components", "spanned"),
+    [(6, 1, 6, 5), (30, 1, 9, 8), (5, 6, 5, 4), (30, 1, 0, 8), (30, 1, -1, 8)],
+)
+def test_more_components_than_the_clips_span_are_an_error(rng, name, n_clips, copies, components, spanned):
+    X = np.concatenate([rng.normal(size=(n_clips, 8))] * copies)
+    message = (
+        f"components={components}, but {n_clips * copies} normal clips of 8 dimensions span {spanned} around their "
+        f"mean .* it must be between 1 and {spanned}$"
+    )
+    with pytest.raises(ValueError, match=message):
+        conditioner(name, components).fit(X)
+    assert conditioner(name, None).fit(X).components_.shape == (spanned, 8)
+
+
+def test_rounding_of_a_large_mean_is_no_component(rng):
+    X = 1e9 + rng.normal(size=(6, 40))
+    assert np.linalg.matrix_rank(X - X.mean(axis=0)) == 6
+    assert conditioner("whiten", None).fit(X).components_.shape == (5, 40)
+
+
+@pytest.mark.parametrize("name", ["pca", "whiten"])
+def test_copies_of_one_clip_have_no_components(name):
+    with pytest.raises(ValueError, match="5 normal clips of 3 dimensions do not differ; are they copies"):
+        conditioner(name, None).fit(np.ones((5, 3)))
+
+
 # a frozen encoder
 
 
@@ -192,6 +294,48 @@ def test_arrays_are_all_that_was_learnt(machine, jobs, tmp_path, config, through
     again = restored.arrays()
     assert again.keys() == branch.arrays().keys()
     assert all(np.array_equal(again[name].ravel(), a.ravel()) for name, a in branch.arrays().items())
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_back_end_is_restored_from_a_file(rng, tmp_path, name):
+    """And behind every conditioning; another seed is set by the fit, which is not told when it is loaded."""
+    config = BranchConfig(**{**SPECTRAL, "conditioning": ["standardize", "pca", WHITEN], "backend": name})
+    domain = np.array(["source"] * 30 + ["target"] * 10)
+    X, unseen = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(6, 5)).astype(np.float32)
+    attributes = np.array(["speed_1", "speed_2"] * 20)
+    fitted = Branch(config).fit_backend(list(X), domain, attributes, seed=5)
+    save_arrays(tmp_path / "arrays.safetensors", fitted.arrays())
+    restored = Branch(config).with_arrays(load_file(tmp_path / "arrays.safetensors"))
+    np.testing.assert_array_equal(restored.anomaly_score(unseen), fitted.anomaly_score(unseen))
+
+
+def test_a_wrapped_back_end_is_restored_from_a_file(rng, tmp_path):
+    options = {"backend": "mahalanobis", "folds": 3}
+    config = BranchConfig(
+        **{**SPECTRAL, "backend": "per_domain_normalized", "backend_options": options, "conditioning": []}
+    )
+    X, unseen = rng.normal(size=(40, 5)), rng.normal(size=(6, 5))
+    fitted = Branch(config).fit_backend(list(X), np.array(["source", "target"] * 20), seed=5)
+    assert "backend.backends_.1.precision_" in fitted.arrays()
+    save_arrays(tmp_path / "arrays.safetensors", fitted.arrays())
+    restored = Branch(config).with_arrays(load_file(tmp_path / "arrays.safetensors"))
+    np.testing.assert_array_equal(restored.anomaly_score(unseen), fitted.anomaly_score(unseen))
+
+
+def test_the_back_end_gets_the_attributes_of_the_training_clips(machine, jobs, monkeypatch):
+    told = []
+    monkeypatch.setattr(Mahalanobis, "fit", lambda self, *data: told.append(data) or self)
+    clips = [replace(c, attributes=f"speed_{i % 2}") for i, c in enumerate(machine.train)]
+    fit(SPECTRAL, clips, jobs)
+    ((_, domain, attributes),) = told
+    assert domain.tolist() == [c.domain for c in clips]
+    assert attributes.tolist() == [c.attributes for c in clips]
+
+
+def test_attributes_are_strings(machine):
+    clips = [replace(machine.train[0], attributes=""), replace(machine.train[1], attributes="a_1_b_2")]
+    assert attributes(clips).tolist() == ["", "a_1_b_2"]
+    assert attributes(clips).dtype.kind == "U"
 
 
 def test_save_arrays_keeps_strided_arrays(tmp_path):

@@ -10,14 +10,16 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -26,7 +28,7 @@ from pydantic import (
 from safetensors.numpy import load_file, save_file
 
 from nearfar import audio, embeddings
-from nearfar.backends import BACKENDS, backend_class
+from nearfar.backends import BACKENDS, Arrays, backend_class, learnt, part, restore
 from nearfar.clips import Clip, unknown
 from nearfar.embeddings import POOLINGS, VIEWS
 from nearfar.encoders import ENCODERS, Encoder, encoder_class
@@ -35,12 +37,35 @@ from nearfar.storage import Jobs
 from nearfar.training import trainer
 
 Array = NDArray[np.floating[Any]]
-Arrays = dict[str, NDArray[Any]]
 Progress = Callable[[str, int, int], None]
 
-CONDITIONING = {"standardize": "sklearn.preprocessing:StandardScaler"}
+CONDITIONING = {
+    "standardize": "sklearn.preprocessing:StandardScaler",
+    "pca": "nearfar.conditioning:PrincipalComponents",
+    "whiten": "nearfar.conditioning:Whitening",
+}
 GIVEN_BY_US = {"self", "encoder", "waveforms", "seed", "progress", "return"}  # of a trainer's parameters
 UNDISCLOSED = "undisclosed"  # stands for the domain of clips that do not tell it: they are one domain
+
+
+class Step(BaseModel):
+    """A conditioning with options, which are the other keys of its table."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _kind(value: Any) -> str:
+    return "name" if isinstance(value, str) else "table"
+
+
+# told apart before they are read, so that an error is about the one that was meant
+NameOrStep = Annotated[Annotated[str, Tag("name")] | Annotated[Step, Tag("table")], Discriminator(_kind)]
 
 
 class BranchConfig(BaseModel):
@@ -52,8 +77,10 @@ class BranchConfig(BaseModel):
         Of ``encoders.ENCODERS``, made with ``encoder_options``, fitted with ``training`` if it needs that.
     view, pooling : str
         Of ``embeddings.VIEWS`` and ``embeddings.POOLINGS``.
-    conditioning : tuple of str
-        Of ``CONDITIONING``, applied in order to embeddings before the back end.
+    conditioning : tuple of str or Step
+        Of ``CONDITIONING``, applied in order to embeddings before the back end; by name, or as a table of name
+        and options. In TOML ``conditioning = ["standardize", {name = "whiten", components = 512}]``, on the
+        command line ``--set 'branch.conditioning=["standardize", {name = "whiten", components = 512}]'``.
     backend : str
         Of ``backends.BACKENDS``, made with ``backend_options``.
     """
@@ -65,25 +92,33 @@ class BranchConfig(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     view: str = "near"
     pooling: str
-    conditioning: tuple[str, ...] = ()
+    conditioning: tuple[NameOrStep, ...] = ()
     backend: str
     backend_options: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("encoder", "view", "pooling", "backend", "conditioning")
+    @field_validator("encoder", "view", "pooling", "backend")
     @classmethod
-    def _is_known(cls, value: str | tuple[str, ...], info: Any) -> str | tuple[str, ...]:
+    def _is_known(cls, value: str, info: Any) -> str:
         registries: dict[str, Mapping[str, Any]] = {
             "encoder": ENCODERS,
             "view": VIEWS,
             "pooling": POOLINGS,
             "backend": BACKENDS,
-            "conditioning": CONDITIONING,
         }
         known = registries[info.field_name]
-        for name in (value,) if isinstance(value, str) else value:
-            if name not in known:
-                raise ValueError(unknown(info.field_name, name, known))
+        if value not in known:
+            raise ValueError(unknown(info.field_name, value, known))
         return value
+
+    @field_validator("conditioning")
+    @classmethod
+    def _steps_are_known(cls, steps: tuple[str | Step, ...]) -> tuple[str | Step, ...]:
+        for name, options in map(_name_and_options, steps):
+            if name not in CONDITIONING:
+                raise ValueError(unknown("conditioning", name, CONDITIONING))
+            if options:
+                _check_options(f"conditioning {name!r}", options, _conditioning_class(name))
+        return steps
 
     @field_validator("encoder_options", "training", "backend_options")
     @classmethod
@@ -99,6 +134,14 @@ class BranchConfig(BaseModel):
         if self.conditioning and self.pooling == "rows":
             raise ValueError("conditioning takes one vector a clip, but pooling 'rows' gives many")
         return self
+
+
+def _name_and_options(step: str | Step) -> tuple[str, dict[str, Any]]:
+    return (step, {}) if isinstance(step, str) else (step.name, step.options)
+
+
+def _conditioning_class(name: str) -> type[Any]:
+    return pkgutil.resolve_name(CONDITIONING[name])
 
 
 _OWNERS: dict[str, Callable[[str], Callable[..., Any]]] = {
@@ -142,7 +185,8 @@ class Branch:
     def __init__(self, config: BranchConfig) -> None:
         self.config = config
         self.encoder: Encoder = encoder_class(config.encoder)(**config.encoder_options)
-        self.conditioning = [pkgutil.resolve_name(CONDITIONING[name])() for name in config.conditioning]
+        steps = map(_name_and_options, config.conditioning)
+        self.conditioning = [_conditioning_class(name)(**options) for name, options in steps]
         self.backend = backend_class(config.backend)(**config.backend_options)
 
     def fit(
@@ -151,7 +195,7 @@ class Branch:
         """Fit everything to normal clips of one machine."""
         self.fit_encoder(clips, seed=seed, workers=workers, jobs=jobs, progress=progress)
         X = self.embed(clips, workers=workers, progress=progress)
-        return self.fit_backend(X, domains(clips), seed=seed)
+        return self.fit_backend(X, domains(clips), attributes(clips), seed=seed)
 
     def fit_encoder(
         self, clips: Sequence[Clip], *, seed: int, workers: int, jobs: Jobs, progress: Progress | None = None
@@ -199,15 +243,22 @@ class Branch:
                 progress("listening", len(embedded), len(clips))
         return embedded
 
-    def fit_backend(self, X: Sequence[Array], domain: NDArray[np.str_], *, seed: int) -> Self:
-        """Fit conditioning and back end to the embeddings of normal clips."""
+    def fit_backend(
+        self,
+        X: Sequence[Array],
+        domain: NDArray[np.str_],
+        attributes: NDArray[np.str_] | None = None,
+        *,
+        seed: int,
+    ) -> Self:
+        """Fit conditioning and back end to the embeddings of normal clips, their domains and attributes."""
         if "random_state" in self.backend.get_params() and "random_state" not in self.config.backend_options:
             self.backend.set_params(random_state=seed)
         # clips of different length have different numbers of rows; then they stay a list
         conditioned: Any = np.stack(X) if len({x.shape for x in X}) == 1 else list(X)
         for step in self.conditioning:
             conditioned = step.fit_transform(conditioned)
-        self.backend.fit(conditioned, domain)
+        self.backend.fit(conditioned, domain, attributes)
         return self
 
     def anomaly_score(self, X: Sequence[Array]) -> NDArray[np.float64]:
@@ -225,19 +276,19 @@ class Branch:
         """Everything learnt, as arrays by name."""
         parts: dict[str, Mapping[str, Any]] = {
             "encoder": self.encoder.arrays(),
-            "backend": _learnt(self.backend),
+            "backend": learnt(self.backend),
         }
-        parts |= {f"conditioning.{i}": _learnt(step) for i, step in enumerate(self.conditioning)}
+        parts |= {f"conditioning.{i}": learnt(step) for i, step in enumerate(self.conditioning)}
         return {
-            f"{part}.{name}": np.asarray(a) for part, arrays in parts.items() for name, a in arrays.items()
+            f"{owner}.{name}": np.asarray(a) for owner, arrays in parts.items() for name, a in arrays.items()
         }
 
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Take up what ``arrays`` gave."""
-        self.encoder = self.encoder.with_arrays(_part(arrays, "encoder"))
-        _restore(self.backend, _part(arrays, "backend"))
+        self.encoder = self.encoder.with_arrays(part(arrays, "encoder"))
+        restore(self.backend, part(arrays, "backend"))
         for i, step in enumerate(self.conditioning):
-            _restore(step, _part(arrays, f"conditioning.{i}"))
+            restore(step, part(arrays, f"conditioning.{i}"))
         return self
 
 
@@ -251,15 +302,6 @@ def domains(clips: Sequence[Clip]) -> NDArray[np.str_]:
     return np.array([c.domain or UNDISCLOSED for c in clips])
 
 
-def _learnt(estimator: Any) -> dict[str, Any]:
-    """scikit-learn's convention: what was learnt ends in an underscore."""
-    return {k: v for k, v in vars(estimator).items() if k.endswith("_") and not k.startswith("_")}
-
-
-def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
-    return {k.removeprefix(f"{part}."): v for k, v in arrays.items() if k.startswith(f"{part}.")}
-
-
-def _restore(estimator: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-    for name, array in arrays.items():
-        setattr(estimator, name, array.item() if array.ndim == 0 else array)
+def attributes(clips: Sequence[Clip]) -> NDArray[np.str_]:
+    """The attributes of each clip as one string, empty where it has none: (n_clips,)."""
+    return np.array([c.attributes for c in clips])

@@ -31,11 +31,14 @@ MAKERS = (  # what stands between recordings and scores: a change in it makes ev
     "encoders/*.py",
     "training/*.py",
     "embeddings.py",
+    "conditioning.py",
+    "neighbours.py",
     "backends/*.py",
     "branches.py",
     "thresholds.py",
     "detector.py",
     "experiment.py",
+    "sweep.py",
 )
 DONE = "job.json"
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "torch")  # that compute scores

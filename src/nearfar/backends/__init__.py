@@ -8,7 +8,15 @@ A back end is a scikit-learn estimator with one more method::
 ``domain`` is an array of strings, (n_clips,); clips of one string belong together, and a score is the smallest
 over the domains. The domain of a *test* clip is no argument: a back end cannot use what it must not know. Nor
 does a clip's score depend on the other clips that are scored with it. What was learnt are arrays and numbers
-whose names end in ``_``: a detector saves these and nothing else.
+whose names end in ``_``: a detector saves these and nothing else. An attribute with an underscore in front
+is a memory of what can be computed again.
+
+Two more methods are for some::
+
+    self_scores() -> (n_clips,)    of each clip of the fit, in any order, as by a fit without it
+    unfitted() -> back end         of one that wraps others: one of those, as its parameters say
+
+What was learnt by a back end that wraps others is those, fitted, or a list of them; they are saved in its place.
 
 A new back end is one module and one line in ``BACKENDS``. The line names the class instead of importing it,
 because scikit-learn takes a second to load.
@@ -17,6 +25,7 @@ because scikit-learn takes a second to load.
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -25,6 +34,7 @@ from numpy.typing import NDArray
 from nearfar.clips import unknown
 
 Array = NDArray[np.floating[Any]]
+Arrays = dict[str, NDArray[Any]]
 
 
 class Backend(Protocol):
@@ -35,9 +45,17 @@ class Backend(Protocol):
 
 
 BACKENDS = {
+    "beam": "nearfar.backends.beam:Beam",
+    "gaussians": "nearfar.backends.gaussians:Gaussians",
+    "local_density": "nearfar.backends.local_density:LocalDensity",
     "mahalanobis": "nearfar.backends.mahalanobis:Mahalanobis",
     "mean_squared_error": "nearfar.backends.mean_squared_error:MeanSquaredError",
+    "mem_mixup": "nearfar.backends.mem_mixup:MemMixup",
+    "nearest_neighbour": "nearfar.backends.nearest_neighbour:NearestNeighbour",
+    "outlier": "nearfar.backends.outlier:Outlier",
+    "per_domain_normalized": "nearfar.backends.per_domain_normalized:PerDomainNormalized",
     "selective_mahalanobis": "nearfar.backends.selective_mahalanobis:SelectiveMahalanobis",
+    "smote": "nearfar.backends.smote:Smote",
 }
 
 
@@ -52,3 +70,53 @@ def backend_class(name: str) -> type[Any]:
     if name not in BACKENDS:
         raise ValueError(unknown("back end", name, BACKENDS))
     return pkgutil.resolve_name(BACKENDS[name])
+
+
+def learnt(estimator: Any) -> Arrays:
+    """Everything that an estimator has learnt, by name; of a wrapped back end, ``backends_.0.means_``.
+
+    scikit-learn's convention: the name of what was learnt ends in an underscore.
+    """
+    named = {k: v for k, v in vars(estimator).items() if k.endswith("_") and not k.startswith("_")}
+    return {name: array for k, v in named.items() for name, array in _arrays(k, v).items()}
+
+
+def _arrays(name: str, value: Any) -> Arrays:
+    if _is_backend(value):
+        return {f"{name}.{inner}": array for inner, array in learnt(value).items()}
+    if isinstance(value, list | tuple) and value and all(map(_is_backend, value)):
+        parts = (_arrays(f"{name}.{i}", backend) for i, backend in enumerate(value))
+        return {inner: array for part in parts for inner, array in part.items()}
+    return {name: np.asarray(value)}
+
+
+def _is_backend(value: Any) -> bool:
+    return hasattr(value, "anomaly_score")
+
+
+def restore(estimator: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Give an estimator, made with the same parameters, back what ``learnt`` took."""
+    wrapped: dict[str, Arrays] = {}
+    for name, array in arrays.items():
+        attribute, dot, inner = name.partition(".")
+        if dot:
+            wrapped.setdefault(attribute, {})[inner] = array
+        else:
+            setattr(estimator, attribute, array.item() if array.ndim == 0 else array)
+    for attribute, parts in wrapped.items():
+        setattr(estimator, attribute, _restored(estimator, parts))
+
+
+def _restored(wrapper: Any, arrays: Arrays) -> Any:
+    """A wrapped back end, or the list of them if their names begin with a number."""
+    numbers = sorted({int(first) for first in (name.partition(".")[0] for name in arrays) if first.isdigit()})
+    if numbers:
+        return [_restored(wrapper, part(arrays, str(number))) for number in numbers]
+    backend = wrapper.unfitted()
+    restore(backend, arrays)
+    return backend
+
+
+def part(arrays: Mapping[str, NDArray[Any]], name: str) -> Arrays:
+    """Those below a dotted name, without it."""
+    return {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}

@@ -1,0 +1,117 @@
+"""Distance to the nearest normal clips."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from nearfar.neighbours import (
+    METRICS,
+    Metric,
+    bank,
+    distances,
+    nearest,
+    nearest_others,
+    of_each_domain,
+    prepared,
+)
+
+Array = NDArray[np.floating[Any]]
+
+
+class NearestNeighbour(BaseEstimator):
+    """Mean distance to the k nearest normal clips of a domain; the smallest over domains.
+
+    With k = 1 the domains make no difference: it is the distance to the nearest normal clip.
+
+    Parameters
+    ----------
+    k : int
+        Neighbours; 1 is best nearly everywhere with few target clips (K. Wilkinghoff et al., arXiv:2509.10951).
+    metric : {"euclidean", "cosine"}
+        ``"cosine"`` is 1 - cos.
+
+    Attributes
+    ----------
+    references_ : (n_clips, dim) array
+        The normal clips, of length one for the cosine, domain by domain.
+    counts_ : (n_domains,) array of int
+        How many of each domain.
+    """
+
+    def __init__(self, k: int = 1, *, metric: Metric = "euclidean") -> None:
+        self.k = k
+        self.metric = metric
+
+    def fit(
+        self,
+        X: Array,
+        domain: NDArray[np.str_],
+        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; domains suffice here
+    ) -> Self:
+        """Remember normal clips.
+
+        Parameters
+        ----------
+        X : (n_clips, dim) array
+        domain : (n_clips,) array of str
+        attributes : ignored
+
+        Raises
+        ------
+        ValueError
+            If a domain has fewer than ``k`` clips, or a clip has no direction to take the cosine of.
+        """
+        if self.metric not in METRICS:
+            raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
+        X = validate_data(self, X, dtype=np.float64)
+        check_consistent_length(X, domain)
+        for name, count in zip(*np.unique(domain, return_counts=True), strict=True):
+            if not 1 <= self.k <= count:
+                raise ValueError(
+                    f"k={self.k}, but domain {str(name)!r} has {count} normal clips; it must be "
+                    f"between 1 and {count}"
+                )
+        self.references_, self.counts_ = bank(X, domain, self.metric)
+        return self
+
+    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
+        """Mean distances: (n_clips, dim) to (n_clips,)."""
+        check_is_fitted(self)
+        queries = prepared(validate_data(self, X, dtype=np.float64, reset=False), self.metric)
+        scores = []
+        for own in of_each_domain(self.counts_):
+            _, squared = nearest(queries, self.references_[own], self.k)
+            scores.append(distances(squared, self.metric).mean(axis=1))
+        return np.min(scores, axis=0)
+
+    def self_scores(self) -> NDArray[np.float64]:
+        """What each normal clip scores without itself, in the order of ``references_``: (n_clips,).
+
+        Raises
+        ------
+        ValueError
+            If a domain without one of its clips has fewer than ``k``.
+        """
+        check_is_fitted(self)
+        domains = of_each_domain(self.counts_)
+        if (smallest := int(self.counts_.min())) <= self.k:
+            raise ValueError(
+                f"k={self.k}, but a domain has {smallest} normal clips, which leaves {smallest - 1} others to "
+                f"each; give {self.k + 1} or more, or a smaller k"
+            )
+        scores = [[self._leaving_one_out(own, other) for other in domains] for own in domains]
+        return np.concatenate([np.min(of_domain, axis=0) for of_domain in scores])
+
+    def _leaving_one_out(self, own: slice, other: slice) -> NDArray[np.float64]:
+        """Mean distances of one domain's clips to their nearest of another, or to others of their own."""
+        queries, references = self.references_[own], self.references_[other]
+        if own == other:
+            _, squared = nearest_others(references, self.k)
+        else:
+            _, squared = nearest(queries, references, self.k)
+        return distances(squared, self.metric).mean(axis=1)

@@ -1,0 +1,156 @@
+"""Any outlier detector of scikit-learn or PyOD."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+Array = NDArray[np.floating[Any]]
+FitOn = Literal["all", "each_domain"]
+
+PACKAGES = ("sklearn", "pyod")  # a system's file names a class, and loading a detector must not run just any
+
+
+class Outlier(BaseEstimator):
+    """The score of an outlier detector from another library, made higher for more anomalous clips.
+
+    Directions differ: ``decision_function`` is higher for *normal* points in scikit-learn, which is every
+    ``sklearn.base.OutlierMixin``, and higher for *anomalous* ones in PyOD. A class of neither kind is an error,
+    since its direction is unknown.
+
+    Such a detector could only be stored by pickle. So what is learnt here are the normal clips, and the
+    detector is fitted to them again when it is first needed after loading: equal, since its ``random_state`` is
+    stored too, as long as the library is the same (the self-check of a saved detector notices if it computes
+    otherwise) and the detector is deterministic but for its ``random_state``.
+
+    Parameters
+    ----------
+    detector : str
+        Import path, ``"package.module:Class"``, of scikit-learn or PyOD.
+    options : dict or None
+        Of its constructor.
+    fit_on : {"all", "each_domain"}
+        One detector for all normal clips, or one for those of each domain, of which the smallest score counts.
+    random_state : int
+        Of the detector, if it has one and the options do not say it.
+
+    Attributes
+    ----------
+    references_ : (n_clips, dim) array
+    bank_ : (n_clips,) array of int
+        The number of the detector that a reference belongs to.
+    random_state_ : int
+    """
+
+    def __init__(
+        self,
+        detector: str = "sklearn.ensemble:IsolationForest",
+        options: dict[str, Any] | None = None,
+        *,
+        fit_on: FitOn = "all",
+        random_state: int = 0,
+    ) -> None:
+        self.detector = detector
+        self.options = options
+        self.fit_on = fit_on
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Array,
+        domain: NDArray[np.str_],
+        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
+    ) -> Self:
+        """Fit the detector, or those of the domains.
+
+        Parameters
+        ----------
+        X : (n_clips, dim) array
+        domain : (n_clips,) array of str
+        attributes : ignored
+
+        Raises
+        ------
+        ValueError
+            If there is no such detector, it cannot score new clips, or its direction is unknown.
+        """
+        if self.fit_on not in get_args(FitOn):
+            raise ValueError(f"fit_on={self.fit_on!r}: must be 'all' or 'each_domain'")
+        X = validate_data(self, X, dtype=np.float64, order="C")  # as a file has it: a second fit rounds alike
+        check_consistent_length(X, domain)
+        number = np.unique(domain, return_inverse=True)[1]
+        self.references_ = X
+        self.bank_ = number if self.fit_on == "each_domain" else np.zeros_like(number)
+        self.random_state_ = int(self.random_state)
+        self._detectors()
+        return self
+
+    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
+        """Scores, negative ones too where the detector has such: (n_clips, dim) to (n_clips,)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return np.min([_score(detector, X) for detector in self._detectors()], axis=0)
+
+    def _detectors(self) -> list[Any]:
+        """Fitted to the references; remembered for as long as those are the same array."""
+        fitted_to, detectors = vars(self).get("_remembered", (None, []))
+        if fitted_to is not self.references_:
+            detectors = [self._fitted(self.references_[self.bank_ == i]) for i in np.unique(self.bank_)]
+            self._remembered = (self.references_, detectors)
+        return detectors
+
+    def _fitted(self, references: Array) -> Any:
+        cls, options = _detector_class(self.detector), dict(self.options or {})
+        if "random_state" in inspect.signature(cls).parameters:
+            options.setdefault("random_state", self.random_state_)
+        try:
+            detector = cls(**options)
+        except TypeError as error:
+            raise ValueError(f"options={self.options}: not of detector {self.detector!r}: {error}") from error
+        if not hasattr(detector, "decision_function"):  # scikit-learn hides it where it does not hold
+            raise ValueError(
+                f"detector={self.detector!r} with options={self.options or {}} only scores what it was fitted to; "
+                "LocalOutlierFactor scores new clips with options = {novelty = true}"
+            )
+        return detector.fit(references)
+
+
+def _detector_class(path: str) -> type[Any]:
+    """The class at an import path, if it is of a kind whose direction is known.
+
+    Checked before it is called: a system's file must not make us call anything else.
+    """
+    if path.partition(":")[0].partition(".")[0] not in PACKAGES:
+        raise ValueError(
+            f"detector={path!r}: must be of scikit-learn or PyOD, such as 'sklearn.ensemble:IsolationForest'; "
+            "for any other, write a back end"
+        )
+    try:
+        found = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"detector={path!r}: cannot be imported: {error}; is the library installed?"
+        ) from error
+    if not (inspect.isclass(found) and (issubclass(found, OutlierMixin) or _is_of_pyod(found))):
+        raise ValueError(
+            f"detector={path!r}: neither an outlier detector of scikit-learn (sklearn.base.OutlierMixin) nor one "
+            "of PyOD, so whether its higher scores are anomalous is unknown"
+        )
+    if not hasattr(found, "decision_function"):
+        raise ValueError(f"detector={path!r}: has no decision_function, so it cannot score new clips")
+    return found
+
+
+def _is_of_pyod(cls: type[Any]) -> bool:
+    return any(c.__module__.partition(".")[0] == "pyod" for c in cls.__mro__)
+
+
+def _score(detector: Any, X: Array) -> NDArray[np.float64]:
+    scores = np.asarray(detector.decision_function(X), dtype=np.float64)
+    return -scores if isinstance(detector, OutlierMixin) else scores
