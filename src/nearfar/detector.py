@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 
 from nearfar import __version__, audio
 from nearfar.audio import AudioError, Header, Samples
-from nearfar.branches import Branch, Progress, domains, save_arrays
+from nearfar.branches import Branch, Progress, attributes, domains, save_arrays
 from nearfar.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
 from nearfar.embeddings import VIEWS, embed
 from nearfar.encoders import Encoder
@@ -114,6 +114,8 @@ class Detector:
         Clips by domain, rate, channels, digest of the audio, seed, microphone faults that were seen.
     sample : (channels, samples) array
         The recording of the self-check, at the encoder's rate.
+    unseen : mapping from key to float
+        Scores of training clips by fits that had not seen them: what the threshold was learnt from. Not saved.
     """
 
     machine: str
@@ -123,6 +125,7 @@ class Detector:
     placement: Placement | None
     trained_on: dict[str, Any]
     sample: Samples
+    unseen: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
     _rates_told: set[int] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
@@ -160,15 +163,13 @@ class Detector:
         jobs = jobs or Jobs()
         clips = machine.train
         header, faults, placement = _inspect(machine, system, workers, progress)
-        unseen = sum(len(held_out) for _, held_out in folds(domains(clips), system.threshold, seed=seed))
-        refuse_unattainable(system.threshold, unseen)
+        n_unseen = sum(len(held_out) for _, held_out in folds(domains(clips), system.threshold, seed=seed))
+        refuse_unattainable(system.threshold, n_unseen)
         branch = Branch(system.branch)
         branch.fit_encoder(clips, seed=seed, workers=workers, jobs=jobs, progress=progress)
         X = branch.embed(clips, workers=workers, progress=progress)
-        branch.fit_backend(X, domains(clips), seed=seed)
-        normal_scores = _unseen_scores(
-            system, clips, X, seed=seed, workers=workers, jobs=jobs, progress=progress
-        )
+        branch.fit_backend(X, domains(clips), attributes(clips), seed=seed)
+        unseen = _unseen_scores(system, clips, X, seed=seed, workers=workers, jobs=jobs, progress=progress)
         trained_on = {
             "clips": len(clips),
             "domains": dict(sorted(Counter(domains(clips).tolist()).items())),
@@ -182,8 +183,8 @@ class Detector:
         }
         excerpt = audio.load(clips[0].path, branch.encoder.sample_rate)
         sample = excerpt[:, : int(SELF_CHECK_SECONDS * branch.encoder.sample_rate)]
-        threshold = _threshold(system.threshold, normal_scores)
-        return cls(machine.name, system, branch, threshold, placement, trained_on, sample)
+        threshold = _threshold(system.threshold, np.array(list(unseen.values())))
+        return cls(machine.name, system, branch, threshold, placement, trained_on, sample, unseen)
 
     @property
     def sample_rate(self) -> int:
@@ -453,22 +454,24 @@ def _unseen_scores(
     workers: int,
     jobs: Jobs,
     progress: Progress | None,
-) -> NDArray[np.float64]:
-    """Scores of training clips, each by a fit that has not seen it; empty if no threshold is wanted."""
+) -> dict[str, float]:
+    """Scores of training clips by key, each by a fit that has not seen it; empty if no threshold is wanted."""
     if system.threshold.method == "none":
-        return np.empty(0)
+        return {}
     domain = domains(clips)
-    scores = []
+    scores: dict[str, float] = {}
     for fitted_on, held_out in folds(domain, system.threshold, seed=seed):
         branch, rest = Branch(system.branch), [clips[i] for i in fitted_on]
         branch.fit_encoder(rest, seed=seed, workers=workers, jobs=jobs, progress=progress)
+        unseen = [clips[i] for i in held_out]
         if branch.encoder.fitted_per_machine:
-            branch.fit_backend(branch.embed(rest, workers=workers), domain[fitted_on], seed=seed)
-            scores.append(branch.anomaly_score(branch.embed([clips[i] for i in held_out], workers=workers)))
+            of_rest, of_unseen = (branch.embed(some, workers=workers) for some in (rest, unseen))
         else:
-            branch.fit_backend([X[i] for i in fitted_on], domain[fitted_on], seed=seed)
-            scores.append(branch.anomaly_score([X[i] for i in held_out]))
-    return np.concatenate(scores)
+            of_rest, of_unseen = [X[i] for i in fitted_on], [X[i] for i in held_out]
+        branch.fit_backend(of_rest, domain[fitted_on], attributes(rest), seed=seed)
+        keys = (clip.key for clip in unseen)
+        scores |= zip(keys, branch.anomaly_score(of_unseen).tolist(), strict=True)
+    return scores
 
 
 def _threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64]) -> Threshold | None:

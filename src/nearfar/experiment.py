@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
@@ -21,7 +22,8 @@ from nearfar import __version__, processes
 from nearfar.branches import Progress
 from nearfar.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.detector import SEED, Detector
-from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate
+from nearfar.evaluation import statistics
+from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate, named
 from nearfar.evaluation.results import read_table
 from nearfar.evaluation.truth import read_truth
 from nearfar.storage import Jobs, atomic_file, digest, library_versions, refuse_unwritable, write_json
@@ -31,6 +33,8 @@ PROTOCOL = {  # later protocols choose something on some machines; this one choo
     "name": "fixed configuration",
     "selected_on": "nothing: each machine is fitted to its own normal training clips, test labels only evaluate",
 }
+FILES = ("scores.csv", "metrics.csv", "references.csv", "run.json")  # of a result's folder
+REFERENCE_COLUMNS = ["key", "machine", "seed", "score"]
 SCORE_COLUMNS = ["key", "machine", "section", "split", "domain", "label", "seed", "score", "decision"]
 
 logger = logging.getLogger(__name__)
@@ -49,12 +53,23 @@ class Result:
         One row a seed, machine and section with known labels: see ``evaluation.metrics``. Empty if there is none.
     run : dict
         The resolved system, seeds, data, versions and protocol.
+    references : DataFrame
+        Of each machine, seed and normal training ``key`` the ``score`` by a fit that had not seen the clip: what
+        thresholds were learnt from. Empty for a system that takes no decisions.
     """
 
     folder: Path
     scores: pd.DataFrame
     metrics: pd.DataFrame
     run: dict[str, Any]
+    references: pd.DataFrame
+
+    def save(self) -> None:
+        """Write the folder; each file is whole or as it was."""
+        for name, table in zip(FILES, (self.scores, self.metrics, self.references), strict=False):
+            with atomic_file(self.folder / name) as part:
+                table.to_csv(part, index=False, lineterminator="\n")
+        write_json(self.folder / "run.json", self.run)
 
     @classmethod
     def load(cls, folder: Path) -> Result:
@@ -65,13 +80,13 @@ class Result:
         FileNotFoundError
             If it is not a folder of results.
         """
-        for name in ("scores.csv", "metrics.csv", "run.json"):
+        for name in FILES:
             if not (folder / name).is_file():
                 raise FileNotFoundError(
                     f"{folder}: not a folder of results ({name} is missing); see `nearfar run`"
                 )
-        scores, metrics = (read_table(folder / name) for name in ("scores.csv", "metrics.csv"))
-        return cls(folder, scores, metrics, json.loads((folder / "run.json").read_text()))
+        scores, metrics, references = (read_table(folder / name) for name in FILES[:3])
+        return cls(folder, scores, metrics, json.loads((folder / "run.json").read_text()), references)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +121,7 @@ def run(
     system : System
     dataset : Dataset
     out : Path
-        Folder of the result: ``scores.csv``, ``metrics.csv``, ``run.json``. Taken over if it holds a result of
+        Folder of the result: ``FILES``. Taken over if it holds a result of
         the same system on the same machines.
     seeds : sequence of int
     workers : int
@@ -131,31 +146,96 @@ def run(
         raise ValueError(f"seeds={list(seeds)}: expected one or more, each once")
     if without := [m.name for m in dataset if not m.test]:
         raise DatasetError(f"{name}: no test clips to score; `nearfar fit` only fits" for name in without)
-    _refuse_other_results(out, system, dataset)
+    refuse_other_results(out, system.model_dump(mode="json"), dataset)
     if truth is not None and not truth.is_dir():
         raise FileNotFoundError(f"{truth}: no folder of ground truth here")
     jobs = jobs or Jobs()
     tasks = [Task(machine, system, seed, jobs.root) for seed in seeds for machine in dataset]
     outcomes = _all_outcomes(tasks, workers, progress)
     scores = pd.concat([outcome.scores for outcome in outcomes], ignore_index=True)
-    described = _described(dataset, truth)
-    scores = _with_truth(scores, described)
-    metrics = _metrics(scores, described)
+    clips = described(dataset, truth)
+    scores = _with_truth(scores, clips)
+    references = pd.concat([outcome.references for outcome in outcomes], ignore_index=True)
     record = _record(system, dataset, seeds, outcomes)
-    _write(out, scores, metrics, record)
-    return Result(out, scores, metrics, record)
+    result = Result(out, scores, _metrics(scores, clips), record, references)
+    result.save()
+    return result
 
 
-def _refuse_other_results(out: Path, system: System, dataset: Dataset) -> None:
+def refuse_other_results(out: Path, system: Mapping[str, Any], dataset: Dataset) -> None:
+    """Raise before long work whose results would take the place of others.
+
+    Parameters
+    ----------
+    out : Path
+    system : mapping
+        What ``run.json`` says of the system.
+    dataset : Dataset
+
+    Raises
+    ------
+    FileExistsError
+        If ``out`` holds results of another system or other machines.
+    """
     refuse_unwritable(out / "run.json")
     if not (out / "run.json").is_file():
         return
     there = json.loads((out / "run.json").read_text())
-    same_system = there["system"] == system.model_dump(mode="json")
+    same_system = there["system"] == system
     if not same_system or set(there["data"]["machines"]) != {m.name for m in dataset}:
         what = f"{there['system']['name']} on {', '.join(there['data']['machines'])}"
         with_other = "" if same_system else ", with other settings or another system"
         raise FileExistsError(f"{out} holds results of {what}{with_other}; choose another folder with --out")
+
+
+def compare(
+    a: Result,
+    b: Result,
+    *,
+    unit: Literal["clip", "recording"] = "clip",
+    n_resamples: int = statistics.RESAMPLES,
+    seed: int = 0,
+) -> statistics.Comparison:
+    """Paired bootstrap of two results on the same test clips: see ``statistics.compare``.
+
+    Parameters
+    ----------
+    a, b : Result
+    unit : {"clip", "recording"}
+        What is drawn. A recording is what ``statistics.recordings`` takes for one.
+    n_resamples, seed : int
+
+    Raises
+    ------
+    ValueError
+        If the results are of different clips, or their labels are not known or not the same.
+    """
+    clips = _same_clips(a, b)
+    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
+    return statistics.compare(
+        clips, _by_seed(a), _by_seed(b), n_resamples=n_resamples, seed=seed, recording=recording
+    )
+
+
+def _by_seed(result: Result) -> pd.DataFrame:
+    """Scores by key, a column a seed."""
+    return pd.DataFrame({s: t.set_index("key")["score"] for s, t in result.scores.groupby("seed")})
+
+
+def _same_clips(a: Result, b: Result) -> pd.DataFrame:
+    """The table of clips that two results have in common: all of them, or an error."""
+    of_a, of_b = (
+        r.scores.drop_duplicates("key").set_index("key")[["machine", "section", "domain", "label"]]
+        for r in (a, b)
+    )
+    for one, other, place in ((of_a, of_b, b.folder), (of_b, of_a, a.folder)):
+        if missing := one.index.difference(other.index).to_list():
+            raise ValueError(f"different clips cannot be compared: {place} has no {named(missing)}")
+    of_b = of_b.loc[of_a.index]
+    same = (of_a == of_b) | (of_a.isna() & of_b.isna())
+    if differing := of_a.index[~same.all(axis=1)].to_list():
+        raise ValueError(f"{a.folder} and {b.folder} know different domains or labels of {named(differing)}")
+    return of_a
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -176,10 +256,11 @@ def parse_seeds(text: str) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of a task: scores of the test clips, and what ``run.json`` says of the machine."""
+    """Of a task: scores of test clips, of unseen normal clips, and what ``run.json`` says of the machine."""
 
     machine: str
     scores: pd.DataFrame
+    references: pd.DataFrame
     description: dict[str, Any]
 
 
@@ -202,10 +283,13 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
     def make_detector(folder: Path) -> None:
         detector = Detector.fit(task.machine, task.system, seed=task.seed, jobs=jobs, progress=told)
         detector.save(folder / "detector")
+        unseen = [(key, task.machine.name, task.seed, score) for key, score in detector.unseen.items()]
+        pd.DataFrame(unseen, columns=REFERENCE_COLUMNS).to_csv(folder / "references.csv", index=False)
 
     def make_scores(folder: Path) -> None:
         made = jobs.do("detector", fitted_from, make_detector)
         detector = Detector.load(made / "detector")
+        shutil.copyfile(made / "references.csv", folder / "references.csv")
         _scored(detector, task, told).to_csv(folder / "scores.csv", index=False)
         write_json(folder / "machine.json", _description(detector, task, tested_on))
 
@@ -215,7 +299,9 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
         tested_on = _digests(task.machine.test, jobs)
         folder = jobs.do("scores", {"detector": fitted_from, "clips": tested_on}, make_scores)
     scores = read_table(folder / "scores.csv").astype({"decision": "Int64"})
-    return Outcome(task.machine.name, scores, json.loads((folder / "machine.json").read_text()))
+    references = read_table(folder / "references.csv")
+    description = json.loads((folder / "machine.json").read_text())
+    return Outcome(task.machine.name, scores, references, description)
 
 
 def _description(detector: Detector, task: Task, tested_on: list[list[Any]]) -> dict[str, Any]:
@@ -256,8 +342,25 @@ def _scored(detector: Detector, task: Task, told: Progress) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[c for c in SCORE_COLUMNS if c not in ("domain", "label")])
 
 
-def _described(dataset: Dataset, truth: Path | None) -> pd.DataFrame:
-    """What is known of every test clip, by key; the ground truth supersedes names."""
+def described(dataset: Dataset, truth: Path | None) -> pd.DataFrame:
+    """What is known of every test clip, by key; the ground truth supersedes names.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    truth : Path or None
+        As for ``run``.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by key: machine, section, domain, label.
+
+    Raises
+    ------
+    FileNotFoundError, DatasetError
+        As ``read_truth``; or if the truth knows clips that the data have not.
+    """
     table = clip_table(c for m in dataset for c in m.test)
     if truth is None:
         return table
@@ -303,10 +406,3 @@ def _record(
         "parameters": {machine: description["parameters"] for machine, description in of_machine.items()},
         "versions": {"nearfar": __version__, **library_versions()},
     }
-
-
-def _write(out: Path, scores: pd.DataFrame, metrics: pd.DataFrame, record: dict[str, Any]) -> None:
-    for name, table in (("scores.csv", scores), ("metrics.csv", metrics)):
-        with atomic_file(out / name) as part:
-            table.to_csv(part, index=False, lineterminator="\n")
-    write_json(out / "run.json", record)

@@ -138,8 +138,8 @@ def evaluate(clips: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
         If keys differ or repeat, a score is not finite, labels are not disclosed, domains only in part, or a
         machine lacks the clips that a metric needs.
     """
-    table = _joined(clips, scores, kind="score")
-    _require_classes(table)
+    table = joined(clips, scores, kind="score")
+    require_classes(table)
     return _by_section(table, _score_metrics)
 
 
@@ -163,7 +163,7 @@ def decision_metrics(clips: pd.DataFrame, decisions: pd.Series) -> pd.DataFrame:
         Indexed by machine and section: ``precision``, ``recall``, ``f1``, ``f1_always``, before them each
         with ``_source`` and ``_target`` where the domains are disclosed.
     """
-    table = _joined(clips, decisions, kind="decision")
+    table = joined(clips, decisions, kind="decision")
     if bad := list(table.index[~table["value"].isin((0, 1))]):
         raise ValueError(f"{len(bad)} decisions are neither 0 nor 1, the first of {bad[0]!r}")
     return _by_section(table, _decision_metrics)
@@ -192,24 +192,24 @@ def omega(table: pd.DataFrame) -> float:
 
 
 def _score_metrics(table: pd.DataFrame) -> dict[str, float | int]:
-    anomalous = _anomalous(table)
+    anomalous = is_anomalous(table)
     score = table["value"].to_numpy(float)
-    scopes = _scopes(table)
-    used = {suffix: anomalous | inside for suffix, inside in scopes.items()}
+    inside_of = scopes(table)
+    used = {suffix: anomalous | inside for suffix, inside in inside_of.items()}
     return {
         **{f"auc{suffix}": auc(anomalous[u], score[u]) for suffix, u in used.items()},
         "pauc": pauc(anomalous, score),
-        **{f"normals{suffix}": int((~anomalous & inside).sum()) for suffix, inside in scopes.items()},
+        **{f"normals{suffix}": int((~anomalous & inside).sum()) for suffix, inside in inside_of.items()},
         "anomalies": int(anomalous.sum()),
     }
 
 
 def _decision_metrics(table: pd.DataFrame) -> dict[str, float]:
-    anomalous = _anomalous(table)
+    anomalous = is_anomalous(table)
     flagged = table["value"].to_numpy(float) == 1
-    scopes = _scopes(table) | {"": np.ones(len(table), dtype=bool)}
+    inside_of = scopes(table) | {"": np.ones(len(table), dtype=bool)}
     row: dict[str, float] = {}
-    for suffix, inside in scopes.items():
+    for suffix, inside in inside_of.items():
         of_these = anomalous[inside]
         numbers = precision_recall_f1(of_these, flagged[inside])
         row |= {f"{name}{suffix}": x for name, x in zip(("precision", "recall", "f1"), numbers, strict=True)}
@@ -217,11 +217,12 @@ def _decision_metrics(table: pd.DataFrame) -> dict[str, float]:
     return row
 
 
-def _anomalous(table: pd.DataFrame) -> Bool:
+def is_anomalous(table: pd.DataFrame) -> Bool:
+    """Of each clip of a table: (n_clips,)."""
     return np.asarray(table["label"] == "anomaly", dtype=bool)
 
 
-def _scopes(table: pd.DataFrame) -> dict[str, Bool]:
+def scopes(table: pd.DataFrame) -> dict[str, Bool]:
     """Which clips the metrics of each domain are about; all where none is disclosed: (n_clips,) each."""
     if table["domain"].isna().all():
         return {"": np.ones(len(table), dtype=bool)}
@@ -234,15 +235,15 @@ def _by_section(table: pd.DataFrame, measure: Callable[[pd.DataFrame], Mapping[s
     return pd.DataFrame(list(rows.values()), index=index)
 
 
-def _joined(clips: pd.DataFrame, values: pd.Series, *, kind: str) -> pd.DataFrame:
+def joined(clips: pd.DataFrame, values: pd.Series, *, kind: str) -> pd.DataFrame:
     """The clips with a finite column ``value``, once all that the metrics take for granted is checked."""
-    _require_described(clips)
+    require_described(clips)
     if repeated := list(values.index[values.index.duplicated()].unique()):
-        raise ValueError(f"more than one {kind} for {_named(repeated)}")
+        raise ValueError(f"more than one {kind} for {named(repeated)}")
     absent, extra = clips.index.difference(values.index), values.index.difference(clips.index)
     if len(absent) or len(extra):
-        differences = [f"no {kind} for {_named(absent)}"] if len(absent) else []
-        differences += [f"a {kind}, but no clip, for {_named(extra)}"] if len(extra) else []
+        differences = [f"no {kind} for {named(absent)}"] if len(absent) else []
+        differences += [f"a {kind}, but no clip, for {named(extra)}"] if len(extra) else []
         raise ValueError("; ".join(differences))
     table = clips.assign(value=values.astype(float).reindex(clips.index))
     if bad := list(table.index[~np.isfinite(table["value"])]):
@@ -250,35 +251,36 @@ def _joined(clips: pd.DataFrame, values: pd.Series, *, kind: str) -> pd.DataFram
     return table
 
 
-def _require_described(clips: pd.DataFrame) -> None:
+def require_described(clips: pd.DataFrame) -> None:
+    """Raise unless every clip has a machine, a section, a label and, all or none, a domain."""
     if absent := [c for c in ("machine", "section", "domain", "label") if c not in clips]:
         raise ValueError(f"the clips have no column {', '.join(absent)}")
     if clips.empty:
         raise ValueError("there are no clips to evaluate")
     if repeated := list(clips.index[clips.index.duplicated()].unique()):
-        raise ValueError(f"clips that occur more than once: {_named(repeated)}")
+        raise ValueError(f"clips that occur more than once: {named(repeated)}")
     if nameless := list(clips.index[clips[["machine", "section"]].isna().any(axis=1)]):
-        raise ValueError(f"clips without machine or section: {_named(nameless)}")
+        raise ValueError(f"clips without machine or section: {named(nameless)}")
     if hidden := list(clips.index[~clips["label"].isin(("normal", "anomaly"))]):
-        raise ValueError(f"{len(hidden)} clips have no label 'normal' or 'anomaly': {_named(hidden)}")
+        raise ValueError(f"{len(hidden)} clips have no label 'normal' or 'anomaly': {named(hidden)}")
     disclosed = clips["domain"].notna()
     if unknown := sorted(set(clips.loc[disclosed, "domain"]) - set(DOMAINS)):
         raise ValueError(f"unknown domains {unknown}; expected one of {DOMAINS}")
     if disclosed.any() and not disclosed.all():
         hidden = list(clips.index[~disclosed])
         raise ValueError(
-            f"the domain is disclosed for some clips, but not for {_named(hidden)}; "
+            f"the domain is disclosed for some clips, but not for {named(hidden)}; "
             "evaluate machines with and without domains apart"
         )
 
 
-def _require_classes(table: pd.DataFrame) -> None:
+def require_classes(table: pd.DataFrame) -> None:
     """Raise, naming every machine that has no anomalies or, in a domain, no normal clips."""
     problems = []
     for (machine, section), t in table.groupby(["machine", "section"]):
-        anomalous = _anomalous(t)
+        anomalous = is_anomalous(t)
         lacks = [] if anomalous.any() else ["anomalous clips"]
-        for suffix, inside in _scopes(t).items():
+        for suffix, inside in scopes(t).items():
             if not (~anomalous & inside).any():
                 lacks.append(f"normal clips of the {suffix[1:]} domain" if suffix else "normal clips")
         problems += [f"{machine}, section {section:02d}, has no {what}" for what in lacks]
@@ -295,7 +297,7 @@ def _require_scorable(anomalous: Bool, score: Float) -> None:
         raise ValueError(f"AUC needs normal and anomalous clips; all {len(anomalous)} are of one class")
 
 
-def _named(keys: Iterable[str]) -> str:
+def named(keys: Iterable[str]) -> str:
     """The first few keys, and how many more there are."""
     every = list(keys)
     more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
