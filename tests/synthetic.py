@@ -45,3 +45,11 @@ def write_machine(
             file = f"section_00_{domain}_{split}_{label}_{i:04d}_speed_{speed:g}.wav"
             audio.write(root / name / split / file, samples, RATE)
     return root / name
+
+
+def hide_faults(folder: Path) -> None:
+    """Replace every other anomalous clip of a machine by a normal one, so that nothing detects them all."""
+    paths = sorted((folder / "test").glob("*_anomaly_*"))
+    for i, path in enumerate(paths[::2]):
+        speed = 1.0 if "_source_" in path.name else 1.2
+        audio.write(path, clip(50 + i, seconds=audio.read_header(path).seconds, speed=speed), RATE)

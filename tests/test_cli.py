@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,13 @@ from synthetic import write_machine
 from typer.testing import CliRunner, Result
 
 from nearfar.cli import app
+from nearfar.evaluation.metrics import omega
+from nearfar.evaluation.results import read_table
+from nearfar.experiment import FILES
 
 COMMANDS = [
-    "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "evaluate", "submit", "systems",
+    "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "sweep", "evaluate", "compare",
+    "submit", "systems",
 ]  # fmt: skip
 
 
@@ -199,7 +204,7 @@ def test_from_simulation_to_results(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "Omega" in found.output
     assert "Selected on nothing" in found.output
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"scores.csv", "metrics.csv", "run.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == set(FILES)
 
 
 def test_every_machine_is_listed_with_its_faults() -> None:
@@ -255,3 +260,50 @@ def test_an_interrupted_simulation_says_how_to_go_on(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert len(list((tmp_path / "sim").rglob("*.wav"))) == 44
     assert not (tmp_path / "sim.unfinished").exists()
+
+
+@pytest.fixture(scope="module")
+def two_results(fan: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("results")
+    for name in ("spectral_near", "spectral"):
+        found = invoke("run", name, "--data", fan.parent, "--out", folder / name, "--cache", folder / "cache")
+        assert found.exit_code == 0, found.output
+    return folder / "spectral_near", folder / "spectral"
+
+
+def test_compare_two_results(two_results: tuple[Path, Path]) -> None:
+    found = invoke("compare", *two_results, "--resamples", "50")
+    assert found.exit_code == 0, found.output
+    assert "A: spectral_near" in found.output
+    assert "50 resamples of clips, seed 0" in found.output
+    assert "B selected on nothing" in found.output
+    said = json.loads(invoke("compare", *two_results, "--resamples", "50", "--json").stdout)
+    assert [m["machine"] for m in said["machines"]] == ["fan", "all machines"]
+    assert said["b"]["system"] == "spectral"
+    assert said["unit"] == "clip"
+    for key, result in (("a", two_results[0]), ("b", two_results[1])):
+        of_run = omega(read_table(result / "metrics.csv"))
+        assert said["machines"][1][key] == pytest.approx(of_run, abs=1e-12)
+
+
+def test_compare_by_recording_tells_where_there_is_only_one(two_results: tuple[Path, Path]) -> None:
+    found = invoke("compare", *two_results, "--by-recording", "--resamples", "20")
+    assert found.exit_code == 0, found.output
+    text = " ".join(found.output.split())
+    assert "20 resamples of recordings" in text
+    assert "Too narrow: all clips are of one recording in fan, section 00, anomaly, source" in text
+
+
+def test_compare_refuses_other_clips(two_results: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = two_results
+    other = shutil.copytree(b, tmp_path / "other")
+    scores = read_table(other / "scores.csv")
+    scores.iloc[1:].to_csv(other / "scores.csv", index=False)
+    for pair in ((a, other), (other, a)):
+        found = invoke("compare", *pair)
+        assert f"different clips cannot be compared: {other} has no '{scores['key'][0]}'" in str(
+            found.exception
+        )
+    swapped = scores.assign(label=scores["label"].map({"normal": "anomaly", "anomaly": "normal"}))
+    swapped.to_csv(other / "scores.csv", index=False)
+    assert "know different domains or labels of" in str(invoke("compare", a, other).exception)

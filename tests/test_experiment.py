@@ -19,11 +19,10 @@ from nearfar import datasets, experiment, storage, systems
 from nearfar.clips import DatasetError
 from nearfar.detector import Detector
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
-from nearfar.experiment import SCORE_COLUMNS, Result, run
+from nearfar.experiment import FILES, REFERENCE_COLUMNS, SCORE_COLUMNS, Result, run
 from nearfar.storage import Jobs
 
 QUICK = {"branch.training.epochs": 1, "threshold.false_alarm_rate": 0.3}
-FILES = ("scores.csv", "metrics.csv", "run.json")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +66,7 @@ def test_a_folder_reads_back(result: Result) -> None:
     again = Result.load(result.folder)
     pd.testing.assert_frame_equal(again.scores, result.scores, check_dtype=False)
     pd.testing.assert_frame_equal(again.metrics, result.metrics, check_dtype=False)
+    pd.testing.assert_frame_equal(again.references, result.references)
     assert again.run == result.run
     with pytest.raises(FileNotFoundError, match=r"not a folder of results \(scores.csv is missing\)"):
         Result.load(result.folder.parent)
@@ -81,6 +81,23 @@ def test_scores_are_those_of_a_detector(result: Result, data: Path, tmp_path: Pa
         rows.loc[[c.key for c in fan.test], "score"], [v.score for v in verdicts], rtol=1e-9
     )
     assert rows["decision"].tolist() == [int(v.decision == "anomaly") for v in verdicts]
+
+
+def test_references_are_the_scores_of_clips_that_a_fit_had_not_seen(
+    result: Result, data: Path, tmp_path: Path
+) -> None:
+    fan = datasets.load(data)["fan"]
+    assert list(result.references) == REFERENCE_COLUMNS
+    fitted = Detector.fit(fan, systems.load("spectral"), seed=2, jobs=Jobs(tmp_path / "cache"))
+    rows = result.references.query("machine == 'fan' and seed == 2").set_index("key")["score"]
+    assert set(rows.index) == {c.key for c in fan.train}
+    assert rows.to_dict() == pytest.approx(dict(fitted.unseen), rel=1e-12)
+    assert fitted.threshold is not None
+    np.testing.assert_array_equal(np.sort(rows), fitted.threshold.normal_scores)
+    undecided = systems.load("spectral", {"threshold.method": "none"})
+    without = run(undecided, datasets.load(data), tmp_path / "out", jobs=Jobs(tmp_path / "cache"))
+    assert without.references.empty
+    assert list(Result.load(tmp_path / "out").references) == REFERENCE_COLUMNS
 
 
 def test_metrics_are_those_of_the_scores(result: Result, data: Path) -> None:

@@ -1,7 +1,8 @@
 """No score moves that must not move: not by a test label, not by another test clip, not by another machine.
 
-Every variant of the data is scored with a cache of its own, so that nothing is found instead of computed, and
-compared for exact equality: the scores, and every byte of the fitted detector.
+First of every system and back end: every variant of the data is scored with a cache of its own, so that nothing
+is found instead of computed, and compared for exact equality: the scores, and every byte of the fitted detector.
+Then of studies, which choose on other machines, and may choose nothing on the machine that they report.
 """
 
 import json
@@ -9,13 +10,18 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
-from synthetic import RATE, clip, write_machine
+from synthetic import RATE, clip, hide_faults, write_machine
 
-from nearfar import audio, datasets, experiment, systems
+from nearfar import audio, datasets, experiment, study, systems
+from nearfar.backends import BACKENDS
 from nearfar.clips import Dataset, Machine
 from nearfar.detector import Detector
+from nearfar.evaluation.protocols import CROSS_FITTED, FIXED_LEAVE_ONE_MACHINE_OUT
+from nearfar.fusion import Fusion, Search
 from nearfar.storage import Jobs
+from nearfar.study import Study
 from nearfar.training import TRAINERS
 
 OTHER = {"normal": "anomaly", "anomaly": "normal", "source": "target", "target": "source"}
@@ -27,6 +33,15 @@ TINY = {
 }
 
 
+FEW = {  # there are 10 training clips, 4 of them of the target domain, and half of them in a fold
+    "gaussians": {"n_clusters": 1},
+    "local_density": {"k": 1, "k_target": 1},
+    "outlier": {"options": {"n_estimators": 5}},
+    "smote": {"k": 1},
+}
+NAMED = {systems.load(name).branch.backend for name in systems.SYSTEMS}  # by a system, so tested with it
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
@@ -35,17 +50,20 @@ def data(tmp_path_factory):
     return datasets.load(root)
 
 
-@pytest.fixture(scope="module", params=systems.SYSTEMS)
+@pytest.fixture(scope="module", params=[*systems.SYSTEMS, *(b for b in BACKENDS if b not in NAMED)])
 def system(request):
-    system = systems.load(request.param, TINY)
-    if system.branch.encoder in TRAINERS:
-        return systems.load(request.param, {**TINY, "branch.training.epochs": 1})
-    return system
+    """Every system, and the default one with every further back end."""
+    name = request.param
+    if name in BACKENDS:
+        settings = {"branch.backend": name, "branch.backend_options": FEW.get(name, {})}
+        return systems.load("spectral_near", {**TINY, **settings})
+    trained = systems.load(name).branch.encoder in TRAINERS
+    return systems.load(name, {**TINY, "branch.training.epochs": 1} if trained else TINY)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, system):
-    return tmp_path_factory.mktemp(system.name)
+    return tmp_path_factory.mktemp(system.branch.backend)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +100,10 @@ def fan(data, *, train=None, test=None):
     return Dataset(data.name, data.root, (Machine("fan", clips),))
 
 
-def test_a_training_clip_moves_every_score(system, data, folder, of_fan, tmp_path):
+def test_training_clips_move_every_score(system, data, folder, of_fan, tmp_path):
     """Else the tests below would hold of anything."""
-    found = scored(system, fan(data, train=data["fan"].train[:-1]), tmp_path)
+    of_the_pump = tuple(replace(c, machine="fan") for c in data["pump"].train)
+    found = scored(system, fan(data, train=of_the_pump), tmp_path)
     assert len({score for score, _ in of_fan.values()}) == 4
     assert all(found[key][0] != of_fan[key][0] for key in of_fan)
     assert bytes_of(tmp_path) != bytes_of(folder)
@@ -144,3 +163,159 @@ def test_a_detector_remembers_no_recording(data, folder, of_fan):
     assert [v.score for v in first] == [of_fan[c.key][0] for c in data["fan"].test]
     assert [detector.score_file(path) for path in paths[::-1]][::-1] == first
     assert list(detector.score_files(paths * 2, workers=2)) == first * 2
+
+
+# Studies
+
+MACHINES = ("fan", "pump", "valve")
+OWN_NORMALS = {"calibration": "own_normals", "weights": "equal"}
+SEARCHED = {"calibration": "selection_fold", "weights": "search", "step": 0.125}
+FUSIONS = {
+    "searched": (CROSS_FITTED, SEARCHED),
+    "searched on own normals": (CROSS_FITTED, {**SEARCHED, "calibration": "own_normals"}),
+    "equal on other machines": (CROSS_FITTED, {**SEARCHED, "weights": "equal"}),
+    "equal on own normals": (FIXED_LEAVE_ONE_MACHINE_OUT, OWN_NORMALS),
+}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    root = tmp_path_factory.mktemp("three")
+    for name in MACHINES:
+        hide_faults(write_machine(root, name, train=6, target=4, test=4, seconds=0.5))
+    return datasets.load(root)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Of branches, which are the same in all studies; every variant has names of its own, hence its own scores."""
+    return Jobs(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module", params=FUSIONS)
+def asked(request):
+    protocol, fusion = FUSIONS[request.param]
+    settings = {**TINY, "branch.encoder_options.n_mels": 16}
+    of_far = {**settings, "branch.view": "far", "branch.backend": "nearest_neighbour"}
+    branches = {
+        "near": {"system": "spectral_near", "settings": settings},
+        "far": {"system": "spectral_near", "settings": of_far},
+    }
+    content = {
+        "name": "x",
+        "protocol": protocol.name,
+        "seeds": [SEED],
+        "branches": branches,
+        "fusion": fusion,
+    }
+    return Study.model_validate(content)
+
+
+@pytest.fixture(scope="module")
+def as_it_is(asked, three, cache, tmp_path_factory):
+    return study.run(asked, three, tmp_path_factory.mktemp("as_it_is") / "out", jobs=cache)
+
+
+def fused(found, machine="fan"):
+    """Scores of a machine: of each branch, and fused."""
+    tables = {
+        **{name: result.scores for name, result in found.branches.items()},
+        "fused": found.result.scores,
+    }
+    rows = pd.DataFrame({name: table.set_index("key")["score"] for name, table in tables.items()})
+    return {key: tuple(row) for key, row in rows.iterrows() if key.startswith(f"{machine}/")}
+
+
+def chosen_for(found, machine="fan"):
+    """What the fold that reports this machine chose."""
+    (selection,) = (s for s in found.findings[SEED].selections if machine in s.fold.report)
+    return selection.chosen
+
+
+def with_tests(three, change, machines):
+    """The data, where ``change`` was done to the test clips of these machines."""
+    made = (Machine(m.name, (*m.train, *(change(m.test) if m.name in machines else m.test))) for m in three)
+    return Dataset(three.name, three.root, tuple(made))
+
+
+def flipped(clips):
+    """As if the names had said the opposite: they do, and so do all that is read from them."""
+    return [
+        replace(c, name=f"flipped_{i}.wav", label=OTHER[c.label], domain=OTHER[c.domain])
+        for i, c in enumerate(clips)
+    ]
+
+
+def relabelled(clips):
+    """The labels drawn anew."""
+    labels = np.random.default_rng(1).permutation([c.label for c in clips])
+    return [replace(c, label=str(label)) for c, label in zip(clips, labels, strict=True)]
+
+
+def some_thrice(clips):
+    """Some are absent, the others are there thrice under other names, and all are shuffled."""
+    made = [replace(c, name=f"{i}_{c.name}") for c in clips[1::2] for i in range(3)]
+    return [made[i] for i in np.random.default_rng(0).permutation(len(made))]
+
+
+def run(asked, dataset, cache, tmp_path):
+    return study.run(asked, dataset, tmp_path / "out", jobs=cache)
+
+
+def test_own_labels_move_no_score_of_a_study(asked, three, as_it_is, cache, tmp_path):
+    found = run(asked, with_tests(three, flipped, ["fan"]), cache, tmp_path)
+    former = {f"fan/test/flipped_{i}.wav": c.key for i, c in enumerate(three["fan"].test)}
+    assert {former[key]: scores for key, scores in fused(found).items()} == fused(as_it_is)
+    assert chosen_for(found) == chosen_for(as_it_is)
+    assert found.findings[SEED].omega != as_it_is.findings[SEED].omega
+
+
+def test_own_clips_move_no_other_score_of_a_study(asked, three, as_it_is, cache, tmp_path):
+    found = run(asked, with_tests(three, some_thrice, ["fan"]), cache, tmp_path)
+    as_before = fused(as_it_is)
+    assert len(fused(found)) == 24
+    assert fused(found) == {key: as_before[f"fan/test/{key[len('fan/test/0_') :]}"] for key in fused(found)}
+    assert chosen_for(found) == chosen_for(as_it_is)
+
+
+def test_other_machines_move_branches_never_and_what_is_fused_only_by_what_is_chosen_on_them(
+    asked, three, as_it_is, cache, tmp_path
+):
+    """With equal weights on the scale of a machine's own normal clips: nothing, whatever the others are."""
+    before = fused(as_it_is)
+    moved = set()
+    for kind, change in (("labels", relabelled), ("clips", some_thrice)):
+        found = run(asked, with_tests(three, change, ["pump", "valve"]), cache, tmp_path / kind)
+        after = fused(found)
+        assert {key: row[:2] for key, row in after.items()} == {key: row[:2] for key, row in before.items()}
+        assert chosen_from_others(found, asked) == chosen_for(found)
+        moved |= {kind} if after != before else set()
+        assert (chosen_for(found) == chosen_for(as_it_is)) == (not choosing(asked, kind))
+    alone = run(asked, three.only(["fan", "valve"]), cache, tmp_path / "two")
+    moved |= {"machines"} if fused(alone) != before else set()
+    if asked.fusion.calibration == "own_normals" and asked.fusion.weights == "equal":
+        assert not moved
+    else:
+        assert moved
+
+
+def choosing(asked, kind):
+    """Whether a fold chooses something by this: labels by a search, scores by a calibration, too."""
+    by_labels = asked.fusion.weights == "search"
+    return by_labels or (kind == "clips" and asked.fusion.calibration == "selection_fold")
+
+
+def chosen_from_others(found, asked):
+    """What a fusion chooses that has never seen a test clip of the fan."""
+    tables = {name: result.scores for name, result in found.branches.items()}
+    others = {name: table[table["machine"] != "fan"].set_index("key") for name, table in tables.items()}
+    references = {name: result.references for name, result in found.branches.items()}
+    normals = pd.DataFrame({name: table.set_index("key")["score"] for name, table in references.items()})
+    fusion = Fusion.fit(
+        pd.DataFrame({name: table["score"] for name, table in others.items()}),
+        others["near"][["machine", "section", "domain", "label"]],
+        weights=Search(0.125) if asked.fusion.weights == "search" else "equal",
+        calibration=asked.fusion.calibration,
+        references=normals[~normals.index.str.startswith("fan/")],
+    )
+    return fusion.describe()

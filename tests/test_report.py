@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from nearfar.datasets import DATASETS
 from nearfar.detector import Detector, Verdict
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.official import Evaluation
+from nearfar.evaluation.protocols import CROSS_FITTED, Finding, Selection, scope_of
 from nearfar.experiment import Result
 from nearfar.microphones import Fault
 from nearfar.report import tables, verdicts
@@ -315,7 +317,7 @@ def test_names_of_machines_are_no_markup(measured, machine):
 def a_result(metrics, machine="fan"):
     scores = pd.DataFrame({"machine": [machine] * 4, "key": ["a", "b", "a", "b"], "seed": [1, 1, 2, 2]})
     run = {"system": {"name": "spectral"}, "protocol": {"selected_on": "nothing at all"}}
-    return Result(Path("results"), scores, metrics, run)
+    return Result(Path("results"), scores, metrics, run, pd.DataFrame())
 
 
 def test_table_of_a_result_says_what_was_selected_and_where_it_is(measured):
@@ -346,3 +348,20 @@ def test_official_evaluation(measured, decided):
     pd.testing.assert_frame_equal(
         pd.DataFrame(said["sections"]).set_index(["machine", "section"]), expected, check_exact=True
     )
+
+
+def test_a_fusion_is_never_shown_without_its_scope():
+    folds = CROSS_FITTED.folds(["fan", "[b]pump"])
+    index = pd.MultiIndex.from_tuples([("[b]pump", 0), ("fan", 0)], names=["machine", "section"])
+    measured = pd.DataFrame({"auc_source": [0.6, 0.7], "auc_target": 0.5, "pauc": 0.52}, index=index)
+    chosen = [
+        {"weights": {"ae": 0.3, "ced": 0.7}, "candidate": "k=8"},
+        {"weights": {"ae": 1.0}, "candidate": "k=5"},
+    ]
+    selections = tuple(Selection(f, c) for f, c in zip(folds, chosen, strict=True))
+    found = Finding(measured, CROSS_FITTED, scope_of(("weights",), folds), selections, pd.Series(dtype=float))
+    text = plain(tables.fusion(found))
+    assert re.search(r"fan\W+70.00\W+50.00\W+52.00\W+0.3\W+0.7\W+k=8", text)
+    assert re.search(r"\[b\]pump\W+60.00\W+50.00\W+52.00\W+1\W+0\W+k=5", text)
+    assert f"Omega {100 * omega(measured):.2f}: weights selected on 1 other machine for each of 2" in text
+    assert "Protocol: cross-fitted, leave one machine out; selected on the other" in " ".join(text.split())

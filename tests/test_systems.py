@@ -100,7 +100,15 @@ def test_settings_reach_tables_that_the_file_lacks():
         ({"threshold": "none"}, "threshold: Input should be a valid dictionary"),
         ({"branch.view": 3}, "branch.view: Input should be a valid string"),
         ({"branch.conditioning": "standardize"}, "branch.conditioning: Input should be a valid tuple"),
-        ({"branch.conditioning": ["whiten"]}, "branch.conditioning: no conditioning 'whiten'"),
+        (
+            {"branch.conditioning": ["whitn"]},
+            "branch.conditioning: no conditioning 'whitn'; did you mean 'whiten'",
+        ),
+        (
+            {"branch.conditioning": ["pca", {"name": "whiten", "component": 5}]},
+            "branch.conditioning: no conditioning 'whiten' key 'component'; did you mean 'components'",
+        ),
+        ({"branch.conditioning": [{"components": 5}]}, "branch.conditioning.0.table.name: Field required"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

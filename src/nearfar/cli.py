@@ -20,6 +20,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from nearfar.branches import Progress
+    from nearfar.study import Study
     from nearfar.systems import System
 
 FAILED, ANOMALOUS, INTERRUPTED, TERMINATED = (
@@ -372,10 +373,12 @@ def _exit_code(decisions: set[str], fail_on_anomaly: bool) -> int:
 
 @app.command()
 def run(
-    system: Annotated[str, typer.Argument(help="Of `nearfar systems`, or a TOML file.")],
+    system: Annotated[
+        str, typer.Argument(help="Of `nearfar systems`, or a TOML file of a system or of a study.")
+    ],
     data: Annotated[Path, typer.Option(help="Folder of a data set, with a folder a machine.")],
     machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
-    seeds: Annotated[str, typer.Option(help="Joined by commas.")] = "13711",
+    seeds: Annotated[str | None, typer.Option(help="Joined by commas (default: 13711).")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Default: results/SYSTEM.")] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Ground truth, as the official evaluator has it.")
@@ -384,19 +387,77 @@ def run(
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Fit a system to every machine of a data set, score its test clips, evaluate."""
-    from nearfar import datasets, experiment, storage
+    """Fit a system to every machine of a data set, score its test clips, evaluate.
+
+    A study has several systems as branches, and fuses their scores; its file names seeds and settings.
+    """
+    from nearfar import datasets, experiment, storage, study
     from nearfar.report import tables
 
-    chosen = _system(system, settings)
+    chosen = _study(system, seeds, settings) if study.is_study(system) else _system(system, settings)
     into = folder or Path("results") / chosen.name
     with _progress("finished steps are kept: the same command goes on where it stopped") as progress:
         found = datasets.load(data)
-        result = experiment.run(
-            chosen, found.only(machine) if machine else found, into, seeds=experiment.parse_seeds(seeds),
-            workers=workers, truth=truth, jobs=storage.Jobs(cache), progress=progress,
+        found = found.only(machine) if machine else found
+        if isinstance(chosen, study.Study):
+            fused = study.run(
+                chosen, found, into, workers=workers, truth=truth, jobs=storage.Jobs(cache), progress=progress
+            )
+        else:
+            result = experiment.run(
+                chosen, found, into, seeds=experiment.parse_seeds(seeds or "13711"), workers=workers,
+                truth=truth, jobs=storage.Jobs(cache), progress=progress,
+            )  # fmt: skip
+    out.print(tables.study(fused) if isinstance(chosen, study.Study) else tables.result(result))
+
+
+def _study(path: str, seeds: str | None, settings: list[str] | None) -> Study:
+    from nearfar import study
+
+    if seeds or settings:
+        raise typer.BadParameter("a study names its seeds and settings in its file: change them there")
+    return study.load(Path(path))
+
+
+@app.command()
+def sweep(
+    system: Annotated[str, typer.Argument(help="Of `nearfar systems`, or a TOML file.")],
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=A;B;...",
+            help="As 'branch.backend_options.k=1;2;4'; repeat it for every combination with further settings.",
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="Folder of a data set with labels.")],
+    machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
+    settings: Settings = None,
+    by_recording: Annotated[
+        bool, typer.Option("--by-recording", help="Intervals: clips of one recording come and go together.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    seed: Seed = 13711,
+    workers: Workers = CORES,
+    cache: Cache = None,
+) -> None:
+    """Try settings of a system, from embeddings that are computed once. Its best row is no honest result."""
+    from nearfar import datasets, storage, systems
+    from nearfar.report import tables
+    from nearfar.sweep import sweep
+
+    with _progress("embeddings that are finished are kept") as progress:
+        found = datasets.load(data)
+        swept = sweep(
+            system, found.only(machine) if machine else found, systems.parse_options(vary),
+            settings=systems.parse_settings(settings or ()), seed=seed,
+            unit="recording" if by_recording else "clip", workers=workers, jobs=storage.Jobs(cache),
+            progress=progress,
         )  # fmt: skip
-    out.print(tables.result(result))
+    if as_csv:
+        typer.echo(swept.table.to_csv(index=False), nl=False)
+        err.print(f"scope: {swept.scope}", soft_wrap=True)
+    else:
+        out.print(tables.sweep(swept))
 
 
 @app.command()
@@ -417,6 +478,33 @@ def evaluate(
 
     found = evaluate_folder(folder, truth, machines=machine)
     out.print_json(tables.evaluation_json(found)) if as_json else out.print(tables.evaluation(found))
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RESULT_A", help="Folder of `nearfar run`.")],
+    b: Annotated[Path, typer.Argument(metavar="RESULT_B", help="Another, of the same clips.")],
+    by_recording: Annotated[
+        bool, typer.Option("--by-recording", help="Clips of one recording come and go together.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the test clips.")] = 1000,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Is B better than A? The difference of two results, with its interval.
+
+    Clips of a machine with the same attributes in their names count as one recording.
+    """
+    from nearfar import experiment
+    from nearfar.report import tables
+
+    results = experiment.Result.load(a), experiment.Result.load(b)
+    unit: Literal["clip", "recording"] = "recording" if by_recording else "clip"
+    found = experiment.compare(*results, unit=unit, n_resamples=resamples, seed=seed)
+    if as_json:
+        out.print_json(tables.comparison_json(found, *results))
+    else:
+        out.print(tables.comparison(found, *results))
 
 
 @app.command()

@@ -10,13 +10,15 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nearfar.branches import BranchConfig
 from nearfar.clips import unknown
 from nearfar.thresholds import ThresholdConfig
+
+M = TypeVar("M", bound=BaseModel)
 
 DEFAULT = "spectral"
 SYSTEMS: dict[str, Path] = {
@@ -98,16 +100,39 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> System:
     if name not in SYSTEMS and not name.endswith(".toml"):
         raise ValueError(unknown("system", name, SYSTEMS))
     path = SYSTEMS.get(name, Path(name))
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not TOML: {error}") from error
+    content = read_toml(path)
     for key, value in (settings or {}).items():
         _replace(content, key, value)
+    return validated(System, content, path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        If it is not TOML.
+    """
     try:
-        return System.model_validate(content)
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not TOML: {error}") from error
+
+
+def validated(model: type[M], content: Mapping[str, Any], path: Path) -> M:
+    """The content of a file as a model.
+
+    Raises
+    ------
+    ValueError
+        If something in it is wrong: everything that is, one line each.
+    """
+    try:
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_explain(error, path)) from None
+        raise ValueError(_explain(error, model, path)) from None
 
 
 def _replace(content: dict[str, Any], key: str, value: Any) -> None:
@@ -129,32 +154,59 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
     ValueError
         If there is no ``=``.
     """
-    settings = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not (equals and key):
-            raise ValueError(f"{assignment!r}: expected key=value, such as branch.view=near")
-        try:
-            settings[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            settings[key.strip()] = value.strip()
-    return settings
+    return {key: _value(text) for key, text in map(_assigned, assignments)}
 
 
-def _explain(error: ValidationError, path: Path) -> str:
+def parse_options(assignments: Iterable[str]) -> dict[str, list[Any]]:
+    """Settings to be varied, from ``key=value;value;...`` strings; values are as of ``parse_settings``.
+
+    Raises
+    ------
+    ValueError
+        If there is no ``=``, a key is given twice, or a value is empty.
+    """
+    options: dict[str, list[Any]] = {}
+    for key, text in map(_assigned, assignments):
+        if key in options:
+            raise ValueError(f"{key}: given twice; join its values by semicolons")
+        parts = text.split(";")
+        if not all(part.strip() for part in parts):
+            raise ValueError(
+                f"'{key}={text}': a value is empty; expected some joined by semicolons, as 1;2;4"
+            )
+        options[key] = [_value(part) for part in parts]
+    return options
+
+
+def _assigned(assignment: str) -> tuple[str, str]:
+    key, equals, value = assignment.partition("=")
+    if not (equals and key):
+        raise ValueError(f"{assignment!r}: expected key=value, such as branch.view=near")
+    return key.strip(), value
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
     faults = []
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            message = unknown("key", str(fault["loc"][-1]), _fields_at(fault["loc"][:-1]))
+            message = unknown("key", str(fault["loc"][-1]), _fields_at(model, fault["loc"][:-1]))
         else:
             message = str(fault["msg"]).removeprefix("Value error, ")
-        faults.append(f"  {place}: {message}")
+        within = message.replace("\n", "\n  ")  # of a file that this one names
+        faults.append(f"  {place}: {within}" if place else f"  {within}")
     return "\n".join([f"{path.name}: {len(faults)} faults" if len(faults) > 1 else f"{path.name}:", *faults])
 
 
-def _fields_at(place: tuple[int | str, ...]) -> list[str]:
-    model: Any = System
+def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    at: Any = model
     for part in place:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+        at = at.model_fields[part].annotation if hasattr(at, "model_fields") else get_args(at)[-1]
+    return list(at.model_fields)

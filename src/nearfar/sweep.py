@@ -1,0 +1,198 @@
+"""Sweeps: one system with many settings, from embeddings that are computed once.
+
+Everything up to the embedding is a job whose outcome is kept; conditioning and back end are fitted anew for each
+setting, in moments. A sweep judges its settings by the test labels of the machines that it shows, so its best row
+is a description of these machines and no estimate for others: for that choose by ``fusion.evaluate_nested``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from threadpoolctl import threadpool_limits
+
+from nearfar import processes, systems
+from nearfar.branches import Branch, Progress, attributes, domains, save_arrays
+from nearfar.clips import Dataset, DatasetError, Machine
+from nearfar.detector import SEED
+from nearfar.evaluation import statistics
+from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
+from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
+from nearfar.storage import Jobs
+from nearfar.systems import System
+
+SCOPE = f"settings selected on {COMPLETE_DEVELOPMENT.selected_on}"
+
+Array = NDArray[np.floating[Any]]
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep found.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row a setting, the best first: the settings' columns, ``omega`` with ``low`` and ``high``, the ends of its
+        bootstrap interval, and a column a machine; fractions.
+    settings : tuple of str
+        The settings' columns.
+    unit : {"clip", "recording"}
+        What the bootstrap drew.
+    single : tuple of str
+        Cells of one recording, which make the intervals too narrow: see ``statistics.resample``.
+    scope : str
+        What was selected on what.
+    """
+
+    table: pd.DataFrame
+    settings: tuple[str, ...]
+    unit: Literal["clip", "recording"]
+    single: tuple[str, ...]
+    scope: str = SCOPE
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One machine, and all systems to be tried on it."""
+
+    machine: Machine
+    tried: tuple[System, ...]
+    seed: int
+    cache: Path
+
+
+def grid(options: Mapping[str, Sequence[Any]]) -> list[Settings]:
+    """Every combination of the values, the last key changing fastest.
+
+    Raises
+    ------
+    ValueError
+        If there is no key, or a key without values.
+    """
+    if not options:
+        raise ValueError("a sweep needs something to vary, as branch.backend=nearest_neighbour,local_density")
+    for key, values in options.items():
+        if not values:
+            raise ValueError(f"{key}: no values to try")
+    return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
+
+
+def sweep(
+    system: str,
+    dataset: Dataset,
+    options: Mapping[str, Sequence[Any]],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = SEED,
+    unit: Literal["clip", "recording"] = "clip",
+    n_resamples: int = statistics.RESAMPLES,
+    workers: int = 1,
+    jobs: Jobs | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Try every combination of settings on every machine.
+
+    Parameters
+    ----------
+    system : str
+        Of ``systems.SYSTEMS``, or a TOML file.
+    dataset : Dataset
+        With labels.
+    options : mapping from dotted path to values
+        Such as ``{"branch.backend_options.k": [1, 2, 4]}``.
+    settings : mapping, optional
+        That all combinations share.
+    seed : int
+    unit : {"clip", "recording"}
+        What the bootstrap draws.
+    n_resamples, workers : int
+    jobs : Jobs or None
+        Where embeddings are kept; ``None``: the user's cache.
+    progress : callable or None
+
+    Raises
+    ------
+    DatasetError
+        If a machine has no test clips.
+    ValueError
+        If a combination is no system, cannot be fitted, or the labels are not known.
+    """
+    if without := [m.name for m in dataset if not m.test]:
+        raise DatasetError(f"{name}: no test clips to score" for name in without)
+    clips = clip_table(c for m in dataset for c in m.test)
+    require_described(clips)
+    require_classes(clips)
+    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
+    combinations = grid(options)
+    tried = tuple(systems.load(system, {**(settings or {}), **chosen}) for chosen in combinations)
+    tasks = [Task(machine, tried, seed, (jobs or Jobs()).root) for machine in dataset]
+    scores = pd.concat(processes.each(_scores, tasks, workers=workers, tell=progress))
+    rows = [
+        _row(chosen, clips, scores[number], n_resamples, recording)
+        for number, chosen in enumerate(combinations)
+    ]
+    table = pd.DataFrame(rows).sort_values("omega", ascending=False, kind="stable", ignore_index=True)
+    return Sweep(table, tuple(options), unit, statistics.single_recordings(clips, recording))
+
+
+def _row(
+    chosen: Settings, clips: pd.DataFrame, scores: pd.Series, n_resamples: int, recording: pd.Series | None
+) -> dict[str, Any]:
+    """Of the table: what one combination of settings reaches."""
+    try:
+        found = statistics.bootstrap(clips, scores, n_resamples=n_resamples, recording=recording)
+        of_machine = evaluate(clips, scores).groupby("machine").apply(omega)
+    except ValueError as error:
+        settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
+        raise ValueError(f"{settings}: {error}") from error
+    interval = {"omega": found.omega.value, "low": found.omega.low, "high": found.omega.high}
+    return {**{key: str(value) for key, value in chosen.items()}, **interval, **of_machine.to_dict()}
+
+
+def _scores(task: Task, tell: Progress) -> pd.DataFrame:
+    """Of the test clips by key, a column a system."""
+    jobs, clips = Jobs(task.cache), task.machine.train
+    columns = {}
+    with threadpool_limits(1):
+        for number, system in enumerate(task.tried):
+            branch = Branch(system.branch)
+            try:
+                X, unseen = _embeddings(task, branch, jobs)
+                branch.fit_backend(X, domains(clips), attributes(clips), seed=task.seed)
+            except ValueError as error:
+                raise ValueError(f"{task.machine.name}, {system.branch.backend}: {error}") from error
+            columns[number] = branch.anomaly_score(unseen)
+            tell(f"{task.machine.name}: settings", number + 1, len(task.tried))
+    return pd.DataFrame(columns, index=[clip.key for clip in task.machine.test])
+
+
+def _embeddings(task: Task, branch: Branch, jobs: Jobs) -> tuple[list[Array], list[Array]]:
+    """Of the training and the test clips, in their order."""
+
+    def make(folder: Path) -> None:
+        branch.fit_encoder(train, seed=task.seed, workers=1, jobs=jobs)
+        embedded = branch.embed([*train, *test], workers=1)
+        save_arrays(folder / "arrays.safetensors", {str(n): array for n, array in enumerate(embedded)})
+
+    train, test = task.machine.train, task.machine.test
+    inputs = {
+        **branch.config.model_dump(
+            mode="json", include={"encoder", "encoder_options", "training", "view", "pooling"}
+        ),
+        "seed": task.seed if branch.encoder.fitted_per_machine else None,
+        "train": jobs.digests_of(clip.path for clip in train),
+        "test": jobs.digests_of(clip.path for clip in test),
+    }
+    arrays = load_file(jobs.do("embeddings", inputs, make) / "arrays.safetensors")
+    found = [arrays[str(number)] for number in range(len(arrays))]
+    return found[: len(train)], found[len(train) :]
