@@ -66,7 +66,7 @@ class Result:
 
     def save(self) -> None:
         """Write the folder; each file is whole or as it was."""
-        for name, table in zip(FILES, (self.scores, self.metrics, self.references), strict=False):
+        for name, table in zip(FILES[:3], (self.scores, self.metrics, self.references), strict=True):
             with atomic_file(self.folder / name) as part:
                 table.to_csv(part, index=False, lineterminator="\n")
         write_json(self.folder / "run.json", self.run)
