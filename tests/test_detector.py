@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick
 import soundfile
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from synthetic import RATE, clip, write_machine
 
 from nearfar import audio, datasets, detector, storage, systems
@@ -55,8 +56,7 @@ def test_faults_score_higher_than_normal_clips(fitted: Detector, fan: Path) -> N
 
 @pytest.mark.parametrize("name", list(systems.SYSTEMS))
 def test_a_loaded_detector_scores_alike(name: str, fan: Path, tmp_path: Path) -> None:
-    settings = QUICK if "baseline" in name else {}
-    fitted = fit(fan, name, **settings)
+    fitted = fit(fan, name, **quick.settings(name), **{"threshold.false_alarm_rate": 0.3})
     fitted.save(tmp_path / "detector")
     loaded = Detector.load(tmp_path / "detector")
     clips = datasets.load_machine(fan).test
@@ -70,6 +70,66 @@ def test_saving_twice_gives_equal_bytes(fitted: Detector, saved: Path, tmp_path:
     fitted.save(tmp_path / "again")
     for name in ("detector.json", "arrays.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
+
+
+MEMBERS = [{}, {"backend": "nearest_neighbour"}]
+
+
+def test_the_score_of_an_ensemble_is_the_mean_of_its_branches(fan: Path) -> None:
+    both = fit(fan, ensemble__members=MEMBERS)
+    alone = [fit(fan, **{f"branch.{k}": v for k, v in member.items()}) for member in MEMBERS]
+    for c in datasets.load_machine(fan).test:
+        expected = np.mean([one.score_file(c.path).score for one in alone])
+        assert both.score_file(c.path).score == pytest.approx(expected, rel=1e-12)
+    for key, score in both.unseen.items():  # what the threshold is learnt from
+        assert score == pytest.approx(np.mean([one.unseen[key] for one in alone]), rel=1e-12)
+
+
+def test_every_branch_of_an_ensemble_has_its_seed(fan: Path) -> None:
+    settings = {**quick.settings("baseline_mse"), "threshold.method": "none"}
+    both = fit(fan, "baseline_mse", **settings, **{"ensemble.seeds": [5, 6]})
+    first, second = (
+        Detector.fit(
+            datasets.load_machine(fan),
+            systems.load("baseline_mse", settings),
+            seed=seed,
+            jobs=Jobs(fan.parent / "c"),
+        )
+        for seed in (5, 6)
+    )
+    path = datasets.load_machine(fan).test[0].path
+    scores = [one.score_file(path).score for one in (first, second)]
+    assert scores[0] != scores[1]
+    assert both.score_file(path).score == pytest.approx(np.mean(scores), rel=1e-12)
+    assert both.parameters == 2 * first.parameters
+
+
+def test_an_ensemble_tells_which_branch_it_is_at(fan: Path) -> None:
+    settings = {"ensemble.seeds": [7, 8], "threshold.false_alarm_rate": 0.3}
+    chosen = systems.load("baseline_mse", {**quick.settings("baseline_mse"), **settings})
+    told: list[str] = []
+    Detector.fit(
+        datasets.load_machine(fan),
+        chosen,
+        jobs=Jobs(fan.parent / "told"),
+        progress=lambda step, *_: told.append(step),
+    )
+    for step in ("training", "training for the threshold"):
+        assert {f"{step}, branch {n} of 2" for n in (1, 2)} <= set(told)
+
+
+def test_an_ensemble_listens_at_one_rate(fan: Path) -> None:
+    with pytest.raises(ValueError, match=r"ensemble.members: branches listen at \[8000, 16000\] Hz"):
+        fit(fan, ensemble__members=[{}, {"encoder_options": {"sample_rate": 8000}}])
+
+
+def test_a_machine_can_have_settings_of_its_own(fan: Path) -> None:
+    settings = {"machines": {"fan": {"branch.view": "near"}, "pump": {"branch.view": "far"}}}
+    fitted = fit(fan, **settings)
+    assert fitted.system.branch.view == "near"
+    assert fitted.system.machines == {}
+    path = datasets.load_machine(fan).test[0].path
+    assert fitted.score_file(path).score == fit(fan, branch__view="near").score_file(path).score
 
 
 def test_there_is_no_pickle_in_it(saved: Path) -> None:
@@ -311,8 +371,23 @@ def test_a_missing_file(saved: Path, tmp_path: Path) -> None:
 def test_a_newer_format(saved: Path) -> None:
     content = json.loads((saved / "detector.json").read_text())
     (saved / "detector.json").write_text(json.dumps({**content, "format": detector.FORMAT + 1}))
-    with pytest.raises(DetectorError, match=r"format 2.*reads up to format 1.*install a newer nearfar"):
+    with pytest.raises(DetectorError, match=r"of format 3.*reads up to format 2: install a newer nearfar"):
         Detector.load(saved)
+
+
+def test_format_1_is_read(saved: Path, fitted: Detector, fan: Path) -> None:
+    """There a detector had one branch, and a system no ensemble."""
+    arrays = load_file(saved / "arrays.safetensors")
+    old = {name.replace("branches.0.", "branch."): array for name, array in arrays.items()}
+    old["self_check.embedding"] = old.pop("self_check.embeddings.0")
+    save_file(old, saved / "arrays.safetensors")
+    content = json.loads((saved / "detector.json").read_text())
+    content.pop("digest")
+    content |= {"format": 1, "arrays": storage.digest_file(saved / "arrays.safetensors")}
+    del content["system"]["ensemble"], content["system"]["machines"]
+    (saved / "detector.json").write_text(json.dumps({**content, "digest": storage.digest(content)}))
+    path = datasets.load_machine(fan).test[0].path
+    assert Detector.load(saved).score_file(path) == fitted.score_file(path)
 
 
 def test_a_system_of_a_newer_version(saved: Path) -> None:

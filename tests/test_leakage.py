@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import quick
 from synthetic import RATE, clip, hide_faults, write_machine
 
 from nearfar import audio, datasets, experiment, study, systems
@@ -22,12 +23,10 @@ from nearfar.evaluation.protocols import CROSS_FITTED, FIXED_LEAVE_ONE_MACHINE_O
 from nearfar.fusion import Fusion, Search
 from nearfar.storage import Jobs
 from nearfar.study import Study
-from nearfar.training import TRAINERS
 
 OTHER = {"normal": "anomaly", "anomaly": "normal", "source": "target", "target": "source"}
 SEED = 3
-TINY = {
-    "branch.encoder_options.n_mels": 32,
+FEW_CLIPS = {
     "threshold.folds": 2,  # of 10 training clips, so that at least 5 are unseen
     "threshold.false_alarm_rate": 0.3,
 }
@@ -56,9 +55,8 @@ def system(request):
     name = request.param
     if name in BACKENDS:
         settings = {"branch.backend": name, "branch.backend_options": FEW.get(name, {})}
-        return systems.load("spectral_near", {**TINY, **settings})
-    trained = systems.load(name).branch.encoder in TRAINERS
-    return systems.load(name, {**TINY, "branch.training.epochs": 1} if trained else TINY)
+        return systems.load("spectral_near", {**quick.settings("spectral_near"), **FEW_CLIPS, **settings})
+    return systems.load(name, {**quick.settings(name), **FEW_CLIPS})
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +193,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module", params=FUSIONS)
 def asked(request):
     protocol, fusion = FUSIONS[request.param]
-    settings = {**TINY, "branch.encoder_options.n_mels": 16}
+    settings = {**FEW_CLIPS, "branch.encoder_options.n_mels": 16}
     of_far = {**settings, "branch.view": "far", "branch.backend": "nearest_neighbour"}
     branches = {
         "near": {"system": "spectral_near", "settings": settings},

@@ -213,7 +213,7 @@ def a_detector(machine="fan", threshold=None, faults=None):
     return Detector(
         machine=machine,
         system=systems.load("spectral"),
-        branch=None,
+        branches=(),
         threshold=threshold,
         placement=None,
         trained_on={

@@ -556,11 +556,13 @@ class TestCommandLine:
         assert "weights selected on 2 other machines for each of 3" in " ".join(done.output.split())
         assert Result.load(tmp_path / "out").run["system"]["name"] == "near_and_far"
 
-    @pytest.mark.parametrize("option", [("--set", "branch.view=near"), ("--seeds", "1,2")])
+    @pytest.mark.parametrize(
+        "option", [("--set", "branch.view=near"), ("--seeds", "1,2"), ("--preset", "small")]
+    )
     def test_refuses_what_the_file_says(self, option: tuple[str, str], write: Write, root: Path) -> None:
         done = invoke("run", write(text_of()), "--data", root, *option)
         assert done.exit_code == 2
-        assert "a study names its seeds and settings in its file" in " ".join(done.output.split())
+        assert "a study names its presets, seeds and settings in its file" in " ".join(done.output.split())
 
 
 def invoke(*arguments: object) -> Invoked:

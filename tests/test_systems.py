@@ -255,3 +255,120 @@ def test_text_that_is_no_setting_is_an_error(text):
 def test_the_files_are_all_there():
     folder = Path(systems.__file__).parent
     assert set(SYSTEMS) == {path.stem for path in folder.glob("*.toml")}
+
+
+# presets, ensembles, machines
+
+
+@pytest.fixture
+def with_presets(tmp_path):
+    text = SYSTEMS["spectral"].read_text(encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(f"""{text}
+[presets.mono]
+"branch.view" = "near"
+"threshold.folds" = 5
+""")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [(d.name, preset) for d in systems.describe() for preset in d.presets]
+)
+def test_every_preset_is_a_system(name, preset):
+    system = load(name, preset=preset)
+    assert system.name == f"{name}_{preset}"
+    assert system.branch != load(name).branch
+
+
+def test_a_preset_replaces_settings_and_is_part_of_the_name(with_presets):
+    system = load(with_presets, {"threshold.folds": 6}, preset="mono")
+    assert system.name == "spectral_mono"
+    assert system.branch == load("spectral_near").branch
+    assert system.threshold.folds == 6  # a setting is stronger
+    assert load(with_presets) == load("spectral")
+
+
+def test_a_preset_that_is_not_there(with_presets):
+    with pytest.raises(ValueError, match="no preset 'momo'; did you mean 'mono'"):
+        load(with_presets, preset="momo")
+    with pytest.raises(ValueError, match=r"spectral\.toml: this system has no presets"):
+        load("spectral", preset="small")
+
+
+def test_a_wrong_setting_of_a_preset_is_an_error_with_its_path(with_presets):
+    path = Path(with_presets)
+    path.write_text(path.read_text().replace('"branch.view" = "near"', '"branch.view" = "naer"'))
+    with pytest.raises(ValueError, match=r"branch\.view: no view 'naer'; did you mean 'near'"):
+        load(with_presets, preset="mono")
+
+
+def test_an_ensemble_has_a_branch_for_each_seed_and_member():
+    system = load("baseline_mse", {"ensemble": {"seeds": [5, 6], "members": [{}, {"training.epochs": 7}]}})
+    found = [(branch.training["epochs"], seed) for branch, seed in system.members(1)]
+    assert found == [(100, 5), (100, 6), (7, 5), (7, 6)]
+
+
+def test_without_an_ensemble_there_is_the_one_branch_with_the_seed_of_the_run():
+    system = load("spectral")
+    assert system.members(8) == [(system.branch, 8)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ensemble.seeds": [1, 2, 1]}, r"ensemble.seeds: \[1, 2, 1\]: each seed once"),
+        ({"ensemble.seeds": [-1]}, "ensemble.seeds.0: Input should be greater than or equal to 0"),
+        ({"ensemble.members": []}, "ensemble.members: Tuple should have at least 1 item"),
+        (
+            {"ensemble.members": [{"backend": "mahalonobis"}]},
+            "no back end 'mahalonobis'|no backend 'mahalonobis'",
+        ),
+        (
+            {"ensemble.members": [{}, {"view": "near"}]},
+            "all branches of an ensemble have one encoder and one view",
+        ),
+        ({"machines": {"fan": {"branch.view": "naer"}}}, "no view 'naer'; did you mean 'near'"),
+        ({"machines": {"fan": {"branch.view.x": 1}}}, "'branch.view.x': 'view' is a value, not a table"),
+    ],
+)
+def test_a_wrong_ensemble_or_machine_is_an_error(settings, message):
+    with pytest.raises(ValueError, match=message):
+        load("spectral", settings)
+
+
+def test_settings_of_a_machine_are_its_own():
+    system = load("spectral", {"machines": {"fan": {"branch.view": "near", "threshold.folds": 4}}})
+    assert system.of_machine("fan").branch == load("spectral_near").branch
+    assert system.of_machine("fan").threshold.folds == 4
+    assert system.of_machine("pump") == load("spectral")
+
+
+class TestTheSystemsOfTheDcaReport:
+    """Table 1 of the report: bands, the epoch that is scored, schedules."""
+
+    @pytest.mark.parametrize(
+        ("name", "bands", "epochs", "schedules"),
+        [
+            ("dca_1", 128, 30, [30, 100]),
+            ("dca_2", 128, 30, [30]),
+            ("dca_3", 256, 20, [30, 100]),
+            ("dca_4", 256, 20, [30]),
+        ],
+    )
+    def test_are_as_published(self, name, bands, epochs, schedules):
+        members = load(name).members(0)
+        seeds = [42, 123, 456, 789, 1024, 2048, 3141, 4096, 5555, 6789]
+        assert [seed for _, seed in members] == seeds * len(schedules)
+        found = [branch.training["schedule_epochs"] for branch, _ in members[:: len(seeds)]]
+        assert found == schedules
+        for branch, _ in members:
+            assert branch.encoder_options["n_mels"] == bands
+            assert branch.encoder_options["n_fft"] == 8 * bands
+            assert branch.training["epochs"] == epochs
+            assert (branch.encoder, branch.view, branch.backend) == ("dca", "near_and_far", "gaussians")
+
+    def test_share_the_trainings_that_they_can(self):
+        """dca_2 and dca_4 are the fast half of dca_1 and dca_3."""
+        for whole, half in (("dca_1", "dca_2"), ("dca_3", "dca_4")):
+            assert load(half).members(0) == load(whole).members(0)[:10]

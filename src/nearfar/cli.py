@@ -57,6 +57,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the system, as branch.view=near."),
 ]
+Preset = Annotated[
+    str | None, typer.Option(help="Settings that the system's file has under this name, as small.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 CORES = os.cpu_count() or 1
@@ -284,6 +287,7 @@ def fit(
     folder: Annotated[Path, typer.Argument(help="Normal clips of one machine; or its folder with train/.")],
     detector: Annotated[Path, typer.Option("--out", "-o", help="New folder for the detector.")],
     system: Annotated[str, typer.Option(help="Of `nearfar systems`, or a TOML file.")] = "spectral",
+    preset: Preset = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal clips to flag.")] = None,
     settings: Settings = None,
     replace: Annotated[
@@ -298,7 +302,7 @@ def fit(
     from nearfar.detector import Detector, refuse_to_replace
     from nearfar.report import tables
 
-    chosen = _system(system, settings, false_alarm_rate)
+    chosen = _system(system, preset, settings, false_alarm_rate)
     refuse_to_replace(detector, replace=replace)
     with _progress("trainings that are finished are kept") as progress:
         machine = datasets.load_machine(folder)
@@ -309,13 +313,15 @@ def fit(
     out.print(f"wrote {detector}; now try `nearfar score {detector} CLIPS`", soft_wrap=True)
 
 
-def _system(name: str, settings: list[str] | None, false_alarm_rate: float | None = None) -> System:
+def _system(
+    name: str, preset: str | None, settings: list[str] | None, false_alarm_rate: float | None = None
+) -> System:
     from nearfar import systems
 
     replaced = systems.parse_settings(settings or ())
     if false_alarm_rate is not None:
         replaced["threshold.false_alarm_rate"] = false_alarm_rate
-    return systems.load(name, replaced)
+    return systems.load(name, replaced, preset=preset)
 
 
 @app.command()
@@ -377,6 +383,7 @@ def run(
         str, typer.Argument(help="Of `nearfar systems`, or a TOML file of a system or of a study.")
     ],
     data: Annotated[Path, typer.Option(help="Folder of a data set, with a folder a machine.")],
+    preset: Preset = None,
     machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Joined by commas (default: 13711).")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Default: results/SYSTEM.")] = None,
@@ -394,7 +401,8 @@ def run(
     from nearfar import datasets, experiment, storage, study
     from nearfar.report import tables
 
-    chosen = _study(system, seeds, settings) if study.is_study(system) else _system(system, settings)
+    is_study = study.is_study(system)
+    chosen = _study(system, preset, seeds, settings) if is_study else _system(system, preset, settings)
     into = folder or Path("results") / chosen.name
     with _progress("finished steps are kept: the same command goes on where it stopped") as progress:
         found = datasets.load(data)
@@ -411,11 +419,13 @@ def run(
     out.print(tables.study(fused) if isinstance(chosen, study.Study) else tables.result(result))
 
 
-def _study(path: str, seeds: str | None, settings: list[str] | None) -> Study:
+def _study(path: str, preset: str | None, seeds: str | None, settings: list[str] | None) -> Study:
     from nearfar import study
 
-    if seeds or settings:
-        raise typer.BadParameter("a study names its seeds and settings in its file: change them there")
+    if preset or seeds or settings:
+        raise typer.BadParameter(
+            "a study names its presets, seeds and settings in its file: change them there"
+        )
     return study.load(Path(path))
 
 
@@ -430,6 +440,7 @@ def sweep(
         ),
     ],
     data: Annotated[Path, typer.Option(help="Folder of a data set with labels.")],
+    preset: Preset = None,
     machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
     settings: Settings = None,
     by_recording: Annotated[
@@ -449,7 +460,7 @@ def sweep(
         found = datasets.load(data)
         swept = sweep(
             system, found.only(machine) if machine else found, systems.parse_options(vary),
-            settings=systems.parse_settings(settings or ()), seed=seed,
+            preset=preset, settings=systems.parse_settings(settings or ()), seed=seed,
             unit="recording" if by_recording else "clip", workers=workers, jobs=storage.Jobs(cache),
             progress=progress,
         )  # fmt: skip

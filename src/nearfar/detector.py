@@ -23,10 +23,10 @@ from safetensors.numpy import load_file
 
 from nearfar import __version__, audio
 from nearfar.audio import AudioError, Header, Samples
+from nearfar.backends import part
 from nearfar.branches import Branch, Progress, attributes, domains, save_arrays
 from nearfar.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
 from nearfar.embeddings import VIEWS, embed
-from nearfar.encoders import Encoder
 from nearfar.microphones import (
     MICROPHONES,
     Fault,
@@ -55,7 +55,7 @@ from nearfar.thresholds import (
     refuse_unattainable,
 )
 
-FORMAT = 1
+FORMAT = 2
 FILES = {"detector.json", "arrays.safetensors"}
 SEED = 13711  # of the official baseline
 SELF_CHECK_SECONDS = 2.0  # of a training clip
@@ -106,7 +106,8 @@ class Detector:
     ----------
     machine : str
     system : System
-    branch : Branch
+    branches : tuple of Branch
+        Of the system's ensemble; the score is the mean of theirs.
     threshold : Threshold or None
     placement : Placement or None
         Of two microphones.
@@ -120,7 +121,7 @@ class Detector:
 
     machine: str
     system: System
-    branch: Branch
+    branches: tuple[Branch, ...]
     threshold: Threshold | None
     placement: Placement | None
     trained_on: dict[str, Any]
@@ -161,15 +162,23 @@ class Detector:
             If the clips are too few for the back end, or for the false-alarm rate.
         """
         jobs = jobs or Jobs()
+        system = system.of_machine(machine.name)
         clips = machine.train
         header, faults, placement = _inspect(machine, system, workers, progress)
         n_unseen = sum(len(held_out) for _, held_out in folds(domains(clips), system.threshold, seed=seed))
         refuse_unattainable(system.threshold, n_unseen)
-        branch = Branch(system.branch)
-        branch.fit_encoder(clips, seed=seed, workers=workers, jobs=jobs, progress=progress)
-        X = branch.embed(clips, workers=workers, progress=progress)
-        branch.fit_backend(X, domains(clips), attributes(clips), seed=seed)
-        unseen = _unseen_scores(system, clips, X, seed=seed, workers=workers, jobs=jobs, progress=progress)
+        members = system.members(seed)
+        branches, embedded = [], []
+        for number, (config, of_member) in enumerate(members, start=1):
+            told = _telling(progress, "", number, len(members))
+            branch = Branch(config)
+            branch.fit_encoder(clips, seed=of_member, workers=workers, jobs=jobs, progress=told)
+            X = branch.embed(clips, workers=workers, progress=told)
+            branches.append(branch.fit_backend(X, domains(clips), attributes(clips), seed=of_member))
+            embedded.append(X)
+        unseen = _unseen_scores(
+            system, clips, embedded, seed=seed, workers=workers, jobs=jobs, progress=progress
+        )
         trained_on = {
             "clips": len(clips),
             "domains": dict(sorted(Counter(domains(clips).tolist()).items())),
@@ -181,15 +190,20 @@ class Detector:
             "seed": seed,
             "microphone_faults": faults,
         }
-        excerpt = audio.load(clips[0].path, branch.encoder.sample_rate)
-        sample = excerpt[:, : int(SELF_CHECK_SECONDS * branch.encoder.sample_rate)]
+        rate = branches[0].encoder.sample_rate
+        sample = audio.load(clips[0].path, rate)[:, : int(SELF_CHECK_SECONDS * rate)]
         threshold = _threshold(system.threshold, np.array(list(unseen.values())))
-        return cls(machine.name, system, branch, threshold, placement, trained_on, sample, unseen)
+        return cls(machine.name, system, tuple(branches), threshold, placement, trained_on, sample, unseen)
 
     @property
     def sample_rate(self) -> int:
         """At which it listens, in Hz."""
-        return self.branch.encoder.sample_rate
+        return self.branches[0].encoder.sample_rate
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learnt to make the encoders of all branches."""
+        return sum(branch.encoder.parameters for branch in self.branches)
 
     def score(self, samples: Samples, rate: int, *, name: str = "") -> Verdict:
         """What it says of one recording.
@@ -209,8 +223,9 @@ class Detector:
         audio.require_samples(samples, name or "recording")
         samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
         self._tell_of_another_rate(rate)
-        audio.require_length(samples, self.branch.encoder.min_samples, self.sample_rate, name or "recording")
-        score = float(self.branch.anomaly_score([self._embedding(samples)])[0])
+        shortest = max(branch.encoder.min_samples for branch in self.branches)
+        audio.require_length(samples, shortest, self.sample_rate, name or "recording")
+        score = self._score_of(self._embeddings(samples))
         faults = health(samples, self.placement)
         p_value, decision = float("nan"), ""
         if self.threshold is not None:
@@ -222,7 +237,7 @@ class Detector:
 
     @property
     def _microphones(self) -> list[Microphone]:
-        return [MICROPHONES[m] for m in VIEWS[self.branch.config.view].microphones]
+        return [MICROPHONES[m] for m in VIEWS[self.system.branch.view].microphones]
 
     def _tell_of_another_rate(self, rate: int) -> None:
         if rate in {self.trained_on["rate"], *self._rates_told}:
@@ -234,9 +249,17 @@ class Detector:
             self.machine, rate, self.trained_on["rate"], self.sample_rate // 2,
         )  # fmt: skip
 
-    def _embedding(self, samples: Samples) -> NDArray[Any]:
-        config = self.branch.config
-        return embed(samples, self.branch.encoder, view=config.view, pooling=config.pooling)
+    def _embeddings(self, samples: Samples) -> list[NDArray[Any]]:
+        """Of a recording, by each branch."""
+        return [
+            embed(samples, branch.encoder, view=branch.config.view, pooling=branch.config.pooling)
+            for branch in self.branches
+        ]
+
+    def _score_of(self, embeddings: Sequence[NDArray[Any]]) -> float:
+        """The mean over the branches, of their embeddings of one recording."""
+        scores = [b.anomaly_score([x])[0] for b, x in zip(self.branches, embeddings, strict=True)]
+        return float(np.mean(scores))
 
     def score_file(self, path: Path | str) -> Verdict:
         """What it says of the recording in a file; an unusable one is a verdict with an error, not an exception."""
@@ -279,28 +302,30 @@ class Detector:
         """
         folder = Path(folder)
         refuse_to_replace(folder, replace=replace)
-        embedding = self._embedding(self.sample)
-        arrays = {f"branch.{k}": v for k, v in self.branch.arrays().items()}
-        arrays |= {"self_check.sample": self.sample, "self_check.embedding": embedding}
+        embeddings = self._embeddings(self.sample)
+        arrays: dict[str, NDArray[Any]] = {"self_check.sample": self.sample}
+        for i, (branch, embedding) in enumerate(zip(self.branches, embeddings, strict=True)):
+            arrays |= {f"branches.{i}.{name}": array for name, array in branch.arrays().items()}
+            arrays[f"self_check.embeddings.{i}"] = embedding
         if self.threshold is not None:
             arrays["threshold.normal_scores"] = self.threshold.normal_scores
         if self.placement is not None:
             arrays |= {"placement.mean": self.placement.mean, "placement.precision": self.placement.precision}
-        with atomic_folder(folder, replace=replace) as part:
-            save_arrays(part / "arrays.safetensors", arrays)
+        with atomic_folder(folder, replace=replace) as unfinished:
+            save_arrays(unfinished / "arrays.safetensors", arrays)
             content = {
                 "format": FORMAT,
                 "machine": self.machine,
                 "system": self.system.model_dump(mode="json"),
                 "sample_rate": self.sample_rate,
-                "parameters": self.branch.encoder.parameters,
+                "parameters": self.parameters,
                 "trained_on": self.trained_on,
                 "threshold": self.describe_threshold(),
-                "self_check_score": float(self.branch.anomaly_score([embedding])[0]),
+                "self_check_score": self._score_of(embeddings),
                 "versions": {"nearfar": __version__, **library_versions()},
-                "arrays": digest_file(part / "arrays.safetensors"),
+                "arrays": digest_file(unfinished / "arrays.safetensors"),
             }
-            write_json(part / "detector.json", {**content, "digest": digest(content)})
+            write_json(unfinished / "detector.json", {**content, "digest": digest(content)})
 
     def describe_threshold(self) -> dict[str, float] | None:
         """The threshold in numbers, or ``None``."""
@@ -326,7 +351,7 @@ class Detector:
         """
         folder = Path(folder)
         content = _read_description(folder)
-        arrays = _read_arrays(folder, content["arrays"])
+        arrays = _as_of_now(_read_arrays(folder, content["arrays"]), content["format"])
         system = _system(content["system"], folder)
         threshold = None
         if content["threshold"] is not None:
@@ -335,18 +360,24 @@ class Detector:
         placement = None
         if "placement.mean" in arrays:
             placement = Placement(arrays["placement.mean"], arrays["placement.precision"])
-        branch = Branch(system.branch).with_arrays(_part(arrays, "branch."))
+        branches = tuple(
+            Branch(config).with_arrays(part(arrays, f"branches.{i}"))
+            for i, (config, _) in enumerate(system.members(content["trained_on"]["seed"]))
+        )
         sample = arrays["self_check.sample"]
         detector = cls(
-            content["machine"], system, branch, threshold, placement, content["trained_on"], sample
+            content["machine"], system, branches, threshold, placement, content["trained_on"], sample
         )
-        detector._check(arrays["self_check.embedding"], content, folder)
+        detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 
-    def _check(self, stored: NDArray[Any], content: Mapping[str, Any], folder: Path) -> None:
-        embedding = self._embedding(self.sample)
-        score = float(self.branch.anomaly_score([embedding])[0])
-        close = np.allclose(embedding, stored, rtol=SELF_CHECK_TOLERANCE, atol=SELF_CHECK_TOLERANCE)
+    def _check(self, stored: Mapping[str, NDArray[Any]], content: Mapping[str, Any], folder: Path) -> None:
+        embeddings = self._embeddings(self.sample)
+        score = self._score_of(embeddings)
+        close = all(
+            np.allclose(x, stored[str(i)], rtol=SELF_CHECK_TOLERANCE, atol=SELF_CHECK_TOLERANCE)
+            for i, x in enumerate(embeddings)
+        )
         if close and np.isclose(score, content["self_check_score"], rtol=SELF_CHECK_TOLERANCE):
             return
         then = content["versions"]
@@ -384,11 +415,17 @@ def _inspect(
              f"some {round(1 / system.threshold.false_alarm_rate)} for a false-alarm rate of "
              f"{system.threshold.false_alarm_rate:g}; record more of the machine in normal operation"]
         )  # fmt: skip
+    branches = [Branch(config) for config, _ in system.members(SEED)]
     view = VIEWS[system.branch.view]
     header = _headers(machine, view.channels)
     needed = [MICROPHONES[m] for m in view.microphones]
-    encoder = Branch(system.branch).encoder
-    listened = audio.each(clips, lambda clip: _listen(clip, encoder), workers=workers)
+    rates = sorted({branch.encoder.sample_rate for branch in branches})
+    if len(rates) > 1:
+        raise ValueError(
+            f"ensemble.members: branches listen at {rates} Hz, but all of one ensemble must at one rate"
+        )
+    shortest = max(branch.encoder.min_samples for branch in branches)
+    listened = audio.each(clips, lambda clip: _listen(clip, rates[0], shortest), workers=workers)
     problems, faults, contrasts = [], Counter[str](), []
     for done, (clip, (found, heard, problem)) in enumerate(zip(clips, listened, strict=True), start=1):
         problems += [problem] if problem else []
@@ -435,20 +472,30 @@ def _headers(machine: Machine, channels: int) -> Header:
     return header
 
 
-def _listen(clip: Clip, encoder: Encoder) -> tuple[tuple[Fault, ...], NDArray[np.float64] | None, str]:
+def _listen(
+    clip: Clip, rate: int, shortest: int
+) -> tuple[tuple[Fault, ...], NDArray[np.float64] | None, str]:
     """Microphone faults of a clip, its contrast if it has two channels, and why it is unusable."""
     try:
-        samples = audio.load(clip.path, encoder.sample_rate)
-        audio.require_length(samples, encoder.min_samples, encoder.sample_rate, str(clip.path))
+        samples = audio.load(clip.path, rate)
+        audio.require_length(samples, shortest, rate, str(clip.path))
     except AudioError as error:
         return (), None, str(error)
     return health(samples), contrast(samples) if len(samples) > 1 else None, ""
 
 
+def _telling(progress: Progress | None, where: str, number: int, members: int) -> Progress | None:
+    """Progress of one branch of an ensemble, told with its number if there are several."""
+    if progress is None:
+        return None
+    of = f", branch {number} of {members}" if members > 1 else ""
+    return lambda step, done, total: progress(f"{step}{where}{of}", done, total)
+
+
 def _unseen_scores(
     system: System,
     clips: Sequence[Clip],
-    X: Sequence[NDArray[Any]],
+    embedded: Sequence[Sequence[NDArray[Any]]],
     *,
     seed: int,
     workers: int,
@@ -458,19 +505,22 @@ def _unseen_scores(
     """Scores of training clips by key, each by a fit that has not seen it; empty if no threshold is wanted."""
     if system.threshold.method == "none":
         return {}
-    domain = domains(clips)
+    domain, members = domains(clips), system.members(seed)
     scores: dict[str, float] = {}
     for fitted_on, held_out in folds(domain, system.threshold, seed=seed):
-        branch, rest = Branch(system.branch), [clips[i] for i in fitted_on]
-        branch.fit_encoder(rest, seed=seed, workers=workers, jobs=jobs, progress=progress)
-        unseen = [clips[i] for i in held_out]
-        if branch.encoder.fitted_per_machine:
-            of_rest, of_unseen = (branch.embed(some, workers=workers) for some in (rest, unseen))
-        else:
-            of_rest, of_unseen = [X[i] for i in fitted_on], [X[i] for i in held_out]
-        branch.fit_backend(of_rest, domain[fitted_on], attributes(rest), seed=seed)
-        keys = (clip.key for clip in unseen)
-        scores |= zip(keys, branch.anomaly_score(of_unseen).tolist(), strict=True)
+        rest, unseen = [clips[i] for i in fitted_on], [clips[i] for i in held_out]
+        found = []
+        for number, ((config, of_member), X) in enumerate(zip(members, embedded, strict=True), start=1):
+            told = _telling(progress, " for the threshold", number, len(members))
+            branch = Branch(config)
+            branch.fit_encoder(rest, seed=of_member, workers=workers, jobs=jobs, progress=told)
+            if branch.encoder.fitted_per_machine:
+                of_rest, of_unseen = (branch.embed(some, workers=workers) for some in (rest, unseen))
+            else:
+                of_rest, of_unseen = [X[i] for i in fitted_on], [X[i] for i in held_out]
+            branch.fit_backend(of_rest, domain[fitted_on], attributes(rest), seed=of_member)
+            found.append(branch.anomaly_score(of_unseen))
+        scores |= zip((clip.key for clip in unseen), np.mean(found, axis=0).tolist(), strict=True)
     return scores
 
 
@@ -523,5 +573,9 @@ def _read_arrays(folder: Path, said: str) -> dict[str, NDArray[Any]]:
     raise DetectorError(f"{file}: damaged (its digest has changed); restore it from a copy, or fit again")
 
 
-def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+def _as_of_now(arrays: dict[str, NDArray[Any]], written: int) -> dict[str, NDArray[Any]]:
+    """Arrays under the names of the present format; in format 1 a detector had one branch."""
+    if written == FORMAT:
+        return arrays
+    named = {name.replace("branch.", "branches.0.", 1): array for name, array in arrays.items()}
+    return {**named, "self_check.embeddings.0": named["self_check.embedding"]}

@@ -144,13 +144,22 @@ def run(
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)}: expected one or more, each once")
+    if len(seeds) > 1 and system.ensemble.seeds:
+        raise ValueError(
+            f"seeds={list(seeds)}: {system.name} names the seeds of its ensemble itself; leave yours away, or "
+            "empty its own (--set 'ensemble.seeds=[]') for a result of each seed"
+        )
     if without := [m.name for m in dataset if not m.test]:
         raise DatasetError(f"{name}: no test clips to score; `nearfar fit` only fits" for name in without)
     refuse_other_results(out, system.model_dump(mode="json"), dataset)
     if truth is not None and not truth.is_dir():
         raise FileNotFoundError(f"{truth}: no folder of ground truth here")
     jobs = jobs or Jobs()
-    tasks = [Task(machine, system, seed, jobs.root) for seed in seeds for machine in dataset]
+    tasks = [
+        Task(machine, system.of_machine(machine.name), seed, jobs.root)
+        for seed in seeds
+        for machine in dataset
+    ]
     outcomes = _all_outcomes(tasks, workers, progress)
     scores = pd.concat([outcome.scores for outcome in outcomes], ignore_index=True)
     clips = described(dataset, truth)
@@ -307,7 +316,7 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
 def _description(detector: Detector, task: Task, tested_on: list[list[Any]]) -> dict[str, Any]:
     return {
         "sample_rate": detector.sample_rate,
-        "parameters": detector.branch.encoder.parameters,
+        "parameters": detector.parameters,
         "training_clips": len(task.machine.train),
         "test_clips": len(task.machine.test),
         "training_digest": detector.trained_on["digest"],
@@ -317,7 +326,7 @@ def _description(detector: Detector, task: Task, tested_on: list[list[Any]]) -> 
 
 def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
     """Everything that a fitted detector depends on."""
-    system = task.system.model_dump(mode="json", include={"branch", "threshold"})
+    system = task.system.model_dump(mode="json", include={"branch", "ensemble", "threshold"})
     clips = [
         [*row, clip.domain]
         for row, clip in zip(_digests(task.machine.train, jobs), task.machine.train, strict=True)

@@ -86,11 +86,12 @@ class FusionConfig(BaseModel):
 
 
 class StudyBranch(BaseModel):
-    """A system, named or in a TOML file, with ``settings`` by dotted path."""
+    """A system, named or in a TOML file, with one of its presets if any, and ``settings`` by dotted path."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     system: str
+    preset: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -99,7 +100,7 @@ class StudyBranch(BaseModel):
         return self
 
     def load(self) -> systems.System:
-        return systems.load(self.system, self.settings)
+        return systems.load(self.system, self.settings, preset=self.preset)
 
 
 class Study(BaseModel):

@@ -92,6 +92,7 @@ def sweep(
     dataset: Dataset,
     options: Mapping[str, Sequence[Any]],
     *,
+    preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = SEED,
     unit: Literal["clip", "recording"] = "clip",
@@ -110,6 +111,8 @@ def sweep(
         With labels.
     options : mapping from dotted path to values
         Such as ``{"branch.backend_options.k": [1, 2, 4]}``.
+    preset : str or None
+        As of ``systems.load``.
     settings : mapping, optional
         That all combinations share.
     seed : int
@@ -134,8 +137,11 @@ def sweep(
     require_classes(clips)
     recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
     combinations = grid(options)
-    tried = tuple(systems.load(system, {**(settings or {}), **chosen}) for chosen in combinations)
-    tasks = [Task(machine, tried, seed, (jobs or Jobs()).root) for machine in dataset]
+    tried = tuple(systems.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
+    tasks = [
+        Task(machine, tuple(t.of_machine(machine.name) for t in tried), seed, (jobs or Jobs()).root)
+        for machine in dataset
+    ]
     scores = pd.concat(processes.each(_scores, tasks, workers=workers, tell=progress))
     rows = [
         _row(chosen, clips, scores[number], n_resamples, recording)
@@ -165,22 +171,25 @@ def _scores(task: Task, tell: Progress) -> pd.DataFrame:
     columns = {}
     with threadpool_limits(1):
         for number, system in enumerate(task.tried):
-            branch = Branch(system.branch)
-            try:
-                X, unseen = _embeddings(task, branch, jobs)
-                branch.fit_backend(X, domains(clips), attributes(clips), seed=task.seed)
-            except ValueError as error:
-                raise ValueError(f"{task.machine.name}, {system.branch.backend}: {error}") from error
-            columns[number] = branch.anomaly_score(unseen)
+            found = []
+            for config, seed in system.members(task.seed):
+                branch = Branch(config)
+                try:
+                    X, unseen = _embeddings(task, branch, seed, jobs)
+                    branch.fit_backend(X, domains(clips), attributes(clips), seed=seed)
+                except ValueError as error:
+                    raise ValueError(f"{task.machine.name}, {config.backend}: {error}") from error
+                found.append(branch.anomaly_score(unseen))
+            columns[number] = np.mean(found, axis=0)
             tell(f"{task.machine.name}: settings", number + 1, len(task.tried))
     return pd.DataFrame(columns, index=[clip.key for clip in task.machine.test])
 
 
-def _embeddings(task: Task, branch: Branch, jobs: Jobs) -> tuple[list[Array], list[Array]]:
+def _embeddings(task: Task, branch: Branch, seed: int, jobs: Jobs) -> tuple[list[Array], list[Array]]:
     """Of the training and the test clips, in their order."""
 
     def make(folder: Path) -> None:
-        branch.fit_encoder(train, seed=task.seed, workers=1, jobs=jobs)
+        branch.fit_encoder(train, seed=seed, workers=1, jobs=jobs)
         embedded = branch.embed([*train, *test], workers=1)
         save_arrays(folder / "arrays.safetensors", {str(n): array for n, array in enumerate(embedded)})
 
@@ -189,8 +198,11 @@ def _embeddings(task: Task, branch: Branch, jobs: Jobs) -> tuple[list[Array], li
         **branch.config.model_dump(
             mode="json", include={"encoder", "encoder_options", "training", "view", "pooling"}
         ),
-        "seed": task.seed if branch.encoder.fitted_per_machine else None,
-        "train": jobs.digests_of(clip.path for clip in train),
+        "seed": seed if branch.encoder.fitted_per_machine else None,
+        "train": [
+            [sha, clip.domain, clip.attributes]
+            for sha, clip in zip(jobs.digests_of(clip.path for clip in train), train, strict=True)
+        ],
         "test": jobs.digests_of(clip.path for clip in test),
     }
     arrays = load_file(jobs.do("embeddings", inputs, make) / "arrays.safetensors")

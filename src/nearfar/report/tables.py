@@ -40,17 +40,23 @@ HEADINGS = {
 def systems(described: Iterable[Description]) -> Table:
     """What there is to fit, and what each needs."""
     known = list(described)
-    name = Column("system", no_wrap=True)
-    words = [Column(heading, overflow="fold") for heading in ("what it is", "mics", "weights", "training")]
-    table = Table(name, *words, "minutes", title="Systems")
+    table = Table(Column("system", no_wrap=True), "what it is, and what it needs", title="Systems")
     for d in known:
-        needs = d.needs
-        table.add_row(
-            d.name, d.summary, str(needs.channels), needs.weights, needs.training, f"{needs.minutes:g}"
-        )
+        table.add_row(d.name, f"{escape(d.summary)}\n[dim]{escape(_needs(d))}[/]", end_section=True)
     on = "; ".join(sorted({d.needs.measured_on for d in known}))
-    table.caption = f"minutes: to fit one machine of 1,000 clips of 10 s on {on}"
+    table.caption = f"time: to fit one machine of 1,000 clips of 10 s on {on}"
     return table
+
+
+def _needs(d: Description) -> str:
+    """As a sentence without a verb."""
+    microphones = f"{d.needs.channels} microphone{'s' if d.needs.channels > 1 else ''}"
+    minutes = d.needs.minutes
+    time = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{minutes:g} minutes"
+    presets = [f"--preset {preset}" for preset in d.presets]
+    return "; ".join(
+        [microphones, f"weights: {d.needs.weights}", f"training: {d.needs.training}", time, *presets]
+    )
 
 
 def simulated(described: Iterable[simulation.Description]) -> Table:

@@ -1,7 +1,7 @@
 """The named systems, one TOML file each: what the reports submitted, the official baselines, our own.
 
-A system says what to fit to a machine (a branch), how to decide (a threshold), and what it needs. Files are
-read into frozen models that forbid unknown keys; an error lists every fault with its path.
+A system says what to fit to a machine (a branch, or an ensemble of them), how to decide (a threshold), and what it
+needs. Files are read into frozen models that forbid unknown keys; an error lists every fault with its path.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nearfar.branches import BranchConfig
 from nearfar.clips import unknown
@@ -40,6 +40,30 @@ class Needs(BaseModel):
     measured_on: str
 
 
+def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{list(seeds)}: each seed once, or its score would count twice")
+    return seeds
+
+
+class Ensemble(BaseModel):
+    """Which branches are fitted side by side; the score of a clip is the mean of theirs.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+        One branch each; empty: the seed of the run.
+    members : tuple of mappings
+        With each seed a branch for each of these: what differs from the system's branch, by dotted path, as
+        ``{"training.schedule_epochs": 100}``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)] = ()
+    members: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = ({},)
+
+
 class System(BaseModel):
     """What is fitted to each machine.
 
@@ -49,7 +73,11 @@ class System(BaseModel):
         ``source`` says where the system is from, and on what its settings were chosen.
     needs : Needs
     branch : BranchConfig
+    ensemble : Ensemble
+        By default of the one branch alone.
     threshold : ThresholdConfig
+    machines : mapping from a machine's name to settings by dotted path
+        Where a machine is to be treated otherwise, which must be decided before its test clips are looked at.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,7 +87,35 @@ class System(BaseModel):
     source: str
     needs: Needs
     branch: BranchConfig
+    ensemble: Ensemble = Ensemble()
     threshold: ThresholdConfig = ThresholdConfig()
+    machines: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _all_parts_are_valid(self) -> Self:
+        for name in self.machines:
+            self.of_machine(name)
+        branches = [branch for branch, _ in self.members(0)]
+        if len({(branch.encoder, branch.view) for branch in branches}) > 1:
+            raise ValueError("ensemble.members: all branches of an ensemble have one encoder and one view")
+        return self
+
+    def of_machine(self, name: str) -> Self:
+        """The system as it is fitted to that machine."""
+        content = self.model_dump(mode="json")
+        for key, value in content.pop("machines").get(name, {}).items():
+            _replace(content, key, value)
+        return type(self).model_validate(content)
+
+    def members(self, seed: int) -> list[tuple[BranchConfig, int]]:
+        """The branches of the ensemble, each with its seed; ``seed`` is that of the run."""
+        branches = []
+        for settings in self.ensemble.members:
+            content = self.branch.model_dump(mode="json")
+            for key, value in settings.items():
+                _replace(content, key, value)
+            branches.append(BranchConfig.model_validate(content))
+        return [(branch, each) for branch in branches for each in self.ensemble.seeds or (seed,)]
 
 
 class Description(BaseModel):
@@ -70,6 +126,7 @@ class Description(BaseModel):
     name: str
     summary: str
     needs: Needs
+    presets: dict[str, Any] = Field(default_factory=dict)
 
 
 def describe() -> list[Description]:
@@ -80,7 +137,7 @@ def describe() -> list[Description]:
     ]
 
 
-def load(name: str, settings: Mapping[str, Any] | None = None) -> System:
+def load(name: str, settings: Mapping[str, Any] | None = None, *, preset: str | None = None) -> System:
     """A named system, or the one in a TOML file, with some of its settings replaced.
 
     Parameters
@@ -89,6 +146,9 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> System:
         Of ``SYSTEMS``, or the path of a ``.toml`` file.
     settings : mapping
         New values by dotted path, ``{"branch.view": "near"}``.
+    preset : str or None
+        Of those settings in the file that have a name, table ``presets``; the system is then called by both names.
+        ``settings`` come after it.
 
     Raises
     ------
@@ -101,9 +161,21 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> System:
         raise ValueError(unknown("system", name, SYSTEMS))
     path = SYSTEMS.get(name, Path(name))
     content = read_toml(path)
-    for key, value in (settings or {}).items():
+    for key, value in {**_preset(content, preset, path), **(settings or {})}.items():
         _replace(content, key, value)
     return validated(System, content, path)
+
+
+def _preset(content: dict[str, Any], preset: str | None, path: Path) -> dict[str, Any]:
+    """Take the presets out of a file's content; the settings of the one that is asked for."""
+    presets = content.pop("presets", {})
+    if preset is None:
+        return {}
+    if preset not in presets:
+        raise ValueError(
+            unknown("preset", preset, presets) if presets else f"{path.name}: this system has no presets"
+        )
+    return {"name": f"{content['name']}_{preset}", **presets[preset]}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
