@@ -17,8 +17,8 @@ from nearfar.backends import BACKENDS
 from nearfar.backends.mahalanobis import Mahalanobis
 from nearfar.branches import UNDISCLOSED, Branch, BranchConfig, Step, attributes, domains, save_arrays
 from nearfar.clips import parse_clip
-from nearfar.embeddings import POOLINGS, VIEWS, embed
-from nearfar.encoders import ENCODERS
+from nearfar.embeddings import POOLINGS, VIEWS, embed, heard
+from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.microphones import listen
 from nearfar.storage import Jobs
 from nearfar.training.autoencoder import train
@@ -41,6 +41,7 @@ AUTOENCODER = {
     "training": {"epochs": 1},
 }
 ONE_SIGNAL = [name for name, view in VIEWS.items() if len(view.microphones) == 1]
+TOGETHER = ["near_and_cancelled", "near_and_far", "near_twice"]  # suit an encoder of two microphones
 TWO_SIGNALS = [name for name in VIEWS if name not in ONE_SIGNAL]
 
 
@@ -133,7 +134,28 @@ def test_options_reach_what_they_are_for():
 
 @pytest.mark.parametrize("name", list(ENCODERS))
 def test_every_encoder_may_be_named_without_options(name):
-    assert BranchConfig(encoder=name, pooling="rows", backend="mean_squared_error").encoder == name
+    view = "near" if encoder_class(name).microphones == 1 else "near_and_far"
+    assert BranchConfig(encoder=name, view=view, pooling="rows", backend="mean_squared_error").encoder == name
+
+
+@pytest.mark.parametrize("view", [name for name in VIEWS if name not in TOGETHER])
+def test_an_encoder_of_two_microphones_needs_both(view):
+    with pytest.raises(
+        ValidationError, match=f"view='{view}': encoder 'dca' hears 2 microphones at once"
+    ) as error:
+        BranchConfig(encoder="dca", view=view, pooling="mean", backend="mahalanobis")
+    assert all(name in str(error.value) for name in TOGETHER)
+
+
+@pytest.mark.parametrize("view", TOGETHER)
+def test_an_encoder_of_two_microphones_hears_them_side_by_side(view, machine):
+    encoder = encoder_class("dca")(n_mels=16, n_fft=512, frames=16, channels=16)
+    samples = audio.load(machine.train[0].path, encoder.sample_rate)
+    (given,) = heard(samples, encoder, view)
+    expected = [listen(samples, m) for m in VIEWS[view].microphones]
+    np.testing.assert_array_equal(given, expected)
+    alone = heard(samples, encoder_class("spectral")(), view)
+    np.testing.assert_array_equal(alone, expected)
 
 
 # conditioning

@@ -86,6 +86,8 @@ def expected_views(samples):
         "cancelled": without_noise,
         "near_and_cancelled": np.r_[near, without_noise],
         "near_and_contrast": np.r_[near, near - far],
+        "near_and_far": np.r_[near, far],
+        "near_twice": np.r_[near, near],
     }
 
 
@@ -96,7 +98,7 @@ def test_a_view_combines_its_microphones(samples, view):
     )
 
 
-@pytest.mark.parametrize(("view", "channels"), [(v, 1 if v == "near" else 2) for v in VIEWS])
+@pytest.mark.parametrize(("view", "channels"), [(v, 1 if v in ("near", "near_twice") else 2) for v in VIEWS])
 def test_a_view_says_how_many_channels_it_needs(samples, view, channels):
     assert VIEWS[view].channels == channels
     embed(samples[:channels], Spectral(), view=view, pooling="mean")

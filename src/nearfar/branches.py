@@ -30,9 +30,8 @@ from safetensors.numpy import load_file, save_file
 from nearfar import audio, embeddings
 from nearfar.backends import BACKENDS, Arrays, backend_class, learnt, part, restore
 from nearfar.clips import Clip, unknown
-from nearfar.embeddings import POOLINGS, VIEWS
+from nearfar.embeddings import POOLINGS, VIEWS, heard, joined
 from nearfar.encoders import ENCODERS, Encoder, encoder_class
-from nearfar.microphones import listen
 from nearfar.storage import Jobs
 from nearfar.training import trainer
 
@@ -44,7 +43,10 @@ CONDITIONING = {
     "pca": "nearfar.conditioning:PrincipalComponents",
     "whiten": "nearfar.conditioning:Whitening",
 }
-GIVEN_BY_US = {"self", "encoder", "waveforms", "seed", "progress", "return"}  # of a trainer's parameters
+# of a trainer's parameters
+GIVEN_BY_US = {
+    "self", "encoder", "waveforms", "domain", "attributes", "seed", "folder", "progress", "return",
+}  # fmt: skip
 UNDISCLOSED = "undisclosed"  # stands for the domain of clips that do not tell it: they are one domain
 
 
@@ -130,6 +132,23 @@ class BranchConfig(BaseModel):
         return options
 
     @model_validator(mode="after")
+    def _view_suits_the_encoder(self) -> Self:
+        chosen, encoder = VIEWS[self.view], encoder_class(self.encoder)
+        needed = encoder.microphones
+        if needed == 1 and encoder.fitted_per_machine and len(chosen.microphones) > 1:
+            raise ValueError(
+                f"view={self.view!r}: encoder {self.encoder!r} is fitted to one waveform a clip; take the view "
+                "'near', 'far' or 'cancelled'"
+            )
+        if needed > 1 and (len(chosen.microphones) != needed or chosen.combine is not joined):
+            suitable = [n for n, v in VIEWS.items() if len(v.microphones) == needed and v.combine is joined]
+            raise ValueError(
+                f"view={self.view!r}: encoder {self.encoder!r} hears {needed} microphones at once; take one of "
+                f"{', '.join(suitable)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _conditioning_has_vectors(self) -> Self:
         if self.conditioning and self.pooling == "rows":
             raise ValueError("conditioning takes one vector a clip, but pooling 'rows' gives many")
@@ -203,30 +222,34 @@ class Branch:
         """Train the encoder, if it is one that is fitted per machine; take a finished training from ``jobs``."""
         if not self.encoder.fitted_per_machine:
             return
-        microphones = VIEWS[self.config.view].microphones
-        if len(microphones) != 1:
-            raise ValueError(
-                f"view={self.config.view!r}: encoder {self.config.encoder!r} is fitted to one waveform a clip; "
-                "take the view 'near', 'far' or 'cancelled'"
-            )
 
         def waveform(clip: Clip) -> NDArray[np.float32]:
-            return listen(audio.load(clip.path, self.encoder.sample_rate), microphones[0])
+            (only,) = heard(audio.load(clip.path, self.encoder.sample_rate), self.encoder, self.config.view)
+            return only
 
         def make(folder: Path) -> None:
-            waveforms = audio.each(clips, waveform, workers=workers)
-            told = None if progress is None else lambda done, total: progress("training", done, total)
-            train(self.encoder, waveforms, seed=seed, progress=told, **self.config.training)
+            trainer(self.config.encoder)(
+                self.encoder,
+                audio.each(clips, waveform, workers=workers),
+                domain=domains(clips),
+                attributes=attributes(clips),
+                seed=seed,
+                folder=jobs.unfinished("training", _without_epochs(inputs)),
+                progress=None if progress is None else lambda done, total: progress("training", done, total),
+                **self.config.training,
+            )
             save_arrays(folder / "arrays.safetensors", self.encoder.arrays())
 
-        train = trainer(self.config.encoder)
-        folder = jobs.do("encoder", self._inputs(clips, seed, jobs), make)
+        inputs = self._inputs(clips, seed, jobs)
+        folder = jobs.do("encoder", inputs, make)
         self.encoder = self.encoder.with_arrays(load_file(folder / "arrays.safetensors"))
 
     def _inputs(self, clips: Sequence[Clip], seed: int, jobs: Jobs) -> dict[str, Any]:
         """Everything that the weights of a trained encoder depend on."""
         named = self.config.model_dump(include={"encoder", "encoder_options", "training", "view"})
-        return {**named, "seed": seed, "clips": jobs.digests_of(c.path for c in clips)}
+        recordings = jobs.digests_of(c.path for c in clips)
+        told = [[sha, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
+        return {**named, "seed": seed, "clips": told}
 
     def embed(self, clips: Sequence[Clip], *, workers: int, progress: Progress | None = None) -> list[Array]:
         """The embedding of each clip."""
@@ -290,6 +313,11 @@ class Branch:
         for i, step in enumerate(self.conditioning):
             restore(step, part(arrays, f"conditioning.{i}"))
         return self
+
+
+def _without_epochs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a longer and a shorter training have in common."""
+    return {**inputs, "training": {k: v for k, v in inputs["training"].items() if k != "epochs"}}
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

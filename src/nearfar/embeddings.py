@@ -71,6 +71,8 @@ VIEWS = {
     "far": View(("far",)),
     "cancelled": View(("cancelled",)),
     "near_and_cancelled": View(("near", "cancelled")),
+    "near_and_far": View(("near", "far")),
+    "near_twice": View(("near", "near")),  # for a network of two microphones, where the far one is of no use
     "near_and_contrast": View(("near", "far"), contrasted),
 }
 
@@ -90,8 +92,30 @@ def embed(samples: Samples, encoder: Encoder, *, view: str, pooling: str) -> Arr
     -------
     (dim,) array, or (rows, dim) array for the pooling ``"rows"``
     """
-    chosen, pool = VIEWS[view], POOLINGS[pooling]
-    return chosen.combine(*(pool(encoder(listen(samples, m)[None]))[0] for m in chosen.microphones))
+    pool = POOLINGS[pooling]
+    return VIEWS[view].combine(
+        *(pool(encoder(waveforms[None]))[0] for waveforms in heard(samples, encoder, view))
+    )
+
+
+def heard(samples: Samples, encoder: Encoder, view: str) -> list[Samples]:
+    """What an encoder is given of one recording, one after the other.
+
+    Parameters
+    ----------
+    samples : (channels, samples) array
+        At the encoder's rate.
+    encoder : Encoder
+    view : str
+        Of ``VIEWS``.
+
+    Returns
+    -------
+    list of (samples,) arrays, one a microphone of the view; or of one (microphones, samples) array
+        For an encoder of one microphone; of several.
+    """
+    waveforms = [listen(samples, microphone) for microphone in VIEWS[view].microphones]
+    return waveforms if encoder.microphones == 1 else [np.stack(waveforms)]
 
 
 def embed_each(

@@ -277,8 +277,15 @@ class Jobs:
 
     def folder(self, step: str, inputs: Mapping[str, Any]) -> Path:
         """Where the outcome of this step lies or will lie."""
+        return self._place("jobs", step, inputs)
+
+    def unfinished(self, step: str, inputs: Mapping[str, Any]) -> Path:
+        """Where a step may keep what it has reached, to go on from there when it is asked for again."""
+        return self._place("unfinished", step, inputs)
+
+    def _place(self, kind: str, step: str, inputs: Mapping[str, Any]) -> Path:
         name = digest({"step": step, "inputs": inputs, "code": code_digest()})
-        return self.root / "jobs" / step / name[:2] / name
+        return self.root / kind / step / name[:2] / name
 
     def do(self, step: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """The folder of this step's outcome; ``make(folder)`` fills it if it is not there yet."""

@@ -5,7 +5,8 @@ An encoder is made from keyword options and called with waveforms::
     encoder(waveforms) -> tokens      (batch, samples) float32 -> (batch, blocks, frames, bands, dim) float32
 
 It is *frozen* (its weights, if any, come from a file) or *fitted per machine* (``training.TRAINERS`` has the
-function that fits it). Microphones are not its business: it hears the one waveform that a view gives it.
+function that fits it). Microphones are not its business, it hears the one waveform that a view gives it; but for
+a network of two microphones, which takes ``(batch, 2, samples)``.
 
 A new encoder is one module and one line in ``ENCODERS``. The line names the class instead of importing it, so
 that a system that needs no torch does not load torch.
@@ -29,11 +30,12 @@ class Encoder(Protocol):
     """What every encoder has."""
 
     fitted_per_machine: ClassVar[bool]
+    microphones: ClassVar[int]
     sample_rate: int
     min_samples: int
 
     def __call__(self, waveforms: Array) -> Array:
-        """(batch, samples) to (batch, blocks, frames, bands, dim)."""
+        """(batch, samples), or (batch, 2, samples), to (batch, blocks, frames, bands, dim)."""
 
     @property
     def parameters(self) -> int:
@@ -48,6 +50,7 @@ class Encoder(Protocol):
 
 ENCODERS = {
     "autoencoder": "nearfar.encoders.autoencoder:Autoencoder",
+    "dca": "nearfar.encoders.dca:Dca",
     "spectral": "nearfar.encoders.spectral:Spectral",
 }
 

@@ -23,6 +23,7 @@ class Spectral:
     """
 
     fitted_per_machine: ClassVar[bool] = False
+    microphones: ClassVar[int] = 1
     parameters: ClassVar[int] = 0
 
     def __init__(

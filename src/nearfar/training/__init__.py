@@ -1,8 +1,15 @@
 """What fits an encoder to the normal clips of a machine.
 
-A trainer is a function ``(encoder, waveforms, *, seed, progress, **options) -> None`` that fits the encoder
-in place. ``TRAINERS`` names them by encoder; the lines name functions instead of importing them, because
-torch should load only where it is used.
+A trainer is a function that fits the encoder in place::
+
+    train(encoder, waveforms, *, domain, attributes, seed, folder, progress, **options) -> None
+
+``waveforms`` is what the encoder hears of each clip, to be read once; ``domain`` and ``attributes`` are arrays of
+strings, one a clip. ``folder`` is for what a training wants to keep so that it can go on: it belongs to trainings
+that differ in the option ``epochs`` only, or is ``None``.
+
+``TRAINERS`` names them by encoder; the lines name functions instead of importing them, because torch should load
+only where it is used.
 """
 
 from __future__ import annotations
@@ -10,7 +17,10 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable
 
-TRAINERS = {"autoencoder": "nearfar.training.autoencoder:train"}
+TRAINERS = {
+    "autoencoder": "nearfar.training.autoencoder:train",
+    "dca": "nearfar.training.dca:train",
+}
 
 
 def trainer(encoder: str) -> Callable[..., None]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,7 +42,10 @@ def train(
     encoder: Autoencoder,
     waveforms: Iterable[NDArray[np.float32]],
     *,
+    domain: NDArray[np.str_] | None = None,  # noqa: ARG001  # of the contract; all clips are alike here
+    attributes: NDArray[np.str_] | None = None,  # noqa: ARG001
     seed: int,
+    folder: Path | None = None,  # noqa: ARG001  # of the contract; a training takes minutes
     epochs: int = EPOCHS,
     batch_size: int = BATCH_SIZE,
     learning_rate: float = LEARNING_RATE,

@@ -1,0 +1,134 @@
+"""What a training has reached, on disk: so that an interrupted one goes on, and a longer one begins where it ended.
+
+Conventions
+-----------
+A journal's folder belongs to trainings that differ in their number of epochs only. It holds the state after the
+last epoch, the weights after some epochs (checkpoints), and a table with a row an epoch. Every file is whole or
+as it was; two processes that write the same write the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from torch import Tensor, nn, optim
+
+from nearfar.storage import atomic_file
+
+Arrays = dict[str, NDArray[Any]]
+
+STATE = "state.safetensors"
+HISTORY = "history."  # in front of the columns of the table within the state
+
+
+class Journal:
+    """The journal in a folder; without a folder nothing is kept.
+
+    Parameters
+    ----------
+    folder : Path or None
+    every : int
+        Checkpoints are kept after every so many epochs, and after the last one.
+    """
+
+    def __init__(self, folder: Path | None, every: int) -> None:
+        self.folder = folder
+        self.every = every
+        self.rows: list[dict[str, float]] = []
+
+    def checkpoint(self, epoch: int) -> Arrays | None:
+        """The weights after that epoch, if they are kept."""
+        if self.folder is None or not (path := self._checkpoint(self.folder, epoch)).is_file():
+            return None
+        return load_file(path)
+
+    def take_up(self, last: int, module: nn.Module, optimizer: optim.Optimizer) -> int:
+        """Load the latest state into module and optimizer if it is not later than ``last``; how far it is.
+
+        A later state is of no use to a shorter training, which begins anew.
+        """
+        if self.folder is None or not (self.folder / STATE).is_file():
+            return 0
+        state = load_file(self.folder / STATE)
+        reached = int(state.pop("epoch"))
+        if reached > last:
+            return 0
+        columns = {name: state.pop(name) for name in list(state) if name.startswith(HISTORY)}
+        self.rows = (
+            pd.DataFrame(columns).rename(columns=lambda name: name.removeprefix(HISTORY)).to_dict("records")
+        )
+        _restore(state, module, optimizer)
+        return reached
+
+    def write(
+        self,
+        row: Mapping[str, float],
+        module: nn.Module,
+        optimizer: optim.Optimizer,
+        weights: Mapping[str, NDArray[Any]],
+        *,
+        last: int,
+    ) -> None:
+        """Keep what one more epoch has brought; ``weights`` is for a checkpoint, if one is due."""
+        self.rows.append(dict(row))
+        if self.folder is None:
+            return
+        epoch = len(self.rows)
+        if epoch == last or epoch % self.every == 0:
+            _save(self._checkpoint(self.folder, epoch), weights)
+        if epoch > self._reached(
+            self.folder
+        ):  # a shorter training in a longer one's folder leaves its state alone
+            table = pd.DataFrame(self.rows)
+            columns = {f"{HISTORY}{name}": column.to_numpy() for name, column in table.items()}
+            state = {"epoch": np.array(epoch), **columns, **_state(module, optimizer)}
+            _save(self.folder / STATE, state)
+            with atomic_file(self.folder / "history.csv") as part:  # to be read by people
+                table.to_csv(part, index=False)
+
+    @staticmethod
+    def _checkpoint(folder: Path, epoch: int) -> Path:
+        return folder / f"epoch_{epoch:03d}.safetensors"
+
+    @staticmethod
+    def _reached(folder: Path) -> int:
+        """How far the state on disk is."""
+        if not (folder / STATE).is_file():
+            return 0
+        with safe_open(folder / STATE, "numpy") as state:
+            return int(state.get_tensor("epoch"))
+
+
+def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    with atomic_file(path) as part:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, part)
+
+
+def _state(module: nn.Module, optimizer: optim.Optimizer) -> Arrays:
+    """Everything that the next epoch depends on, by dotted name."""
+    tensors: dict[str, Tensor] = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+    for number, of_parameter in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(v) for name, v in of_parameter.items()}
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def _restore(state: Arrays, module: nn.Module, optimizer: optim.Optimizer) -> None:
+    weights: dict[str, Tensor] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, array in state.items():
+        owner, _, rest = name.partition(".")
+        if owner == "module":
+            weights[rest] = torch.tensor(array)
+        else:
+            number, _, moment = rest.partition(".")
+            moments.setdefault(int(number), {})[moment] = torch.tensor(array)
+    module.load_state_dict(weights)
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
