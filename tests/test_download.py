@@ -20,8 +20,9 @@ import pytest
 from nearfar import datasets
 from nearfar.clips import DatasetError
 from nearfar.datasets import DATASETS, dcase2026
-from nearfar.datasets.download import RETRIES, download, parse_archive
+from nearfar.datasets.download import download, parse_archive
 from nearfar.datasets.published import Remote
+from nearfar.downloads import RETRIES
 
 MACHINES = {"dev": ("ToyCar", "fan"), "eval": ("Sander",)}
 TRAIN = "train/section_00_source_train_normal_0000_spd_1.wav"
@@ -292,7 +293,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(fetch, zenodo):
 
 
 def test_ctrl_c_in_the_middle_leaves_the_part(fetch, zenodo, monkeypatch):
-    monkeypatch.setattr("nearfar.datasets.download.BLOCK", 4096)
+    monkeypatch.setattr("nearfar.downloads.BLOCK", 4096)
 
     def interrupt(_, done, __):
         if done >= 20_000:

@@ -42,6 +42,12 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Published data sets: list them, download them.")
 app.add_typer(data_app, name="data")
+cache_app = typer.Typer(
+    no_args_is_help=True, help="What is kept of finished work: look at it, verify it, clean it."
+)
+app.add_typer(cache_app, name="cache")
+weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights: list them, get them, check them.")
+app.add_typer(weights_app, name="weights")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -61,6 +67,10 @@ Preset = Annotated[
     str | None, typer.Option(help="Settings that the system's file has under this name, as small.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Weights = Annotated[str, typer.Argument(help="Of `nearfar weights list`, as eat.")]
+AcceptLicence = Annotated[
+    bool, typer.Option("--accept-licence", help="You have read the licence, and accept it.")
+]
 
 CORES = os.cpu_count() or 1
 
@@ -280,6 +290,75 @@ def data_download(
     out.print(f"licence: {DATASETS[name].LICENSE}", soft_wrap=True)
     for folder in folders:
         out.print(f"{folder}", soft_wrap=True)
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """The pretrained weights that nearfar knows, and which of them are here."""
+    from nearfar.encoders.pretrained import PRETRAINED, stored, weights_folder
+    from nearfar.report import tables
+
+    here = {name for name in PRETRAINED if stored(name) is not None}
+    out.print(tables.weights(PRETRAINED.values(), here, weights_folder()))
+
+
+@weights_app.command("get")
+def weights_get(name: Weights, accept_licence: AcceptLicence = False) -> None:
+    """Fetch weights, and check them; an interrupted download goes on where it stopped."""
+    from nearfar.downloads import Client
+    from nearfar.encoders import weights
+
+    accepted = _accepted(name, accept_licence)
+    with _progress("what has come is kept: the same command goes on where it stopped") as progress:
+        path = weights.get(name, accepted=accepted, client=Client(progress=progress))
+    out.print(f"{path}", soft_wrap=True)
+
+
+@weights_app.command("add")
+def weights_add(
+    name: Weights,
+    file: Annotated[Path, typer.Argument(help="A .safetensors, or a .pt that holds tensors alone.")],
+    accept_licence: AcceptLicence = False,
+) -> None:
+    """Take weights from a file of yours, if their network loads it; in place of any that are here."""
+    from nearfar.encoders import weights
+
+    path = weights.add(name, file, accepted=_accepted(name, accept_licence))
+    out.print(f"{path}", soft_wrap=True)
+
+
+@weights_app.command("verify")
+def weights_verify(
+    name: Weights,
+    golden: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="With a recording, and the authors' tokens of it.")
+    ] = None,
+) -> None:
+    """Load weights strictly and check that they have not changed; compare their tokens with the authors'."""
+    from nearfar.encoders import weights
+    from nearfar.report import tables
+
+    out.print(tables.verified(name, weights.verify(name)), soft_wrap=True)
+    if golden is not None:
+        out.print(tables.likeness(weights.compare(name, golden)), soft_wrap=True)
+
+
+def _accepted(name: str, accept: bool) -> str:
+    """Show the licence of these weights; how it was accepted, if it must be."""
+    from nearfar.encoders.pretrained import PRETRAINED
+
+    if name not in PRETRAINED:
+        return ""
+    record = PRETRAINED[name]
+    out.print(
+        f"licence: {record.licence.name}, {record.licence.url}\n{record.licence.summary}", soft_wrap=True
+    )
+    if not record.must_accept:
+        return ""
+    if accept:
+        return "--accept-licence"
+    typer.confirm("Have you read this licence, and do you accept it?", abort=True)
+    return "asked"
 
 
 @app.command()
@@ -548,3 +627,43 @@ def systems() -> None:
     from nearfar.report import tables
 
     out.print(tables.systems(systems.describe()))
+
+
+@cache_app.command("info")
+def cache_info(cache: Cache = None) -> None:
+    """What is in the cache: embeddings by what made them, and finished steps."""
+    from nearfar import storage, store
+    from nearfar.report import tables
+
+    out.print(tables.embeddings(store.Store(cache).contents(), store.current_code()))
+    out.print(tables.steps(storage.Jobs(cache).finished(), storage.code_digest()))
+
+
+@cache_app.command("verify")
+def cache_verify(cache: Cache = None) -> None:
+    """Read all embeddings, and list those that are damaged. Exit code 1 if there are any."""
+    from nearfar.store import Store
+
+    with _progress("nothing was changed") as progress:
+        found = Store(cache).verify(lambda done, total: progress("verifying", done, total))
+    out.print("\n".join(map(str, found)) or "all embeddings are whole", markup=False, soft_wrap=True)
+    raise typer.Exit(FAILED if found else 0)
+
+
+@cache_app.command("clean")
+def cache_clean(
+    encoder: Annotated[str | None, typer.Option(help="Also all embeddings of this encoder.")] = None,
+    unused: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="DAYS", help="Also embeddings that nobody used for so long."),
+    ] = None,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Also damaged embeddings: reads all.")] = False,
+    cache: Cache = None,
+) -> None:
+    """Remove what this version cannot use, because other code made it or a killed run left it unfinished."""
+    from nearfar import store
+    from nearfar.report import tables
+
+    if damaged:
+        out.print(f"removed {len(store.Store(cache).drop_damaged())} damaged embeddings")
+    out.print(tables.removed(store.clean(cache, encoder=encoder, unused_days=unused)))

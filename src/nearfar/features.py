@@ -2,16 +2,17 @@
 
 Conventions
 -----------
-Waveforms are ``(..., samples)``, features ``(..., bands, frames)``, levels in dB. Every function takes NumPy
-arrays and torch tensors alike (of any device, and differentiably), and returns the kind, precision and device
-that it was given: the array-API namespace of the argument does the arithmetic, so this module does not import
-torch. What NumPy lacks or does slowly (framing, Fourier transform, sparse filters) has a short function.
+Waveforms are ``(..., samples)``, features ``(..., bands, frames)``, levels in dB; but Kaldi's features are as
+Kaldi has them, ``(..., frames, bands)`` and natural logarithms of power. Every function takes NumPy arrays and
+torch tensors alike (of any device, and differentiably), and returns the kind, precision and device that it was
+given: the array-API namespace of the argument does the arithmetic, so this module does not import torch. What
+NumPy lacks or does slowly (framing, Fourier transform, sparse filters) has a short function.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ import scipy.sparse
 from array_api_compat import array_namespace, device, is_torch_array
 from numpy.typing import NDArray
 
+from nearfar.clips import unknown
+
 DB_FLOOR = (
     2.220446049250313e-16  # of power, before the logarithm; the official DCASE baseline (float64's epsilon)
 )
@@ -28,6 +31,9 @@ DB_FLOOR = (
 DB_PER_NEPER = 10.0 / math.log(
     10.0
 )  # of power; the natural logarithm is five times as fast as the decadic one
+
+KALDI_FLOOR = 1.1920929e-07  # of power, before the logarithm; Kaldi (float32's epsilon)
+KALDI_WINDOWS = {"hanning": 1.0, "povey": 0.85}  # the exponent of a symmetric Hann window; Kaldi
 
 BLOCK = 64  # frames at a time: fits the cache, and larger temporaries cost more in page faults than in work
 
@@ -267,3 +273,146 @@ def stack_frames(features: Any, n_frames: int) -> Any:
     by_frame = xp.matrix_transpose(features)
     vectors = frames - n_frames + 1
     return xp.concat([by_frame[..., i : i + vectors, :] for i in range(n_frames)], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Fbank:
+    """Parameters of Kaldi's filter-bank features.
+
+    Attributes
+    ----------
+    rate : int
+        Sampling rate in Hz.
+    n_mels : int
+        Number of bands.
+    window : {"hanning", "povey"}
+        A symmetric Hann window, or that to the power of 0.85.
+    frame_ms, hop_ms : float
+        Frame length and advance in milliseconds, cut to whole samples.
+    pre_emphasis : float
+        How much of the sample before is subtracted from each sample of a frame.
+    f_min : float
+    f_max : float or None
+        Edges of the lowest and the highest band in Hz; ``None``: half of ``rate``.
+    log_floor : float
+        Smallest power.
+    """
+
+    rate: int = 16000
+    n_mels: int = 128
+    window: Literal["hanning", "povey"] = "hanning"
+    frame_ms: float = 25.0
+    hop_ms: float = 10.0
+    pre_emphasis: float = 0.97
+    f_min: float = 20.0
+    f_max: float | None = None
+    log_floor: float = KALDI_FLOOR
+
+    def __post_init__(self) -> None:
+        if self.window not in KALDI_WINDOWS:
+            raise ValueError(unknown("window", self.window, KALDI_WINDOWS))
+        if not 0 <= self.f_min < self.highest <= self.rate / 2:
+            raise ValueError(
+                f"f_min={self.f_min}, f_max={self.highest}: expected 0 <= f_min < f_max <= {self.rate / 2} Hz, "
+                f"half of rate={self.rate}"
+            )
+        if self.length < 2 or self.hop < 1 or self.n_mels < 1:
+            raise ValueError(
+                f"frame_ms={self.frame_ms}, hop_ms={self.hop_ms}, n_mels={self.n_mels}: at rate={self.rate}, a "
+                "frame must have at least 2 samples, a hop 1; and there must be at least 1 band"
+            )
+        if not self.log_floor > 0:
+            raise ValueError(f"log_floor={self.log_floor}: must be above 0, to have a logarithm")
+
+    @property
+    def highest(self) -> float:
+        """Upper edge of the highest band in Hz."""
+        return self.rate / 2 if self.f_max is None else self.f_max
+
+    @property
+    def length(self) -> int:
+        """Of a frame, in samples."""
+        return int(self.rate * self.frame_ms / 1000)
+
+    @property
+    def hop(self) -> int:
+        """From frame to frame, in samples."""
+        return int(self.rate * self.hop_ms / 1000)
+
+    @property
+    def n_fft(self) -> int:
+        """The first power of two that holds a frame."""
+        return 1 << (self.length - 1).bit_length()
+
+
+KALDI = Fbank()
+
+
+@lru_cache(maxsize=32)
+def _kaldi_window(fbank: Fbank, dtype: str) -> NDArray[Any]:
+    return (np.hanning(fbank.length) ** KALDI_WINDOWS[fbank.window]).astype(dtype)
+
+
+@lru_cache(maxsize=32)
+def kaldi_filters(fbank: Fbank) -> NDArray[np.float64]:
+    """The bank of filters that are triangles over mel, not over Hz: (n_mels, 1 + n_fft // 2).
+
+    Kaldi's mel, 1127 ln(1 + f / 700), is HTK's but for a factor, which makes no difference to a triangle.
+    The bin at half of the rate has no weight.
+    """
+    low, high = mel_frequencies(np.array([fbank.f_min, fbank.highest]), "htk")
+    edges, width = np.linspace(low, high, fbank.n_mels + 2, retstep=True)
+    hz = np.linspace(0.0, fbank.rate / 2, fbank.n_fft // 2, endpoint=False)
+    bins = mel_frequencies(hz, "htk")
+    triangles = np.maximum(0.0, 1.0 - np.abs(bins - edges[1:-1, None]) / width)
+    filters = np.pad(triangles, ((0, 0), (0, 1)))
+    filters.setflags(write=False)
+    return filters
+
+
+@lru_cache(maxsize=32)
+def _kaldi_filters_of(fbank: Fbank, dtype: str) -> NDArray[Any]:
+    return kaldi_filters(fbank).astype(dtype)
+
+
+def kaldi_fbank(waveform: Any, fbank: Fbank = KALDI, **parameters: Any) -> Any:
+    """Kaldi's filter-bank features: logarithms of power in mel bands, without dither.
+
+    Each frame loses its mean, then is pre-emphasized (its first sample is its own predecessor), windowed, and
+    padded with zeros to the next power of two. Frames lie wholly within the waveform ("snip edges").
+
+    Parameters
+    ----------
+    waveform : (..., samples) array, NumPy or torch
+    fbank : Fbank
+    **parameters
+        Of ``fbank``, to change: ``kaldi_fbank(waveform, window="povey")``.
+
+    Returns
+    -------
+    (..., frames, n_mels) array
+        With ``frames = 1 + (samples - length) // hop``.
+
+    Raises
+    ------
+    ValueError
+        If the waveform is shorter than a frame, or not of floating point.
+    """
+    fbank = replace(fbank, **parameters)
+    name, xp, where = _float_name(waveform), array_namespace(waveform), device(waveform)
+    if waveform.shape[-1] < fbank.length:
+        raise ValueError(
+            f"{waveform.shape[-1]} samples are too few for a frame of {fbank.length} samples "
+            f"({fbank.frame_ms} ms at {fbank.rate} Hz)"
+        )
+    frames = _emphasized(xp, _frames(waveform, fbank.length, fbank.hop), fbank.pre_emphasis)
+    spectrum = xp.fft.rfft(frames * xp.asarray(_kaldi_window(fbank, name), device=where), n=fbank.n_fft)
+    power = xp.real(spectrum) ** 2 + xp.imag(spectrum) ** 2
+    bands = power @ xp.asarray(_kaldi_filters_of(fbank, name).T, device=where)
+    return xp.log(xp.clip(bands, min=fbank.log_floor))
+
+
+def _emphasized(xp: Any, frames: Any, pre_emphasis: float) -> Any:
+    centred = frames - xp.mean(frames, axis=-1, keepdims=True)
+    before = xp.concat([centred[..., :1], centred[..., :-1]], axis=-1)
+    return centred - pre_emphasis * before

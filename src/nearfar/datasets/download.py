@@ -11,15 +11,11 @@ Nothing is retried but the network: a wrong checksum or a full disk is an error 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
-import logging
 import re
 import shutil
-import ssl
 import stat
 import time
-import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -32,37 +28,18 @@ from nearfar.clips import SPLIT_FOLDERS, DatasetError, unknown
 from nearfar.datasets import DATASETS
 from nearfar.datasets.layout import is_machine
 from nearfar.datasets.published import PART_OF, Published, Remote, Subset
+from nearfar.downloads import BLOCK, TIMEOUT_SECONDS, Client, DownloadError, Progress
 from nearfar.storage import atomic_folder, write_json
-
-logger = logging.getLogger(__name__)
 
 SERVER = "https://zenodo.org"
 ATTRIBUTES = "attributes_*.csv"
 RECORD = ".nearfar-download.json"
-TIMEOUT_SECONDS = 60.0  # without a byte
-RETRIES = 5  # in a row that bring nothing new
-BACKOFF_SECONDS = 1.0  # before the first retry; doubled before each further one
-MAX_BACKOFF_SECONDS = 60.0  # Zenodo's limits are by the minute
-BLOCK = 1 << 20  # bytes read at a time
-
-PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
-RETRIED_STATUS = (408, RANGE_NOT_SATISFIABLE, 429, 500, 502, 503, 504)
-NETWORK_ERRORS = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ConnectionError,
-    TimeoutError,
-    ssl.SSLError,
-)
-
 _NAME = r"{}(?P<machine>[A-Za-z0-9]+){}(?:_r(?P<revision>\d+))?\.zip"  # _rN: the N-th, corrected release
 ARCHIVE_NAMES: dict[Subset, re.Pattern[str]] = {
     "dev": re.compile(_NAME.format("dev_(?:data_)?", "")),
     "train": re.compile(_NAME.format("eval_data_", "_train")),
     "eval": re.compile(_NAME.format("eval_data_", "_test")),
 }
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +105,17 @@ def download(
     published = _published(name)
     wanted = _wanted(published, subset, machines)
     folder = root / name
-    client = _Client(opener or urllib.request.build_opener(), timeout, sleep, progress)
+    client = Client(opener or urllib.request.build_opener(), timeout, sleep, progress)
     todo = [one for one in wanted if not _is_done(folder, published, *one)]
-    for archive in _archives(published, todo, client, server.rstrip("/")):
-        whole = _obtain(archive, folder, client)
-        splits = _unpack(whole, archive, folder / PART_OF[archive.subset])
-        _note(folder, archive, splits)
-        if not keep:
-            whole.unlink()
+    try:
+        for archive in _archives(published, todo, client, server.rstrip("/")):
+            whole = _obtain(archive, folder, client)
+            splits = _unpack(whole, archive, folder / PART_OF[archive.subset])
+            _note(folder, archive, splits)
+            if not keep:
+                whole.unlink()
+    except DownloadError as error:
+        raise DatasetError([str(error)]) from error
     return list(dict.fromkeys(folder / PART_OF[s] / machine for s, machine in wanted))
 
 
@@ -213,13 +193,13 @@ def _parsed(name: str, subset: Subset) -> tuple[str, int]:
 
 
 def _archives(
-    published: Published, todo: Sequence[tuple[Subset, str]], client: _Client, server: str
+    published: Published, todo: Sequence[tuple[Subset, str]], client: Client, server: str
 ) -> list[Archive]:
     archives, problems = [], []
     for subset in dict.fromkeys(subset for subset, _ in todo):
         remote = published.remotes[subset]
         url = f"{server}/api/records/{remote.record}"
-        offered = _offered(client.json(url), subset, url)
+        offered = _offered(_json(client, url), subset, url)
         for machine in (machine for one, machine in todo if one == subset):
             if machine not in offered:
                 problems.append(f"{url}: {unknown('archive of machine', machine, offered)}")
@@ -231,6 +211,14 @@ def _archives(
     if problems:
         raise DatasetError(problems)
     return archives
+
+
+def _json(client: Client, url: str) -> Any:
+    answer = client.read(url, accept="application/json")
+    try:
+        return json.loads(answer)
+    except ValueError as error:
+        raise DatasetError([f"{url}: the answer is not JSON; is this a Zenodo server?"]) from error
 
 
 def _offered(record: Any, subset: Subset, url: str) -> dict[str, Archive]:
@@ -249,98 +237,11 @@ def _offered(record: Any, subset: Subset, url: str) -> dict[str, Archive]:
     return {machine: archive for machine, (_, archive) in newest.items()}
 
 
-@dataclass(frozen=True)
-class _Client:
-    """The network: every request times out, and is repeated a few times if the fault may pass."""
-
-    opener: urllib.request.OpenerDirector
-    timeout: float
-    sleep: Callable[[float], None]
-    progress: Progress | None
-
-    def json(self, url: str) -> Any:
-        failures = 0
-        while True:
-            try:
-                with self._open(url, {"Accept": "application/json"}) as response:
-                    answer = response.read()
-                break
-            except NETWORK_ERRORS as error:
-                failures += 1
-                self._wait(url, error, failures)
-        try:
-            return json.loads(answer)
-        except ValueError as error:
-            raise DatasetError([f"{url}: the answer is not JSON; is this a Zenodo server?"]) from error
-
-    def fetch(self, archive: Archive, part: Path) -> None:
-        """Make ``part`` as long as the archive, from where it ends."""
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        failures, most = 0, _size(part)
-        while _size(part) != archive.size:
-            error: Exception = ConnectionError("the connection was closed early")
-            try:
-                self._append(archive, part)
-            except NETWORK_ERRORS as caught:
-                error = caught
-            if isinstance(error, urllib.error.HTTPError) and error.code == RANGE_NOT_SATISFIABLE:
-                part.write_bytes(b"")  # what is there is no beginning of what the server has
-            failures = 0 if _size(part) > most else failures + 1
-            most = max(most, _size(part))
-            if _size(part) != archive.size:
-                self._wait(archive.url, error, failures)
-
-    def _append(self, archive: Archive, part: Path) -> None:
-        have = _size(part)
-        if have > archive.size:
-            have = 0
-        with self._open(archive.url, {"Range": f"bytes={have}-"} if have else {}) as response:
-            if response.status != PARTIAL_CONTENT:
-                have = 0  # the server starts over
-            elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                raise http.client.HTTPException(f"bytes from {have} were asked for, others were sent")
-            with part.open("ab" if have else "wb") as file:
-                while block := response.read(BLOCK):
-                    file.write(block)
-                    have += len(block)
-                    if self.progress:
-                        self.progress(archive.name, have, archive.size)
-
-    def _open(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-        if not url.startswith(("http://", "https://")):
-            raise DatasetError([f"{url}: not an address to download from; it must be http or https"])
-        request = urllib.request.Request(url, headers={"User-Agent": "nearfar", **headers})
-        response: http.client.HTTPResponse = self.opener.open(request, timeout=self.timeout)
-        return response
-
-    def _wait(self, url: str, error: Exception, failures: int) -> None:
-        """Before the next try; raises if there is none."""
-        pause = BACKOFF_SECONDS * 2**failures
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-            if error.code not in RETRIED_STATUS:
-                raise ConnectionError(f"{url}: the server answers {error.code} {error.reason}") from error
-            after = error.headers.get("Retry-After", "")
-            pause = float(after) if after.isdecimal() else pause
-        if failures > RETRIES:
-            raise ConnectionError(
-                f"{url}: {error}; gave up after {RETRIES} retries. What has come is kept: run again to go on"
-            ) from error
-        pause = min(pause, MAX_BACKOFF_SECONDS)
-        logger.warning("%s: %s; trying again in %g s", url, error, pause)
-        self.sleep(pause)
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size
-
-
-def _obtain(archive: Archive, folder: Path, client: _Client) -> Path:
+def _obtain(archive: Archive, folder: Path, client: Client) -> Path:
     """The whole archive, checked."""
     whole, part = folder / archive.name, folder / f"{archive.name}.part"
     if not (whole.is_file() and _md5(whole) == archive.md5):  # else it was not unpacked last time
-        client.fetch(archive, part)
+        client.fetch(archive.url, part, name=archive.name, size=archive.size)
         if (found := _md5(part)) != archive.md5:
             part.unlink()
             raise DatasetError(

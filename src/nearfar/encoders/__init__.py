@@ -4,9 +4,11 @@ An encoder is made from keyword options and called with waveforms::
 
     encoder(waveforms) -> tokens      (batch, samples) float32 -> (batch, blocks, frames, bands, dim) float32
 
-It is *frozen* (its weights, if any, come from a file) or *fitted per machine* (``training.TRAINERS`` has the
-function that fits it). Microphones are not its business, it hears the one waveform that a view gives it; but for
-a network of two microphones, which takes ``(batch, 2, samples)``.
+``blocks`` numbers the layers whose tokens it gives, in their order; it is (1,) where there is no choice.
+
+It is *frozen* (its weights, if any, come from the file ``path``) or *fitted per machine* (``training.TRAINERS``
+has the function that fits it). Microphones are not its business, it hears the one waveform that a view gives it;
+but for a network of two microphones, which takes ``(batch, 2, samples)``.
 
 A new encoder is one module and one line in ``ENCODERS``. The line names the class instead of importing it, so
 that a system that needs no torch does not load torch.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -31,6 +34,8 @@ class Encoder(Protocol):
 
     fitted_per_machine: ClassVar[bool]
     microphones: ClassVar[int]
+    path: Path | None
+    blocks: tuple[int, ...]
     sample_rate: int
     min_samples: int
 
@@ -50,7 +55,12 @@ class Encoder(Protocol):
 
 ENCODERS = {
     "autoencoder": "nearfar.encoders.autoencoder:Autoencoder",
+    "beats": "nearfar.encoders.beats:Beats",
+    "ced": "nearfar.encoders.ced:Ced",
     "dca": "nearfar.encoders.dca:Dca",
+    "eat": "nearfar.encoders.eat:Eat",
+    "efficientat": "nearfar.encoders.efficientat:EfficientAt",
+    "m2d": "nearfar.encoders.m2d:M2d",
     "spectral": "nearfar.encoders.spectral:Spectral",
 }
 

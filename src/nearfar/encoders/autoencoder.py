@@ -43,6 +43,8 @@ class Autoencoder:
 
     fitted_per_machine: ClassVar[bool] = True
     microphones: ClassVar[int] = 1
+    path: ClassVar[None] = None
+    blocks: ClassVar[tuple[int, ...]] = (1,)
 
     def __init__(
         self, *, sample_rate: int = 16000, n_fft: int = 1024, hop: int = 512, n_mels: int = 128

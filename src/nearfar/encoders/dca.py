@@ -74,6 +74,8 @@ class Dca:
 
     fitted_per_machine: ClassVar[bool] = True
     microphones: ClassVar[int] = 2
+    path: ClassVar[None] = None
+    blocks: ClassVar[tuple[int, ...]] = (1,)
 
     def __init__(
         self,

@@ -17,10 +17,10 @@ def chosen(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device={device!r}: expected 'auto', 'cpu' or 'cuda'") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"device={device!r}: torch {torch.__version__} finds no CUDA device here; take 'cpu', or 'auto'"
-        )
+            f"device={device!r}: cannot be used here, where there are {torch.cuda.device_count()} CUDA devices; "
+            f"take 'cpu', or 'auto' ({error})"
+        ) from error
     return found

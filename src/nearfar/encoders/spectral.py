@@ -24,6 +24,8 @@ class Spectral:
 
     fitted_per_machine: ClassVar[bool] = False
     microphones: ClassVar[int] = 1
+    path: ClassVar[None] = None
+    blocks: ClassVar[tuple[int, ...]] = (1,)
     parameters: ClassVar[int] = 0
 
     def __init__(

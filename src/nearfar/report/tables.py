@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,14 @@ from nearfar.evaluation.statistics import spread
 if TYPE_CHECKING:
     from nearfar import simulation
     from nearfar.detector import Detector
+    from nearfar.encoders.pretrained import Pretrained
+    from nearfar.encoders.weights import Likeness, Verified
     from nearfar.evaluation.official import Evaluation
     from nearfar.evaluation.protocols import Finding
     from nearfar.evaluation.statistics import Comparison
     from nearfar.experiment import Result
+    from nearfar.storage import Job
+    from nearfar.store import Content, Removed
     from nearfar.study import StudyResult
     from nearfar.sweep import Sweep
     from nearfar.systems import Description
@@ -80,6 +85,41 @@ def published(modules: Mapping[str, ModuleType]) -> Table:
         subsets = ", ".join(published.remotes) or "by hand"
         table.add_row(name, ", ".join(machines), subsets, published.license.splitlines()[0])
     return table
+
+
+def weights(records: Iterable[Pretrained], here: Collection[str], folder: Path) -> Table:
+    """Pretrained weights: of which encoder, how large, under which licence, and how to get those not here."""
+    names = [Column(heading, no_wrap=True) for heading in ("weights", "encoder", "size")]
+    table = Table(*names, "licence", Column("", no_wrap=True), title="Weights")
+    for record in records:
+        place = "here" if record.name in here else "add" if record.url is None else "get"
+        table.add_row(record.name, record.encoder, record.megabytes, record.licence.name, place)
+    table.caption = escape(
+        f"here: in {folder}. get: `nearfar weights get NAME`. add: `nearfar weights add NAME FILE`, a file of "
+        "yours from the authors' page, which `nearfar weights get NAME` names."
+    )
+    return table
+
+
+def verified(name: str, found: Verified) -> Text:
+    """That weights load and have not changed, and what they are."""
+    published = {
+        True: "as published",
+        False: "not the published file",
+        None: "no checksum of the published file is known",
+    }
+    return Text(
+        f"{name}: loads, {found.parameters:,} parameters; unchanged since it came; "
+        f"{published[found.as_published]}\n{found.path}\nSHA-256 {found.sha256}"
+    )
+
+
+def likeness(found: Likeness) -> Text:
+    """How far tokens are from those of the authors' program."""
+    return Text(
+        f"largest difference from the authors' tokens {found.largest:.3g}, their standard deviation being "
+        f"{found.deviation:.3g}; correlation {found.correlation:.6f}"
+    )
 
 
 def detector(fitted: Detector) -> Table:
@@ -271,3 +311,47 @@ def evaluation_json(found: Evaluation) -> str:
 def _joined(found: Evaluation) -> pd.DataFrame:
     table = found.metrics if found.decisions is None else found.metrics.join(found.decisions)
     return table.reset_index().assign(seed=0)
+
+
+def embeddings(contents: Iterable[Content], code: str) -> Table | Text:
+    """What the embedding store has, by what made it; ``code`` is the digest of the code that is here."""
+    known = list(contents)
+    if not known:
+        return Text("no embeddings")
+    numbers = [Column(heading, justify="right") for heading in ("embeddings", "MB", "days unused")]
+    table = Table(
+        "encoder", "options", "weights", "precision", "microphone", *numbers, "code", title="Embeddings"
+    )
+    for c in known:
+        made = c.origin
+        named = (made.encoder, json.dumps(dict(made.options)), (made.weights or "none")[:8], made.precision)
+        counted = (f"{c.entries:,}", f"{c.size / 1e6:,.1f}", f"{c.unused_days:.0f}")
+        table.add_row(*map(escape, named), made.microphone, *counted, _whose(made.code, code))
+    table.caption = "those of other code cannot be used here; `nearfar cache clean` removes them"
+    return table
+
+
+def steps(jobs: Iterable[Job], code: str) -> Table | Text:
+    """The finished steps in a cache; ``code`` is the digest of the code that is here."""
+    known = pd.DataFrame(
+        [(job.step, _whose(job.code, code), job.size) for job in jobs], columns=["step", "code", "size"]
+    )
+    if known.empty:
+        return Text("no finished steps")
+    numbers = [Column(heading, justify="right") for heading in ("finished", "MB")]
+    table = Table("step", "code", *numbers, title="Finished steps")
+    for (step, whose), sizes in known.groupby(["step", "code"])["size"]:
+        table.add_row(escape(step), whose, f"{len(sizes):,}", f"{sizes.sum() / 1e6:,.1f}")
+    return table
+
+
+def _whose(code: str, current: str) -> str:
+    return "this" if code == current else "other"
+
+
+def removed(found: Iterable[Removed]) -> Table:
+    """What was cleaned away."""
+    table = Table("removed", Column("number", justify="right"), Column("MB", justify="right"))
+    for r in found:
+        table.add_row(r.what, f"{r.count:,}", f"{r.size / 1e6:,.1f}")
+    return table

@@ -1,0 +1,169 @@
+"""What all pretrained encoders share, on a tiny network."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from tiny_encoder import Net, Tiny
+
+from nearfar.encoders import frozen, pretrained
+from nearfar.encoders.checkpoints import CheckpointError, write
+from nearfar.encoders.frozen import Frozen, Tokens
+from nearfar.encoders.pretrained import WeightsError
+
+
+@pytest.fixture
+def path(tmp_path):
+    torch.manual_seed(0)
+    write(tmp_path / "tiny.safetensors", Net().state_dict(), configuration={})
+    return tmp_path / "tiny.safetensors"
+
+
+@pytest.fixture
+def encoder(path):
+    return Tiny(weights=str(path), blocks=(2, 1))
+
+
+@pytest.fixture
+def waveforms(rng):
+    return rng.standard_normal((3, 33)).astype(np.float32)
+
+
+def test_arrays_go_in_and_come_out(encoder, waveforms):
+    waveforms.setflags(write=False)
+    tokens = encoder(waveforms)
+    assert tokens.shape == (3, 2, 4, 2, 3)
+    assert tokens.dtype == np.float32
+    np.testing.assert_array_equal(tokens[:, 0], 2 * tokens[:, 1])
+    np.testing.assert_array_equal(encoder(waveforms), tokens)
+
+
+def test_the_token_of_the_clip_is_apart(encoder, waveforms):
+    found = encoder.tokens(waveforms)
+    assert found.cls.shape == (3, 2, 3)
+    np.testing.assert_array_equal(found.grid.numpy(), encoder(waveforms))
+
+
+def test_nothing_is_read_before_it_is_needed(tmp_path, waveforms):
+    encoder = Tiny(weights=str(tmp_path / "none.safetensors"))
+    assert encoder.arrays() == {}
+    with pytest.raises(WeightsError, match=r"none\.safetensors: no such file of weights"):
+        encoder(waveforms)
+
+
+def test_the_file_is_read_once(encoder, waveforms):
+    before = Tiny.built
+    encoder(waveforms)
+    encoder(waveforms)
+    assert Tiny.built == before + 1
+
+
+def test_the_network_is_frozen_but_not_of_inference_alone(encoder, waveforms):
+    encoder(waveforms)
+    assert not encoder.network.training
+    assert not any(p.requires_grad or p.is_inference() for p in encoder.network.parameters())
+    given = torch.tensor(waveforms, requires_grad=True)
+    encoder.network(given, (1,)).grid.sum().backward()
+    assert given.grad.any()
+
+
+def test_half_precision_gives_nearly_the_same_in_float32(path, encoder, waveforms):
+    half = Tiny(weights=str(path), blocks=(2, 1), precision="bfloat16")
+    found = half(waveforms)
+    assert found.dtype == np.float32
+    assert half.tokens(waveforms).cls.dtype == torch.float32
+    np.testing.assert_allclose(found, encoder(waveforms), atol=0.05)
+    assert (found != encoder(waveforms)).any()
+
+
+def test_digest_and_parameters_are_those_of_the_file(path, encoder):
+    assert encoder.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert encoder.parameters == 8 * 6 + 2 * 8
+
+
+def test_another_process_reads_the_file_itself(encoder, waveforms):
+    tokens = encoder(waveforms)
+    sent = pickle.dumps(encoder)
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent)(waveforms), tokens)
+
+
+def test_weights_of_another_network_are_refused(encoder, path, waveforms):
+    write(path, {"frames.weight": torch.zeros(6, 8)}, configuration={})
+    with pytest.raises(
+        CheckpointError, match=rf"{re.escape(str(path))}: not the weights.* 5 missing \(norm\.weight"
+    ):
+        encoder(waveforms)
+
+
+def test_a_block_that_is_not_there(path, waveforms):
+    with pytest.raises(ValueError, match=r"blocks=\[3, 0\]: .*tiny\.safetensors has the blocks 1 to 2"):
+        Tiny(weights=str(path), blocks=(3, 1, 0))(waveforms)
+
+
+@pytest.mark.parametrize("blocks", [(), (1, 1)])
+def test_blocks_are_one_or_more_each_once(blocks):
+    with pytest.raises(ValueError, match=r"blocks=\(.*\): give the numbers of one block or more, each once"):
+        Tiny(blocks=blocks)
+
+
+def test_an_unknown_precision():
+    with pytest.raises(ValueError, match="precision='float16': must be one of float32, bfloat16"):
+        Tiny(precision="float16")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there(path, waveforms, device):
+    with pytest.raises(
+        ValueError,
+        match=rf"device='{device}': cannot be used here, where there are \d+ CUDA devices; take 'cpu'",
+    ):
+        Tiny(weights=str(path), device=device)(waveforms)
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (8,), (1, 1, 8)])
+def test_waveforms_of_another_shape(encoder, shape):
+    with pytest.raises(
+        ValueError,
+        match=r"waveforms of shape .*: 'tiny' takes \(batch, samples\), at least 8 samples \(0\.08 s",
+    ):
+        encoder(np.zeros(shape, np.float32))
+
+
+def test_weights_of_another_encoder(monkeypatch):
+    with pytest.raises(ValueError, match=r"weights='eat' are of 'eat'; 'tiny' has: none"):
+        Tiny(weights="eat")
+    record = pretrained.PRETRAINED["mn04_as"]
+    monkeypatch.setattr(Tiny, "ENCODER", record.encoder)
+    with pytest.raises(ValueError, match=r"weights='eat' are of 'eat'; 'efficientat' has: mn04_as"):
+        Tiny(weights="eat")
+    assert Tiny(weights="mn04_as").record is record
+    assert Tiny(weights="own.pt").record is None
+    with pytest.raises(ValueError, match="no weights 'mn04'; did you mean 'mn04_as'"):
+        Tiny(weights="mn04")
+
+
+def test_it_has_no_arrays_of_its_own(encoder):
+    assert encoder.with_arrays({}) is encoder
+    with pytest.raises(ValueError, match=r"'tiny' has no arrays of its own, but was given \['w'\]"):
+        encoder.with_arrays({"w": np.zeros(1)})
+
+
+def test_an_encoder_says_how_its_network_is_built(path):
+    class Unfinished(Tiny):
+        build = Frozen.build
+
+    with pytest.raises(NotImplementedError, match="Unfinished does not say how its network is built"):
+        _ = Unfinished(weights=str(path)).network
+
+
+def test_tokens_need_no_token_of_the_clip(encoder, waveforms, monkeypatch):
+    bare = encoder.network.forward
+    monkeypatch.setattr(encoder.network, "forward", lambda w, blocks: Tokens(bare(w, blocks).grid))
+    assert encoder.tokens(waveforms).cls is None
+    assert frozen.DTYPES.keys() == {"float32", "bfloat16"}
