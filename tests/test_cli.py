@@ -13,11 +13,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from synthetic import write_machine
 from typer.testing import CliRunner, Result
 
+from nearfar import storage, store
 from nearfar.cli import app
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.results import read_table
@@ -25,7 +27,7 @@ from nearfar.experiment import FILES
 
 COMMANDS = [
     "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "sweep", "evaluate", "compare",
-    "submit", "systems",
+    "submit", "systems", "weights", "cache",
 ]  # fmt: skip
 
 
@@ -69,7 +71,15 @@ print([m for m in {heavy} if m in sys.modules], file=sys.stderr)
     assert all(command in done.stdout for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*([c] for c in COMMANDS), ["data", "list"], ["data", "download"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([c] for c in COMMANDS),
+        *(["data", c] for c in ("list", "download")),
+        *(["weights", c] for c in ("list", "get", "add", "verify")),
+        *(["cache", c] for c in ("info", "verify", "clean")),
+    ],
+)
 def test_every_command_has_help(command: list[str]) -> None:
     found = invoke(*command, "--help")
     assert found.exit_code == 0
@@ -308,3 +318,64 @@ def test_compare_refuses_other_clips(two_results: tuple[Path, Path], tmp_path: P
     swapped = scores.assign(label=scores["label"].map({"normal": "anomaly", "anomaly": "normal"}))
     swapped.to_csv(other / "scores.csv", index=False)
     assert "know different domains or labels of" in str(invoke("compare", a, other).exception)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """With embeddings of this code and of other code, and a finished step of each."""
+    for number, code in enumerate([store.current_code(), "other"]):
+        origin = store.Origin(
+            "eat", "near", code, weights="0123456789" + 54 * "f", options={"blocks": [11, 12]}
+        )
+        key = store.Key(64 * str(number), 12, "mean")
+        store.Store(tmp_path).put(origin, {key: np.ones(500_000, np.float32)})
+    _, old = (storage.Jobs(tmp_path).do("scores", {"number": n}, str) for n in range(2))
+    storage.write_json(old / storage.DONE, {"code": "other"})
+    return tmp_path
+
+
+def test_cache_info(cache: Path) -> None:
+    shown = invoke("cache", "info", "--cache", cache).output
+    for made_by in ("this", "other"):
+        (row,) = [line for line in shown.splitlines() if "eat" in line and made_by in line]
+        cells = [cell.strip() for cell in row.strip("│").split("│")]
+        assert cells == [
+            "eat",
+            '{"blocks": [11, 12]}',
+            "01234567",
+            "float32",
+            "near",
+            "1",
+            "2.0",
+            "0",
+            made_by,
+        ]
+        assert [line for line in shown.splitlines() if "scores" in line and made_by in line]
+    nothing = invoke("cache", "info", "--cache", cache / "none").output
+    assert nothing.splitlines() == ["no embeddings", "no finished steps"]
+
+
+def test_cache_verify(cache: Path) -> None:
+    whole = invoke("cache", "verify", "--cache", cache)
+    assert (whole.exit_code, "all embeddings are whole" in whole.output) == (0, True)
+    with (cache / "embeddings" / "000001.f32").open("r+b") as file:
+        file.write(b"damaged")
+    damaged = invoke("cache", "verify", "--cache", cache)
+    assert damaged.exit_code == 1
+    assert f"000001.f32: damaged: block 12, mean, of the recording {64 * '0'}" in damaged.output
+    assert "removed 1 damaged" in invoke("cache", "clean", "--damaged", "--cache", cache).output
+    assert invoke("cache", "verify", "--cache", cache).exit_code == 0
+
+
+def test_cache_clean(cache: Path) -> None:
+    shown = invoke("cache", "clean", "--cache", cache).output
+    rows = [
+        [cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines() if "│" in line
+    ]
+    assert [row[:2] for row in rows] == [["embeddings", "1"], ["steps", "1"], ["unfinished steps", "0"]]
+    assert rows[0][2] == "2.0"
+    (kept,) = store.Store(cache).contents()
+    assert kept.origin.code == store.current_code()
+    assert "other" not in invoke("cache", "info", "--cache", cache).output.replace("of other code", "")
+    invoke("cache", "clean", "--encoder", "eat", "--cache", cache)
+    assert store.Store(cache).contents() == []

@@ -393,10 +393,10 @@ def test_format_1_is_read(saved: Path, fitted: Detector, fan: Path) -> None:
 def test_a_system_of_a_newer_version(saved: Path) -> None:
     content = json.loads((saved / "detector.json").read_text())
     content.pop("digest")
-    content["system"]["branch"]["encoder"] = "beats"
+    content["system"]["branch"]["encoder"] = "hydra"
     (saved / "detector.json").write_text(json.dumps({**content, "digest": storage.digest(content)}))
     with pytest.raises(
-        DetectorError, match=r"does not know \(branch.encoder: .*no encoder 'beats'.*newer one"
+        DetectorError, match=r"does not know \(branch.encoder: .*no encoder 'hydra'.*newer one"
     ):
         Detector.load(saved)
 

@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nearfar import audio
-from nearfar.audio import AudioError
-from nearfar.embeddings import POOLINGS, VIEWS, embed, embed_each
+from nearfar import audio, embeddings, storage
+from nearfar.clips import DatasetError
+from nearfar.embeddings import POOLINGS, VIEWS, embed, embed_each, embed_stored, origins
+from nearfar.encoders import encoder_class
 from nearfar.encoders.spectral import Spectral
 from nearfar.microphones import MicrophoneError, cancelled
+from nearfar.store import Store
 
 few = settings(max_examples=40, deadline=None)
 RATE = 16_000
@@ -172,16 +174,14 @@ def test_only_a_few_recordings_are_in_memory(recordings, loads, workers):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_the_first_error_is_raised_in_its_turn_and_ends_the_work(recordings, loads, workers):
+def test_all_unusable_recordings_are_told_after_the_others(recordings, workers):
     recordings[5].write_bytes(b"no audio")
-    recordings[6].unlink()
+    audio.write(recordings[7], np.zeros((2, 10), np.float32), RATE)
+    found = []
     each = embed_each(recordings, Spectral(), view="near", pooling="mean", workers=workers)
-    for _ in range(5):
-        next(each)
-    with pytest.raises(AudioError, match=r"05\.wav: not a readable recording"):
-        next(each)
-    assert list(each) == []
-    assert len(loads.paths) <= 6 + 2 * workers
+    with pytest.raises(DatasetError, match=r"(?s)05\.wav: not a readable recording.*07\.wav"):
+        found.extend(each)
+    assert len(found) == len(recordings) - 2
 
 
 def test_abandoned_work_ends(recordings, loads):
@@ -202,8 +202,8 @@ def test_recordings_are_resampled_to_the_encoders_rate(recordings):
 
 
 def test_a_recording_of_too_low_a_rate_is_named(recordings):
-    each = embed_each(recordings[3:], Spectral(sample_rate=32_000), view="near", pooling="mean")
-    with pytest.raises(AudioError, match=r"03\.wav: recorded at 16000 Hz, but 32000 Hz are needed"):
+    each = embed_each(recordings[3:4], Spectral(sample_rate=32_000), view="near", pooling="mean")
+    with pytest.raises(DatasetError, match=r"03\.wav: recorded at 16000 Hz, but 32000 Hz are needed"):
         next(each)
 
 
@@ -214,3 +214,144 @@ def test_nothing_to_embed_is_nothing():
 def test_missing_recordings_are_named():
     with pytest.raises(FileNotFoundError, match=r"none\.wav"):
         list(embed_each([Path("none.wav")], Spectral(), view="near", pooling="mean"))
+
+
+# the store
+
+
+class Counting(Spectral):
+    """Counts how many waveforms it hears; has two blocks, the second twice the first."""
+
+    blocks = (3, 5)
+
+    def __init__(self):
+        super().__init__(n_mels=8)
+        self.heard = 0
+
+    def __call__(self, waveforms):
+        self.heard += len(waveforms)
+        tokens = super().__call__(waveforms)
+        return np.concatenate([tokens, 2 * tokens], axis=1)
+
+
+@pytest.fixture
+def kept(tmp_path, rng):
+    paths = [tmp_path / f"{i}.wav" for i in range(3)]
+    for path in paths:
+        audio.write(path, rng.uniform(-0.5, 0.5, (2, 4000)).astype(np.float32), RATE)
+    return {storage.digest_file(path): path for path in paths}
+
+
+def stored(kept, encoder, tmp_path, view="near_and_cancelled", pooling="mean_std", weights=None):
+    made_by = origins(encoder, "counting", {"n_mels": 8, "device": "cpu"}, weights, view=view)
+    return embed_stored(kept, encoder, made_by, Store(tmp_path / "cache"), pooling=pooling)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("pooling", ["mean", "mean_std", "relative_deviation"])
+def test_from_the_store_comes_what_would_be_computed(kept, tmp_path, view, pooling):
+    for _ in range(2):
+        found = stored(kept, Counting(), tmp_path, view, pooling)
+        for sha, path in kept.items():
+            expected = embed(audio.load(path, RATE), Counting(), view=view, pooling=pooling)
+            by_microphone = [found[m][sha] for m in VIEWS[view].microphones]
+            np.testing.assert_array_equal(VIEWS[view].combine(*by_microphone), expected)
+
+
+def test_nothing_is_computed_twice(kept, tmp_path):
+    first, second, third = Counting(), Counting(), Counting()
+    stored(kept, first, tmp_path, view="near")
+    assert first.heard == 3
+    stored(kept, second, tmp_path, view="near_and_cancelled")  # near is there
+    assert second.heard == 3
+    stored(kept, third, tmp_path, view="near_and_cancelled")
+    assert third.heard == 0
+
+
+@pytest.mark.parametrize("change", [{"pooling": "mean"}, {"weights": "other"}])
+def test_what_depends_on_something_else_is_computed_again(kept, tmp_path, change):
+    stored(kept, Counting(), tmp_path, view="near")
+    again = Counting()
+    stored(kept, again, tmp_path, view="near", **change)
+    assert again.heard == 3
+
+
+def test_what_was_done_before_an_interruption_is_kept(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "PUT_AT_ONCE", 1)
+
+    class Interrupted(Counting):
+        def __call__(self, waveforms):
+            if self.heard == 2:
+                raise KeyboardInterrupt
+            return super().__call__(waveforms)
+
+    with pytest.raises(KeyboardInterrupt):
+        stored(kept, Interrupted(), tmp_path, view="near")
+    again = Counting()
+    stored(kept, again, tmp_path, view="near")
+    assert again.heard == 1
+
+
+def test_all_recordings_that_cannot_be_used_are_told_and_the_others_kept(kept, tmp_path):
+    paths = list(kept.values())
+    audio.write(paths[0], np.zeros((2, 10), np.float32), RATE)
+    paths[1].write_bytes(b"no sound")
+    encoder = Counting()
+    with pytest.raises(DatasetError, match=r"(?s)0\.wav.*1\.wav"):
+        stored(kept, encoder, tmp_path, view="near")
+    assert encoder.heard == 1
+    again = Counting()
+    with pytest.raises(DatasetError):
+        stored(kept, again, tmp_path, view="near")
+    assert again.heard == 0
+
+
+def test_progress_counts_what_is_there(kept, tmp_path):
+    few = dict(list(kept.items())[:2])
+    stored(few, Counting(), tmp_path, view="near")
+    told = []
+    encoder = Counting()
+    made_by = origins(encoder, "counting", {"n_mels": 8}, None, view="near")
+    embed_stored(
+        kept,
+        encoder,
+        made_by,
+        Store(tmp_path / "cache"),
+        pooling="mean_std",
+        tell=lambda *counts: told.append(counts),
+    )
+    assert told == [(3, 3)]
+
+
+def test_only_frozen_encoders_of_one_microphone_are_kept():
+    with pytest.raises(
+        ValueError, match=r"encoder 'autoencoder': only what frozen encoders of one microphone"
+    ):
+        origins(encoder_class("autoencoder")(), "autoencoder", {}, None, view="near")
+
+
+# poolings over time and bands
+
+
+def test_global_poolings_take_no_notice_of_the_grid(rng):
+    tokens = rng.normal(size=(2, 1, 5, 4, 3))
+    flat = tokens.reshape(2, 20, 3)
+    np.testing.assert_allclose(POOLINGS["global_mean"](tokens), flat.mean(axis=1))
+    expected = np.hstack([flat.mean(axis=1), flat.std(axis=1)])
+    np.testing.assert_allclose(POOLINGS["global_mean_std"](tokens), expected)
+
+
+def test_relative_deviation_is_a_weighted_mean_of_each_band(rng):
+    tokens = rng.normal(size=(1, 1, 6, 2, 3))
+    expected = []
+    for band in range(2):
+        x = tokens[0, 0, :, band]
+        d = [np.sqrt(sum((v - m) ** 2 for v, m in zip(row, x.mean(axis=0), strict=True))) for row in x]
+        w = [(1 + each / max(d)) ** 4 for each in d]
+        expected += list(sum(weight * row for weight, row in zip(w, x, strict=True)) / sum(w))
+    np.testing.assert_allclose(POOLINGS["relative_deviation"](tokens)[0], expected)
+
+
+def test_relative_deviation_of_what_never_changes_is_its_mean():
+    tokens = np.ones((1, 1, 4, 2, 3))
+    np.testing.assert_array_equal(POOLINGS["relative_deviation"](tokens), np.ones((1, 6)))

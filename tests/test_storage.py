@@ -349,6 +349,75 @@ def test_the_code_digest_follows_the_code(tmp_path, monkeypatch):
     assert code_digest() in seen
 
 
+def test_a_part_of_the_code_has_a_digest_of_its_own():
+    assert (
+        len({storage.code_digest(), storage.code_digest(("audio.py",)), storage.code_digest(("clips.py",))})
+        == 3
+    )
+
+
+# cleaning
+
+
+def test_finished_steps_are_found_again(jobs):
+    folder = jobs.do("step", {"x": 1}, write("12345"))
+    (found,) = jobs.finished()
+    assert (found.folder, found.step, found.code) == (folder, "step", storage.code_digest())
+    assert found.size > len("12345") + (folder / storage.DONE).stat().st_size
+    assert jobs.leftovers() == Jobs(jobs.root / "none").finished() == []
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", "[]"])
+def test_a_step_that_does_not_tell_its_code_is_of_none(jobs, content):
+    folder = jobs.do("step", {"x": 1}, write("whole"))
+    (folder / storage.DONE).unlink()
+    if content is not None:
+        (folder / storage.DONE).write_text(content)
+    assert [job.code for job in jobs.finished()] == [""]
+
+
+@pytest.mark.parametrize("name", [".{}.0123.part", ".{}.0123.old", "{}.unfinished"])
+def test_what_a_killed_process_left_is_told_from_what_is_being_done(jobs, name):
+    whole = jobs.do("step", {"x": 1}, write("whole"))
+    left = jobs.do("step", {"x": 2}, write("left"))
+    left = left.rename(left.with_name(name.format(left.name)))
+    long_ago = time.time() - 3600 * storage.HOURS_AT_WORK - 1
+    for path in (left / storage.DONE, left):
+        assert jobs.leftovers() == []  # the other file in it is new
+        os.utime(path, (long_ago, long_ago))
+    os.utime(left / "a.txt", (long_ago, long_ago))
+    assert [job.folder for job in jobs.leftovers()] == [left]
+    assert [job.folder for job in jobs.finished()] == [whole]
+
+
+def test_what_vanishes_while_it_is_looked_at_is_no_leftover(jobs, monkeypatch):
+    folder = jobs.do("step", {}, write("whole"))
+    gone = folder.with_name(f".{folder.name}.0123.part")
+    monkeypatch.setattr(Jobs, "_folders", lambda _: [gone])
+    assert jobs.leftovers() == []
+
+
+def test_a_folder_is_removed(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for _ in range(2):  # the second time it is gone
+        storage.remove_folder(tmp_path / "a")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_quite_removed_is_not_there_any_more(jobs, monkeypatch):
+    folder = jobs.do("step", {}, write("whole"))
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage.shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        storage.remove_folder(folder)
+    assert jobs.finished() == []
+    monkeypatch.setattr(storage, "HOURS_AT_WORK", -1)
+    assert [job.folder.suffix for job in jobs.leftovers()] == [".old"]
+
+
 # several processes
 
 SEVERAL = """

@@ -33,6 +33,7 @@ from nearfar.clips import Clip, unknown
 from nearfar.embeddings import POOLINGS, VIEWS, heard, joined
 from nearfar.encoders import ENCODERS, Encoder, encoder_class
 from nearfar.storage import Jobs
+from nearfar.store import Store
 from nearfar.training import trainer
 
 Array = NDArray[np.floating[Any]]
@@ -213,7 +214,7 @@ class Branch:
     ) -> Self:
         """Fit everything to normal clips of one machine."""
         self.fit_encoder(clips, seed=seed, workers=workers, jobs=jobs, progress=progress)
-        X = self.embed(clips, workers=workers, progress=progress)
+        X = self.embed(clips, workers=workers, jobs=jobs, progress=progress)
         return self.fit_backend(X, domains(clips), attributes(clips), seed=seed)
 
     def fit_encoder(
@@ -251,8 +252,27 @@ class Branch:
         told = [[sha, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
         return {**named, "seed": seed, "clips": told}
 
-    def embed(self, clips: Sequence[Clip], *, workers: int, progress: Progress | None = None) -> list[Array]:
-        """The embedding of each clip."""
+    def embed(
+        self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None
+    ) -> list[Array]:
+        """The embedding of each clip; those of a frozen encoder are kept in the store of ``jobs``."""
+        if self.encoder.fitted_per_machine or self.config.pooling == "rows":
+            return self._embedded(clips, workers, progress)
+        view, shas = VIEWS[self.config.view], jobs.digests_of(clip.path for clip in clips)
+        options, weights = self.config.encoder_options, self.weights(jobs)
+        by_microphone = embeddings.embed_stored(
+            {sha: clip.path for sha, clip in zip(shas, clips, strict=True)},
+            self.encoder,
+            embeddings.origins(self.encoder, self.config.encoder, options, weights, view=self.config.view),
+            Store(jobs.root),
+            pooling=self.config.pooling,
+            workers=workers,
+            tell=None if progress is None else lambda done, total: progress("listening", done, total),
+        )
+        return [view.combine(*(by_microphone[m][sha] for m in view.microphones)) for sha in shas]
+
+    def _embedded(self, clips: Sequence[Clip], workers: int, progress: Progress | None) -> list[Array]:
+        """The embedding of each clip, computed now."""
         embedded = []
         for array in embeddings.embed_each(
             [c.path for c in clips],
@@ -294,6 +314,17 @@ class Branch:
         for step in self.conditioning:
             conditioned = step.transform(conditioned)
         return float(self.backend.anomaly_score(conditioned)[0])
+
+    def weights(self, jobs: Jobs) -> str | None:
+        """SHA-256 of the file that the encoder's weights come from, if there is one.
+
+        Raises
+        ------
+        WeightsError
+            If it is not there; says how to get it.
+        """
+        path = self.encoder.path
+        return None if path is None else jobs.digests_of([path])[0]
 
     def arrays(self) -> Arrays:
         """Everything learnt, as arrays by name."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -163,6 +164,7 @@ class Detector:
         """
         jobs = jobs or Jobs()
         system = system.of_machine(machine.name)
+        weights = weights_of(system, jobs)
         clips = machine.train
         header, faults, placement = _inspect(machine, system, workers, progress)
         n_unseen = sum(len(held_out) for _, held_out in folds(domains(clips), system.threshold, seed=seed))
@@ -173,7 +175,7 @@ class Detector:
             told = _telling(progress, "", number, len(members))
             branch = Branch(config)
             branch.fit_encoder(clips, seed=of_member, workers=workers, jobs=jobs, progress=told)
-            X = branch.embed(clips, workers=workers, progress=told)
+            X = branch.embed(clips, workers=workers, jobs=jobs, progress=told)
             branches.append(branch.fit_backend(X, domains(clips), attributes(clips), seed=of_member))
             embedded.append(X)
         unseen = _unseen_scores(
@@ -188,6 +190,7 @@ class Detector:
             "rate": header.rate,
             "channels": header.channels,
             "seed": seed,
+            "weights": weights,
             "microphone_faults": faults,
         }
         rate = branches[0].encoder.sample_rate
@@ -258,8 +261,22 @@ class Detector:
 
     def _score_of(self, embeddings: Sequence[NDArray[Any]]) -> float:
         """The mean over the branches, of their embeddings of one recording."""
-        scores = [b.anomaly_score([x])[0] for b, x in zip(self.branches, embeddings, strict=True)]
-        return float(np.mean(scores))
+        scores = [branch.anomaly_score([x]) for branch, x in zip(self.branches, embeddings, strict=True)]
+        return float(averaged(scores)[0])
+
+    def score_clips(self, clips: Sequence[Clip], *, jobs: Jobs, tell: Progress) -> NDArray[np.float64]:
+        """Scores of many recordings, (n_clips,), as of ``score_file``; what frozen encoders make of them is kept.
+
+        Raises
+        ------
+        DatasetError
+            If recordings cannot be used; all that cannot.
+        """
+        scores = []
+        for number, branch in enumerate(self.branches, start=1):
+            told = _telling(tell, "", number, len(self.branches))
+            scores.append(branch.anomaly_score(branch.embed(clips, workers=1, jobs=jobs, progress=told)))
+        return averaged(scores)
 
     def score_file(self, path: Path | str) -> Verdict:
         """What it says of the recording in a file; an unusable one is a verdict with an error, not an exception."""
@@ -364,6 +381,7 @@ class Detector:
             Branch(config).with_arrays(part(arrays, f"branches.{i}"))
             for i, (config, _) in enumerate(system.members(content["trained_on"]["seed"]))
         )
+        _refuse_other_weights(branches, content["trained_on"].get("weights"), folder)
         sample = arrays["self_check.sample"]
         detector = cls(
             content["machine"], system, branches, threshold, placement, content["trained_on"], sample
@@ -389,6 +407,17 @@ class Detector:
             f"it was saved and scores {score:.6g} now (libraries changed since: {', '.join(changed) or 'none'}); "
             "fit it again, or install the libraries that it was saved with"
         )
+
+
+def weights_of(system: System, jobs: Jobs) -> list[str | None]:
+    """SHA-256 of the files that the weights of each branch's encoder come from.
+
+    Raises
+    ------
+    WeightsError
+        If one is not there; says how to get it.
+    """
+    return [Branch(config).weights(jobs) for config, _ in system.members(SEED)]
 
 
 def refuse_to_replace(folder: Path, *, replace: bool) -> None:
@@ -484,6 +513,11 @@ def _listen(
     return health(samples), contrast(samples) if len(samples) > 1 else None, ""
 
 
+def averaged(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean over branches of their scores, each (n_clips,); exact, so that company does not change it."""
+    return np.array([math.fsum(of_clip) / len(scores) for of_clip in zip(*scores, strict=True)])
+
+
 def _telling(progress: Progress | None, where: str, number: int, members: int) -> Progress | None:
     """Progress of one branch of an ensemble, told with its number if there are several."""
     if progress is None:
@@ -515,12 +549,14 @@ def _unseen_scores(
             branch = Branch(config)
             branch.fit_encoder(rest, seed=of_member, workers=workers, jobs=jobs, progress=told)
             if branch.encoder.fitted_per_machine:
-                of_rest, of_unseen = (branch.embed(some, workers=workers) for some in (rest, unseen))
+                of_rest, of_unseen = (
+                    branch.embed(some, workers=workers, jobs=jobs) for some in (rest, unseen)
+                )
             else:
                 of_rest, of_unseen = [X[i] for i in fitted_on], [X[i] for i in held_out]
             branch.fit_backend(of_rest, domain[fitted_on], attributes(rest), seed=of_member)
             found.append(branch.anomaly_score(of_unseen))
-        scores |= zip((clip.key for clip in unseen), np.mean(found, axis=0).tolist(), strict=True)
+        scores |= zip((clip.key for clip in unseen), averaged(found).tolist(), strict=True)
     return scores
 
 
@@ -579,3 +615,16 @@ def _as_of_now(arrays: dict[str, NDArray[Any]], written: int) -> dict[str, NDArr
         return arrays
     named = {name.replace("branch.", "branches.0.", 1): array for name, array in arrays.items()}
     return {**named, "self_check.embeddings.0": named["self_check.embedding"]}
+
+
+def _refuse_other_weights(
+    branches: Sequence[Branch], fitted_with: list[str | None] | None, folder: Path
+) -> None:
+    """Raise if the encoders' files are not those of the fit."""
+    for branch, said in zip(branches, fitted_with or [None] * len(branches), strict=True):
+        path = branch.encoder.path
+        if path is not None and digest_file(path) != said:
+            raise DetectorError(
+                f"{folder}: fitted with other weights than those in {path}; bring back the ones with SHA-256 "
+                f"{said}, or fit it again"
+            )

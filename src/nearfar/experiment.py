@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from nearfar import __version__, processes
 from nearfar.branches import Progress
 from nearfar.clips import Clip, Dataset, DatasetError, Machine
-from nearfar.detector import SEED, Detector
+from nearfar.detector import SEED, Detector, weights_of
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate, named
 from nearfar.evaluation.results import read_table
@@ -139,6 +139,8 @@ def run(
         If clips cannot be used; everything that is wrong with a machine.
     FileExistsError
         If ``out`` holds results of another system or other machines.
+    WeightsError
+        If the system needs pretrained weights that are not here; says how to get them.
     ValueError
         If a seed is given twice, or a machine cannot be fitted.
     """
@@ -155,6 +157,7 @@ def run(
     if truth is not None and not truth.is_dir():
         raise FileNotFoundError(f"{truth}: no folder of ground truth here")
     jobs = jobs or Jobs()
+    weights_of(system, jobs)  # those that are missing are missed now, not in each worker
     tasks = [
         Task(machine, system.of_machine(machine.name), seed, jobs.root)
         for seed in seeds
@@ -299,7 +302,7 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
         made = jobs.do("detector", fitted_from, make_detector)
         detector = Detector.load(made / "detector")
         shutil.copyfile(made / "references.csv", folder / "references.csv")
-        _scored(detector, task, told).to_csv(folder / "scores.csv", index=False)
+        _scored(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False)
         write_json(folder / "machine.json", _description(detector, task, tested_on))
 
     jobs = Jobs(task.cache)
@@ -331,24 +334,29 @@ def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
         [*row, clip.domain]
         for row, clip in zip(_digests(task.machine.train, jobs), task.machine.train, strict=True)
     ]
-    return {"system": system, "machine": task.machine.name, "seed": task.seed, "clips": clips}
+    return {
+        "system": system,
+        "weights": weights_of(task.system, jobs),
+        "machine": task.machine.name,
+        "seed": task.seed,
+        "clips": clips,
+    }
 
 
 def _digests(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
     return [[c.key, sha] for c, sha in zip(clips, jobs.digests_of(c.path for c in clips), strict=True)]
 
 
-def _scored(detector: Detector, task: Task, told: Progress) -> pd.DataFrame:
-    clips, rows, problems = task.machine.test, [], []
-    for clip, verdict in zip(clips, detector.score_files(c.path for c in clips), strict=True):
-        if verdict.error:
-            problems.append(f"{clip.path}: {verdict.error}")
-        decided = pd.NA if detector.threshold is None else int(verdict.score > detector.threshold.value)
-        rows.append((clip.key, clip.machine, clip.section, clip.split, task.seed, verdict.score, decided))
-        told("scoring", len(rows), len(clips))
-    if problems:
-        raise DatasetError(problems)
-    return pd.DataFrame(rows, columns=[c for c in SCORE_COLUMNS if c not in ("domain", "label")])
+def _scored(detector: Detector, task: Task, jobs: Jobs, told: Progress) -> pd.DataFrame:
+    """Of the test clips, in their order."""
+    clips = task.machine.test
+    table = pd.DataFrame(
+        [(c.key, c.machine, c.section, c.split, task.seed) for c in clips],
+        columns=["key", "machine", "section", "split", "seed"],
+    )
+    scores = detector.score_clips(clips, jobs=jobs, tell=told)
+    decided = pd.NA if detector.threshold is None else (scores > detector.threshold.value).astype(int)
+    return table.assign(score=scores, decision=decided)
 
 
 def described(dataset: Dataset, truth: Path | None) -> pd.DataFrame:

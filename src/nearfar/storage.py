@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +28,7 @@ from typing import Any
 import platformdirs
 
 CACHE_VARIABLE = "NEARFAR_CACHE"
+NO_MAKERS = ("encoders/pretrained.py", "encoders/weights.py")  # they describe and fetch; files have a digest
 MAKERS = (  # what stands between recordings and scores: a change in it makes every step anew
     "audio.py",
     "microphones.py",
@@ -41,6 +46,8 @@ MAKERS = (  # what stands between recordings and scores: a change in it makes ev
     "sweep.py",
 )
 DONE = "job.json"
+UNFINISHED = (".*.part", ".*.old", "*.unfinished")  # names of what is not complete, or about to go
+HOURS_AT_WORK = 24.0  # after so long without a new file, a step is taken for killed
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "torch")  # that compute scores
 
 
@@ -177,6 +184,16 @@ def _take_place(part: Path, path: Path, unless: str | None) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; whoever looks finds it whole or not at all. That it is gone already is no error."""
+    old = _beside(folder, "old")
+    try:
+        folder.rename(old)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(old)
+
+
 def _beside(path: Path, kind: str) -> Path:
     """A hidden name of its own in the same folder, hence on the same disk."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.{kind}")
@@ -216,12 +233,13 @@ def default_cache() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("nearfar"))
 
 
-@lru_cache(maxsize=1)
-def code_digest() -> str:
+@lru_cache
+def code_digest(makers: tuple[str, ...] = MAKERS) -> str:
     """Of the source files, and the versions of the libraries, that have a part in the outcome of a step."""
     package = Path(__file__).parent
-    files = sorted(file for pattern in MAKERS for file in package.glob(pattern))
-    own = [[str(file.relative_to(package)), digest_file(file)] for file in files]
+    files = {file for pattern in makers for file in package.glob(pattern)}
+    files -= {package / name for name in NO_MAKERS}
+    own = [[str(file.relative_to(package)), digest_file(file)] for file in sorted(files)]
     return digest([own, library_versions()])
 
 
@@ -237,6 +255,26 @@ def _told(place: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise OSError(f"{place}: {error}; it only remembers digests: remove it and run again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A step in the cache.
+
+    Attributes
+    ----------
+    folder : Path
+    step : str
+    code : str
+        Digest of the code that did it; empty if it is not finished, or damaged.
+    size : int
+        Bytes.
+    """
+
+    folder: Path
+    step: str
+    code: str
+    size: int
 
 
 class Jobs:
@@ -295,3 +333,41 @@ class Jobs:
                 make(part)
                 write_json(part / DONE, {"step": step, "inputs": inputs, "code": code_digest()})
         return folder
+
+    def finished(self) -> list[Job]:
+        """All that are in the cache, of whatever code."""
+        return [_job(folder)[0] for folder in self._folders() if not _is_unfinished(folder)]
+
+    def leftovers(self) -> list[Job]:
+        """What killed processes left: unfinished, and without a new file for ``HOURS_AT_WORK``."""
+        since = time.time() - 3600 * HOURS_AT_WORK
+        unfinished = [_job(folder) for folder in self._folders() if _is_unfinished(folder)]
+        return [job for job, newest in unfinished if newest < since]
+
+    def _folders(self) -> list[Path]:
+        return sorted(self.root.glob("jobs/*/*/*")) + sorted(self.root.glob("unfinished/*/*/*"))
+
+
+def _is_unfinished(folder: Path) -> bool:
+    return folder.parts[-4] == "unfinished" or any(fnmatch(folder.name, pattern) for pattern in UNFINISHED)
+
+
+def _job(folder: Path) -> tuple[Job, float]:
+    """What is in that folder, and the time of its newest file."""
+    try:
+        code = json.loads((folder / DONE).read_text())["code"]
+    except (OSError, ValueError, KeyError, TypeError):
+        code = ""
+    statuses = _statuses(folder)
+    size = sum(status.st_size for status in statuses)
+    return Job(folder, folder.parts[-3], code, size), max((s.st_mtime for s in statuses), default=math.inf)
+
+
+def _statuses(folder: Path) -> list[os.stat_result]:
+    """Of the folder and all in it, without what another process has just taken away."""
+    found = []
+    for place, _, names in os.walk(folder):
+        for path in (Path(place), *(Path(place, name) for name in names)):
+            with suppress(FileNotFoundError):
+                found.append(path.stat())
+    return found

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from nearfar import processes, systems
 from nearfar.branches import Branch, Progress, attributes, domains, save_arrays
 from nearfar.clips import Dataset, DatasetError, Machine
-from nearfar.detector import SEED
+from nearfar.detector import SEED, averaged
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
@@ -180,7 +180,7 @@ def _scores(task: Task, tell: Progress) -> pd.DataFrame:
                 except ValueError as error:
                     raise ValueError(f"{task.machine.name}, {config.backend}: {error}") from error
                 found.append(branch.anomaly_score(unseen))
-            columns[number] = np.mean(found, axis=0)
+            columns[number] = averaged(found)
             tell(f"{task.machine.name}: settings", number + 1, len(task.tried))
     return pd.DataFrame(columns, index=[clip.key for clip in task.machine.test])
 
@@ -190,7 +190,7 @@ def _embeddings(task: Task, branch: Branch, seed: int, jobs: Jobs) -> tuple[list
 
     def make(folder: Path) -> None:
         branch.fit_encoder(train, seed=seed, workers=1, jobs=jobs)
-        embedded = branch.embed([*train, *test], workers=1)
+        embedded = branch.embed([*train, *test], workers=1, jobs=jobs)
         save_arrays(folder / "arrays.safetensors", {str(n): array for n, array in enumerate(embedded)})
 
     train, test = task.machine.train, task.machine.test
@@ -198,6 +198,7 @@ def _embeddings(task: Task, branch: Branch, seed: int, jobs: Jobs) -> tuple[list
         **branch.config.model_dump(
             mode="json", include={"encoder", "encoder_options", "training", "view", "pooling"}
         ),
+        "weights": branch.weights(jobs),
         "seed": seed if branch.encoder.fitted_per_machine else None,
         "train": [
             [sha, clip.domain, clip.attributes]
