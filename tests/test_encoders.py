@@ -7,19 +7,39 @@ import sys
 
 import numpy as np
 import pytest
+import tiny_weights
 
 from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.encoders.autoencoder import Autoencoder
+from nearfar.encoders.frozen import Frozen
 from nearfar.encoders.spectral import Spectral
 from nearfar.training import TRAINERS, trainer
 
 SECONDS = 1.5
+PRETRAINED = list(tiny_weights.NETWORKS)
+OF_PRETRAINED = {n: {"weights": str(tiny_weights.written(n)), "blocks": (1,)} for n in PRETRAINED}
+OF_PRETRAINED["eat"]["frames"] = "clip"  # by default it fills clips up to 10 s
 
 
 def ready(name, **options):
-    """An encoder that can be called; one that is fitted per machine has the weights that it began with."""
-    encoder = encoder_class(name)(**options)
+    """An encoder that can be called: with the weights that it began with, or with small random ones in a file."""
+    encoder = encoder_class(name)(**OF_PRETRAINED.get(name, {}), **options)
     return encoder.with_arrays(encoder.arrays())
+
+
+def encoder_name(encoder):
+    return next(name for name in ENCODERS if isinstance(encoder, encoder_class(name)))
+
+
+def test_every_pretrained_encoder_has_small_weights_for_these_tests():
+    assert {name for name in ENCODERS if issubclass(encoder_class(name), Frozen)} == set(PRETRAINED)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_blocks_that_it_says_are_those_that_it_gives(name, rng):
+    encoder = ready(name)
+    clip = noise(rng, encoder, batch=1, seconds=1.0)
+    assert encoder(clip).shape[1] == len(encoder.blocks)
 
 
 @pytest.fixture(params=ENCODERS)
@@ -27,9 +47,16 @@ def encoder(request):
     return ready(request.param)
 
 
+def noise(rng, encoder, *, batch, seconds):
+    """(batch, samples), or (batch, 2, samples) for an encoder of two microphones."""
+    microphones = () if encoder.microphones == 1 else (encoder.microphones,)
+    shape = (batch, *microphones, int(seconds * encoder.sample_rate))
+    return rng.standard_normal(shape).astype(np.float32) / 8
+
+
 @pytest.fixture
 def waveforms(rng, encoder):
-    return rng.standard_normal((3, int(SECONDS * encoder.sample_rate))).astype(np.float32) / 8
+    return noise(rng, encoder, batch=3, seconds=SECONDS)
 
 
 def test_tokens_lie_on_a_grid_of_time_and_bands(encoder, waveforms):
@@ -39,8 +66,8 @@ def test_tokens_lie_on_a_grid_of_time_and_bands(encoder, waveforms):
     assert len(tokens) == 3
     assert tokens.dtype == np.float32
     assert np.isfinite(tokens).all()
-    shorter = encoder(waveforms[:, : waveforms.shape[1] // 2])
-    assert shorter.shape[2] < tokens.shape[2]
+    shorter = encoder(waveforms[..., : waveforms.shape[-1] // 2])
+    assert shorter.shape[2] < tokens.shape[2] or tokens.shape[2] == 1  # which is for a clip as a whole
     assert np.delete(shorter.shape, 2).tolist() == np.delete(tokens.shape, 2).tolist()
 
 
@@ -57,17 +84,33 @@ def test_the_same_clip_gives_the_same_tokens_and_is_not_written_to(encoder, wave
 def test_what_is_saved_makes_the_same_encoder(encoder, waveforms):
     arrays = encoder.arrays()
     assert all(isinstance(array, np.ndarray) for array in arrays.values())
-    again = type(encoder)().with_arrays({name: array.copy() for name, array in arrays.items()})
+    again = ready(encoder_name(encoder)).with_arrays({name: array.copy() for name, array in arrays.items()})
     assert again.parameters == encoder.parameters >= 0
     assert again.sample_rate == encoder.sample_rate
     np.testing.assert_array_equal(again(waveforms), encoder(waveforms))
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_every_encoder_takes_another_rate(name, rng):
+@pytest.mark.parametrize("name", [n for n in ENCODERS if n not in PRETRAINED or n == "efficientat"])
+def test_another_rate_is_taken_by_all_that_are_not_tied_to_one(name, rng):
     encoder = ready(name, sample_rate=8000)
     assert encoder.sample_rate == 8000
-    assert np.isfinite(encoder(rng.standard_normal((1, 8000)).astype(np.float32))).all()
+    assert np.isfinite(encoder(noise(rng, encoder, batch=1, seconds=1.0))).all()
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_clip_of_as_few_samples_as_it_asks_for_is_enough(name, rng):
+    encoder = ready(name)
+    shortest = noise(rng, encoder, batch=1, seconds=1.0)[..., : encoder.min_samples]
+    assert np.isfinite(encoder(shortest)).all()
+
+
+def test_every_microphone_of_an_encoder_is_heard(encoder, waveforms):
+    clip = waveforms[:1]
+    tokens = encoder(clip)
+    for microphone in range(encoder.microphones):
+        other = clip.copy().reshape(encoder.microphones, -1)
+        other[microphone] *= -0.3
+        assert np.abs(encoder(other.reshape(clip.shape)) - tokens).max() > 1e-4
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -151,14 +151,14 @@ class Dca:
 def _refuse_indivisible(n_mels: int, frames: int, channels: int, heads: int) -> None:
     """Raise if the numbers do not come out even; tells all that do not."""
     rules = {"n_mels": (n_mels, BAND_STRIDE), "frames": (frames, FRAME_STRIDE)}
-    rules |= {"channels": (channels, math.lcm(SHARES[0], heads) if heads > 0 else 0)}
+    if heads >= 1:
+        rules["channels"] = (channels, math.lcm(SHARES[0], heads))
     problems = [
         f"{name}={value}: must be a positive multiple of {divisor}"
         for name, (value, divisor) in rules.items()
-        if divisor < 1 or value < 1 or value % divisor
+        if value < 1 or value % divisor
     ]
-    if heads < 1:
-        problems = [f"heads={heads}: must be at least 1"]
+    problems += [] if heads >= 1 else [f"heads={heads}: must be at least 1"]
     if problems:
         raise ValueError("; ".join(problems))
 

@@ -261,19 +261,26 @@ class Training:
         for epoch in range(journal.take_up(epochs, self.learning, self.optimizer), epochs):
             row = self.epoch(epoch)
             logger.info("epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.3g}" for k, v in row.items()))
-            if epoch >= self.recipe.warm_up_epochs or epoch + 1 == epochs:
+            if (
+                epoch >= self.recipe.warm_up_epochs or epoch + 1 == epochs
+            ):  # before, embeddings may part again
                 _refuse_collapse(row["spread"], epoch + 1, self.n_classes)
-            journal.write(
-                {"epoch": epoch + 1, **row}, self.learning, self.optimizer, self.encoder.arrays(), last=epochs
-            )
+            weights = self.encoder.arrays() if row["spread"] >= SMALLEST_SPREAD else None
+            journal.write({"epoch": epoch + 1, **row}, self.learning, self.optimizer, weights, last=epochs)
             if progress is not None:
                 progress(epoch + 1, epochs)
         self.network.eval()
-        if journal.rows[-1]["spread"] < SMALL_SPREAD:
+        spread = journal.rows[-1]["spread"]
+        _refuse_collapse(spread, epochs, self.n_classes)
+        if (
+            journal.checkpoint(epochs) is None
+        ):  # where a longer training was interrupted, nothing was left to do
+            journal.keep(epochs, self.encoder.arrays())
+        if spread < SMALL_SPREAD:
             logger.warning(
                 "the embeddings of all training clips are nearly the same (mean squared distance from their mean: "
                 "%.2g): Gaussians of them hear differences in all directions alike",
-                journal.rows[-1]["spread"],
+                spread,
             )
 
     def epoch(self, epoch: int) -> dict[str, float]:

@@ -26,7 +26,7 @@ from nearfar.storage import atomic_file
 Arrays = dict[str, NDArray[Any]]
 
 STATE = "state.safetensors"
-HISTORY = "history."  # in front of the columns of the table within the state
+HISTORY = "history."  # in front of number and name of a column of the table, within the state
 
 
 class Journal:
@@ -61,10 +61,9 @@ class Journal:
         reached = int(state.pop("epoch"))
         if reached > last:
             return 0
-        columns = {name: state.pop(name) for name in list(state) if name.startswith(HISTORY)}
-        self.rows = (
-            pd.DataFrame(columns).rename(columns=lambda name: name.removeprefix(HISTORY)).to_dict("records")
-        )
+        columns = {name: state.pop(name) for name in sorted(state) if name.startswith(HISTORY)}
+        named = {name.split(".", 2)[2]: column for name, column in columns.items()}
+        self.rows = pd.DataFrame(named).to_dict("records")
         _restore(state, module, optimizer)
         return reached
 
@@ -73,26 +72,31 @@ class Journal:
         row: Mapping[str, float],
         module: nn.Module,
         optimizer: optim.Optimizer,
-        weights: Mapping[str, NDArray[Any]],
+        weights: Mapping[str, NDArray[Any]] | None,
         *,
         last: int,
     ) -> None:
-        """Keep what one more epoch has brought; ``weights`` is for a checkpoint, if one is due."""
+        """Keep what one more epoch has brought; ``weights`` is for a checkpoint, if one is due and to be kept."""
         self.rows.append(dict(row))
         if self.folder is None:
             return
         epoch = len(self.rows)
-        if epoch == last or epoch % self.every == 0:
-            _save(self._checkpoint(self.folder, epoch), weights)
+        if weights is not None and (epoch == last or epoch % self.every == 0):
+            self.keep(epoch, weights)
         if epoch > self._reached(
             self.folder
         ):  # a shorter training in a longer one's folder leaves its state alone
             table = pd.DataFrame(self.rows)
-            columns = {f"{HISTORY}{name}": column.to_numpy() for name, column in table.items()}
+            columns = {f"{HISTORY}{i}.{name}": table[name].to_numpy() for i, name in enumerate(table)}
             state = {"epoch": np.array(epoch), **columns, **_state(module, optimizer)}
             _save(self.folder / STATE, state)
             with atomic_file(self.folder / "history.csv") as part:  # to be read by people
                 table.to_csv(part, index=False)
+
+    def keep(self, epoch: int, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Keep the weights after that epoch as a checkpoint."""
+        if self.folder is not None:
+            _save(self._checkpoint(self.folder, epoch), weights)
 
     @staticmethod
     def _checkpoint(folder: Path, epoch: int) -> Path:
