@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from functools import wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import naive
 import numpy as np
@@ -76,7 +78,9 @@ def fit(config, clips, jobs, seed=1):
 
 
 def scores(branch, clips):
-    return branch.anomaly_score(branch.embed(clips, workers=2))
+    """Computed now: with a store of its own."""
+    with TemporaryDirectory() as cache:
+        return branch.anomaly_score(branch.embed(clips, workers=2, jobs=Jobs(Path(cache))))
 
 
 def forbid_training(monkeypatch):
@@ -460,7 +464,7 @@ def test_training_is_of_the_seed(machine, tmp_path):
 @pytest.mark.parametrize("backend", ["selective_mahalanobis", "mean_squared_error"])
 def test_rows_of_clips_of_different_length(uneven, jobs, backend):
     branch = fit({**AUTOENCODER, "backend": backend, "backend_options": {}}, uneven, jobs)
-    embedded = branch.embed(uneven, workers=1)
+    embedded = branch.embed(uneven, workers=1, jobs=jobs)
     assert len({len(x) for x in embedded}) > 1
     assert np.isfinite(branch.anomaly_score(embedded)).all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import naive_dca
@@ -169,6 +170,14 @@ def test_a_clip_is_not_written_to(rng):
     waveforms.setflags(write=False)
     encoder = fitted()
     np.testing.assert_array_equal(encoder(waveforms), encoder(waveforms))
+
+
+@pytest.mark.parametrize("shape", [(2, 2000), (1, 1, 2000), (1, 3, 2000), (1, 1, 2, 2000)])
+def test_waveforms_that_are_not_of_two_microphones_are_refused(shape):
+    with pytest.raises(
+        ValueError, match=rf"waveforms of shape {re.escape(str(shape))}: expected \(batch, 2, samples\)"
+    ):
+        fitted()(np.zeros(shape, np.float32))
 
 
 # embeddings
@@ -416,6 +425,12 @@ def test_a_bad_number_of_heads_does_not_hide_the_others():
         Dca(**TINY | {"heads": 0, "n_mels": 8})
 
 
+@pytest.mark.parametrize("options", [{"layers": 0}, {"directions": "seperate"}])
+def test_no_layer_or_an_unknown_direction_is_refused(options):
+    with pytest.raises(ValueError, match="at least 1 layer, and one of shared, separate"):
+        Dca(**TINY | options)
+
+
 def test_options_of_a_spectrogram_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="win_length=None: must be between 1 and n_fft=0"):
         Dca(**TINY | {"n_fft": 0})
@@ -431,8 +446,9 @@ def test_auto_is_a_cuda_device_where_there_is_one(monkeypatch, has, name):
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "cpu:x"])
-def test_a_device_that_is_not_there_is_refused(name):
-    with pytest.raises(ValueError, match=rf"device='{name}': cannot be used here, where there are \d+ CUDA"):
+def test_a_device_that_cannot_be_used_is_refused(name):
+    match = rf"device='{name}': cannot be used here, where there are \d+ CUDA devices; take 'cpu', or 'auto' \(.+\)"
+    with pytest.raises(ValueError, match=match):
         Dca(**TINY | {"device": name})
 
 

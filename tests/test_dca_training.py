@@ -420,6 +420,15 @@ def test_initial_weights_are_drawn_as_torch_draws_them():
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("seed", [0, 9])
+def test_a_training_begins_with_the_weights_of_its_seed(seed):
+    encoder = trained(epochs=1, learning_rate=0.0, seed=seed)  # and ends with them
+    expected = Network(16, layers=1)
+    draw_weights(expected, torch.Generator().manual_seed(seed))
+    found = dict(encoder.network.named_parameters())
+    assert all(torch.equal(found[name], parameter) for name, parameter in expected.named_parameters())
+
+
 def test_initial_weights_reach_their_bounds():
     network = Network(64, heads=2)
     draw_weights(network, torch.Generator().manual_seed(0))
@@ -510,7 +519,7 @@ def test_watching_changes_nothing(monkeypatch):
 def test_every_epoch_is_logged_with_its_spread(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "nearfar.training.dca"):
         trained(tmp_path)
-    messages = [record.getMessage() for record in caplog.records if record.name == "nearfar.training.dca"]
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
     spreads = history(tmp_path)["spread"]
     assert len(messages) == 3
     for i, message in enumerate(messages):
@@ -588,6 +597,15 @@ def test_a_training_that_ends_where_a_longer_one_was_interrupted_keeps_its_check
         trained(tmp_path, progress=stop_after(2))
     trained(tmp_path, epochs=2)
     assert (tmp_path / "epoch_002.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("limit", "warned"), [(0.0, False), (3.5, True)])
+def test_a_small_spread_is_a_warning(monkeypatch, caplog, limit, warned):
+    monkeypatch.setattr(dca, "SMALL_SPREAD", limit)
+    assert trained().is_fitted
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(told) == warned
+    assert all("the embeddings of all training clips are nearly the same" in message for message in told)
 
 
 # what is refused
@@ -685,3 +703,37 @@ def test_two_tones_become_separable(tmp_path):
     unseen = tones(500, 4, seed=2) + tones(3000, 4, seed=3)
     slow, fast = encoder(np.stack(unseen)).reshape(2, 4, -1)
     assert min((slow @ slow.T).min(), (fast @ fast.T).min()) > (slow @ fast.T).max()
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"sub_centers": 0}, "sub_centers=0, threads=1, precision='auto': at least 1, at least 1"),
+        ({"threads": 0}, "threads=0, precision='auto'"),
+        ({"precision": "bf16"}, "precision='bf16': .* one of auto"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        trained(**options)
+
+
+def test_clips_and_what_is_told_of_them_must_be_as_many():
+    domain, attributes = np.array(["source"] * 3), np.array(["a", "b"])
+    with pytest.raises(ValueError, match="3 domains, but 2 attributes: expected one of each a clip"):
+        classes_of(domain, attributes)
+    waveforms = [np.zeros((2, 4000), np.float32)] * 4
+    told = {"domain": np.array(["source"] * 3), "attributes": np.array([""] * 3)}
+    encoder = Dca(n_fft=128, n_mels=16, frames=16, channels=16, device="cpu")
+    with pytest.raises(ValueError, match="4 waveforms, but 3 domains: expected one of each a clip"):
+        train(encoder, waveforms, **told, seed=1)
+
+
+def test_waveforms_that_are_not_finite_are_refused_and_leave_nothing_fitted():
+    waveforms = [np.full((2, 4000), np.nan, np.float32)] * 3
+    told = {"domain": np.array(["source"] * 3), "attributes": np.array([""] * 3)}
+    encoder = Dca(n_fft=128, n_mels=16, frames=16, channels=16, device="cpu")
+    encoder.is_fitted = True
+    with pytest.raises(ValueError, match="the waveforms are not finite"):
+        train(encoder, waveforms, **told, seed=1)
+    assert not encoder.is_fitted

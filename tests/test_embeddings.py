@@ -239,7 +239,7 @@ def kept(tmp_path, rng):
     paths = [tmp_path / f"{i}.wav" for i in range(3)]
     for path in paths:
         audio.write(path, rng.uniform(-0.5, 0.5, (2, 4000)).astype(np.float32), RATE)
-    return {storage.digest_file(path): path for path in paths}
+    return {storage.digest_file(path): [path] for path in paths}
 
 
 def stored(kept, encoder, tmp_path, view="near_and_cancelled", pooling="mean_std", weights=None):
@@ -252,7 +252,7 @@ def stored(kept, encoder, tmp_path, view="near_and_cancelled", pooling="mean_std
 def test_from_the_store_comes_what_would_be_computed(kept, tmp_path, view, pooling):
     for _ in range(2):
         found = stored(kept, Counting(), tmp_path, view, pooling)
-        for sha, path in kept.items():
+        for sha, (path,) in kept.items():
             expected = embed(audio.load(path, RATE), Counting(), view=view, pooling=pooling)
             by_microphone = [found[m][sha] for m in VIEWS[view].microphones]
             np.testing.assert_array_equal(VIEWS[view].combine(*by_microphone), expected)
@@ -293,7 +293,7 @@ def test_what_was_done_before_an_interruption_is_kept(kept, tmp_path, monkeypatc
 
 
 def test_all_recordings_that_cannot_be_used_are_told_and_the_others_kept(kept, tmp_path):
-    paths = list(kept.values())
+    paths = [path for (path,) in kept.values()]
     audio.write(paths[0], np.zeros((2, 10), np.float32), RATE)
     paths[1].write_bytes(b"no sound")
     encoder = Counting()

@@ -189,7 +189,13 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_done(
     ]
     command += ["--out", tmp_path / "out", "--cache", tmp_path / "cache", "--workers", "2"]
     command += ["--set", "branch.training.epochs=100000", "--set", "threshold.false_alarm_rate=0.3"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # a test run in the background is told to ignore Ctrl-C, and hands that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("encoder/*/.*.part")) and time.monotonic() < deadline:
         time.sleep(0.1)

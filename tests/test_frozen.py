@@ -11,8 +11,9 @@ import pytest
 import torch
 from tiny_encoder import Net, Tiny
 
-from nearfar.encoders import frozen, pretrained
+from nearfar.encoders import pretrained
 from nearfar.encoders.checkpoints import CheckpointError, write
+from nearfar.encoders.devices import has_bfloat16
 from nearfar.encoders.frozen import Frozen, Tokens
 from nearfar.encoders.pretrained import WeightsError
 
@@ -113,8 +114,43 @@ def test_blocks_are_one_or_more_each_once(blocks):
 
 
 def test_an_unknown_precision():
-    with pytest.raises(ValueError, match="precision='float16': must be one of float32, bfloat16"):
+    with pytest.raises(
+        ValueError, match=r"precision='float16': must be one of auto, float32, bfloat16, int8$"
+    ):
         Tiny(precision="float16")
+
+
+@pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])
+def test_auto_is_bfloat16_where_the_processor_has_it(path, encoder, waveforms, monkeypatch, avx512, amx):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    auto = Tiny(weights=str(path), blocks=(2, 1), precision="auto")
+    meant = "bfloat16" if avx512 or amx else "float32"
+    assert auto.precision_on(torch.device("cpu")) == meant
+    assert encoder.precision_on(torch.device("cpu")) == "float32"
+    expected = Tiny(weights=str(path), blocks=(2, 1), precision=meant)
+    np.testing.assert_array_equal(auto(waveforms), expected(waveforms))
+
+
+def test_a_device_of_another_kind_is_not_known_to_have_bfloat16():
+    assert not has_bfloat16(torch.device("meta"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_auto_on_a_gpu_is_bfloat16_where_it_has_it(path):
+    expected = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    auto = Tiny(weights=str(path), precision="auto", device="cuda")
+    assert auto.precision_on(torch.device("cuda")) == expected
+
+
+def test_integers_are_for_the_processor(path):
+    integers = Tiny(weights=str(path), precision="int8")
+    assert integers.precision_on(torch.device("cpu")) == "int8"
+    with pytest.raises(
+        ValueError, match="precision='int8' is for the processor, but device='cuda:0'; take device='cpu'"
+    ):
+        integers.precision_on(torch.device("cuda:0"))
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
@@ -166,4 +202,3 @@ def test_tokens_need_no_token_of_the_clip(encoder, waveforms, monkeypatch):
     bare = encoder.network.forward
     monkeypatch.setattr(encoder.network, "forward", lambda w, blocks: Tokens(bare(w, blocks).grid))
     assert encoder.tokens(waveforms).cls is None
-    assert frozen.DTYPES.keys() == {"float32", "bfloat16"}

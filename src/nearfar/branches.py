@@ -261,7 +261,7 @@ class Branch:
         view, shas = VIEWS[self.config.view], jobs.digests_of(clip.path for clip in clips)
         options, weights = self.config.encoder_options, self.weights(jobs)
         by_microphone = embeddings.embed_stored(
-            {sha: clip.path for sha, clip in zip(shas, clips, strict=True)},
+            _of_one_content(shas, clips),
             self.encoder,
             embeddings.origins(self.encoder, self.config.encoder, options, weights, view=self.config.view),
             Store(jobs.root),
@@ -344,6 +344,14 @@ class Branch:
         for i, step in enumerate(self.conditioning):
             restore(step, part(arrays, f"conditioning.{i}"))
         return self
+
+
+def _of_one_content(shas: Sequence[str], clips: Sequence[Clip]) -> dict[str, list[Path]]:
+    """The files of clips by their content."""
+    found: dict[str, list[Path]] = {}
+    for sha, clip in zip(shas, clips, strict=True):
+        found.setdefault(sha, []).append(clip.path)
+    return found
 
 
 def _without_epochs(inputs: Mapping[str, Any]) -> dict[str, Any]:

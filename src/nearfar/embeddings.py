@@ -9,7 +9,7 @@ are encoded, and how their embeddings are combined.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -220,7 +220,7 @@ def origins(
 
 
 def embed_stored(
-    recordings: Mapping[str, Path],
+    recordings: Mapping[str, Sequence[Path]],
     encoder: Encoder,
     made_by: Mapping[str, Origin],
     store: Store,
@@ -233,7 +233,7 @@ def embed_stored(
 
     Parameters
     ----------
-    recordings : mapping from SHA-256 of a recording's file to the file
+    recordings : mapping from SHA-256 of a recording's file to the files of this content
     encoder : Encoder
         Frozen.
     made_by : mapping from microphone to Origin
@@ -265,9 +265,10 @@ def embed_stored(
 
     def computed(sha: str) -> dict[str, dict[Key, Array]]:
         try:
-            samples = _loaded(recordings[sha], encoder)
+            samples = _loaded(recordings[sha][0], encoder)
         except AudioError as error:
-            problems.append(str(error))
+            message = str(error).removeprefix(str(recordings[sha][0]))
+            problems.extend(f"{path}{message}" for path in recordings[sha])
             return {}
         tokens = {m: encoder(listen(samples, m)[None]) for m in missing[sha]}
         return {m: dict(zip(keys[sha], _stored_form(t, pooling), strict=True)) for m, t in tokens.items()}

@@ -331,8 +331,8 @@ class Beats(Frozen):
         the original's ``cfg`` as its configuration.
     blocks : tuple of int
         Counted from 1; the last block is given as it leaves the block.
-    precision : {"float32", "bfloat16"}
-    device : str
+    precision, device : str
+        As ``Frozen``.
     """
 
     ENCODER: ClassVar[str] = "beats"

@@ -117,8 +117,8 @@ class Ced(Frozen):
         of Zenodo.
     blocks : tuple of int
         From 1; the last one, 12, is given after the final normalization.
-    precision : {"float32", "bfloat16"}
-    device : str
+    precision, device : str
+        As ``Frozen``.
     """
 
     ENCODER: ClassVar[str] = "ced"

@@ -39,6 +39,7 @@ SHARES = (8, 4, 2, 1, 1)  # of the five convolutions: by what ``channels`` is di
 KERNEL = 3
 FEED_FORWARD = 2  # its width, by ``channels``
 DROPOUT = 0.1  # of what a layer adds to its tokens
+DIRECTIONS = ("shared", "separate")
 BAND_STRIDE, FRAME_STRIDE = 16, 8  # products of ``STRIDES``
 
 
@@ -91,6 +92,10 @@ class Dca:
         device: str = "auto",
     ) -> None:
         _refuse_indivisible(n_mels, frames, channels, heads)
+        if layers < 1 or directions not in DIRECTIONS:
+            raise ValueError(
+                f"layers={layers}, directions={directions!r}: at least 1 layer, and one of {', '.join(DIRECTIONS)}"
+            )
         self.sample_rate = sample_rate
         self.min_samples = n_fft
         self.n_mels, self.frames = n_mels, frames
@@ -115,7 +120,7 @@ class Dca:
         if self.device.type == "cpu":  # NumPy's way is the faster one there
             levels = torch.from_numpy(log_mel(waveforms, mel))
         else:
-            levels = log_mel(torch.from_numpy(waveforms).to(self.device), mel)
+            levels = log_mel(torch.tensor(waveforms, device=self.device), mel)
         missing = max(0, self.frames - levels.shape[-1])
         return torch.cat([levels[..., : self.frames], levels[..., -1:].expand(*[-1] * 3, missing)], dim=-1)
 

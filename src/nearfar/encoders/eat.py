@@ -121,8 +121,8 @@ class Eat(Frozen):
     frames : int or "clip"
         Frames of 10 ms that every clip is cut to, or filled up to with zeros: 1024 for clips of 10 s, as published.
         Longer clips need more, since what is cut off is not heard; "clip" takes as many as a clip has.
-    precision : {"float32", "bfloat16"}
-    device : str
+    precision, device : str
+        As ``Frozen``.
 
     Raises
     ------

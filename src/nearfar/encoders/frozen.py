@@ -5,6 +5,11 @@ Conventions
 Blocks are counted from 1: the first transformer block gives 1, the last one the number of blocks. A network
 says in ``known_blocks`` which it has; it has its front end inside, takes waveforms of its own rate, and gives
 tokens of every block that it is asked for. Under autocast it keeps its front end in float32 itself.
+
+What a network computes in is an option, ``precision``. "float32", the default, gives nearly equal numbers
+everywhere. "bfloat16" and "int8" are faster where there is hardware for them, and change the tokens: a detector
+decides as it did when it was fitted only with the same precision. "auto" is bfloat16 on a device that multiplies
+in it, else float32, and so may be different on two devices.
 """
 
 from __future__ import annotations
@@ -14,20 +19,18 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, cast
+from typing import Any, ClassVar, Literal, Protocol, Self, cast, get_args
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearfar.encoders import Array, checkpoints
-from nearfar.encoders.devices import chosen
+from nearfar.encoders import Array, checkpoints, int8
+from nearfar.encoders.devices import chosen, has_bfloat16
 from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unknown
 from nearfar.storage import digest_file
 
-Precision = Literal["float32", "bfloat16"]
-
-DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ class Frozen:
         A name of ``pretrained.PRETRAINED``, or the path of a file.
     blocks : tuple of int
         Whose tokens are given.
-    precision : {"float32", "bfloat16"}
-        What it computes in; tokens are float32.
+    precision : {"auto", "float32", "bfloat16", "int8"}
+        What it computes in; tokens are float32. See ``precision_on``.
     device : str
         As of ``devices.chosen``.
 
@@ -112,8 +115,8 @@ class Frozen:
             )
         if not self.blocks or len(set(self.blocks)) < len(self.blocks):
             raise ValueError(f"blocks={self.blocks}: give the numbers of one block or more, each once")
-        if self.precision not in DTYPES:
-            raise ValueError(f"precision={self.precision!r}: must be one of {', '.join(DTYPES)}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision={self.precision!r}: must be one of {', '.join(get_args(Precision))}")
 
     @property
     def record(self) -> Pretrained | None:
@@ -161,14 +164,35 @@ class Frozen:
         WeightsError, CheckpointError
             If there are no weights, or they are of another network.
         ValueError
-            If there is no such device, or the network has not the blocks that are asked for.
+            If there is no such device, it has not that precision, or the network has not the blocks that are asked
+            for.
         """
         device = chosen(self.device)
+        precision = self.precision_on(device)
         network = self.build(checkpoints.read(self.path), str(self.path)).eval().requires_grad_(False)
         known = cast(Network, network).known_blocks
         if strange := [block for block in self.blocks if block not in known]:
             raise ValueError(f"blocks={strange}: {self.path} has the blocks {known[0]} to {known[-1]}")
-        return network.to(device)
+        return int8.with_integers(network) if precision == "int8" else network.to(device)
+
+    def precision_on(self, device: torch.device) -> Precision:
+        """What it computes in there; never "auto".
+
+        "bfloat16" is by autocast. "int8" is of matrix products and for the processor, by ``encoders.int8``.
+
+        Raises
+        ------
+        ValueError
+            If the precision is "int8" and the device is no processor.
+        """
+        if self.precision == "int8" and device.type != "cpu":
+            raise ValueError(
+                f"precision='int8' is for the processor, but device={str(device)!r}; take device='cpu', or "
+                "precision='bfloat16'"
+            )
+        if self.precision == "auto":
+            return "bfloat16" if has_bfloat16(device) else "float32"
+        return self.precision
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the network: another process reads the file itself."""
@@ -198,9 +222,9 @@ class Frozen:
         return waveforms
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(device.type, DTYPES[self.precision])
+        if self.precision_on(device) == "bfloat16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return nullcontext()
 
     def __call__(self, waveforms: Array) -> Array:
         """(batch, samples) to (batch, blocks, frames, bands, dim), float32."""
@@ -209,7 +233,7 @@ class Frozen:
     @property
     def parameters(self) -> int:
         """Weights of the network, without the heads that are dropped."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
+        return int8.n_weights(self.network)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Nothing: the weights stay in their file."""

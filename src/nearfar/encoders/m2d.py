@@ -98,8 +98,8 @@ class M2d(Frozen):
         (``m2d_as_vit_base-80x608p16x16-240213``); in another folder, its longest input is told by its positions.
     blocks : tuple of int
         From 1; the last one, 12, is given after the final normalization.
-    precision : {"float32", "bfloat16"}
-    device : str
+    precision, device : str
+        As ``Frozen``.
     """
 
     ENCODER: ClassVar[str] = "m2d"

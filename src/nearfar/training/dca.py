@@ -38,6 +38,7 @@ SUB_CENTERS, SCALE, MARGIN = 3, 30.0, 0.5  # the usual values of the papers of A
 CENTER_WEIGHT, CENTER_WEIGHT_ALONE = 0.01, 1.0  # beside ArcFace, and without it
 BAND_SHARE, FRAME_SHARE = 8, 16  # masks are at most this part of the bands, and of the frames
 CHECKPOINT_EVERY = 10  # epochs; the report has them at 10, 20 and 30
+PRECISIONS = ("auto", "float32", "bfloat16")
 WATCHED = 128  # clips whose embeddings are looked at after each epoch
 # Of the mean squared distance of embeddings from their mean. They have length 1, and libraries round the numbers of
 # such an embedding differently by some 1e-6: below the first the differences between clips are hardly larger. Below
@@ -116,6 +117,12 @@ def train(
         If there are too few clips, or an option is out of its range.
     """
     _refuse_options(epochs, schedule_epochs, warm_up_epochs, batch_size, checkpoint_every)
+    if min(sub_centers, threads) < 1 or precision not in PRECISIONS:
+        raise ValueError(
+            f"sub_centers={sub_centers}, threads={threads}, precision={precision!r}: at least 1, at least 1, one "
+            f"of {', '.join(PRECISIONS)}"
+        )
+    encoder.is_fitted = False
     journal = Journal(folder, checkpoint_every)
     finished = journal.checkpoint(epochs)
     if finished is not None:
@@ -125,7 +132,7 @@ def train(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        levels = _levels(encoder, waveforms, used)
+        levels = _levels(encoder, waveforms, used, len(domain))
         training = Training(
             encoder,
             levels,
@@ -162,6 +169,10 @@ def classes_of(
     -------
     used, classes : (n_used,) arrays of int
     """
+    if len(domain) != len(attributes):
+        raise ValueError(
+            f"{len(domain)} domains, but {len(attributes)} attributes: expected one of each a clip"
+        )
     source = np.flatnonzero(domain != TARGET)
     groups, classes = np.unique(attributes[source], return_inverse=True)
     if len(groups) > 1:
@@ -169,13 +180,23 @@ def classes_of(
     return np.arange(len(domain)), np.zeros(len(domain), np.intp)
 
 
-def _levels(encoder: Dca, waveforms: Iterable[NDArray[np.float32]], used: NDArray[np.intp]) -> Tensor:
+def _levels(
+    encoder: Dca, waveforms: Iterable[NDArray[np.float32]], used: NDArray[np.intp], n_clips: int
+) -> Tensor:
     """Spectrograms of the clips that are used, (n_used, 2, bands, frames) in dB; the encoder learns their scale."""
-    wanted = set(used.tolist())
-    spectrograms = [encoder.spectrograms(w[None]) for i, w in enumerate(waveforms) if i in wanted]
+    wanted, n_read, spectrograms = set(used.tolist()), 0, []
+    for n_read, waveform in enumerate(waveforms, start=1):
+        if n_read - 1 in wanted:
+            spectrograms.append(encoder.spectrograms(waveform[None]))
+    if n_read != n_clips:
+        raise ValueError(f"{n_read} waveforms, but {n_clips} domains: expected one of each a clip")
     if len(spectrograms) < 2:
         raise ValueError(f"{len(spectrograms)} training clips: batch normalization needs 2 or more")
     levels = torch.cat(spectrograms)
+    if not levels.isfinite().all():
+        raise ValueError(
+            "the waveforms are not finite: a recording with NaN or infinity cannot be trained on"
+        )
     deviation, mean = torch.std_mean(levels)
     encoder.network.level.copy_(torch.stack([mean, deviation.clamp(min=torch.finfo(levels.dtype).eps)]))
     return levels
