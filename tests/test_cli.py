@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 from synthetic import write_machine
 from typer.testing import CliRunner, Result
 
@@ -24,6 +25,7 @@ from nearfar.cli import app
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.results import read_table
 from nearfar.experiment import FILES
+from nearfar.report import tables
 
 COMMANDS = [
     "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "sweep", "evaluate", "compare",
@@ -258,7 +260,13 @@ def test_an_interrupted_simulation_says_how_to_go_on(tmp_path: Path) -> None:
         sys.executable, "-c", "from nearfar.cli import main; main()", "simulate", tmp_path / "sim", "--machines",
         "fan", "--clips", "30", "--test-clips", "1", "--rate", "8000", "--seconds", "4", "--workers", "2",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # a test run in the background is told to ignore Ctrl-C, and hands that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and len(list(tmp_path.glob("sim.unfinished/fan/train/section*"))) < 4:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
@@ -335,7 +343,11 @@ def cache(tmp_path: Path) -> Path:
 
 
 def test_cache_info(cache: Path) -> None:
-    shown = invoke("cache", "info", "--cache", cache).output
+    invoke("cache", "info", "--cache", cache)  # at whatever width the terminal has
+    wide = Console(width=200, record=True, file=io.StringIO())
+    wide.print(tables.embeddings(store.Store(cache).contents(), store.current_code()))
+    wide.print(tables.steps(storage.Jobs(cache).finished(), storage.code_digest()))
+    shown = wide.export_text()
     for made_by in ("this", "other"):
         (row,) = [line for line in shown.splitlines() if "eat" in line and made_by in line]
         cells = [cell.strip() for cell in row.strip("│").split("│")]

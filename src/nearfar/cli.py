@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,12 +110,21 @@ def _said(error: Exception) -> str:
 def _progress(kept: str = "nothing is kept") -> Iterator[Progress]:
     """A callback (step, done, total) that draws bars on a terminal, and prints finished steps elsewhere.
 
-    ``kept`` is what Ctrl-C tells.
+    A bar tells how many are done, how many a second, and the time left. ``kept`` is what Ctrl-C tells.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bars: dict[str, TaskID] = {}
+    speed = TextColumn("{task.fields[rate]}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        speed,
+        TimeRemainingColumn(),
+    )
+    bars: dict[
+        str, tuple[TaskID, int, float]
+    ] = {}  # with how many were done when it appeared, and when that was
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as drawn:
 
         def told(step: str, done: int, total: int) -> None:
@@ -123,10 +133,12 @@ def _progress(kept: str = "nothing is kept") -> Iterator[Progress]:
                     err.print(f"{step}: {total} done", soft_wrap=True)
                 return
             if step not in bars:
-                bars[step] = drawn.add_task(step)
-            drawn.update(bars[step], completed=done, total=total)
+                bars[step] = drawn.add_task(step, rate=""), done, time.monotonic()
+            bar, before, begun = bars[step]
+            rate = f"{(done - before) / (time.monotonic() - begun):.3g}/s" if done > before else ""
+            drawn.update(bar, completed=done, total=total, rate=rate)
             if done >= total:
-                drawn.remove_task(bars.pop(step))
+                drawn.remove_task(bars.pop(step)[0])
 
         try:
             yield told

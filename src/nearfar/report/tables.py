@@ -318,10 +318,9 @@ def embeddings(contents: Iterable[Content], code: str) -> Table | Text:
     known = list(contents)
     if not known:
         return Text("no embeddings")
+    words = [Column(h, overflow="fold") for h in ("encoder", "options", "weights", "precision", "microphone")]
     numbers = [Column(heading, justify="right") for heading in ("embeddings", "MB", "days unused")]
-    table = Table(
-        "encoder", "options", "weights", "precision", "microphone", *numbers, "code", title="Embeddings"
-    )
+    table = Table(*words, *numbers, "code", title="Embeddings")
     for c in known:
         made = c.origin
         named = (made.encoder, json.dumps(dict(made.options)), (made.weights or "none")[:8], made.precision)
