@@ -196,7 +196,9 @@ def test_table_of_systems():
     for d in described:
         assert d.name in text
         assert d.summary.split()[0] in text
-        assert f"{d.needs.minutes:g}" in text
+        minutes = d.needs.minutes
+        assert (f"{minutes / 60:.0f} hours" if minutes > 120 else f"{minutes:g} minutes") in text
+        assert all(f"--preset {preset}" in text for preset in d.presets)
 
 
 def test_table_of_published_data_sets():
