@@ -281,7 +281,7 @@ class Network(nn.Module):
         inputs = geometry.channels
         self.features = nn.Sequential(
             convolution(1, geometry.stem, kernel=3, stride=2, activation="hard_swish"),
-            *(InvertedBottleneck(n, row) for n, row in zip(inputs, geometry.bottlenecks, strict=False)),
+            *(InvertedBottleneck(n, row) for n, row in zip(inputs[:-2], geometry.bottlenecks, strict=True)),
             convolution(inputs[-2], geometry.last, activation="hard_swish"),
         )
         self.classifier = nn.Sequential(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nearfar.encoders.dca import Dca
+from nearfar.encoders.devices import has_bfloat16
 from nearfar.training.augmentation import spec_augment
 from nearfar.training.journal import Journal
 from nearfar.training.losses import center_loss, sub_center_arcface
@@ -367,8 +368,7 @@ def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Matrix products and convolutions in bfloat16, if that is the precision."""
     if precision == "auto":
-        has = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        precision = "bfloat16" if has else "float32"
+        precision = "bfloat16" if device.type == "cuda" and has_bfloat16(device) else "float32"
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
