@@ -74,12 +74,86 @@ def test_a_worker_that_was_killed_is_told() -> None:
         processes.each(kill_oneself, [1, 2], workers=2)
 
 
-def test_a_worker_that_was_told_to_end_begins_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_stopped", False)
-    with pytest.raises(SystemExit, match="stopped"):
-        processes._stop(signal.SIGTERM, None)
+    monkeypatch.setattr(processes, "_busy", False)
+
+
+@pytest.mark.usefixtures("of_a_worker")
+def test_a_worker_that_was_told_to_end_begins_nothing_new() -> None:
+    processes._stop(signal.SIGTERM, None)
     with pytest.raises(SystemExit, match="stopped"):
         processes._in_worker(double, 1)
+
+
+@pytest.mark.usefixtures("of_a_worker")
+def test_only_the_first_signal_ends_an_item_and_none_ends_an_idle_worker() -> None:
+    """An exception in a worker that is already leaving made it wait for ever for its own messages."""
+    cleaned = []
+
+    def interrupted(_: int, __: Tell) -> None:
+        try:
+            processes._stop(signal.SIGTERM, None)
+        finally:
+            processes._stop(signal.SIGTERM, None)  # the next signal must not cut cleaning up short
+            cleaned.append(True)
+
+    with pytest.raises(SystemExit, match="stopped"):
+        processes._in_worker(interrupted, 1)
+    assert cleaned
+    processes._stop(signal.SIGTERM, None)
+
+
+HAIL_OF_SIGNALS = """
+import multiprocessing, os, signal, sys, time
+from threading import Thread
+from nearfar import processes
+
+def tell_much(item, tell):
+    for number in range(10000):
+        tell("told", item, number)
+
+def hail():
+    for _ in range(300):
+        for child in multiprocessing.active_children():
+            child.terminate()
+        time.sleep(0.002)
+
+begun = False
+def told(*_):
+    global begun
+    if not begun:
+        begun = True
+        Thread(target=hail).start()
+        os.kill(os.getpid(), signal.SIGINT)
+
+if __name__ == "__main__":
+    try:
+        processes.each(tell_much, range(20), workers=2, tell=told)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_in_a_hail_of_signals(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(HAIL_OF_SIGNALS)
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_hear_ctrl_c
+    ) as process:
+        try:
+            said, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert said == b"interrupted\n"
+    assert errors == b""
+
+
+def _hear_ctrl_c() -> None:
+    """A test run in the background is told to ignore Ctrl-C, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.slow

@@ -51,7 +51,8 @@ def each(
     if workers <= 1:
         return [function(item, tell or _nobody) for item in items]
     with _pool(workers, tell or _nobody) as pool:
-        futures: list[Future[T]] = [pool.submit(_in_worker, function, item) for item in items]
+        with _ctrl_c_later():  # a worker that it reaches before ``_start`` dies with a traceback
+            futures: list[Future[T]] = [pool.submit(_in_worker, function, item) for item in items]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
@@ -67,6 +68,19 @@ def each(
 
 def _nobody(*_: Any) -> None:
     """Listens to what is told if nobody else does."""
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Ctrl-C waits until the end of the body, also in processes that are started in it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -98,6 +112,7 @@ def _listen(messages: Any, tell: Tell) -> None:
 
 _messages: Any = None  # of a worker process: where its progress goes
 _stopped = False  # of a worker process: it was told to end
+_busy = False  # of a worker process: it is working on an item
 
 
 def _start(messages: Any) -> None:
@@ -110,10 +125,17 @@ def _start(messages: Any) -> None:
 
 
 def _stop(*_: Any) -> None:
-    """End the item in hand; the pool takes that for its outcome, so the items that wait must not begin either."""
-    global _stopped
+    """End the item in hand, and begin no other one.
+
+    Between items nothing is to be ended: the pool tells an idle worker to go, and one that goes must not be
+    disturbed, for an exception while it hands its last messages on would make it wait for ever. So only the first
+    of several signals raises, too.
+    """
+    global _stopped, _busy
     _stopped = True
-    sys.exit("stopped")
+    if _busy:
+        _busy = False
+        sys.exit("stopped")
 
 
 def _end_with_the_parent() -> None:
@@ -127,6 +149,11 @@ def _end_with_the_parent() -> None:
 
 
 def _in_worker(function: Callable[[S, Tell], T], item: S) -> T:
-    if _stopped:
-        sys.exit("stopped")
-    return function(item, lambda *message: _messages.put(message))
+    global _busy
+    _busy = True
+    try:
+        if _stopped:  # the pool takes the end of one item for its outcome, and goes on to the next
+            sys.exit("stopped")
+        return function(item, lambda *message: _messages.put(message))
+    finally:
+        _busy = False
