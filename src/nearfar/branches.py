@@ -28,13 +28,15 @@ from pydantic import (
 from safetensors.numpy import load_file, save_file
 
 from nearfar import audio, embeddings
+from nearfar.adapters import HEAD, LAYERS, Adapter
 from nearfar.backends import BACKENDS, Arrays, backend_class, learnt, part, restore
 from nearfar.clips import Clip, unknown
-from nearfar.embeddings import POOLINGS, VIEWS, heard, joined
+from nearfar.embeddings import NOT_OF_THE_NETWORK, POOLINGS, VIEWS, heard, joined
 from nearfar.encoders import ENCODERS, Encoder, encoder_class
-from nearfar.storage import Jobs
+from nearfar.microphones import listen
+from nearfar.storage import Jobs, digest
 from nearfar.store import Store
-from nearfar.training import trainer
+from nearfar.training import adapter_trainer, trainer
 
 Array = NDArray[np.floating[Any]]
 Progress = Callable[[str, int, int], None]
@@ -43,11 +45,14 @@ CONDITIONING = {
     "standardize": "sklearn.preprocessing:StandardScaler",
     "pca": "nearfar.conditioning:PrincipalComponents",
     "whiten": "nearfar.conditioning:Whitening",
+    "head": "nearfar.conditioning:Head",
 }
 # of a trainer's parameters
 GIVEN_BY_US = {
-    "self", "encoder", "waveforms", "domain", "attributes", "seed", "folder", "progress", "return",
+    "self", "encoder", "waveforms", "hear", "machine", "domain", "attributes", "seed", "folder", "workers",
+    "progress", "return",
 }  # fmt: skip
+ADAPTER = "adapter.safetensors"  # the file of a step
 UNDISCLOSED = "undisclosed"  # stands for the domain of clips that do not tell it: they are one domain
 
 
@@ -78,6 +83,9 @@ class BranchConfig(BaseModel):
     ----------
     encoder : str
         Of ``encoders.ENCODERS``, made with ``encoder_options``, fitted with ``training`` if it needs that.
+    adaptation : mapping or None
+        Options of ``training.adaptation``: the encoder is frozen but for an adapter, which is trained over machines
+        before any of them is fitted. ``None``: there is no adapter.
     view, pooling : str
         Of ``embeddings.VIEWS`` and ``embeddings.POOLINGS``.
     conditioning : tuple of str or Step
@@ -93,6 +101,7 @@ class BranchConfig(BaseModel):
     encoder: str
     encoder_options: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
+    adaptation: dict[str, Any] | None = None
     view: str = "near"
     pooling: str
     conditioning: tuple[NameOrStep, ...] = ()
@@ -147,6 +156,25 @@ class BranchConfig(BaseModel):
                 f"view={self.view!r}: encoder {self.encoder!r} hears {needed} microphones at once; take one of "
                 f"{', '.join(suitable)}"
             )
+        return self
+
+    @field_validator("adaptation")
+    @classmethod
+    def _encoder_can_be_adapted(cls, options: dict[str, Any] | None, info: Any) -> dict[str, Any] | None:
+        encoder = info.data.get("encoder")
+        if options is None or encoder is None:
+            return options
+        if not hasattr(encoder_class(encoder), "ENCODER"):
+            raise ValueError(f"encoder {encoder!r} is not a pretrained network, so there is nothing to adapt")
+        _check_options("adaptation", options, adapter_trainer())
+        return options
+
+    @model_validator(mode="after")
+    def _head_has_an_adapter(self) -> Self:
+        if self.adaptation is None and any(
+            name == "head" for name, _ in map(_name_and_options, self.conditioning)
+        ):
+            raise ValueError("conditioning 'head' comes from an adapter, but there is no [branch.adaptation]")
         return self
 
     @model_validator(mode="after")
@@ -245,6 +273,87 @@ class Branch:
         folder = jobs.do("encoder", inputs, make)
         self.encoder = self.encoder.with_arrays(load_file(folder / "arrays.safetensors"))
 
+    def train_adapter(
+        self, clips: Sequence[Clip], *, seed: int, workers: int, jobs: Jobs, progress: Progress | None = None
+    ) -> Path:
+        """The file of an adapter trained on normal clips of several machines; of a finished training if any.
+
+        Raises
+        ------
+        ValueError
+            If the branch is not one that is adapted, or as ``training.adaptation.train``.
+        """
+        if self.config.adaptation is None:
+            raise ValueError(f"encoder {self.config.encoder!r}: nothing here is trained over machines")
+        options: dict[str, Any] = self.config.adaptation
+
+        def hear(number: int) -> NDArray[np.float32]:
+            samples = audio.load(clips[number].path, self.encoder.sample_rate)
+            return np.stack([listen(samples, microphone) for microphone in VIEWS["near_and_far"].microphones])
+
+        def make(folder: Path) -> None:
+            arrays = adapter_trainer()(
+                self.encoder,
+                hear,
+                machine=np.array([clip.machine for clip in clips]),
+                domain=domains(clips),
+                attributes=attributes(clips),
+                seed=seed,
+                folder=jobs.unfinished("adaptation", inputs),
+                workers=workers,
+                progress=None if progress is None else lambda done, total: progress("adapting", done, total),
+                **options,
+            )
+            Adapter(arrays, made_with).save(folder / ADAPTER)
+
+        made_with = {
+            **self._network(jobs),
+            "blocks": list(self.encoder.blocks),
+            "adaptation": options,
+            "seed": seed,
+            "machines": _told_of_machines(clips, jobs),
+        }
+        recordings = jobs.digests_of(clip.path for clip in clips)
+        told = [[sha, c.machine, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
+        inputs = {**made_with, "precision": self.config.encoder_options.get("precision"), "clips": told}
+        return jobs.do("adapter", inputs, make) / ADAPTER
+
+    def _network(self, jobs: Jobs) -> dict[str, Any]:
+        """What an adapter must be of: encoder, options of its network, weights."""
+        options = {k: v for k, v in self.config.encoder_options.items() if k not in NOT_OF_THE_NETWORK}
+        return {"encoder": self.config.encoder, "options": options, "weights": self.weights(jobs)}
+
+    def adapt(self, adapter: Adapter, *, jobs: Jobs) -> Self:
+        """Take up an adapter, for good.
+
+        Raises
+        ------
+        ValueError
+            If the branch is not one that is adapted.
+        AdapterError
+            If it was trained on another network.
+        """
+        if self.config.adaptation is None:
+            raise ValueError(
+                f"encoder {self.config.encoder!r}: an adapter was given, but there is no [branch.adaptation] that "
+                "would take it up"
+            )
+        adapter.require_network(**self._network(jobs))
+        self.encoder = self.encoder.with_arrays(part(adapter.arrays, LAYERS))
+        for (name, _), step in zip(
+            map(_name_and_options, self.config.conditioning), self.conditioning, strict=True
+        ):
+            if name == HEAD:
+                restore(step, {f"{k}_": array for k, array in part(adapter.arrays, HEAD).items()})
+        return self
+
+    def _require_adapter(self) -> None:
+        if self.config.adaptation is not None and not self.encoder.arrays():
+            raise ValueError(
+                f"encoder {self.config.encoder!r} is adapted over machines before one is fitted, but no adapter "
+                "was given: train one with `nearfar adapt`, and give it with --adapter"
+            )
+
     def _inputs(self, clips: Sequence[Clip], seed: int, jobs: Jobs) -> dict[str, Any]:
         """Everything that the weights of a trained encoder depend on."""
         named = self.config.model_dump(include={"encoder", "encoder_options", "training", "view"})
@@ -255,7 +364,14 @@ class Branch:
     def embed(
         self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None
     ) -> list[Array]:
-        """The embedding of each clip; those of a frozen encoder are kept in the store of ``jobs``."""
+        """The embedding of each clip; those of a frozen encoder are kept in the store of ``jobs``.
+
+        Raises
+        ------
+        ValueError
+            If the branch wants an adapter, and has taken up none.
+        """
+        self._require_adapter()
         if self.encoder.fitted_per_machine or self.config.pooling == "rows":
             return self._embedded(clips, workers, progress)
         view, shas = VIEWS[self.config.view], jobs.digests_of(clip.path for clip in clips)
@@ -344,6 +460,14 @@ class Branch:
         for i, step in enumerate(self.conditioning):
             restore(step, part(arrays, f"conditioning.{i}"))
         return self
+
+
+def _told_of_machines(clips: Sequence[Clip], jobs: Jobs) -> dict[str, Any]:
+    """How many clips each machine has, and their digest."""
+    recordings: dict[str, list[str]] = {}
+    for sha, clip in zip(jobs.digests_of(clip.path for clip in clips), clips, strict=True):
+        recordings.setdefault(clip.machine, []).append(sha)
+    return {m: {"clips": len(shas), "digest": digest(shas)} for m, shas in sorted(recordings.items())}
 
 
 def _of_one_content(shas: Sequence[str], clips: Sequence[Clip]) -> dict[str, list[Path]]:

@@ -1,7 +1,8 @@
 """What is done to embeddings between pooling and back end, beside standardization.
 
-Both are scikit-learn transformers that are fitted to the embeddings of the normal clips, in double precision,
-by one singular value decomposition. Signs are scikit-learn's: of each component the largest loading is positive.
+All are scikit-learn transformers. Principal components and whitening are fitted to the embeddings of the normal
+clips, in double precision, by one singular value decomposition; signs are scikit-learn's: of each component the
+largest loading is positive. ``Head`` has learnt before, with an adapter.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 Array = NDArray[np.floating[Any]]
@@ -78,6 +80,49 @@ class Whitening(PrincipalComponents):
     def transform(self, X: Array) -> NDArray[np.float64]:
         """(n_clips, dim) to (n_clips, n_components), for the normal clips of mean 0 and variance 1."""
         return super().transform(X) / np.sqrt(self.explained_variance_)
+
+
+class Head(TransformerMixin, BaseEstimator):
+    """The linear head that an adapter was trained with: its output, scaled to length 1, as its loss saw it.
+
+    Nothing of it is fitted to the clips of a machine; ``weight_`` and ``bias_`` come from the adapter
+    (``branches.Branch.adapt``).
+
+    Attributes
+    ----------
+    weight_ : (n_outputs, dim) array
+    bias_ : (n_outputs,) array
+    """
+
+    weight_: NDArray[np.floating[Any]]
+    bias_: NDArray[np.floating[Any]]
+
+    def fit(self, X: Array, y: None = None) -> Self:  # noqa: ARG002  # scikit-learn's signature
+        """Check that the embeddings, (n_clips, dim), are those that the head was trained on.
+
+        Raises
+        ------
+        NotFittedError
+            If no adapter was taken up.
+        ValueError
+            If the embeddings have another dimension.
+        """
+        if not hasattr(self, "weight_"):
+            raise NotFittedError("conditioning 'head' has no weights; it needs an adapter, which brings them")
+        X = validate_data(self, X, dtype=np.float64)
+        if X.shape[1] != self.weight_.shape[1]:
+            raise ValueError(
+                f"conditioning 'head' was trained on {self.weight_.shape[1]} dimensions, but the embeddings have "
+                f"{X.shape[1]}; it takes view='near_and_far', pooling='global_mean_std' and the adapter's block"
+            )
+        return self
+
+    def transform(self, X: Array) -> NDArray[np.float64]:
+        """(n_clips, dim) to (n_clips, n_outputs), each of length 1."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        z = X @ self.weight_.astype(np.float64).T + self.bias_
+        return z / np.linalg.norm(z, axis=1, keepdims=True)
 
 
 def _spanned(singular_values: Array, shape: tuple[int, ...]) -> int:

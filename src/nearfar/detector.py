@@ -23,9 +23,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from nearfar import __version__, audio
+from nearfar.adapters import Adapter
 from nearfar.audio import AudioError, Header, Samples
 from nearfar.backends import part
-from nearfar.branches import Branch, Progress, attributes, domains, save_arrays
+from nearfar.branches import Branch, BranchConfig, Progress, attributes, domains, save_arrays
 from nearfar.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
 from nearfar.embeddings import VIEWS, embed
 from nearfar.microphones import (
@@ -136,6 +137,7 @@ class Detector:
         machine: Machine,
         system: System,
         *,
+        adapters: Sequence[Adapter] = (),
         seed: int = SEED,
         workers: int = 1,
         jobs: Jobs | None = None,
@@ -147,6 +149,9 @@ class Detector:
         ----------
         machine : Machine
         system : System
+        adapters : sequence of Adapter
+            One a branch of the system's ensemble, for systems that are adapted; trained before, and saved with the
+            detector.
         seed : int
         workers : int
             Threads that read recordings and compute features.
@@ -160,10 +165,12 @@ class Detector:
         DatasetError
             If the clips cannot be used; lists everything that is wrong.
         ValueError
-            If the clips are too few for the back end, or for the false-alarm rate.
+            If the clips are too few for the back end, or for the false-alarm rate; or if the system wants adapters,
+            and others are given, or none.
         """
         jobs = jobs or Jobs()
         system = system.of_machine(machine.name)
+        refuse_other_adapters(system, adapters, jobs)
         weights = weights_of(system, jobs)
         clips = machine.train
         header, faults, placement = _inspect(machine, system, workers, progress)
@@ -173,13 +180,13 @@ class Detector:
         branches, embedded = [], []
         for number, (config, of_member) in enumerate(members, start=1):
             told = _telling(progress, "", number, len(members))
-            branch = Branch(config)
+            branch = _begun(config, adapters, number - 1, jobs)
             branch.fit_encoder(clips, seed=of_member, workers=workers, jobs=jobs, progress=told)
             X = branch.embed(clips, workers=workers, jobs=jobs, progress=told)
             branches.append(branch.fit_backend(X, domains(clips), attributes(clips), seed=of_member))
             embedded.append(X)
         unseen = _unseen_scores(
-            system, clips, embedded, seed=seed, workers=workers, jobs=jobs, progress=progress
+            system, clips, embedded, adapters, seed=seed, workers=workers, jobs=jobs, progress=progress
         )
         trained_on = {
             "clips": len(clips),
@@ -191,6 +198,7 @@ class Detector:
             "channels": header.channels,
             "seed": seed,
             "weights": weights,
+            "adapters": [adapter.describe() for adapter in adapters],
             "microphone_faults": faults,
         }
         rate = branches[0].encoder.sample_rate
@@ -420,6 +428,36 @@ def weights_of(system: System, jobs: Jobs) -> list[str | None]:
     return [Branch(config).weights(jobs) for config, _ in system.members(SEED)]
 
 
+def refuse_other_adapters(system: System, adapters: Sequence[Adapter], jobs: Jobs) -> None:
+    """Raise before long work with adapters that do not suit the system.
+
+    Raises
+    ------
+    ValueError
+        If the system is adapted and there is not one for each branch; or it is not, and there are some.
+    AdapterError
+        If one was trained on another network.
+    """
+    members = system.members(SEED)
+    if system.branch.adaptation is None and not adapters:
+        return
+    if system.branch.adaptation is None:
+        raise ValueError(f"{system.name} is not adapted, so it takes no adapter; leave it away")
+    if len(adapters) != len(members):
+        raise ValueError(
+            f"{len(adapters)} adapters, but {system.name} has {len(members)} branches that are adapted over "
+            "several machines before one is fitted; train one with `nearfar adapt`, and give it with --adapter"
+        )
+    for number, (config, _) in enumerate(members):
+        _begun(config, adapters, number, jobs)
+
+
+def _begun(config: BranchConfig, adapters: Sequence[Adapter], number: int, jobs: Jobs) -> Branch:
+    """A branch of the ensemble with its adapter, if it has one."""
+    branch = Branch(config)
+    return branch.adapt(adapters[number], jobs=jobs) if adapters else branch
+
+
 def refuse_to_replace(folder: Path, *, replace: bool) -> None:
     """Raise before a fit whose detector would have no place, or would take that of something else.
 
@@ -530,6 +568,7 @@ def _unseen_scores(
     system: System,
     clips: Sequence[Clip],
     embedded: Sequence[Sequence[NDArray[Any]]],
+    adapters: Sequence[Adapter],
     *,
     seed: int,
     workers: int,
@@ -546,7 +585,7 @@ def _unseen_scores(
         found = []
         for number, ((config, of_member), X) in enumerate(zip(members, embedded, strict=True), start=1):
             told = _telling(progress, " for the threshold", number, len(members))
-            branch = Branch(config)
+            branch = _begun(config, adapters, number - 1, jobs)
             branch.fit_encoder(rest, seed=of_member, workers=workers, jobs=jobs, progress=told)
             if branch.encoder.fitted_per_machine:
                 of_rest, of_unseen = (

@@ -18,10 +18,12 @@ from typing import Any, Literal
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from nearfar import __version__, processes
+from nearfar import __version__, adaptation, processes
+from nearfar.adaptation import AdaptedOn
+from nearfar.adapters import Adapter
 from nearfar.branches import Progress
 from nearfar.clips import Clip, Dataset, DatasetError, Machine
-from nearfar.detector import SEED, Detector, weights_of
+from nearfar.detector import SEED, Detector, refuse_other_adapters, weights_of
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate, named
 from nearfar.evaluation.results import read_table
@@ -97,6 +99,7 @@ class Task:
     system: System
     seed: int
     cache: Path
+    adapters: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -109,6 +112,7 @@ def run(
     out: Path,
     *,
     seeds: Sequence[int] = (SEED,),
+    adapted_on: AdaptedOn = "others",
     workers: int = 1,
     truth: Path | None = None,
     jobs: Jobs | None = None,
@@ -124,6 +128,9 @@ def run(
         Folder of the result: ``FILES``. Taken over if it holds a result of
         the same system on the same machines.
     seeds : sequence of int
+    adapted_on : {"others", "all"} or Path
+        For systems that are adapted: on whose normal clips the adapter of each machine is trained, those of all
+        other machines or of all; or the file of an adapter. See ``adaptation``.
     workers : int
         Processes, each on one machine and seed at a time.
     truth : Path or None
@@ -141,8 +148,10 @@ def run(
         If ``out`` holds results of another system or other machines.
     WeightsError
         If the system needs pretrained weights that are not here; says how to get them.
+    AdapterError
+        If an adapter was trained on another network.
     ValueError
-        If a seed is given twice, or a machine cannot be fitted.
+        If a seed is given twice, a machine cannot be fitted, or there is nothing to train its adapter on.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)}: expected one or more, each once")
@@ -153,13 +162,19 @@ def run(
         )
     if without := [m.name for m in dataset if not m.test]:
         raise DatasetError(f"{name}: no test clips to score; `nearfar fit` only fits" for name in without)
-    refuse_other_results(out, system.model_dump(mode="json"), dataset)
+    protocol = PROTOCOL if system.branch.adaptation is None else adaptation.protocol_of(adapted_on)
+    refuse_other_results(out, system.model_dump(mode="json"), dataset, protocol=protocol)
     if truth is not None and not truth.is_dir():
         raise FileNotFoundError(f"{truth}: no folder of ground truth here")
     jobs = jobs or Jobs()
     weights_of(system, jobs)  # those that are missing are missed now, not in each worker
+    if isinstance(adapted_on, Path):
+        refuse_other_adapters(system, [Adapter.load(adapted_on)], jobs)
+    adapters = adaptation.for_machines(
+        system, dataset, seeds, adapted_on, jobs=jobs, workers=workers, progress=progress
+    )
     tasks = [
-        Task(machine, system.of_machine(machine.name), seed, jobs.root)
+        Task(machine, system.of_machine(machine.name), seed, jobs.root, adapters[seed, machine.name])
         for seed in seeds
         for machine in dataset
     ]
@@ -168,13 +183,17 @@ def run(
     clips = described(dataset, truth)
     scores = _with_truth(scores, clips)
     references = pd.concat([outcome.references for outcome in outcomes], ignore_index=True)
-    record = _record(system, dataset, seeds, outcomes)
+    record = {**_record(system, dataset, seeds, outcomes), "protocol": protocol}
+    if told := adaptation.describe(adapters):
+        record["adapters"] = told
     result = Result(out, scores, _metrics(scores, clips), record, references)
     result.save()
     return result
 
 
-def refuse_other_results(out: Path, system: Mapping[str, Any], dataset: Dataset) -> None:
+def refuse_other_results(
+    out: Path, system: Mapping[str, Any], dataset: Dataset, *, protocol: Mapping[str, Any] | None = None
+) -> None:
     """Raise before long work whose results would take the place of others.
 
     Parameters
@@ -183,11 +202,13 @@ def refuse_other_results(out: Path, system: Mapping[str, Any], dataset: Dataset)
     system : mapping
         What ``run.json`` says of the system.
     dataset : Dataset
+    protocol : mapping or None
+        What it says of the protocol, if the system does not determine it.
 
     Raises
     ------
     FileExistsError
-        If ``out`` holds results of another system or other machines.
+        If ``out`` holds results of another system, another protocol or other machines.
     """
     refuse_unwritable(out / "run.json")
     if not (out / "run.json").is_file():
@@ -198,6 +219,11 @@ def refuse_other_results(out: Path, system: Mapping[str, Any], dataset: Dataset)
         what = f"{there['system']['name']} on {', '.join(there['data']['machines'])}"
         with_other = "" if same_system else ", with other settings or another system"
         raise FileExistsError(f"{out} holds results of {what}{with_other}; choose another folder with --out")
+    if protocol is not None and there["protocol"] != protocol:
+        raise FileExistsError(
+            f"{out} holds results of the protocol {there['protocol']['name']!r}, not {protocol['name']!r}; choose "
+            "another folder with --out"
+        )
 
 
 def compare(
@@ -293,7 +319,10 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
         progress(f"{task.name}: {step}", done, total)
 
     def make_detector(folder: Path) -> None:
-        detector = Detector.fit(task.machine, task.system, seed=task.seed, jobs=jobs, progress=told)
+        adapters = [Adapter.load(path) for path in task.adapters]
+        detector = Detector.fit(
+            task.machine, task.system, adapters=adapters, seed=task.seed, jobs=jobs, progress=told
+        )
         detector.save(folder / "detector")
         unseen = [(key, task.machine.name, task.seed, score) for key, score in detector.unseen.items()]
         pd.DataFrame(unseen, columns=REFERENCE_COLUMNS).to_csv(folder / "references.csv", index=False)
@@ -337,6 +366,7 @@ def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
     return {
         "system": system,
         "weights": weights_of(task.system, jobs),
+        "adapters": [Adapter.load(path).digest for path in task.adapters],
         "machine": task.machine.name,
         "seed": task.seed,
         "clips": clips,
@@ -417,7 +447,6 @@ def _record(
     return {
         "system": system.model_dump(mode="json"),
         "seeds": list(seeds),
-        "protocol": PROTOCOL,
         "data": {"name": dataset.name, "machines": of_machine},
         "sample_rate": outcomes[0].description["sample_rate"],
         "parameters": {machine: description["parameters"] for machine, description in of_machine.items()},

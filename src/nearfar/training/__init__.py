@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
+from typing import Any
 
 TRAINERS = {
     "autoencoder": "nearfar.training.autoencoder:train",
@@ -34,3 +35,8 @@ def trainer(encoder: str) -> Callable[..., None]:
     if encoder not in TRAINERS:
         raise ValueError(f"encoder {encoder!r} is not trained, so it has no training options")
     return pkgutil.resolve_name(TRAINERS[encoder])
+
+
+def adapter_trainer() -> Callable[..., Any]:
+    """The function that trains an adapter over machines, loaded now."""
+    return pkgutil.resolve_name("nearfar.training.adaptation:train")
