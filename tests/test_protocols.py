@@ -64,7 +64,7 @@ def test_too_few_or_repeated_names_are_refused() -> None:
 
 
 def test_every_protocol_says_what_is_selected_on_what() -> None:
-    assert len(protocols.PROTOCOLS) == 4
+    assert len(protocols.PROTOCOLS) == 5
     for name, protocol in protocols.PROTOCOLS.items():
         assert protocol.name == name
         assert protocol.selected_on

@@ -67,6 +67,10 @@ Settings = Annotated[
 Preset = Annotated[
     str | None, typer.Option(help="Settings that the system's file has under this name, as small.")
 ]
+AdapterFile = Annotated[
+    Path | None,
+    typer.Option("--adapter", metavar="FILE", help="For a system that is adapted: of `nearfar adapt`."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Weights = Annotated[str, typer.Argument(help="Of `nearfar weights list`, as eat.")]
 AcceptLicence = Annotated[
@@ -381,6 +385,7 @@ def fit(
     preset: Preset = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal clips to flag.")] = None,
     settings: Settings = None,
+    adapter: AdapterFile = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of a detector that is there.")
     ] = False,
@@ -390,6 +395,7 @@ def fit(
 ) -> None:
     """Learn what is normal: from a folder of normal clips to a detector."""
     from nearfar import datasets, storage
+    from nearfar.adapters import Adapter
     from nearfar.detector import Detector, refuse_to_replace
     from nearfar.report import tables
 
@@ -397,8 +403,10 @@ def fit(
     refuse_to_replace(detector, replace=replace)
     with _progress("trainings that are finished are kept") as progress:
         machine = datasets.load_machine(folder)
-        jobs = storage.Jobs(cache)
-        fitted = Detector.fit(machine, chosen, seed=seed, workers=workers, jobs=jobs, progress=progress)
+        fitted = Detector.fit(
+            machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
+            jobs=storage.Jobs(cache), progress=progress,
+        )  # fmt: skip
     fitted.save(detector, replace=replace)
     out.print(tables.detector(fitted))
     out.print(f"wrote {detector}; now try `nearfar score {detector} CLIPS`", soft_wrap=True)
@@ -413,6 +421,37 @@ def _system(
     if false_alarm_rate is not None:
         replaced["threshold.false_alarm_rate"] = false_alarm_rate
     return systems.load(name, replaced, preset=preset)
+
+
+@app.command()
+def adapt(
+    system: Annotated[str, typer.Argument(help="Of `nearfar systems`, as dualmic, or a TOML file.")],
+    data: Annotated[Path, typer.Option(help="Folder of a data set, with a folder a machine.")],
+    file: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="New file, as dualmic.safetensors.")
+    ],
+    preset: Preset = None,
+    machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
+    settings: Settings = None,
+    seed: Seed = 13711,
+    workers: Workers = CORES,
+    cache: Cache = None,
+) -> None:
+    """Adapt a frozen network to machines: trains low-rank adapters on the normal clips of all of them."""
+    from nearfar import adaptation, datasets, storage
+    from nearfar.report import tables
+
+    chosen = _system(system, preset, settings)
+    storage.refuse_existing(file)
+    with _progress("what is trained is kept: the same command goes on where it stopped") as progress:
+        found = datasets.load(data)
+        adapter = adaptation.train(
+            chosen, (found.only(machine) if machine else found).machines, seed=seed, workers=workers,
+            jobs=storage.Jobs(cache), progress=progress,
+        )  # fmt: skip
+    adapter.save(file)
+    out.print(tables.adapter(adapter))
+    out.print(f"wrote {file}; now try `nearfar run {system} --data OTHERS --adapter {file}`", soft_wrap=True)
 
 
 @app.command()
@@ -482,6 +521,14 @@ def run(
         Path | None, typer.Option(help="Ground truth, as the official evaluator has it.")
     ] = None,
     settings: Settings = None,
+    adapted_on: Annotated[
+        Literal["others", "all"] | None,
+        typer.Option(
+            help="On whose normal clips the adapter of each machine is trained, if there is one (default: others, "
+            "or as a study's protocol has it)."
+        ),
+    ] = None,
+    adapter: AdapterFile = None,
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
@@ -500,12 +547,14 @@ def run(
         found = found.only(machine) if machine else found
         if isinstance(chosen, study.Study):
             fused = study.run(
-                chosen, found, into, workers=workers, truth=truth, jobs=storage.Jobs(cache), progress=progress
-            )
+                chosen, found, into, adapted_on=adapter or adapted_on, workers=workers, truth=truth,
+                jobs=storage.Jobs(cache), progress=progress,
+            )  # fmt: skip
         else:
             result = experiment.run(
-                chosen, found, into, seeds=experiment.parse_seeds(seeds or "13711"), workers=workers,
-                truth=truth, jobs=storage.Jobs(cache), progress=progress,
+                chosen, found, into, seeds=experiment.parse_seeds(seeds or "13711"),
+                adapted_on=adapter or adapted_on or "others", workers=workers, truth=truth,
+                jobs=storage.Jobs(cache), progress=progress,
             )  # fmt: skip
     out.print(tables.study(fused) if isinstance(chosen, study.Study) else tables.result(result))
 
@@ -517,7 +566,7 @@ def _study(path: str, preset: str | None, seeds: str | None, settings: list[str]
         raise typer.BadParameter(
             "a study names its presets, seeds and settings in its file: change them there"
         )
-    return study.load(Path(path))
+    return study.load(path)
 
 
 @app.command()

@@ -297,7 +297,7 @@ def evaluate_fusion(
     ValueError
         If the protocol would say something else than what is done, or as ``Fusion.fit``.
     """
-    chosen = _chosen(weights, calibration)
+    chosen = choices(weights, calibration)
     _require_honest(protocol, chosen)
     folds = protocol.folds(sorted(clips["machine"].unique()))
     fused, selections = crossfit(
@@ -322,7 +322,7 @@ def refuse_impossible(
     ValueError
         If the protocol would say something else than what is done, or the weights are no weights of the branches.
     """
-    _require_honest(protocol, _chosen(weights, calibration))
+    _require_honest(protocol, choices(weights, calibration))
     if isinstance(weights, Search):
         simplex(branches, weights.step)
     else:
@@ -355,7 +355,7 @@ def evaluate_nested(
     protocol : Protocol
         With inner folds.
     """
-    chosen = (*_chosen(weights, calibration), "settings")
+    chosen = (*choices(weights, calibration), "settings")
     _require_honest(protocol, chosen)
     of_candidate = references or {}
     folds = protocol.folds(sorted(clips["machine"].unique()))
@@ -397,7 +397,7 @@ def without_each_branch(
     return {b: evaluate_fusion(scores[list(rest)], clips, protocol, **options) for b, rest in subsets.items()}
 
 
-def _chosen(weights: Weights, calibration: Calibration) -> tuple[Choice, ...]:
+def choices(weights: Weights, calibration: Calibration) -> tuple[Choice, ...]:
     """What is selected by the scores or labels of a fold."""
     of_scores: tuple[Choice, ...] = ("calibration",) if calibration == "selection_fold" else ()
     return (*of_scores, "weights") if isinstance(weights, Search) else of_scores

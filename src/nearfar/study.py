@@ -26,23 +26,40 @@ scores are fused, what may be selected on what (a protocol), and with which seed
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from nearfar import experiment, systems
+from nearfar.adaptation import AdaptedOn
 from nearfar.branches import Progress
 from nearfar.clips import Dataset, unknown
 from nearfar.detector import SEED
 from nearfar.evaluation import metrics
-from nearfar.evaluation.protocols import PROTOCOLS, Finding
+from nearfar.evaluation.protocols import PROTOCOLS, Finding, Fold, Selection, scope_of
 from nearfar.experiment import Result
-from nearfar.fusion import STEP, Calibration, Search, Weights, evaluate_fusion, refuse_impossible
+from nearfar.fusion import (
+    STEP,
+    Calibration,
+    Fusion,
+    Search,
+    Weights,
+    choices,
+    crossfit,
+    evaluate_fusion,
+    machine_of,
+    refuse_impossible,
+)
 from nearfar.storage import Jobs
+from nearfar.thresholds import Conformal, ThresholdConfig, folds, is_anomaly, refuse_unattainable
+
+logger = logging.getLogger(__name__)
 
 # What ``run.json`` says of a machine's clips, the same for all branches
 ABOUT_CLIPS = ("training_clips", "test_clips", "training_digest", "test_digest")
@@ -71,6 +88,8 @@ class FusionConfig(BaseModel):
     step : float
     calibration : str
         Of ``fusion.CALIBRATIONS``.
+    false_alarm_rate : float or None
+        Of decisions, from the fused scores of each machine's own normal clips; ``None``: no decisions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +97,16 @@ class FusionConfig(BaseModel):
     weights: NameOrTable = "equal"
     step: float = STEP
     calibration: Calibration = "selection_fold"
+    false_alarm_rate: Annotated[float | None, Field(gt=0, lt=1)] = None
+
+    @model_validator(mode="after")
+    def _decisions_have_normal_scores(self) -> Self:
+        if self.false_alarm_rate is not None and self.calibration == "selection_fold":
+            raise ValueError(
+                f"false_alarm_rate={self.false_alarm_rate}: decisions want normal scores of each machine, which "
+                "only calibration='own_normals' or 'reference_rank' has"
+            )
+        return self
 
     @property
     def asked(self) -> Weights:
@@ -108,7 +137,10 @@ class Study(BaseModel):
 
     Attributes
     ----------
-    name, summary : str
+    name, summary, source : str
+        ``source`` says where a published one is from.
+    needs : systems.Needs or None
+        Of a named one.
     protocol : str
         Of ``evaluation.protocols.PROTOCOLS``.
     seeds : tuple of int
@@ -121,6 +153,8 @@ class Study(BaseModel):
 
     name: str
     summary: str = ""
+    source: str = ""
+    needs: systems.Needs | None = None
     protocol: str
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (SEED,)
     branches: Annotated[dict[BranchName, StudyBranch], Field(min_length=2)]
@@ -150,12 +184,12 @@ class Study(BaseModel):
 
 
 def is_study(name: str) -> bool:
-    """Whether this is the file of a study: TOML with branches, not a branch."""
-    return name.endswith(".toml") and "branches" in systems.read_toml(Path(name))
+    """Whether this is a fused system, or the file of a study: TOML with branches, not a branch."""
+    return name in systems.FUSED or (name.endswith(".toml") and "branches" in systems.read_toml(Path(name)))
 
 
-def load(path: Path) -> Study:
-    """A study from its file; the systems that it names are looked up, too.
+def load(name: Path | str) -> Study:
+    """A fused system by its name, or a study from its file; the systems that it names are looked up, too.
 
     Raises
     ------
@@ -164,6 +198,7 @@ def load(path: Path) -> Study:
     ValueError
         If something in it is wrong: everything that is, one line each.
     """
+    path = systems.FUSED.get(str(name), Path(name))
     return systems.validated(Study, systems.read_toml(path), path)
 
 
@@ -178,6 +213,7 @@ class StudyResult:
     branches : mapping from name to Result
         Of each branch alone.
     findings : mapping from seed to Finding
+        Empty where the labels are not known.
     """
 
     result: Result
@@ -190,6 +226,7 @@ def run(
     dataset: Dataset,
     out: Path,
     *,
+    adapted_on: AdaptedOn | None = None,
     workers: int = 1,
     truth: Path | None = None,
     jobs: Jobs | None = None,
@@ -201,9 +238,12 @@ def run(
     ----------
     study : Study
     dataset : Dataset
-        With labels: by its names, or by ``truth``.
+        With labels, by its names or by ``truth``, if weights are searched; without them there are no metrics.
     out : Path
         Folder of the result, with a folder a branch in ``branches``.
+    adapted_on : {"others", "all"}, Path or None
+        For branches that are adapted, as for ``experiment.run``; ``None``: as the protocol has it, on the other
+        machines if it leaves one out, else on all.
     truth : Path or None
         As for ``experiment.run``, but also read before the work, to see that it tells the labels.
     workers, jobs, progress
@@ -214,17 +254,19 @@ def run(
     FileExistsError
         If ``out`` holds results of something else.
     ValueError
-        If the labels are not known, the machines are too few for the protocol, or as ``experiment.run`` and
-        ``fusion.evaluate_fusion``.
+        If labels are wanted and not known, the machines are too few for the protocol, adapters would be trained on
+        machines that the protocol leaves out, or as ``experiment.run`` and ``fusion.evaluate_fusion``.
     """
+    adapted_on = _adapted_on(study, dataset, adapted_on)
     systems_of = {name: branch.load() for name, branch in study.branches.items()}
-    _refuse_early(study, systems_of, dataset, out, truth)
+    labelled = _refuse_early(study, systems_of, dataset, out, truth)
     branches = {
         name: experiment.run(
             system,
             dataset,
             out / "branches" / name,
             seeds=study.seeds,
+            adapted_on="others" if system.branch.adaptation is None else adapted_on,
             workers=workers,
             truth=truth,
             jobs=jobs,
@@ -232,24 +274,46 @@ def run(
         )
         for name, system in systems_of.items()
     }
-    findings = {seed: _fused(study, branches, seed) for seed in study.seeds}
-    result = _result(out, study, branches, findings)
+    fused = {seed: _fused(study, branches, seed, labelled) for seed in study.seeds}
+    result = _result(out, study, branches, fused)
     result.save()
-    return StudyResult(result, branches, findings)
+    found = {seed: of_seed.finding for seed, of_seed in fused.items() if of_seed.finding is not None}
+    return StudyResult(result, branches, found)
+
+
+def _adapted_on(study: Study, dataset: Dataset, asked: AdaptedOn | None) -> AdaptedOn:
+    """On what adapters are trained: what was asked for, if the protocol allows it."""
+    leaves_out = any(set(f.report) - set(f.select) for f in _folds(study, dataset))
+    if asked == "all" and leaves_out:
+        raise ValueError(
+            f"adapted_on='all', but protocol={study.protocol!r} leaves the machine out that is reported; take "
+            "'others', or an adapter that was trained before"
+        )
+    return asked or ("others" if leaves_out else "all")
+
+
+def _folds(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
+    return PROTOCOLS[study.protocol].folds([machine.name for machine in dataset])
 
 
 def _refuse_early(
     study: Study, systems_of: Mapping[str, systems.System], dataset: Dataset, out: Path, truth: Path | None
-) -> None:
-    """Raise before long work, of which nothing could be fused or saved."""
-    PROTOCOLS[study.protocol].folds([machine.name for machine in dataset])
-    clips = experiment.described(dataset, truth)
-    metrics.require_described(clips)
-    metrics.require_classes(clips)
+) -> bool:
+    """Raise before long work, of which nothing could be fused or saved; whether the labels are known."""
     experiment.refuse_other_results(out, study.model_dump(mode="json"), dataset)
     for name, system in systems_of.items():
         folder = out / "branches" / name
         experiment.refuse_other_results(folder, system.model_dump(mode="json"), dataset)
+    clips = experiment.described(dataset, truth)
+    try:
+        metrics.require_described(clips)
+        metrics.require_classes(clips)
+    except ValueError as reason:
+        if choices(study.fusion.asked, study.fusion.calibration):
+            raise
+        logger.warning("no metrics: %s", reason)
+        return False
+    return True
 
 
 def _of(seed: int, table: pd.DataFrame) -> pd.DataFrame:
@@ -257,18 +321,60 @@ def _of(seed: int, table: pd.DataFrame) -> pd.DataFrame:
     return table[table["seed"] == seed].set_index("key")
 
 
-def _fused(study: Study, branches: Mapping[str, Result], seed: int) -> Finding:
+@dataclass(frozen=True)
+class _Fused:
+    """Of one seed: scores and decisions by key, what each fold chose, unseen normal scores, and metrics if any."""
+
+    scores: pd.Series
+    decisions: pd.Series
+    references: pd.Series
+    selections: tuple[Selection, ...]
+    finding: Finding | None
+
+
+def _fused(study: Study, branches: Mapping[str, Result], seed: int, labelled: bool) -> _Fused:
     """What the fusion of one seed's scores finds."""
     scores = pd.DataFrame({name: _of(seed, result.scores)["score"] for name, result in branches.items()})
     clips = _of(seed, next(iter(branches.values())).scores)[["machine", "section", "domain", "label"]]
-    return evaluate_fusion(
-        scores,
-        clips,
-        PROTOCOLS[study.protocol],
-        weights=study.fusion.asked,
-        calibration=study.fusion.calibration,
-        references=None if study.fusion.calibration == "selection_fold" else _references(branches, seed),
-    )
+    config, protocol = study.fusion, PROTOCOLS[study.protocol]
+    references = None if config.calibration == "selection_fold" else _references(branches, seed)
+    options: dict[str, Any] = {
+        "weights": config.asked, "calibration": config.calibration, "references": references,
+    }  # fmt: skip
+    finding = evaluate_fusion(scores, clips, protocol, **options) if labelled else None
+    if finding is None:
+        fused, selections = crossfit(scores, clips, protocol.folds(sorted(set(clips["machine"]))), **options)
+    else:
+        fused, selections = finding.scores, finding.selections
+    unseen = pd.Series(dtype=float)
+    if references is not None:
+        unseen = pd.concat([_unseen(s, references, seed) for s in selections])
+    return _Fused(fused, _decided(config, fused, unseen), unseen, selections, finding)
+
+
+def _unseen(selection: Selection, references: pd.DataFrame, seed: int) -> pd.Series:
+    """Fused scores of the normal clips of a fold's machines, each on a scale made without it."""
+    fusion, machines, parts = Fusion.restore(selection.chosen), machine_of(references.index), []
+    for machine in selection.fold.report:
+        own = references[machines == machine]
+        alike = np.full(len(own), "")  # the domains of these are not told
+        for known, left_out in folds(alike, ThresholdConfig(), seed=seed):
+            parts.append(fusion.transform(own.iloc[left_out], own.iloc[known]))
+    return pd.concat(parts)
+
+
+def _decided(config: FusionConfig, fused: pd.Series, unseen: pd.Series) -> pd.Series:
+    """0 or 1 for each clip, from the unseen normal scores of its machine; none if no rate is asked for."""
+    if config.false_alarm_rate is None:
+        return pd.Series(pd.NA, index=fused.index, dtype="Int64")
+    decided = pd.Series(0, index=fused.index, dtype="Int64")
+    of_clip, of_reference = machine_of(fused.index), machine_of(unseen.index)
+    for machine in pd.unique(of_clip):
+        normal = unseen[of_reference == machine].to_numpy()
+        refuse_unattainable(ThresholdConfig(false_alarm_rate=config.false_alarm_rate), len(normal))
+        threshold = Conformal.fit(normal, false_alarm_rate=config.false_alarm_rate)
+        decided[of_clip == machine] = is_anomaly(threshold, fused[of_clip == machine].to_numpy()).astype(int)
+    return decided
 
 
 def _references(branches: Mapping[str, Result], seed: int) -> pd.DataFrame:
@@ -277,26 +383,42 @@ def _references(branches: Mapping[str, Result], seed: int) -> pd.DataFrame:
     return pd.concat(columns, axis=1, join="inner")
 
 
-def _result(
-    out: Path, study: Study, branches: Mapping[str, Result], findings: Mapping[int, Finding]
-) -> Result:
+def _result(out: Path, study: Study, branches: Mapping[str, Result], fused: Mapping[int, _Fused]) -> Result:
     """The fused scores, as of any experiment."""
     first = next(iter(branches.values()))
-    tables, found = [], []
-    for seed, finding in findings.items():
-        table = _of(seed, first.scores).assign(score=finding.scores, decision=pd.NA).reset_index()
+    tables, references, found = [], [], [pd.DataFrame(columns=["seed", "machine", "section"])]
+    for seed, of_seed in fused.items():
+        table = _of(seed, first.scores).assign(score=of_seed.scores, decision=of_seed.decisions).reset_index()
         tables.append(table[experiment.SCORE_COLUMNS])
-        found.append(pd.concat({seed: finding.metrics}, names=["seed"]))
-    scores, none = pd.concat(tables, ignore_index=True), first.references.iloc[:0]
+        unseen = of_seed.references.rename("score").rename_axis("key").reset_index()
+        unseen = unseen.assign(machine=machine_of(unseen["key"]), seed=seed)
+        references.append(unseen[experiment.REFERENCE_COLUMNS])
+        if of_seed.finding is not None:
+            clips = _of(seed, first.scores)[["machine", "section", "domain", "label"]]
+            of_machines = _metrics(of_seed.finding, clips, of_seed.decisions)
+            found.append(pd.concat({seed: of_machines}, names=["seed"]).reset_index())
     return Result(
-        out, scores, pd.concat(found).reset_index(), _record(study, branches, findings), references=none
+        out,
+        pd.concat(tables, ignore_index=True),
+        pd.concat(found[1:] or found, ignore_index=True),
+        _record(study, branches, fused),
+        pd.concat(references, ignore_index=True),
     )
 
 
-def _record(study: Study, branches: Mapping[str, Result], findings: Mapping[int, Finding]) -> dict[str, Any]:
+def _metrics(finding: Finding, clips: pd.DataFrame, decisions: pd.Series) -> pd.DataFrame:
+    """Of one seed, with those of the decisions if there are any."""
+    if decisions.isna().any():
+        return finding.metrics
+    return finding.metrics.join(metrics.decision_metrics(clips, decisions.astype(float)))
+
+
+def _record(study: Study, branches: Mapping[str, Result], fused: Mapping[int, _Fused]) -> dict[str, Any]:
     """What ``run.json`` says: as of any experiment, and what every fold chose."""
     runs = {name: result.run for name, result in branches.items()}
-    first, one = next(iter(runs.values())), next(iter(findings.values()))
+    first, protocol = next(iter(runs.values())), PROTOCOLS[study.protocol]
+    chosen = choices(study.fusion.asked, study.fusion.calibration)
+    scope = scope_of(chosen, protocol.folds(list(first["data"]["machines"])))
     machines = {
         machine: {key: said[key] for key in ABOUT_CLIPS}
         for machine, said in first["data"]["machines"].items()
@@ -306,11 +428,11 @@ def _record(study: Study, branches: Mapping[str, Result], findings: Mapping[int,
         "data": {**first["data"], "machines": machines},
         "versions": first["versions"],
         "system": study.model_dump(mode="json"),
-        "protocol": {"name": one.protocol.name, "selected_on": one.protocol.selected_on, "scope": one.scope},
+        "protocol": {"name": protocol.name, "selected_on": protocol.selected_on, "scope": scope},
         "sample_rate": max(run["sample_rate"] for run in runs.values()),
         "parameters": {
             machine: sum(run["parameters"][machine] for run in runs.values()) for machine in machines
         },
-        "findings": {str(seed): finding.describe() for seed, finding in findings.items()},
+        "findings": {str(s): f.finding.describe() for s, f in fused.items() if f.finding is not None},
         "branches": runs,
     }

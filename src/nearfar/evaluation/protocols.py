@@ -99,6 +99,12 @@ COMPLETE_DEVELOPMENT = Protocol(
     ("calibration", "weights"),
     complete_development,
 )
+FIXED = Protocol(
+    "fixed configuration",
+    "nothing: each machine is fitted to its own normal training clips, test labels only evaluate",
+    (),
+    complete_development,
+)
 FIXED_LEAVE_ONE_MACHINE_OUT = Protocol(
     "fixed configuration, leave one machine out",
     "nothing: what is trained over machines is trained on the other machines, with settings fixed beforehand",
@@ -117,7 +123,9 @@ NESTED = Protocol(
     ("calibration", "weights", "settings"),
     nested_leave_one_machine_out,
 )
-PROTOCOLS = {p.name: p for p in (COMPLETE_DEVELOPMENT, FIXED_LEAVE_ONE_MACHINE_OUT, CROSS_FITTED, NESTED)}
+PROTOCOLS = {
+    p.name: p for p in (COMPLETE_DEVELOPMENT, FIXED, FIXED_LEAVE_ONE_MACHINE_OUT, CROSS_FITTED, NESTED)
+}
 
 
 @dataclass(frozen=True)

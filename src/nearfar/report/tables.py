@@ -18,6 +18,7 @@ from nearfar.evaluation.statistics import spread
 
 if TYPE_CHECKING:
     from nearfar import simulation
+    from nearfar.adapters import Adapter
     from nearfar.detector import Detector
     from nearfar.encoders.pretrained import Pretrained
     from nearfar.encoders.weights import Likeness, Verified
@@ -62,6 +63,18 @@ def _needs(d: Description) -> str:
     return "; ".join(
         [microphones, f"weights: {d.needs.weights}", f"training: {d.needs.training}", time, *presets]
     )
+
+
+def adapter(made: Adapter) -> Table:
+    """What an adapter was trained on, and how many numbers it holds."""
+    machines = made.made_with["machines"]
+    table = Table(box=None, show_header=False)
+    table.add_row("adapter of", f"{made.made_with['encoder']}, blocks {made.made_with['blocks']}")
+    table.add_row("machines", escape(", ".join(machines)))
+    table.add_row("normal clips", str(sum(machine["clips"] for machine in machines.values())))
+    table.add_row("numbers", f"{sum(array.size for array in made.arrays.values()):,}")
+    table.add_row("seed", str(made.made_with["seed"]))
+    return table
 
 
 def simulated(described: Iterable[simulation.Description]) -> Table:

@@ -26,10 +26,26 @@ SYSTEMS: dict[str, Path] = {
     for file in sorted(resources.files(__name__).iterdir(), key=str)
     if str(file).endswith(".toml")
 }
+# systems of several branches, which ``study`` runs
+FUSED: dict[str, Path] = {
+    Path(str(file)).stem: Path(str(file))
+    for file in sorted((resources.files(__name__) / "fused").iterdir(), key=str)
+}
 
 
 class Needs(BaseModel):
-    """What a system costs; ``minutes`` to fit a machine of 1,000 clips of 10 s, and on what it was measured."""
+    """What a system costs.
+
+    Attributes
+    ----------
+    channels : int
+    weights, training : str
+    minutes : float
+        To fit a machine of 1,000 clips of 10 s.
+    adapter_minutes : float
+        To train an adapter before that, over 7,000 clips of 10 s; 0 if there is none.
+    measured_on : str
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,6 +53,7 @@ class Needs(BaseModel):
     weights: str
     training: str
     minutes: float
+    adapter_minutes: float = 0.0
     measured_on: str
 
 
@@ -94,7 +111,11 @@ class System(BaseModel):
     @model_validator(mode="after")
     def _all_parts_are_valid(self) -> Self:
         for name in self.machines:
-            self.of_machine(name)
+            branch = self.of_machine(name).branch
+            if self.branch.adaptation is not None and _adapted(branch) != _adapted(self.branch):
+                raise ValueError(
+                    f"machines.{name}: adaptation and encoder are of all machines together, so none has its own"
+                )
         branches = [branch for branch, _ in self.members(0)]
         if len({(branch.encoder, branch.view) for branch in branches}) > 1:
             raise ValueError("ensemble.members: all branches of an ensemble have one encoder and one view")
@@ -118,6 +139,11 @@ class System(BaseModel):
         return [(branch, each) for branch in branches for each in self.ensemble.seeds or (seed,)]
 
 
+def _adapted(branch: BranchConfig) -> dict[str, Any]:
+    """What an adapter is trained for."""
+    return branch.model_dump(include={"encoder", "encoder_options", "adaptation"})
+
+
 class Description(BaseModel):
     """What a list of systems shows of one."""
 
@@ -133,7 +159,7 @@ def describe() -> list[Description]:
     """All named systems, read without loading what they are made of."""
     return [
         Description.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        for path in SYSTEMS.values()
+        for path in (*SYSTEMS.values(), *FUSED.values())
     ]
 
 
@@ -157,8 +183,12 @@ def load(name: str, settings: Mapping[str, Any] | None = None, *, preset: str | 
     FileNotFoundError
         If there is no such file.
     """
+    if name in FUSED:
+        raise ValueError(
+            f"{name} has several branches, which are fused; only `nearfar run {name} --data ...` takes it"
+        )
     if name not in SYSTEMS and not name.endswith(".toml"):
-        raise ValueError(unknown("system", name, SYSTEMS))
+        raise ValueError(unknown("system", name, [*SYSTEMS, *FUSED]))
     path = SYSTEMS.get(name, Path(name))
     content = read_toml(path)
     for key, value in {**_preset(content, preset, path), **(settings or {})}.items():
