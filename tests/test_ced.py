@@ -109,7 +109,7 @@ def test_longer_than_its_positions_is_chunk_by_chunk(rng, frames):
 def test_the_front_end_is_that_of_its_equations(weights, waveforms, dtype, tolerance):
     plain = network(weights, torch.float64 if dtype is np.float64 else torch.float32)
     plain.init_bn = nn.Identity()
-    levels = plain.image(torch.from_numpy(waveforms.astype(dtype)))
+    levels = plain.spectrogram(torch.from_numpy(waveforms.astype(dtype)))
     for found, waveform in zip(levels, waveforms, strict=True):
         np.testing.assert_allclose(found, naive_vit.ced_levels(waveform), rtol=0, atol=tolerance)
 
@@ -119,7 +119,7 @@ def test_levels_are_clipped_120_db_under_each_clips_maximum(weights):
     loud[0, 2000], loud[1, 2000] = 1e3, 1e-3
     plain = network(weights)
     plain.init_bn = nn.Identity()
-    levels = plain.image(loud)
+    levels = plain.spectrogram(loud)
     assert levels[0].min() == levels[0].max() - 120
     assert levels[1].min() == pytest.approx(-100)  # the floor is higher
 
@@ -146,8 +146,8 @@ def test_gradients_reach_the_waveform(weights, waveforms):
 
 def test_normalization_is_the_same_in_training(weights, waveforms):
     both = network(weights)
-    before = both.image(torch.from_numpy(waveforms))
-    torch.testing.assert_close(both.train().image(torch.from_numpy(waveforms)), before)
+    before = both.spectrogram(torch.from_numpy(waveforms))
+    torch.testing.assert_close(both.train().spectrogram(torch.from_numpy(waveforms)), before)
 
 
 def test_bfloat16_keeps_the_front_end(tmp_path, weights, waveforms):
@@ -158,7 +158,9 @@ def test_bfloat16_keeps_the_front_end(tmp_path, weights, waveforms):
     assert 0 < difference.mean() < 0.02
     batch = torch.from_numpy(waveforms)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(rough.network.image(batch), right.network.image(batch), rtol=0, atol=0)
+        torch.testing.assert_close(
+            rough.network.spectrogram(batch), right.network.spectrogram(batch), rtol=0, atol=0
+        )
 
 
 @pytest.mark.parametrize(

@@ -184,10 +184,16 @@ def test_weights_of_another_encoder(monkeypatch):
         Tiny(weights="mn04")
 
 
-def test_it_has_no_arrays_of_its_own(encoder):
+def test_without_an_adapter_it_has_no_arrays(encoder, waveforms):
+    tokens, network = encoder(waveforms), encoder.network
     assert encoder.with_arrays({}) is encoder
-    with pytest.raises(ValueError, match=r"'tiny' has no arrays of its own, but was given \['w'\]"):
+    assert encoder.network is network
+    assert encoder.adapter_digest is None
+    with pytest.raises(
+        ValueError, match=r"the arrays of 'tiny': adapters are pairs .* among w is no w\.down"
+    ):
         encoder.with_arrays({"w": np.zeros(1)})
+    np.testing.assert_array_equal(encoder(waveforms), tokens)
 
 
 def test_an_encoder_says_how_its_network_is_built(path):

@@ -135,7 +135,7 @@ def test_longer_than_its_positions_is_chunk_by_chunk(rng, longest, frames, colum
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-4), (np.float64, 1e-9)])
 def test_the_front_end_is_that_of_its_equations(weights, waveforms, dtype, tolerance):
     plain = network(weights, torch.float64 if dtype is np.float64 else torch.float32)
-    values = plain.image(torch.from_numpy(waveforms.astype(dtype)))
+    values = plain.spectrogram(torch.from_numpy(waveforms.astype(dtype)))
     for found, waveform in zip(values, waveforms, strict=True):
         right = (naive_vit.m2d_log_mel(waveform) + 6.5) / np.float32(3.9)
         np.testing.assert_allclose(found, right, rtol=0, atol=tolerance)
@@ -143,7 +143,7 @@ def test_the_front_end_is_that_of_its_equations(weights, waveforms, dtype, toler
 
 def test_without_statistics_those_of_its_training_data_are_used(weights, waveforms):
     del weights["norm_stats"]
-    values = network(weights).image(torch.from_numpy(waveforms))
+    values = network(weights).spectrogram(torch.from_numpy(waveforms))
     right = (naive_vit.m2d_log_mel(waveforms[0]) + 7.1) / 4.2
     np.testing.assert_allclose(values[0], right, rtol=0, atol=1e-4)
 
@@ -168,7 +168,9 @@ def test_bfloat16_keeps_the_front_end(tmp_path, weights, waveforms):
     assert 0 < np.abs(rough(waveforms) - right(waveforms)).mean() < 0.02
     batch = torch.from_numpy(waveforms)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(rough.network.image(batch), right.network.image(batch), rtol=0, atol=0)
+        torch.testing.assert_close(
+            rough.network.spectrogram(batch), right.network.spectrogram(batch), rtol=0, atol=0
+        )
 
 
 @pytest.mark.parametrize(("name", "longest"), [("m2d", 608), ("m2d_as", 608), ("m2d_as_finetuned", 1001)])

@@ -205,12 +205,14 @@ def origins(
     options : mapping
         That it was made with.
     weights : str or None
-        SHA-256 of the file of its weights.
+        SHA-256 of the file of its weights; that of an adapter is added here.
     view : str
         Of ``VIEWS``.
     """
     if encoder.fitted_per_machine or encoder.microphones > 1:
         raise ValueError(f"encoder {name!r}: only what frozen encoders of one microphone make is kept")
+    if adapter := getattr(encoder, "adapter_digest", None):
+        weights = f"{weights}+{adapter}"
     of_network = {k: v for k, v in options.items() if k not in NOT_OF_THE_NETWORK}
     precision = options.get("precision", "float32")
     return {

@@ -92,7 +92,7 @@ class Origin:
     code : str
         Digest of the code that computes, as ``current_code()``.
     weights : str or None
-        SHA-256 of the encoder's weights, if they come from a file.
+        SHA-256 of the encoder's weights, if they come from a file, ``+`` that of an adapter.
     precision : str
         In which it computes; what is kept is float32.
     options : mapping

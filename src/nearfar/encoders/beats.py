@@ -292,11 +292,24 @@ class BeatsNetwork(nn.Module):
         embedded = self.patch_embedding(fbank.unsqueeze(1)).permute(0, 2, 3, 1)
         return self.post_extract_proj(self.layer_norm(embedded))
 
-    def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
-        """(batch, samples) at 16 kHz to tokens of these blocks, (batch, blocks, frames, bands, dim)."""
-        grid = self.patches(normalized_fbank(waveforms))
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
+        """The front end with bands first, (batch, samples) at 16 kHz to (batch, bands, frames)."""
+        return normalized_fbank(waveforms).mT
+
+    def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
+        """(batch, bands, frames) to tokens of these blocks, (batch, blocks, frames, bands, dim)."""
+        grid = self.patches(spectrogram.mT)
         outputs = self.encoder(grid.flatten(1, 2), blocks)
         return Tokens(torch.stack([tokens.reshape(grid.shape) for tokens in outputs], dim=1))
+
+    def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
+        """(batch, samples) at 16 kHz to tokens of these blocks."""
+        return self.hear(self.spectrogram(waveforms), blocks)
+
+    def adaptable(self, block: int) -> tuple[str, ...]:
+        """The layers of this block's attention."""
+        layers = ("q_proj", "k_proj", "v_proj", "out_proj")
+        return tuple(f"encoder.layers.{block - 1}.self_attn.{layer}" for layer in layers)
 
 
 def built(tensors: Mapping[str, Tensor], settings: Settings, *, where: str) -> BeatsNetwork:

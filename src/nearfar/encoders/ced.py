@@ -85,7 +85,7 @@ class CedNetwork(ViT):
             nn.LayerNorm(geometry.dim, eps=NORM_EPSILON), nn.Linear(geometry.dim, classes)
         )
 
-    def image(self, waveforms: Tensor) -> Tensor:
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
         """Normalized levels, (batch, samples) to (batch, bands, frames)."""
         with torch.autocast(waveforms.device.type, enabled=False):
             return self.init_bn(log_mel(waveforms, MEL, floor=POWER_FLOOR, top_db=DYNAMIC_RANGE))
@@ -97,9 +97,13 @@ class CedNetwork(ViT):
             image = functional.pad(image, (0, -frames % longest))
         return list(torch.split(image, longest, dim=-1))
 
+    def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
+        """(batch, bands, frames) to tokens of these blocks; the last block's are given after the final norm."""
+        return self.encode_chunks(self.chunks(spectrogram), blocks)
+
     def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
-        """(batch, samples) to tokens of these blocks; the last block's are given after the final norm."""
-        return self.encode_chunks(self.chunks(self.image(waveforms)), blocks)
+        """(batch, samples) to tokens of these blocks."""
+        return self.hear(self.spectrogram(waveforms), blocks)
 
     def probabilities(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) to (batch, classes)."""

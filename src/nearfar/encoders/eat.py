@@ -88,9 +88,17 @@ class EatNetwork(ViT):
             return frames + -frames % self.geometry.patch[0]
         return self.frames
 
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
+        """The image with bands first, (batch, samples) to (batch, bands, frames)."""
+        return self.image(waveforms).mT
+
+    def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
+        """(batch, bands, frames) to tokens of these blocks."""
+        return self.encode(spectrogram.mT, blocks)
+
     def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
         """(batch, samples) to tokens of these blocks."""
-        return self.encode(self.image(waveforms), blocks)
+        return self.hear(self.spectrogram(waveforms), blocks)
 
     def probabilities(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) to (batch, classes).

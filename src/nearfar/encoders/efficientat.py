@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from nearfar import audio
 from nearfar.encoders import Array, checkpoints
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
+from nearfar.encoders.int8 import is_product
 from nearfar.features import Fbank, kaldi_filters
 
 Activation = Literal["relu", "hard_swish"]
@@ -293,8 +294,12 @@ class Network(nn.Module):
             nn.Linear(geometry.hidden, geometry.classes),
         )
 
-    def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
-        """(batch, samples) to the outputs of these blocks, in this order.
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
+        """Log-mel levels, (batch, samples) to (batch, bands, frames)."""
+        return self.front_end(waveforms)[:, 0]
+
+    def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
+        """(batch, bands, frames) to the outputs of these blocks, in this order.
 
         Raises
         ------
@@ -302,12 +307,21 @@ class Network(nn.Module):
             If they have different sizes, so that they are no one array.
         """
         self._require_one_size(blocks)
-        maps, found = self.front_end(waveforms), {}
+        maps, found = spectrogram[:, None], {}
         for number in range(max(blocks) + 1):
             maps = self.features[number](maps)
             if number in blocks:
                 found[number] = maps.permute(0, 3, 2, 1)
         return Tokens(torch.stack([found[number] for number in blocks], dim=1))
+
+    def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
+        """(batch, samples) to the outputs of these blocks."""
+        return self.hear(self.spectrogram(waveforms), blocks)
+
+    def adaptable(self, block: int) -> tuple[str, ...]:
+        """The convolutions of single pixels of this block."""
+        modules = self.features[block].named_modules(prefix=f"features.{block}")
+        return tuple(name for name, m in modules if isinstance(m, nn.Conv2d) and is_product(m))
 
     def _require_one_size(self, blocks: tuple[int, ...]) -> None:
         sizes = {n: (self.geometry.channels[n], self.geometry.strides[n]) for n in blocks}

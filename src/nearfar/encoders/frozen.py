@@ -6,6 +6,9 @@ Blocks are counted from 1: the first transformer block gives 1, the last one the
 says in ``known_blocks`` which it has; it has its front end inside, takes waveforms of its own rate, and gives
 tokens of every block that it is asked for. Under autocast it keeps its front end in float32 itself.
 
+A network is frozen, but it can be *adapted*: low-rank adapters (``lora``), which were learnt elsewhere, are taken
+up as arrays and added to the weights of the file.
+
 What a network computes in is an option, ``precision``. "float32", the default, gives nearly equal numbers
 everywhere. "bfloat16" and "int8" are faster where there is hardware for them, and change the tokens: a detector
 decides as it did when it was fitted only with the same precision. "auto" is bfloat16 on a device that multiplies
@@ -21,11 +24,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, cast, get_args
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearfar.encoders import Array, checkpoints, int8
+from nearfar.encoders import Array, checkpoints, int8, lora
 from nearfar.encoders.devices import chosen, has_bfloat16
 from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unknown
 from nearfar.storage import digest_file
@@ -48,24 +52,24 @@ class Tokens:
     cls: Tensor | None = None
 
 
-class Network(Protocol):
-    """What ``Frozen.build`` gives, beside being an ``nn.Module``.
-
-    Attributes
-    ----------
-    known_blocks : range
-    """
-
-    known_blocks: range
+class Network(lora.Adaptable, Protocol):
+    """What ``Frozen.build`` gives, beside being an ``nn.Module``."""
 
     def __call__(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
-        """(batch, samples) to the tokens of these blocks, in this order."""
+        """(batch, samples) to the tokens of these blocks, in this order: ``hear`` of the ``spectrogram``."""
+
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) to (batch, bands, frames), on the network's scale, on which 0 is about the mean."""
+
+    def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
+        """(batch, bands, frames) to the tokens of these blocks, in this order."""
 
 
 class Frozen:
-    """An encoder whose weights come from a file; no recording changes it.
+    """An encoder whose weights come from a file; no recording of a machine changes it.
 
-    Nothing is read before it is first needed.
+    Nothing is read before it is first needed. Its arrays are those of low-rank adapters, as ``lora.arrays`` gives
+    them, if it was given any: they are added to the weights as these are read.
 
     Parameters
     ----------
@@ -101,6 +105,7 @@ class Frozen:
         self.blocks = tuple(blocks)
         self.precision = precision
         self.device = device
+        self._adapter: dict[str, Array] = {}
         self._check_options()
 
     def _check_options(self) -> None:
@@ -139,6 +144,11 @@ class Frozen:
         """SHA-256 of the file of the weights."""
         return digest_file(self.path)
 
+    @property
+    def adapter_digest(self) -> str | None:
+        """SHA-256 of the adapter; None without one."""
+        return lora.digest(self._adapter) if self._adapter else None
+
     def build(self, tensors: Mapping[str, Tensor], where: str) -> nn.Module:
         """A ``Network`` with these weights, in whatever layout they were published.
 
@@ -164,8 +174,8 @@ class Frozen:
         WeightsError, CheckpointError
             If there are no weights, or they are of another network.
         ValueError
-            If there is no such device, it has not that precision, or the network has not the blocks that are asked
-            for.
+            If there is no such device, it has not that precision, the network has not the blocks that are asked
+            for, or the adapter is of another network.
         """
         device = chosen(self.device)
         precision = self.precision_on(device)
@@ -173,6 +183,7 @@ class Frozen:
         known = cast(Network, network).known_blocks
         if strange := [block for block in self.blocks if block not in known]:
             raise ValueError(f"blocks={strange}: {self.path} has the blocks {known[0]} to {known[-1]}")
+        lora.merge(network, self._adapter, f"the adapter of {self.path}")
         return int8.with_integers(network) if precision == "int8" else network.to(device)
 
     def precision_on(self, device: torch.device) -> Precision:
@@ -195,7 +206,7 @@ class Frozen:
         return self.precision
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the network: another process reads the file itself."""
+        """Without the network: another process reads the file itself; an adapter goes with it."""
         return {name: value for name, value in vars(self).items() if name != "network"}
 
     def tokens(self, waveforms: Array) -> Tokens:
@@ -232,14 +243,24 @@ class Frozen:
 
     @property
     def parameters(self) -> int:
-        """Weights of the network, without the heads that are dropped."""
+        """Weights of the network, without the heads that are dropped; an adapter adds to them, and has none."""
         return int8.n_weights(self.network)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Nothing: the weights stay in their file."""
-        return {}
+        """The adapter; empty without one: the weights stay in their file."""
+        return dict(self._adapter)
 
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        if arrays:
-            raise ValueError(f"{self.ENCODER!r} has no arrays of its own, but was given {sorted(arrays)}")
+        """Take up an adapter instead of the one before; none of an empty mapping.
+
+        Raises
+        ------
+        ValueError
+            If these are not pairs of ``{layer}.down`` and ``{layer}.up``. Whether they suit the network is found
+            out when this is built.
+        """
+        pairs = lora.paired(arrays, f"the arrays of {self.ENCODER!r}")
+        if pairs or self._adapter:
+            vars(self).pop("network", None)
+        self._adapter = {name: np.array(array, np.float32) for name, array in arrays.items()}
         return self

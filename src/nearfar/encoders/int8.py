@@ -107,7 +107,7 @@ def with_integers(network: nn.Module) -> nn.Module:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
                 parent.add_module(name, Product(child.weight, child.bias))
-            elif isinstance(child, nn.Conv2d) and _is_product(child):
+            elif isinstance(child, nn.Conv2d) and is_product(child):
                 parent.add_module(name, PixelProduct(child.weight.flatten(1), child.bias))
     return network
 
@@ -124,7 +124,8 @@ def integers(weight: Array) -> tuple[NDArray[np.int8], Array]:
     return np.rint(weight / scale).astype(np.int8), scale
 
 
-def _is_product(layer: nn.Conv2d) -> bool:
+def is_product(layer: nn.Conv2d) -> bool:
+    """Whether a convolution is of single pixels, and so a product over the channels."""
     plain = layer.groups == 1 and layer.stride == SINGLE_PIXEL and layer.padding == (0, 0)
     return plain and layer.kernel_size == SINGLE_PIXEL
 

@@ -69,7 +69,7 @@ class M2dNetwork(ViT):
         super().__init__(geometry)
         self.register_buffer("norm_stats", torch.tensor(NORM_STATS))
 
-    def image(self, waveforms: Tensor) -> Tensor:
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
         """Normalized log-mel values, (batch, samples) to (batch, bands, frames)."""
         mean, std = self.norm_stats
         with torch.autocast(waveforms.device.type, enabled=False):
@@ -83,9 +83,13 @@ class M2dNetwork(ViT):
         missing = min(-frames % self.geometry.patch[1], longest - frames)
         return [*chunks[:-1], functional.pad(chunks[-1], (0, missing))]
 
+    def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
+        """(batch, bands, frames) to tokens of these blocks; the last block's are given after the final norm."""
+        return self.encode_chunks(self.chunks(spectrogram), blocks)
+
     def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
-        """(batch, samples) to tokens of these blocks; the last block's are given after the final norm."""
-        return self.encode_chunks(self.chunks(self.image(waveforms)), blocks)
+        """(batch, samples) to tokens of these blocks."""
+        return self.hear(self.spectrogram(waveforms), blocks)
 
 
 class M2d(Frozen):

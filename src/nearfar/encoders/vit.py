@@ -262,6 +262,10 @@ class ViT(nn.Module):
                 found[number] = self.norm(tokens) if number == self.geometry.depth else tokens
         return self._on_grid(torch.stack([found[number] for number in blocks], dim=1), self._grid(image))
 
+    def adaptable(self, block: int) -> tuple[str, ...]:
+        """The layers of this block's attention."""
+        return tuple(f"blocks.{block - 1}.attn.{layer}" for layer in ("qkv", "proj"))
+
     def _on_grid(self, tokens: Tensor, grid: tuple[int, int]) -> Tokens:
         """(batch, blocks, tokens, dim) to the grid with time first, and CLS apart."""
         n_cls = int(self.geometry.has_cls)
