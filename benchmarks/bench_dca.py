@@ -25,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nearfar.encoders.dca import Dca
 from nearfar.encoders.devices import chosen
-from nearfar.training.dca import Recipe, Training, draw_weights
+from nearfar.training.dca import Recipe, Training
+from nearfar.training.initialization import draw_weights
 
 CLIPS, EPOCHS, MODELS = 990, 30, 100  # of a machine, of a model, and models of dca_1 over five machines
 CLASSES = 6

@@ -13,7 +13,8 @@ import torch
 
 from nearfar.encoders.dca import Dca, Network
 from nearfar.training import dca
-from nearfar.training.dca import CollapseError, Objective, Recipe, Training, classes_of, draw_weights, train
+from nearfar.training.dca import CollapseError, Objective, Recipe, Training, classes_of, train
+from nearfar.training.initialization import draw_weights
 from nearfar.training.losses import sub_center_arcface
 
 RATE = 16_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 
@@ -38,3 +40,13 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and (
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Matrix products and convolutions in bfloat16, if that is the precision of a training.
+
+    "auto" is bfloat16 on a CUDA device that has it, else float32.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" and has_bfloat16(device) else "float32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()

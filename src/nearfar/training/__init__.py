@@ -10,6 +10,9 @@ that differ in the option ``epochs`` only, or is ``None``.
 
 ``TRAINERS`` names them by encoder; the lines name functions instead of importing them, because torch should load
 only where it is used.
+
+``adaptation`` is another kind of training, and none of ``TRAINERS``: it teaches low-rank adapters of a pretrained
+network on many machines at once, leaves the encoder that it is given as it is, and returns arrays.
 """
 
 from __future__ import annotations

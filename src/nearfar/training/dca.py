@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,8 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nearfar.encoders.dca import Dca
-from nearfar.encoders.devices import has_bfloat16
+from nearfar.encoders.devices import autocast
 from nearfar.training.augmentation import spec_augment
+from nearfar.training.initialization import draw_weights
 from nearfar.training.journal import Journal
 from nearfar.training.losses import center_loss, sub_center_arcface
 from nearfar.training.schedules import warm_up_and_cosine
@@ -351,25 +351,6 @@ class Training:
         parts = torch.split(self.levels[watched], self.recipe.batch_size)
         embedded = [self.network(part).mean(dim=1) for part in parts]
         return float(torch.cat(embedded).var(dim=0, correction=0).sum())
-
-
-def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of convolutions and linear layers as torch does by default; all others as they begin."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            bound = 1 / module.weight[0].numel() ** 0.5
-            for parameter in module.parameters(recurse=False):
-                drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-                parameter.data.copy_(drawn)
-        elif isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
-            module.reset_parameters()
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Matrix products and convolutions in bfloat16, if that is the precision."""
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" and has_bfloat16(device) else "float32"
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def _refuse_collapse(spread: float, epoch: int, n_classes: int) -> None:

@@ -2,9 +2,9 @@
 
 Conventions
 -----------
-A journal's folder belongs to trainings that differ in their number of epochs only. It holds the state after the
-last epoch, the weights after some epochs (checkpoints), and a table with a row an epoch. Every file is whole or
-as it was; two processes that write the same write the same bytes.
+A training goes in rounds: epochs, or parts of them. A journal's folder belongs to trainings that differ in their
+number of rounds only. It holds the state after the last round, the weights after some rounds (checkpoints), and a
+table with a row a round. Every file is whole or as it was; two processes that write the same write the same bytes.
 """
 
 from __future__ import annotations
@@ -36,17 +36,20 @@ class Journal:
     ----------
     folder : Path or None
     every : int
-        Checkpoints are kept after every so many epochs, and after the last one.
+        Checkpoints are kept after every so many rounds, and after the last one.
+    kind : str
+        What a round is called in the names of files.
     """
 
-    def __init__(self, folder: Path | None, every: int) -> None:
+    def __init__(self, folder: Path | None, every: int, *, kind: str = "epoch") -> None:
         self.folder = folder
         self.every = every
+        self.kind = kind
         self.rows: list[dict[str, float]] = []
 
-    def checkpoint(self, epoch: int) -> Arrays | None:
-        """The weights after that epoch, if they are kept."""
-        if self.folder is None or not (path := self._checkpoint(self.folder, epoch)).is_file():
+    def checkpoint(self, number: int) -> Arrays | None:
+        """The weights after that round, if they are kept."""
+        if self.folder is None or not (path := self._checkpoint(self.folder, number)).is_file():
             return None
         return load_file(path)
 
@@ -58,7 +61,7 @@ class Journal:
         if self.folder is None or not (self.folder / STATE).is_file():
             return 0
         state = load_file(self.folder / STATE)
-        reached = int(state.pop("epoch"))
+        reached = int(state.pop(self.kind))
         if reached > last:
             return 0
         columns = {name: state.pop(name) for name in sorted(state) if name.startswith(HISTORY)}
@@ -76,39 +79,37 @@ class Journal:
         *,
         last: int,
     ) -> None:
-        """Keep what one more epoch has brought; ``weights`` is for a checkpoint, if one is due and to be kept."""
+        """Keep what one more round has brought; ``weights`` is for a checkpoint, if one is due and to be kept."""
         self.rows.append(dict(row))
         if self.folder is None:
             return
-        epoch = len(self.rows)
-        if weights is not None and (epoch == last or epoch % self.every == 0):
-            self.keep(epoch, weights)
-        if epoch > self._reached(
+        number = len(self.rows)
+        if weights is not None and (number == last or number % self.every == 0):
+            self.keep(number, weights)
+        if number > self._reached(
             self.folder
         ):  # a shorter training in a longer one's folder leaves its state alone
             table = pd.DataFrame(self.rows)
             columns = {f"{HISTORY}{i}.{name}": table[name].to_numpy() for i, name in enumerate(table)}
-            state = {"epoch": np.array(epoch), **columns, **_state(module, optimizer)}
+            state = {self.kind: np.array(number), **columns, **_state(module, optimizer)}
             _save(self.folder / STATE, state)
             with atomic_file(self.folder / "history.csv") as part:  # to be read by people
                 table.to_csv(part, index=False)
 
-    def keep(self, epoch: int, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Keep the weights after that epoch as a checkpoint."""
+    def keep(self, number: int, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Keep the weights after that round as a checkpoint."""
         if self.folder is not None:
-            _save(self._checkpoint(self.folder, epoch), weights)
+            _save(self._checkpoint(self.folder, number), weights)
 
-    @staticmethod
-    def _checkpoint(folder: Path, epoch: int) -> Path:
-        return folder / f"epoch_{epoch:03d}.safetensors"
+    def _checkpoint(self, folder: Path, number: int) -> Path:
+        return folder / f"{self.kind}_{number:03d}.safetensors"
 
-    @staticmethod
-    def _reached(folder: Path) -> int:
+    def _reached(self, folder: Path) -> int:
         """How far the state on disk is."""
         if not (folder / STATE).is_file():
             return 0
         with safe_open(folder / STATE, "numpy") as state:
-            return int(state.get_tensor("epoch"))
+            return int(state.get_tensor(self.kind))
 
 
 def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -117,7 +118,7 @@ def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _state(module: nn.Module, optimizer: optim.Optimizer) -> Arrays:
-    """Everything that the next epoch depends on, by dotted name."""
+    """Everything that the next round depends on, by dotted name."""
     tensors: dict[str, Tensor] = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for number, of_parameter in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(v) for name, v in of_parameter.items()}

@@ -6,7 +6,7 @@ import math
 
 
 def warm_up_and_cosine(epoch: float, *, warm_up: float, length: float) -> float:
-    """The factor of the learning rate after ``epoch`` epochs, which may be a fraction.
+    """The factor of the learning rate after ``epoch`` epochs, which may be a fraction; or so many steps.
 
     It grows in a straight line to 1 at ``warm_up``, and falls along a half cosine to 0 at ``length``. A training
     may end long before: its length and that of its schedule are two things.

@@ -1,0 +1,546 @@
+"""Training of low-rank adapters: one network learns to hear two microphones, from normal clips of many machines.
+
+J. Lei, technical report, DCASE Challenge 2026, Task 2 ("DualMic-EAT"), section 2.3: both microphones go through one
+backbone, of which adapters alone learn (``encoders.lora``); the means and deviations of one block's tokens, near
+beside far, become an embedding that is to tell machines, domains and attributes apart::
+
+    L = L_attribute + 0.25 L_machine + 0.15 L_domain + 0.05 L_consistency
+
+Afterwards the embedding's head is of little use, and proxies and classifiers are of none: anomalies are heard in
+the block's own statistics, which the sounds of all these machines have shaped. So this is not a trainer of
+``TRAINERS``, which fit an encoder to one machine. What the report leaves open is decided here, at the top.
+
+Everything random of a batch comes from the seed, the epoch, the batch's number and the place of a clip in it. So a
+training that goes on from what it kept gives the weights of an unbroken one (to the bit on a CPU, with an equal
+number of threads), and how many clips are computed at once changes no more than their sums are rounded.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nearfar import audio
+from nearfar.encoders import Array, checkpoints, lora
+from nearfar.encoders.devices import autocast, chosen
+from nearfar.encoders.frozen import Frozen, Network
+from nearfar.training.augmentation import spec_augment
+from nearfar.training.initialization import draw_weights
+from nearfar.training.journal import Journal
+from nearfar.training.losses import sub_center_arcface
+from nearfar.training.schedules import warm_up_and_cosine
+
+RANK, BLOCKS = 8, (6, 7, 8, 9, 10)  # of the report, which does not tell from what number it counts
+EPOCHS, BATCH_SIZE, LEARNING_RATE = 2, 40, 5e-5  # of the report
+MACHINE_WEIGHT, DOMAIN_WEIGHT, CONSISTENCY_WEIGHT = 0.25, 0.15, 0.05  # of the report; of attributes it is 1
+# What the report does not tell, our choice:
+ALPHA, DROPOUT = 16.0, 0.05
+DIM, SCALE, MARGIN = 256, 30.0, 0.3
+WEIGHT_DECAY, WARM_UP_SHARE = 0.01, 0.05
+BAND_MASK, FRAME_MASK = 1 / 8, 1 / 16  # masks are at most this part of the bands, and of the frames
+MICRO_BATCH = 8  # clips at once; a matter of memory
+KEEP_EVERY = 25  # batches
+PRECISIONS = ("auto", "float32", "bfloat16")
+MICROPHONES = 2
+
+Progress = Callable[[int, int], None]
+logger = logging.getLogger(__name__)
+
+
+def train(
+    encoder: Frozen,
+    hear: Callable[[int], NDArray[np.float32]],
+    *,
+    machine: NDArray[np.str_],
+    domain: NDArray[np.str_],
+    attributes: NDArray[np.str_],
+    seed: int,
+    folder: Path | None = None,
+    rank: int = RANK,
+    alpha: float = ALPHA,
+    dropout: float = DROPOUT,
+    blocks: tuple[int, ...] = BLOCKS,
+    targets: tuple[str, ...] = (),
+    dim: int = DIM,
+    scale: float = SCALE,
+    margin: float = MARGIN,
+    machine_weight: float = MACHINE_WEIGHT,
+    domain_weight: float = DOMAIN_WEIGHT,
+    consistency_weight: float = CONSISTENCY_WEIGHT,
+    epochs: int = EPOCHS,
+    batch_size: int = BATCH_SIZE,
+    micro_batch: int = MICRO_BATCH,
+    learning_rate: float = LEARNING_RATE,
+    weight_decay: float = WEIGHT_DECAY,
+    warm_up_share: float = WARM_UP_SHARE,
+    band_mask: float = BAND_MASK,
+    frame_mask: float = FRAME_MASK,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    keep_every: int = KEEP_EVERY,
+    threads: int = 1,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Array]:
+    """Adapters that have learnt to tell the normal clips of several machines apart.
+
+    Parameters
+    ----------
+    encoder : Frozen
+        Of one block, whose statistics are trained; it is left as it is.
+    hear : callable
+        Of the number of a clip: (2, samples), near and far, at the encoder's rate. Called from ``workers`` threads,
+        once an epoch for each clip.
+    machine, domain, attributes : (n_clips,) arrays of str
+        What is told apart: each combination of the three, and machines, and domains. What all clips have in
+        common is left out.
+    seed : int
+        Of initial weights, the order of clips, masks and dropout.
+    folder : Path or None
+        Where the training keeps what it has reached, to go on from there; it belongs to trainings of the same
+        clips with the same options. ``None``: nowhere.
+    rank, alpha, dropout, blocks, targets
+        Of the adapters: ``lora.attach``, ``lora.layers_of``.
+    dim : int
+        Of the embedding.
+    scale, margin : float
+        Of ArcFace: ``losses.sub_center_arcface``.
+    machine_weight, domain_weight, consistency_weight : float
+        Of these terms of the loss.
+    epochs, batch_size : int
+    micro_batch : int
+        Clips that are computed at once, of one length; their gradients add up to those of the batch.
+    learning_rate, weight_decay : float
+        Of AdamW.
+    warm_up_share : float
+        Of all steps, of ``schedules.warm_up_and_cosine``.
+    band_mask, frame_mask : float
+        The widest mask of ``augmentation.spec_augment``, as a share of the bands, and of the frames.
+    precision : {"auto", "float32", "bfloat16"}
+        ``"auto"``: bfloat16 on a CUDA device that has it, else float32. Head and losses are always in float32.
+    keep_every : int
+        Batches from one state in ``folder`` to the next.
+    threads : int
+        Of torch, on a CPU.
+    workers : int
+        Threads that read ahead.
+    progress : callable or None
+        Called with (batches done, batches).
+
+    Returns
+    -------
+    mapping from name to array
+        ``lora.{layer}.down`` and ``lora.{layer}.up``, which a ``Frozen`` takes up without their ``lora.``; and
+        ``head.weight``, (dim, 4 * width), and ``head.bias`` of the embedding of ``statistics``, near before far.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range, there is nothing to tell apart, a clip is not sound of two microphones,
+        or the loss is not finite.
+    """
+    recipe = Recipe(
+        seed, rank, alpha, dropout, blocks, targets, dim, scale, margin, machine_weight, domain_weight,
+        consistency_weight, epochs, batch_size, micro_batch, learning_rate, weight_decay, warm_up_share, band_mask,
+        frame_mask, precision,
+    )  # fmt: skip
+    _refuse_options(recipe, keep_every, threads, workers)
+    _refuse_encoder(encoder, recipe)
+    classes = classes_of(machine, domain, attributes)
+    steps = epochs * math.ceil(len(machine) / batch_size)
+    rounds = math.ceil(steps / keep_every)
+    journal = Journal(folder, rounds, kind="round")
+    finished = journal.checkpoint(rounds)
+    if finished is not None:
+        return finished
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        adaptation = Adaptation(encoder, hear, classes, recipe)
+        adaptation.run(journal, keep_every, workers, progress)
+    finally:
+        torch.set_num_threads(before)
+    return adaptation.arrays()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The options of ``train`` that its outcome depends on."""
+
+    seed: int
+    rank: int
+    alpha: float
+    dropout: float
+    blocks: tuple[int, ...]
+    targets: tuple[str, ...]
+    dim: int
+    scale: float
+    margin: float
+    machine_weight: float
+    domain_weight: float
+    consistency_weight: float
+    epochs: int
+    batch_size: int
+    micro_batch: int
+    learning_rate: float
+    weight_decay: float
+    warm_up_share: float
+    band_mask: float
+    frame_mask: float
+    precision: Literal["auto", "float32", "bfloat16"]
+
+
+def _refuse_options(recipe: Recipe, keep_every: int, threads: int, workers: int) -> None:
+    counts = {name: getattr(recipe, name) for name in ("dim", "epochs", "batch_size", "micro_batch")}
+    counts |= {"keep_every": keep_every, "threads": threads, "workers": workers}
+    if small := [f"{name}={count}" for name, count in counts.items() if count < 1]:
+        raise ValueError(f"{', '.join(small)}: must be at least 1")
+    shares = {name: getattr(recipe, name) for name in ("band_mask", "frame_mask")}
+    if strange := [f"{name}={share:g}" for name, share in shares.items() if not 0 <= share <= 1]:
+        raise ValueError(f"{', '.join(strange)}: a share, must be from 0 to 1")
+    if recipe.precision not in PRECISIONS:
+        raise ValueError(f"precision={recipe.precision!r}: must be one of {', '.join(PRECISIONS)}")
+    warm_up_and_cosine(0.0, warm_up=recipe.warm_up_share, length=1.0)
+
+
+def _refuse_encoder(encoder: Frozen, recipe: Recipe) -> None:
+    if len(encoder.blocks) != 1:
+        raise ValueError(f"blocks={encoder.blocks} of the encoder: the statistics of one block are trained")
+    if deaf := [block for block in recipe.blocks if block > encoder.blocks[0]]:
+        raise ValueError(
+            f"blocks={deaf}: adapters above block {encoder.blocks[0]}, whose statistics are trained, learn nothing"
+        )
+    if encoder.adapter_digest is not None:
+        raise ValueError(
+            "the encoder is adapted already, and adapters are not learnt on others: give it without"
+        )
+
+
+def classes_of(
+    machine: NDArray[np.str_], domain: NDArray[np.str_], attributes: NDArray[np.str_]
+) -> dict[str, NDArray[np.intp]]:
+    """What there is to tell apart: the classes of the clips by term of the loss.
+
+    Returns
+    -------
+    mapping from "attribute", "machine" and "domain" to (n_clips,) arrays of int
+        Without machines or domains of which there is only one.
+
+    Raises
+    ------
+    ValueError
+        If all clips are of one machine, domain and attribute.
+    """
+    if not len(machine) == len(domain) == len(attributes):
+        raise ValueError(
+            f"{len(machine)} machines, {len(domain)} domains, {len(attributes)} attributes: expected one of each a "
+            "clip"
+        )
+    told = {
+        "attribute": np.stack([machine, domain, attributes], axis=1).astype(str),
+        "machine": machine[:, None].astype(str),
+        "domain": domain[:, None].astype(str),
+    }
+    found = {term: np.unique(names, axis=0, return_inverse=True) for term, names in told.items()}
+    if len(found["attribute"][0]) < 2:
+        raise ValueError(
+            f"{len(machine)} clips of one machine, domain and attribute: there is nothing to tell apart; give "
+            "clips of several machines, or attributes"
+        )
+    for term, (names, _) in found.items():
+        if len(names) == 1:
+            logger.info("all clips are of one %s, %r: the loss has no such term", term, str(names[0, 0]))
+    return {term: inverse.reshape(-1) for term, (names, inverse) in found.items() if len(names) > 1}
+
+
+def statistics(tokens: Tensor) -> Tensor:
+    """Mean and standard deviation over time and bands: (batch, frames, bands, dim) to (batch, 2 * dim)."""
+    deviation, mean = torch.std_mean(tokens, dim=(1, 2), correction=0)
+    return torch.cat([mean, deviation], dim=-1)
+
+
+class Objective(nn.Module):
+    """The embedding of the statistics of both microphones, and the loss that it learns by.
+
+    Parameters
+    ----------
+    width : int
+        Of the statistics of one microphone.
+    counts : mapping from term to int
+        Classes, of what there is to tell apart.
+    recipe : Recipe
+    generator : torch.Generator
+        Of initial weights; proxies are directions drawn evenly.
+    """
+
+    def __init__(
+        self, width: int, counts: Mapping[str, int], recipe: Recipe, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.head = _linear(MICROPHONES * width, recipe.dim)
+        others = {term: count for term, count in counts.items() if term != "attribute"}
+        classifiers = {term: _linear(recipe.dim, count) for term, count in others.items()}
+        self.classifiers = nn.ModuleDict(classifiers)
+        draw_weights(self, generator)
+        drawn = torch.randn(counts["attribute"], recipe.dim, generator=generator)
+        self.proxies = nn.Parameter(functional.normalize(drawn, dim=-1))
+
+    def forward(self, heard: Tensor, classes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Losses by name, means over the clips, of (batch, 2, width) statistics and (batch,) classes by term."""
+        embeddings = self.head(heard.flatten(1))
+        losses = {
+            "attribute": sub_center_arcface(
+                functional.normalize(embeddings, dim=-1),
+                self.proxies[:, None],
+                classes["attribute"],
+                scale=self.recipe.scale,
+                margin=self.recipe.margin,
+            )
+        }
+        for term, classify in self.classifiers.items():
+            losses[term] = functional.cross_entropy(classify(embeddings), classes[term])
+        losses["consistency"] = (1 - functional.cosine_similarity(heard[:, 0], heard[:, 1], dim=-1)).mean()
+        total = torch.stack([self.weight_of(term) * loss for term, loss in losses.items()]).sum()
+        return {"loss": total, **losses}
+
+    def weight_of(self, term: str) -> float:
+        """Of a term of the loss."""
+        return 1.0 if term == "attribute" else float(getattr(self.recipe, f"{term}_weight"))
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """A layer whose weights are to be drawn yet, not from torch's own generator."""
+    return nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+
+
+class Adaptation:
+    """Adapters on their way.
+
+    Parameters
+    ----------
+    encoder : Frozen
+        Its weights are read again, for a network of the training's own.
+    hear : callable
+        As of ``train``.
+    classes : mapping from term to (n_clips,) array of int
+        As of ``classes_of``.
+    recipe : Recipe
+    """
+
+    def __init__(
+        self,
+        encoder: Frozen,
+        hear: Callable[[int], NDArray[np.float32]],
+        classes: Mapping[str, NDArray[np.intp]],
+        recipe: Recipe,
+    ) -> None:
+        self.encoder, self.hear, self.recipe = encoder, hear, recipe
+        self.device = chosen(encoder.device)
+        self.classes = {term: torch.from_numpy(numbers).to(self.device) for term, numbers in classes.items()}
+        self.n_clips = len(classes["attribute"])
+        generator = torch.Generator().manual_seed(recipe.seed)
+        self.module = self._frozen()
+        self.network = cast(Network, self.module)
+        self.adapters = self._attached(generator)
+        counts = {term: 1 + int(numbers.max()) for term, numbers in classes.items()}
+        self.objective = Objective(self._width(), counts, recipe, generator)
+        learnt = [p for adapter in self.adapters.values() for p in (adapter.down, adapter.up)]
+        self.learning = nn.ModuleDict({"adapters": nn.ParameterList(learnt), "objective": self.objective})
+        self.learning.to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.learning.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+
+    def _frozen(self) -> nn.Module:
+        path = self.encoder.path
+        network = self.encoder.build(checkpoints.read(path), str(path))
+        known = cast(Network, network).known_blocks
+        if self.encoder.blocks[0] not in known:
+            raise ValueError(f"blocks={self.encoder.blocks}: {path} has the blocks {known[0]} to {known[-1]}")
+        return network.eval().requires_grad_(False).to(self.device)
+
+    def _attached(self, generator: torch.Generator) -> dict[str, lora.LowRank]:
+        recipe = self.recipe
+        names = lora.layers_of(self.network, recipe.blocks, targets=recipe.targets)
+        return lora.attach(
+            self.module,
+            names,
+            rank=recipe.rank,
+            alpha=recipe.alpha,
+            dropout=recipe.dropout,
+            generator=generator,
+        )
+
+    @torch.inference_mode()
+    def _width(self) -> int:
+        """Of the statistics of one microphone, found out from the shortest clip."""
+        shortest = np.zeros((1, self.encoder.min_samples), np.float32)
+        waveform = torch.tensor(self.encoder.prepared(shortest), device=self.device)
+        return statistics(self.network(waveform, self.encoder.blocks).grid[:, 0]).shape[-1]
+
+    @property
+    def batches(self) -> int:
+        """Of an epoch."""
+        return math.ceil(self.n_clips / self.recipe.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Batches of the whole training."""
+        return self.recipe.epochs * self.batches
+
+    def run(self, journal: Journal, keep_every: int, workers: int, progress: Progress | None) -> None:
+        """Train to the end, from the last round that the journal knows; a round is ``keep_every`` batches."""
+        rounds, found = math.ceil(self.steps / keep_every), list[dict[str, float]]()
+        first = keep_every * journal.take_up(rounds, self.learning, self.optimizer)
+        if journal.rows and journal.rows[-1]["batch"] != min(first, self.steps):
+            raise ValueError(
+                f"keep_every={keep_every}: {journal.folder} has a training that was kept otherwise; give it the "
+                "keep_every that it began with, or another folder"
+            )
+        waveforms = self._waveforms(first, workers)
+        for step in range(first, self.steps):
+            found.append(self.step(step, list(islice(waveforms, len(self.batch(step))))))
+            done = step + 1
+            if done % keep_every == 0 or done == self.steps:
+                self._keep(done, found, journal, rounds)
+                found = []
+            if progress is not None:
+                progress(done, self.steps)
+
+    def _keep(self, done: int, found: Sequence[dict[str, float]], journal: Journal, rounds: int) -> None:
+        """Tell the journal of one more round, in which these losses were found."""
+        row = {name: float(np.mean([losses[name] for losses in found])) for name in found[0]}
+        told = ", ".join(f"{name} {loss:.3g}" for name, loss in row.items())
+        logger.info("batch %d of %d: %s", done, self.steps, told)
+        numbered = {"round": len(journal.rows) + 1, "batch": done, **row}
+        weights = self.arrays() if done == self.steps else None
+        journal.write(numbered, self.learning, self.optimizer, weights, last=rounds)
+
+    def batch(self, step: int) -> list[int]:
+        """The numbers of the clips of a step."""
+        epoch, number = divmod(step, self.batches)
+        (drawn,) = np.random.SeedSequence([self.recipe.seed, epoch, 0]).generate_state(1, np.uint64) >> 1
+        order = torch.randperm(self.n_clips, generator=torch.Generator().manual_seed(int(drawn)))
+        return order[number * self.recipe.batch_size :][: self.recipe.batch_size].tolist()
+
+    def generators(self, step: int) -> list[torch.Generator]:
+        """Of a batch, one a clip: what masks and dropout are drawn from."""
+        epoch, number = divmod(step, self.batches)
+        seeds = np.random.SeedSequence([self.recipe.seed, epoch, 1 + number])  # 0 is of the order
+        drawn = seeds.generate_state(len(self.batch(step)), np.uint64) >> 1
+        return [torch.Generator(self.device).manual_seed(int(seed)) for seed in drawn]
+
+    def _waveforms(self, first: int, workers: int) -> Iterator[Array]:
+        """What is heard of every clip of every step from the first on, in this order, read ahead."""
+        numbers = (number for step in range(first, self.steps) for number in self.batch(step))
+        return audio.each(numbers, self.heard, workers=workers)
+
+    def heard(self, number: int) -> Array:
+        """(2, samples) of a clip, as the network takes them."""
+        samples, fewest = self.hear(number), self.encoder.min_samples
+        if samples.ndim != 2 or len(samples) != MICROPHONES or samples.shape[1] < fewest:
+            raise ValueError(
+                f"clip {number}: an array of shape {samples.shape}; expected (2, samples), near and far, at least "
+                f"{fewest} samples ({fewest / self.encoder.sample_rate:.2f} s at {self.encoder.sample_rate} Hz)"
+            )
+        if not np.isfinite(samples).all():
+            raise ValueError(
+                f"clip {number} is not finite: a recording with NaN or infinity cannot be trained on"
+            )
+        return self.encoder.prepared(samples)
+
+    def step(self, step: int, waveforms: Sequence[Array]) -> dict[str, float]:
+        """One step of the optimizer on the batch of that number; the losses before it.
+
+        Raises
+        ------
+        ValueError
+            If the loss is not finite.
+        """
+        self._set_learning_rate(step)
+        self.optimizer.zero_grad()
+        losses = self.accumulate(step, waveforms)
+        if not math.isfinite(losses["loss"]):
+            listed = ", ".join(f"{name} {loss:g}" for name, loss in losses.items())
+            raise ValueError(
+                f"the loss of batch {step + 1} is not finite ({listed}): lower learning_rate, or train with "
+                "precision='float32'"
+            )
+        self.optimizer.step()
+        return losses
+
+    def _set_learning_rate(self, step: int) -> None:
+        """That of the middle of a step."""
+        warm_up = self.recipe.warm_up_share * self.steps
+        factor = warm_up_and_cosine(step + 0.5, warm_up=warm_up, length=self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * self.recipe.learning_rate
+
+    def accumulate(self, step: int, waveforms: Sequence[Array]) -> dict[str, float]:
+        """Add a batch's gradients to what is there, some clips at a time; its losses."""
+        numbers, generators = self.batch(step), self.generators(step)
+        sums: dict[str, float] = {}
+        for part in self._parts(waveforms):
+            heard = self.statistics(np.stack([waveforms[i] for i in part]), [generators[i] for i in part])
+            places = torch.tensor([numbers[i] for i in part], device=self.device)
+            losses = self.objective(heard, {term: c[places] for term, c in self.classes.items()})
+            share = len(part) / len(waveforms)
+            (share * losses["loss"]).backward()
+            sums = {name: sums.get(name, 0.0) + share * loss.item() for name, loss in losses.items()}
+        return sums
+
+    def _parts(self, waveforms: Sequence[Array]) -> list[list[int]]:
+        """Places within a batch of what is computed at once: of one length, and not too many."""
+        size, of_length = self.recipe.micro_batch, dict[int, list[int]]()
+        for place, waveform in enumerate(waveforms):
+            of_length.setdefault(waveform.shape[1], []).append(place)
+        return [some[i : i + size] for some in of_length.values() for i in range(0, len(some), size)]
+
+    def statistics(self, waveforms: Array, generators: Sequence[torch.Generator]) -> Tensor:
+        """Of the block's tokens, float32: (batch, 2, samples) and a generator a clip to (batch, 2, width)."""
+        pairs = (-1, MICROPHONES)
+        batch = torch.tensor(waveforms, dtype=torch.float32, device=self.device).flatten(0, 1)
+        with torch.no_grad():
+            spectrograms = torch.unflatten(self.network.spectrogram(batch), 0, pairs)
+            masked = [self._masked(pair, g) for pair, g in zip(spectrograms, generators, strict=True)]
+        for adapter in self.adapters.values():
+            adapter.generators = generators
+        with autocast(self.device, self.recipe.precision):
+            tokens = self.network.hear(torch.cat(masked), self.encoder.blocks).grid
+        return torch.unflatten(statistics(tokens[:, 0].float()), 0, pairs)
+
+    def _masked(self, spectrograms: Tensor, generator: torch.Generator) -> Tensor:
+        """(2, bands, frames) with masks of each microphone's own."""
+        bands, frames = spectrograms.shape[1:]
+        recipe = self.recipe
+        widest = {"bands": int(recipe.band_mask * bands), "frames": int(recipe.frame_mask * frames)}
+        return spec_augment(spectrograms, generator, **widest)
+
+    def arrays(self) -> dict[str, Array]:
+        """Adapters and head.
+
+        Raises
+        ------
+        ValueError
+            If they are not finite.
+        """
+        head = {
+            name: parameter.detach().cpu().numpy()
+            for name, parameter in self.objective.head.named_parameters()
+        }
+        found = {f"lora.{name}": array for name, array in lora.arrays(self.adapters).items()}
+        found |= {f"head.{name}": array.copy() for name, array in head.items()}
+        if strange := [name for name, array in found.items() if not np.isfinite(array).all()]:
+            raise ValueError(f"{', '.join(strange)}: not finite after the last batch; lower learning_rate")
+        return found
