@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tiny_weights
 
 from nearfar import systems
-from nearfar.branches import Step
+from nearfar.adapters import Adapter
+from nearfar.branches import Branch, Step
+from nearfar.encoders import lora
+from nearfar.storage import Jobs
+from nearfar.systems import System
 
 TINY = {
     "autoencoder": {"branch.encoder_options.n_mels": 32, "branch.training.epochs": 1},
@@ -20,8 +25,16 @@ TINY = {
         "branch.backend_options.n_clusters": 1,
         "ensemble.seeds": [1, 2],
     },
+    "eat": {"branch.encoder_options.blocks": [1], "branch.encoder_options.frames": "clip"},
     "spectral": {"branch.encoder_options.n_mels": 32},
     "efficientat": {"branch.encoder_options.blocks": [12]},
+}
+ADAPTED = {
+    "branch.adaptation.blocks": [1],
+    "branch.adaptation.rank": 2,
+    "branch.adaptation.dim": 8,
+    "branch.adaptation.epochs": 1,
+    "branch.adaptation.batch_size": 8,
 }
 FEW_COMPONENTS, FEW_NEIGHBOURS = 2, {"k": 1, "k_target": 1}
 
@@ -34,6 +47,8 @@ def settings(name: str) -> dict[str, Any]:
         found["branch.encoder_options.weights"] = str(tiny_weights.written(branch.encoder))
     if any(isinstance(step, Step) for step in branch.conditioning):
         found["branch.conditioning"] = [_few(step) for step in branch.conditioning]
+    if branch.adaptation is not None:
+        found |= ADAPTED
     found |= {
         f"branch.backend_options.{k}": n for k, n in FEW_NEIGHBOURS.items() if k in branch.backend_options
     }
@@ -42,3 +57,28 @@ def settings(name: str) -> dict[str, Any]:
 
 def _few(step: str | Step) -> str | dict[str, Any]:
     return step if isinstance(step, str) else {"name": step.name, "components": FEW_COMPONENTS}
+
+
+def adapters(system: System, jobs: Jobs, *, seed: int = 0) -> list[Adapter]:
+    """One a branch of an adapted system, as of a training over two machines, with random numbers; else none."""
+    members = [] if system.branch.adaptation is None else system.members(0)
+    return [
+        _random_adapter(Branch(config), jobs, seed + number) for number, (config, _) in enumerate(members)
+    ]
+
+
+def _random_adapter(branch: Branch, jobs: Jobs, seed: int) -> Adapter:
+    rng = np.random.default_rng(seed)
+    network, options = branch.encoder.network, branch.config.adaptation
+    shapes = {}
+    for layer in lora.layers_of(network, options["blocks"], targets=options["targets"]):
+        outputs, inputs = network.get_submodule(layer).weight.shape
+        shapes |= {
+            f"lora.{layer}.down": (options["rank"], inputs),
+            f"lora.{layer}.up": (outputs, options["rank"]),
+        }
+    shapes |= {"head.weight": (options["dim"], 4 * network.geometry.dim), "head.bias": (options["dim"],)}
+    arrays = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    told = {"blocks": list(branch.encoder.blocks), "adaptation": options, "seed": seed}
+    machines = {"press": {"clips": 3, "digest": "0"}, "saw": {"clips": 4, "digest": "1"}}
+    return Adapter(arrays, {**branch.network(jobs), **told, "machines": machines})

@@ -56,7 +56,10 @@ def test_faults_score_higher_than_normal_clips(fitted: Detector, fan: Path) -> N
 
 @pytest.mark.parametrize("name", list(systems.SYSTEMS))
 def test_a_loaded_detector_scores_alike(name: str, fan: Path, tmp_path: Path) -> None:
-    fitted = fit(fan, name, **quick.settings(name), **{"threshold.false_alarm_rate": 0.3})
+    system = systems.load(name, {**quick.settings(name), "threshold.false_alarm_rate": 0.3})
+    jobs = Jobs(tmp_path / "cache")
+    adapters = quick.adapters(system, jobs)
+    fitted = Detector.fit(datasets.load_machine(fan), system, adapters=adapters, jobs=jobs)
     fitted.save(tmp_path / "detector")
     loaded = Detector.load(tmp_path / "detector")
     clips = datasets.load_machine(fan).test

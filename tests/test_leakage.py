@@ -77,7 +77,14 @@ def of_fan(reference):
 
 
 def scored(system, dataset, folder):
-    result = experiment.run(system, dataset, folder / "results", seeds=[SEED], jobs=Jobs(folder / "cache"))
+    """With an adapter that was trained before, if there is one: what an adapter hears is tested for itself."""
+    jobs = Jobs(folder / "cache")
+    for adapter in quick.adapters(system, jobs):
+        adapter.save(folder / "adapter.safetensors")
+    adapted_on = "others" if system.branch.adaptation is None else folder / "adapter.safetensors"
+    result = experiment.run(
+        system, dataset, folder / "results", seeds=[SEED], adapted_on=adapted_on, jobs=jobs
+    )
     return {row.key: (row.score, row.decision) for row in result.scores.itertuples()}
 
 

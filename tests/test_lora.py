@@ -15,9 +15,10 @@ from tiny_encoder import Net, Tiny
 from torch import nn
 
 from nearfar.embeddings import origins
-from nearfar.encoders import checkpoints, encoder_class, lora
+from nearfar.encoders import checkpoints, encoder_class
 from nearfar.encoders.eat import EatNetwork
 from nearfar.encoders.lora import LowRank, arrays, attach, layers_of, merge
+from nearfar.storage import digest_arrays
 
 PRETRAINED = list(tiny_weights.NETWORKS)
 BLOCKS = {"efficientat": (2, 3, 5)}  # of different sizes; all others have 1 and 2
@@ -290,7 +291,7 @@ def test_the_digest_is_of_names_shapes_and_bytes(learnt):
         {name: array.T if array.shape == (64, 3) else array for name, array in learnt.items()},
         {name: np.nextafter(array, np.float32(1)) for name, array in learnt.items()},
     ]
-    assert len({first, *map(lora.digest, others)}) == 4
+    assert len({first, *map(digest_arrays, others)}) == 4
 
 
 def test_embeddings_of_an_adapted_encoder_are_kept_apart(learnt):
@@ -301,7 +302,7 @@ def test_embeddings_of_an_adapted_encoder_are_kept_apart(learnt):
     assert weights(encoder) == "abc"
     assert weights(encoder.with_arrays(learnt)) == f"abc+{encoder.adapter_digest}"
     halved = {name: array / 2 for name, array in learnt.items()}
-    assert weights(encoder.with_arrays(halved)) not in ("abc", f"abc+{lora.digest(learnt)}")
+    assert weights(encoder.with_arrays(halved)) not in ("abc", f"abc+{digest_arrays(learnt)}")
 
 
 @pytest.mark.parametrize("name", ["eat", "efficientat"])

@@ -28,12 +28,13 @@ class TestEveryNamedSystem:
         assert system.source.strip()
         assert "\n" not in system.summary
         written = tomllib.loads(SYSTEMS[name].read_text(encoding="utf-8"))
-        assert set(written["needs"]) == NEEDS
+        assert set(written["needs"]) - {"adapter_minutes"} == NEEDS
         assert system.needs.minutes >= 0
 
     def test_says_how_many_channels_it_needs(self, name):
         system = load(name)
-        assert system.needs.channels == VIEWS[system.branch.view].channels
+        adapted = 1 if system.branch.adaptation is None else 2  # an adapter is trained with both microphones
+        assert system.needs.channels == max(VIEWS[system.branch.view].channels, adapted)
 
     def test_can_be_made(self, name):
         Branch(load(name).branch)
@@ -59,7 +60,7 @@ class TestEveryNamedSystem:
 
 def test_the_default_is_named():
     assert systems.DEFAULT in SYSTEMS
-    assert {d.name for d in systems.describe()} == set(SYSTEMS)
+    assert {d.name for d in systems.describe()} == {*SYSTEMS, *systems.FUSED}
 
 
 def test_spectral_near_hears_one_microphone_and_is_else_as_spectral():
@@ -255,6 +256,7 @@ def test_text_that_is_no_setting_is_an_error(text):
 def test_the_files_are_all_there():
     folder = Path(systems.__file__).parent
     assert set(SYSTEMS) == {path.stem for path in folder.glob("*.toml")}
+    assert set(systems.FUSED) == {path.stem for path in folder.glob("fused/*.toml")}
 
 
 # presets, ensembles, machines
@@ -372,3 +374,81 @@ class TestTheSystemsOfTheDcaReport:
         """dca_2 and dca_4 are the fast half of dca_1 and dca_3."""
         for whole, half in (("dca_1", "dca_2"), ("dca_3", "dca_4")):
             assert load(half).members(0) == load(whole).members(0)[:10]
+
+
+# adapted and fused systems
+
+
+def test_a_fused_system_cannot_be_used_as_one_of_a_single_branch():
+    with pytest.raises(
+        ValueError, match="dual_dl4 has several branches, which are fused; only `nearfar run dual_dl4"
+    ):
+        load("dual_dl4")
+    with pytest.raises(ValueError, match="did you mean 'dual_dl4'"):
+        load("dual_dl5")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        (
+            "spectral",
+            {"branch.adaptation.rank": 8},
+            "'spectral' is not a pretrained network, so there is nothing to adapt",
+        ),
+        (
+            "eat_raw",
+            {"branch.conditioning": ["head"]},
+            r"conditioning 'head' comes from an adapter, but there is no",
+        ),
+        ("dualmic", {"branch.adaptation.rnk": 8}, "no adaptation key 'rnk'; did you mean 'rank'"),
+        ("dualmic", {"branch.adaptation.rank": "many"}, "rank='many': Input should be a valid integer"),
+        (
+            "dualmic",
+            {"machines.fan": {"branch.adaptation.rank": 4}},
+            "machines.fan: adaptation and encoder are of all machines together",
+        ),
+    ],
+)
+def test_a_wrong_adaptation_is_an_error(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        load(name, settings)
+
+
+class TestTheSystemsOfTheDualMicReport:
+    """J. Lei, technical report, sections 2.3 and 3; what it leaves open is as docs/dualmic.md has it."""
+
+    @pytest.mark.parametrize("name", ["dualmic", "dualmic_raw", "dualmic_head", "dualmic_difference"])
+    def test_are_adapted_as_published(self, name):
+        adaptation = load(name).branch.adaptation
+        assert adaptation["rank"] == 8
+        assert adaptation["blocks"] == [6, 7, 8, 9, 10]
+        assert adaptation["targets"] == ["attn.qkv", "attn.proj"]
+        assert adaptation["dim"] == 256
+        weights = [adaptation[f"{term}_weight"] for term in ("machine", "domain", "consistency")]
+        assert weights == [0.25, 0.15, 0.05]
+        assert (adaptation["epochs"], adaptation["batch_size"], adaptation["learning_rate"]) == (2, 40, 5e-5)
+        assert load(name).branch.encoder_options["blocks"] == [10]
+        assert load(name).branch.backend_options == {"k": 8, "k_target": 5}
+
+    def test_are_scored_by_what_the_report_compares(self):
+        head, difference = load("dualmic_head").branch, load("dualmic_difference").branch
+        assert (head.view, head.conditioning) == ("near_and_far", ("head",))
+        assert load("dualmic_raw").branch.conditioning == ()
+        assert difference.view == "near_and_contrast"
+        assert difference.conditioning == load("dualmic").branch.conditioning
+
+    def test_share_one_adapter(self):
+        names = ("dualmic", "dualmic_raw", "dualmic_head", "dualmic_difference")
+        branches = [load(name).branch for name in names]
+        assert (
+            len({b.model_dump_json(include={"encoder", "encoder_options", "adaptation"}) for b in branches})
+            == 1
+        )
+
+    def test_the_autoencoders_are_the_official_one(self):
+        official, near, residual = (
+            load(name).branch for name in ("baseline_mahalanobis", "near_mah", "res_mah")
+        )
+        assert near == official
+        assert residual == official.model_copy(update={"view": "cancelled"})

@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from nearfar.systems import SYSTEMS
+from nearfar.systems import FUSED, SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 BUILD = ["-m", "pip", "wheel", "--quiet", "--no-deps"]
@@ -21,6 +21,7 @@ def test_a_wheel_holds_the_systems_and_runs_elsewhere(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
         names = set(archive.namelist())
     assert {f"nearfar/systems/{name}.toml" for name in SYSTEMS} | {"nearfar/py.typed"} <= names
+    assert {f"nearfar/systems/fused/{name}.toml" for name in FUSED} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
     code = "import nearfar; print(nearfar.__file__); print(nearfar.load_system('spectral').name)"
     done = subprocess.run(

@@ -10,7 +10,6 @@ network. A file is safetensors; nothing in it is executed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from nearfar.storage import atomic_file, digest
+from nearfar.storage import atomic_file, digest, digest_arrays
 
 FORMAT = 1
 DESCRIPTION = "nearfar"  # the key of the file's metadata
@@ -60,8 +59,7 @@ class Adapter:
     @cached_property
     def digest(self) -> str:
         """Of everything in it."""
-        contents = {name: _digest_of(array) for name, array in self.arrays.items()}
-        return digest({"arrays": contents, "made_with": self.made_with})
+        return digest({"arrays": digest_arrays(self.arrays), "made_with": self.made_with})
 
     def describe(self) -> dict[str, Any]:
         """What it was made with, and its digest: JSON-able."""
@@ -125,7 +123,3 @@ class Adapter:
                     f"the adapter was trained with {key}={self.made_with[key]!r}, but here {key}={value!r}; take "
                     "the encoder and the weights that it was trained on, or train another"
                 )
-
-
-def _digest_of(array: NDArray[Any]) -> list[Any]:
-    return [array.dtype.str, list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]

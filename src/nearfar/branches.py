@@ -307,7 +307,7 @@ class Branch:
             Adapter(arrays, made_with).save(folder / ADAPTER)
 
         made_with = {
-            **self._network(jobs),
+            **self.network(jobs),
             "blocks": list(self.encoder.blocks),
             "adaptation": options,
             "seed": seed,
@@ -318,7 +318,7 @@ class Branch:
         inputs = {**made_with, "precision": self.config.encoder_options.get("precision"), "clips": told}
         return jobs.do("adapter", inputs, make) / ADAPTER
 
-    def _network(self, jobs: Jobs) -> dict[str, Any]:
+    def network(self, jobs: Jobs) -> dict[str, Any]:
         """What an adapter must be of: encoder, options of its network, weights."""
         options = {k: v for k, v in self.config.encoder_options.items() if k not in NOT_OF_THE_NETWORK}
         return {"encoder": self.config.encoder, "options": options, "weights": self.weights(jobs)}
@@ -338,7 +338,7 @@ class Branch:
                 f"encoder {self.config.encoder!r}: an adapter was given, but there is no [branch.adaptation] that "
                 "would take it up"
             )
-        adapter.require_network(**self._network(jobs))
+        adapter.require_network(**self.network(jobs))
         self.encoder = self.encoder.with_arrays(part(adapter.arrays, LAYERS))
         for (name, _), step in zip(
             map(_name_and_options, self.config.conditioning), self.conditioning, strict=True

@@ -23,9 +23,12 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
+
+if TYPE_CHECKING:  # the command line begins without NumPy
+    from numpy.typing import NDArray
 
 CACHE_VARIABLE = "NEARFAR_CACHE"
 NO_MAKERS = ("encoders/pretrained.py", "encoders/weights.py")  # they describe and fetch; files have a digest
@@ -35,6 +38,7 @@ MAKERS = (  # what stands between recordings and scores: a change in it makes ev
     "features.py",
     "encoders/*.py",
     "training/*.py",
+    "adapters.py",
     "embeddings.py",
     "conditioning.py",
     "neighbours.py",
@@ -220,6 +224,15 @@ def digest(content: Any) -> str:
     """SHA-256 of anything that JSON can say, whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of arrays by name: names, kinds of number, shapes and bytes."""
+    told = {
+        name: [array.dtype.str, list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+        for name, array in arrays.items()
+    }
+    return digest(told)
 
 
 def digest_file(path: Path) -> str:

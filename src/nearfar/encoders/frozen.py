@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from nearfar.encoders import Array, checkpoints, int8, lora
 from nearfar.encoders.devices import chosen, has_bfloat16
 from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unknown
-from nearfar.storage import digest_file
+from nearfar.storage import digest_arrays, digest_file
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
@@ -147,7 +147,7 @@ class Frozen:
     @property
     def adapter_digest(self) -> str | None:
         """SHA-256 of the adapter; None without one."""
-        return lora.digest(self._adapter) if self._adapter else None
+        return digest_arrays(self._adapter) if self._adapter else None
 
     def build(self, tensors: Mapping[str, Tensor], where: str) -> nn.Module:
         """A ``Network`` with these weights, in whatever layout they were published.

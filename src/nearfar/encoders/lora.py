@@ -13,7 +13,6 @@ Layers have their full names within a network, ``blocks.5.attn.qkv``. An adapter
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nearfar import storage
 from nearfar.encoders import Array
 from nearfar.encoders.int8 import is_product
 
@@ -276,15 +274,6 @@ def merge(network: nn.Module, arrays: Mapping[str, NDArray[Any]], where: str) ->
         for name, (down, up) in pairs.items():
             product = torch.tensor(up, dtype=torch.float32) @ torch.tensor(down, dtype=torch.float32)
             weights[name] += product.view(weights[name].shape).to(weights[name])
-
-
-def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 of names, shapes and bytes."""
-    told = {
-        name: [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
-        for name, array in arrays.items()
-    }
-    return storage.digest(told)
 
 
 def _listed(names: Sequence[str]) -> str:

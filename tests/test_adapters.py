@@ -1,0 +1,196 @@
+"""Adapters: their file, and what takes them up: branches, detectors, heads; never another network."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import quick
+import tiny_weights
+from safetensors.numpy import load_file, save_file
+from sklearn.exceptions import NotFittedError
+from synthetic import clip, write_machine
+
+from nearfar import adapters, datasets, storage, systems
+from nearfar.adapters import Adapter, AdapterError
+from nearfar.branches import Branch
+from nearfar.conditioning import Head
+from nearfar.detector import Detector
+from nearfar.embeddings import embed
+from nearfar.storage import Jobs
+
+ADAPTED = [name for name in systems.SYSTEMS if systems.load(name).branch.adaptation is not None]
+FEW = {"threshold.false_alarm_rate": 0.3, "threshold.folds": 2}
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    return Jobs(tmp_path / "cache")
+
+
+@pytest.fixture
+def system():
+    return systems.load("dualmic", {**quick.settings("dualmic"), **FEW})
+
+
+@pytest.fixture
+def adapter(system, jobs):
+    (found,) = quick.adapters(system, jobs)
+    return found
+
+
+@pytest.fixture(scope="module")
+def fan(tmp_path_factory):
+    folder = write_machine(tmp_path_factory.mktemp("data"), "fan", train=8, target=4, test=2, seconds=0.5)
+    return datasets.load_machine(folder)
+
+
+# the file
+
+
+def test_a_file_reads_back(adapter, tmp_path):
+    adapter.save(tmp_path / "new.safetensors")
+    again = Adapter.load(tmp_path / "new.safetensors")
+    assert again.made_with == adapter.made_with
+    assert again.digest == adapter.digest
+    assert again.machines == ("press", "saw")
+    assert {k: a.tobytes() for k, a in again.arrays.items()} == {
+        k: a.tobytes() for k, a in adapter.arrays.items()
+    }
+    assert json.loads(json.dumps(again.describe())) == {**adapter.made_with, "digest": adapter.digest}
+
+
+def test_a_digest_is_of_everything(adapter, system, jobs):
+    (other,) = quick.adapters(system, jobs, seed=1)
+    renamed = {f"x{name}": array for name, array in adapter.arrays.items()}
+    variants = [
+        adapter,
+        Adapter(other.arrays, adapter.made_with),
+        Adapter(renamed, adapter.made_with),
+        Adapter(adapter.arrays, {**adapter.made_with, "seed": 99}),
+    ]
+    assert len({a.digest for a in variants}) == 4
+
+
+def test_a_file_that_is_no_adapter_is_an_error(tmp_path, adapter, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no adapter here; `nearfar adapt` trains one"):
+        Adapter.load(tmp_path / "none.safetensors")
+    save_file({"x": np.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(AdapterError, match="no adapter, but other tensors"):
+        Adapter.load(tmp_path / "other.safetensors")
+    (tmp_path / "text.safetensors").write_text("no tensors at all")
+    with pytest.raises(AdapterError, match="damaged, or no adapter"):
+        Adapter.load(tmp_path / "text.safetensors")
+    adapter.save(tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(AdapterError, match="damaged, or no adapter"):
+        Adapter.load(tmp_path / "cut.safetensors")
+    monkeypatch.setattr(adapters, "FORMAT", 2)
+    adapter.save(tmp_path / "newer.safetensors")
+    monkeypatch.setattr(adapters, "FORMAT", 1)
+    with pytest.raises(AdapterError, match="an adapter of format 2; this nearfar reads up to format 1"):
+        Adapter.load(tmp_path / "newer.safetensors")
+
+
+# branches
+
+
+def test_a_branch_hears_with_its_adapter(system, adapter, jobs):
+    branch, plain = Branch(system.branch), Branch(system.branch)
+    branch.adapt(adapter, jobs=jobs)
+    samples = clip(1)
+    here, there = (
+        embed(samples, b.encoder, view="near", pooling=system.branch.pooling) for b in (branch, plain)
+    )
+    assert np.abs(here - there).max() > 1e-3
+    none = {k: np.zeros_like(a) if k.endswith(".up") else a for k, a in adapter.arrays.items()}
+    branch.adapt(Adapter(none, adapter.made_with), jobs=jobs)
+    again = embed(samples, branch.encoder, view="near", pooling=system.branch.pooling)
+    np.testing.assert_array_equal(again, there)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("weights", "abc"), ("encoder", "ced"), ("options", {"frames": "clip"})]
+)
+def test_an_adapter_of_another_network_is_refused(key, value, system, adapter, jobs):
+    other = Adapter(adapter.arrays, {**adapter.made_with, key: value})
+    with pytest.raises(AdapterError, match=f"was trained with {key}="):
+        Branch(system.branch).adapt(other, jobs=jobs)
+
+
+def test_a_branch_that_is_not_adapted_takes_none(adapter, jobs):
+    plain = systems.load("eat_raw", quick.settings("eat_raw"))
+    with pytest.raises(ValueError, match=r"an adapter was given, but there is no \[branch.adaptation\]"):
+        Branch(plain.branch).adapt(adapter, jobs=jobs)
+    with pytest.raises(ValueError, match="encoder 'eat': nothing here is trained over machines"):
+        Branch(plain.branch).train_adapter([], seed=0, workers=1, jobs=jobs)
+
+
+def test_a_branch_that_wants_an_adapter_does_not_listen_without(system, fan, jobs):
+    with pytest.raises(ValueError, match="but no adapter was given: train one with `nearfar adapt`"):
+        Branch(system.branch).embed(fan.train, workers=1, jobs=jobs)
+
+
+# the head
+
+
+def test_a_head_is_linear_and_of_length_one(rng):
+    head = Head()
+    with pytest.raises(NotFittedError, match="conditioning 'head' has no weights; it needs an adapter"):
+        head.fit(np.ones((3, 4)))
+    head.weight_, head.bias_ = rng.standard_normal((2, 4)), rng.standard_normal(2)
+    X = rng.standard_normal((3, 4))
+    found = head.fit_transform(X)
+    for row, x in zip(found, X, strict=True):
+        z = [
+            sum(w * v for w, v in zip(ws, x, strict=True)) + b
+            for ws, b in zip(head.weight_, head.bias_, strict=True)
+        ]
+        length = (z[0] ** 2 + z[1] ** 2) ** 0.5
+        np.testing.assert_allclose(row, [z[0] / length, z[1] / length], rtol=1e-12)
+    with pytest.raises(ValueError, match="was trained on 4 dimensions, but the embeddings have 6"):
+        head.fit(np.ones((3, 6)))
+
+
+# detectors
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_a_detector_needs_no_file_of_its_adapter(name, fan, jobs, tmp_path):
+    system = systems.load(name, {**quick.settings(name), **FEW})
+    fitted = Detector.fit(fan, system, adapters=quick.adapters(system, jobs), jobs=jobs)
+    fitted.save(tmp_path / "detector")
+    arrays = load_file(tmp_path / "detector" / "arrays.safetensors")
+    assert any(key.startswith("branches.0.encoder.blocks.0.attn.qkv.") for key in arrays)
+    assert ("branches.0.conditioning.0.weight_" in arrays) == (name == "dualmic_head")
+    described = (tmp_path / "detector" / "detector.json").read_text()
+    assert json.loads(described)["trained_on"]["adapters"][0]["machines"].keys() == {"press", "saw"}
+    assert str(jobs.root) not in described
+    loaded = Detector.load(tmp_path / "detector")
+    assert [loaded.score_file(c.path) for c in fan.test] == [fitted.score_file(c.path) for c in fan.test]
+
+
+def test_another_adapter_gives_other_scores(system, fan, jobs):
+    one, other = (
+        Detector.fit(fan, system, adapters=quick.adapters(system, jobs, seed=seed), jobs=jobs)
+        for seed in (0, 5)
+    )
+    pairs = [(one.score_file(c.path).score, other.score_file(c.path).score) for c in fan.test]
+    assert all(a != b for a, b in pairs)
+
+
+def test_adapters_that_do_not_suit_are_refused_before_the_work(system, fan, adapter, jobs):
+    with pytest.raises(ValueError, match="0 adapters, but dualmic has 1 branches that are adapted"):
+        Detector.fit(fan, system, jobs=jobs)
+    with pytest.raises(ValueError, match="spectral is not adapted, so it takes no adapter"):
+        Detector.fit(fan, systems.load("spectral"), adapters=[adapter], jobs=jobs)
+    other = Adapter(adapter.arrays, {**adapter.made_with, "weights": "abc"})
+    with pytest.raises(AdapterError, match="was trained with weights='abc'"):
+        Detector.fit(fan, system, adapters=[other], jobs=jobs)
+
+
+def test_an_adapter_keeps_the_weights_of_its_file(adapter):
+    """What the fixture says it was made with is what the branch says of its network."""
+    assert adapter.made_with["weights"] == storage.digest_file(tiny_weights.written("eat"))
