@@ -8,21 +8,35 @@ from tempfile import TemporaryDirectory
 import naive
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 from synthetic import RATE, clip, write_machine
+from tiny_encoder import Net, Tiny
 
 from nearfar import audio, datasets
 from nearfar.backends import BACKENDS
 from nearfar.backends.mahalanobis import Mahalanobis
-from nearfar.branches import UNDISCLOSED, Branch, BranchConfig, Step, attributes, domains, save_arrays
+from nearfar.branches import (
+    UNDISCLOSED,
+    Branch,
+    BranchConfig,
+    Step,
+    attributes,
+    domains,
+    listen_ahead,
+    save_arrays,
+)
 from nearfar.clips import parse_clip
 from nearfar.embeddings import POOLINGS, VIEWS, embed, heard
 from nearfar.encoders import ENCODERS, encoder_class
+from nearfar.encoders.checkpoints import write
+from nearfar.encoders.spectral import Spectral
 from nearfar.microphones import listen
 from nearfar.storage import Jobs
+from nearfar.store import Store
 from nearfar.training.autoencoder import train
 
 SPECTRAL = {
@@ -475,3 +489,120 @@ def test_progress_is_told(machine, jobs):
     branch.fit(machine.train, seed=0, workers=1, jobs=jobs, progress=lambda *message: told.append(message))
     n = len(machine.train)
     assert told == [("training", 1, 1), *(("listening", i, n) for i in range(1, n + 1))]
+
+
+# listening ahead
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Configurations of an encoder with two blocks, by its options and the rest; every run of it is noted."""
+    torch.manual_seed(0)
+    write(tmp_path / "tiny.safetensors", Net().state_dict(), configuration={})
+    monkeypatch.setitem(ENCODERS, "tiny", "tiny_encoder:Tiny")
+    grids = Tiny.grids
+
+    def noted(self, batch, blocks):
+        tiny.runs.append(blocks)
+        return grids(self, batch, blocks)
+
+    def tiny(options=None, **rest):
+        options = {"weights": str(tmp_path / "tiny.safetensors"), **(options or {})}
+        of_branch = {
+            "encoder": "tiny",
+            "encoder_options": options,
+            "pooling": "mean",
+            "backend": "mahalanobis",
+        }
+        return BranchConfig(**{**of_branch, **rest})
+
+    tiny.runs = []
+    monkeypatch.setattr(Tiny, "grids", noted)
+    return tiny
+
+
+def embedded(config, clips, jobs):
+    return Branch(config).embed(clips, workers=1, jobs=jobs)
+
+
+def test_branches_that_share_a_network_are_listened_to_in_one_run(machine, tiny, tmp_path):
+    configs = [
+        tiny({"blocks": blocks}, view=view, pooling=pooling)
+        for blocks in ((1,), (2, 1))
+        for view in ("near", "near_and_contrast")
+        for pooling in ("mean", "global_mean_std")
+    ]
+    ahead, alone, n = Jobs(tmp_path / "ahead"), Jobs(tmp_path / "alone"), len(machine.train)
+    listen_ahead([*configs, *configs], machine.train, workers=2, jobs=ahead)
+    assert tiny.runs == [(1, 2)] * 2 * n
+    found = [embedded(config, machine.train, ahead) for config in configs]
+    assert len(tiny.runs) == 2 * n
+    for config, of_one in zip(configs, found, strict=True):
+        np.testing.assert_array_equal(of_one, embedded(config, machine.train, alone))
+    del tiny.runs[:]
+    listen_ahead(configs, machine.train, workers=1, jobs=ahead)
+    assert tiny.runs == []
+
+
+def test_other_weights_precisions_and_encoders_are_other_networks(machine, tiny, jobs, tmp_path):
+    torch.manual_seed(1)
+    write(tmp_path / "other.safetensors", Net().state_dict(), configuration={})
+    configs = [
+        tiny(),
+        tiny({"weights": str(tmp_path / "other.safetensors")}),
+        tiny({"precision": "bfloat16"}, pooling="mean_std"),
+        BranchConfig(**SPECTRAL),
+        BranchConfig(**{**SPECTRAL, "encoder_options": {"n_mels": 16}}),
+    ]
+    listen_ahead(configs, machine.train, workers=1, jobs=jobs)
+    origins = [content.origin for content in Store(jobs.root).contents()]
+    assert sorted((o.encoder, o.microphone, o.precision) for o in origins) == [
+        *([("spectral", microphone, "float32") for microphone in ("cancelled", "cancelled", "near", "near")]),
+        ("tiny", "near", "bfloat16"),
+        ("tiny", "near", "float32"),
+        ("tiny", "near", "float32"),
+    ]
+    assert len({o.weights for o in origins}) == 3
+    assert {content.entries for content in Store(jobs.root).contents()} == {len(machine.train)}
+
+
+def test_what_is_not_kept_is_not_listened_to_ahead(machine, jobs):
+    rows = BranchConfig(**{**SPECTRAL, "conditioning": (), "pooling": "rows"})
+    listen_ahead([rows, BranchConfig(**AUTOENCODER)], machine.train, workers=1, jobs=jobs)
+    assert Store(jobs.root).contents() == []
+    assert [Branch(BranchConfig(**c)).uses_store for c in (SPECTRAL, AUTOENCODER)] == [True, False]
+
+
+def test_of_a_clip_listening_ahead_looks_at_the_recording_alone(machine, tmp_path):
+    found = []
+    other = {"label": "anomaly", "domain": "elsewhere", "attributes": "none"}
+    for cache, clips in (("a", machine.train), ("b", [replace(c, **other) for c in machine.train])):
+        listen_ahead([BranchConfig(**SPECTRAL)], clips, workers=1, jobs=Jobs(tmp_path / cache))
+        found.append([path.read_bytes() for path in sorted((tmp_path / cache / "embeddings").iterdir())])
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+
+
+def test_listening_ahead_tells_its_progress(machine, jobs):
+    told, n = [], len(machine.train)
+    arguments = {"workers": 1, "jobs": jobs, "progress": lambda *message: told.append(message)}
+    listen_ahead([BranchConfig(**SPECTRAL)], machine.train, **arguments)
+    listen_ahead([BranchConfig(**SPECTRAL)], machine.train, **arguments)
+    assert told == [("listening", n, n)]
+
+
+class Chosen(Spectral):
+    """Of one block only, whose number is an option."""
+
+    def __init__(self, *, blocks: tuple[int, ...] = (1,)):
+        super().__init__(n_mels=8)
+        self.blocks = blocks
+
+
+def test_a_branch_with_blocks_but_no_choice_of_them_has_an_encoder_of_its_own(machine, jobs, monkeypatch):
+    monkeypatch.setitem(ENCODERS, "chosen", "test_branches:Chosen")
+    of_branch = {"encoder": "chosen", "pooling": "mean", "backend": "mahalanobis"}
+    configs = [BranchConfig(**of_branch, encoder_options={"blocks": [n]}) for n in (1, 2)]
+    listen_ahead(configs, machine.train, workers=1, jobs=jobs)
+    (content,) = Store(jobs.root).contents()
+    assert content.entries == 2 * len(machine.train)

@@ -259,6 +259,16 @@ class TestNetwork:
 
 
 class TestEncoder:
+    def test_blocks_of_different_size_are_no_encoder_s_but_come_from_one_run(self, tiny_file, rng):
+        with pytest.raises(ValueError, match=r"blocks=\(0, 2\) have different sizes"):
+            Tiny(weights=str(tiny_file), blocks=(0, 2))
+        waveforms = rng.normal(size=(2, 60)).astype(np.float32)
+        found = Tiny(weights=str(tiny_file), blocks=(4,)).by_block(waveforms, (2, 0))
+        assert [tokens.shape for tokens in found.values()] == [(2, 1, 3, 3, 8), (2, 1, 6, 6, 8)]
+        for block, tokens in found.items():
+            alone = Tiny(weights=str(tiny_file), blocks=(block,))
+            np.testing.assert_array_equal(tokens, alone(waveforms))
+
     def test_gives_tokens_of_a_file_s_weights(self, tiny, tiny_file, rng):
         waveforms = rng.normal(size=(2, 90)).astype(np.float32)
         encoder = Tiny(weights=str(tiny_file), blocks=(4,))

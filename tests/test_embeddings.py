@@ -8,17 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tiny_encoder import Net, Tiny
 
 from nearfar import audio, embeddings, storage
 from nearfar.clips import DatasetError
-from nearfar.embeddings import POOLINGS, VIEWS, embed, embed_each, embed_stored, origins
+from nearfar.embeddings import (
+    POOLINGS,
+    VIEWS,
+    compute_missing,
+    embed,
+    embed_each,
+    embed_stored,
+    origins,
+)
 from nearfar.encoders import encoder_class
+from nearfar.encoders.checkpoints import write
 from nearfar.encoders.spectral import Spectral
 from nearfar.microphones import MicrophoneError, cancelled
-from nearfar.store import Store
+from nearfar.store import Key, Store
 
 few = settings(max_examples=40, deadline=None)
 RATE = 16_000
@@ -328,6 +339,138 @@ def test_only_frozen_encoders_of_one_microphone_are_kept():
         ValueError, match=r"encoder 'autoencoder': only what frozen encoders of one microphone"
     ):
         origins(encoder_class("autoencoder")(), "autoencoder", {}, None, view="near")
+
+
+# the store, in one run
+
+
+class Runs(Tiny):
+    """Notes for each run of the network how many recordings it was given, and of which blocks."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.runs = []
+
+    def grids(self, batch, blocks):
+        self.runs.append((len(batch), blocks))
+        return super().grids(batch, blocks)
+
+
+@pytest.fixture
+def layered(tmp_path):
+    """Makes an encoder of blocks 1 and 2, always the same."""
+    torch.manual_seed(0)
+    write(tmp_path / "tiny.safetensors", Net().state_dict(), configuration={})
+    return lambda *blocks: Runs(weights=str(tmp_path / "tiny.safetensors"), blocks=blocks or (2,))
+
+
+@pytest.fixture
+def of_several_lengths(tmp_path, rng):
+    """Four recordings of one second and three of two, in turn, by their content."""
+    paths = [tmp_path / f"{number}.wav" for number in range(7)]
+    for number, path in enumerate(paths):
+        samples = rng.uniform(-0.5, 0.5, (2, RATE * (1 + number % 2))).astype(np.float32)
+        audio.write(path, samples, RATE)
+    return {storage.digest_file(path): [path] for path in paths}
+
+
+ALL = {"near": [(1, "mean"), (2, "mean"), (1, "mean_std")], "cancelled": [(2, "mean")]}
+
+
+def compute(kept, encoder, cache, wanted=ALL, **options):
+    made_by = {m: o for view in wanted for m, o in origins(encoder, "tiny", {}, "w", view=view).items()}
+    compute_missing(kept, encoder, made_by, Store(cache), wanted=wanted, **options)
+    return made_by
+
+
+def test_one_run_gives_all_blocks_and_poolings(kept, layered, tmp_path):
+    encoder = layered()
+    made_by = compute(kept, encoder, tmp_path / "cache")
+    assert sorted(encoder.runs) == sorted([(1, (1, 2)), (1, (2,))] * 3)
+    for view, pairs in ALL.items():
+        for block, pooling in pairs:
+            again = layered(block)
+            store, origin = Store(tmp_path / "cache"), {view: made_by[view]}
+            found = embed_stored(kept, again, origin, store, pooling=pooling)
+            assert again.runs == []
+            for sha, (path,) in kept.items():
+                expected = embed(audio.load(path, 100), again, view=view, pooling=pooling)
+                np.testing.assert_array_equal(found[view][sha], expected)
+
+
+def test_only_missing_blocks_of_missing_recordings_are_computed(kept, layered, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "LOOKED_UP_AT_ONCE", 2)
+    shas = list(kept)
+    compute({sha: kept[sha] for sha in shas[:2]}, layered(), tmp_path, {"near": [(1, "mean")]})
+    compute({shas[0]: kept[shas[0]]}, layered(), tmp_path, ALL)
+    encoder, told = layered(), []
+    compute(kept, encoder, tmp_path, ALL, tell=lambda *counts: told.append(counts))
+    assert sorted(encoder.runs) == [(1, (1, 2)), (1, (1, 2)), (1, (2,)), (1, (2,))]  # mean_std of 1 is new
+    assert told == [(3, 3)]
+    encoder = layered()
+    compute(kept, encoder, tmp_path, ALL, tell=never)
+    compute(kept, encoder, tmp_path, {"near": [(2, "global_mean")]})
+    assert encoder.runs == [(1, (2,))] * 3
+
+
+def never(*_):
+    raise AssertionError("something was computed")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_recordings_of_equal_length_are_computed_together(of_several_lengths, layered, tmp_path, workers):
+    one, several = layered(), layered()
+    made_by = compute(of_several_lengths, one, tmp_path / "one")
+    compute(of_several_lengths, several, tmp_path / "several", batch_size=3, workers=workers)
+    assert {count for count, _ in one.runs} == {1}
+    assert sorted(several.runs) == sorted([(n, blocks) for n in (3, 1, 3) for blocks in ((1, 2), (2,))])
+    for microphone, pairs in ALL.items():
+        keys = [Key(sha, *pair) for sha in of_several_lengths for pair in pairs]
+        found = [Store(tmp_path / c).get(made_by[microphone], keys) for c in ("one", "several")]
+        assert set(found[0]) == set(found[1]) == set(keys)
+        for key in keys:
+            np.testing.assert_allclose(found[1][key], found[0][key], rtol=0, atol=1e-5)
+
+
+def test_what_is_missing_of_some_is_not_computed_of_their_whole_batch(of_several_lengths, layered, tmp_path):
+    some = dict(list(of_several_lengths.items())[:3])
+    compute(some, layered(), tmp_path / "cache", {"near": [(1, "mean")]})
+    encoder = layered()
+    compute(
+        of_several_lengths, encoder, tmp_path / "cache", {"near": [(1, "mean"), (2, "mean")]}, batch_size=9
+    )
+    assert sorted(encoder.runs) == [(1, (2,)), (2, (1, 2)), (2, (1, 2)), (2, (2,))]
+
+
+def test_unusable_recordings_do_not_spoil_their_batch(of_several_lengths, layered, tmp_path):
+    """One without a header, one that is damaged behind it, one of a single channel, one twice."""
+    paths = [path for (path,) in of_several_lengths.values()]
+    paths[0].write_bytes(b"no sound")
+    whole = paths[2].read_bytes()
+    paths[2].write_bytes(whole[: len(whole) // 2])
+    audio.write(paths[4], audio.read(paths[4])[0][:1], RATE)
+    audio.write(paths[6], np.zeros((2, 10), np.float32), RATE)
+    of_several_lengths["0" * 64] = [paths[6], tmp_path / "again.wav"]
+    (tmp_path / "again.wav").symlink_to(paths[6])
+    encoder = layered()
+    told = (
+        r"(?s)^6 problems in the data:.*0\.wav: not a readable.*2\.wav: truncated.*4\.wav: .*'cancelled' needs 2"
+        r".*6\.wav: 0\.0.* s long.*again\.wav: 0\.0.* s long"
+    )
+    with pytest.raises(DatasetError, match=told):
+        compute(of_several_lengths, encoder, tmp_path / "cache", batch_size=9)
+    assert sum(count for count, _ in encoder.runs) == 3 * 2
+    again = layered()
+    with pytest.raises(DatasetError, match=told):
+        compute(of_several_lengths, again, tmp_path / "cache", batch_size=9)
+    assert again.runs == []
+
+
+def test_blocks_that_an_encoder_does_not_give(kept, layered, tmp_path):
+    with pytest.raises(ValueError, match=r"blocks=\[3\]: .*tiny\.safetensors has the blocks 1 to 2"):
+        compute(kept, layered(), tmp_path, {"near": [(1, "mean"), (3, "mean")]})
+    with pytest.raises(ValueError, match=r"blocks=\[4\]: this encoder gives \(3, 5\), and has no choice"):
+        compute(kept, Counting(), tmp_path, {"near": [(4, "mean"), (5, "mean")]})
 
 
 # poolings over time and bands

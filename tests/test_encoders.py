@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_weights
 
-from nearfar.encoders import ENCODERS, encoder_class
+from nearfar.encoders import ENCODERS, Layered, encoder_class
 from nearfar.encoders.autoencoder import Autoencoder
 from nearfar.encoders.frozen import Frozen
 from nearfar.encoders.spectral import Spectral
@@ -40,6 +40,21 @@ def test_the_blocks_that_it_says_are_those_that_it_gives(name, rng):
     encoder = ready(name)
     clip = noise(rng, encoder, batch=1, seconds=1.0)
     assert encoder(clip).shape[1] == len(encoder.blocks)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_all_blocks_in_one_run_are_those_of_a_run_each(name, rng):
+    encoder = ready(name)
+    clips = noise(rng, encoder, batch=2, seconds=1.0)
+    found = encoder.by_block(clips, encoder.network.known_blocks)
+    assert list(found) == list(encoder.network.known_blocks)
+    for block, tokens in found.items():
+        encoder.blocks = (block,)
+        np.testing.assert_array_equal(tokens, encoder(clips))
+
+
+def test_every_pretrained_encoder_is_layered():
+    assert [name for name in ENCODERS if isinstance(encoder_class(name)(), Layered)] == PRETRAINED
 
 
 @pytest.fixture(params=ENCODERS)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_encoder import Net, Tiny
 
-from nearfar.encoders import pretrained
+from nearfar.encoders import frozen, pretrained
 from nearfar.encoders.checkpoints import CheckpointError, write
 from nearfar.encoders.devices import has_bfloat16
 from nearfar.encoders.frozen import Frozen, Tokens
@@ -200,8 +200,29 @@ def test_an_encoder_says_how_its_network_is_built(path):
     class Unfinished(Tiny):
         build = Frozen.build
 
-    with pytest.raises(NotImplementedError, match="Unfinished does not say how its network is built"):
-        _ = Unfinished(weights=str(path)).network
+    with pytest.raises(TypeError, match=r"abstract class Unfinished .*build"):
+        Unfinished(weights=str(path))
+
+
+def test_tokens_of_any_blocks_in_one_run(path, encoder, waveforms):
+    found = encoder.by_block(waveforms, [1, 2])
+    assert list(found) == [1, 2]
+    for block, tokens in found.items():
+        alone = Tiny(weights=str(path), blocks=(block,))
+        np.testing.assert_array_equal(tokens, alone(waveforms))
+    with pytest.raises(ValueError, match=r"blocks=\[3\]: .*tiny\.safetensors has the blocks 1 to 2"):
+        encoder.by_block(waveforms, [2, 3])
+    with pytest.raises(ValueError, match=r"waveforms of shape .*: 'tiny' takes \(batch, samples\)"):
+        encoder.by_block(waveforms[0], [1])
+
+
+def test_recordings_are_computed_together_on_a_gpu_alone(encoder, monkeypatch):
+    assert encoder.batch_size(1000) == 1
+    monkeypatch.setattr(frozen, "chosen", lambda _: torch.device("cuda"))
+    at_once = frozen.RECORDINGS_AT_ONCE
+    longest = frozen.SAMPLES_AT_ONCE // at_once
+    lengths = [0, 1000, longest, longest + 1, frozen.SAMPLES_AT_ONCE, 2 * frozen.SAMPLES_AT_ONCE]
+    assert [encoder.batch_size(n) for n in lengths] == [at_once, at_once, at_once, at_once - 1, 1, 1]
 
 
 def test_tokens_need_no_token_of_the_clip(encoder, waveforms, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 from synthetic import RATE, clip, hide_faults, write_machine
+from tiny_encoder import Net
 from typer.testing import CliRunner, Result
 
 from nearfar import audio, datasets, experiment, systems
 from nearfar.branches import Branch
 from nearfar.cli import app
 from nearfar.clips import Dataset, DatasetError, Machine
+from nearfar.encoders import ENCODERS
+from nearfar.encoders.checkpoints import write
+from nearfar.encoders.spectral import Spectral
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, omega
 from nearfar.report import tables
 from nearfar.storage import Jobs
+from nearfar.store import Store
 from nearfar.sweep import SCOPE, Sweep, grid, sweep
 from nearfar.systems import parse_options
 
@@ -30,6 +37,28 @@ QUICK = {"branch.encoder_options.n_mels": 16, "threshold.method": "none"}
 K, VIEW, BACKEND = "branch.backend_options.k", "branch.view", "branch.backend"
 OPTIONS = {VIEW: ["near", "far"], BACKEND: ["mahalanobis", "nearest_neighbour"]}
 MACHINES = ("fan", "pump")
+RECORDINGS = 45  # of both; three clips of the one have the content of clips of the other
+SYSTEM = """
+name = "tiny"
+summary = "A pretrained encoder with a few dozen weights."
+source = "A test."
+
+[needs]
+channels = 2
+weights = "none"
+training = "none"
+minutes = 0.0
+measured_on = "nothing"
+
+[branch]
+encoder = "{encoder}"
+encoder_options = {{ weights = {weights} }}
+pooling = "mean"
+backend = "mahalanobis"
+
+[threshold]
+method = "none"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +82,20 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
 @pytest.fixture(scope="module")
 def swept(data: Dataset, jobs: Jobs) -> Sweep:
     return sweep("spectral", data, OPTIONS, settings=QUICK, n_resamples=20, jobs=jobs)
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many waveforms each call of the spectral encoder is given."""
+    counts: list[int] = []
+    call = Spectral.__call__
+
+    def counted(self: Spectral, waveforms: Any) -> Any:
+        counts.append(len(waveforms))
+        return call(self, waveforms)
+
+    monkeypatch.setattr(Spectral, "__call__", counted)
+    return counts
 
 
 @pytest.fixture
@@ -161,45 +204,77 @@ class TestTable:
 
 
 class TestEmbeddings:
-    def test_are_computed_once(self, data: Dataset, tmp_path: Path, listened: list[int]) -> None:
+    def test_are_computed_once(self, data: Dataset, tmp_path: Path, heard: list[int]) -> None:
         own = Jobs(tmp_path)
         options: dict[str, list[Any]] = {**OPTIONS, "branch.conditioning": [[], ["standardize"]]}
         first = sweep("spectral", data, options, settings=QUICK, n_resamples=2, jobs=own)
-        assert listened == [24] * 4  # two views of two machines
+        assert sum(heard) == 2 * RECORDINGS  # two views
         second = sweep("spectral", data, options, settings=QUICK, n_resamples=2, jobs=own)
         sweep("spectral", data, {VIEW: ["far"]}, settings=QUICK, seed=5, n_resamples=2, jobs=own)
-        assert listened == [24] * 4
+        assert sum(heard) == 2 * RECORDINGS
+        assert not list(own.root.glob("jobs/*"))  # from the store alone
         pd.testing.assert_frame_equal(first.table, second.table)
 
     @pytest.mark.parametrize("split", ["train", "test"])
-    def test_of_changed_clips_are_computed_anew(
-        self, split: str, tmp_path: Path, listened: list[int]
-    ) -> None:
+    def test_of_changed_clips_are_computed_anew(self, split: str, tmp_path: Path, heard: list[int]) -> None:
         folder = write_machine(tmp_path / "data", "fan", train=6, target=4, test=1, seconds=0.5)
         changed = min((folder / split).glob("*normal*"))
 
-        def swept() -> float:
+        def swept() -> int:
             data, own = datasets.load(tmp_path / "data"), Jobs(tmp_path / "cache")
             sweep("spectral", data, {VIEW: ["near"]}, settings=QUICK, n_resamples=1, jobs=own)
-            return len(listened)
+            return sum(heard)
 
-        assert (swept(), swept()) == (1, 1)
+        assert (swept(), swept()) == (14, 14)
         audio.write(changed, clip(9, seconds=0.5), RATE)
-        assert (swept(), swept()) == (2, 2)
+        assert (swept(), swept()) == (15, 15)
 
     @pytest.mark.parametrize(
-        "option",
+        ("option", "runs"),
         [
-            ("branch.encoder_options.n_mels", [16, 20]),
-            ("branch.pooling", ["mean", "mean_std"]),
-            (VIEW, ["near", "cancelled"]),
+            (("branch.encoder_options.n_mels", [16, 20]), 2),
+            (("branch.pooling", ["mean", "mean_std"]), 1),
+            ((VIEW, ["near", "cancelled"]), 2),
         ],
     )
     def test_of_another_encoder_view_or_pooling_are_others(
-        self, option: tuple[str, list[object]], data: Dataset, tmp_path: Path, listened: list[int]
+        self, option: tuple[str, list[object]], runs: int, data: Dataset, tmp_path: Path, heard: list[int]
     ) -> None:
         sweep("spectral", data, dict([option]), settings=QUICK, n_resamples=1, jobs=Jobs(tmp_path))
-        assert listened == [24] * 4
+        assert sum(heard) == runs * RECORDINGS
+        entries = [content.entries for content in Store(tmp_path).contents()]
+        assert sum(entries) == 2 * RECORDINGS
+
+    def test_of_all_blocks_poolings_and_views_come_from_one_run(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of the network, for each recording and microphone."""
+        torch.manual_seed(0)
+        write(tmp_path / "tiny.safetensors", Net().state_dict(), configuration={})
+        monkeypatch.setitem(ENCODERS, "tiny", "tiny_encoder:Tiny")
+        runs: list[tuple[bytes, tuple[int, ...]]] = []
+        forward = Net.forward
+
+        def noted(self: Net, waveforms: torch.Tensor, blocks: tuple[int, ...]) -> Any:
+            runs.extend((waveform.numpy().tobytes(), blocks) for waveform in waveforms)
+            return forward(self, waveforms, blocks)
+
+        monkeypatch.setattr(Net, "forward", noted)
+        (tmp_path / "tiny.toml").write_text(
+            SYSTEM.format(encoder="tiny", weights=json.dumps(str(tmp_path / "tiny.safetensors")))
+        )
+        options: dict[str, list[Any]] = {
+            "branch.encoder_options.blocks": [[1], [2]],
+            "branch.pooling": ["mean", "mean_std"],
+            VIEW: ["near", "near_and_cancelled"],
+        }
+        arguments: dict[str, Any] = {"n_resamples": 1, "jobs": Jobs(tmp_path / "cache")}
+        found = sweep(str(tmp_path / "tiny.toml"), data, options, **arguments)
+        assert len(found.table) == 8
+        assert len(runs) == len(set(runs)) == 2 * RECORDINGS  # of two microphones
+        assert {blocks for _, blocks in runs} == {(1, 2)}
+        sweep(str(tmp_path / "tiny.toml"), data, {"branch.backend": ["nearest_neighbour"]}, **arguments)
+        assert len(runs) == 2 * RECORDINGS
 
     def test_are_the_same_by_any_number_of_workers(self, swept: Sweep, data: Dataset, tmp_path: Path) -> None:
         found = sweep(
@@ -267,7 +342,9 @@ class TestErrors:
         for path in folder.rglob("*.wav"):
             audio.write(path, audio.read(path)[0][:1], RATE)
         mono = datasets.load(tmp_path / "data")
-        with pytest.raises(ValueError, match=r"fan, mahalanobis: .*'cancelled' needs 2 channels"):
+        with pytest.raises(
+            ValueError, match=r"(?s)^fan: 12 problems in the data:.*\.wav: .*'cancelled' needs 2 channels"
+        ):
             sweep(
                 "spectral", mono, {VIEW: ["near", "cancelled"]}, settings=QUICK, jobs=Jobs(tmp_path / "cache")
             )

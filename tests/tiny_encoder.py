@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from nearfar.encoders.checkpoints import matched
-from nearfar.encoders.frozen import Frozen, Tokens
+from nearfar.encoders.frozen import Frozen, Precision, Tokens
 
 
 class Net(nn.Module):
@@ -32,7 +32,14 @@ class Tiny(Frozen):
     min_samples = 8
     built = 0
 
-    def __init__(self, *, weights="tiny.safetensors", blocks=(2,), precision="float32", device="cpu"):
+    def __init__(
+        self,
+        *,
+        weights: str = "tiny.safetensors",
+        blocks: tuple[int, ...] = (2,),
+        precision: Precision = "float32",
+        device: str = "cpu",
+    ):
         super().__init__(weights=weights, blocks=blocks, precision=precision, device=device)
 
     def build(self, tensors, where):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, get_type_hints
 
@@ -32,10 +32,10 @@ from nearfar.adapters import HEAD, LAYERS, Adapter
 from nearfar.backends import BACKENDS, Arrays, backend_class, learnt, part, restore
 from nearfar.clips import Clip, unknown
 from nearfar.embeddings import NOT_OF_THE_NETWORK, POOLINGS, VIEWS, heard, joined
-from nearfar.encoders import ENCODERS, Encoder, encoder_class
+from nearfar.encoders import ENCODERS, Encoder, Layered, encoder_class
 from nearfar.microphones import listen
 from nearfar.storage import Jobs, digest
-from nearfar.store import Store
+from nearfar.store import Origin, Store
 from nearfar.training import adapter_trainer, trainer
 
 Array = NDArray[np.floating[Any]]
@@ -361,6 +361,16 @@ class Branch:
         told = [[sha, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
         return {**named, "seed": seed, "clips": told}
 
+    @property
+    def uses_store(self) -> bool:
+        """Whether its embeddings are kept: if its encoder is frozen, and they are one vector a clip."""
+        return not self.encoder.fitted_per_machine and self.config.pooling != "rows"
+
+    def origins(self, jobs: Jobs) -> dict[str, Origin]:
+        """Under what its embeddings are kept, by microphone."""
+        name, options = self.config.encoder, self.config.encoder_options
+        return embeddings.origins(self.encoder, name, options, self.weights(jobs), view=self.config.view)
+
     def embed(
         self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None
     ) -> list[Array]:
@@ -372,18 +382,17 @@ class Branch:
             If the branch wants an adapter, and has taken up none.
         """
         self._require_adapter()
-        if self.encoder.fitted_per_machine or self.config.pooling == "rows":
+        if not self.uses_store:
             return self._embedded(clips, workers, progress)
         view, shas = VIEWS[self.config.view], jobs.digests_of(clip.path for clip in clips)
-        options, weights = self.config.encoder_options, self.weights(jobs)
         by_microphone = embeddings.embed_stored(
             _of_one_content(shas, clips),
             self.encoder,
-            embeddings.origins(self.encoder, self.config.encoder, options, weights, view=self.config.view),
+            self.origins(jobs),
             Store(jobs.root),
             pooling=self.config.pooling,
             workers=workers,
-            tell=None if progress is None else lambda done, total: progress("listening", done, total),
+            tell=_listening(progress),
         )
         return [view.combine(*(by_microphone[m][sha] for m in view.microphones)) for sha in shas]
 
@@ -468,6 +477,70 @@ def _told_of_machines(clips: Sequence[Clip], jobs: Jobs) -> dict[str, Any]:
     for sha, clip in zip(jobs.digests_of(clip.path for clip in clips), clips, strict=True):
         recordings.setdefault(clip.machine, []).append(sha)
     return {m: {"clips": len(shas), "digest": digest(shas)} for m, shas in sorted(recordings.items())}
+
+
+def listen_ahead(
+    configs: Iterable[BranchConfig],
+    clips: Sequence[Clip],
+    *,
+    workers: int,
+    jobs: Jobs,
+    progress: Progress | None = None,
+) -> None:
+    """Put into the store of ``jobs`` what these branches will take from it, each network's in one run.
+
+    Branches whose networks differ in nothing but the blocks that are asked for share a network. Those whose
+    embeddings are not kept, see ``Branch.uses_store``, are left out, and those that want an adapter. Of a clip only
+    its recording is looked at.
+
+    Parameters
+    ----------
+    configs : iterable of BranchConfig
+        Such as all of a sweep, or of a study.
+    clips : sequence of Clip
+    workers : int
+        Threads.
+    jobs : Jobs
+    progress : callable or None
+
+    Raises
+    ------
+    DatasetError
+        If recordings cannot be used; all that cannot, of the first network that has some.
+    """
+    recordings = _of_one_content(jobs.digests_of(clip.path for clip in clips), clips)
+    for branches in _by_network(configs):
+        made_by: dict[str, Origin] = {}
+        wanted: dict[str, set[tuple[int, str]]] = {}
+        for branch in branches:
+            made_by |= branch.origins(jobs)
+            for microphone in VIEWS[branch.config.view].microphones:
+                pairs = {(block, branch.config.pooling) for block in branch.encoder.blocks}
+                wanted.setdefault(microphone, set()).update(pairs)
+        embeddings.compute_missing(
+            recordings,
+            branches[0].encoder,
+            made_by,
+            Store(jobs.root),
+            wanted={microphone: sorted(pairs) for microphone, pairs in wanted.items()},
+            workers=workers,
+            tell=_listening(progress),
+        )
+
+
+def _by_network(configs: Iterable[BranchConfig]) -> list[list[Branch]]:
+    """Branches whose embeddings are kept, together if their networks differ in nothing but the blocks."""
+    found: dict[str, list[Branch]] = {}
+    for branch in map(Branch, configs):
+        chosen = {"blocks"} if isinstance(branch.encoder, Layered) else set()
+        options = {k: v for k, v in branch.config.encoder_options.items() if k not in chosen}
+        if branch.uses_store and branch.config.adaptation is None:
+            found.setdefault(digest([branch.config.encoder, options]), []).append(branch)
+    return list(found.values())
+
+
+def _listening(progress: Progress | None) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress("listening", done, total)
 
 
 def _of_one_content(shas: Sequence[str], clips: Sequence[Clip]) -> dict[str, list[Path]]:

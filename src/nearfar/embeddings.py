@@ -9,9 +9,9 @@ are encoded, and how their embeddings are combined.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 from nearfar import audio
 from nearfar.audio import AudioError, Samples
 from nearfar.clips import DatasetError
-from nearfar.encoders import Encoder
-from nearfar.microphones import MICROPHONES, listen
+from nearfar.encoders import Encoder, Layered
+from nearfar.microphones import MICROPHONES, MicrophoneError, listen
 from nearfar.store import Key, Origin, Store, current_code
 
 Array = NDArray[np.floating[Any]]
+Keys = dict[str, dict[str, list[Key]]]  # of each recording, by microphone
+Tell = Callable[[int, int], None]
 
 PUT_AT_ONCE = 20  # recordings, of which a killed run loses no more
+LOOKED_UP_AT_ONCE = 100  # recordings, whose embeddings are read to see which of them are whole
 NOT_OF_THE_NETWORK = (
     "weights",
     "blocks",
@@ -221,6 +224,57 @@ def origins(
     }
 
 
+def compute_missing(
+    recordings: Mapping[str, Sequence[Path]],
+    encoder: Encoder,
+    made_by: Mapping[str, Origin],
+    store: Store,
+    *,
+    wanted: Mapping[str, Collection[tuple[int, str]]],
+    workers: int = 1,
+    batch_size: int | None = None,
+    tell: Tell | None = None,
+) -> None:
+    """Add to the store what it lacks of these embeddings, all of a recording and microphone in one run.
+
+    Parameters
+    ----------
+    recordings : mapping from SHA-256 of a recording's file to the files of this content
+    encoder : Encoder
+        Frozen. A ``Layered`` one may be asked for any of its blocks, another one for ``blocks``.
+    made_by : mapping from microphone to Origin
+        As of ``origins``.
+    store : Store
+        What is computed is added to it, ``PUT_AT_ONCE`` recordings at a time.
+    wanted : mapping from microphone to pairs of block and pooling
+        Of each recording; the microphones are those of ``made_by``.
+    workers : int
+        Threads.
+    batch_size : int or None
+        How many recordings a ``Layered`` encoder computes at once; ``None``: as it says itself. They are sorted by
+        length, and only those of equal length are computed together: to fill up the shorter ones would change what
+        is made of them, while such a batch changes no embedding beyond rounding.
+    tell : callable or None
+        Called with (recordings done, all of them).
+
+    Raises
+    ------
+    DatasetError
+        If recordings cannot be used; all that cannot. What is made of the others is in the store.
+    ValueError
+        If the encoder does not give blocks that are wanted.
+    """
+    _refuse_strange(encoder, {block for pairs in wanted.values() for block, _ in pairs})
+    shas = list(recordings)
+    missing: Keys = {}
+    for start in range(0, len(shas), LOOKED_UP_AT_ONCE):
+        keys = _keys(shas[start : start + LOOKED_UP_AT_ONCE], wanted)
+        missing |= _missing(keys, _found(keys, made_by, store))
+    task = _Task(recordings, encoder, missing)
+    for _ in _computed(task, made_by, store, workers, batch_size, tell):
+        pass  # all that is asked of it is in the store by then
+
+
 def embed_stored(
     recordings: Mapping[str, Sequence[Path]],
     encoder: Encoder,
@@ -229,66 +283,167 @@ def embed_stored(
     *,
     pooling: str,
     workers: int = 1,
-    tell: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
 ) -> dict[str, dict[str, Array]]:
     """The embeddings of recordings by each microphone of a view; what the store has is not computed.
 
     Parameters
     ----------
-    recordings : mapping from SHA-256 of a recording's file to the files of this content
-    encoder : Encoder
-        Frozen.
-    made_by : mapping from microphone to Origin
-        As of ``origins``.
-    store : Store
-        What is computed is added to it, ``PUT_AT_ONCE`` recordings at a time.
+    recordings, encoder, made_by, store, workers, tell
+        As of ``compute_missing``.
     pooling : str
         Of ``POOLINGS``.
-    workers : int
-        Threads.
-    tell : callable or None
-        Called with (recordings done, all of them).
 
     Returns
     -------
     mapping from microphone to mapping from SHA-256 to (dim,) array
-        Blocks side by side.
+        The encoder's blocks side by side.
 
     Raises
     ------
     DatasetError
         If recordings cannot be used; all that cannot.
     """
-    keys = {sha: [Key(sha, block, pooling) for block in encoder.blocks] for sha in recordings}
-    found = {m: store.get(made_by[m], (key for of_one in keys.values() for key in of_one)) for m in made_by}
-    missing = {sha: [m for m in made_by if not found[m].keys() >= set(keys[sha])] for sha in recordings}
-    to_do = [sha for sha, microphones in missing.items() if microphones]
-    problems: list[str] = []
+    keys = _keys(recordings, {m: [(block, pooling) for block in encoder.blocks] for m in made_by})
+    found = _found(keys, made_by, store)
+    task = _Task(recordings, encoder, _missing(keys, found))
+    for microphone, new in _computed(task, made_by, store, workers, None, tell):
+        found[microphone] |= new
+    return {
+        m: {sha: joined(*(found[m][key] for key in of_one[m])) for sha, of_one in keys.items()}
+        for m in made_by
+    }
 
-    def computed(sha: str) -> dict[str, dict[Key, Array]]:
-        try:
-            samples = _loaded(recordings[sha][0], encoder)
-        except AudioError as error:
-            message = str(error).removeprefix(str(recordings[sha][0]))
-            problems.extend(f"{path}{message}" for path in recordings[sha])
-            return {}
-        tokens = {m: encoder(listen(samples, m)[None]) for m in missing[sha]}
-        return {m: dict(zip(keys[sha], _stored_form(t, pooling), strict=True)) for m, t in tokens.items()}
 
-    done = len(recordings) - len(to_do)
-    made = audio.each(to_do, computed, workers=workers)
+def _refuse_strange(encoder: Encoder, blocks: set[int]) -> None:
+    if not isinstance(encoder, Layered) and (strange := sorted(blocks - {*encoder.blocks})):
+        raise ValueError(
+            f"blocks={strange}: this encoder gives {encoder.blocks}, and has no choice of blocks"
+        )
+
+
+def _keys(shas: Iterable[str], wanted: Mapping[str, Collection[tuple[int, str]]]) -> Keys:
+    return {sha: {m: [Key(sha, *pair) for pair in wanted[m]] for m in wanted} for sha in shas}
+
+
+def _found(keys: Keys, made_by: Mapping[str, Origin], store: Store) -> dict[str, dict[Key, Array]]:
+    """What the store has, by microphone."""
+    return {
+        m: store.get(origin, (key for of_one in keys.values() for key in of_one[m]))
+        for m, origin in made_by.items()
+    }
+
+
+def _missing(keys: Keys, found: Mapping[str, Mapping[Key, Array]]) -> Keys:
+    """What was not found, without the recordings and microphones of which all was."""
+    missing: Keys = {}
+    for sha, of_one in keys.items():
+        for microphone, asked in of_one.items():
+            if lacking := [key for key in asked if key not in found[microphone]]:
+                missing.setdefault(sha, {})[microphone] = lacking
+    return missing
+
+
+def _computed(
+    task: _Task,
+    made_by: Mapping[str, Origin],
+    store: Store,
+    workers: int,
+    batch_size: int | None,
+    tell: Tell | None,
+) -> Iterator[tuple[str, dict[Key, Array]]]:
+    """Compute what is missing, and put it into the store; then tell it, by microphone."""
+    done = len(task.recordings) - len(task.missing)
+    made = chain.from_iterable(audio.each(task.batches(batch_size), task.embeddings_of, workers=workers))
     while some := list(islice(made, PUT_AT_ONCE)):
         for microphone, origin in made_by.items():
             new = {key: array for of_one in some for key, array in of_one.get(microphone, {}).items()}
-            store.put(origin, new)
-            found[microphone] |= new
+            if new:
+                store.put(origin, new)
+                yield microphone, new
         done += len(some)
         if tell is not None:
-            tell(done, len(recordings))
-    if problems:
-        raise DatasetError(sorted(problems))  # threads found them
-    return {m: {sha: joined(*(found[m][key] for key in keys[sha])) for sha in recordings} for m in made_by}
+            tell(done, len(task.recordings))
+    if task.problems:
+        raise DatasetError(sorted(task.problems))  # threads found them
 
 
-def _stored_form(tokens: Array, pooling: str) -> list[NDArray[np.float32]]:
-    return [block.astype(np.float32) for block in pooled_blocks(tokens, pooling)]
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be computed, of which recordings, by what.
+
+    Attributes
+    ----------
+    recordings : mapping from SHA-256 to files
+    encoder : Encoder
+    missing : mapping from SHA-256, to a mapping from microphone to keys
+    problems : list of str
+        Of recordings that could not be used; threads add to it.
+    """
+
+    recordings: Mapping[str, Sequence[Path]]
+    encoder: Encoder
+    missing: Keys
+    problems: list[str] = field(default_factory=list)
+
+    def batches(self, size: int | None) -> list[list[str]]:
+        """Recordings that are computed together: of equal length, and of which the same is missing."""
+        if not isinstance(self.encoder, Layered):
+            return [[sha] for sha in self.missing]
+        alike: dict[tuple[Any, ...], list[str]] = {}
+        for sha, of_one in self.missing.items():
+            lacking = tuple((m, *key[1:]) for m, keys in of_one.items() for key in keys)
+            alike.setdefault((_length(self.recordings[sha][0]), lacking), []).append(sha)
+        found = []
+        for ((samples, rate), _), shas in sorted(alike.items()):
+            at_once = size or self.encoder.batch_size(samples * self.encoder.sample_rate // rate)
+            found += [shas[start : start + at_once] for start in range(0, len(shas), at_once)]
+        return found
+
+    def embeddings_of(self, shas: Sequence[str]) -> list[dict[str, dict[Key, Array]]]:
+        """What is missing of the recordings of a batch, by microphone; nothing of those that cannot be used."""
+        heard = {sha: waveforms for sha in shas if (waveforms := self._heard(sha))}
+        made: dict[str, dict[str, dict[Key, Array]]] = {sha: {} for sha in shas}
+        for microphone in self.missing[shas[0]] if heard else ():
+            blocks = sorted({key.block for key in self.missing[shas[0]][microphone]})
+            tokens = _by_block(self.encoder, np.stack([w[microphone] for w in heard.values()]), blocks)
+            for clip, sha in enumerate(heard):
+                made[sha][microphone] = {
+                    key: _stored_form(tokens[key.block][clip : clip + 1], key.pooling)
+                    for key in self.missing[sha][microphone]
+                }
+        return list(made.values())
+
+    def _heard(self, sha: str) -> dict[str, Samples]:
+        """What is to be encoded of a recording, by microphone; nothing if it cannot be used."""
+        first = self.recordings[sha][0]
+        try:
+            samples = _loaded(first, self.encoder)
+            return {microphone: listen(samples, microphone) for microphone in self.missing[sha]}
+        except (AudioError, MicrophoneError) as error:
+            what = str(error).removeprefix(f"{first}: ")
+            self.problems.extend(f"{path}: {what}" for path in self.recordings[sha])
+            return {}
+
+
+def _length(path: Path) -> tuple[int, int]:
+    """Samples of a recording, and their rate; no samples if it cannot be read, which is told when it is loaded."""
+    try:
+        header = audio.read_header(path)
+    except AudioError:
+        return 0, 1
+    return header.samples, header.rate
+
+
+def _by_block(encoder: Encoder, waveforms: Samples, blocks: Sequence[int]) -> Mapping[int, Array]:
+    """Tokens of each block, (batch, 1, frames, bands, dim)."""
+    if isinstance(encoder, Layered):
+        return encoder.by_block(waveforms, blocks)
+    tokens = encoder(waveforms)
+    return {block: tokens[:, place : place + 1] for place, block in enumerate(encoder.blocks)}
+
+
+def _stored_form(tokens: Array, pooling: str) -> NDArray[np.float32]:
+    """The embedding of one clip's tokens of one block."""
+    (block,) = pooled_blocks(tokens, pooling)
+    return block.astype(np.float32)

@@ -1,8 +1,10 @@
 """Sweeps: one system with many settings, from embeddings that are computed once.
 
-Everything up to the embedding is a job whose outcome is kept; conditioning and back end are fitted anew for each
-setting, in moments. A sweep judges its settings by the test labels of the machines that it shows, so its best row
-is a description of these machines and no estimate for others: for that choose by ``fusion.evaluate_nested``.
+Embeddings of frozen encoders are in the store before the first setting is tried, those of all settings from one
+run of each network. Of other encoders everything up to the embedding is a job whose outcome is kept. Conditioning
+and back end are fitted anew for each setting, in moments. A sweep judges its settings by the test labels of the
+machines that it shows, so its best row is a description of these machines and no estimate for others: for that
+choose by ``fusion.evaluate_nested``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from safetensors.numpy import load_file
 from threadpoolctl import threadpool_limits
 
 from nearfar import processes, systems
-from nearfar.branches import Branch, Progress, attributes, domains, save_arrays
+from nearfar.branches import Branch, Progress, attributes, domains, listen_ahead, save_arrays
 from nearfar.clips import Dataset, DatasetError, Machine
 from nearfar.detector import SEED, averaged
 from nearfar.evaluation import statistics
@@ -170,6 +172,7 @@ def _scores(task: Task, tell: Progress) -> pd.DataFrame:
     jobs, clips = Jobs(task.cache), task.machine.train
     columns = {}
     with threadpool_limits(1):
+        _listen(task, jobs, tell)
         for number, system in enumerate(task.tried):
             found = []
             for config, seed in system.members(task.seed):
@@ -185,8 +188,32 @@ def _scores(task: Task, tell: Progress) -> pd.DataFrame:
     return pd.DataFrame(columns, index=[clip.key for clip in task.machine.test])
 
 
+def _listen(task: Task, jobs: Jobs, tell: Progress) -> None:
+    """Have in the store whatever the systems take from it."""
+    configs = (config for system in task.tried for config, _ in system.members(task.seed))
+    name, clips = task.machine.name, [*task.machine.train, *task.machine.test]
+
+    def told(step: str, done: int, total: int) -> None:
+        tell(f"{name}: {step}", done, total)
+
+    try:
+        listen_ahead(configs, clips, workers=1, jobs=jobs, progress=told)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
 def _embeddings(task: Task, branch: Branch, seed: int, jobs: Jobs) -> tuple[list[Array], list[Array]]:
     """Of the training and the test clips, in their order."""
+    machine = task.machine
+    if branch.uses_store:
+        found = branch.embed([*machine.train, *machine.test], workers=1, jobs=jobs)
+    else:
+        found = _from_step(task, branch, seed, jobs)
+    return found[: len(machine.train)], found[len(machine.train) :]
+
+
+def _from_step(task: Task, branch: Branch, seed: int, jobs: Jobs) -> list[Array]:
+    """Embeddings that the store does not keep: of all clips, those for training first."""
 
     def make(folder: Path) -> None:
         branch.fit_encoder(train, seed=seed, workers=1, jobs=jobs)
@@ -207,5 +234,4 @@ def _embeddings(task: Task, branch: Branch, seed: int, jobs: Jobs) -> tuple[list
         "test": jobs.digests_of(clip.path for clip in test),
     }
     arrays = load_file(jobs.do("embeddings", inputs, make) / "arrays.safetensors")
-    found = [arrays[str(number)] for number in range(len(arrays))]
-    return found[: len(train)], found[len(train) :]
+    return [arrays[str(number)] for number in range(len(arrays))]

@@ -10,6 +10,8 @@ It is *frozen* (its weights, if any, come from the file ``path``) or *fitted per
 has the function that fits it). Microphones are not its business, it hears the one waveform that a view gives it;
 but for a network of two microphones, which takes ``(batch, 2, samples)``.
 
+One that gives any of its blocks in one run, even blocks of different sizes, is ``Layered`` as well.
+
 A new encoder is one module and one line in ``ENCODERS``. The line names the class instead of importing it, so
 that a system that needs no torch does not load torch.
 """
@@ -17,9 +19,9 @@ that a system that needs no torch does not load torch.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +53,17 @@ class Encoder(Protocol):
 
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Take up what ``arrays`` gave."""
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """What an encoder has beside, if it gives the tokens of any blocks in one run, and of several recordings."""
+
+    def by_block(self, waveforms: Array, blocks: Collection[int]) -> dict[int, Array]:
+        """(batch, samples) to the tokens of each of these blocks, (batch, 1, frames, bands, dim)."""
+
+    def batch_size(self, n_samples: int) -> int:
+        """How many recordings of so many samples are to be given at once."""
 
 
 ENCODERS = {

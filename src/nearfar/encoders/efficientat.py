@@ -15,11 +15,11 @@ arXiv:1905.02244.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import mul
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,23 @@ class Geometry:
     def strides(self) -> tuple[int, ...]:
         """Bands, and frames, of the front end to one of each block."""
         return tuple(accumulate((2, *(row.stride for row in self.bottlenecks), 1), mul))
+
+    def require_one_size(self, blocks: Iterable[int]) -> None:
+        """Raise unless the outputs of these blocks, those that there are, are one array.
+
+        Raises
+        ------
+        ValueError
+            If they have different sizes.
+        """
+        known = [n for n in blocks if 0 <= n < len(self.channels)]
+        sizes = {n: (self.channels[n], self.strides[n]) for n in known}
+        if len(set(sizes.values())) > 1:
+            listed = "; ".join(f"block {n}: {c} channels, stride {s}" for n, (c, s) in sizes.items())
+            raise ValueError(
+                f"blocks={tuple(known)} have different sizes ({listed}), so they are no one array; take one block "
+                "at a time, or blocks of one size"
+            )
 
     @property
     def min_samples(self) -> int:
@@ -306,13 +323,17 @@ class Network(nn.Module):
         ValueError
             If they have different sizes, so that they are no one array.
         """
-        self._require_one_size(blocks)
+        self.geometry.require_one_size(blocks)
+        return Tokens(torch.stack(self.outputs(spectrogram, blocks), dim=1))
+
+    def outputs(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> list[Tensor]:
+        """(batch, bands, frames) to the output of each of these blocks, (batch, frames, bands, channels)."""
         maps, found = spectrogram[:, None], {}
         for number in range(max(blocks) + 1):
             maps = self.features[number](maps)
             if number in blocks:
                 found[number] = maps.permute(0, 3, 2, 1)
-        return Tokens(torch.stack([found[number] for number in blocks], dim=1))
+        return [found[number] for number in blocks]
 
     def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
         """(batch, samples) to the outputs of these blocks."""
@@ -322,15 +343,6 @@ class Network(nn.Module):
         """The convolutions of single pixels of this block."""
         modules = self.features[block].named_modules(prefix=f"features.{block}")
         return tuple(name for name, m in modules if isinstance(m, nn.Conv2d) and is_product(m))
-
-    def _require_one_size(self, blocks: tuple[int, ...]) -> None:
-        sizes = {n: (self.geometry.channels[n], self.geometry.strides[n]) for n in blocks}
-        if len(set(sizes.values())) > 1:
-            listed = "; ".join(f"block {n}: {c} channels, stride {s}" for n, (c, s) in sizes.items())
-            raise ValueError(
-                f"blocks={blocks} have different sizes ({listed}), so they are no one array; take one block at a "
-                "time, or blocks of one size"
-            )
 
     def classify(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) to the probability of each class, (batch, classes)."""
@@ -370,6 +382,7 @@ class EfficientAt(Frozen):
         device: str = "auto",
     ) -> None:
         super().__init__(weights=weights, blocks=blocks, precision=precision, device=device)
+        self.GEOMETRY.require_one_size(self.blocks)
         own = self.GEOMETRY.fbank.rate
         if not 0 < sample_rate <= own:
             raise ValueError(f"sample_rate={sample_rate}: must be between 1 and {own} Hz, the network's own")
@@ -379,6 +392,11 @@ class EfficientAt(Frozen):
     def prepared(self, waveforms: Array) -> Array:
         """At the network's rate; above the Nyquist frequency of ``sample_rate`` there is then nothing."""
         return audio.resample(waveforms, self.sample_rate, self.GEOMETRY.fbank.rate)
+
+    def grids(self, batch: Tensor, blocks: tuple[int, ...]) -> Sequence[Tensor]:
+        """Also of blocks of different sizes."""
+        network = cast(Network, self.network)
+        return network.outputs(network.spectrogram(batch), blocks)
 
     def build(self, tensors: Mapping[str, Tensor], where: str) -> Network:
         network = Network(self.GEOMETRY)

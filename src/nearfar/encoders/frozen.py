@@ -17,7 +17,8 @@ in it, else float32, and so may be different on two devices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,9 @@ from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unk
 from nearfar.storage import digest_arrays, digest_file
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
+
+RECORDINGS_AT_ONCE = 16  # on a GPU; on a processor more than one at a time gained nothing
+SAMPLES_AT_ONCE = 16 * 256_000  # 16 s at 16 kHz each; of longer recordings fewer are computed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Network(lora.Adaptable, Protocol):
         """(batch, bands, frames) to the tokens of these blocks, in this order."""
 
 
-class Frozen:
+class Frozen(ABC):
     """An encoder whose weights come from a file; no recording of a machine changes it.
 
     Nothing is read before it is first needed. Its arrays are those of low-rank adapters, as ``lora.arrays`` gives
@@ -84,7 +88,8 @@ class Frozen:
 
     Notes
     -----
-    A subclass sets ``ENCODER``, ``sample_rate`` and ``min_samples``, and writes ``build``.
+    A subclass sets ``ENCODER``, ``sample_rate`` and ``min_samples``, and writes ``build``; also ``grids``, if
+    blocks of its network have different sizes.
     """
 
     ENCODER: ClassVar[str]
@@ -149,6 +154,7 @@ class Frozen:
         """SHA-256 of the adapter; None without one."""
         return digest_arrays(self._adapter) if self._adapter else None
 
+    @abstractmethod
     def build(self, tensors: Mapping[str, Tensor], where: str) -> nn.Module:
         """A ``Network`` with these weights, in whatever layout they were published.
 
@@ -163,7 +169,6 @@ class Frozen:
         CheckpointError
             If they are not the weights of this architecture, exactly.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how its network is built")
 
     @cached_property
     def network(self) -> nn.Module:
@@ -180,11 +185,14 @@ class Frozen:
         device = chosen(self.device)
         precision = self.precision_on(device)
         network = self.build(checkpoints.read(self.path), str(self.path)).eval().requires_grad_(False)
-        known = cast(Network, network).known_blocks
-        if strange := [block for block in self.blocks if block not in known]:
-            raise ValueError(f"blocks={strange}: {self.path} has the blocks {known[0]} to {known[-1]}")
+        self._refuse_strange(self.blocks, cast(Network, network))
         lora.merge(network, self._adapter, f"the adapter of {self.path}")
         return int8.with_integers(network) if precision == "int8" else network.to(device)
+
+    def _refuse_strange(self, blocks: Collection[int], network: Network) -> None:
+        known = network.known_blocks
+        if strange := [block for block in blocks if block not in known]:
+            raise ValueError(f"blocks={strange}: {self.path} has the blocks {known[0]} to {known[-1]}")
 
     def precision_on(self, device: torch.device) -> Precision:
         """What it computes in there; never "auto".
@@ -217,16 +225,48 @@ class Frozen:
         ValueError
             If the waveforms are too short, or not of this shape.
         """
+        batch = self._batch(waveforms)
+        network = cast(Network, self.network)
+        with torch.inference_mode(), self._precision(batch.device):
+            found = network(batch, self.blocks)
+        return Tokens(found.grid.float(), None if found.cls is None else found.cls.float())
+
+    def by_block(self, waveforms: Array, blocks: Collection[int]) -> dict[int, Array]:
+        """(batch, samples) to the tokens of each of these blocks, (batch, 1, frames, bands, dim), float32.
+
+        Raises
+        ------
+        ValueError
+            If the waveforms are too short, or not of this shape; or the network has not these blocks.
+        """
+        batch = self._batch(waveforms)
+        self._refuse_strange(blocks, cast(Network, self.network))
+        with torch.inference_mode(), self._precision(batch.device):
+            grids = self.grids(batch, tuple(blocks))
+        found = (grid.float().cpu().contiguous().numpy()[:, None] for grid in grids)
+        return dict(zip(blocks, found, strict=True))
+
+    def grids(self, batch: Tensor, blocks: tuple[int, ...]) -> Sequence[Tensor]:
+        """Of a batch for the network, the tokens of each of these blocks: (batch, frames, bands, dim) tensors.
+
+        For networks whose blocks are all of one size; others have a way of their own.
+        """
+        return cast(Network, self.network)(batch, blocks).grid.unbind(dim=1)
+
+    def batch_size(self, n_samples: int) -> int:
+        """How many recordings of so many samples are to be given at once: one, but for GPUs."""
+        if chosen(self.device).type == "cpu":
+            return 1
+        return max(1, min(RECORDINGS_AT_ONCE, SAMPLES_AT_ONCE // max(1, n_samples)))
+
+    def _batch(self, waveforms: Array) -> Tensor:
+        """Waveforms as the network takes them, on its device."""
         if waveforms.ndim != 2 or waveforms.shape[1] < self.min_samples:
             raise ValueError(
                 f"waveforms of shape {waveforms.shape}: {self.ENCODER!r} takes (batch, samples), at least "
                 f"{self.min_samples} samples ({self.min_samples / self.sample_rate:.2f} s at {self.sample_rate} Hz)"
             )
-        network = cast(Network, self.network)
-        batch = torch.tensor(self.prepared(waveforms), dtype=torch.float32, device=chosen(self.device))
-        with torch.inference_mode(), self._precision(batch.device):
-            found = network(batch, self.blocks)
-        return Tokens(found.grid.float(), None if found.cls is None else found.cls.float())
+        return torch.tensor(self.prepared(waveforms), dtype=torch.float32, device=chosen(self.device))
 
     def prepared(self, waveforms: Array) -> Array:
         """What the network is given of these waveforms: them, unless it wants another rate."""
