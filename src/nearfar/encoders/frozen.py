@@ -37,7 +37,7 @@ from nearfar.storage import digest_arrays, digest_file
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
-RECORDINGS_AT_ONCE = 16  # on a GPU; on a processor more than one at a time gained nothing
+RECORDINGS_AT_ONCE = 16  # on a GPU
 SAMPLES_AT_ONCE = 16 * 256_000  # 16 s at 16 kHz each; of longer recordings fewer are computed at once
 
 
@@ -254,7 +254,10 @@ class Frozen(ABC):
         return cast(Network, self.network)(batch, blocks).grid.unbind(dim=1)
 
     def batch_size(self, n_samples: int) -> int:
-        """How many recordings of so many samples are to be given at once: one, but for GPUs."""
+        """How many recordings of so many samples are to be given at once.
+
+        On a processor one, so that what is kept is to the last bit what is made of a recording by itself.
+        """
         if chosen(self.device).type == "cpu":
             return 1
         return max(1, min(RECORDINGS_AT_ONCE, SAMPLES_AT_ONCE // max(1, n_samples)))
