@@ -112,7 +112,7 @@ def test_a_branch_hears_with_its_adapter(system, adapter, jobs):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("weights", "abc"), ("encoder", "ced"), ("options", {"frames": "clip"})]
+    ("key", "value"), [("weights", "abc"), ("encoder", "ced"), ("options", {"frames": 512})]
 )
 def test_an_adapter_of_another_network_is_refused(key, value, system, adapter, jobs):
     other = Adapter(adapter.arrays, {**adapter.made_with, key: value})
