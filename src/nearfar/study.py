@@ -334,10 +334,9 @@ class _Fused:
 
 def _fused(study: Study, branches: Mapping[str, Result], seed: int, labelled: bool) -> _Fused:
     """What the fusion of one seed's scores finds."""
-    scores = pd.DataFrame({name: _of(seed, result.scores)["score"] for name, result in branches.items()})
-    clips = _of(seed, next(iter(branches.values())).scores)[["machine", "section", "domain", "label"]]
+    scores, clips = scores_of(branches, seed), clips_of(branches, seed)
     config, protocol = study.fusion, PROTOCOLS[study.protocol]
-    references = None if config.calibration == "selection_fold" else _references(branches, seed)
+    references = None if config.calibration == "selection_fold" else references_of(branches, seed)
     options: dict[str, Any] = {
         "weights": config.asked, "calibration": config.calibration, "references": references,
     }  # fmt: skip
@@ -377,7 +376,17 @@ def _decided(config: FusionConfig, fused: pd.Series, unseen: pd.Series) -> pd.Se
     return decided
 
 
-def _references(branches: Mapping[str, Result], seed: int) -> pd.DataFrame:
+def scores_of(branches: Mapping[str, Result], seed: int) -> pd.DataFrame:
+    """Scores of the test clips by each branch, as ``fusion`` takes them."""
+    return pd.DataFrame({name: _of(seed, result.scores)["score"] for name, result in branches.items()})
+
+
+def clips_of(branches: Mapping[str, Result], seed: int) -> pd.DataFrame:
+    """Machine, section, domain and label of these clips, by key."""
+    return _of(seed, next(iter(branches.values())).scores)[["machine", "section", "domain", "label"]]
+
+
+def references_of(branches: Mapping[str, Result], seed: int) -> pd.DataFrame:
     """Scores of normal training clips by each branch, of the clips that all branches left out of a fit."""
     columns = {name: _of(seed, result.references)["score"] for name, result in branches.items()}
     return pd.concat(columns, axis=1, join="inner")
@@ -394,8 +403,7 @@ def _result(out: Path, study: Study, branches: Mapping[str, Result], fused: Mapp
         unseen = unseen.assign(machine=machine_of(unseen["key"]), seed=seed)
         references.append(unseen[experiment.REFERENCE_COLUMNS])
         if of_seed.finding is not None:
-            clips = _of(seed, first.scores)[["machine", "section", "domain", "label"]]
-            of_machines = _metrics(of_seed.finding, clips, of_seed.decisions)
+            of_machines = _metrics(of_seed.finding, clips_of(branches, seed), of_seed.decisions)
             found.append(pd.concat({seed: of_machines}, names=["seed"]).reset_index())
     return Result(
         out,

@@ -310,5 +310,6 @@ def _explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
 def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     at: Any = model
     for part in place:
-        at = at.model_fields[part].annotation if hasattr(at, "model_fields") else get_args(at)[-1]
+        within = [a for a in get_args(at) if a is not ...]
+        at = at.model_fields[part].annotation if hasattr(at, "model_fields") else within[-1]
     return list(at.model_fields)
