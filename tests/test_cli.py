@@ -28,7 +28,7 @@ from nearfar.experiment import FILES
 from nearfar.report import tables
 
 COMMANDS = [
-    "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "sweep", "evaluate", "compare",
+    "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "study", "sweep", "evaluate", "compare",
     "submit", "systems", "weights", "cache",
 ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from nearfar.branches import Progress
+    from nearfar.clips import Dataset
     from nearfar.study import Study
     from nearfar.systems import System
 
@@ -567,6 +568,61 @@ def _study(path: str, preset: str | None, seeds: str | None, settings: list[str]
             "a study names its presets, seeds and settings in its file: change them there"
         )
     return study.load(path)
+
+
+@app.command("study")
+def published_study(
+    name: Annotated[str | None, typer.Argument(help="Of `nearfar study`, or a TOML file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of a data set with labels.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only tell what would be done, and the time.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="[ENCODER:]KEY=VALUE",
+            help="Replace a setting in all branches, or in those with this encoder, as eat:branch.view=near.",
+        ),
+    ] = None,
+    machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Default: results/NAME.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Ground truth, as the official evaluator has it.")
+    ] = None,
+    as_json: AsJson = False,
+    workers: Workers = CORES,
+    cache: Cache = None,
+) -> None:
+    """Find the numbers of a published report again: its values beside ours. Without a name: list the studies.
+
+    What a row needs and is not here, weights or data, is told in its place; the other rows run.
+    """
+    from nearfar import storage, studies, systems
+    from nearfar.report import tables
+
+    if name is None:
+        out.print(tables.studies(studies.describe()))
+        return
+    chosen = studies.load(name, systems.parse_settings(settings or ()))
+    found = None if data is None else _machines(data, machine)
+    planned = studies.plan(chosen, found)
+    if plan:
+        out.print_json(tables.plan_json(planned)) if as_json else out.print(tables.plan(planned))
+        return
+    (err if as_json else out).print(tables.plan(planned))
+    with _progress("finished steps are kept: the same command goes on where it stopped") as progress:
+        again = studies.run(
+            chosen, found, folder or Path("results") / chosen.name, workers=workers, truth=truth,
+            jobs=storage.Jobs(cache), progress=progress,
+        )  # fmt: skip
+    out.print_json(tables.reproduction_json(again)) if as_json else out.print(tables.reproduction(again))
+
+
+def _machines(data: Path, machines: list[str] | None) -> Dataset:
+    """The data set, or some of its machines."""
+    from nearfar import datasets
+
+    found = datasets.load(data)
+    return found.only(machines) if machines else found
 
 
 @app.command()

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from nearfar import systems
 from nearfar.clips import unknown
@@ -23,6 +23,7 @@ from nearfar.evaluation.protocols import (
     Protocol,
 )
 from nearfar.fusion import refuse_impossible
+from nearfar.storage import digest
 from nearfar.study import BranchName, FusionConfig, Seed, StudyBranch
 from nearfar.systems import System
 
@@ -90,6 +91,7 @@ class Row(FusionConfig):
     def _faults(self) -> Iterator[str]:
         if (self.branch is None) == (not self.branches):
             yield "name either a branch, or branches to be fused"
+            return
         if self.branches and (len(self.branches) < 2 or len(set(self.branches)) < len(self.branches)):
             yield f"branches={list(self.branches)}: a fusion has two or more, each once"
         if len(set(self.seeds)) < len(self.seeds):
@@ -168,6 +170,7 @@ class Published(BaseModel):
     branches: Annotated[dict[BranchName, StudyBranch], Field(min_length=1)]
     settings: Settings = Field(default_factory=dict)
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    _systems: dict[str, System] = PrivateAttr(default_factory=dict)  # by what was asked for
 
     @field_validator("data")
     @classmethod
@@ -179,7 +182,7 @@ class Published(BaseModel):
     @model_validator(mode="after")
     def _rows_can_be_found(self) -> Self:
         _, of_encoder = self._divided()
-        encoders = {branch.load().branch.encoder for branch in self.branches.values()}
+        encoders = {self._loaded(b, b.settings).branch.encoder for b in self.branches.values()}
         if strange := sorted(set(of_encoder) - encoders):
             raise ValueError(f"settings: {unknown('encoder of this study', strange[0], encoders)}")
         faults = [f"rows.{n}: {fault}" for n, row in enumerate(self.rows) for fault in self._faults_of(row)]
@@ -214,9 +217,15 @@ class Published(BaseModel):
         branch = self.branches[name]
         own = row.candidates.get(candidate, {}).get(name, {})
         for_all, of_encoder = self._divided()
-        for_its = of_encoder.get(branch.load().branch.encoder, {})
-        settings = {**branch.settings, **own, **for_all, **for_its}
-        return systems.load(branch.system, settings, preset=branch.preset)
+        for_its = of_encoder.get(self._loaded(branch, branch.settings).branch.encoder, {})
+        return self._loaded(branch, {**branch.settings, **own, **for_all, **for_its})
+
+    def _loaded(self, branch: StudyBranch, settings: Settings) -> System:
+        """A branch's system with these settings, read once: rows share it."""
+        asked = digest([branch.system, branch.preset, settings])
+        if asked not in self._systems:
+            self._systems[asked] = systems.load(branch.system, settings, preset=branch.preset)
+        return self._systems[asked]
 
     def _divided(self) -> tuple[Settings, dict[str, Settings]]:
         """The settings for all branches, and those for each encoder."""

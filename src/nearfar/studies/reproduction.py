@@ -40,7 +40,7 @@ class Found:
     row : Row
     scope : str
         What was selected on what; or, if it did not run, what it needs.
-    values : tuple of float
+    of_seeds : tuple of float
         One a seed, in percent; empty if it did not run.
     findings : tuple of dict
         What each fold chose, one a seed; empty for a branch alone.
@@ -48,13 +48,13 @@ class Found:
 
     row: Row
     scope: str
-    values: tuple[float, ...] = ()
+    of_seeds: tuple[float, ...] = ()
     findings: tuple[dict[str, Any], ...] = ()
 
     @property
     def ours(self) -> Spread | None:
         """Mean and sample standard deviation over seeds."""
-        return spread(self.values) if self.values else None
+        return spread(self.of_seeds) if self.of_seeds else None
 
     @property
     def difference(self) -> float | None:
@@ -72,7 +72,7 @@ class Found:
             "difference": self.difference,
             "std": None if ours is None else ours.deviation,
             "scope": self.scope,
-            "values": list(self.values),
+            "of_seeds": list(self.of_seeds),
             "findings": list(self.findings),
         }
 
