@@ -8,13 +8,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+from nearfar.studies import STUDIES
 from nearfar.systems import FUSED, SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 BUILD = ["-m", "pip", "wheel", "--quiet", "--no-deps"]
 
 
-def test_a_wheel_holds_the_systems_and_runs_elsewhere(tmp_path: Path) -> None:
+def test_a_wheel_holds_systems_and_studies_and_runs_elsewhere(tmp_path: Path) -> None:
     subprocess.run([sys.executable, *BUILD, "--wheel-dir", tmp_path, ROOT], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("nearfar-*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -22,6 +23,7 @@ def test_a_wheel_holds_the_systems_and_runs_elsewhere(tmp_path: Path) -> None:
         names = set(archive.namelist())
     assert {f"nearfar/systems/{name}.toml" for name in SYSTEMS} | {"nearfar/py.typed"} <= names
     assert {f"nearfar/systems/fused/{name}.toml" for name in FUSED} <= names
+    assert {f"nearfar/studies/{name}.toml" for name in STUDIES} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
     code = "import nearfar; print(nearfar.__file__); print(nearfar.load_system('spectral').name)"
     done = subprocess.run(

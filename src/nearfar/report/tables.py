@@ -284,24 +284,31 @@ def plan(found: Plan) -> Table:
     all_rows = "" if found.possible == found.rows else f"; {_hours(found.minutes)} for all rows"
     table.add_row("time", f"{_hours(found.minutes_possible)} of one core{all_rows}")
     table.caption = escape(
-        f"The time is a projection, not measured here: from times on {'; '.join(found.measured_on)}, with "
-        "thresholds. What is in the cache already takes none."
+        f"The time is a projection, not measured here, from times on: {'; '.join(found.measured_on)}. "
+        "These include thresholds; what is in the cache already takes none."
     )
     return table
 
 
 def _hours(minutes: float) -> str:
+    if minutes < 1:
+        return "less than a minute"
     return f"{minutes / 60:.0f} hours" if minutes > 120 else f"{minutes:.0f} minutes"
 
 
 def reproduction(found: Reproduction) -> Table:
     """Each published value beside ours, the difference, and what was selected on what; in percent."""
-    columns = [
+    numbers = [
         Column(heading, no_wrap=True, justify="right") for heading in ("published", "ours", "difference")
     ]
-    table = Table("row", *columns, "scope", title=escape(f"{found.study.title} (percent)"))
+    table = Table(
+        Column("row, and its scope", overflow="fold"),
+        *numbers,
+        title=escape(f"{found.study.title} (percent)"),
+    )
     for row in found.rows:
-        table.add_row(escape(row.row.label), *_numbers(row), escape(row.scope))
+        label = f"{escape(row.row.label)}\n[dim]{escape(row.scope)}[/]"
+        table.add_row(label, *_numbers(row), end_section=True)
     settings = ", ".join(f"{key}={value}" for key, value in found.study.settings.items())
     protocols = {row.row.protocol: row.row.of.selected_on for row in found.rows}
     said = [
