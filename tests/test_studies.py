@@ -20,7 +20,7 @@ from typer.testing import Result as Invoked
 
 from nearfar import datasets, experiment, fusion, studies, study, systems
 from nearfar.cli import app
-from nearfar.clips import Clip, Dataset, Machine
+from nearfar.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.datasets import DATASETS
 from nearfar.detector import Detector
 from nearfar.evaluation import metrics
@@ -386,6 +386,7 @@ class TestFile:
                 'calibration = "own_normals"',
                 r"rows\.4: branches\.near: calibration='own_normals' needs scores of unseen normal clips",
             ),
+            ("published = 61.5", "published = nan", r"rows\.0\.published: Input should be a finite number"),
             ("name =", "name :", "own.toml: not TOML"),
         ],
     )
@@ -544,16 +545,38 @@ class TestFolder:
         assert {f: f.read_bytes() for f in again.folder.rglob("*.*") if f.is_file()} == before
 
     def test_of_something_else_is_left_alone(
-        self, again: Reproduction, own: Path, data: Dataset, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+        self, again: Reproduction, own: Path, data: Dataset, jobs: Jobs, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
         monkeypatch.setattr(experiment, "run", never)
+        other = studies.load(str(own), {"branch.encoder_options.n_mels": 8})
+        for asked, of, differing in (
+            (again.study, data.only(["fan", "pump"]), ""),
+            (other, data, ", with other settings or another file"),
+        ):
+            with pytest.raises(
+                FileExistsError, match=f"out holds results of own on fan, .*{differing}; choose"
+            ):
+                studies.run(asked, of, again.folder, jobs=jobs)
+        (tmp_path / "branches").mkdir()
+        (tmp_path / "branches" / "near").symlink_to(again.folder / "branches" / "near")
         with pytest.raises(
             FileExistsError, match="branches/near holds results of spectral on fan, pump, valve"
         ):
-            studies.run(again.study, data.only(["fan", "pump"]), again.folder, jobs=jobs)
-        other = studies.load(str(own), {"branch.encoder_options.n_mels": 8})
-        with pytest.raises(FileExistsError, match=r"holds results of spectral .* with other settings"):
-            studies.run(other, data, again.folder, jobs=jobs)
+            studies.run(other, data, tmp_path, jobs=jobs)
+
+    def test_is_not_begun_where_a_branch_cannot_be_run(
+        self, own: Path, data: Dataset, jobs: Jobs, tmp_path: Path
+    ) -> None:
+        asked = studies.load(
+            str(own), {"branch.backend": "local_density", "branch.backend_options": {"k": 99}}
+        )
+        with pytest.raises(ValueError, match=r"branch 'near': k=99, but domain 'source' has 8 normal clips"):
+            studies.run(asked, data, tmp_path / "out", jobs=jobs)
+        untested = Dataset("x", data.root, (*data.machines, Machine("saw", data["fan"].train)))
+        with pytest.raises(DatasetError, match="saw: no test clips to score"):
+            studies.run(studies.load(str(own)), untested, tmp_path / "other", jobs=jobs)
+        assert not (tmp_path / "out" / "study.json").exists()
 
 
 def never(*_: object, **__: object) -> None:

@@ -35,6 +35,7 @@ STUDIES: dict[str, Path] = {
 ALONE = (COMPLETE_DEVELOPMENT.name, FIXED_LEAVE_ONE_MACHINE_OUT.name)  # of a branch that is not fused
 
 Metric = Literal["omega", "source", "target", "pauc"]
+Percent = Annotated[float, Field(allow_inf_nan=False)]
 Settings = dict[str, Any]
 
 
@@ -64,8 +65,8 @@ class Row(FusionConfig):
     """
 
     label: str
-    published: float | None = None
-    published_std: float | None = None
+    published: Percent | None = None
+    published_std: Percent | None = None
     branch: str | None = None
     branches: tuple[str, ...] = ()
     without: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 
 from nearfar import __version__, experiment, study
 from nearfar.branches import Progress
-from nearfar.clips import Dataset
+from nearfar.clips import Dataset, DatasetError
 from nearfar.datasets import DATASETS
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import Finding, scope_of
@@ -183,7 +184,8 @@ def run(
     FileExistsError
         If ``out`` holds results of something else.
     ValueError
-        If the labels are not known, or as ``experiment.run`` and ``fusion.evaluate_fusion``.
+        If the labels are not known, a branch cannot be run with its settings, or as ``experiment.run`` and
+        ``fusion.evaluate_fusion``.
     """
     if dataset is None:
         rows = [Found(row, "; ".join(_needs(asked, row, None, None))) for row in asked.rows]
@@ -194,6 +196,7 @@ def run(
     needs = {n: "; ".join(_needs(asked, row, dataset, clips)) for n, row in enumerate(asked.rows)}
     runs = runs_of(asked, [row for n, row in enumerate(asked.rows) if not needs[n]])
     places = {key: out / "branches" / each.name for key, each in runs.items()}
+    _refuse_other_studies(out, asked, dataset)
     for key, each in runs.items():
         experiment.refuse_other_results(places[key], each.system.model_dump(mode="json"), dataset)
     results = {
@@ -208,9 +211,29 @@ def run(
     return reproduction
 
 
+def _refuse_other_studies(out: Path, asked: Published, dataset: Dataset) -> None:
+    """Raise before long work whose table would take the place of another."""
+    file = out / FILES[1]
+    if not file.is_file():
+        return
+    there = json.loads(file.read_text())
+    same = there["study"] == json.loads(json.dumps(asked.model_dump(mode="json")))
+    if not same or set(there["data"]["clips"]) != {machine.name for machine in dataset}:
+        other = "" if same else ", with other settings or another file"
+        raise FileExistsError(
+            f"{out} holds results of {there['study']['name']} on {', '.join(there['data']['clips'])}{other}; "
+            "choose another folder with --out"
+        )
+
+
 def _run(each: Run, dataset: Dataset, folder: Path, **options: Any) -> Result:
     """The one place where branches are run."""
-    return experiment.run(each.system, dataset, folder, seeds=each.seeds, **options)
+    try:
+        return experiment.run(each.system, dataset, folder, seeds=each.seeds, **options)
+    except DatasetError:  # it is the same for all branches
+        raise
+    except ValueError as error:
+        raise ValueError(f"branch {each.name!r}: {error}") from error
 
 
 def _needs(asked: Published, row: Row, dataset: Dataset | None, clips: pd.DataFrame | None) -> Iterator[str]:
