@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ from synthetic import hide_faults, write_machine
 from typer.testing import CliRunner
 from typer.testing import Result as Invoked
 
-from nearfar import datasets, experiment, study
+from nearfar import datasets, experiment, fusion, study, systems
 from nearfar.cli import app
 from nearfar.clips import Dataset, DatasetError, Machine
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
+from nearfar.evaluation.protocols import PROTOCOLS
 from nearfar.experiment import FILES, SCORE_COLUMNS, Result
 from nearfar.fusion import Search, evaluate_fusion
 from nearfar.report import tables
@@ -389,6 +392,119 @@ class TestScores:
         monkeypatch.setattr(experiment, "run", spoilt)
         with pytest.raises(ValueError, match=r"scores: branch 'near' is not finite for 'fan/test/"):
             study.run(load(), data, tmp_path / "out", jobs=jobs)
+
+
+@pytest.fixture(scope="module")
+def decided(data: Dataset, jobs: Jobs, tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+    folder = tmp_path_factory.mktemp("decided")
+    text = text_of(FIXED, weights='"equal"', calibration="own_normals", method="conformal", seeds="[3, 4]")
+    text = text.replace("step = 0.25", "step = 0.25\nfalse_alarm_rate = 0.25")
+    (folder / "own.toml").write_text(text)
+    return study.run(study.load(folder / "own.toml"), data, folder / "out", jobs=jobs)
+
+
+class TestDecisions:
+    """Of fused scores, from fused scores of each machine's own normal clips."""
+
+    def test_are_conformal_with_scores_of_clips_that_no_scale_was_made_with(
+        self, decided: StudyResult
+    ) -> None:
+        for seed in (3, 4):
+            table = decided.result.scores.query(f"seed == {seed}").set_index("key")
+            unseen = decided.result.references.query(f"seed == {seed}").set_index("key")
+            branches = pd.DataFrame(
+                {
+                    b: r.references.query(f"seed == {seed}").set_index("key")["score"]
+                    for b, r in decided.branches.items()
+                }
+            )
+            for machine in MACHINES:
+                normal = unseen[unseen["machine"] == machine]["score"]
+                own = branches.loc[normal.index]
+                assert len(own) == 12
+                # ten parts of twelve clips: those of a part are on a scale of all others
+                closest = [
+                    min(
+                        abs(
+                            sigmoid(own.loc[[key]], own.drop(index=[key, *other])).mean(axis=1).item()
+                            - normal[key]
+                        )
+                        for other in [[], *([k] for k in own.index if k != key)]
+                    )
+                    for key in own.index
+                ]
+                assert max(closest) < 1e-12
+                scores = table[table["machine"] == machine]
+                p = [(1 + (normal >= s).sum()) / (len(normal) + 1) for s in scores["score"]]
+                assert scores["decision"].tolist() == [int(value <= 0.25) for value in p]
+        assert set(decided.result.scores["decision"]) == {0, 1}
+        assert {"f1", "f1_always"} <= set(decided.result.metrics)
+
+    def test_need_normal_scores_of_each_machine(self, write: Write) -> None:
+        text = text_of(FIXED, weights='"equal"', calibration="own_normals", method="conformal")
+        text = text.replace("step = 0.25", "false_alarm_rate = 0.05")
+        assert study.load(write(text)).fusion.false_alarm_rate == 0.05
+        with pytest.raises(ValueError, match="decisions want normal scores of each machine"):
+            study.load(write(text.replace("own_normals", "selection_fold")))
+
+    def test_that_so_few_clips_cannot_attain_are_refused(
+        self, write: Write, data: Dataset, jobs: Jobs, tmp_path: Path
+    ) -> None:
+        text = text_of(FIXED, weights='"equal"', calibration="own_normals", method="conformal")
+        asked = study.load(write(text.replace("step = 0.25", "false_alarm_rate = 0.01")))
+        with pytest.raises(ValueError, match=r"0\.01"):
+            study.run(asked, data, tmp_path / "out", jobs=jobs)
+
+
+class TestWithoutLabels:
+    def test_given_weights_give_scores_and_decisions_and_no_metrics(
+        self, write: Write, root: Path, jobs: Jobs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As on an evaluation set, which tells neither labels nor domains; of one machine, too."""
+        shutil.copytree(root / "fan", tmp_path / "eval" / "fan")
+        for i, path in enumerate(sorted((tmp_path / "eval" / "fan" / "test").iterdir())):
+            path.rename(path.with_name(f"section_00_{i:04d}.wav"))
+        text = text_of(
+            "fixed configuration", weights='"equal"', calibration="own_normals", method="conformal"
+        )
+        asked = study.load(write(text.replace("step = 0.25", "false_alarm_rate = 0.25")))
+        found = study.run(asked, datasets.load(tmp_path / "eval"), tmp_path / "out", jobs=jobs)
+        assert "no metrics" in caplog.text
+        assert found.findings == {}
+        assert found.result.metrics.empty
+        assert found.result.run["protocol"]["scope"] == "nothing was selected; 1 machine reported"
+        assert found.result.scores["decision"].isin([0, 1]).all()
+        known = study.run(asked, datasets.load(root).only(["fan"]), tmp_path / "known", jobs=jobs)
+        assert sorted(known.result.scores["score"]) == sorted(found.result.scores["score"])
+        console = Console(width=400, no_color=True)
+        with console.capture() as captured:
+            console.print(tables.study(found))
+        assert "nothing was selected" in captured.get()
+
+    def test_a_search_is_refused_before_any_work(
+        self, load: Callable[..., Study], data: Dataset, tmp_path: Path
+    ) -> None:
+        machines = []
+        for machine in data:
+            test = (replace(c, label=None, domain=None) for c in machine.test)
+            machines.append(Machine(machine.name, (*machine.train, *test)))
+        with pytest.raises(ValueError, match="label"):
+            study.run(load(), Dataset("x", data.root, tuple(machines)), tmp_path / "out", jobs=Jobs(tmp_path))
+
+
+@pytest.mark.parametrize("name", systems.FUSED)
+def test_every_fused_system_is_a_study_that_decides_and_selects_nothing(name: str) -> None:
+    loaded = study.load(name)
+    assert loaded.name == name
+    assert study.is_study(name)
+    assert loaded.source.strip()
+    assert loaded.needs is not None
+    of_branches = [branch.load() for branch in loaded.branches.values()]
+    assert loaded.needs.minutes == sum(system.needs.minutes for system in of_branches)
+    assert loaded.needs.channels == max(system.needs.channels for system in of_branches)
+    assert loaded.fusion.false_alarm_rate == 0.05
+    assert not fusion.choices(loaded.fusion.asked, loaded.fusion.calibration)
+    assert PROTOCOLS[loaded.protocol].chooses == ()
 
 
 class TestRun:

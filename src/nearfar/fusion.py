@@ -261,7 +261,10 @@ def crossfit(
     Series, tuple of Selection
         Fused scores by key, and what each fold chose.
     """
-    _require_same_clips(scores, clips)
+    if isinstance(weights, Search):
+        _require_same_clips(scores, clips)
+    elif unlike := scores.index.symmetric_difference(clips.index).to_list():
+        raise ValueError(f"scores and clips are not of the same: {metrics.named(unlike)}")
     machine = clips["machine"].reindex(scores.index)
     parts, selections = [], []
     for fold in folds:

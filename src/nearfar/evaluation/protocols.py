@@ -200,7 +200,8 @@ def scope_of(chosen: Sequence[Choice], folds: Sequence[Fold]) -> str:
     """What was selected on how many machines, and reported on how many; the folds are of one size."""
     n_reported, n_selected = sum(len(f.report) for f in folds), len(folds[0].select)
     if not chosen:
-        return f"nothing was selected; {n_reported} machines reported"
+        machines = "1 machine" if n_reported == 1 else f"{n_reported} machines"
+        return f"nothing was selected; {machines} reported"
     what = " and ".join(chosen)
     if all(set(f.select) == set(f.report) for f in folds):
         return f"{what} selected on the {n_reported} machines that are reported"

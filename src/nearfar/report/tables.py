@@ -212,7 +212,9 @@ def _omega(found: pd.DataFrame, seeds: int) -> str:
 
 
 def _spread(found: pd.DataFrame) -> str:
-    """Mean over seeds of Omega in percent, and its sample standard deviation if there are several."""
+    """Mean over seeds of Omega in percent, and its sample standard deviation if there are several seeds."""
+    if found.empty:
+        return "no labels"
     of = spread([100 * omega(table) for _, table in found.groupby("seed")])
     return f"{of.mean:.2f}" + ("" if of.deviation is None else f" ± {of.deviation:.2f}")
 

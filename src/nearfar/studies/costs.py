@@ -20,7 +20,7 @@ from nearfar.datasets import DATASETS
 from nearfar.encoders import encoder_class
 from nearfar.storage import digest
 from nearfar.studies.files import Published
-from nearfar.studies.runs import Run, adaptation_of, is_here, runs_of, runs_of_row, weights_named
+from nearfar.studies.runs import Run, is_here, runs_of, runs_of_row, weights_named
 from nearfar.systems import System
 
 CLIPS, SECONDS = 1000, 10.0  # of ``systems.Needs``
@@ -171,7 +171,7 @@ def _adapters(runs: Collection[Run], sizes: list[Size]) -> dict[str, set[tuple[i
 
 def _adaptation(run: Run) -> str:
     config = run.system.branch
-    return digest([config.encoder, config.encoder_options, adaptation_of(config)])
+    return digest([config.encoder, config.encoder_options, config.adaptation])
 
 
 def _minutes(runs: Collection[Run], sizes: list[Size]) -> float:
@@ -197,5 +197,5 @@ def _encoders(run: Run) -> set[str]:
     """What is computed once for each machine, whatever comes after it: one for each seed if it is trained."""
     config = run.system.branch
     is_trained = encoder_class(config.encoder).fitted_per_machine or run.adapted_on is not None
-    fixed = [config.encoder, config.encoder_options, config.training, adaptation_of(config), run.adapted_on]
+    fixed = [config.encoder, config.encoder_options, config.training, config.adaptation, run.adapted_on]
     return {digest([fixed, seed]) for seed in (run.seeds if is_trained else ("any",))}

@@ -229,7 +229,9 @@ def _refuse_other_studies(out: Path, asked: Published, dataset: Dataset) -> None
 def _run(each: Run, dataset: Dataset, folder: Path, **options: Any) -> Result:
     """The one place where branches are run."""
     try:
-        return experiment.run(each.system, dataset, folder, seeds=each.seeds, **options)
+        return experiment.run(
+            each.system, dataset, folder, seeds=each.seeds, adapted_on=each.adapted_on or "others", **options
+        )
     except DatasetError:  # it is the same for all branches
         raise
     except ValueError as error:

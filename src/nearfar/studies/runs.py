@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from nearfar.branches import BranchConfig
 from nearfar.detector import SEED
 from nearfar.encoders import encoder_class
 from nearfar.encoders.pretrained import PRETRAINED, WeightsError, find
@@ -40,15 +39,10 @@ class Run:
         return digest([self.system.model_dump(mode="json"), self.adapted_on])
 
 
-def adaptation_of(config: BranchConfig) -> dict[str, Any] | None:
-    """What is trained over machines before one is fitted, if anything."""
-    return getattr(config, "adaptation", None)
-
-
 def run_of(study: Published, row: Row, branch: str, candidate: str = "") -> Run:
     """A branch as one row needs it."""
     system = study.system(branch, row, candidate)
-    adapted_on = None if adaptation_of(system.branch) is None else row.adapted_on
+    adapted_on = None if system.branch.adaptation is None else row.adapted_on
     own = candidate if branch in row.candidates.get(candidate, {}) else ""
     name = ".".join(part for part in (branch, own, adapted_on) if part)
     return Run(name, system, adapted_on, study.seeds_of(row))
