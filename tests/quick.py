@@ -16,6 +16,7 @@ from nearfar.systems import System
 
 TINY = {
     "autoencoder": {"branch.encoder_options.n_mels": 32, "branch.training.epochs": 1},
+    "difference_autoencoder": {"branch.encoder_options.n_mels": 32, "branch.training.epochs": 1},
     "dca": {
         "branch.encoder_options.n_mels": 16,
         "branch.encoder_options.n_fft": 512,

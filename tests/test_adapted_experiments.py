@@ -13,10 +13,12 @@ from nearfar import adaptation, datasets, experiment, study, systems
 from nearfar.adapters import Adapter
 from nearfar.cli import app
 from nearfar.clips import Dataset, DatasetError, Machine
+from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED, FIXED_LEAVE_ONE_MACHINE_OUT
 from nearfar.experiment import FILES, run
 from nearfar.storage import Jobs
 from nearfar.study import Study
+from nearfar.sweep import sweep
 
 MACHINES = ("fan", "pump", "valve")
 SEED = 3
@@ -162,6 +164,18 @@ def test_results_of_another_protocol_are_not_taken_over(system, data, result, ad
     other = {"others": "all", "all": "others"}[adapted_on]
     with pytest.raises(FileExistsError, match="holds results of the protocol"):
         run(system, data, result.folder, seeds=[SEED], adapted_on=other, jobs=jobs)
+
+
+# sweeps
+
+
+def test_a_sweep_tries_settings_on_the_adapters_of_a_run(system, data, jobs, tmp_path):
+    k = "branch.backend_options.k"
+    swept = sweep("dualmic", data, {k: [1, 2]}, settings=SETTINGS, seed=SEED, n_resamples=2, jobs=jobs)
+    for _, row in swept.table.iterrows():
+        chosen = systems.load("dualmic", {**SETTINGS, k: int(row[k])})
+        expected = run(chosen, data, tmp_path / row[k], seeds=[SEED], jobs=jobs)
+        assert row["omega"] == omega(expected.metrics)
 
 
 # studies

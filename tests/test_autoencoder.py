@@ -12,7 +12,7 @@ from torch import nn
 
 from nearfar.backends.mean_squared_error import MeanSquaredError
 from nearfar.backends.selective_mahalanobis import SelectiveMahalanobis
-from nearfar.encoders.autoencoder import Autoencoder, network, widths
+from nearfar.encoders.autoencoder import Autoencoder, DifferenceAutoencoder, network, widths
 from nearfar.features import stack_frames
 from nearfar.training.autoencoder import Step, _vectors, train
 
@@ -387,3 +387,23 @@ def test_the_mean_of_the_rows_distances_is_another_score(official):
 def test_the_mean_squared_error_is_the_official_one(official):
     scores = MeanSquaredError().fit(official.normal, official.domain).anomaly_score(official.test)
     np.testing.assert_allclose(scores, official.mse, rtol=1e-5)
+
+
+def test_the_autoencoder_of_differences_hears_how_much_louder_near_is(rng):
+    difference, plain = DifferenceAutoencoder(n_mels=32), Autoencoder(n_mels=32)
+    pair = rng.standard_normal((2, 16_000)).astype(np.float32)
+    found = difference.frames(pair)
+    np.testing.assert_array_equal(found, plain.frames(pair[0]) - plain.frames(pair[1]))
+    np.testing.assert_array_equal(difference.frames(pair[::-1]), -found)
+    louder = difference.frames(np.stack([10 * pair[0], pair[0]]))
+    np.testing.assert_allclose(louder, 20.0, atol=1e-3)  # dB
+
+
+def test_the_autoencoder_of_differences_is_trained_and_gives_rows_of_both_microphones(rng):
+    encoder = DifferenceAutoencoder(n_mels=32)
+    clips = rng.standard_normal((3, 2, 16_000)).astype(np.float32)
+    train(encoder, list(clips), seed=1, epochs=1)
+    rows = encoder(clips)
+    assert rows.shape == (3, 1, 5 * (len(encoder.frames(clips[0])) - 4), 1, 32)
+    swapped = encoder(clips[:, ::-1].copy())
+    assert np.abs(rows - swapped).max() > 1.0

@@ -28,7 +28,7 @@ def ready(name, **options):
 
 
 def encoder_name(encoder):
-    return next(name for name in ENCODERS if isinstance(encoder, encoder_class(name)))
+    return next(name for name in ENCODERS if type(encoder) is encoder_class(name))
 
 
 def test_every_pretrained_encoder_has_small_weights_for_these_tests():

@@ -639,6 +639,7 @@ def sweep(
     preset: Preset = None,
     machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
     settings: Settings = None,
+    adapter: AdapterFile = None,
     by_recording: Annotated[
         bool, typer.Option("--by-recording", help="Intervals: clips of one recording come and go together.")
     ] = False,
@@ -657,8 +658,8 @@ def sweep(
         swept = sweep(
             system, found.only(machine) if machine else found, systems.parse_options(vary),
             preset=preset, settings=systems.parse_settings(settings or ()), seed=seed,
-            unit="recording" if by_recording else "clip", workers=workers, jobs=storage.Jobs(cache),
-            progress=progress,
+            adapted_on=adapter or "others", unit="recording" if by_recording else "clip", workers=workers,
+            jobs=storage.Jobs(cache), progress=progress,
         )  # fmt: skip
     if as_csv:
         typer.echo(swept.table.to_csv(index=False), nl=False)

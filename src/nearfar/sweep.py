@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_limits
 
-from nearfar import processes, systems
+from nearfar import adaptation, processes, systems
+from nearfar.adaptation import AdaptedOn
+from nearfar.adapters import Adapter
 from nearfar.branches import Branch, Progress, attributes, domains, listen_ahead, save_arrays
 from nearfar.clips import Dataset, DatasetError, Machine
-from nearfar.detector import SEED, averaged
+from nearfar.detector import SEED, averaged, refuse_other_adapters
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
@@ -65,10 +67,11 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One machine, and all systems to be tried on it."""
+    """One machine, and all systems to be tried on it, each with the files of its adapters."""
 
     machine: Machine
     tried: tuple[System, ...]
+    adapters: tuple[tuple[Path, ...], ...]
     seed: int
     cache: Path
 
@@ -97,6 +100,7 @@ def sweep(
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = SEED,
+    adapted_on: AdaptedOn = "others",
     unit: Literal["clip", "recording"] = "clip",
     n_resamples: int = statistics.RESAMPLES,
     workers: int = 1,
@@ -118,6 +122,8 @@ def sweep(
     settings : mapping, optional
         That all combinations share.
     seed : int
+    adapted_on : {"others", "all"} or Path
+        For systems that are adapted: as for ``experiment.run``.
     unit : {"clip", "recording"}
         What the bootstrap draws.
     n_resamples, workers : int
@@ -140,8 +146,19 @@ def sweep(
     recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
     combinations = grid(options)
     tried = tuple(systems.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
+    jobs = jobs or Jobs()
+    adapters = [
+        adaptation.for_machines(t, dataset, [seed], adapted_on, jobs=jobs, workers=workers, progress=progress)
+        for t in tried
+    ]
     tasks = [
-        Task(machine, tuple(t.of_machine(machine.name) for t in tried), seed, (jobs or Jobs()).root)
+        Task(
+            machine,
+            tuple(t.of_machine(machine.name) for t in tried),
+            tuple(of_system[seed, machine.name] for of_system in adapters),
+            seed,
+            jobs.root,
+        )
         for machine in dataset
     ]
     scores = pd.concat(processes.each(_scores, tasks, workers=workers, tell=progress))
@@ -173,11 +190,14 @@ def _scores(task: Task, tell: Progress) -> pd.DataFrame:
     columns = {}
     with threadpool_limits(1):
         _listen(task, jobs, tell)
-        for number, system in enumerate(task.tried):
-            found = []
-            for config, seed in system.members(task.seed):
+        for number, (system, files) in enumerate(zip(task.tried, task.adapters, strict=True)):
+            found, adapters = [], [Adapter.load(path) for path in files]
+            refuse_other_adapters(system, adapters, jobs)
+            for member, (config, seed) in enumerate(system.members(task.seed)):
                 branch = Branch(config)
                 try:
+                    if adapters:
+                        branch.adapt(adapters[member], jobs=jobs)
                     X, unseen = _embeddings(task, branch, seed, jobs)
                     branch.fit_backend(X, domains(clips), attributes(clips), seed=seed)
                 except ValueError as error:

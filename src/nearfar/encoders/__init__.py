@@ -71,6 +71,7 @@ ENCODERS = {
     "beats": "nearfar.encoders.beats:Beats",
     "ced": "nearfar.encoders.ced:Ced",
     "dca": "nearfar.encoders.dca:Dca",
+    "difference_autoencoder": "nearfar.encoders.autoencoder:DifferenceAutoencoder",
     "eat": "nearfar.encoders.eat:Eat",
     "efficientat": "nearfar.encoders.efficientat:EfficientAt",
     "m2d": "nearfar.encoders.m2d:M2d",

@@ -105,6 +105,21 @@ class Autoencoder:
         return self
 
 
+class DifferenceAutoencoder(Autoencoder):
+    """The same of how much louder each band is near than far: log-mel levels of near minus those of far, in dB.
+
+    Our reading of a "residual Mahalanobis AE" (J. Lei, technical report, DCASE Challenge 2026, Task 2), beside the
+    autoencoder of the near microphone after least squares.
+    """
+
+    microphones: ClassVar[int] = 2
+
+    def frames(self, waveform: Array) -> Array:
+        """Level differences of two waveforms, (2, samples) to (frames, n_mels), in dB."""
+        near, far = (Autoencoder.frames(self, one) for one in waveform)
+        return near - far
+
+
 def widths(n_inputs: int) -> list[int]:
     """Of the layers, from input to output."""
     return [n_inputs, *[WIDTH] * HIDDEN, CODE, *[WIDTH] * HIDDEN, n_inputs]

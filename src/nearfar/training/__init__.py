@@ -24,6 +24,7 @@ from typing import Any
 TRAINERS = {
     "autoencoder": "nearfar.training.autoencoder:train",
     "dca": "nearfar.training.dca:train",
+    "difference_autoencoder": "nearfar.training.autoencoder:train",
 }
 
 
