@@ -169,7 +169,7 @@ def test_results_of_another_protocol_are_not_taken_over(system, data, result, ad
 # sweeps
 
 
-def test_a_sweep_tries_settings_on_the_adapters_of_a_run(system, data, jobs, tmp_path):
+def test_a_sweep_tries_settings_on_the_adapters_of_a_run(data, jobs, tmp_path):
     k = "branch.backend_options.k"
     swept = sweep("dualmic", data, {k: [1, 2]}, settings=SETTINGS, seed=SEED, n_resamples=2, jobs=jobs)
     for _, row in swept.table.iterrows():
