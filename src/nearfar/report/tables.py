@@ -61,9 +61,11 @@ def _needs(d: Description) -> str:
     microphones = f"{d.needs.channels} microphone{'s' if d.needs.channels > 1 else ''}"
     minutes = d.needs.minutes
     time = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{minutes:g} minutes"
+    hours = d.needs.adapter_minutes / 60
+    adapter = [f"{hours:.0f} hours for an adapter over seven such machines"] if hours else []
     presets = [f"--preset {preset}" for preset in d.presets]
     return "; ".join(
-        [microphones, f"weights: {d.needs.weights}", f"training: {d.needs.training}", time, *presets]
+        [microphones, f"weights: {d.needs.weights}", f"training: {d.needs.training}", time, *adapter, *presets]
     )
 
 
