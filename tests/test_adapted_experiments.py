@@ -207,6 +207,26 @@ def test_a_study_does_not_adapt_on_what_it_leaves_out(asked, data, jobs, tmp_pat
         study.run(crossed, data, tmp_path / "out", adapted_on="all", jobs=jobs)
 
 
+def test_a_study_takes_no_adapter_that_has_heard_what_it_leaves_out(asked, system, data, jobs, tmp_path):
+    file = tmp_path / "a.safetensors"
+    adaptation.train(system, [data["pump"], data["valve"]], seed=SEED, jobs=jobs).save(file)
+    crossed = asked.model_copy(update={"protocol": CROSS_FITTED.name})
+    with pytest.raises(
+        ValueError, match=r"trained on normal clips of pump, valve, but protocol='cross-fitted"
+    ):
+        study.run(crossed, data, tmp_path / "out", adapted_on=file, jobs=jobs)
+
+
+@pytest.mark.parametrize("on", ["all", "others", "file"])
+def test_a_study_without_an_adapted_branch_takes_no_adapter(on, asked, data, jobs, tmp_path):
+    plain = {"branches": {"plain": asked.branches["plain"], "twin": asked.branches["plain"]}}
+    with pytest.raises(ValueError, match="x has no branch that is adapted, so it takes no adapter"):
+        study.run(
+            asked.model_copy(update=plain), data, tmp_path / "out", jobs=jobs,
+            adapted_on=tmp_path / "a.safetensors" if on == "file" else on,
+        )  # fmt: skip
+
+
 # the command line
 
 

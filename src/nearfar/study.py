@@ -38,6 +38,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from nearfar import experiment, systems
 from nearfar.adaptation import AdaptedOn
+from nearfar.adapters import Adapter
 from nearfar.branches import Progress
 from nearfar.clips import Dataset, unknown
 from nearfar.detector import SEED
@@ -254,11 +255,12 @@ def run(
     FileExistsError
         If ``out`` holds results of something else.
     ValueError
-        If labels are wanted and not known, the machines are too few for the protocol, adapters would be trained on
-        machines that the protocol leaves out, or as ``experiment.run`` and ``fusion.evaluate_fusion``.
+        If labels are wanted and not known, the machines are too few for the protocol, adapters are or would be
+        trained on machines that the protocol leaves out, no branch takes one, or as ``experiment.run`` and
+        ``fusion.evaluate_fusion``.
     """
-    adapted_on = _adapted_on(study, dataset, adapted_on)
     systems_of = {name: branch.load() for name, branch in study.branches.items()}
+    adapted_on = _adapted_on(study, systems_of, dataset, adapted_on)
     labelled = _refuse_early(study, systems_of, dataset, out, truth)
     branches = {
         name: experiment.run(
@@ -281,15 +283,24 @@ def run(
     return StudyResult(result, branches, found)
 
 
-def _adapted_on(study: Study, dataset: Dataset, asked: AdaptedOn | None) -> AdaptedOn:
-    """On what adapters are trained: what was asked for, if the protocol allows it."""
-    leaves_out = any(set(f.report) - set(f.select) for f in _folds(study, dataset))
-    if asked == "all" and leaves_out:
+def _adapted_on(
+    study: Study, systems_of: Mapping[str, systems.System], dataset: Dataset, asked: AdaptedOn | None
+) -> AdaptedOn:
+    """On what adapters are trained: what was asked for, if there are some and the protocol allows it."""
+    if asked is not None and all(system.branch.adaptation is None for system in systems_of.values()):
+        raise ValueError(f"{study.name} has no branch that is adapted, so it takes no adapter; leave it away")
+    left_out = {machine for f in _folds(study, dataset) for machine in set(f.report) - set(f.select)}
+    if asked == "all" and left_out:
         raise ValueError(
             f"adapted_on='all', but protocol={study.protocol!r} leaves the machine out that is reported; take "
             "'others', or an adapter that was trained before"
         )
-    return asked or ("others" if leaves_out else "all")
+    if isinstance(asked, Path) and (met := sorted(left_out.intersection(Adapter.load(asked).machines))):
+        raise ValueError(
+            f"{asked}: trained on normal clips of {', '.join(met)}, but protocol={study.protocol!r} leaves the "
+            "machine out that is reported; take 'others', or an adapter of machines that are not reported"
+        )
+    return asked or ("others" if left_out else "all")
 
 
 def _folds(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
