@@ -154,6 +154,35 @@ def test_a_head_is_linear_and_of_length_one(rng):
         head.fit(np.ones((3, 6)))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"branch.view": "near_and_contrast"},
+        {"branch.view": "near_twice"},
+        {"branch.pooling": "mean_std"},
+        {"branch.conditioning": ["standardize", "head"]},
+    ],
+)
+def test_a_head_takes_what_it_was_trained_on(change):
+    """Of as many dimensions, all of these, or not told by them."""
+    with pytest.raises(
+        ValueError, match="'head' was trained on view='near_and_far' and pooling='global_mean_"
+    ):
+        systems.load("dualmic_head", change)
+
+
+def test_a_head_of_another_block_is_refused(jobs):
+    system = systems.load("dualmic_head", quick.settings("dualmic_head"))
+    (adapter,) = quick.adapters(system, jobs)
+    other = Adapter(adapter.arrays, {**adapter.made_with, "blocks": [2]})
+    with pytest.raises(
+        AdapterError, match=r"the adapter's head was trained on blocks=\[2\], but here blocks=\[1\]"
+    ):
+        Branch(system.branch).adapt(other, jobs=jobs)
+    near = systems.load("dualmic", quick.settings("dualmic"))  # of its statistics any block may be scored
+    Branch(near.branch).adapt(other, jobs=jobs)
+
+
 # detectors
 
 

@@ -11,7 +11,7 @@ network. A file is safetensors; nothing in it is executed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,3 +123,16 @@ class Adapter:
                     f"the adapter was trained with {key}={self.made_with[key]!r}, but here {key}={value!r}; take "
                     "the encoder and the weights that it was trained on, or train another"
                 )
+
+    def require_blocks(self, blocks: Sequence[int]) -> None:
+        """Raise if its head was trained on other blocks than these.
+
+        Raises
+        ------
+        AdapterError
+        """
+        if self.made_with["blocks"] != list(blocks):
+            raise AdapterError(
+                f"the adapter's head was trained on blocks={self.made_with['blocks']}, but here "
+                f"blocks={list(blocks)}; take the blocks that it was trained on, or train another"
+            )

@@ -52,6 +52,7 @@ GIVEN_BY_US = {
     "self", "encoder", "waveforms", "hear", "machine", "domain", "attributes", "seed", "folder", "workers",
     "progress", "return",
 }  # fmt: skip
+TRAINS_HEAD = {"view": "near_and_far", "pooling": "global_mean_std"}  # of ``training.adaptation``
 ADAPTER = "adapter.safetensors"  # the file of a step
 UNDISCLOSED = "undisclosed"  # stands for the domain of clips that do not tell it: they are one domain
 
@@ -170,11 +171,18 @@ class BranchConfig(BaseModel):
         return options
 
     @model_validator(mode="after")
-    def _head_has_an_adapter(self) -> Self:
-        if self.adaptation is None and any(
-            name == "head" for name, _ in map(_name_and_options, self.conditioning)
-        ):
+    def _head_has_what_it_was_trained_on(self) -> Self:
+        steps = [name for name, _ in map(_name_and_options, self.conditioning)]
+        if HEAD not in steps:
+            return self
+        if self.adaptation is None:
             raise ValueError("conditioning 'head' comes from an adapter, but there is no [branch.adaptation]")
+        found = {"view": self.view, "pooling": self.pooling}
+        if found != TRAINS_HEAD or steps.index(HEAD) > 0:
+            raise ValueError(
+                f"conditioning={steps}, view={self.view!r}, pooling={self.pooling!r}: 'head' was trained on "
+                "view='near_and_far' and pooling='global_mean_std'; take these, and the head before other steps"
+            )
         return self
 
     @model_validator(mode="after")
@@ -289,7 +297,9 @@ class Branch:
 
         def hear(number: int) -> NDArray[np.float32]:
             samples = audio.load(clips[number].path, self.encoder.sample_rate)
-            return np.stack([listen(samples, microphone) for microphone in VIEWS["near_and_far"].microphones])
+            return np.stack(
+                [listen(samples, microphone) for microphone in VIEWS[TRAINS_HEAD["view"]].microphones]
+            )
 
         def make(folder: Path) -> None:
             arrays = adapter_trainer()(
@@ -331,7 +341,7 @@ class Branch:
         ValueError
             If the branch is not one that is adapted.
         AdapterError
-            If it was trained on another network.
+            If it was trained on another network, or its head is wanted for other blocks.
         """
         if self.config.adaptation is None:
             raise ValueError(
@@ -344,6 +354,7 @@ class Branch:
             map(_name_and_options, self.config.conditioning), self.conditioning, strict=True
         ):
             if name == HEAD:
+                adapter.require_blocks(self.encoder.blocks)
                 restore(step, {f"{k}_": array for k, array in part(adapter.arrays, HEAD).items()})
         return self
 
