@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import quick
 from synthetic import hide_faults, write_machine
 from typer.testing import CliRunner
 
-from nearfar import adaptation, datasets, experiment, study, systems
+from nearfar import adaptation, audio, datasets, experiment, study, systems
 from nearfar.adapters import Adapter
 from nearfar.cli import app
 from nearfar.clips import Dataset, DatasetError, Machine
@@ -19,6 +20,7 @@ from nearfar.experiment import FILES, run
 from nearfar.storage import Jobs
 from nearfar.study import Study
 from nearfar.sweep import sweep
+from nearfar.training.adaptation import Adaptation
 
 MACHINES = ("fan", "pump", "valve")
 SEED = 3
@@ -158,6 +160,27 @@ def test_what_cannot_be_adapted_is_refused(system, data, jobs, tmp_path):
     without = Machine("saw", data["fan"].test)
     with pytest.raises(DatasetError, match="saw: no training clips to adapt on"):
         adaptation.train(system, [without], seed=1, jobs=jobs)
+
+
+def test_recordings_that_cannot_be_trained_on_are_told_together_and_before(
+    system, data, jobs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Adaptation, "run", lambda *_: pytest.fail("the training began"))
+    sound, fan = np.zeros((2, 8000), np.float32), data["fan"]
+    wrong = {"mono": (sound[:1], 16000), "slow": (sound, 8000), "short": (sound[:, :100], 16000)}
+    clips = []
+    for clip, (name, (samples, rate)) in zip(fan.train, wrong.items(), strict=False):
+        audio.write(tmp_path / f"{name}.wav", samples, rate)
+        clips.append(replace(clip, path=tmp_path / f"{name}.wav"))
+    (tmp_path / "text.wav").write_text("no sound at all")
+    clips.append(replace(fan.train[3], path=tmp_path / "text.wav"))
+    changed = Machine("fan", (*clips, *fan.train[4:]))
+    with pytest.raises(
+        DatasetError, match=r"mono\.wav: channels=1, but an adapter is trained with 2"
+    ) as error:
+        adaptation.train(system, [changed, data["pump"]], seed=SEED, jobs=jobs)
+    told = list(zip(("mono", "slow", "short", "text"), error.value.problems, strict=True))
+    assert all(f"{name}.wav: " in problem for name, problem in told)
 
 
 def test_results_of_another_protocol_are_not_taken_over(system, data, result, adapted_on, jobs):

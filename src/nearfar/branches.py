@@ -29,8 +29,9 @@ from safetensors.numpy import load_file, save_file
 
 from nearfar import audio, embeddings
 from nearfar.adapters import HEAD, LAYERS, Adapter
+from nearfar.audio import AudioError
 from nearfar.backends import BACKENDS, Arrays, backend_class, learnt, part, restore
-from nearfar.clips import Clip, unknown
+from nearfar.clips import Clip, DatasetError, unknown
 from nearfar.embeddings import NOT_OF_THE_NETWORK, POOLINGS, VIEWS, heard, joined
 from nearfar.encoders import ENCODERS, Encoder, Layered, encoder_class
 from nearfar.microphones import listen
@@ -288,6 +289,8 @@ class Branch:
 
         Raises
         ------
+        DatasetError
+            If recordings cannot be trained on; all that cannot, as far as their headers tell.
         ValueError
             If the branch is not one that is adapted, or as ``training.adaptation.train``.
         """
@@ -302,6 +305,7 @@ class Branch:
             )
 
         def make(folder: Path) -> None:
+            _refuse_untrainable(clips, self.encoder, workers)
             arrays = adapter_trainer()(
                 self.encoder,
                 hear,
@@ -480,6 +484,35 @@ class Branch:
         for i, step in enumerate(self.conditioning):
             restore(step, part(arrays, f"conditioning.{i}"))
         return self
+
+
+def _refuse_untrainable(clips: Sequence[Clip], encoder: Encoder, workers: int) -> None:
+    """Raise before a long training that would end at a recording; all that are wrong by their headers."""
+    found = audio.each(clips, lambda clip: _why_untrainable(clip.path, encoder), workers=workers)
+    if problems := [problem for problem in found if problem]:
+        raise DatasetError(problems)
+
+
+def _why_untrainable(path: Path, encoder: Encoder) -> str:
+    """Why an adapter cannot be trained on a recording; empty if it can."""
+    needed, shortest = VIEWS[TRAINS_HEAD["view"]].channels, encoder.min_samples / encoder.sample_rate
+    try:
+        header = audio.read_header(path)
+    except AudioError as error:
+        return str(error)
+    if header.channels < needed:
+        return (
+            f"{path}: channels={header.channels}, but an adapter is trained with {needed} microphones (near, far); "
+            "record both, or adapt on machines that have both"
+        )
+    if header.rate < encoder.sample_rate:
+        return (
+            f"{path}: recorded at {header.rate} Hz, but {encoder.sample_rate} Hz are needed; record at "
+            f"{encoder.sample_rate} Hz or more"
+        )
+    if header.seconds < shortest:
+        return f"{path}: {header.seconds:.3f} s long; at least {shortest:.3f} s are needed"
+    return ""
 
 
 def _told_of_machines(clips: Sequence[Clip], jobs: Jobs) -> dict[str, Any]:
