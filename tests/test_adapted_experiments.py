@@ -315,3 +315,13 @@ def test_run_on_all_or_with_an_adapter(own, root, tmp_path):
     assert found.exit_code == 0, found.output
     of_all, of_file = (experiment.Result.load(tmp_path / name).scores["score"] for name in ("all", "file"))
     assert of_all.tolist() == of_file.tolist()
+
+
+def test_an_option_that_would_have_no_effect_is_refused(own, root, tmp_path):
+    common = ("--data", root, "--cache", tmp_path / "cache", "--adapted-on", "all")
+    both = invoke("run", own, *common, "--adapter", tmp_path / "a.safetensors", "--out", tmp_path / "both")
+    plain = invoke("run", "spectral", *common, "--out", tmp_path / "plain")
+    assert (both.exit_code, plain.exit_code) == (2, 2)
+    assert "--adapter is trained already" in both.output
+    assert "spectral is not adapted" in plain.output
+    assert list(tmp_path.iterdir()) == []

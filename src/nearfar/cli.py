@@ -542,6 +542,10 @@ def run(
 
     is_study = study.is_study(system)
     chosen = _study(system, preset, seeds, settings) if is_study else _system(system, preset, settings)
+    if adapter is not None and adapted_on is not None:
+        raise typer.BadParameter("--adapter is trained already: give it, or --adapted-on, not both")
+    if adapted_on is not None and not isinstance(chosen, study.Study) and chosen.branch.adaptation is None:
+        raise typer.BadParameter(f"{chosen.name} is not adapted: leave --adapted-on away")
     into = folder or Path("results") / chosen.name
     with _progress("finished steps are kept: the same command goes on where it stopped") as progress:
         found = datasets.load(data)

@@ -445,8 +445,8 @@ def refuse_other_adapters(system: System, adapters: Sequence[Adapter], jobs: Job
         raise ValueError(f"{system.name} is not adapted, so it takes no adapter; leave it away")
     if len(adapters) != len(members):
         raise ValueError(
-            f"{len(adapters)} adapters, but {system.name} has {len(members)} branches that are adapted over "
-            "several machines before one is fitted; train one with `nearfar adapt`, and give it with --adapter"
+            f"adapters={len(adapters)}, but {system.name} is adapted over several machines before one is fitted, "
+            f"and takes {len(members)}, one a branch; train one with `nearfar adapt`, and give it with --adapter"
         )
     for number, (config, _) in enumerate(members):
         _begun(config, adapters, number, jobs)
