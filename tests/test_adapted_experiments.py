@@ -220,6 +220,8 @@ def test_a_study_adapts_as_its_protocol_says(protocol, asked, data, jobs, tmp_pa
     found = study.run(asked.model_copy(update={"protocol": protocol.name}), data, tmp_path / "out", jobs=jobs)
     heard = found.branches["adapted"].run["adapters"][str(SEED)]["fan"][0]["machines"]
     assert heard == (list(MACHINES) if protocol is COMPLETE_DEVELOPMENT else ["pump", "valve"])
+    of_branch = adaptation.ON_ALL if protocol is COMPLETE_DEVELOPMENT else adaptation.ON_OTHERS
+    assert found.result.run["protocol"]["scope"].endswith(f"; adapted: {of_branch['name']}")
 
 
 def test_a_study_does_not_adapt_on_what_it_leaves_out(asked, data, jobs, tmp_path):

@@ -438,6 +438,7 @@ def _record(study: Study, branches: Mapping[str, Result], fused: Mapping[int, _F
     first, protocol = next(iter(runs.values())), PROTOCOLS[study.protocol]
     chosen = choices(study.fusion.asked, study.fusion.calibration)
     scope = scope_of(chosen, protocol.folds(list(first["data"]["machines"])))
+    adapted = (f"; {n}: {run['protocol']['name']}" for n, run in runs.items() if "adapters" in run)
     machines = {
         machine: {key: said[key] for key in ABOUT_CLIPS}
         for machine, said in first["data"]["machines"].items()
@@ -447,7 +448,11 @@ def _record(study: Study, branches: Mapping[str, Result], fused: Mapping[int, _F
         "data": {**first["data"], "machines": machines},
         "versions": first["versions"],
         "system": study.model_dump(mode="json"),
-        "protocol": {"name": protocol.name, "selected_on": protocol.selected_on, "scope": scope},
+        "protocol": {
+            "name": protocol.name,
+            "selected_on": protocol.selected_on,
+            "scope": scope + "".join(adapted),
+        },
         "sample_rate": max(run["sample_rate"] for run in runs.values()),
         "parameters": {
             machine: sum(run["parameters"][machine] for run in runs.values()) for machine in machines
