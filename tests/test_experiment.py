@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from synthetic import write_machine
 
 from nearfar import datasets, experiment, storage, systems
-from nearfar.clips import DatasetError
+from nearfar.clips import Dataset, DatasetError, Machine
 from nearfar.detector import Detector
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
 from nearfar.experiment import FILES, REFERENCE_COLUMNS, SCORE_COLUMNS, Result, run
@@ -144,6 +145,21 @@ def test_a_changed_clip_is_scored_anew(tmp_path: Path) -> None:
     )
     keys = [f"fan/test/{p.name}" for p in (normal, faulty)]
     assert second.loc[keys[0], "score"] == first.loc[keys[1], "score"] == second.loc[keys[1], "score"]
+
+
+@pytest.mark.parametrize("change", [{"attributes": "spd_9"}, {"domain": "target"}])
+def test_another_description_of_training_clips_is_fitted_anew(
+    change: dict[str, str], data: Path, tmp_path: Path
+) -> None:
+    """As a program may give it: names and recordings are the same."""
+    found, jobs = datasets.load(data).only(["fan"]), Jobs(tmp_path / "cache")
+    (fan,) = found.machines
+    first, *rest = fan.train
+    changed = Machine(fan.name, (replace(first, **change), *rest, *fan.test))
+    for name, machine in (("one", fan), ("other", changed)):
+        told = Dataset(found.name, found.root, (machine,))
+        run(systems.load("spectral", {"threshold.method": "none"}), told, tmp_path / name, jobs=jobs)
+    assert sum(job.step == "detector" for job in jobs.finished()) == 2
 
 
 def test_an_interrupted_run_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

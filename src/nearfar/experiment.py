@@ -360,7 +360,7 @@ def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
     """Everything that a fitted detector depends on."""
     system = task.system.model_dump(mode="json", include={"branch", "ensemble", "threshold"})
     clips = [
-        [*row, clip.domain]
+        [*row, clip.domain, clip.attributes]
         for row, clip in zip(_digests(task.machine.train, jobs), task.machine.train, strict=True)
     ]
     return {
