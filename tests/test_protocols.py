@@ -87,6 +87,8 @@ def test_a_finding_knows_its_omega_and_describes_itself(finding: Finding) -> Non
 def test_scopes_in_words() -> None:
     lomo, whole = protocols.leave_one_machine_out(MACHINES), protocols.complete_development(MACHINES)
     assert protocols.scope_of((), lomo) == "nothing was selected; 4 machines reported"
+    alone = protocols.scope_of(("weights",), protocols.complete_development(["fan"]))
+    assert alone == "weights selected on the machine that is reported"
     assert protocols.scope_of(("calibration", "weights"), whole) == (
         "calibration and weights selected on the 4 machines that are reported"
     )

@@ -850,7 +850,7 @@ class TestCommandLine:
         )
         planned = invoke(*common, "--plan", columns=columns)
         assert planned.exit_code == 0
-        assert "3 machines, 72 clips" in planned.stdout
+        assert "machines: 3, clips: 72" in planned.stdout
         assert "a projection, not measured here" in " ".join(planned.stdout.split())
         assert not (tmp_path / "out").exists()
         done = invoke(*common, columns=columns)

@@ -204,7 +204,8 @@ def scope_of(chosen: Sequence[Choice], folds: Sequence[Fold]) -> str:
         return f"nothing was selected; {machines} reported"
     what = " and ".join(chosen)
     if all(set(f.select) == set(f.report) for f in folds):
-        return f"{what} selected on the {n_reported} machines that are reported"
+        same = "machine that is" if n_reported == 1 else f"{n_reported} machines that are"
+        return f"{what} selected on the {same} reported"
     others = "1 other machine" if n_selected == 1 else f"{n_selected} other machines"
     return f"{what} selected on {others} for each of {n_reported}"
 

@@ -278,7 +278,7 @@ def studies(described: Iterable[PublishedStudy]) -> Table:
 def plan(found: Plan) -> Table:
     """What a published study is going to do, and how long that takes."""
     table = Table(show_header=False, title=escape(f"Plan of {found.study}"))
-    table.add_row("data", escape(f"{found.data}: {found.machines} machines, {found.clips:,} clips"))
+    table.add_row("data", escape(f"{found.data}; machines: {found.machines}, clips: {found.clips:,}"))
     table.add_row("rows", f"{found.rows}, of which {found.possible} have all their weights here")
     table.add_row("branches", escape(f"{len(found.branches)}: {', '.join(found.branches)}"))
     table.add_row("trainings", f"{found.trainings} for each machine")
