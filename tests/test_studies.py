@@ -736,15 +736,18 @@ class TestPlan:
         assert (as_published.machines, as_published.clips) == (7, 7 * 1200)
         assert as_published.minutes == pytest.approx(6 * 8.4, rel=1e-12)
 
-    @pytest.mark.usefixtures("no_weights", "stand_ins")
+    @pytest.mark.usefixtures("no_weights")
     def test_trainings_are_shared_and_weights_named(self, data: Dataset) -> None:
         found = studies.plan(studies.load("lei_table2"), data)
         assert found.trainings == 1  # of the autoencoder, for both of its scores
         assert found.weights == {"eat": False}
         assert (found.rows, found.possible) == (9, 2)
-        ae, eat = (systems.load(name).needs.minutes for name in ("baseline_mse", "eat_raw"))
-        assert found.minutes_possible == pytest.approx(ae * 72 / 1000 * 0.05, rel=1e-12)
-        assert found.minutes == pytest.approx((ae + eat) * 72 / 1000 * 0.05, rel=1e-12)
+        ae, eat, dualmic = (systems.load(name).needs for name in ("baseline_mse", "eat_raw", "dualmic"))
+        assert found.minutes_possible == pytest.approx(ae.minutes * 72 / 1000 * 0.05, rel=1e-12)
+        adapters, embeddings = 2 * dualmic.adapter_minutes, ae.minutes + eat.minutes + 2 * dualmic.minutes
+        assert found.adapters == 2  # a seed each, on all machines
+        expected = adapters * 36 / 7000 * 0.05 + embeddings * 72 / 1000 * 0.05
+        assert found.minutes == pytest.approx(expected, rel=1e-12)
 
     @pytest.mark.parametrize(
         ("threshold", "trainings"),
@@ -884,7 +887,7 @@ class TestCommandLine:
         assert run["system"]["branch"]["encoder_options"] == {"n_mels": 8}
         assert set(run["data"]["machines"]) == {"fan", "pump"}
 
-    @pytest.mark.usefixtures("no_weights", "stand_ins")
+    @pytest.mark.usefixtures("no_weights")
     def test_without_data_says_what_is_needed(
         self, tmp_path: Path, invoke: Callable[..., Invoked], monkeypatch: pytest.MonkeyPatch
     ) -> None:
