@@ -201,6 +201,16 @@ def test_a_sweep_tries_settings_on_the_adapters_of_a_run(data, jobs, tmp_path):
         assert row["omega"] == omega(expected.metrics)
 
 
+def test_a_sweep_of_rows_tells_adapters_apart(data, jobs):
+    """The store does not keep rows; the step that does is of one adapter."""
+    rows = {k: value for k, value in SETTINGS.items() if not k.startswith("branch.backend_options")}
+    rows |= {"branch.pooling": "rows", "branch.conditioning": [], "branch.backend_options": {}}
+    options = {"branch.backend": ["mean_squared_error"]}
+    for on in ("others", "all"):
+        sweep("dualmic", data, options, settings=rows, seed=SEED, adapted_on=on, n_resamples=2, jobs=jobs)
+    assert sum(job.step == "embeddings" for job in jobs.finished()) == 2 * len(MACHINES)
+
+
 # studies
 
 

@@ -246,6 +246,7 @@ def _from_step(task: Task, branch: Branch, seed: int, jobs: Jobs) -> list[Array]
             mode="json", include={"encoder", "encoder_options", "training", "view", "pooling"}
         ),
         "weights": branch.weights(jobs),
+        "adapter": getattr(branch.encoder, "adapter_digest", None),
         "seed": seed if branch.encoder.fitted_per_machine else None,
         "train": [
             [sha, clip.domain, clip.attributes]
