@@ -19,6 +19,7 @@ from typer.testing import Result as Invoked
 from nearfar import datasets, experiment, fusion, study, systems
 from nearfar.cli import app
 from nearfar.clips import Dataset, DatasetError, Machine
+from nearfar.encoders.pretrained import WeightsError
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
 from nearfar.evaluation.protocols import PROTOCOLS
 from nearfar.experiment import FILES, SCORE_COLUMNS, Result
@@ -594,6 +595,16 @@ class TestRun:
             ValueError, match=r"fan, section 00, has no anomalous clips; .*AUC is not defined"
         ):
             study.run(load(), normal_only, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_misses_weights_before_any_work(
+        self, write: Write, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NEARFAR_WEIGHTS", str(tmp_path / "none"))
+        text = text_of().split("[branches.far]")[0] + '[branches.far]\nsystem = "eat_raw"\n'
+        with pytest.raises(WeightsError, match="nearfar weights get eat"):
+            study.run(study.load(write(text)), data, tmp_path / "out", jobs=Jobs(tmp_path / "cache"))
+        assert not list((tmp_path / "cache").glob("jobs/*"))
         assert not (tmp_path / "out").exists()
 
     def test_machines_without_test_clips_and_repeated_seeds(

@@ -41,7 +41,7 @@ from nearfar.adaptation import AdaptedOn
 from nearfar.adapters import Adapter
 from nearfar.branches import Progress
 from nearfar.clips import Dataset, unknown
-from nearfar.detector import SEED
+from nearfar.detector import SEED, weights_of
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import PROTOCOLS, Finding, Fold, Selection, scope_of
 from nearfar.experiment import Result
@@ -262,6 +262,9 @@ def run(
     systems_of = {name: branch.load() for name, branch in study.branches.items()}
     adapted_on = _adapted_on(study, systems_of, dataset, adapted_on)
     labelled = _refuse_early(study, systems_of, dataset, out, truth)
+    jobs = jobs or Jobs()
+    for system in systems_of.values():
+        weights_of(system, jobs)  # those of the last branch are missed now, not after the work of the others
     branches = {
         name: experiment.run(
             system,

@@ -65,7 +65,14 @@ def _needs(d: Description) -> str:
     adapter = [f"{hours:.0f} hours for an adapter over seven such machines"] if hours else []
     presets = [f"--preset {preset}" for preset in d.presets]
     return "; ".join(
-        [microphones, f"weights: {d.needs.weights}", f"training: {d.needs.training}", time, *adapter, *presets]
+        [
+            microphones,
+            f"weights: {d.needs.weights}",
+            f"training: {d.needs.training}",
+            time,
+            *adapter,
+            *presets,
+        ]
     )
 
 
