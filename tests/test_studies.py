@@ -389,6 +389,11 @@ class TestFile:
                 'calibration = "own_normals"',
                 r"rows\.4: branches\.near: calibration='own_normals' needs scores of unseen normal clips",
             ),
+            (
+                "step = 0.25",
+                'calibration = "own_normals"\nfalse_alarm_rate = 0.05',
+                r"rows\.4: false_alarm_rate=0.05: a row compares scores, and decides nothing",
+            ),
             ("published = 61.5", "published = nan", r"rows\.0\.published: Input should be a finite number"),
             ("name =", "name :", "own.toml: not TOML"),
         ],

@@ -34,7 +34,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from nearfar import experiment, systems
 from nearfar.adaptation import AdaptedOn
@@ -77,6 +77,15 @@ NameOrTable = Annotated[
 ]
 BranchName = Annotated[str, Field(pattern=r"^[\w-]+$")]  # it names a folder, too
 Seed = Annotated[int, Field(ge=0)]
+
+
+def _known(protocol: str) -> str:
+    if protocol not in PROTOCOLS:
+        raise ValueError(unknown("protocol", protocol, PROTOCOLS))
+    return protocol
+
+
+ProtocolName = Annotated[str, AfterValidator(_known)]
 
 
 class FusionConfig(BaseModel):
@@ -156,17 +165,10 @@ class Study(BaseModel):
     summary: str = ""
     source: str = ""
     needs: systems.Needs | None = None
-    protocol: str
+    protocol: ProtocolName
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (SEED,)
     branches: Annotated[dict[BranchName, StudyBranch], Field(min_length=2)]
     fusion: FusionConfig = FusionConfig()
-
-    @field_validator("protocol")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in PROTOCOLS:
-            raise ValueError(unknown("protocol", name, PROTOCOLS))
-        return name
 
     @model_validator(mode="after")
     def _can_be_fused(self) -> Self:

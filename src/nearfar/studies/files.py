@@ -24,7 +24,7 @@ from nearfar.evaluation.protocols import (
 )
 from nearfar.fusion import refuse_impossible
 from nearfar.storage import digest
-from nearfar.study import BranchName, FusionConfig, Seed, StudyBranch
+from nearfar.study import BranchName, FusionConfig, ProtocolName, Seed, StudyBranch
 from nearfar.systems import System
 
 STUDIES: dict[str, Path] = {
@@ -71,17 +71,10 @@ class Row(FusionConfig):
     branches: tuple[str, ...] = ()
     without: str | None = None
     candidates: dict[BranchName, dict[str, Settings]] = Field(default_factory=dict)
-    protocol: str
+    protocol: ProtocolName
     seeds: tuple[Seed, ...] = ()
     machine: str | None = None
     metric: Metric = "omega"
-
-    @field_validator("protocol")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in PROTOCOLS:
-            raise ValueError(unknown("protocol", name, PROTOCOLS))
-        return name
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -107,6 +100,8 @@ class Row(FusionConfig):
             yield f"protocol={self.protocol!r}: a branch alone chooses nothing; take one of {', '.join(ALONE)}"
 
     def _faults_of_fusion(self) -> Iterator[str]:
+        if self.false_alarm_rate is not None:
+            yield f"false_alarm_rate={self.false_alarm_rate}: a row compares scores, and decides nothing"
         nested = self.protocol == NESTED.name
         if nested != bool(self.candidates):
             yield f"protocol={self.protocol!r}: candidates belong to {NESTED.name!r}, and to no other"
