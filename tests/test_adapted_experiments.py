@@ -211,6 +211,16 @@ def test_a_sweep_of_rows_tells_adapters_apart(data, jobs):
     assert sum(job.step == "embeddings" for job in jobs.finished()) == 2 * len(MACHINES)
 
 
+def test_a_sweep_says_on_whose_clips_and_refuses_an_adapter_that_it_has_no_use_for(data, jobs, tmp_path):
+    file = tmp_path / "a.safetensors"
+    adaptation.train(systems.load("dualmic", SETTINGS), data.machines, seed=SEED, jobs=jobs).save(file)
+    options = {"branch.backend_options.k": [1]}
+    swept = sweep("dualmic", data, options, settings=SETTINGS, adapted_on=file, n_resamples=2, jobs=jobs)
+    assert swept.scope.endswith("; fixed configuration, adapter trained before")
+    with pytest.raises(ValueError, match="spectral is not adapted, so it takes no adapter"):
+        sweep("spectral", data, {"branch.view": ["near"]}, adapted_on=file, jobs=jobs)
+
+
 # studies
 
 

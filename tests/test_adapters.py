@@ -87,6 +87,9 @@ def test_a_file_that_is_no_adapter_is_an_error(tmp_path, adapter, monkeypatch):
     (tmp_path / "cut.safetensors").write_bytes(whole[:-100])
     with pytest.raises(AdapterError, match="damaged, or no adapter"):
         Adapter.load(tmp_path / "cut.safetensors")
+    save_file(dict(adapter.arrays), tmp_path / "told.safetensors", metadata={"nearfar": "no JSON"})
+    with pytest.raises(AdapterError, match="its description is damaged"):
+        Adapter.load(tmp_path / "told.safetensors")
     monkeypatch.setattr(adapters, "FORMAT", 2)
     adapter.save(tmp_path / "newer.safetensors")
     monkeypatch.setattr(adapters, "FORMAT", 1)

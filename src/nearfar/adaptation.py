@@ -93,7 +93,7 @@ def train(
     jobs = jobs or Jobs()
     _refuse_untrainable(machines)
     return Adapter.load(
-        _trained(Task(branch, tuple(machines), of_member, jobs.root, workers), progress or _nobody)
+        _trained(Task(branch, tuple(machines), of_member, jobs.root, workers), progress or processes.nobody)
     )
 
 
@@ -173,11 +173,13 @@ def machines_for(names: Sequence[str], adapted_on: Literal["others", "all"]) -> 
 def protocol_of(adapted_on: AdaptedOn) -> dict[str, str]:
     """What a result says of how its adapters were trained."""
     if isinstance(adapted_on, Path):
-        machines = ", ".join(Adapter.load(adapted_on).machines)
+        adapter = Adapter.load(adapted_on)
+        machines = ", ".join(adapter.machines)
         return {
             "name": "fixed configuration, adapter trained before",
             "selected_on": f"nothing: the adapter was trained on normal clips of {machines}; each machine is "
             "fitted to its own, test labels only evaluate",
+            "adapter": adapter.digest,
         }
     return ON_OTHERS if adapted_on == "others" else ON_ALL
 
@@ -201,10 +203,6 @@ def _trained(task: Task, progress: Progress) -> Path:
 def _refuse_untrainable(machines: Sequence[Machine]) -> None:
     if without := [m.name for m in machines if not m.train]:
         raise DatasetError(f"{name}: no training clips to adapt on" for name in without)
-
-
-def _nobody(*_: Any) -> None:
-    """Listens to what is told if nobody else does."""
 
 
 def describe(adapters: Adapters) -> dict[str, Any]:

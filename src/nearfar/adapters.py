@@ -93,8 +93,12 @@ class Adapter:
             raise AdapterError(f"{path}: damaged, or no adapter ({error}); train it again") from error
         if told is None:
             raise AdapterError(f"{path}: no adapter, but other tensors; `nearfar adapt` trains one")
-        made_with = json.loads(told)
-        if (written := made_with.pop("format")) > FORMAT:
+        try:
+            made_with = json.loads(told)
+            written = made_with.pop("format")
+        except (ValueError, LookupError, AttributeError) as error:
+            raise AdapterError(f"{path}: its description is damaged; train it again") from error
+        if written > FORMAT:
             raise AdapterError(
                 f"{path}: an adapter of format {written}; this nearfar reads up to format {FORMAT}: install a "
                 "newer nearfar"

@@ -329,7 +329,7 @@ class Branch:
         }
         recordings = jobs.digests_of(clip.path for clip in clips)
         told = [[sha, c.machine, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
-        inputs = {**made_with, "precision": self.config.encoder_options.get("precision"), "clips": told}
+        inputs = {**made_with, "device": self.config.encoder_options.get("device"), "clips": told}
         return jobs.do("adapter", inputs, make) / ADAPTER
 
     def network(self, jobs: Jobs) -> dict[str, Any]:

@@ -439,16 +439,15 @@ def adapt(
     cache: Cache = None,
 ) -> None:
     """Adapt a frozen network to machines: trains low-rank adapters on the normal clips of all of them."""
-    from nearfar import adaptation, datasets, storage
+    from nearfar import adaptation, storage
     from nearfar.report import tables
 
     chosen = _system(system, preset, settings)
     storage.refuse_existing(file)
     with _progress("what is trained is kept: the same command goes on where it stopped") as progress:
-        found = datasets.load(data)
         adapter = adaptation.train(
-            chosen, (found.only(machine) if machine else found).machines, seed=seed, workers=workers,
-            jobs=storage.Jobs(cache), progress=progress,
+            chosen, _machines(data, machine).machines, seed=seed, workers=workers, jobs=storage.Jobs(cache),
+            progress=progress,
         )  # fmt: skip
     adapter.save(file)
     out.print(tables.adapter(adapter))
@@ -537,7 +536,7 @@ def run(
 
     A study has several systems as branches, and fuses their scores; its file names seeds and settings.
     """
-    from nearfar import datasets, experiment, storage, study
+    from nearfar import experiment, storage, study
     from nearfar.report import tables
 
     is_study = study.is_study(system)
@@ -548,8 +547,7 @@ def run(
         raise typer.BadParameter(f"{chosen.name} is not adapted: leave --adapted-on away")
     into = folder or Path("results") / chosen.name
     with _progress("finished steps are kept: the same command goes on where it stopped") as progress:
-        found = datasets.load(data)
-        found = found.only(machine) if machine else found
+        found = _machines(data, machine)
         if isinstance(chosen, study.Study):
             fused = study.run(
                 chosen, found, into, adapted_on=adapter or adapted_on, workers=workers, truth=truth,
@@ -653,14 +651,13 @@ def sweep(
     cache: Cache = None,
 ) -> None:
     """Try settings of a system, from embeddings that are computed once. Its best row is no honest result."""
-    from nearfar import datasets, storage, systems
+    from nearfar import storage, systems
     from nearfar.report import tables
     from nearfar.sweep import sweep
 
     with _progress("embeddings that are finished are kept") as progress:
-        found = datasets.load(data)
         swept = sweep(
-            system, found.only(machine) if machine else found, systems.parse_options(vary),
+            system, _machines(data, machine), systems.parse_options(vary),
             preset=preset, settings=systems.parse_settings(settings or ()), seed=seed,
             adapted_on=adapter or "others", unit="recording" if by_recording else "clip", workers=workers,
             jobs=storage.Jobs(cache), progress=progress,

@@ -26,15 +26,13 @@ from nearfar.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.detector import SEED, Detector, refuse_other_adapters, weights_of
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate, named
+from nearfar.evaluation.protocols import FIXED
 from nearfar.evaluation.results import read_table
 from nearfar.evaluation.truth import read_truth
 from nearfar.storage import Jobs, atomic_file, digest, library_versions, refuse_unwritable, write_json
 from nearfar.systems import System
 
-PROTOCOL = {  # later protocols choose something on some machines; this one chooses nothing
-    "name": "fixed configuration",
-    "selected_on": "nothing: each machine is fitted to its own normal training clips, test labels only evaluate",
-}
+PROTOCOL = {"name": FIXED.name, "selected_on": FIXED.selected_on}  # of systems that are not adapted
 FILES = ("scores.csv", "metrics.csv", "references.csv", "run.json")  # of a result's folder
 REFERENCE_COLUMNS = ["key", "machine", "seed", "score"]
 SCORE_COLUMNS = ["key", "machine", "section", "split", "domain", "label", "seed", "score", "decision"]
@@ -221,8 +219,8 @@ def refuse_other_results(
         raise FileExistsError(f"{out} holds results of {what}{with_other}; choose another folder with --out")
     if protocol is not None and there["protocol"] != protocol:
         raise FileExistsError(
-            f"{out} holds results of the protocol {there['protocol']['name']!r}, not {protocol['name']!r}; choose "
-            "another folder with --out"
+            f"{out} holds results of the protocol {there['protocol']['name']!r}, here is {protocol['name']!r}, or "
+            "another adapter; choose another folder with --out"
         )
 
 

@@ -49,11 +49,11 @@ def each(
     """
     workers = min(workers, len(items))
     if workers <= 1:
-        return [function(item, tell or _nobody) for item in items]
-    with _pool(workers, tell or _nobody) as pool:
-        with _ctrl_c_later():  # a worker that it reaches before ``_start`` dies with a traceback
-            futures: list[Future[T]] = [pool.submit(_in_worker, function, item) for item in items]
+        return [function(item, tell or nobody) for item in items]
+    with _pool(workers, tell or nobody) as pool:
         try:
+            with _ctrl_c_later():  # a worker that it reaches before ``_start`` dies with a traceback
+                futures: list[Future[T]] = [pool.submit(_in_worker, function, item) for item in items]
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
                 if finished is not None:
@@ -66,7 +66,7 @@ def each(
         return [future.result() for future in futures]
 
 
-def _nobody(*_: Any) -> None:
+def nobody(*_: Any) -> None:
     """Listens to what is told if nobody else does."""
 
 

@@ -147,6 +147,9 @@ def sweep(
     combinations = grid(options)
     tried = tuple(systems.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
     jobs = jobs or Jobs()
+    if isinstance(adapted_on, Path):
+        for t in tried:
+            refuse_other_adapters(t, [Adapter.load(adapted_on)], jobs)
     adapters = [
         adaptation.for_machines(t, dataset, [seed], adapted_on, jobs=jobs, workers=workers, progress=progress)
         for t in tried
@@ -167,7 +170,15 @@ def sweep(
         for number, chosen in enumerate(combinations)
     ]
     table = pd.DataFrame(rows).sort_values("omega", ascending=False, kind="stable", ignore_index=True)
-    return Sweep(table, tuple(options), unit, statistics.single_recordings(clips, recording))
+    single = statistics.single_recordings(clips, recording)
+    return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on))
+
+
+def _scope(tried: Sequence[System], adapted_on: AdaptedOn) -> str:
+    """What was selected on what, and on whose clips adapters were trained, if there are any."""
+    if all(system.branch.adaptation is None for system in tried):
+        return SCOPE
+    return f"{SCOPE}; {adaptation.protocol_of(adapted_on)['name']}"
 
 
 def _row(
@@ -192,7 +203,6 @@ def _scores(task: Task, tell: Progress) -> pd.DataFrame:
         _listen(task, jobs, tell)
         for number, (system, files) in enumerate(zip(task.tried, task.adapters, strict=True)):
             found, adapters = [], [Adapter.load(path) for path in files]
-            refuse_other_adapters(system, adapters, jobs)
             for member, (config, seed) in enumerate(system.members(task.seed)):
                 branch = Branch(config)
                 try:

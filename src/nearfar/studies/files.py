@@ -17,6 +17,7 @@ from nearfar.detector import SEED
 from nearfar.evaluation.protocols import (
     COMPLETE_DEVELOPMENT,
     CROSS_FITTED,
+    FIXED,
     FIXED_LEAVE_ONE_MACHINE_OUT,
     NESTED,
     PROTOCOLS,
@@ -136,7 +137,7 @@ class Row(FusionConfig):
     @property
     def adapted_on(self) -> Literal["all", "others"]:
         """On which machines' normal clips an encoder that is adapted over machines is trained."""
-        return "all" if self.protocol == COMPLETE_DEVELOPMENT.name else "others"
+        return "all" if self.protocol in (COMPLETE_DEVELOPMENT.name, FIXED.name) else "others"
 
 
 class Published(BaseModel):

@@ -50,7 +50,7 @@ DIM, SCALE, MARGIN = 256, 30.0, 0.3
 WEIGHT_DECAY, WARM_UP_SHARE = 0.01, 0.05
 BAND_MASK, FRAME_MASK = 1 / 8, 1 / 16  # masks are at most this part of the bands, and of the frames
 MICRO_BATCH = 8  # clips at once; a matter of memory
-KEEP_EVERY = 25  # batches
+KEEP_EVERY = 5  # batches; on a processor some twenty minutes of a full-size network, a moment to write
 PRECISIONS = ("auto", "float32", "bfloat16")
 MICROPHONES = 2
 
