@@ -325,6 +325,9 @@ def test_adapt_fit_and_score(own, root, tmp_path):
     assert "give it with --adapter" in str(without.exception)
     again = invoke("adapt", own, "--data", root, "-o", file, *cache)
     assert isinstance(again.exception, FileExistsError)
+    replaced = invoke("adapt", own, "--data", root, "-o", file, "--replace", *cache)
+    assert replaced.exit_code == 0, replaced.output
+    assert Adapter.load(file).machines == MACHINES
 
 
 def test_run_on_all_or_with_an_adapter(own, root, tmp_path):

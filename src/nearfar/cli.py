@@ -434,6 +434,9 @@ def adapt(
     preset: Preset = None,
     machine: Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")] = None,
     settings: Settings = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of a file that is there.")
+    ] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
     cache: Cache = None,
@@ -443,7 +446,7 @@ def adapt(
     from nearfar.report import tables
 
     chosen = _system(system, preset, settings)
-    storage.refuse_existing(file)
+    storage.refuse_existing(file, replace=replace)
     with _progress("what is trained is kept: the same command goes on where it stopped") as progress:
         adapter = adaptation.train(
             chosen, _machines(data, machine).machines, seed=seed, workers=workers, jobs=storage.Jobs(cache),
