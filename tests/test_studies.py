@@ -18,7 +18,7 @@ from synthetic import hide_faults, write_machine
 from typer.testing import CliRunner
 from typer.testing import Result as Invoked
 
-from nearfar import datasets, experiment, fusion, studies, study, systems
+from nearfar import cli, datasets, experiment, fusion, studies, study, systems
 from nearfar.adapters import Adapter
 from nearfar.cli import app
 from nearfar.clips import Clip, Dataset, DatasetError, Machine
@@ -299,11 +299,11 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def tiny(name: str) -> Published:
     """A study of the report with weights of a few numbers, drawn at random, and a moment's training."""
-    content = studies.load(name).model_dump(mode="json")
+    content = tomllib.loads(STUDIES[name].read_text(encoding="utf-8"))
     for branch in content["branches"].values():
         branch["settings"] |= quick.settings(branch["system"])
     for row in content["rows"]:
-        if nested := row.pop("candidates"):
+        if nested := row.pop("candidates", {}):
             of = nested["k_8_5"]
             few = {f"k_{k}": {b: dict.fromkeys(settings, k) for b, settings in of.items()} for k in (1, 2)}
             row["candidates"] = few
@@ -825,9 +825,10 @@ class TestTable:
 
 
 @pytest.fixture
-def invoke() -> Callable[..., Invoked]:
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Invoked]:
     def invoked(*arguments: object, columns: int = 200) -> Invoked:
-        return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": str(columns)})
+        monkeypatch.setattr(cli.out, "width", columns)
+        return CliRunner().invoke(app, [str(a) for a in arguments])
 
     return invoked
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -18,7 +19,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 Tell = Callable[..., None]
 
-SECONDS_TO_CLEAN_UP = 5.0  # of a worker whose parent was killed
+SECONDS_TO_CLEAN_UP = 5.0  # of a worker that was told to end
+SECONDS_TO_LISTEN = 1.0  # to what workers said before they were killed
 
 
 def each(
@@ -93,21 +95,41 @@ def _pool(workers: int, tell: Tell) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(messages,))
     try:
         yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    finally:
         pool.shutdown()
-        messages.put(None)
-        listener.join()
+    except BaseException:
+        with (
+            _ctrl_c_later()
+        ):  # else a second one would leave workers behind, and this process waiting for them
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end(multiprocessing.active_children())
+            messages.cancel_join_thread()  # one that was killed may have taken its turn to write with it
+            _end_listening(messages, listener, SECONDS_TO_LISTEN)
+        raise
+    _end_listening(messages, listener, None)
+
+
+def _end_listening(messages: Any, listener: Thread, seconds: float | None) -> None:
+    messages.put(None)
+    listener.join(seconds)
+    if not listener.is_alive():
         messages.close()
+
+
+def _end(workers: Sequence[BaseProcess]) -> None:
+    """Tell workers to end; kill those that do not: what they write is whole or absent anyway."""
+    for worker in workers:
+        worker.terminate()
+    until = time.monotonic() + SECONDS_TO_CLEAN_UP
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
 
 
 def _listen(messages: Any, tell: Tell) -> None:
     while (message := messages.get()) is not None:
-        tell(*message)
+        if message:
+            tell(*message)
 
 
 _messages: Any = None  # of a worker process: where its progress goes
@@ -121,6 +143,7 @@ def _start(messages: Any) -> None:
     _messages = messages
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
+    messages.put(())  # starts the thread that hands them on, in which no signal must come between
     Thread(target=_end_with_the_parent, daemon=True).start()
 
 
