@@ -412,7 +412,7 @@ def test_the_network_hears_what_is_masked(monkeypatch):
 def test_near_and_far_are_in_their_places():
     running = on_its_way(dropout=0.0, band_mask=0.0, frame_mask=0.0)
     heard = running.statistics(np.stack(CLIPS[:2]), running.generators(0)[:2]).detach().numpy()
-    for clip, found in zip(CLIPS, heard, strict=False):
+    for clip, found in zip(CLIPS[:2], heard, strict=True):
         tokens = encoder_of()(clip)[:, 0].astype(np.float64)
         expected = np.concatenate([tokens.mean(axis=(1, 2)), tokens.std(axis=(1, 2))], axis=-1)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -169,7 +169,7 @@ def test_recordings_that_cannot_be_trained_on_are_told_together_and_before(
     sound, fan = np.zeros((2, 8000), np.float32), data["fan"]
     wrong = {"mono": (sound[:1], 16000), "slow": (sound, 8000), "short": (sound[:, :100], 16000)}
     clips = []
-    for clip, (name, (samples, rate)) in zip(fan.train, wrong.items(), strict=False):
+    for clip, (name, (samples, rate)) in zip(fan.train[:3], wrong.items(), strict=True):
         audio.write(tmp_path / f"{name}.wav", samples, rate)
         clips.append(replace(clip, path=tmp_path / f"{name}.wav"))
     (tmp_path / "text.wav").write_text("no sound at all")

@@ -97,9 +97,7 @@ def _pool(workers: int, tell: Tell) -> Iterator[ProcessPoolExecutor]:
         yield pool
         pool.shutdown()
     except BaseException:
-        with (
-            _ctrl_c_later()
-        ):  # else a second one would leave workers behind, and this process waiting for them
+        with _ctrl_c_later():  # a second one would leave workers behind, and this process waiting
             pool.shutdown(wait=False, cancel_futures=True)
             _end(multiprocessing.active_children())
             messages.cancel_join_thread()  # one that was killed may have taken its turn to write with it
