@@ -17,11 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from nearfar import datasets
 from nearfar.backends import BACKENDS
-from nearfar.clips import Dataset
-from nearfar.storage import Jobs
-from nearfar.sweep import sweep
+from nearfar.files.storage import Jobs
+from nearfar.recordings import datasets
+from nearfar.recordings.clips import Dataset
+from nearfar.research.sweep import sweep
 
 VIEWS = ("near", "cancelled", "near_and_cancelled")
 CONDITIONINGS: dict[str, list[str]] = {"raw": [], "standardized": ["standardize"]}

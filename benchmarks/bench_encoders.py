@@ -29,18 +29,18 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from nearfar import audio, datasets
 from nearfar.backends.mahalanobis import Mahalanobis
-from nearfar.branches import attributes, domains
-from nearfar.clips import Clip, Dataset, Machine
-from nearfar.embeddings import mean
+from nearfar.embedding.embeddings import mean
 from nearfar.encoders import int8
 from nearfar.encoders.devices import chosen, has_bfloat16
 from nearfar.encoders.eat import BASE, TARGET_FRAMES, EatNetwork
 from nearfar.encoders.efficientat import EfficientAt
 from nearfar.encoders.frozen import Precision
 from nearfar.evaluation.metrics import clip_table, evaluate, harmonic_mean
-from nearfar.microphones import listen
+from nearfar.recordings import audio, datasets
+from nearfar.recordings.clips import Clip, Dataset, Machine
+from nearfar.recordings.microphones import listen
+from nearfar.systems.branches import attributes, domains
 
 SECONDS, RATE = 10, 16000
 HAS_INT8 = all(find_spec(package) for package in ("onnx", "onnxruntime"))

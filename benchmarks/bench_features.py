@@ -17,9 +17,9 @@ import librosa
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from nearfar import audio
-from nearfar.features import BASELINE, DB_FLOOR, log_mel
-from nearfar.microphones import cancelled, health
+from nearfar.encoders.features import BASELINE, DB_FLOOR, log_mel
+from nearfar.recordings import audio
+from nearfar.recordings.microphones import cancelled, health
 
 SECONDS, RATE = 10, 16000
 

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from nearfar.evaluation.protocols import CROSS_FITTED
 from nearfar.evaluation.ranking import all_metrics, harmonic_means, sections
 from nearfar.evaluation.statistics import bootstrap, compare, jackknife
-from nearfar.fusion import Search, evaluate_fusion, simplex
+from nearfar.research.fusion import Search, evaluate_fusion, simplex
 
 MACHINES, PER_CELL, SAMPLE = 7, 50, 10
 BRANCHES = ("ae", "ced", "m2d", "dualmic", "eat")

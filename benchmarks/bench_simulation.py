@@ -21,16 +21,18 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from nearfar import datasets, experiment, systems
-from nearfar.audio import FAR, NEAR, read, write
-from nearfar.clips import Clip
+from nearfar import systems
 from nearfar.evaluation.metrics import omega
+from nearfar.files.storage import Jobs
+from nearfar.recordings import datasets
+from nearfar.recordings.audio import FAR, NEAR, read, write
+from nearfar.recordings.clips import Clip
+from nearfar.research import experiment
 from nearfar.simulation import MACHINES, simulate
 from nearfar.simulation.dataset import CHALLENGE, Settings, planned, record, site_of
 from nearfar.simulation.machines.mechanics import dry_sound
 from nearfar.simulation.noise import NOISES
 from nearfar.simulation.rooms import heard
-from nearfar.storage import Jobs
 
 RATE, SECONDS = 16000, 10.0
 SPEED_CLIPS = 12  # of each machine

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nearfar import audio
-from nearfar.branches import Branch, BranchConfig, listen_ahead
-from nearfar.clips import Clip, parse_clip
+from nearfar.embedding.store import Key, Origin, Store
 from nearfar.encoders.checkpoints import write
 from nearfar.encoders.efficientat import Network
-from nearfar.storage import Jobs, atomic_file
-from nearfar.store import Key, Origin, Store
+from nearfar.files.storage import Jobs, atomic_file
+from nearfar.recordings import audio
+from nearfar.recordings.clips import Clip, parse_clip
+from nearfar.systems.branches import Branch, BranchConfig, listen_ahead
 
 CLIPS, DIM, BATCH, REPEATS = 1200, 1536, 32, 5
 SWEPT, SECONDS, RATE, ROUNDS = 32, 2.0, 16000, 3

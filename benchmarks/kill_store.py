@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.store import Key, Origin, Store
+from nearfar.embedding.store import Key, Origin, Store
 
 KILLS, RECORDINGS, SECONDS = 1000, 8, 0.1
 MICROPHONES = ("near", "far")

@@ -27,8 +27,8 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearfar.features import Mel, log_mel, mel_frequencies
-from nearfar.microphones import cancelled, far, near
+from nearfar.encoders.features import Mel, log_mel, mel_frequencies
+from nearfar.recordings.microphones import cancelled, far, near
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition
 from nearfar.simulation.sites import Site

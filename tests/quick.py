@@ -8,11 +8,11 @@ import numpy as np
 import tiny_weights
 
 from nearfar import systems
-from nearfar.adapters import Adapter
-from nearfar.branches import Branch, Step
 from nearfar.encoders import lora
-from nearfar.storage import Jobs
+from nearfar.files.storage import Jobs
 from nearfar.systems import System
+from nearfar.systems.branches import Branch, Step
+from nearfar.training.adapters import Adapter
 
 TINY = {
     "autoencoder": {"branch.encoder_options.n_mels": 32, "branch.training.epochs": 1},

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nearfar.clips import parse_clip
 from nearfar.evaluation.metrics import clip_table
+from nearfar.recordings.clips import parse_clip
 
 DOMAINS, LABELS = ("source", "target"), ("normal", "anomaly")
 

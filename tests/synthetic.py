@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nearfar import audio
+from nearfar.recordings import audio
 
 RATE = 16000
 

@@ -10,17 +10,19 @@ import quick
 from synthetic import hide_faults, write_machine
 from typer.testing import CliRunner
 
-from nearfar import adaptation, audio, datasets, experiment, study, systems
-from nearfar.adapters import Adapter
+from nearfar import systems
 from nearfar.cli import app
-from nearfar.clips import Dataset, DatasetError, Machine
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED, FIXED_LEAVE_ONE_MACHINE_OUT
-from nearfar.experiment import FILES, run
-from nearfar.storage import Jobs
-from nearfar.study import Study
-from nearfar.sweep import sweep
+from nearfar.files.storage import Jobs
+from nearfar.recordings import audio, datasets
+from nearfar.recordings.clips import Dataset, DatasetError, Machine
+from nearfar.research import adaptation, experiment, fused
+from nearfar.research.experiment import FILES, run
+from nearfar.research.fused import Study
+from nearfar.research.sweep import sweep
 from nearfar.training.adaptation import Adaptation
+from nearfar.training.adapters import Adapter
 
 MACHINES = ("fan", "pump", "valve")
 SEED = 3
@@ -237,7 +239,7 @@ def asked():
 
 @pytest.mark.parametrize("protocol", [COMPLETE_DEVELOPMENT, CROSS_FITTED])
 def test_a_study_adapts_as_its_protocol_says(protocol, asked, data, jobs, tmp_path):
-    found = study.run(asked.model_copy(update={"protocol": protocol.name}), data, tmp_path / "out", jobs=jobs)
+    found = fused.run(asked.model_copy(update={"protocol": protocol.name}), data, tmp_path / "out", jobs=jobs)
     heard = found.branches["adapted"].run["adapters"][str(SEED)]["fan"][0]["machines"]
     assert heard == (list(MACHINES) if protocol is COMPLETE_DEVELOPMENT else ["pump", "valve"])
     of_branch = adaptation.ON_ALL if protocol is COMPLETE_DEVELOPMENT else adaptation.ON_OTHERS
@@ -249,7 +251,7 @@ def test_a_study_does_not_adapt_on_what_it_leaves_out(asked, data, jobs, tmp_pat
     with pytest.raises(
         ValueError, match=r"adapted_on='all', but protocol='cross-fitted.*' leaves the machine out"
     ):
-        study.run(crossed, data, tmp_path / "out", adapted_on="all", jobs=jobs)
+        fused.run(crossed, data, tmp_path / "out", adapted_on="all", jobs=jobs)
 
 
 def test_a_study_takes_no_adapter_that_has_heard_what_it_leaves_out(asked, system, data, jobs, tmp_path):
@@ -259,14 +261,14 @@ def test_a_study_takes_no_adapter_that_has_heard_what_it_leaves_out(asked, syste
     with pytest.raises(
         ValueError, match=r"trained on normal clips of pump, valve, but protocol='cross-fitted"
     ):
-        study.run(crossed, data, tmp_path / "out", adapted_on=file, jobs=jobs)
+        fused.run(crossed, data, tmp_path / "out", adapted_on=file, jobs=jobs)
 
 
 @pytest.mark.parametrize("on", ["all", "others", "file"])
 def test_a_study_without_an_adapted_branch_takes_no_adapter(on, asked, data, jobs, tmp_path):
     plain = {"branches": {"plain": asked.branches["plain"], "twin": asked.branches["plain"]}}
     with pytest.raises(ValueError, match="x has no branch that is adapted, so it takes no adapter"):
-        study.run(
+        fused.run(
             asked.model_copy(update=plain), data, tmp_path / "out", jobs=jobs,
             adapted_on=tmp_path / "a.safetensors" if on == "file" else on,
         )  # fmt: skip

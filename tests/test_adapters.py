@@ -12,13 +12,16 @@ from safetensors.numpy import load_file, save_file
 from sklearn.exceptions import NotFittedError
 from synthetic import clip, write_machine
 
-from nearfar import adapters, datasets, storage, systems
-from nearfar.adapters import Adapter, AdapterError
-from nearfar.branches import Branch
-from nearfar.conditioning import Head
-from nearfar.detector import Detector
-from nearfar.embeddings import embed
-from nearfar.storage import Jobs
+from nearfar import systems
+from nearfar.detector.detector import Detector
+from nearfar.embedding.conditioning import Head
+from nearfar.embedding.embeddings import embed
+from nearfar.files import storage
+from nearfar.files.storage import Jobs
+from nearfar.recordings import datasets
+from nearfar.systems.branches import Branch
+from nearfar.training import adapters
+from nearfar.training.adapters import Adapter, AdapterError
 
 ADAPTED = [name for name in systems.SYSTEMS if systems.load(name).branch.adaptation is not None]
 FEW = {"threshold.false_alarm_rate": 0.3, "threshold.folds": 2}

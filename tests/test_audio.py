@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from nearfar import audio
-from nearfar.audio import AudioError
+from nearfar.recordings import audio
+from nearfar.recordings.audio import AudioError
 
 
 @pytest.fixture

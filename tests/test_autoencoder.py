@@ -13,7 +13,7 @@ from torch import nn
 from nearfar.backends.mean_squared_error import MeanSquaredError
 from nearfar.backends.selective_mahalanobis import SelectiveMahalanobis
 from nearfar.encoders.autoencoder import Autoencoder, DifferenceAutoencoder, network, widths
-from nearfar.features import stack_frames
+from nearfar.encoders.features import stack_frames
 from nearfar.training.autoencoder import Step, _vectors, train
 
 RATE, HOP, BINS = 16_000, 512, 128

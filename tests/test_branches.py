@@ -16,10 +16,18 @@ from sklearn.preprocessing import StandardScaler
 from synthetic import RATE, clip, write_machine
 from tiny_encoder import Net, Tiny
 
-from nearfar import audio, datasets
 from nearfar.backends import BACKENDS
 from nearfar.backends.mahalanobis import Mahalanobis
-from nearfar.branches import (
+from nearfar.embedding.embeddings import POOLINGS, VIEWS, embed, heard
+from nearfar.embedding.store import Store
+from nearfar.encoders import ENCODERS, encoder_class
+from nearfar.encoders.checkpoints import write
+from nearfar.encoders.spectral import Spectral
+from nearfar.files.storage import Jobs
+from nearfar.recordings import audio, datasets
+from nearfar.recordings.clips import parse_clip
+from nearfar.recordings.microphones import listen
+from nearfar.systems.branches import (
     UNDISCLOSED,
     Branch,
     BranchConfig,
@@ -29,14 +37,6 @@ from nearfar.branches import (
     listen_ahead,
     save_arrays,
 )
-from nearfar.clips import parse_clip
-from nearfar.embeddings import POOLINGS, VIEWS, embed, heard
-from nearfar.encoders import ENCODERS, encoder_class
-from nearfar.encoders.checkpoints import write
-from nearfar.encoders.spectral import Spectral
-from nearfar.microphones import listen
-from nearfar.storage import Jobs
-from nearfar.store import Store
 from nearfar.training.autoencoder import train
 
 SPECTRAL = {

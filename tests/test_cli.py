@@ -20,12 +20,13 @@ from rich.console import Console
 from synthetic import write_machine
 from typer.testing import CliRunner, Result
 
-from nearfar import storage, store
 from nearfar.cli import app
+from nearfar.embedding import store
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.results import read_table
-from nearfar.experiment import FILES
+from nearfar.files import storage
 from nearfar.report import tables
+from nearfar.research.experiment import FILES
 
 COMMANDS = [
     "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "study", "sweep", "evaluate", "compare",

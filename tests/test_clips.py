@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearfar.clips import Clip, Dataset, DatasetError, Machine, is_audio, is_clip_name, parse_clip, unknown
+from nearfar.recordings.clips import (
+    Clip,
+    Dataset,
+    DatasetError,
+    Machine,
+    is_audio,
+    is_clip_name,
+    parse_clip,
+    unknown,
+)
 
 FORMS = [
     # 2020

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nearfar import datasets
-from nearfar.clips import DatasetError
-from nearfar.datasets import DATASETS, dcase, folder
+from nearfar.recordings import datasets
+from nearfar.recordings.clips import DatasetError
+from nearfar.recordings.datasets import DATASETS, dcase, folder
 
 
 def plant(root, *names):

@@ -13,7 +13,7 @@ import torch
 
 from nearfar.encoders import dca, devices
 from nearfar.encoders.dca import CrossAttention, Dca, Exchange, Network, dropped
-from nearfar.features import log_mel
+from nearfar.encoders.features import log_mel
 
 RATE = 16_000
 TINY = {"n_fft": 128, "n_mels": 16, "frames": 16, "channels": 16, "device": "cpu"}

@@ -15,10 +15,13 @@ import soundfile
 from safetensors.numpy import load_file, save_file
 from synthetic import RATE, clip, write_machine
 
-from nearfar import audio, datasets, detector, storage, systems
-from nearfar.clips import DatasetError
-from nearfar.detector import Detector, DetectorError
-from nearfar.storage import Jobs
+from nearfar import systems
+from nearfar.detector import detector
+from nearfar.detector.detector import Detector, DetectorError
+from nearfar.files import storage
+from nearfar.files.storage import Jobs
+from nearfar.recordings import audio, datasets
+from nearfar.recordings.clips import DatasetError
 
 QUICK = {"branch.training.epochs": 1, "threshold.false_alarm_rate": 0.3}
 
@@ -407,7 +410,7 @@ def test_a_system_of_a_newer_version(saved: Path) -> None:
 def test_an_unattainable_rate_is_told_before_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nearfar.branches.Branch.fit_encoder", None)
+    monkeypatch.setattr("nearfar.systems.branches.Branch.fit_encoder", None)
     with pytest.raises(ValueError, match="give 95 normal clips or more"):
         fit(write_machine(tmp_path, "fan", test=1), "baseline_mse")
 

@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.covariance import LedoitWolf
 
-from nearfar import experiment, systems
-from nearfar.datasets import load
+from nearfar import systems
+from nearfar.encoders.features import Mel, log_mel
 from nearfar.evaluation.metrics import omega
-from nearfar.features import Mel, log_mel
+from nearfar.files.storage import Jobs
+from nearfar.recordings.datasets import load
+from nearfar.research import experiment
 from nearfar.simulation import MACHINES, describe, simulate
 from nearfar.simulation.dataset import SEVEN
 from nearfar.simulation.machines.mechanics import Condition, Machine, dry_sound
-from nearfar.storage import Jobs
 
 RATE = 16000
 SEVERITIES = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -17,12 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from nearfar import datasets
-from nearfar.clips import DatasetError
-from nearfar.datasets import DATASETS, dcase2026
-from nearfar.datasets.download import download, parse_archive
-from nearfar.datasets.published import Remote
-from nearfar.downloads import RETRIES
+from nearfar.files.downloads import RETRIES
+from nearfar.recordings import datasets
+from nearfar.recordings.clips import DatasetError
+from nearfar.recordings.datasets import DATASETS, dcase2026
+from nearfar.recordings.datasets.download import download, parse_archive
+from nearfar.recordings.datasets.published import Remote
 
 MACHINES = {"dev": ("ToyCar", "fan"), "eval": ("Sander",)}
 TRAIN = "train/section_00_source_train_normal_0000_spd_1.wav"
@@ -293,7 +293,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(fetch, zenodo):
 
 
 def test_ctrl_c_in_the_middle_leaves_the_part(fetch, zenodo, monkeypatch):
-    monkeypatch.setattr("nearfar.downloads.BLOCK", 4096)
+    monkeypatch.setattr("nearfar.files.downloads.BLOCK", 4096)
 
     def interrupt(_, done, __):
         if done >= 20_000:

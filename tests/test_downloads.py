@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from file_server import serving
 
-from nearfar.downloads import RETRIES, Client, DownloadError
+from nearfar.files.downloads import RETRIES, Client, DownloadError
 
 CONTENT = np.random.default_rng(0).bytes(50_000)
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nearfar import audio
 from nearfar.encoders.checkpoints import CheckpointError
 from nearfar.encoders.efficientat import (
     LARGE,
@@ -25,7 +24,8 @@ from nearfar.encoders.efficientat import (
     rounded,
     scaled,
 )
-from nearfar.features import Fbank
+from nearfar.encoders.features import Fbank
+from nearfar.recordings import audio
 
 SINE_WAVE, STATIC, SILENCE = 501, 515, 500  # classes of AudioSet
 RATE = 32000

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tiny_encoder import Net, Tiny
 
-from nearfar import audio, embeddings, storage
-from nearfar.clips import DatasetError
-from nearfar.embeddings import (
+from nearfar.embedding import embeddings
+from nearfar.embedding.embeddings import (
     POOLINGS,
     VIEWS,
     compute_missing,
@@ -25,11 +24,14 @@ from nearfar.embeddings import (
     embed_stored,
     origins,
 )
+from nearfar.embedding.store import Key, Store
 from nearfar.encoders import encoder_class
 from nearfar.encoders.checkpoints import write
 from nearfar.encoders.spectral import Spectral
-from nearfar.microphones import MicrophoneError, cancelled
-from nearfar.store import Key, Store
+from nearfar.files import storage
+from nearfar.recordings import audio
+from nearfar.recordings.clips import DatasetError
+from nearfar.recordings.microphones import MicrophoneError, cancelled
 
 few = settings(max_examples=40, deadline=None)
 RATE = 16_000

@@ -171,11 +171,11 @@ def test_five_frames_are_enough_for_an_autoencoder():
 
 WITHOUT_TORCH = {
     "the registry": "import nearfar.encoders",
-    "embeddings": "import nearfar.embeddings",
+    "embeddings": "import nearfar.embedding.embeddings",
     "trainers": "import nearfar.training",
     "a spectral embedding": """
 import numpy as np
-from nearfar.embeddings import embed
+from nearfar.embedding.embeddings import embed
 from nearfar.encoders import encoder_class
 samples = np.ones((2, 8000), np.float32)
 embed(samples, encoder_class("spectral")(), view="near_and_cancelled", pooling="mean_std")

@@ -16,12 +16,15 @@ import pandas as pd
 import pytest
 from synthetic import write_machine
 
-from nearfar import datasets, experiment, storage, systems
-from nearfar.clips import Dataset, DatasetError, Machine
-from nearfar.detector import Detector
+from nearfar import systems
+from nearfar.detector.detector import Detector
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
-from nearfar.experiment import FILES, REFERENCE_COLUMNS, SCORE_COLUMNS, Result, run
-from nearfar.storage import Jobs
+from nearfar.files import storage
+from nearfar.files.storage import Jobs
+from nearfar.recordings import datasets
+from nearfar.recordings.clips import Dataset, DatasetError, Machine
+from nearfar.research import experiment
+from nearfar.research.experiment import FILES, REFERENCE_COLUMNS, SCORE_COLUMNS, Result, run
 
 QUICK = {"branch.training.epochs": 1, "threshold.false_alarm_rate": 0.3}
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar.features import KALDI, KALDI_FLOOR, Fbank, kaldi_fbank, kaldi_filters
+from nearfar.encoders.features import KALDI, KALDI_FLOOR, Fbank, kaldi_fbank, kaldi_filters
 
 KINDS = {"numpy": np.asarray, "torch": torch.from_numpy}
 TOLERANCE = {"float32": 1.2e-3, "float64": 1e-9}  # nepers; torchaudio's own distance from double precision

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar.features import (
+from nearfar.encoders.features import (
     BASELINE,
     DB_FLOOR,
     Mel,

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from scored import lied, make_clips, make_scores
 
-from nearfar import fusion
 from nearfar.evaluation import protocols
 from nearfar.evaluation.metrics import evaluate, omega
-from nearfar.fusion import Fusion, Scale, Search, evaluate_fusion, evaluate_nested, simplex
+from nearfar.research import fusion
+from nearfar.research.fusion import Fusion, Scale, Search, evaluate_fusion, evaluate_nested, simplex
 
 EFFECTS = {"ae": 0.4, "ced": 1.0, "noise": 0.0}
 COARSE = Search(0.25)

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
-from nearfar import storage
+from nearfar.files import storage
 from nearfar.training.journal import STATE, Journal
 
 TABLE = "history.csv"

@@ -15,14 +15,16 @@ import pytest
 import quick
 from synthetic import RATE, clip, hide_faults, write_machine
 
-from nearfar import audio, datasets, experiment, study, systems
+from nearfar import systems
 from nearfar.backends import BACKENDS
-from nearfar.clips import Dataset, Machine
-from nearfar.detector import Detector
+from nearfar.detector.detector import Detector
 from nearfar.evaluation.protocols import CROSS_FITTED, FIXED_LEAVE_ONE_MACHINE_OUT
-from nearfar.fusion import Fusion, Search
-from nearfar.storage import Jobs
-from nearfar.study import Study
+from nearfar.files.storage import Jobs
+from nearfar.recordings import audio, datasets
+from nearfar.recordings.clips import Dataset, Machine
+from nearfar.research import experiment, fused
+from nearfar.research.fused import Study
+from nearfar.research.fusion import Fusion, Search
 
 OTHER = {"normal": "anomaly", "anomaly": "normal", "source": "target", "target": "source"}
 SEED = 3
@@ -222,10 +224,10 @@ def asked(request):
 
 @pytest.fixture(scope="module")
 def as_it_is(asked, three, cache, tmp_path_factory):
-    return study.run(asked, three, tmp_path_factory.mktemp("as_it_is") / "out", jobs=cache)
+    return fused.run(asked, three, tmp_path_factory.mktemp("as_it_is") / "out", jobs=cache)
 
 
-def fused(found, machine="fan"):
+def fused_scores(found, machine="fan"):
     """Scores of a machine: of each branch, and fused."""
     tables = {
         **{name: result.scores for name, result in found.branches.items()},
@@ -268,22 +270,24 @@ def some_thrice(clips):
 
 
 def run(asked, dataset, cache, tmp_path):
-    return study.run(asked, dataset, tmp_path / "out", jobs=cache)
+    return fused.run(asked, dataset, tmp_path / "out", jobs=cache)
 
 
 def test_own_labels_move_no_score_of_a_study(asked, three, as_it_is, cache, tmp_path):
     found = run(asked, with_tests(three, flipped, ["fan"]), cache, tmp_path)
     former = {f"fan/test/flipped_{i}.wav": c.key for i, c in enumerate(three["fan"].test)}
-    assert {former[key]: scores for key, scores in fused(found).items()} == fused(as_it_is)
+    assert {former[key]: scores for key, scores in fused_scores(found).items()} == fused_scores(as_it_is)
     assert chosen_for(found) == chosen_for(as_it_is)
     assert found.findings[SEED].omega != as_it_is.findings[SEED].omega
 
 
 def test_own_clips_move_no_other_score_of_a_study(asked, three, as_it_is, cache, tmp_path):
     found = run(asked, with_tests(three, some_thrice, ["fan"]), cache, tmp_path)
-    as_before = fused(as_it_is)
-    assert len(fused(found)) == 24
-    assert fused(found) == {key: as_before[f"fan/test/{key[len('fan/test/0_') :]}"] for key in fused(found)}
+    as_before = fused_scores(as_it_is)
+    assert len(fused_scores(found)) == 24
+    assert fused_scores(found) == {
+        key: as_before[f"fan/test/{key[len('fan/test/0_') :]}"] for key in fused_scores(found)
+    }
     assert chosen_for(found) == chosen_for(as_it_is)
 
 
@@ -291,17 +295,17 @@ def test_other_machines_move_branches_never_and_what_is_fused_only_by_what_is_ch
     asked, three, as_it_is, cache, tmp_path
 ):
     """With equal weights on the scale of a machine's own normal clips: nothing, whatever the others are."""
-    before = fused(as_it_is)
+    before = fused_scores(as_it_is)
     moved = set()
     for kind, change in (("labels", relabelled), ("clips", some_thrice)):
         found = run(asked, with_tests(three, change, ["pump", "valve"]), cache, tmp_path / kind)
-        after = fused(found)
+        after = fused_scores(found)
         assert {key: row[:2] for key, row in after.items()} == {key: row[:2] for key, row in before.items()}
         assert chosen_from_others(found, asked) == chosen_for(found)
         moved |= {kind} if after != before else set()
         assert (chosen_for(found) == chosen_for(as_it_is)) == (not choosing(asked, kind))
     alone = run(asked, three.only(["fan", "valve"]), cache, tmp_path / "two")
-    moved |= {"machines"} if fused(alone) != before else set()
+    moved |= {"machines"} if fused_scores(alone) != before else set()
     if asked.fusion.calibration == "own_normals" and asked.fusion.weights == "equal":
         assert not moved
     else:

@@ -14,11 +14,11 @@ import torch
 from tiny_encoder import Net, Tiny
 from torch import nn
 
-from nearfar.embeddings import origins
+from nearfar.embedding.embeddings import origins
 from nearfar.encoders import checkpoints, encoder_class
 from nearfar.encoders.eat import EatNetwork
 from nearfar.encoders.lora import LowRank, arrays, attach, layers_of, merge
-from nearfar.storage import digest_arrays
+from nearfar.files.storage import digest_arrays
 
 PRETRAINED = list(tiny_weights.NETWORKS)
 BLOCKS = {"efficientat": (2, 3, 5)}  # of different sizes; all others have 1 and 2

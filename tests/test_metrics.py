@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from nearfar.clips import parse_clip
 from nearfar.evaluation import metrics
+from nearfar.recordings.clips import parse_clip
 
 PUBLISHED = pd.read_csv(Path(__file__).parent / "golden" / "published_2026_dev.csv", comment="#")
 DOMAINS, LABELS = ("source", "target"), ("normal", "anomaly")

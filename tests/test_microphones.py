@@ -10,7 +10,7 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar.microphones import (
+from nearfar.recordings.microphones import (
     BANDS,
     HOP,
     MICROPHONES,

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar import neighbours
-from nearfar.backends import backend_class
-from nearfar.neighbours import bank, distances, nearest, nearest_others, of_each_domain, prepared, unit
+from nearfar.backends import backend_class, neighbours
+from nearfar.backends.neighbours import (
+    bank,
+    distances,
+    nearest,
+    nearest_others,
+    of_each_domain,
+    prepared,
+    unit,
+)
 
 LocalDensity = backend_class("local_density")
 NearestNeighbour = backend_class("nearest_neighbour")

@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import butter, hilbert, sosfiltfilt, welch
 
-from nearfar.audio import AudioError
+from nearfar.recordings.audio import AudioError
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.noise import (
     NOISES,

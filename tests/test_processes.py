@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nearfar import processes
-from nearfar.processes import Tell
+from nearfar.files import processes
+from nearfar.files.processes import Tell
 
 
 def double(item: int, tell: Tell) -> int:

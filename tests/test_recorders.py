@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.signal import find_peaks, welch
 
-from nearfar.audio import FAR, NEAR
-from nearfar.microphones import health
+from nearfar.recordings.audio import FAR, NEAR
+from nearfar.recordings.microphones import health
 from nearfar.simulation.recorders import (
     DELAY_SECONDS,
     LEAD_SECONDS,

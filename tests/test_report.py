@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nearfar import systems
-from nearfar.datasets import DATASETS
-from nearfar.detector import Detector, Verdict
+from nearfar.decisions.thresholds import Conformal
+from nearfar.detector.detector import Detector, Verdict
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.official import Evaluation
 from nearfar.evaluation.protocols import CROSS_FITTED, Finding, Selection, scope_of
-from nearfar.experiment import Result
-from nearfar.microphones import Fault
+from nearfar.recordings.datasets import DATASETS
+from nearfar.recordings.microphones import Fault
 from nearfar.report import tables, verdicts
-from nearfar.thresholds import Conformal
+from nearfar.research.experiment import Result
 
 NAN = float("nan")
 DEAD, CLIPPED = Fault("dead", "near", "the near one is silent"), Fault("clipped", "far", "the far one clips")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from nearfar.audio import FAR, NEAR, read, read_header, write
-from nearfar.clips import parse_clip
-from nearfar.datasets import load
+from nearfar.recordings.audio import FAR, NEAR, read, read_header, write
+from nearfar.recordings.clips import parse_clip
+from nearfar.recordings.datasets import load
 from nearfar.simulation import MACHINES, PRESETS, describe, simulate
 from nearfar.simulation.dataset import (
     DOMAINS,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nearfar.audio import FAR, NEAR, write
+from nearfar.recordings.audio import FAR, NEAR, write
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition
 from nearfar.simulation.noise import NOISES, OtherMachine, Recordings
@@ -207,7 +207,7 @@ def test_excerpts_are_what_is_heard(tmp_path: Path, rng: np.random.Generator) ->
     drawn = replace(drawn, scenes=scenes)
     (told,) = drawn.excerpts("source", samples=RATE, rng=np.random.default_rng(7).spawn(3)[1])
     noise = take(drawn, seed=7).noise[NEAR]
-    from nearfar.audio import read
+    from nearfar.recordings.audio import read
 
     played = read(tmp_path / "a.wav")[0][0]
     begins = told["start"] + way.shape[-1] - 1

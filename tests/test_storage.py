@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar import storage
-from nearfar.storage import Jobs, atomic_file, atomic_folder, digest, digest_file, resumable_folder
+from nearfar.files import storage
+from nearfar.files.storage import Jobs, atomic_file, atomic_folder, digest, digest_file, resumable_folder
 
 few = settings(max_examples=40, deadline=None)
 names = st.text("abc", max_size=2)
@@ -327,18 +327,19 @@ def test_a_step_on_a_full_disk_is_not_done(jobs):
 
 
 def test_every_maker_exists():
-    package = Path(storage.__file__).parent
+    package = Path(storage.__file__).parents[1]
     assert [pattern for pattern in storage.MAKERS if not list(package.glob(pattern))] == []
 
 
 def test_the_code_digest_follows_the_code(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "__file__", str(tmp_path / "storage.py"))
+    monkeypatch.setattr(storage, "__file__", str(tmp_path / "files" / "storage.py"))
     code_digest = storage.code_digest.__wrapped__  # without its memory
     (tmp_path / "encoders").mkdir()
+    (tmp_path / "recordings").mkdir()
     seen = {code_digest()}
     for name, text in [
-        ("audio.py", "1"),
-        ("audio.py", "2"),
+        ("recordings/audio.py", "1"),
+        ("recordings/audio.py", "2"),
         ("encoders/new.py", "1"),
         ("encoders/old.py", "1"),
     ]:
@@ -351,7 +352,13 @@ def test_the_code_digest_follows_the_code(tmp_path, monkeypatch):
 
 def test_a_part_of_the_code_has_a_digest_of_its_own():
     assert (
-        len({storage.code_digest(), storage.code_digest(("audio.py",)), storage.code_digest(("clips.py",))})
+        len(
+            {
+                storage.code_digest(),
+                storage.code_digest(("recordings/audio.py",)),
+                storage.code_digest(("recordings/clips.py",)),
+            }
+        )
         == 3
     )
 
@@ -423,7 +430,7 @@ def test_a_folder_that_is_not_quite_removed_is_not_there_any_more(jobs, monkeypa
 SEVERAL = """
 import os, sys, time
 from pathlib import Path
-from nearfar.storage import Jobs
+from nearfar.files.storage import Jobs
 
 def make(folder):
     for i in range(20):
@@ -490,7 +497,7 @@ def test_a_step_that_another_process_finishes_in_the_last_moment_is_no_error(job
 KILLED = """
 import sys
 from pathlib import Path
-from nearfar.storage import Jobs
+from nearfar.files.storage import Jobs
 
 def make(folder):
     print("begun", flush=True)

@@ -20,9 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar import storage, store
-from nearfar.storage import Jobs
-from nearfar.store import Array, Key, Origin, Problem, Store
+from nearfar.embedding import store
+from nearfar.embedding.store import Array, Key, Origin, Problem, Store
+from nearfar.files import storage
+from nearfar.files.storage import Jobs
 
 KILL = Path(__file__).parents[1] / "benchmarks" / "kill_store.py"
 NEAR = Origin(
@@ -736,7 +737,7 @@ def test_an_empty_cache_can_be_cleaned(tmp_path: Path) -> None:
 
 
 def test_every_maker_exists() -> None:
-    package = Path(store.__file__).parent
+    package = Path(store.__file__).parents[1]
     assert [pattern for pattern in store.MAKERS if not list(package.glob(pattern))] == []
     assert set(store.MAKERS) < set(storage.MAKERS)
     assert store.current_code() != storage.code_digest()
@@ -748,7 +749,7 @@ SEVERAL = """
 import sys
 from pathlib import Path
 import numpy as np
-from nearfar.store import Key, Origin, Store
+from nearfar.embedding.store import Key, Origin, Store
 
 store, number = Store(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)

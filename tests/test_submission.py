@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from nearfar.evaluation.official import read_scores
-from nearfar.submission import (
+from nearfar.challenge.submission import (
     CLIP_NAMES,
     DEVELOPMENT_MACHINES,
     EVALUATION_MACHINES,
@@ -19,6 +18,7 @@ from nearfar.submission import (
     read_meta,
     write,
 )
+from nearfar.evaluation.official import read_scores
 
 LABEL = "Doe_UNI_task2_1"
 SCORES = f"task2/{LABEL}/anomaly_score_Sander_section_00_test.csv"

@@ -18,20 +18,22 @@ from synthetic import RATE, clip, hide_faults, write_machine
 from tiny_encoder import Net
 from typer.testing import CliRunner, Result
 
-from nearfar import audio, datasets, experiment, systems
-from nearfar.branches import Branch
+from nearfar import systems
 from nearfar.cli import app
-from nearfar.clips import Dataset, DatasetError, Machine
+from nearfar.embedding.store import Store
 from nearfar.encoders import ENCODERS
 from nearfar.encoders.checkpoints import write
 from nearfar.encoders.spectral import Spectral
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, omega
+from nearfar.files.storage import Jobs
+from nearfar.recordings import audio, datasets
+from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.report import tables
-from nearfar.storage import Jobs
-from nearfar.store import Store
-from nearfar.sweep import SCOPE, Sweep, grid, sweep
+from nearfar.research import experiment
+from nearfar.research.sweep import SCOPE, Sweep, grid, sweep
 from nearfar.systems import parse_options
+from nearfar.systems.branches import Branch
 
 QUICK = {"branch.encoder_options.n_mels": 16, "threshold.method": "none"}
 K, VIEW, BACKEND = "branch.backend_options.k", "branch.view", "branch.backend"

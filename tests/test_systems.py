@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from nearfar import systems
-from nearfar.branches import Branch
-from nearfar.embeddings import VIEWS
+from nearfar.embedding.embeddings import VIEWS
 from nearfar.systems import SYSTEMS, load, parse_settings
+from nearfar.systems.branches import Branch
 
 NEEDS = {"channels", "weights", "training", "minutes", "measured_on"}
 

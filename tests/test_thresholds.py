@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from scipy import stats
 from synthetic import write_machine
 
-from nearfar import datasets, systems
-from nearfar.detector import Detector
-from nearfar.storage import Jobs
-from nearfar.thresholds import THRESHOLDS, Conformal, Gamma, ThresholdConfig, folds, is_anomaly
+from nearfar import systems
+from nearfar.decisions.thresholds import THRESHOLDS, Conformal, Gamma, ThresholdConfig, folds, is_anomaly
+from nearfar.detector.detector import Detector
+from nearfar.files.storage import Jobs
+from nearfar.recordings import datasets
 
 ROUNDING = 1e-12  # relative; a rate of 1 - 0.9 means 0.1
 

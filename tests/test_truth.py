@@ -1,10 +1,10 @@
 import pandas as pd
 import pytest
 
-from nearfar.clips import DatasetError
 from nearfar.evaluation import metrics
 from nearfar.evaluation.official import evaluate_folder, read_scores
 from nearfar.evaluation.truth import read_released_names, read_truth
+from nearfar.recordings.clips import DatasetError
 
 MACHINES = ("Sander", "ToyDrone")
 CELLS = [(label, domain) for label in (0, 1) for domain in (0, 1)] * 3  # of 12 clips a machine

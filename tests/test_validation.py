@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from nearfar import audio, datasets
-from nearfar.datasets import dcase2026
-from nearfar.datasets.published import Counts
-from nearfar.datasets.validation import Problem, to_json, to_table, validate
+from nearfar.recordings import audio, datasets
+from nearfar.recordings.datasets import dcase2026
+from nearfar.recordings.datasets.published import Counts
+from nearfar.recordings.datasets.validation import Problem, to_json, to_table, validate
 
 RATE = 16000
 

@@ -19,9 +19,7 @@ from safetensors.torch import save_file
 from tiny_encoder import Net
 from typer.testing import CliRunner
 
-from nearfar import audio
 from nearfar.cli import app
-from nearfar.downloads import Client, DownloadError
 from nearfar.encoders import ENCODERS, checkpoints, encoder_class, weights
 from nearfar.encoders.checkpoints import CheckpointError
 from nearfar.encoders.pretrained import (
@@ -34,6 +32,8 @@ from nearfar.encoders.pretrained import (
     stored,
     weights_folder,
 )
+from nearfar.files.downloads import Client, DownloadError
+from nearfar.recordings import audio
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from nearfar.studies import STUDIES
+from nearfar.research.reproduce import STUDIES
 from nearfar.systems import FUSED, SYSTEMS
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ def test_a_wheel_holds_systems_and_studies_and_runs_elsewhere(tmp_path: Path) ->
         names = set(archive.namelist())
     assert {f"nearfar/systems/{name}.toml" for name in SYSTEMS} | {"nearfar/py.typed"} <= names
     assert {f"nearfar/systems/fused/{name}.toml" for name in FUSED} <= names
-    assert {f"nearfar/studies/{name}.toml" for name in STUDIES} <= names
+    assert {f"nearfar/research/reproduce/{name}.toml" for name in STUDIES} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
     code = "import nearfar; print(nearfar.__file__); print(nearfar.load_system('spectral').name)"
     done = subprocess.run(

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nearfar.clips import Clip as Clip
-    from nearfar.clips import Dataset as Dataset
-    from nearfar.clips import Machine as Machine
-    from nearfar.datasets import load as load_dataset
-    from nearfar.datasets import load_machine as load_machine
-    from nearfar.detector import Detector as Detector
-    from nearfar.experiment import run as run
+    from nearfar.detector.detector import Detector as Detector
+    from nearfar.recordings.clips import Clip as Clip
+    from nearfar.recordings.clips import Dataset as Dataset
+    from nearfar.recordings.clips import Machine as Machine
+    from nearfar.recordings.datasets import load as load_dataset
+    from nearfar.recordings.datasets import load_machine as load_machine
+    from nearfar.research.experiment import run as run
     from nearfar.simulation import simulate as simulate
     from nearfar.systems import load as load_system
 
 _PUBLIC = {
-    "Clip": "nearfar.clips:Clip",
-    "Dataset": "nearfar.clips:Dataset",
-    "Detector": "nearfar.detector:Detector",
-    "Machine": "nearfar.clips:Machine",
-    "load_dataset": "nearfar.datasets:load",
-    "load_machine": "nearfar.datasets:load_machine",
+    "Clip": "nearfar.recordings.clips:Clip",
+    "Dataset": "nearfar.recordings.clips:Dataset",
+    "Detector": "nearfar.detector.detector:Detector",
+    "Machine": "nearfar.recordings.clips:Machine",
+    "load_dataset": "nearfar.recordings.datasets:load",
+    "load_machine": "nearfar.recordings.datasets:load_machine",
     "load_system": "nearfar.systems:load",
-    "run": "nearfar.experiment:run",
+    "run": "nearfar.research.experiment:run",
     "simulate": "nearfar.simulation:simulate",
 }
 

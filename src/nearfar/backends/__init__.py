@@ -31,7 +31,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.clips import unknown
+from nearfar.recordings.clips import unknown
 
 Array = NDArray[np.floating[Any]]
 Arrays = dict[str, NDArray[Any]]

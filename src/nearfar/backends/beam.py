@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-from nearfar.neighbours import nearest, nearest_others, unit
+from nearfar.backends.neighbours import nearest, nearest_others, unit
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]

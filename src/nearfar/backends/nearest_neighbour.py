@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from nearfar.neighbours import (
+from nearfar.backends.neighbours import (
     METRICS,
     Metric,
     bank,

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from nearfar.backends import Array, Backend, backend_class
-from nearfar.clips import unknown
+from nearfar.recordings.clips import unknown
 
 FOLDS = 10  # our choice: for the usual 10 target clips it is leave-one-out
 

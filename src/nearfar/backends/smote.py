@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from nearfar.neighbours import METRICS, Metric, distances, nearest, nearest_others, prepared
+from nearfar.backends.neighbours import METRICS, Metric, distances, nearest, nearest_others, prepared
 
 Array = NDArray[np.floating[Any]]
 

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.clips import unknown
+from nearfar.recordings.clips import unknown
 
 Array = NDArray[np.float32]
 

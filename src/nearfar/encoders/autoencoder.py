@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nearfar.encoders import Array
-from nearfar.features import Mel, log_mel, stack_frames
+from nearfar.encoders.features import Mel, log_mel, stack_frames
 
 N_FRAMES = 5  # log-mel frames to a vector
 WIDTH, CODE, HIDDEN = 128, 8, 4  # width of a hidden layer, of the bottleneck, hidden layers on either side

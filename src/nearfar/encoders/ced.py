@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nearfar.encoders.checkpoints import matched
+from nearfar.encoders.features import Mel, log_mel
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
 from nearfar.encoders.vit import Geometry, ViT, renamed, sized
-from nearfar.features import Mel, log_mel
 
 MEL = Mel(rate=16000, n_fft=512, hop=160, n_mels=64, f_max=8000.0, scale="htk", norm=None, pad="reflect")
 POWER_FLOOR = 1e-10

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from nearfar.encoders import Array
 from nearfar.encoders.devices import chosen
-from nearfar.features import Mel, log_mel
+from nearfar.encoders.features import Mel, log_mel
 
 FRAMES = 1024  # of the report, whatever the clip's length
 CHANNELS = 256  # of a token, and dimensions of an embedding; of the report

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nearfar.encoders.checkpoints import matched
+from nearfar.encoders.features import Fbank, kaldi_fbank
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
 from nearfar.encoders.vit import Geometry, ViT, renamed, sized
-from nearfar.features import Fbank, kaldi_fbank
 
 FBANK = Fbank(rate=16000, n_mels=128, window="hanning")
 MEAN, STD = -4.268, 4.569  # of the filter bank's values, over AudioSet

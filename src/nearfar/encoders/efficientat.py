@@ -24,11 +24,11 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from nearfar import audio
 from nearfar.encoders import Array, checkpoints
+from nearfar.encoders.features import Fbank, kaldi_filters
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
 from nearfar.encoders.int8 import is_product
-from nearfar.features import Fbank, kaldi_filters
+from nearfar.recordings import audio
 
 Activation = Literal["relu", "hard_swish"]
 

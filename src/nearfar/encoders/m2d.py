@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from nearfar.encoders.checkpoints import CheckpointError, matched
+from nearfar.encoders.features import Mel, mel_spectrogram
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
 from nearfar.encoders.vit import Geometry, ViT, renamed, sized
-from nearfar.features import Mel, mel_spectrogram
 
 MEL = Mel(rate=16000, n_fft=400, hop=160, n_mels=80, f_min=50.0, f_max=8000.0, pad="reflect")
 LOG_OFFSET = 1.1920929e-07  # of power: the epsilon of float32

@@ -18,7 +18,7 @@ from typing import Any
 
 import platformdirs
 
-from nearfar.clips import unknown
+from nearfar.recordings.clips import unknown
 
 WEIGHTS_VARIABLE = "NEARFAR_WEIGHTS"
 RECORD = "record.json"

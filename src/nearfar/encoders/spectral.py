@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from numpy.typing import NDArray
 
 from nearfar.encoders import Array
-from nearfar.features import Mel, log_mel
+from nearfar.encoders.features import Mel, log_mel
 
 
 class Spectral:

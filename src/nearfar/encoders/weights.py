@@ -19,9 +19,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar import audio
-from nearfar.clips import unknown
-from nearfar.downloads import Client, DownloadError
 from nearfar.encoders import checkpoints, encoder_class
 from nearfar.encoders.checkpoints import CheckpointError
 from nearfar.encoders.frozen import Frozen, Network
@@ -36,7 +33,10 @@ from nearfar.encoders.pretrained import (
     stored,
     weights_folder,
 )
-from nearfar.storage import atomic_folder, digest_file, write_json
+from nearfar.files.downloads import Client, DownloadError
+from nearfar.files.storage import atomic_folder, digest_file, write_json
+from nearfar.recordings import audio
+from nearfar.recordings.clips import unknown
 
 logger = logging.getLogger(__name__)
 

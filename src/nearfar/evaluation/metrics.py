@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import hmean
 
-from nearfar.clips import Clip
+from nearfar.recordings.clips import Clip
 
 MAX_FPR = 0.1  # of pAUC; T. Nishida et al., arXiv:2606.01578
 FLOOR = float(np.finfo(float).eps)  # of every term of a harmonic mean; the official evaluators

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from nearfar.clips import DatasetError, parse_clip, unknown
 from nearfar.evaluation import metrics
 from nearfar.evaluation.truth import ATTRIBUTES, read_pairs, read_released_names, read_truth
+from nearfar.recordings.clips import DatasetError, parse_clip, unknown
 
 SCORE, DECISION = "anomaly_score", "decision_result"
 

@@ -26,9 +26,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from nearfar.clips import parse_clip
 from nearfar.evaluation import metrics
 from nearfar.evaluation.ranking import Section, all_metrics, harmonic_means, section_metrics, sections
+from nearfar.recordings.clips import parse_clip
 
 RESAMPLES = 1000  # our choice: the ends of a 95 % interval then rest on 25 resamples each
 LEVEL = 0.95  # of intervals, as in the challenge's tables

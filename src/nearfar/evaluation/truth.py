@@ -21,8 +21,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from nearfar.clips import DatasetError, parse_clip
 from nearfar.evaluation.metrics import clip_table
+from nearfar.recordings.clips import DatasetError, parse_clip
 
 DATA, DOMAIN, ATTRIBUTES = "ground_truth_data", "ground_truth_domain", "ground_truth_attributes"
 LABEL_OF = {"0": "normal", "1": "anomaly"}

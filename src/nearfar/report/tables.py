@@ -18,21 +18,21 @@ from nearfar.evaluation.statistics import spread
 
 if TYPE_CHECKING:
     from nearfar import simulation
-    from nearfar.adapters import Adapter
-    from nearfar.detector import Detector
+    from nearfar.detector.detector import Detector
+    from nearfar.embedding.store import Content, Removed
     from nearfar.encoders.pretrained import Pretrained
     from nearfar.encoders.weights import Likeness, Verified
     from nearfar.evaluation.official import Evaluation
     from nearfar.evaluation.protocols import Finding
     from nearfar.evaluation.statistics import Comparison
-    from nearfar.experiment import Result
-    from nearfar.storage import Job
-    from nearfar.store import Content, Removed
-    from nearfar.studies import Description as PublishedStudy
-    from nearfar.studies import Found, Plan, Reproduction
-    from nearfar.study import StudyResult
-    from nearfar.sweep import Sweep
+    from nearfar.files.storage import Job
+    from nearfar.research.experiment import Result
+    from nearfar.research.fused import StudyResult
+    from nearfar.research.reproduce import Description as PublishedStudy
+    from nearfar.research.reproduce import Found, Plan, Reproduction
+    from nearfar.research.sweep import Sweep
     from nearfar.systems import Description
+    from nearfar.training.adapters import Adapter
 
 METRICS = ("auc_source", "auc_target", "auc", "pauc", "f1", "f1_always")
 HEADINGS = {

@@ -23,16 +23,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nearfar import processes
-from nearfar.audio import NEAR, write
-from nearfar.clips import NO_ATTRIBUTE, Domain, Label, Split, unknown
+from nearfar.files import processes
+from nearfar.files.storage import digest, resumable_folder
+from nearfar.recordings.audio import NEAR, write
+from nearfar.recordings.clips import NO_ATTRIBUTE, Domain, Label, Split, unknown
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition
 from nearfar.simulation.noise import Recordings
 from nearfar.simulation.recorders import MICROPHONE_FAULTS, Channels, Recording, fitting_gain
 from nearfar.simulation.signals import from_db, rms
 from nearfar.simulation.sites import SHIFTS, Site
-from nearfar.storage import digest, resumable_folder
 
 FORMAT = 2  # of the folder; to be raised when equal parameters give other bytes
 PARAMETERS = "simulated.json"  # the file that holds them

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.signal import butter, lfilter
 from scipy.signal.windows import hann
 
-from nearfar.audio import AudioError, read_header, resample
-from nearfar.clips import AUDIO_SUFFIXES, is_audio
+from nearfar.recordings.audio import AudioError, read_header, resample
+from nearfar.recordings.clips import AUDIO_SUFFIXES, is_audio
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition, Machine, harmonics_db
 from nearfar.simulation.signals import (

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from nearfar.audio import FAR, NEAR
-from nearfar.clips import Domain
+from nearfar.recordings.audio import FAR, NEAR
+from nearfar.recordings.clips import Domain
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition, Machine, dry_sound
 from nearfar.simulation.noise import NOISES, Noise, OtherMachine, Recordings, noise_gain

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nearfar.branches import BranchConfig
-from nearfar.clips import unknown
-from nearfar.thresholds import ThresholdConfig
+from nearfar.decisions.thresholds import ThresholdConfig
+from nearfar.recordings.clips import unknown
+from nearfar.systems.branches import BranchConfig
 
 M = TypeVar("M", bound=BaseModel)
 

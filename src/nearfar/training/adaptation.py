@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nearfar import audio
 from nearfar.encoders import Array, checkpoints, lora
 from nearfar.encoders.devices import autocast, chosen
 from nearfar.encoders.frozen import Frozen, Network
+from nearfar.recordings import audio
 from nearfar.training.augmentation import spec_augment
 from nearfar.training.initialization import draw_weights
 from nearfar.training.journal import Journal

@@ -1,0 +1,107 @@
+"""The tour: two machines that do not exist, from recordings to decisions, in about a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from nearfar import systems
+from nearfar.detector.detector import Detector
+from nearfar.evaluation.metrics import omega
+from nearfar.files.storage import Jobs, refuse_existing
+from nearfar.recordings import datasets
+from nearfar.recordings.clips import Clip, Dataset
+from nearfar.report import tables, verdicts
+from nearfar.research import experiment
+from nearfar.research.experiment import Result
+from nearfar.simulation import simulate
+from nearfar.systems.branches import Progress
+
+MACHINES, SECONDS = ("fan", "gearbox"), 4.0  # a small data set: the tour is to take a minute
+COMPARED = {  # what is heard, and the setting of the default system that hears it
+    "far microphone": "far",
+    "near microphone": "near",
+    "near, noise cancelled": "cancelled",
+}
+
+
+def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) -> Iterator[RenderableType]:
+    """Simulate, fit, score, evaluate; yields what to show, as it comes.
+
+    Parameters
+    ----------
+    folder : Path
+        Must not be there; keeps ``recordings``, ``detector``, ``results`` and ``cache``.
+    seed : int
+    workers : int
+    progress : callable
+    """
+    refuse_existing(folder)
+    yield (
+        "[bold]1.[/] Two machines, a fan and a gearbox, run in a noisy hall; a microphone stands near, another far."
+    )
+    simulate(
+        folder / "recordings",
+        machines=MACHINES,
+        seconds=SECONDS,
+        seed=seed,
+        workers=workers,
+        progress=lambda done, total: progress("recording", done, total),
+    )
+    recordings = datasets.load(folder / "recordings")
+    yield _inventory(recordings)
+    yield "[bold]2.[/] A detector learns what is normal, from normal recordings alone."
+    jobs = Jobs(folder / "cache")
+    machine = recordings.machines[0]
+    detector = Detector.fit(
+        machine, systems.load(systems.DEFAULT), seed=seed, workers=workers, jobs=jobs, progress=progress
+    )
+    detector.save(folder / "detector")
+    yield tables.detector(detector)
+    yield "[bold]3.[/] It hears recordings that it has not met: three normal ones, three with a planted fault."
+    yield verdicts.table([detector.score_file(path) for path in _examples(machine.test)])
+    yield "[bold]4.[/] Judged on all test recordings by the challenge's metric: what do two microphones gain?"
+    results = {}
+    for name, view in COMPARED.items():
+        system = systems.load(systems.DEFAULT, {"branch.view": view})
+        into = folder / "results" / view
+        results[name] = experiment.run(
+            system, recordings, into, seeds=[seed], workers=workers, jobs=jobs, progress=progress
+        )
+    yield _comparison(results)
+    yield (
+        f"All of it is in {folder}/. Your own machine: [bold]nearfar fit FOLDER -o DETECTOR[/], then "
+        "[bold]nearfar score DETECTOR CLIPS[/]."
+    )
+
+
+def _inventory(recordings: Dataset) -> Table:
+    table = Table("machine", "normal, to learn from", "to test on", "of them with a fault")
+    for machine in recordings:
+        faulty = sum(clip.label == "anomaly" for clip in machine.test)
+        table.add_row(machine.name, str(len(machine.train)), str(len(machine.test)), str(faulty))
+    return table
+
+
+def _examples(clips: tuple[Clip, ...]) -> list[Path]:
+    normal = [clip.path for clip in clips if clip.label == "normal"][:3]
+    return normal + [clip.path for clip in clips if clip.label == "anomaly"][:3]
+
+
+def _comparison(results: dict[str, Result]) -> Table:
+    machines = sorted({machine for result in results.values() for machine in result.metrics["machine"]})
+    table = Table(
+        "the detector hears", *machines, "all (Omega)", title="How well faults are told from normal"
+    )
+    for name, result in results.items():
+        rows = {machine: omega(t) for machine, t in result.metrics.groupby("machine")}
+        row = [f"{100 * rows[machine]:.1f}" for machine in machines]
+        table.add_row(name, *row, f"[bold]{100 * omega(result.metrics):.1f}[/]")
+    table.caption = (
+        "Harmonic mean of the areas under the ROC curve (source, target, low false alarms): 100 is perfect, 50 is "
+        "chance."
+    )
+    return table

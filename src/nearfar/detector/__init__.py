@@ -1,0 +1,1 @@
+"""Everything that was fitted to one machine."""

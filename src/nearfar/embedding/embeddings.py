@@ -1,0 +1,449 @@
+"""From recordings to embeddings: views of the microphones, and pooling of an encoder's tokens.
+
+Conventions
+-----------
+Tokens are ``(clips, blocks, frames, bands, dim)``. A pooling makes of them ``(clips, dim)``, or
+``(clips, rows, dim)`` where a back end scores rows. A view names the microphone views (``microphones``) that
+are encoded, and how their embeddings are combined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearfar.embedding.store import Key, Origin, Store, current_code
+from nearfar.encoders import Encoder, Layered
+from nearfar.recordings import audio
+from nearfar.recordings.audio import AudioError, Samples
+from nearfar.recordings.clips import DatasetError
+from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, listen
+
+Array = NDArray[np.floating[Any]]
+Keys = dict[str, dict[str, list[Key]]]  # of each recording, by microphone
+Tell = Callable[[int, int], None]
+
+PUT_AT_ONCE = 20  # recordings, of which a killed run loses no more
+LOOKED_UP_AT_ONCE = 100  # recordings, whose embeddings are read to see which of them are whole
+NOT_OF_THE_NETWORK = (
+    "weights",
+    "blocks",
+    "precision",
+    "device",
+)  # options that have a place of their own, or none
+DEVIATION_POWER = 4  # between 4 and 8 in what was published; not tuned here
+
+
+def mean(tokens: Array) -> Array:
+    """Mean over time: (clips, blocks * bands * dim)."""
+    return tokens.mean(axis=2).reshape(len(tokens), -1)
+
+
+def mean_std(tokens: Array) -> Array:
+    """Mean and standard deviation over time: (clips, 2 * blocks * bands * dim)."""
+    return np.hstack([mean(tokens), tokens.std(axis=2).reshape(len(tokens), -1)])
+
+
+def global_mean(tokens: Array) -> Array:
+    """Mean over time and bands: (clips, blocks * dim)."""
+    return tokens.mean(axis=(2, 3)).reshape(len(tokens), -1)
+
+
+def global_mean_std(tokens: Array) -> Array:
+    """Mean and standard deviation over time and bands: (clips, 2 * blocks * dim)."""
+    return np.hstack([global_mean(tokens), tokens.std(axis=(2, 3)).reshape(len(tokens), -1)])
+
+
+def relative_deviation(tokens: Array) -> Array:
+    """Mean over time that listens to what is unusual within the clip: (clips, blocks * bands * dim).
+
+    A token weighs ``(1 + d / max d) ** DEVIATION_POWER``, where d is its distance from the mean of its band, and
+    max d the largest of these in the band. Relative deviation pooling, with the power of published recipes.
+    """
+    distance = np.linalg.norm(tokens - tokens.mean(axis=2, keepdims=True), axis=-1, keepdims=True)
+    largest = distance.max(axis=2, keepdims=True)
+    relative = np.divide(distance, largest, out=np.zeros_like(distance), where=largest > 0)
+    weight = (1 + relative) ** DEVIATION_POWER
+    return ((weight * tokens).sum(axis=2) / weight.sum(axis=2)).reshape(len(tokens), -1)
+
+
+def rows(tokens: Array) -> Array:
+    """Every token as a row of its own: (clips, blocks * frames * bands, dim)."""
+    return tokens.reshape(len(tokens), -1, tokens.shape[-1])
+
+
+POOLINGS: dict[str, Callable[[Array], Array]] = {
+    f.__name__: f for f in (mean, mean_std, global_mean, global_mean_std, relative_deviation, rows)
+}
+
+
+def joined(*embeddings: Array) -> Array:
+    """Side by side: the dimensions add up."""
+    return np.concatenate(embeddings, axis=-1)
+
+
+def contrasted(near: Array, far: Array) -> Array:
+    """The near embedding beside its difference from the far one."""
+    return np.concatenate([near, near - far], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which microphone views are encoded, and how their embeddings become one."""
+
+    microphones: tuple[str, ...]
+    combine: Callable[..., Array] = joined
+
+    @property
+    def channels(self) -> int:
+        """How many channels a recording must have."""
+        return max(MICROPHONES[m].channels for m in self.microphones)
+
+
+VIEWS = {
+    "near": View(("near",)),
+    "far": View(("far",)),
+    "cancelled": View(("cancelled",)),
+    "near_and_cancelled": View(("near", "cancelled")),
+    "near_and_far": View(("near", "far")),
+    "near_twice": View(("near", "near")),  # for a network of two microphones, where the far one is of no use
+    "near_and_contrast": View(("near", "far"), contrasted),
+}
+
+
+def embed(samples: Samples, encoder: Encoder, *, view: str, pooling: str) -> Array:
+    """The embedding of one recording.
+
+    Parameters
+    ----------
+    samples : (channels, samples) array
+        At the encoder's rate.
+    encoder : Encoder
+    view, pooling : str
+        Of ``VIEWS`` and ``POOLINGS``.
+
+    Returns
+    -------
+    (dim,) array, or (rows, dim) array for the pooling ``"rows"``
+    """
+    pooled = [pooled_blocks(encoder(waveforms[None]), pooling) for waveforms in heard(samples, encoder, view)]
+    return VIEWS[view].combine(*(joined(*blocks) for blocks in pooled))
+
+
+def pooled_blocks(tokens: Array, pooling: str) -> list[Array]:
+    """Of one clip's tokens, (1, blocks, frames, bands, dim), what a pooling makes of each block."""
+    return [POOLINGS[pooling](tokens[:, block : block + 1])[0] for block in range(tokens.shape[1])]
+
+
+def heard(samples: Samples, encoder: Encoder, view: str) -> list[Samples]:
+    """What an encoder is given of one recording, one after the other.
+
+    Parameters
+    ----------
+    samples : (channels, samples) array
+        At the encoder's rate.
+    encoder : Encoder
+    view : str
+        Of ``VIEWS``.
+
+    Returns
+    -------
+    list of (samples,) arrays, one a microphone of the view; or of one (microphones, samples) array
+        For an encoder of one microphone; of several.
+    """
+    waveforms = [listen(samples, microphone) for microphone in VIEWS[view].microphones]
+    return waveforms if encoder.microphones == 1 else [np.stack(waveforms)]
+
+
+def embed_each(
+    paths: Iterable[Path], encoder: Encoder, *, view: str, pooling: str, workers: int = 1
+) -> Iterator[Array]:
+    """The embeddings of recordings, one at a time, in order; ``workers`` threads work ahead.
+
+    Raises
+    ------
+    DatasetError
+        After the last one, if there were recordings that cannot be used; all of them.
+    """
+
+    def embedding(path: Path) -> Array | AudioError:
+        try:
+            return embed(_loaded(path, encoder), encoder, view=view, pooling=pooling)
+        except AudioError as error:
+            return error
+
+    problems = []
+    for found in audio.each(paths, embedding, workers=workers):
+        if isinstance(found, AudioError):
+            problems.append(str(found))
+        else:
+            yield found
+    if problems:
+        raise DatasetError(problems)
+
+
+def _loaded(path: Path, encoder: Encoder) -> Samples:
+    """A recording at the encoder's rate, long enough for it."""
+    samples = audio.load(path, encoder.sample_rate)
+    audio.require_length(samples, encoder.min_samples, encoder.sample_rate, str(path))
+    return samples
+
+
+def origins(
+    encoder: Encoder, name: str, options: Mapping[str, Any], weights: str | None, *, view: str
+) -> dict[str, Origin]:
+    """Under what embeddings of a frozen encoder are kept, by the microphones of a view.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    name : str
+        Of ``encoders.ENCODERS``.
+    options : mapping
+        That it was made with.
+    weights : str or None
+        SHA-256 of the file of its weights; that of an adapter is added here.
+    view : str
+        Of ``VIEWS``.
+    """
+    if encoder.fitted_per_machine or encoder.microphones > 1:
+        raise ValueError(f"encoder {name!r}: only what frozen encoders of one microphone make is kept")
+    if adapter := getattr(encoder, "adapter_digest", None):
+        weights = f"{weights}+{adapter}"
+    of_network = {k: v for k, v in options.items() if k not in NOT_OF_THE_NETWORK}
+    precision = options.get("precision", "float32")
+    return {
+        microphone: Origin(name, microphone, current_code(), weights, precision, of_network)
+        for microphone in VIEWS[view].microphones
+    }
+
+
+def compute_missing(
+    recordings: Mapping[str, Sequence[Path]],
+    encoder: Encoder,
+    made_by: Mapping[str, Origin],
+    store: Store,
+    *,
+    wanted: Mapping[str, Collection[tuple[int, str]]],
+    workers: int = 1,
+    batch_size: int | None = None,
+    tell: Tell | None = None,
+) -> None:
+    """Add to the store what it lacks of these embeddings, all of a recording and microphone in one run.
+
+    Parameters
+    ----------
+    recordings : mapping from SHA-256 of a recording's file to the files of this content
+    encoder : Encoder
+        Frozen. A ``Layered`` one may be asked for any of its blocks, another one for ``blocks``.
+    made_by : mapping from microphone to Origin
+        As of ``origins``.
+    store : Store
+        What is computed is added to it, ``PUT_AT_ONCE`` recordings at a time.
+    wanted : mapping from microphone to pairs of block and pooling
+        Of each recording; the microphones are those of ``made_by``.
+    workers : int
+        Threads.
+    batch_size : int or None
+        How many recordings a ``Layered`` encoder computes at once; ``None``: as it says itself. They are sorted by
+        length, and only those of equal length are computed together: to fill up the shorter ones would change what
+        is made of them, while such a batch changes no embedding beyond rounding.
+    tell : callable or None
+        Called with (recordings done, all of them).
+
+    Raises
+    ------
+    DatasetError
+        If recordings cannot be used; all that cannot. What is made of the others is in the store.
+    ValueError
+        If the encoder does not give blocks that are wanted.
+    """
+    _refuse_strange(encoder, {block for pairs in wanted.values() for block, _ in pairs})
+    shas = list(recordings)
+    missing: Keys = {}
+    for start in range(0, len(shas), LOOKED_UP_AT_ONCE):
+        keys = _keys(shas[start : start + LOOKED_UP_AT_ONCE], wanted)
+        missing |= _missing(keys, _found(keys, made_by, store))
+    task = _Task(recordings, encoder, missing)
+    for _ in _computed(task, made_by, store, workers, batch_size, tell):
+        pass  # all that is asked of it is in the store by then
+
+
+def embed_stored(
+    recordings: Mapping[str, Sequence[Path]],
+    encoder: Encoder,
+    made_by: Mapping[str, Origin],
+    store: Store,
+    *,
+    pooling: str,
+    workers: int = 1,
+    tell: Tell | None = None,
+) -> dict[str, dict[str, Array]]:
+    """The embeddings of recordings by each microphone of a view; what the store has is not computed.
+
+    Parameters
+    ----------
+    recordings, encoder, made_by, store, workers, tell
+        As of ``compute_missing``.
+    pooling : str
+        Of ``POOLINGS``.
+
+    Returns
+    -------
+    mapping from microphone to mapping from SHA-256 to (dim,) array
+        The encoder's blocks side by side.
+
+    Raises
+    ------
+    DatasetError
+        If recordings cannot be used; all that cannot.
+    """
+    keys = _keys(recordings, {m: [(block, pooling) for block in encoder.blocks] for m in made_by})
+    found = _found(keys, made_by, store)
+    task = _Task(recordings, encoder, _missing(keys, found))
+    for microphone, new in _computed(task, made_by, store, workers, None, tell):
+        found[microphone] |= new
+    return {
+        m: {sha: joined(*(found[m][key] for key in of_one[m])) for sha, of_one in keys.items()}
+        for m in made_by
+    }
+
+
+def _refuse_strange(encoder: Encoder, blocks: set[int]) -> None:
+    if not isinstance(encoder, Layered) and (strange := sorted(blocks - {*encoder.blocks})):
+        raise ValueError(
+            f"blocks={strange}: this encoder gives {encoder.blocks}, and has no choice of blocks"
+        )
+
+
+def _keys(shas: Iterable[str], wanted: Mapping[str, Collection[tuple[int, str]]]) -> Keys:
+    return {sha: {m: [Key(sha, *pair) for pair in wanted[m]] for m in wanted} for sha in shas}
+
+
+def _found(keys: Keys, made_by: Mapping[str, Origin], store: Store) -> dict[str, dict[Key, Array]]:
+    """What the store has, by microphone."""
+    return {
+        m: store.get(origin, (key for of_one in keys.values() for key in of_one[m]))
+        for m, origin in made_by.items()
+    }
+
+
+def _missing(keys: Keys, found: Mapping[str, Mapping[Key, Array]]) -> Keys:
+    """What was not found, without the recordings and microphones of which all was."""
+    missing: Keys = {}
+    for sha, of_one in keys.items():
+        for microphone, asked in of_one.items():
+            if lacking := [key for key in asked if key not in found[microphone]]:
+                missing.setdefault(sha, {})[microphone] = lacking
+    return missing
+
+
+def _computed(
+    task: _Task,
+    made_by: Mapping[str, Origin],
+    store: Store,
+    workers: int,
+    batch_size: int | None,
+    tell: Tell | None,
+) -> Iterator[tuple[str, dict[Key, Array]]]:
+    """Compute what is missing, and put it into the store; then tell it, by microphone."""
+    done = len(task.recordings) - len(task.missing)
+    made = chain.from_iterable(audio.each(task.batches(batch_size), task.embeddings_of, workers=workers))
+    while some := list(islice(made, PUT_AT_ONCE)):
+        for microphone, origin in made_by.items():
+            new = {key: array for of_one in some for key, array in of_one.get(microphone, {}).items()}
+            if new:
+                store.put(origin, new)
+                yield microphone, new
+        done += len(some)
+        if tell is not None:
+            tell(done, len(task.recordings))
+    if task.problems:
+        raise DatasetError(sorted(task.problems))  # threads found them
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be computed, of which recordings, by what.
+
+    Attributes
+    ----------
+    recordings : mapping from SHA-256 to files
+    encoder : Encoder
+    missing : mapping from SHA-256, to a mapping from microphone to keys
+    problems : list of str
+        Of recordings that could not be used; threads add to it.
+    """
+
+    recordings: Mapping[str, Sequence[Path]]
+    encoder: Encoder
+    missing: Keys
+    problems: list[str] = field(default_factory=list)
+
+    def batches(self, size: int | None) -> list[list[str]]:
+        """Recordings that are computed together: of equal length, and of which the same is missing."""
+        if not isinstance(self.encoder, Layered):
+            return [[sha] for sha in self.missing]
+        alike: dict[tuple[Any, ...], list[str]] = {}
+        for sha, of_one in self.missing.items():
+            lacking = tuple((m, *key[1:]) for m, keys in of_one.items() for key in keys)
+            alike.setdefault((_length(self.recordings[sha][0]), lacking), []).append(sha)
+        found = []
+        for ((samples, rate), _), shas in sorted(alike.items()):
+            at_once = size or self.encoder.batch_size(samples * self.encoder.sample_rate // rate)
+            found += [shas[start : start + at_once] for start in range(0, len(shas), at_once)]
+        return found
+
+    def embeddings_of(self, shas: Sequence[str]) -> list[dict[str, dict[Key, Array]]]:
+        """What is missing of the recordings of a batch, by microphone; nothing of those that cannot be used."""
+        heard = {sha: waveforms for sha in shas if (waveforms := self._heard(sha))}
+        made: dict[str, dict[str, dict[Key, Array]]] = {sha: {} for sha in shas}
+        for microphone in self.missing[shas[0]] if heard else ():
+            blocks = sorted({key.block for key in self.missing[shas[0]][microphone]})
+            tokens = _by_block(self.encoder, np.stack([w[microphone] for w in heard.values()]), blocks)
+            for clip, sha in enumerate(heard):
+                made[sha][microphone] = {
+                    key: _stored_form(tokens[key.block][clip : clip + 1], key.pooling)
+                    for key in self.missing[sha][microphone]
+                }
+        return list(made.values())
+
+    def _heard(self, sha: str) -> dict[str, Samples]:
+        """What is to be encoded of a recording, by microphone; nothing if it cannot be used."""
+        first = self.recordings[sha][0]
+        try:
+            samples = _loaded(first, self.encoder)
+            return {microphone: listen(samples, microphone) for microphone in self.missing[sha]}
+        except (AudioError, MicrophoneError) as error:
+            what = str(error).removeprefix(f"{first}: ")
+            self.problems.extend(f"{path}: {what}" for path in self.recordings[sha])
+            return {}
+
+
+def _length(path: Path) -> tuple[int, int]:
+    """Samples of a recording, and their rate; no samples if it cannot be read, which is told when it is loaded."""
+    try:
+        header = audio.read_header(path)
+    except AudioError:
+        return 0, 1
+    return header.samples, header.rate
+
+
+def _by_block(encoder: Encoder, waveforms: Samples, blocks: Sequence[int]) -> Mapping[int, Array]:
+    """Tokens of each block, (batch, 1, frames, bands, dim)."""
+    if isinstance(encoder, Layered):
+        return encoder.by_block(waveforms, blocks)
+    tokens = encoder(waveforms)
+    return {block: tokens[:, place : place + 1] for place, block in enumerate(encoder.blocks)}
+
+
+def _stored_form(tokens: Array, pooling: str) -> NDArray[np.float32]:
+    """The embedding of one clip's tokens of one block."""
+    (block,) = pooled_blocks(tokens, pooling)
+    return block.astype(np.float32)

@@ -1,0 +1,1 @@
+"""What every room stands on: files that are whole or absent, finished steps, downloads, worker processes."""

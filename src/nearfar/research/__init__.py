@@ -1,0 +1,1 @@
+"""Many machines, many settings, and one number with its scope."""

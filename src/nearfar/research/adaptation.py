@@ -1,0 +1,216 @@
+"""Adapters for the machines of a data set: trained over several machines before any one of them is fitted.
+
+On whose normal clips an adapter may be trained is a question of protocol. To report a machine as one that nobody
+has met, its adapter must come from other machines (``"others"``, which trains one adapter a machine: leave one
+machine out); ``"all"`` trains one adapter on all machines, those that are reported included; and an adapter in a
+file was trained before. Labels have no part in any of them. An adapter is a step that is kept (``storage.Jobs``),
+under the clips that it was trained on, so whoever asks for the same adapter again finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from threadpoolctl import threadpool_limits
+
+from nearfar.evaluation.protocols import FIXED_LEAVE_ONE_MACHINE_OUT
+from nearfar.files import processes
+from nearfar.files.storage import Jobs
+from nearfar.recordings.clips import Dataset, DatasetError, Machine
+from nearfar.systems import System
+from nearfar.systems.branches import Branch, BranchConfig, Progress
+from nearfar.training.adapters import Adapter
+
+AdaptedOn = Literal["others", "all"] | Path
+Adapters = dict[tuple[int, str], tuple[Path, ...]]
+
+ON_ALL = {
+    "name": "fixed configuration, adapted on all machines",
+    "selected_on": "nothing: an adapter is trained on the normal training clips of all machines that are reported, "
+    "then each machine is fitted to its own; test labels only evaluate",
+}
+ON_OTHERS = {
+    "name": FIXED_LEAVE_ONE_MACHINE_OUT.name,
+    "selected_on": FIXED_LEAVE_ONE_MACHINE_OUT.selected_on,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One adapter to be trained."""
+
+    branch: BranchConfig
+    machines: tuple[Machine, ...]
+    seed: int
+    cache: Path
+    readers: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"adapter of {', '.join(machine.name for machine in self.machines)}, seed {self.seed}"
+
+
+def train(
+    system: System,
+    machines: Sequence[Machine],
+    *,
+    seed: int,
+    workers: int = 1,
+    jobs: Jobs | None = None,
+    progress: Progress | None = None,
+) -> Adapter:
+    """Train the adapter of a system of one branch on the normal training clips of machines.
+
+    Parameters
+    ----------
+    system : System
+    machines : sequence of Machine
+    seed : int
+    workers : int
+        Threads that read recordings ahead.
+    jobs : Jobs or None
+        Where it is kept; ``None``: the user's cache.
+    progress : callable or None
+
+    Raises
+    ------
+    ValueError
+        If the system is not adapted, or has several branches that are.
+    DatasetError
+        If there are no training clips.
+    """
+    members = system.members(seed)
+    if system.branch.adaptation is None or len(members) > 1:
+        adapted = 0 if system.branch.adaptation is None else len(members)
+        raise ValueError(
+            f"{system.name} has {adapted} branches that are adapted, but a file holds the adapter of one; take a "
+            "system such as dualmic"
+        )
+    ((branch, of_member),) = members
+    jobs = jobs or Jobs()
+    _refuse_untrainable(machines)
+    return Adapter.load(
+        _trained(Task(branch, tuple(machines), of_member, jobs.root, workers), progress or processes.nobody)
+    )
+
+
+def for_machines(
+    system: System,
+    dataset: Dataset,
+    seeds: Sequence[int],
+    adapted_on: AdaptedOn,
+    *,
+    jobs: Jobs,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Adapters:
+    """The files of the adapters of every seed and machine, one a branch of the ensemble; missing ones are trained.
+
+    Parameters
+    ----------
+    system : System
+        Of one that is not adapted the files are none.
+    dataset : Dataset
+    seeds : sequence of int
+    adapted_on : {"others", "all"} or Path
+        See the module.
+    jobs : Jobs
+    workers : int
+        Processes, each at one adapter at a time.
+    progress : callable or None
+
+    Raises
+    ------
+    ValueError
+        If ``adapted_on`` is none of these, or "others" and there is one machine only.
+    DatasetError
+        If a machine has no training clips.
+    """
+    names = [machine.name for machine in dataset]
+    if system.branch.adaptation is None:
+        return {(seed, name): () for seed in seeds for name in names}
+    if isinstance(adapted_on, Path):
+        return {(seed, name): (adapted_on,) for seed in seeds for name in names}
+    _refuse_untrainable(dataset.machines)
+    wanted = {
+        (seed, name): [
+            Task(branch, tuple(dataset[n] for n in trained_on), of_member, jobs.root)
+            for branch, of_member in system.members(seed)
+        ]
+        for seed in seeds
+        for name, trained_on in machines_for(names, adapted_on).items()
+    }
+    distinct = {_identity(task): task for tasks in wanted.values() for task in tasks}
+    with threadpool_limits(1):
+        made = processes.each(_trained, list(distinct.values()), workers=workers, tell=progress)
+    path_of = dict(zip(distinct, made, strict=True))
+    return {key: tuple(path_of[_identity(task)] for task in tasks) for key, tasks in wanted.items()}
+
+
+def machines_for(names: Sequence[str], adapted_on: Literal["others", "all"]) -> dict[str, tuple[str, ...]]:
+    """For each machine those whose normal clips its adapter is trained on.
+
+    Raises
+    ------
+    ValueError
+        As ``for_machines``.
+    """
+    if adapted_on == "all":
+        return dict.fromkeys(names, tuple(names))
+    if adapted_on != "others":
+        raise ValueError(f"adapted_on={adapted_on!r}: must be 'others', 'all', or the file of an adapter")
+    if len(names) < 2:
+        raise ValueError(
+            f"adapted_on='others', but {', '.join(names)} is the only machine; give more machines, or an adapter "
+            "that was trained on others, or take 'all'"
+        )
+    return {name: tuple(other for other in names if other != name) for name in names}
+
+
+def protocol_of(adapted_on: AdaptedOn) -> dict[str, str]:
+    """What a result says of how its adapters were trained."""
+    if isinstance(adapted_on, Path):
+        adapter = Adapter.load(adapted_on)
+        machines = ", ".join(adapter.machines)
+        return {
+            "name": "fixed configuration, adapter trained before",
+            "selected_on": f"nothing: the adapter was trained on normal clips of {machines}; each machine is "
+            "fitted to its own, test labels only evaluate",
+            "adapter": adapter.digest,
+        }
+    return ON_OTHERS if adapted_on == "others" else ON_ALL
+
+
+def _identity(task: Task) -> tuple[str, tuple[str, ...], int]:
+    """Equal for equal adapters."""
+    made_of = task.branch.model_dump_json(include={"encoder", "encoder_options", "adaptation"})
+    return made_of, tuple(m.name for m in task.machines), task.seed
+
+
+def _trained(task: Task, progress: Progress) -> Path:
+    def told(step: str, done: int, total: int) -> None:
+        progress(f"{task.name}: {step}", done, total)
+
+    clips = [clip for machine in task.machines for clip in machine.train]
+    return Branch(task.branch).train_adapter(
+        clips, seed=task.seed, workers=task.readers, jobs=Jobs(task.cache), progress=told
+    )
+
+
+def _refuse_untrainable(machines: Sequence[Machine]) -> None:
+    if without := [m.name for m in machines if not m.train]:
+        raise DatasetError(f"{name}: no training clips to adapt on" for name in without)
+
+
+def describe(adapters: Adapters) -> dict[str, Any]:
+    """By seed and machine, what each adapter was trained on and its digest: JSON-able, without paths."""
+    loaded: Mapping[Path, Adapter] = {p: Adapter.load(p) for paths in adapters.values() for p in paths}
+    found: dict[str, Any] = {}
+    for (seed, machine), paths in adapters.items():
+        if paths:
+            told = [{"machines": list(loaded[p].machines), "digest": loaded[p].digest} for p in paths]
+            found.setdefault(str(seed), {})[machine] = told
+    return found

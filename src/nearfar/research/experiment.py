@@ -1,0 +1,454 @@
+"""Experiments: a system, fitted to every machine of a data set with every seed, scored and evaluated.
+
+This is the only orchestration. Every step is a job whose outcome is kept under what made it (``storage.Jobs``):
+an interrupted run goes on where it stopped, a repeated one only reads. Every task computes with one thread, so
+the number of workers changes nothing but the time, and two runs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from nearfar import __version__
+from nearfar.detector.detector import SEED, Detector, refuse_other_adapters, weights_of
+from nearfar.evaluation import statistics
+from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate, named
+from nearfar.evaluation.protocols import FIXED
+from nearfar.evaluation.results import read_table
+from nearfar.evaluation.truth import read_truth
+from nearfar.files import processes
+from nearfar.files.storage import Jobs, atomic_file, digest, library_versions, refuse_unwritable, write_json
+from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
+from nearfar.research import adaptation
+from nearfar.research.adaptation import AdaptedOn
+from nearfar.systems import System
+from nearfar.systems.branches import Progress
+from nearfar.training.adapters import Adapter
+
+PROTOCOL = {"name": FIXED.name, "selected_on": FIXED.selected_on}  # of systems that are not adapted
+FILES = ("scores.csv", "metrics.csv", "references.csv", "run.json")  # of a result's folder
+REFERENCE_COLUMNS = ["key", "machine", "seed", "score"]
+SCORE_COLUMNS = ["key", "machine", "section", "split", "domain", "label", "seed", "score", "decision"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment found, as in its folder.
+
+    Attributes
+    ----------
+    folder : Path
+    scores : DataFrame
+        ``SCORE_COLUMNS``; one row a test clip and seed.
+    metrics : DataFrame
+        One row a seed, machine and section with known labels: see ``evaluation.metrics``. Empty if there is none.
+    run : dict
+        The resolved system, seeds, data, versions and protocol.
+    references : DataFrame
+        Of each machine, seed and normal training ``key`` the ``score`` by a fit that had not seen the clip: what
+        thresholds were learnt from. Empty for a system that takes no decisions.
+    """
+
+    folder: Path
+    scores: pd.DataFrame
+    metrics: pd.DataFrame
+    run: dict[str, Any]
+    references: pd.DataFrame
+
+    def save(self) -> None:
+        """Write the folder; each file is whole or as it was."""
+        for name, table in zip(FILES[:3], (self.scores, self.metrics, self.references), strict=True):
+            with atomic_file(self.folder / name) as part:
+                table.to_csv(part, index=False, lineterminator="\n")
+        write_json(self.folder / "run.json", self.run)
+
+    @classmethod
+    def load(cls, folder: Path) -> Result:
+        """Read a folder that ``run`` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is not a folder of results.
+        """
+        for name in FILES:
+            if not (folder / name).is_file():
+                raise FileNotFoundError(
+                    f"{folder}: not a folder of results ({name} is missing); see `nearfar run`"
+                )
+        scores, metrics, references = (read_table(folder / name) for name in FILES[:3])
+        return cls(folder, scores, metrics, json.loads((folder / "run.json").read_text()), references)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One machine with one seed: what a worker does in one go."""
+
+    machine: Machine
+    system: System
+    seed: int
+    cache: Path
+    adapters: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.machine.name}, seed {self.seed}"
+
+
+def run(
+    system: System,
+    dataset: Dataset,
+    out: Path,
+    *,
+    seeds: Sequence[int] = (SEED,),
+    adapted_on: AdaptedOn = "others",
+    workers: int = 1,
+    truth: Path | None = None,
+    jobs: Jobs | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Fit, score and evaluate a system on every machine of a data set.
+
+    Parameters
+    ----------
+    system : System
+    dataset : Dataset
+    out : Path
+        Folder of the result: ``FILES``. Taken over if it holds a result of
+        the same system on the same machines.
+    seeds : sequence of int
+    adapted_on : {"others", "all"} or Path
+        For systems that are adapted: on whose normal clips the adapter of each machine is trained, those of all
+        other machines or of all; or the file of an adapter. See ``adaptation``.
+    workers : int
+        Processes, each on one machine and seed at a time.
+    truth : Path or None
+        Ground truth of an evaluation set, in the layout of the official evaluators; read after all scores exist.
+    jobs : Jobs or None
+        Where finished steps are kept; ``None``: the user's cache.
+    progress : callable or None
+        Called with (what is being done, done, total).
+
+    Raises
+    ------
+    DatasetError
+        If clips cannot be used; everything that is wrong with a machine.
+    FileExistsError
+        If ``out`` holds results of another system or other machines.
+    WeightsError
+        If the system needs pretrained weights that are not here; says how to get them.
+    AdapterError
+        If an adapter was trained on another network.
+    ValueError
+        If a seed is given twice, a machine cannot be fitted, or there is nothing to train its adapter on.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={list(seeds)}: expected one or more, each once")
+    if len(seeds) > 1 and system.ensemble.seeds:
+        raise ValueError(
+            f"seeds={list(seeds)}: {system.name} names the seeds of its ensemble itself; leave yours away, or "
+            "empty its own (--set 'ensemble.seeds=[]') for a result of each seed"
+        )
+    if without := [m.name for m in dataset if not m.test]:
+        raise DatasetError(f"{name}: no test clips to score; `nearfar fit` only fits" for name in without)
+    protocol = PROTOCOL if system.branch.adaptation is None else adaptation.protocol_of(adapted_on)
+    refuse_other_results(out, system.model_dump(mode="json"), dataset, protocol=protocol)
+    if truth is not None and not truth.is_dir():
+        raise FileNotFoundError(f"{truth}: no folder of ground truth here")
+    jobs = jobs or Jobs()
+    weights_of(system, jobs)  # those that are missing are missed now, not in each worker
+    if isinstance(adapted_on, Path):
+        refuse_other_adapters(system, [Adapter.load(adapted_on)], jobs)
+    adapters = adaptation.for_machines(
+        system, dataset, seeds, adapted_on, jobs=jobs, workers=workers, progress=progress
+    )
+    tasks = [
+        Task(machine, system.of_machine(machine.name), seed, jobs.root, adapters[seed, machine.name])
+        for seed in seeds
+        for machine in dataset
+    ]
+    outcomes = _all_outcomes(tasks, workers, progress)
+    scores = pd.concat([outcome.scores for outcome in outcomes], ignore_index=True)
+    clips = described(dataset, truth)
+    scores = _with_truth(scores, clips)
+    references = pd.concat([outcome.references for outcome in outcomes], ignore_index=True)
+    record = {**_record(system, dataset, seeds, outcomes), "protocol": protocol}
+    if told := adaptation.describe(adapters):
+        record["adapters"] = told
+    result = Result(out, scores, _metrics(scores, clips), record, references)
+    result.save()
+    return result
+
+
+def refuse_other_results(
+    out: Path, system: Mapping[str, Any], dataset: Dataset, *, protocol: Mapping[str, Any] | None = None
+) -> None:
+    """Raise before long work whose results would take the place of others.
+
+    Parameters
+    ----------
+    out : Path
+    system : mapping
+        What ``run.json`` says of the system.
+    dataset : Dataset
+    protocol : mapping or None
+        What it says of the protocol, if the system does not determine it.
+
+    Raises
+    ------
+    FileExistsError
+        If ``out`` holds results of another system, another protocol or other machines.
+    """
+    refuse_unwritable(out / "run.json")
+    if not (out / "run.json").is_file():
+        return
+    there = json.loads((out / "run.json").read_text())
+    same_system = there["system"] == system
+    if not same_system or set(there["data"]["machines"]) != {m.name for m in dataset}:
+        what = f"{there['system']['name']} on {', '.join(there['data']['machines'])}"
+        with_other = "" if same_system else ", with other settings or another system"
+        raise FileExistsError(f"{out} holds results of {what}{with_other}; choose another folder with --out")
+    if protocol is not None and there["protocol"] != protocol:
+        raise FileExistsError(
+            f"{out} holds results of the protocol {there['protocol']['name']!r}, here is {protocol['name']!r}, or "
+            "another adapter; choose another folder with --out"
+        )
+
+
+def compare(
+    a: Result,
+    b: Result,
+    *,
+    unit: Literal["clip", "recording"] = "clip",
+    n_resamples: int = statistics.RESAMPLES,
+    seed: int = 0,
+) -> statistics.Comparison:
+    """Paired bootstrap of two results on the same test clips: see ``statistics.compare``.
+
+    Parameters
+    ----------
+    a, b : Result
+    unit : {"clip", "recording"}
+        What is drawn. A recording is what ``statistics.recordings`` takes for one.
+    n_resamples, seed : int
+
+    Raises
+    ------
+    ValueError
+        If the results are of different clips, or their labels are not known or not the same.
+    """
+    clips = _same_clips(a, b)
+    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
+    return statistics.compare(
+        clips, _by_seed(a), _by_seed(b), n_resamples=n_resamples, seed=seed, recording=recording
+    )
+
+
+def _by_seed(result: Result) -> pd.DataFrame:
+    """Scores by key, a column a seed."""
+    return pd.DataFrame({s: t.set_index("key")["score"] for s, t in result.scores.groupby("seed")})
+
+
+def _same_clips(a: Result, b: Result) -> pd.DataFrame:
+    """The table of clips that two results have in common: all of them, or an error."""
+    of_a, of_b = (
+        r.scores.drop_duplicates("key").set_index("key")[["machine", "section", "domain", "label"]]
+        for r in (a, b)
+    )
+    for one, other, place in ((of_a, of_b, b.folder), (of_b, of_a, a.folder)):
+        if missing := one.index.difference(other.index).to_list():
+            raise ValueError(f"different clips cannot be compared: {place} has no {named(missing)}")
+    of_b = of_b.loc[of_a.index]
+    same = (of_a == of_b) | (of_a.isna() & of_b.isna())
+    if differing := of_a.index[~same.all(axis=1)].to_list():
+        raise ValueError(f"{a.folder} and {b.folder} know different domains or labels of {named(differing)}")
+    return of_a
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from ``"1,2,3"``.
+
+    Raises
+    ------
+    ValueError
+        If one is not a whole number from 0 on.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if bad := [part for part in parts if not part.isdecimal()]:
+        raise ValueError(
+            f"seeds={text!r}: {bad[0]!r} is not a whole number; expected some joined by commas, as 1,2,3"
+        )
+    return [int(part) for part in parts]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of a task: scores of test clips, of unseen normal clips, and what ``run.json`` says of the machine."""
+
+    machine: str
+    scores: pd.DataFrame
+    references: pd.DataFrame
+    description: dict[str, Any]
+
+
+def _all_outcomes(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Outcome]:
+    """Of each task, in their order."""
+
+    def finished(done: int, total: int) -> None:
+        if progress is not None:
+            progress("machines and seeds", done, total)
+
+    return processes.each(_outcome, tasks, workers=workers, tell=progress, finished=finished)
+
+
+def _outcome(task: Task, progress: Progress) -> Outcome:
+    """Scores and decisions of a machine's test clips; of the finished job, if there is one."""
+
+    def told(step: str, done: int, total: int) -> None:
+        progress(f"{task.name}: {step}", done, total)
+
+    def make_detector(folder: Path) -> None:
+        adapters = [Adapter.load(path) for path in task.adapters]
+        detector = Detector.fit(
+            task.machine, task.system, adapters=adapters, seed=task.seed, jobs=jobs, progress=told
+        )
+        detector.save(folder / "detector")
+        unseen = [(key, task.machine.name, task.seed, score) for key, score in detector.unseen.items()]
+        pd.DataFrame(unseen, columns=REFERENCE_COLUMNS).to_csv(folder / "references.csv", index=False)
+
+    def make_scores(folder: Path) -> None:
+        made = jobs.do("detector", fitted_from, make_detector)
+        detector = Detector.load(made / "detector")
+        shutil.copyfile(made / "references.csv", folder / "references.csv")
+        _scored(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False)
+        write_json(folder / "machine.json", _description(detector, task, tested_on))
+
+    jobs = Jobs(task.cache)
+    with threadpool_limits(1):
+        fitted_from = _detector_inputs(task, jobs)
+        tested_on = _digests(task.machine.test, jobs)
+        folder = jobs.do("scores", {"detector": fitted_from, "clips": tested_on}, make_scores)
+    scores = read_table(folder / "scores.csv").astype({"decision": "Int64"})
+    references = read_table(folder / "references.csv")
+    description = json.loads((folder / "machine.json").read_text())
+    return Outcome(task.machine.name, scores, references, description)
+
+
+def _description(detector: Detector, task: Task, tested_on: list[list[Any]]) -> dict[str, Any]:
+    return {
+        "sample_rate": detector.sample_rate,
+        "parameters": detector.parameters,
+        "training_clips": len(task.machine.train),
+        "test_clips": len(task.machine.test),
+        "training_digest": detector.trained_on["digest"],
+        "test_digest": digest(tested_on),
+    }
+
+
+def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
+    """Everything that a fitted detector depends on."""
+    system = task.system.model_dump(mode="json", include={"branch", "ensemble", "threshold"})
+    clips = [
+        [*row, clip.domain, clip.attributes]
+        for row, clip in zip(_digests(task.machine.train, jobs), task.machine.train, strict=True)
+    ]
+    return {
+        "system": system,
+        "weights": weights_of(task.system, jobs),
+        "adapters": [Adapter.load(path).digest for path in task.adapters],
+        "machine": task.machine.name,
+        "seed": task.seed,
+        "clips": clips,
+    }
+
+
+def _digests(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
+    return [[c.key, sha] for c, sha in zip(clips, jobs.digests_of(c.path for c in clips), strict=True)]
+
+
+def _scored(detector: Detector, task: Task, jobs: Jobs, told: Progress) -> pd.DataFrame:
+    """Of the test clips, in their order."""
+    clips = task.machine.test
+    table = pd.DataFrame(
+        [(c.key, c.machine, c.section, c.split, task.seed) for c in clips],
+        columns=["key", "machine", "section", "split", "seed"],
+    )
+    scores = detector.score_clips(clips, jobs=jobs, tell=told)
+    decided = pd.NA if detector.threshold is None else (scores > detector.threshold.value).astype(int)
+    return table.assign(score=scores, decision=decided)
+
+
+def described(dataset: Dataset, truth: Path | None) -> pd.DataFrame:
+    """What is known of every test clip, by key; the ground truth supersedes names.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    truth : Path or None
+        As for ``run``.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by key: machine, section, domain, label.
+
+    Raises
+    ------
+    FileNotFoundError, DatasetError
+        As ``read_truth``; or if the truth knows clips that the data have not.
+    """
+    table = clip_table(c for m in dataset for c in m.test)
+    if truth is None:
+        return table
+    known = read_truth(truth, [m.name for m in dataset])
+    if missing := sorted(set(known.index) - set(table.index)):
+        raise DatasetError(f"{key}: in the ground truth, but not in the data" for key in missing)
+    table.loc[known.index, ["domain", "label"]] = known[["domain", "label"]]
+    return table
+
+
+def _with_truth(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
+    known = described.loc[scores["key"], ["domain", "label"]].reset_index(drop=True)
+    return pd.concat([scores, known], axis=1)[SCORE_COLUMNS]
+
+
+def _metrics(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
+    """The official metrics of every machine whose labels define them."""
+    rows = []
+    for (seed, machine), table in scores.groupby(["seed", "machine"], sort=False):
+        by_key, clips = table.set_index("key"), described.loc[table["key"]]
+        try:
+            found = evaluate(clips, by_key["score"])
+        except ValueError as reason:  # labels are unknown, or of one class; the scores are worth keeping
+            logger.warning("%s: no metrics: %s", machine, reason)
+            continue
+        if by_key["decision"].notna().all():
+            found = found.join(decision_metrics(clips, by_key["decision"].astype(float)))
+        rows.append(pd.concat({seed: found}, names=["seed"]))
+    return pd.concat(rows).reset_index() if rows else pd.DataFrame(columns=["seed", "machine", "section"])
+
+
+def _record(
+    system: System, dataset: Dataset, seeds: Iterable[int], outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """What ``run.json`` says; nothing in it tells the hour or the place."""
+    of_machine = {outcome.machine: outcome.description for outcome in outcomes}
+    return {
+        "system": system.model_dump(mode="json"),
+        "seeds": list(seeds),
+        "data": {"name": dataset.name, "machines": of_machine},
+        "sample_rate": outcomes[0].description["sample_rate"],
+        "parameters": {machine: description["parameters"] for machine, description in of_machine.items()},
+        "versions": {"nearfar": __version__, **library_versions()},
+    }

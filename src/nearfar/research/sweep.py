@@ -1,0 +1,270 @@
+"""Sweeps: one system with many settings, from embeddings that are computed once.
+
+Embeddings of frozen encoders are in the store before the first setting is tried, those of all settings from one
+run of each network. Of other encoders everything up to the embedding is a job whose outcome is kept. Conditioning
+and back end are fitted anew for each setting, in moments. A sweep judges its settings by the test labels of the
+machines that it shows, so its best row is a description of these machines and no estimate for others: for that
+choose by ``fusion.evaluate_nested``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from threadpoolctl import threadpool_limits
+
+from nearfar import systems
+from nearfar.detector.detector import SEED, averaged, refuse_other_adapters
+from nearfar.evaluation import statistics
+from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
+from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
+from nearfar.files import processes
+from nearfar.files.storage import Jobs
+from nearfar.recordings.clips import Dataset, DatasetError, Machine
+from nearfar.research import adaptation
+from nearfar.research.adaptation import AdaptedOn
+from nearfar.systems import System
+from nearfar.systems.branches import Branch, Progress, attributes, domains, listen_ahead, save_arrays
+from nearfar.training.adapters import Adapter
+
+SCOPE = f"settings selected on {COMPLETE_DEVELOPMENT.selected_on}"
+
+Array = NDArray[np.floating[Any]]
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep found.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row a setting, the best first: the settings' columns, ``omega`` with ``low`` and ``high``, the ends of its
+        bootstrap interval, and a column a machine; fractions.
+    settings : tuple of str
+        The settings' columns.
+    unit : {"clip", "recording"}
+        What the bootstrap drew.
+    single : tuple of str
+        Cells of one recording, which make the intervals too narrow: see ``statistics.resample``.
+    scope : str
+        What was selected on what.
+    """
+
+    table: pd.DataFrame
+    settings: tuple[str, ...]
+    unit: Literal["clip", "recording"]
+    single: tuple[str, ...]
+    scope: str = SCOPE
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One machine, and all systems to be tried on it, each with the files of its adapters."""
+
+    machine: Machine
+    tried: tuple[System, ...]
+    adapters: tuple[tuple[Path, ...], ...]
+    seed: int
+    cache: Path
+
+
+def grid(options: Mapping[str, Sequence[Any]]) -> list[Settings]:
+    """Every combination of the values, the last key changing fastest.
+
+    Raises
+    ------
+    ValueError
+        If there is no key, or a key without values.
+    """
+    if not options:
+        raise ValueError("a sweep needs something to vary, as branch.backend=nearest_neighbour,local_density")
+    for key, values in options.items():
+        if not values:
+            raise ValueError(f"{key}: no values to try")
+    return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
+
+
+def sweep(
+    system: str,
+    dataset: Dataset,
+    options: Mapping[str, Sequence[Any]],
+    *,
+    preset: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = SEED,
+    adapted_on: AdaptedOn = "others",
+    unit: Literal["clip", "recording"] = "clip",
+    n_resamples: int = statistics.RESAMPLES,
+    workers: int = 1,
+    jobs: Jobs | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Try every combination of settings on every machine.
+
+    Parameters
+    ----------
+    system : str
+        Of ``systems.SYSTEMS``, or a TOML file.
+    dataset : Dataset
+        With labels.
+    options : mapping from dotted path to values
+        Such as ``{"branch.backend_options.k": [1, 2, 4]}``.
+    preset : str or None
+        As of ``systems.load``.
+    settings : mapping, optional
+        That all combinations share.
+    seed : int
+    adapted_on : {"others", "all"} or Path
+        For systems that are adapted: as for ``experiment.run``.
+    unit : {"clip", "recording"}
+        What the bootstrap draws.
+    n_resamples, workers : int
+    jobs : Jobs or None
+        Where embeddings are kept; ``None``: the user's cache.
+    progress : callable or None
+
+    Raises
+    ------
+    DatasetError
+        If a machine has no test clips.
+    ValueError
+        If a combination is no system, cannot be fitted, or the labels are not known.
+    """
+    if without := [m.name for m in dataset if not m.test]:
+        raise DatasetError(f"{name}: no test clips to score" for name in without)
+    clips = clip_table(c for m in dataset for c in m.test)
+    require_described(clips)
+    require_classes(clips)
+    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
+    combinations = grid(options)
+    tried = tuple(systems.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
+    jobs = jobs or Jobs()
+    if isinstance(adapted_on, Path):
+        for t in tried:
+            refuse_other_adapters(t, [Adapter.load(adapted_on)], jobs)
+    adapters = [
+        adaptation.for_machines(t, dataset, [seed], adapted_on, jobs=jobs, workers=workers, progress=progress)
+        for t in tried
+    ]
+    tasks = [
+        Task(
+            machine,
+            tuple(t.of_machine(machine.name) for t in tried),
+            tuple(of_system[seed, machine.name] for of_system in adapters),
+            seed,
+            jobs.root,
+        )
+        for machine in dataset
+    ]
+    scores = pd.concat(processes.each(_scores, tasks, workers=workers, tell=progress))
+    rows = [
+        _row(chosen, clips, scores[number], n_resamples, recording)
+        for number, chosen in enumerate(combinations)
+    ]
+    table = pd.DataFrame(rows).sort_values("omega", ascending=False, kind="stable", ignore_index=True)
+    single = statistics.single_recordings(clips, recording)
+    return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on))
+
+
+def _scope(tried: Sequence[System], adapted_on: AdaptedOn) -> str:
+    """What was selected on what, and on whose clips adapters were trained, if there are any."""
+    if all(system.branch.adaptation is None for system in tried):
+        return SCOPE
+    return f"{SCOPE}; {adaptation.protocol_of(adapted_on)['name']}"
+
+
+def _row(
+    chosen: Settings, clips: pd.DataFrame, scores: pd.Series, n_resamples: int, recording: pd.Series | None
+) -> dict[str, Any]:
+    """Of the table: what one combination of settings reaches."""
+    try:
+        found = statistics.bootstrap(clips, scores, n_resamples=n_resamples, recording=recording)
+        of_machine = evaluate(clips, scores).groupby("machine").apply(omega)
+    except ValueError as error:
+        settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
+        raise ValueError(f"{settings}: {error}") from error
+    interval = {"omega": found.omega.value, "low": found.omega.low, "high": found.omega.high}
+    return {**{key: str(value) for key, value in chosen.items()}, **interval, **of_machine.to_dict()}
+
+
+def _scores(task: Task, tell: Progress) -> pd.DataFrame:
+    """Of the test clips by key, a column a system."""
+    jobs, clips = Jobs(task.cache), task.machine.train
+    columns = {}
+    with threadpool_limits(1):
+        _listen(task, jobs, tell)
+        for number, (system, files) in enumerate(zip(task.tried, task.adapters, strict=True)):
+            found, adapters = [], [Adapter.load(path) for path in files]
+            for member, (config, seed) in enumerate(system.members(task.seed)):
+                branch = Branch(config)
+                try:
+                    if adapters:
+                        branch.adapt(adapters[member], jobs=jobs)
+                    X, unseen = _embeddings(task, branch, seed, jobs)
+                    branch.fit_backend(X, domains(clips), attributes(clips), seed=seed)
+                except ValueError as error:
+                    raise ValueError(f"{task.machine.name}, {config.backend}: {error}") from error
+                found.append(branch.anomaly_score(unseen))
+            columns[number] = averaged(found)
+            tell(f"{task.machine.name}: settings", number + 1, len(task.tried))
+    return pd.DataFrame(columns, index=[clip.key for clip in task.machine.test])
+
+
+def _listen(task: Task, jobs: Jobs, tell: Progress) -> None:
+    """Have in the store whatever the systems take from it."""
+    configs = (config for system in task.tried for config, _ in system.members(task.seed))
+    name, clips = task.machine.name, [*task.machine.train, *task.machine.test]
+
+    def told(step: str, done: int, total: int) -> None:
+        tell(f"{name}: {step}", done, total)
+
+    try:
+        listen_ahead(configs, clips, workers=1, jobs=jobs, progress=told)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _embeddings(task: Task, branch: Branch, seed: int, jobs: Jobs) -> tuple[list[Array], list[Array]]:
+    """Of the training and the test clips, in their order."""
+    machine = task.machine
+    if branch.uses_store:
+        found = branch.embed([*machine.train, *machine.test], workers=1, jobs=jobs)
+    else:
+        found = _from_step(task, branch, seed, jobs)
+    return found[: len(machine.train)], found[len(machine.train) :]
+
+
+def _from_step(task: Task, branch: Branch, seed: int, jobs: Jobs) -> list[Array]:
+    """Embeddings that the store does not keep: of all clips, those for training first."""
+
+    def make(folder: Path) -> None:
+        branch.fit_encoder(train, seed=seed, workers=1, jobs=jobs)
+        embedded = branch.embed([*train, *test], workers=1, jobs=jobs)
+        save_arrays(folder / "arrays.safetensors", {str(n): array for n, array in enumerate(embedded)})
+
+    train, test = task.machine.train, task.machine.test
+    inputs = {
+        **branch.config.model_dump(
+            mode="json", include={"encoder", "encoder_options", "training", "view", "pooling"}
+        ),
+        "weights": branch.weights(jobs),
+        "adapter": getattr(branch.encoder, "adapter_digest", None),
+        "seed": seed if branch.encoder.fitted_per_machine else None,
+        "train": [
+            [sha, clip.domain, clip.attributes]
+            for sha, clip in zip(jobs.digests_of(clip.path for clip in train), train, strict=True)
+        ],
+        "test": jobs.digests_of(clip.path for clip in test),
+    }
+    arrays = load_file(jobs.do("embeddings", inputs, make) / "arrays.safetensors")
+    return [arrays[str(number)] for number in range(len(arrays))]

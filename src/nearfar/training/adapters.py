@@ -1,0 +1,142 @@
+"""Adapters: what a training over several machines adds to a frozen encoder, in a file of its own.
+
+Conventions
+-----------
+An adapter holds arrays of two owners: ``lora.LAYER.down`` and ``.up``, the low-rank changes of the encoder's
+layers (``encoders.lora``), and ``head.weight`` and ``head.bias``, the linear head that they were trained with. The
+network itself is not in it. Beside them stands what they were made with, so that an adapter is never put on another
+network. A file is safetensors; nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from nearfar.files.storage import atomic_file, digest, digest_arrays
+
+FORMAT = 1
+DESCRIPTION = "nearfar"  # the key of the file's metadata
+LAYERS, HEAD = "lora", "head"  # owners of the arrays
+
+
+class AdapterError(ValueError):
+    """A file that is no adapter, or an adapter of another network."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Low-rank changes of a frozen encoder, and the head that was trained with them.
+
+    Attributes
+    ----------
+    arrays : mapping from name to array
+        See the module.
+    made_with : dict
+        JSON-able: ``encoder`` (a name), ``options`` (of its network), ``weights`` (SHA-256 of its file),
+        ``blocks``, ``adaptation`` (settings of the training), ``seed``, and ``machines``, of each how many normal
+        ``clips`` were heard, and their ``digest``.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    made_with: dict[str, Any]
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """That it was trained on."""
+        return tuple(self.made_with["machines"])
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything in it."""
+        return digest({"arrays": digest_arrays(self.arrays), "made_with": self.made_with})
+
+    def describe(self) -> dict[str, Any]:
+        """What it was made with, and its digest: JSON-able."""
+        return {**self.made_with, "digest": self.digest}
+
+    def save(self, path: Path) -> None:
+        """Write the file: whole, or not at all."""
+        arrays = {name: np.asarray(array, order="C") for name, array in self.arrays.items()}
+        told = json.dumps({"format": FORMAT, **self.made_with}, sort_keys=True)
+        with atomic_file(path) as part:
+            save_file(arrays, part, metadata={DESCRIPTION: told})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file that ``save`` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        AdapterError
+            If it is damaged, no adapter, or of a newer format.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no adapter here; `nearfar adapt` trains one")
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                told = (file.metadata() or {}).get(DESCRIPTION)
+            arrays = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise AdapterError(f"{path}: damaged, or no adapter ({error}); train it again") from error
+        if told is None:
+            raise AdapterError(f"{path}: no adapter, but other tensors; `nearfar adapt` trains one")
+        try:
+            made_with = json.loads(told)
+            written = made_with.pop("format")
+        except (ValueError, LookupError, AttributeError) as error:
+            raise AdapterError(f"{path}: its description is damaged; train it again") from error
+        if written > FORMAT:
+            raise AdapterError(
+                f"{path}: an adapter of format {written}; this nearfar reads up to format {FORMAT}: install a "
+                "newer nearfar"
+            )
+        return cls(arrays, made_with)
+
+    def require_network(self, encoder: str, options: Mapping[str, Any], weights: str | None) -> None:
+        """Raise if it was trained on another network than this one.
+
+        Parameters
+        ----------
+        encoder : str
+        options : mapping
+            Of the network.
+        weights : str or None
+            SHA-256 of its file.
+
+        Raises
+        ------
+        AdapterError
+        """
+        here = {"encoder": encoder, "options": dict(options), "weights": weights}
+        for key, value in here.items():
+            if self.made_with[key] != value:
+                raise AdapterError(
+                    f"the adapter was trained with {key}={self.made_with[key]!r}, but here {key}={value!r}; take "
+                    "the encoder and the weights that it was trained on, or train another"
+                )
+
+    def require_blocks(self, blocks: Sequence[int]) -> None:
+        """Raise if its head was trained on other blocks than these.
+
+        Raises
+        ------
+        AdapterError
+        """
+        if self.made_with["blocks"] != list(blocks):
+            raise AdapterError(
+                f"the adapter's head was trained on blocks={self.made_with['blocks']}, but here "
+                f"blocks={list(blocks)}; take the blocks that it was trained on, or train another"
+            )
