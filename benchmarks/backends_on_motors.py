@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from nearfar.backends import BACKENDS
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Dataset
 from nearfar.research.sweep import sweep

@@ -21,9 +21,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from nearfar import systems
 from nearfar.evaluation.metrics import omega
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.audio import FAR, NEAR, read, write
 from nearfar.recordings.clips import Clip
@@ -33,6 +32,7 @@ from nearfar.simulation.dataset import CHALLENGE, Settings, planned, record, sit
 from nearfar.simulation.machines.mechanics import dry_sound
 from nearfar.simulation.noise import NOISES
 from nearfar.simulation.rooms import heard
+from nearfar.systems import configuration
 
 RATE, SECONDS = 16000, 10.0
 SPEED_CLIPS = 12  # of each machine
@@ -124,7 +124,7 @@ def difficulty(folder: Path, seed: int, workers: int) -> None:
     columns = {}
     for column, (name, view) in SYSTEMS.items():
         replaced = {"threshold.method": "none"} | ({"branch.view": view} if view else {})
-        system = systems.load(name, replaced)
+        system = configuration.load(name, replaced)
         into = folder / "results" / column.replace(", ", "_")
         result = experiment.run(system, data, into, workers=workers, jobs=Jobs(folder / "cache"))
         columns[column] = result.metrics.set_index("machine")

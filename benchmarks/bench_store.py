@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from nearfar.embedding.store import Key, Origin, Store
 from nearfar.encoders.checkpoints import write
 from nearfar.encoders.efficientat import Network
-from nearfar.files.storage import Jobs, atomic_file
+from nearfar.files.atomic import atomic_file
+from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.clips import Clip, parse_clip
 from nearfar.systems.branches import Branch, BranchConfig, listen_ahead

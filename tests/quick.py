@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import tiny_weights
 
-from nearfar import systems
 from nearfar.encoders import lora
-from nearfar.files.storage import Jobs
-from nearfar.systems import System
+from nearfar.files.steps import Jobs
+from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Step
+from nearfar.systems.configuration import System
 from nearfar.training.adapters import Adapter
 
 TINY = {
@@ -42,7 +42,7 @@ FEW_COMPONENTS, FEW_NEIGHBOURS = 2, {"k": 1, "k_target": 1}
 
 def settings(name: str) -> dict[str, Any]:
     """Of a named system: a small encoder, a moment's training, and no more of anything than ten clips allow."""
-    branch = systems.load(name).branch
+    branch = configuration.load(name).branch
     found = dict(TINY.get(branch.encoder, {"branch.encoder_options.blocks": [1]}))
     if branch.encoder in tiny_weights.NETWORKS:
         found["branch.encoder_options.weights"] = str(tiny_weights.written(branch.encoder))

@@ -10,17 +10,17 @@ import quick
 from synthetic import hide_faults, write_machine
 from typer.testing import CliRunner
 
-from nearfar import systems
 from nearfar.cli import app
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED, FIXED_LEAVE_ONE_MACHINE_OUT
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.research import adaptation, experiment, fused
 from nearfar.research.experiment import FILES, run
 from nearfar.research.fused import Study
 from nearfar.research.sweep import sweep
+from nearfar.systems import configuration, named
 from nearfar.training.adaptation import Adaptation
 from nearfar.training.adapters import Adapter
 
@@ -45,7 +45,7 @@ def data(root):
 
 @pytest.fixture(scope="module")
 def system():
-    return systems.load("dualmic", SETTINGS)
+    return configuration.load("dualmic", SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_each_adapter_is_trained_once_and_none_twice(system, data, tmp_path):
     run(system, data, tmp_path / "all", seeds=[SEED], adapted_on="all", jobs=own)
     assert len(adapters_in(own)) == 4
     times = {p: p.stat().st_mtime_ns for p in own.root.rglob("adapter.safetensors")}
-    raw = systems.load("dualmic_raw", {**quick.settings("dualmic_raw"), **FEW})
+    raw = configuration.load("dualmic_raw", {**quick.settings("dualmic_raw"), **FEW})
     run(raw, data, tmp_path / "raw", seeds=[SEED], jobs=own)
     run(system, data, tmp_path / "again", seeds=[SEED], jobs=own)
     assert {p: p.stat().st_mtime_ns for p in own.root.rglob("adapter.safetensors")} == times
@@ -158,7 +158,7 @@ def test_what_cannot_be_adapted_is_refused(system, data, jobs, tmp_path):
     with pytest.raises(
         ValueError, match="spectral has 0 branches that are adapted, but a file holds the adapter of one"
     ):
-        adaptation.train(systems.load("spectral"), data.machines, seed=1, jobs=jobs)
+        adaptation.train(configuration.load("spectral"), data.machines, seed=1, jobs=jobs)
     without = Machine("saw", data["fan"].test)
     with pytest.raises(DatasetError, match="saw: no training clips to adapt on"):
         adaptation.train(system, [without], seed=1, jobs=jobs)
@@ -198,7 +198,7 @@ def test_a_sweep_tries_settings_on_the_adapters_of_a_run(data, jobs, tmp_path):
     k = "branch.backend_options.k"
     swept = sweep("dualmic", data, {k: [1, 2]}, settings=SETTINGS, seed=SEED, n_resamples=2, jobs=jobs)
     for _, row in swept.table.iterrows():
-        chosen = systems.load("dualmic", {**SETTINGS, k: int(row[k])})
+        chosen = configuration.load("dualmic", {**SETTINGS, k: int(row[k])})
         expected = run(chosen, data, tmp_path / row[k], seeds=[SEED], jobs=jobs)
         assert row["omega"] == pytest.approx(omega(expected.metrics), rel=1e-12)  # summed in another order
 
@@ -215,7 +215,7 @@ def test_a_sweep_of_rows_tells_adapters_apart(data, jobs):
 
 def test_a_sweep_says_on_whose_clips_and_refuses_an_adapter_that_it_has_no_use_for(data, jobs, tmp_path):
     file = tmp_path / "a.safetensors"
-    adaptation.train(systems.load("dualmic", SETTINGS), data.machines, seed=SEED, jobs=jobs).save(file)
+    adaptation.train(configuration.load("dualmic", SETTINGS), data.machines, seed=SEED, jobs=jobs).save(file)
     options = {"branch.backend_options.k": [1]}
     swept = sweep("dualmic", data, options, settings=SETTINGS, adapted_on=file, n_resamples=2, jobs=jobs)
     assert swept.scope.endswith("; fixed configuration, adapter trained before")
@@ -280,7 +280,7 @@ def test_a_study_without_an_adapted_branch_takes_no_adapter(on, asked, data, job
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """The file of the small system."""
-    text = systems.SYSTEMS["dualmic_raw"].read_text()
+    text = named.SYSTEMS["dualmic_raw"].read_text()
     weights = quick.settings("dualmic_raw")["branch.encoder_options.weights"]
     changes = {
         'weights = "eat"\n': f'weights = "{weights}"\nframes = "clip"\n',

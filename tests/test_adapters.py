@@ -12,18 +12,18 @@ from safetensors.numpy import load_file, save_file
 from sklearn.exceptions import NotFittedError
 from synthetic import clip, write_machine
 
-from nearfar import systems
 from nearfar.detector.detector import Detector
 from nearfar.embedding.conditioning import Head
 from nearfar.embedding.embeddings import embed
-from nearfar.files import storage
-from nearfar.files.storage import Jobs
+from nearfar.files import digests
+from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
+from nearfar.systems import configuration, named
 from nearfar.systems.branches import Branch
 from nearfar.training import adapters
 from nearfar.training.adapters import Adapter, AdapterError
 
-ADAPTED = [name for name in systems.SYSTEMS if systems.load(name).branch.adaptation is not None]
+ADAPTED = [name for name in named.SYSTEMS if configuration.load(name).branch.adaptation is not None]
 FEW = {"threshold.false_alarm_rate": 0.3, "threshold.folds": 2}
 
 
@@ -34,7 +34,7 @@ def jobs(tmp_path):
 
 @pytest.fixture
 def system():
-    return systems.load("dualmic", {**quick.settings("dualmic"), **FEW})
+    return configuration.load("dualmic", {**quick.settings("dualmic"), **FEW})
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_an_adapter_of_another_network_is_refused(key, value, system, adapter, j
 
 
 def test_a_branch_that_is_not_adapted_takes_none(adapter, jobs):
-    plain = systems.load("eat_raw", quick.settings("eat_raw"))
+    plain = configuration.load("eat_raw", quick.settings("eat_raw"))
     with pytest.raises(ValueError, match=r"an adapter was given, but there is no \[branch.adaptation\]"):
         Branch(plain.branch).adapt(adapter, jobs=jobs)
     with pytest.raises(ValueError, match="encoder 'eat': nothing here is trained over machines"):
@@ -174,18 +174,20 @@ def test_a_head_takes_what_it_was_trained_on(change):
     with pytest.raises(
         ValueError, match="'head' was trained on view='near_and_far' and pooling='global_mean_"
     ):
-        systems.load("dualmic_head", change)
+        configuration.load("dualmic_head", change)
 
 
 def test_a_head_of_another_block_is_refused(jobs):
-    system = systems.load("dualmic_head", quick.settings("dualmic_head"))
+    system = configuration.load("dualmic_head", quick.settings("dualmic_head"))
     (adapter,) = quick.adapters(system, jobs)
     other = Adapter(adapter.arrays, {**adapter.made_with, "blocks": [2]})
     with pytest.raises(
         AdapterError, match=r"the adapter's head was trained on blocks=\[2\], but here blocks=\[1\]"
     ):
         Branch(system.branch).adapt(other, jobs=jobs)
-    near = systems.load("dualmic", quick.settings("dualmic"))  # of its statistics any block may be scored
+    near = configuration.load(
+        "dualmic", quick.settings("dualmic")
+    )  # of its statistics any block may be scored
     Branch(near.branch).adapt(other, jobs=jobs)
 
 
@@ -194,7 +196,7 @@ def test_a_head_of_another_block_is_refused(jobs):
 
 @pytest.mark.parametrize("name", ADAPTED)
 def test_a_detector_needs_no_file_of_its_adapter(name, fan, jobs, tmp_path):
-    system = systems.load(name, {**quick.settings(name), **FEW})
+    system = configuration.load(name, {**quick.settings(name), **FEW})
     fitted = Detector.fit(fan, system, adapters=quick.adapters(system, jobs), jobs=jobs)
     fitted.save(tmp_path / "detector")
     arrays = load_file(tmp_path / "detector" / "arrays.safetensors")
@@ -220,7 +222,7 @@ def test_adapters_that_do_not_suit_are_refused_before_the_work(system, fan, adap
     with pytest.raises(ValueError, match=r"adapters=0, but dualmic is adapted .* and takes 1, one a branch"):
         Detector.fit(fan, system, jobs=jobs)
     with pytest.raises(ValueError, match="spectral is not adapted, so it takes no adapter"):
-        Detector.fit(fan, systems.load("spectral"), adapters=[adapter], jobs=jobs)
+        Detector.fit(fan, configuration.load("spectral"), adapters=[adapter], jobs=jobs)
     other = Adapter(adapter.arrays, {**adapter.made_with, "weights": "abc"})
     with pytest.raises(AdapterError, match="was trained with weights='abc'"):
         Detector.fit(fan, system, adapters=[other], jobs=jobs)
@@ -228,4 +230,4 @@ def test_adapters_that_do_not_suit_are_refused_before_the_work(system, fan, adap
 
 def test_an_adapter_keeps_the_weights_of_its_file(adapter):
     """What the fixture says it was made with is what the branch says of its network."""
-    assert adapter.made_with["weights"] == storage.digest_file(tiny_weights.written("eat"))
+    assert adapter.made_with["weights"] == digests.digest_file(tiny_weights.written("eat"))

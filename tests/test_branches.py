@@ -23,7 +23,7 @@ from nearfar.embedding.store import Store
 from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.encoders.checkpoints import write
 from nearfar.encoders.spectral import Spectral
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import parse_clip
 from nearfar.recordings.microphones import listen

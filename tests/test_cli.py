@@ -24,7 +24,7 @@ from nearfar.cli import app
 from nearfar.embedding import store
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.results import read_table
-from nearfar.files import storage
+from nearfar.files import atomic, provenance, steps
 from nearfar.report import tables
 from nearfar.research.experiment import FILES
 
@@ -344,8 +344,8 @@ def cache(tmp_path: Path) -> Path:
         )
         key = store.Key(64 * str(number), 12, "mean")
         store.Store(tmp_path).put(origin, {key: np.ones(500_000, np.float32)})
-    _, old = (storage.Jobs(tmp_path).do("scores", {"number": n}, str) for n in range(2))
-    storage.write_json(old / storage.DONE, {"code": "other"})
+    _, old = (steps.Jobs(tmp_path).do("scores", {"number": n}, str) for n in range(2))
+    atomic.write_json(old / steps.DONE, {"code": "other"})
     return tmp_path
 
 
@@ -353,7 +353,7 @@ def test_cache_info(cache: Path) -> None:
     invoke("cache", "info", "--cache", cache)  # at whatever width the terminal has
     wide = Console(width=200, record=True, file=io.StringIO())
     wide.print(tables.embeddings(store.Store(cache).contents(), store.current_code()))
-    wide.print(tables.steps(storage.Jobs(cache).finished(), storage.code_digest()))
+    wide.print(tables.steps(steps.Jobs(cache).finished(), provenance.code_digest()))
     shown = wide.export_text()
     for made_by in ("this", "other"):
         (row,) = [line for line in shown.splitlines() if "eat" in line and made_by in line]

@@ -15,19 +15,19 @@ import soundfile
 from safetensors.numpy import load_file, save_file
 from synthetic import RATE, clip, write_machine
 
-from nearfar import systems
 from nearfar.detector import detector
 from nearfar.detector.detector import Detector, DetectorError
-from nearfar.files import storage
-from nearfar.files.storage import Jobs
+from nearfar.files import digests, steps
+from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import DatasetError
+from nearfar.systems import configuration, named
 
 QUICK = {"branch.training.epochs": 1, "threshold.false_alarm_rate": 0.3}
 
 
 def fit(folder: Path, system: str = "spectral", **settings: object) -> Detector:
-    chosen = systems.load(system, {k.replace("__", "."): v for k, v in settings.items()})
+    chosen = configuration.load(system, {k.replace("__", "."): v for k, v in settings.items()})
     return Detector.fit(datasets.load_machine(folder), chosen, jobs=Jobs(folder.parent / "cache"))
 
 
@@ -57,9 +57,9 @@ def test_faults_score_higher_than_normal_clips(fitted: Detector, fan: Path) -> N
     assert not any(v.faults or v.error for v in verdicts)
 
 
-@pytest.mark.parametrize("name", list(systems.SYSTEMS))
+@pytest.mark.parametrize("name", list(named.SYSTEMS))
 def test_a_loaded_detector_scores_alike(name: str, fan: Path, tmp_path: Path) -> None:
-    system = systems.load(name, {**quick.settings(name), "threshold.false_alarm_rate": 0.3})
+    system = configuration.load(name, {**quick.settings(name), "threshold.false_alarm_rate": 0.3})
     jobs = Jobs(tmp_path / "cache")
     adapters = quick.adapters(system, jobs)
     fitted = Detector.fit(datasets.load_machine(fan), system, adapters=adapters, jobs=jobs)
@@ -97,7 +97,7 @@ def test_every_branch_of_an_ensemble_has_its_seed(fan: Path) -> None:
     first, second = (
         Detector.fit(
             datasets.load_machine(fan),
-            systems.load("baseline_mse", settings),
+            configuration.load("baseline_mse", settings),
             seed=seed,
             jobs=Jobs(fan.parent / "c"),
         )
@@ -112,7 +112,7 @@ def test_every_branch_of_an_ensemble_has_its_seed(fan: Path) -> None:
 
 def test_an_ensemble_tells_which_branch_it_is_at(fan: Path) -> None:
     settings = {"ensemble.seeds": [7, 8], "threshold.false_alarm_rate": 0.3}
-    chosen = systems.load("baseline_mse", {**quick.settings("baseline_mse"), **settings})
+    chosen = configuration.load("baseline_mse", {**quick.settings("baseline_mse"), **settings})
     told: list[str] = []
     Detector.fit(
         datasets.load_machine(fan),
@@ -389,9 +389,9 @@ def test_format_1_is_read(saved: Path, fitted: Detector, fan: Path) -> None:
     save_file(old, saved / "arrays.safetensors")
     content = json.loads((saved / "detector.json").read_text())
     content.pop("digest")
-    content |= {"format": 1, "arrays": storage.digest_file(saved / "arrays.safetensors")}
+    content |= {"format": 1, "arrays": digests.digest_file(saved / "arrays.safetensors")}
     del content["system"]["ensemble"], content["system"]["machines"]
-    (saved / "detector.json").write_text(json.dumps({**content, "digest": storage.digest(content)}))
+    (saved / "detector.json").write_text(json.dumps({**content, "digest": digests.digest(content)}))
     path = datasets.load_machine(fan).test[0].path
     assert Detector.load(saved).score_file(path) == fitted.score_file(path)
 
@@ -400,7 +400,7 @@ def test_a_system_of_a_newer_version(saved: Path) -> None:
     content = json.loads((saved / "detector.json").read_text())
     content.pop("digest")
     content["system"]["branch"]["encoder"] = "hydra"
-    (saved / "detector.json").write_text(json.dumps({**content, "digest": storage.digest(content)}))
+    (saved / "detector.json").write_text(json.dumps({**content, "digest": digests.digest(content)}))
     with pytest.raises(
         DetectorError, match=r"does not know \(branch.encoder: .*no encoder 'hydra'.*newer one"
     ):
@@ -427,7 +427,7 @@ def test_a_full_disk_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(storage.os, "fsync", full)
+    monkeypatch.setattr(steps.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         fitted.save(tmp_path / "detector")
     assert list(tmp_path.iterdir()) == []
@@ -451,7 +451,7 @@ def test_a_failed_replacement_keeps_the_old_one(
 def test_motors(motors: Path, tmp_path: Path) -> None:
     """One real machine from files to verdicts."""
     machine = datasets.load_machine(motors / "motorB")
-    fitted = Detector.fit(machine, systems.load("spectral"), jobs=Jobs(tmp_path), workers=2)
+    fitted = Detector.fit(machine, configuration.load("spectral"), jobs=Jobs(tmp_path), workers=2)
     verdicts = list(fitted.score_files([c.path for c in machine.test], workers=2))
     scores = {
         label: [v.score for v, c in zip(verdicts, machine.test, strict=True) if c.label == label]

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.covariance import LedoitWolf
 
-from nearfar import systems
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.evaluation.metrics import omega
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings.datasets import load
 from nearfar.research import experiment
 from nearfar.simulation import MACHINES, describe, simulate
 from nearfar.simulation.dataset import SEVEN
 from nearfar.simulation.machines.mechanics import Condition, Machine, dry_sound
+from nearfar.systems import configuration
 
 RATE = 16000
 SEVERITIES = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -78,7 +78,7 @@ def omegas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
     data = load(simulate(folder / "data", source_clips=60, test_clips=20, seconds=6.0, workers=2))
     found = {}
     for view in ("near", "far", "cancelled"):
-        system = systems.load("spectral", {"branch.view": view, "threshold.method": "none"})
+        system = configuration.load("spectral", {"branch.view": view, "threshold.method": "none"})
         result = experiment.run(system, data, folder / view, jobs=Jobs(folder / "cache"))
         found[view] = {str(machine): omega(table) for machine, table in result.metrics.groupby("machine")}
     return found

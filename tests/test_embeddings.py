@@ -28,7 +28,7 @@ from nearfar.embedding.store import Key, Store
 from nearfar.encoders import encoder_class
 from nearfar.encoders.checkpoints import write
 from nearfar.encoders.spectral import Spectral
-from nearfar.files import storage
+from nearfar.files import digests
 from nearfar.recordings import audio
 from nearfar.recordings.clips import DatasetError
 from nearfar.recordings.microphones import MicrophoneError, cancelled
@@ -252,7 +252,7 @@ def kept(tmp_path, rng):
     paths = [tmp_path / f"{i}.wav" for i in range(3)]
     for path in paths:
         audio.write(path, rng.uniform(-0.5, 0.5, (2, 4000)).astype(np.float32), RATE)
-    return {storage.digest_file(path): [path] for path in paths}
+    return {digests.digest_file(path): [path] for path in paths}
 
 
 def stored(kept, encoder, tmp_path, view="near_and_cancelled", pooling="mean_std", weights=None):
@@ -373,7 +373,7 @@ def of_several_lengths(tmp_path, rng):
     for number, path in enumerate(paths):
         samples = rng.uniform(-0.5, 0.5, (2, RATE * (1 + number % 2))).astype(np.float32)
         audio.write(path, samples, RATE)
-    return {storage.digest_file(path): [path] for path in paths}
+    return {digests.digest_file(path): [path] for path in paths}
 
 
 ALL = {"near": [(1, "mean"), (2, "mean"), (1, "mean_std")], "cancelled": [(2, "mean")]}

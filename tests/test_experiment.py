@@ -16,15 +16,15 @@ import pandas as pd
 import pytest
 from synthetic import write_machine
 
-from nearfar import systems
 from nearfar.detector.detector import Detector
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
-from nearfar.files import storage
-from nearfar.files.storage import Jobs
+from nearfar.files import steps
+from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.research import experiment
 from nearfar.research.experiment import FILES, REFERENCE_COLUMNS, SCORE_COLUMNS, Result, run
+from nearfar.systems import configuration
 
 QUICK = {"branch.training.epochs": 1, "threshold.false_alarm_rate": 0.3}
 
@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     folder = tmp_path_factory.mktemp("result")
     return run(
-        systems.load("spectral"),
+        configuration.load("spectral"),
         datasets.load(data),
         folder / "out",
         seeds=[1, 2],
@@ -78,7 +78,7 @@ def test_a_folder_reads_back(result: Result) -> None:
 
 def test_scores_are_those_of_a_detector(result: Result, data: Path, tmp_path: Path) -> None:
     fan = datasets.load(data)["fan"]
-    fitted = Detector.fit(fan, systems.load("spectral"), seed=1, jobs=Jobs(tmp_path))
+    fitted = Detector.fit(fan, configuration.load("spectral"), seed=1, jobs=Jobs(tmp_path))
     rows = result.scores.query("machine == 'fan' and seed == 1").set_index("key")
     verdicts = [fitted.score_file(c.path) for c in fan.test]
     np.testing.assert_allclose(
@@ -92,13 +92,13 @@ def test_references_are_the_scores_of_clips_that_a_fit_had_not_seen(
 ) -> None:
     fan = datasets.load(data)["fan"]
     assert list(result.references) == REFERENCE_COLUMNS
-    fitted = Detector.fit(fan, systems.load("spectral"), seed=2, jobs=Jobs(tmp_path / "cache"))
+    fitted = Detector.fit(fan, configuration.load("spectral"), seed=2, jobs=Jobs(tmp_path / "cache"))
     rows = result.references.query("machine == 'fan' and seed == 2").set_index("key")["score"]
     assert set(rows.index) == {c.key for c in fan.train}
     assert rows.to_dict() == pytest.approx(dict(fitted.unseen), rel=1e-12)
     assert fitted.threshold is not None
     np.testing.assert_array_equal(np.sort(rows), fitted.threshold.normal_scores)
-    undecided = systems.load("spectral", {"threshold.method": "none"})
+    undecided = configuration.load("spectral", {"threshold.method": "none"})
     without = run(undecided, datasets.load(data), tmp_path / "out", jobs=Jobs(tmp_path / "cache"))
     assert without.references.empty
     assert list(Result.load(tmp_path / "out").references) == REFERENCE_COLUMNS
@@ -116,7 +116,7 @@ def test_metrics_are_those_of_the_scores(result: Result, data: Path) -> None:
 def test_two_runs_are_equal_to_the_byte_on_any_number_of_workers(
     name: str, data: Path, tmp_path: Path
 ) -> None:
-    system, found = systems.load(name, QUICK if "baseline" in name else {}), datasets.load(data)
+    system, found = configuration.load(name, QUICK if "baseline" in name else {}), datasets.load(data)
     run(system, found, tmp_path / "one", jobs=Jobs(tmp_path / "cache"))
     run(system, found, tmp_path / "two", jobs=Jobs(tmp_path / "other cache"), workers=2)
     assert content(tmp_path / "one") == content(tmp_path / "two")
@@ -128,7 +128,7 @@ def test_a_repeated_run_computes_nothing(
     monkeypatch.setattr(Detector, "fit", None)
     monkeypatch.setattr(Detector, "load", None)
     cache = Jobs(result.folder.parent / "cache")
-    run(systems.load("spectral"), datasets.load(data), tmp_path, seeds=[1, 2], jobs=cache)
+    run(configuration.load("spectral"), datasets.load(data), tmp_path, seeds=[1, 2], jobs=cache)
     assert content(tmp_path) == content(result.folder)
 
 
@@ -136,16 +136,16 @@ def test_a_changed_clip_is_scored_anew(tmp_path: Path) -> None:
     own = tmp_path / "data"
     write_machine(own, "fan", test=1)
     jobs = Jobs(tmp_path / "cache")
-    first = run(systems.load("spectral"), datasets.load(own), tmp_path / "out", jobs=jobs).scores.set_index(
-        "key"
-    )
+    first = run(
+        configuration.load("spectral"), datasets.load(own), tmp_path / "out", jobs=jobs
+    ).scores.set_index("key")
     normal, faulty = (
         next((own / "fan" / "test").glob(f"*source_test_{label}*")) for label in ("normal", "anomaly")
     )
     normal.write_bytes(faulty.read_bytes())
-    second = run(systems.load("spectral"), datasets.load(own), tmp_path / "out", jobs=jobs).scores.set_index(
-        "key"
-    )
+    second = run(
+        configuration.load("spectral"), datasets.load(own), tmp_path / "out", jobs=jobs
+    ).scores.set_index("key")
     keys = [f"fan/test/{p.name}" for p in (normal, faulty)]
     assert second.loc[keys[0], "score"] == first.loc[keys[1], "score"] == second.loc[keys[1], "score"]
 
@@ -161,7 +161,7 @@ def test_another_description_of_training_clips_is_fitted_anew(
     changed = Machine(fan.name, (replace(first, **change), *rest, *fan.test))
     for name, machine in (("one", fan), ("other", changed)):
         told = Dataset(found.name, found.root, (machine,))
-        run(systems.load("spectral", {"threshold.method": "none"}), told, tmp_path / name, jobs=jobs)
+        run(configuration.load("spectral", {"threshold.method": "none"}), told, tmp_path / name, jobs=jobs)
     assert sum(job.step == "detector" for job in jobs.finished()) == 2
 
 
@@ -176,7 +176,7 @@ def test_an_interrupted_run_goes_on(data: Path, tmp_path: Path, monkeypatch: pyt
         return whole(cls, machine, *args, **options)
 
     monkeypatch.setattr(Detector, "fit", classmethod(interrupted))
-    arguments = systems.load("spectral"), datasets.load(data), tmp_path / "out"
+    arguments = configuration.load("spectral"), datasets.load(data), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run(*arguments, jobs=Jobs(tmp_path / "cache"))
     assert not (tmp_path / "out").exists()
@@ -238,13 +238,16 @@ def test_a_full_disk(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage.os, "fsync", full)
+        patch.setattr(steps.os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             run(
-                systems.load("spectral"), datasets.load(data), tmp_path / "out", jobs=Jobs(tmp_path / "cache")
+                configuration.load("spectral"),
+                datasets.load(data),
+                tmp_path / "out",
+                jobs=Jobs(tmp_path / "cache"),
             )
     assert not list(tmp_path.rglob("*.part"))
-    run(systems.load("spectral"), datasets.load(data), tmp_path / "out", jobs=Jobs(tmp_path / "cache"))
+    run(configuration.load("spectral"), datasets.load(data), tmp_path / "out", jobs=Jobs(tmp_path / "cache"))
 
 
 def test_an_evaluation_set_is_judged_by_the_truth_of_a_folder(tmp_path: Path) -> None:
@@ -260,7 +263,7 @@ def test_an_evaluation_set_is_judged_by_the_truth_of_a_folder(tmp_path: Path) ->
         (truth / f"ground_truth_{kind}" / "ground_truth_fan_section_00_test.csv").write_text(
             "\n".join(rows) + "\n"
         )
-    system, found, jobs = systems.load("spectral"), datasets.load(own), Jobs(tmp_path / "cache")
+    system, found, jobs = configuration.load("spectral"), datasets.load(own), Jobs(tmp_path / "cache")
     blind = run(system, found, tmp_path / "blind", jobs=jobs)
     assert blind.metrics.empty
     assert blind.scores[["domain", "label"]].isna().all(axis=None)
@@ -277,7 +280,7 @@ def test_scores_are_kept_where_metrics_are_not_defined(
         for path in (folder / "test").glob(missing):
             path.unlink()
     found = datasets.load(tmp_path / "data")
-    result = run(systems.load("spectral"), found, tmp_path / "out", jobs=Jobs(tmp_path / "cache"))
+    result = run(configuration.load("spectral"), found, tmp_path / "out", jobs=Jobs(tmp_path / "cache"))
     assert len(result.scores) == 2 + 3
     assert result.metrics.empty
     assert "fan: no metrics: fan, section 00, has no anomalous clips" in caplog.text
@@ -287,9 +290,9 @@ def test_scores_are_kept_where_metrics_are_not_defined(
 def test_results_of_something_else_are_not_taken_over(result: Result, data: Path) -> None:
     before = content(result.folder)
     others = [
-        (systems.load("spectral_near"), datasets.load(data)),
-        (systems.load("spectral", {"branch.view": "far"}), datasets.load(data)),
-        (systems.load("spectral"), datasets.load(data).only(["fan"])),
+        (configuration.load("spectral_near"), datasets.load(data)),
+        (configuration.load("spectral", {"branch.view": "far"}), datasets.load(data)),
+        (configuration.load("spectral"), datasets.load(data).only(["fan"])),
     ]
     for system, found in others:
         with pytest.raises(FileExistsError, match=r"holds results of spectral on fan, pump.*--out"):
@@ -300,17 +303,17 @@ def test_results_of_something_else_are_not_taken_over(result: Result, data: Path
 def test_hopeless_places_are_refused_before_the_work(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
-        run(systems.load("spectral"), datasets.load(data), tmp_path / "file" / "out")
+        run(configuration.load("spectral"), datasets.load(data), tmp_path / "file" / "out")
     with pytest.raises(FileNotFoundError, match="no folder of ground truth"):
-        run(systems.load("spectral"), datasets.load(data), tmp_path / "out", truth=tmp_path / "none")
+        run(configuration.load("spectral"), datasets.load(data), tmp_path / "out", truth=tmp_path / "none")
 
 
 def test_machines_without_test_clips_and_bad_seeds(data: Path, tmp_path: Path) -> None:
     write_machine(tmp_path / "data", "fan", test=0)
     with pytest.raises(DatasetError, match="fan: no test clips to score"):
-        run(systems.load("spectral"), datasets.load(tmp_path / "data"), tmp_path / "out")
+        run(configuration.load("spectral"), datasets.load(tmp_path / "data"), tmp_path / "out")
     with pytest.raises(ValueError, match=r"seeds=\[1, 1\]: expected one or more, each once"):
-        run(systems.load("spectral"), datasets.load(data), tmp_path / "out", seeds=[1, 1])
+        run(configuration.load("spectral"), datasets.load(data), tmp_path / "out", seeds=[1, 1])
     with pytest.raises(ValueError, match="'x' is not a whole number"):
         experiment.parse_seeds("1,x")
     assert experiment.parse_seeds("1, 2,3") == [1, 2, 3]
@@ -322,7 +325,7 @@ def test_broken_test_clips_are_listed_and_the_detector_is_kept(tmp_path: Path) -
     whole = paths[0].read_bytes()
     for path in paths[:2]:
         path.write_bytes(whole[:1000])
-    arguments = systems.load("spectral"), datasets.load(tmp_path / "data"), tmp_path / "out"
+    arguments = configuration.load("spectral"), datasets.load(tmp_path / "data"), tmp_path / "out"
     with pytest.raises(DatasetError) as error:
         run(*arguments, jobs=Jobs(tmp_path / "cache"))
     assert [str(p) in problem for p, problem in zip(paths[:2], error.value.problems, strict=True)] == [
@@ -335,7 +338,7 @@ def test_broken_test_clips_are_listed_and_the_detector_is_kept(tmp_path: Path) -
 def test_motors_reach_their_reference(motors: Path, tmp_path: Path) -> None:
     """Omega of the motors' README: 0.76 after cancellation, by statistics of log-mel levels."""
     found = datasets.load(motors)
-    system, jobs = systems.load("spectral"), Jobs(tmp_path / "cache")
+    system, jobs = configuration.load("spectral"), Jobs(tmp_path / "cache")
     result = run(system, found, tmp_path / "out", workers=2, jobs=jobs)
     assert omega(result.metrics) >= 0.76
     assert result.run["data"]["name"] == "motors"

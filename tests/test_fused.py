@@ -16,12 +16,11 @@ from synthetic import hide_faults, write_machine
 from typer.testing import CliRunner
 from typer.testing import Result as Invoked
 
-from nearfar import systems
 from nearfar.cli import app
 from nearfar.encoders.pretrained import WeightsError
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
 from nearfar.evaluation.protocols import PROTOCOLS
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.report import tables
@@ -29,6 +28,7 @@ from nearfar.research import experiment, fused, fusion
 from nearfar.research.experiment import FILES, SCORE_COLUMNS, Result
 from nearfar.research.fused import Study, StudyResult
 from nearfar.research.fusion import Search, evaluate_fusion
+from nearfar.systems import named
 
 MACHINES = ("fan", "pump", "valve")
 BRANCH = """
@@ -495,7 +495,7 @@ class TestWithoutLabels:
             fused.run(load(), Dataset("x", data.root, tuple(machines)), tmp_path / "out", jobs=Jobs(tmp_path))
 
 
-@pytest.mark.parametrize("name", systems.FUSED)
+@pytest.mark.parametrize("name", named.FUSED)
 def test_every_fused_system_is_a_study_that_decides_and_selects_nothing(name: str) -> None:
     loaded = fused.load(name)
     assert loaded.name == name

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
-from nearfar.files import storage
+from nearfar.files import steps
 from nearfar.training.journal import STATE, Journal
 
 TABLE = "history.csv"
@@ -197,12 +197,12 @@ def test_a_kill_before_any_file_is_in_place_does_no_harm(tmp_path, monkeypatch, 
     folder = tmp_path / "killed"
     written = []
 
-    def replace(part, path, *, at=storage.Path.replace):
+    def replace(part, path, *, at=steps.Path.replace):
         written.append(path.name)
         return killed() if len(written) == number else at(part, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage.Path, "replace", replace)
+        patched.setattr(steps.Path, "replace", replace)
         with pytest.raises(Killed):
             Steps(folder, every=3).run(3)
     assert not [name for name in names(folder) if "part" in name]
@@ -235,7 +235,7 @@ def test_a_disk_that_is_full_leaves_no_partial_files(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage.os, "fsync", fsync)
+        patched.setattr(steps.os, "fsync", fsync)
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             Steps(tmp_path).run(4)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before

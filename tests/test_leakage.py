@@ -15,16 +15,16 @@ import pytest
 import quick
 from synthetic import RATE, clip, hide_faults, write_machine
 
-from nearfar import systems
 from nearfar.backends import BACKENDS
 from nearfar.detector.detector import Detector
 from nearfar.evaluation.protocols import CROSS_FITTED, FIXED_LEAVE_ONE_MACHINE_OUT
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Dataset, Machine
 from nearfar.research import experiment, fused
 from nearfar.research.fused import Study
 from nearfar.research.fusion import Fusion, Search
+from nearfar.systems import configuration, named
 
 OTHER = {"normal": "anomaly", "anomaly": "normal", "source": "target", "target": "source"}
 SEED = 3
@@ -40,7 +40,7 @@ FEW = {  # there are 10 training clips, 4 of them of the target domain, and half
     "outlier": {"options": {"n_estimators": 5}},
     "smote": {"k": 1},
 }
-NAMED = {systems.load(name).branch.backend for name in systems.SYSTEMS}  # by a system, so tested with it
+NAMED = {configuration.load(name).branch.backend for name in named.SYSTEMS}  # by a system, so tested with it
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def data(tmp_path_factory):
 
 
 # near_mah is baseline_mahalanobis by another name: tests/test_systems.py
-DISTINCT = [name for name in systems.SYSTEMS if name != "near_mah"]
+DISTINCT = [name for name in named.SYSTEMS if name != "near_mah"]
 
 
 @pytest.fixture(scope="module", params=[*DISTINCT, *(b for b in BACKENDS if b not in NAMED)])
@@ -61,8 +61,10 @@ def system(request):
     name = request.param
     if name in BACKENDS:
         settings = {"branch.backend": name, "branch.backend_options": FEW.get(name, {})}
-        return systems.load("spectral_near", {**quick.settings("spectral_near"), **FEW_CLIPS, **settings})
-    return systems.load(name, {**quick.settings(name), **FEW_CLIPS})
+        return configuration.load(
+            "spectral_near", {**quick.settings("spectral_near"), **FEW_CLIPS, **settings}
+        )
+    return configuration.load(name, {**quick.settings(name), **FEW_CLIPS})
 
 
 @pytest.fixture(scope="module")

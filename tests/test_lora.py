@@ -18,7 +18,7 @@ from nearfar.embedding.embeddings import origins
 from nearfar.encoders import checkpoints, encoder_class
 from nearfar.encoders.eat import EatNetwork
 from nearfar.encoders.lora import LowRank, arrays, attach, layers_of, merge
-from nearfar.files.storage import digest_arrays
+from nearfar.files.digests import digest_arrays
 
 PRETRAINED = list(tiny_weights.NETWORKS)
 BLOCKS = {"efficientat": (2, 3, 5)}  # of different sizes; all others have 1 and 2

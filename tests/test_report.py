@@ -14,7 +14,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nearfar import systems
 from nearfar.decisions.thresholds import Conformal
 from nearfar.detector.detector import Detector, Verdict
 from nearfar.evaluation.metrics import omega
@@ -24,6 +23,7 @@ from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.microphones import Fault
 from nearfar.report import tables, verdicts
 from nearfar.research.experiment import Result
+from nearfar.systems import configuration, named
 
 NAN = float("nan")
 DEAD, CLIPPED = Fault("dead", "near", "the near one is silent"), Fault("clipped", "far", "the far one clips")
@@ -191,7 +191,7 @@ def test_a_common_folder_is_named_once(names, title, rows):
 
 
 def test_table_of_systems():
-    described = systems.describe()
+    described = named.describe()
     text = " ".join(plain(tables.systems(described)).replace("│", " ").split())
     for d in described:
         assert d.name in text
@@ -214,7 +214,7 @@ def test_table_of_published_data_sets():
 def a_detector(machine="fan", threshold=None, faults=None):
     return Detector(
         machine=machine,
-        system=systems.load("spectral"),
+        system=configuration.load("spectral"),
         branches=(),
         threshold=threshold,
         placement=None,

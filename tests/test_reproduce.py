@@ -18,12 +18,12 @@ from synthetic import hide_faults, write_machine
 from typer.testing import CliRunner
 from typer.testing import Result as Invoked
 
-from nearfar import cli, systems
+from nearfar import cli
 from nearfar.cli import app
 from nearfar.detector.detector import Detector
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED, NESTED
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.recordings.datasets import DATASETS
@@ -34,7 +34,8 @@ from nearfar.research.fusion import Search
 from nearfar.research.reproduce import STUDIES, Published, Reproduction
 from nearfar.research.reproduce.reproduction import COLUMNS, is_published
 from nearfar.simulation import simulate
-from nearfar.systems import SYSTEMS
+from nearfar.systems import configuration
+from nearfar.systems.named import SYSTEMS
 from nearfar.training.adapters import Adapter
 
 MACHINES = ("fan", "pump", "valve")
@@ -728,7 +729,7 @@ class TestPlan:
         assert found.branches == ("near", "drawn", "far", "cancelled", "near.neighbour")
         assert (found.trainings, found.adapters, found.weights) == (0, 0, {})
         assert found.data == data.name
-        assert found.measured_on == (systems.load("spectral").needs.measured_on,)
+        assert found.measured_on == (configuration.load("spectral").needs.measured_on,)
 
     def test_projects_the_time_from_that_of_the_systems(self, own: Path, data: Dataset) -> None:
         """Two encoders would be 2 x 6 minutes for 1,000 clips of 10 s; these are 72 of half a second."""
@@ -749,7 +750,7 @@ class TestPlan:
         assert found.trainings == 1  # of the autoencoder, for both of its scores
         assert found.weights == {"eat": False}
         assert (found.rows, found.possible) == (9, 2)
-        ae, eat, dualmic = (systems.load(name).needs for name in ("baseline_mse", "eat_raw", "dualmic"))
+        ae, eat, dualmic = (configuration.load(name).needs for name in ("baseline_mse", "eat_raw", "dualmic"))
         assert found.minutes_possible == pytest.approx(ae.minutes * 72 / 1000 * 0.05, rel=1e-12)
         adapters, embeddings = 2 * dualmic.adapter_minutes, ae.minutes + eat.minutes + 2 * dualmic.minutes
         assert found.adapters == 2  # a seed each, on all machines

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from nearfar.embedding import store
 from nearfar.embedding.store import Array, Key, Origin, Problem, Store
-from nearfar.files import storage
-from nearfar.files.storage import Jobs
+from nearfar.files import atomic, provenance, steps
+from nearfar.files.steps import Jobs
 
 KILL = Path(__file__).parents[1] / "benchmarks" / "kill_store.py"
 NEAR = Origin(
@@ -163,7 +163,7 @@ def test_there_are_as_many_files_as_origins(filled: Store) -> None:
     assert {path.name for path in filled.folder.iterdir()} == {"index.sqlite", "000001.f32", "000002.f32"}
 
 
-steps = st.lists(
+actions = st.lists(
     st.tuples(
         st.sampled_from(["put", "put", "put", "get", "remove"]),
         st.sampled_from([NEAR, FAR]),
@@ -176,11 +176,11 @@ steps = st.lists(
 
 
 @settings(max_examples=15, deadline=None)
-@given(steps)
-def test_it_does_what_a_dictionary_does(tmp_path_factory: pytest.TempPathFactory, steps: list) -> None:
+@given(actions)
+def test_it_does_what_a_dictionary_does(tmp_path_factory: pytest.TempPathFactory, actions: list) -> None:
     place = Store(tmp_path_factory.mktemp("cache"))
     twin: dict[str, dict[Key, Array]] = {"near": {}, "far": {}}
-    for number, (verb, origin, names) in enumerate(steps):
+    for number, (verb, origin, names) in enumerate(actions):
         keys, there = [key(*name) for name in names], twin[origin.microphone]
         if verb == "put":
             new = {name: array(number) for name in keys}
@@ -615,7 +615,8 @@ def test_the_content_does_not_tell_the_hour(tmp_path: Path) -> None:
 
 
 def test_it_does_not_load_torch() -> None:
-    code = "import sys, nearfar.store; print([m for m in ('torch', 'pandas', 'scipy') if m in sys.modules])"
+    loaded = "[m for m in ('torch', 'pandas', 'scipy') if m in sys.modules]"
+    code = f"import sys, nearfar.embedding.store; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -694,9 +695,9 @@ def test_cleaning_takes_what_is_of_no_use(tmp_path: Path) -> None:
     place.put(NEAR, some())
     place.put(current, some(3))
     kept, old, left = (jobs.do("step", {"number": n}, str) for n in range(3))
-    storage.write_json(old / storage.DONE, {"step": "step", "inputs": {}, "code": "other"})
+    atomic.write_json(old / steps.DONE, {"step": "step", "inputs": {}, "code": "other"})
     left = left.rename(left.with_name(".name.0123.part"))
-    os.utime(left / storage.DONE, (0, 0))
+    os.utime(left / steps.DONE, (0, 0))
     os.utime(left, (0, 0))
     removed = {r.what: (r.count, r.size) for r in store.clean(tmp_path)}
     assert removed["embeddings"] == (KEPT, sum(numbers.nbytes for numbers in some().values()))
@@ -739,8 +740,8 @@ def test_an_empty_cache_can_be_cleaned(tmp_path: Path) -> None:
 def test_every_maker_exists() -> None:
     package = Path(store.__file__).parents[1]
     assert [pattern for pattern in store.MAKERS if not list(package.glob(pattern))] == []
-    assert set(store.MAKERS) < set(storage.MAKERS)
-    assert store.current_code() != storage.code_digest()
+    assert set(store.MAKERS) < set(provenance.MAKERS)
+    assert store.current_code() != provenance.code_digest()
 
 
 # Several processes

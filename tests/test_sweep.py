@@ -18,7 +18,6 @@ from synthetic import RATE, clip, hide_faults, write_machine
 from tiny_encoder import Net
 from typer.testing import CliRunner, Result
 
-from nearfar import systems
 from nearfar.cli import app
 from nearfar.embedding.store import Store
 from nearfar.encoders import ENCODERS
@@ -26,14 +25,15 @@ from nearfar.encoders.checkpoints import write
 from nearfar.encoders.spectral import Spectral
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, omega
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.report import tables
 from nearfar.research import experiment
 from nearfar.research.sweep import SCOPE, Sweep, grid, sweep
-from nearfar.systems import parse_options
+from nearfar.systems import configuration
 from nearfar.systems.branches import Branch
+from nearfar.systems.settings import parse_options
 
 QUICK = {"branch.encoder_options.n_mels": 16, "threshold.method": "none"}
 K, VIEW, BACKEND = "branch.backend_options.k", "branch.view", "branch.backend"
@@ -141,7 +141,7 @@ class TestTable:
         assert swept.settings == (VIEW, BACKEND)
         assert len(swept.table) == 4
         for i, row in swept.table.iterrows():
-            system = systems.load("spectral", {**QUICK, **{key: row[key] for key in OPTIONS}})
+            system = configuration.load("spectral", {**QUICK, **{key: row[key] for key in OPTIONS}})
             result = experiment.run(system, data, tmp_path / str(i), jobs=jobs)
             assert row["omega"] == pytest.approx(omega(result.metrics), abs=1e-12, rel=0)
             for name in MACHINES:
@@ -154,7 +154,7 @@ class TestTable:
         table = swept.table
         assert table["omega"].is_monotonic_decreasing
         assert table["omega"].iloc[0] > table["omega"].iloc[-1]
-        system = systems.load("spectral", {**QUICK, **table.loc[0, list(OPTIONS)].to_dict()})
+        system = configuration.load("spectral", {**QUICK, **table.loc[0, list(OPTIONS)].to_dict()})
         result = experiment.run(system, data, tmp_path, jobs=jobs)
         clips = clip_table(c for m in data for c in m.test)
         found = statistics.bootstrap(clips, result.scores.set_index("key")["score"], n_resamples=20)
@@ -291,7 +291,7 @@ class TestEmbeddings:
         found = sweep("baseline_mse", data, options, settings=quick, n_resamples=2, jobs=own)
         assert listened == [24] * 2
         for i, row in found.table.iterrows():
-            system = systems.load("baseline_mse", {**quick, BACKEND: row[BACKEND]})
+            system = configuration.load("baseline_mse", {**quick, BACKEND: row[BACKEND]})
             result = experiment.run(system, data, tmp_path / str(i), jobs=own)
             assert row["omega"] == pytest.approx(omega(result.metrics), abs=1e-12, rel=0)
         before = len(listened)

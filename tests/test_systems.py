@@ -11,8 +11,11 @@ from pydantic import ValidationError
 
 from nearfar import systems
 from nearfar.embedding.embeddings import VIEWS
-from nearfar.systems import SYSTEMS, load, parse_settings
+from nearfar.systems import configuration, named
 from nearfar.systems.branches import Branch
+from nearfar.systems.configuration import load
+from nearfar.systems.named import SYSTEMS
+from nearfar.systems.settings import parse_settings
 
 NEEDS = {"channels", "weights", "training", "minutes", "measured_on"}
 
@@ -41,10 +44,10 @@ class TestEveryNamedSystem:
 
     def test_comes_back_from_what_a_detector_keeps_of_it(self, name):
         system = load(name)
-        assert systems.System.model_validate(system.model_dump(mode="json")) == system
+        assert configuration.System.model_validate(system.model_dump(mode="json")) == system
 
     def test_is_described(self, name):
-        (described,) = [d for d in systems.describe() if d.name == name]
+        (described,) = [d for d in named.describe() if d.name == name]
         system = load(name)
         assert described.summary == system.summary
         assert described.needs == system.needs
@@ -59,8 +62,8 @@ class TestEveryNamedSystem:
 
 
 def test_the_default_is_named():
-    assert systems.DEFAULT in SYSTEMS
-    assert {d.name for d in systems.describe()} == {*SYSTEMS, *systems.FUSED}
+    assert named.DEFAULT in SYSTEMS
+    assert {d.name for d in named.describe()} == {*SYSTEMS, *named.FUSED}
 
 
 def test_spectral_near_hears_one_microphone_and_is_else_as_spectral():
@@ -204,7 +207,8 @@ def test_a_missing_file_is_an_error(tmp_path):
 
 def test_a_system_is_read_without_torch_or_scikit_learn(own):
     code = (
-        "import sys; from nearfar import systems; systems.describe(); systems.load('spectral'); "
+        "import sys; from nearfar.systems import configuration, named; "
+        "named.describe(); configuration.load('spectral'); "
         "assert not {'torch', 'sklearn'} & set(sys.modules), sorted({'torch', 'sklearn'} & set(sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=own.parent, env=dict(os.environ))
@@ -256,7 +260,7 @@ def test_text_that_is_no_setting_is_an_error(text):
 def test_the_files_are_all_there():
     folder = Path(systems.__file__).parent
     assert set(SYSTEMS) == {path.stem for path in folder.glob("*.toml")}
-    assert set(systems.FUSED) == {path.stem for path in folder.glob("fused/*.toml")}
+    assert set(named.FUSED) == {path.stem for path in folder.glob("fused/*.toml")}
 
 
 # presets, ensembles, machines
@@ -275,7 +279,7 @@ def with_presets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "preset"), [(d.name, preset) for d in systems.describe() for preset in d.presets]
+    ("name", "preset"), [(d.name, preset) for d in named.describe() for preset in d.presets]
 )
 def test_every_preset_is_a_system(name, preset):
     system = load(name, preset=preset)

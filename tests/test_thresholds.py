@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from scipy import stats
 from synthetic import write_machine
 
-from nearfar import systems
 from nearfar.decisions.thresholds import THRESHOLDS, Conformal, Gamma, ThresholdConfig, folds, is_anomaly
 from nearfar.detector.detector import Detector
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
+from nearfar.systems import configuration
 
 ROUNDING = 1e-12  # relative; a rate of 1 - 0.9 means 0.1
 
@@ -95,7 +95,9 @@ def test_unattainable_rate_says_how_many_clips_it_takes(rate):
 def test_how_many_clips_it_takes_counts_those_that_are_fitted_on(tmp_path):
     machine = datasets.load_machine(write_machine(tmp_path, "fan", train=8, target=2, test=0))
     held_out = {"calibration": "held_out", "folds": 5, "false_alarm_rate": 0.2}
-    system = systems.load("spectral_near", {f"threshold.{key}": value for key, value in held_out.items()})
+    system = configuration.load(
+        "spectral_near", {f"threshold.{key}": value for key, value in held_out.items()}
+    )
     with pytest.raises(ValueError, match="attain no rate below 1/3") as error:
         Detector.fit(machine, system, jobs=Jobs(tmp_path / "cache"))
     assert int(re.search(r"give (\d+) normal clips or more", str(error.value))[1]) > 10

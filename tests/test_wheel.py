@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from nearfar.research.reproduce import STUDIES
-from nearfar.systems import FUSED, SYSTEMS
+from nearfar.systems.named import FUSED, SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 BUILD = ["-m", "pip", "wheel", "--quiet", "--no-deps"]

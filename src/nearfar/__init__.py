@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nearfar.recordings.datasets import load_machine as load_machine
     from nearfar.research.experiment import run as run
     from nearfar.simulation import simulate as simulate
-    from nearfar.systems import load as load_system
+    from nearfar.systems.configuration import load as load_system
 
 _PUBLIC = {
     "Clip": "nearfar.recordings.clips:Clip",
@@ -26,7 +26,7 @@ _PUBLIC = {
     "Machine": "nearfar.recordings.clips:Machine",
     "load_dataset": "nearfar.recordings.datasets:load",
     "load_machine": "nearfar.recordings.datasets:load_machine",
-    "load_system": "nearfar.systems:load",
+    "load_system": "nearfar.systems.configuration:load",
     "run": "nearfar.research.experiment:run",
     "simulate": "nearfar.simulation:simulate",
 }

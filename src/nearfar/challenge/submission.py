@@ -36,7 +36,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nearfar.evaluation.results import read_table
-from nearfar.files.storage import atomic_file
+from nearfar.files.atomic import atomic_file
 
 DEVELOPMENT_MACHINES = ("ToyCar", "ToyCarEmu", "bearingEmu", "fan", "gearboxEmu", "sliderEmu", "valveEmu")
 EVALUATION_MACHINES = ("ToyDrone", "ToothBrush", "SewingMachine", "BlowerDustCollector", "Sander")

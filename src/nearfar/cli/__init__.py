@@ -22,8 +22,8 @@ from rich.console import Console
 if TYPE_CHECKING:
     from nearfar.recordings.clips import Dataset
     from nearfar.research.fused import Study
-    from nearfar.systems import System
     from nearfar.systems.branches import Progress
+    from nearfar.systems.configuration import System
 
 FAILED, ANOMALOUS, INTERRUPTED, TERMINATED = (
     1,
@@ -396,7 +396,7 @@ def fit(
 ) -> None:
     """Learn what is normal: from a folder of normal clips to a detector."""
     from nearfar.detector.detector import Detector, refuse_to_replace
-    from nearfar.files import storage
+    from nearfar.files import steps
     from nearfar.recordings import datasets
     from nearfar.report import tables
     from nearfar.training.adapters import Adapter
@@ -407,7 +407,7 @@ def fit(
         machine = datasets.load_machine(folder)
         fitted = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
-            jobs=storage.Jobs(cache), progress=progress,
+            jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     fitted.save(detector, replace=replace)
     out.print(tables.detector(fitted))
@@ -417,12 +417,13 @@ def fit(
 def _system(
     name: str, preset: str | None, settings: list[str] | None, false_alarm_rate: float | None = None
 ) -> System:
-    from nearfar import systems
+    from nearfar.systems import configuration
+    from nearfar.systems.settings import parse_settings
 
-    replaced = systems.parse_settings(settings or ())
+    replaced = parse_settings(settings or ())
     if false_alarm_rate is not None:
         replaced["threshold.false_alarm_rate"] = false_alarm_rate
-    return systems.load(name, replaced, preset=preset)
+    return configuration.load(name, replaced, preset=preset)
 
 
 @app.command()
@@ -443,15 +444,15 @@ def adapt(
     cache: Cache = None,
 ) -> None:
     """Adapt a frozen network to machines: trains low-rank adapters on the normal clips of all of them."""
-    from nearfar.files import storage
+    from nearfar.files import atomic, steps
     from nearfar.report import tables
     from nearfar.research import adaptation
 
     chosen = _system(system, preset, settings)
-    storage.refuse_existing(file, replace=replace)
+    atomic.refuse_existing(file, replace=replace)
     with _progress("what is trained is kept: the same command goes on where it stopped") as progress:
         adapter = adaptation.train(
-            chosen, _machines(data, machine).machines, seed=seed, workers=workers, jobs=storage.Jobs(cache),
+            chosen, _machines(data, machine).machines, seed=seed, workers=workers, jobs=steps.Jobs(cache),
             progress=progress,
         )  # fmt: skip
     adapter.save(file)
@@ -541,7 +542,7 @@ def run(
 
     A study has several systems as branches, and fuses their scores; its file names seeds and settings.
     """
-    from nearfar.files import storage
+    from nearfar.files import steps
     from nearfar.report import tables
     from nearfar.research import experiment, fused
 
@@ -557,13 +558,13 @@ def run(
         if isinstance(chosen, fused.Study):
             of_study = fused.run(
                 chosen, found, into, adapted_on=adapter or adapted_on, workers=workers, truth=truth,
-                jobs=storage.Jobs(cache), progress=progress,
+                jobs=steps.Jobs(cache), progress=progress,
             )  # fmt: skip
         else:
             result = experiment.run(
                 chosen, found, into, seeds=experiment.parse_seeds(seeds or "13711"),
                 adapted_on=adapter or adapted_on or "others", workers=workers, truth=truth,
-                jobs=storage.Jobs(cache), progress=progress,
+                jobs=steps.Jobs(cache), progress=progress,
             )  # fmt: skip
     out.print(tables.study(of_study) if isinstance(chosen, fused.Study) else tables.result(result))
 
@@ -604,15 +605,15 @@ def published_study(
 
     What a row needs and is not here, weights or data, is told in its place; the other rows run.
     """
-    from nearfar import systems
-    from nearfar.files import storage
+    from nearfar.files import steps
     from nearfar.report import tables
     from nearfar.research import reproduce
+    from nearfar.systems.settings import parse_settings
 
     if name is None:
         out.print(tables.studies(reproduce.describe()))
         return
-    chosen = reproduce.load(name, systems.parse_settings(settings or ()))
+    chosen = reproduce.load(name, parse_settings(settings or ()))
     found = None if data is None else _machines(data, machine)
     planned = reproduce.plan(chosen, found)
     if plan:
@@ -622,7 +623,7 @@ def published_study(
     with _progress("finished steps are kept: the same command goes on where it stopped") as progress:
         again = reproduce.run(
             chosen, found, folder or Path("results") / chosen.name, workers=workers, truth=truth,
-            jobs=storage.Jobs(cache), progress=progress,
+            jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     out.print_json(tables.reproduction_json(again)) if as_json else out.print(tables.reproduction(again))
 
@@ -659,17 +660,17 @@ def sweep(
     cache: Cache = None,
 ) -> None:
     """Try settings of a system, from embeddings that are computed once. Its best row is no honest result."""
-    from nearfar import systems
-    from nearfar.files import storage
+    from nearfar.files import steps
     from nearfar.report import tables
     from nearfar.research.sweep import sweep
+    from nearfar.systems.settings import parse_options, parse_settings
 
     with _progress("embeddings that are finished are kept") as progress:
         swept = sweep(
-            system, _machines(data, machine), systems.parse_options(vary),
-            preset=preset, settings=systems.parse_settings(settings or ()), seed=seed,
+            system, _machines(data, machine), parse_options(vary),
+            preset=preset, settings=parse_settings(settings or ()), seed=seed,
             adapted_on=adapter or "others", unit="recording" if by_recording else "clip", workers=workers,
-            jobs=storage.Jobs(cache), progress=progress,
+            jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     if as_csv:
         typer.echo(swept.table.to_csv(index=False), nl=False)
@@ -751,21 +752,21 @@ def submit(
 @app.command()
 def systems() -> None:
     """The systems that can be fitted, and what each needs."""
-    from nearfar import systems
     from nearfar.report import tables
+    from nearfar.systems import named
 
-    out.print(tables.systems(systems.describe()))
+    out.print(tables.systems(named.describe()))
 
 
 @cache_app.command("info")
 def cache_info(cache: Cache = None) -> None:
     """What is in the cache: embeddings by what made them, and finished steps."""
     from nearfar.embedding import store
-    from nearfar.files import storage
+    from nearfar.files import provenance, steps
     from nearfar.report import tables
 
     out.print(tables.embeddings(store.Store(cache).contents(), store.current_code()))
-    out.print(tables.steps(storage.Jobs(cache).finished(), storage.code_digest()))
+    out.print(tables.steps(steps.Jobs(cache).finished(), provenance.code_digest()))
 
 
 @cache_app.command("verify")

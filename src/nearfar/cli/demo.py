@@ -8,16 +8,17 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.table import Table
 
-from nearfar import systems
 from nearfar.detector.detector import Detector
 from nearfar.evaluation.metrics import omega
-from nearfar.files.storage import Jobs, refuse_existing
+from nearfar.files.atomic import refuse_existing
+from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset
 from nearfar.report import tables, verdicts
 from nearfar.research import experiment
 from nearfar.research.experiment import Result
 from nearfar.simulation import simulate
+from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress
 
 MACHINES, SECONDS = ("fan", "gearbox"), 4.0  # a small data set: the tour is to take a minute
@@ -57,7 +58,7 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
     jobs = Jobs(folder / "cache")
     machine = recordings.machines[0]
     detector = Detector.fit(
-        machine, systems.load(systems.DEFAULT), seed=seed, workers=workers, jobs=jobs, progress=progress
+        machine, configuration.load(named.DEFAULT), seed=seed, workers=workers, jobs=jobs, progress=progress
     )
     detector.save(folder / "detector")
     yield tables.detector(detector)
@@ -66,7 +67,7 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
     yield "[bold]4.[/] Judged on all test recordings by the challenge's metric: what do two microphones gain?"
     results = {}
     for name, view in COMPARED.items():
-        system = systems.load(systems.DEFAULT, {"branch.view": view})
+        system = configuration.load(named.DEFAULT, {"branch.view": view})
         into = folder / "results" / view
         results[name] = experiment.run(
             system, recordings, into, seeds=[seed], workers=workers, jobs=jobs, progress=progress

@@ -33,15 +33,10 @@ from nearfar.decisions.thresholds import (
     refuse_unattainable,
 )
 from nearfar.embedding.embeddings import VIEWS, embed
-from nearfar.files.storage import (
-    Jobs,
-    atomic_folder,
-    digest,
-    digest_file,
-    library_versions,
-    refuse_existing,
-    write_json,
-)
+from nearfar.files.atomic import atomic_folder, refuse_existing, write_json
+from nearfar.files.digests import digest, digest_file
+from nearfar.files.provenance import library_versions
+from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header, Samples
 from nearfar.recordings.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
@@ -54,8 +49,8 @@ from nearfar.recordings.microphones import (
     contrast,
     health,
 )
-from nearfar.systems import System
 from nearfar.systems.branches import Branch, BranchConfig, Progress, attributes, domains, save_arrays
+from nearfar.systems.configuration import System
 from nearfar.training.adapters import Adapter
 
 FORMAT = 2

@@ -34,11 +34,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar import __version__
-from nearfar.files.storage import Jobs, code_digest, default_cache, refuse_unwritable, remove_folder
+from nearfar.files.atomic import refuse_unwritable, remove_folder
+from nearfar.files.provenance import code_digest
+from nearfar.files.steps import Jobs, default_cache
 
 FORMAT = 1
 FOLDER, INDEX, SHELF = "embeddings", "index.sqlite", ".f32"  # the folder in the cache, and the files in it
-MAKERS = (  # what stands between a recording and its embedding: see ``storage.MAKERS``
+MAKERS = (  # what stands between a recording and its embedding: see ``provenance.MAKERS``
     "recordings/audio.py",
     "recordings/microphones.py",
     "encoders/*.py",

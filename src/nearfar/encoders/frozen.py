@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from nearfar.encoders import Array, checkpoints, int8, lora
 from nearfar.encoders.devices import chosen, has_bfloat16
 from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unknown
-from nearfar.files.storage import digest_arrays, digest_file
+from nearfar.files.digests import digest_arrays, digest_file
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 

@@ -33,8 +33,9 @@ from nearfar.encoders.pretrained import (
     stored,
     weights_folder,
 )
+from nearfar.files.atomic import atomic_folder, write_json
+from nearfar.files.digests import digest_file
 from nearfar.files.downloads import Client, DownloadError
-from nearfar.files.storage import atomic_folder, digest_file, write_json
 from nearfar.recordings import audio
 from nearfar.recordings.clips import unknown
 

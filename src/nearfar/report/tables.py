@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from nearfar.evaluation.official import Evaluation
     from nearfar.evaluation.protocols import Finding
     from nearfar.evaluation.statistics import Comparison
-    from nearfar.files.storage import Job
+    from nearfar.files.steps import Job
     from nearfar.research.experiment import Result
     from nearfar.research.fused import StudyResult
     from nearfar.research.reproduce import Description as PublishedStudy
     from nearfar.research.reproduce import Found, Plan, Reproduction
     from nearfar.research.sweep import Sweep
-    from nearfar.systems import Description
+    from nearfar.systems.named import Description
     from nearfar.training.adapters import Adapter
 
 METRICS = ("auc_source", "auc_target", "auc", "pauc", "f1", "f1_always")

@@ -3,8 +3,8 @@
 On whose normal clips an adapter may be trained is a question of protocol. To report a machine as one that nobody
 has met, its adapter must come from other machines (``"others"``, which trains one adapter a machine: leave one
 machine out); ``"all"`` trains one adapter on all machines, those that are reported included; and an adapter in a
-file was trained before. Labels have no part in any of them. An adapter is a step that is kept (``storage.Jobs``),
-under the clips that it was trained on, so whoever asks for the same adapter again finds it.
+file was trained before. Labels have no part in any of them. An adapter is a step that is kept
+(``files.steps.Jobs``), under the clips that it was trained on, so whoever asks for the same adapter again finds it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 
 from nearfar.evaluation.protocols import FIXED_LEAVE_ONE_MACHINE_OUT
 from nearfar.files import processes
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
-from nearfar.systems import System
 from nearfar.systems.branches import Branch, BranchConfig, Progress
+from nearfar.systems.configuration import System
 from nearfar.training.adapters import Adapter
 
 AdaptedOn = Literal["others", "all"] | Path

@@ -1,6 +1,6 @@
 """Experiments: a system, fitted to every machine of a data set with every seed, scored and evaluated.
 
-This is the only orchestration. Every step is a job whose outcome is kept under what made it (``storage.Jobs``):
+This is the only orchestration. Every step is a job whose outcome is kept under what made it (``files.steps.Jobs``):
 an interrupted run goes on where it stopped, a repeated one only reads. Every task computes with one thread, so
 the number of workers changes nothing but the time, and two runs give equal bytes.
 """
@@ -26,12 +26,15 @@ from nearfar.evaluation.protocols import FIXED
 from nearfar.evaluation.results import read_table
 from nearfar.evaluation.truth import read_truth
 from nearfar.files import processes
-from nearfar.files.storage import Jobs, atomic_file, digest, library_versions, refuse_unwritable, write_json
+from nearfar.files.atomic import atomic_file, refuse_unwritable, write_json
+from nearfar.files.digests import digest
+from nearfar.files.provenance import library_versions
+from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
-from nearfar.systems import System
 from nearfar.systems.branches import Progress
+from nearfar.systems.configuration import System
 from nearfar.training.adapters import Adapter
 
 PROTOCOL = {"name": FIXED.name, "selected_on": FIXED.selected_on}  # of systems that are not adapted

@@ -36,12 +36,11 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from nearfar import systems
 from nearfar.decisions.thresholds import Conformal, ThresholdConfig, folds, is_anomaly, refuse_unattainable
 from nearfar.detector.detector import SEED, weights_of
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import PROTOCOLS, Finding, Fold, Selection, scope_of
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, unknown
 from nearfar.research import experiment
 from nearfar.research.adaptation import AdaptedOn
@@ -58,6 +57,7 @@ from nearfar.research.fusion import (
     machine_of,
     refuse_impossible,
 )
+from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress
 from nearfar.training.adapters import Adapter
 
@@ -139,8 +139,8 @@ class StudyBranch(BaseModel):
         self.load()
         return self
 
-    def load(self) -> systems.System:
-        return systems.load(self.system, self.settings, preset=self.preset)
+    def load(self) -> configuration.System:
+        return configuration.load(self.system, self.settings, preset=self.preset)
 
 
 class Study(BaseModel):
@@ -150,7 +150,7 @@ class Study(BaseModel):
     ----------
     name, summary, source : str
         ``source`` says where a published one is from.
-    needs : systems.Needs or None
+    needs : named.Needs or None
         Of a named one.
     protocol : str
         Of ``evaluation.protocols.PROTOCOLS``.
@@ -165,7 +165,7 @@ class Study(BaseModel):
     name: str
     summary: str = ""
     source: str = ""
-    needs: systems.Needs | None = None
+    needs: named.Needs | None = None
     protocol: ProtocolName
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (SEED,)
     branches: Annotated[dict[BranchName, StudyBranch], Field(min_length=2)]
@@ -189,7 +189,7 @@ class Study(BaseModel):
 
 def is_study(name: str) -> bool:
     """Whether this is a fused system, or the file of a study: TOML with branches, not a branch."""
-    return name in systems.FUSED or (name.endswith(".toml") and "branches" in systems.read_toml(Path(name)))
+    return name in named.FUSED or (name.endswith(".toml") and "branches" in named.read_toml(Path(name)))
 
 
 def load(name: Path | str) -> Study:
@@ -202,8 +202,8 @@ def load(name: Path | str) -> Study:
     ValueError
         If something in it is wrong: everything that is, one line each.
     """
-    path = systems.FUSED.get(str(name), Path(name))
-    return systems.validated(Study, systems.read_toml(path), path)
+    path = named.FUSED.get(str(name), Path(name))
+    return configuration.validated(Study, named.read_toml(path), path)
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ def run(
 
 
 def _adapted_on(
-    study: Study, systems_of: Mapping[str, systems.System], dataset: Dataset, asked: AdaptedOn | None
+    study: Study, systems_of: Mapping[str, configuration.System], dataset: Dataset, asked: AdaptedOn | None
 ) -> AdaptedOn:
     """On what adapters are trained: what was asked for, if there are some and the protocol allows it."""
     if asked is not None and all(system.branch.adaptation is None for system in systems_of.values()):
@@ -314,7 +314,11 @@ def _folds(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
 
 
 def _refuse_early(
-    study: Study, systems_of: Mapping[str, systems.System], dataset: Dataset, out: Path, truth: Path | None
+    study: Study,
+    systems_of: Mapping[str, configuration.System],
+    dataset: Dataset,
+    out: Path,
+    truth: Path | None,
 ) -> bool:
     """Raise before long work, of which nothing could be fused or saved; whether the labels are known."""
     experiment.refuse_other_results(out, study.model_dump(mode="json"), dataset)

@@ -21,18 +21,18 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_limits
 
-from nearfar import systems
 from nearfar.detector.detector import SEED, averaged, refuse_other_adapters
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
 from nearfar.files import processes
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
-from nearfar.systems import System
+from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Progress, attributes, domains, listen_ahead, save_arrays
+from nearfar.systems.configuration import System
 from nearfar.training.adapters import Adapter
 
 SCOPE = f"settings selected on {COMPLETE_DEVELOPMENT.selected_on}"
@@ -114,13 +114,13 @@ def sweep(
     Parameters
     ----------
     system : str
-        Of ``systems.SYSTEMS``, or a TOML file.
+        Of ``named.SYSTEMS``, or a TOML file.
     dataset : Dataset
         With labels.
     options : mapping from dotted path to values
         Such as ``{"branch.backend_options.k": [1, 2, 4]}``.
     preset : str or None
-        As of ``systems.load``.
+        As of ``configuration.load``.
     settings : mapping, optional
         That all combinations share.
     seed : int
@@ -147,7 +147,7 @@ def sweep(
     require_classes(clips)
     recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
     combinations = grid(options)
-    tried = tuple(systems.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
+    tried = tuple(configuration.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
     jobs = jobs or Jobs()
     if isinstance(adapted_on, Path):
         for t in tried:

@@ -24,7 +24,8 @@ from typing import Any, Literal
 import numpy as np
 
 from nearfar.files import processes
-from nearfar.files.storage import digest, resumable_folder
+from nearfar.files.atomic import resumable_folder
+from nearfar.files.digests import digest
 from nearfar.recordings.audio import NEAR, write
 from nearfar.recordings.clips import NO_ATTRIBUTE, Domain, Label, Split, unknown
 from nearfar.simulation.machines import MACHINES

@@ -32,7 +32,8 @@ from nearfar.embedding import embeddings
 from nearfar.embedding.embeddings import NOT_OF_THE_NETWORK, POOLINGS, VIEWS, heard, joined
 from nearfar.embedding.store import Origin, Store
 from nearfar.encoders import ENCODERS, Encoder, Layered, encoder_class
-from nearfar.files.storage import Jobs, digest
+from nearfar.files.digests import digest
+from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError
 from nearfar.recordings.clips import Clip, DatasetError, unknown

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from nearfar.files.storage import atomic_file, digest, digest_arrays
+from nearfar.files.atomic import atomic_file
+from nearfar.files.digests import digest, digest_arrays
 
 FORMAT = 1
 DESCRIPTION = "nearfar"  # the key of the file's metadata

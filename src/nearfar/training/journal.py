@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn, optim
 
-from nearfar.files.storage import atomic_file
+from nearfar.files.atomic import atomic_file
 
 Arrays = dict[str, NDArray[Any]]
 

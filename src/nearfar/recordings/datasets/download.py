@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
+from nearfar.files.atomic import atomic_folder, write_json
 from nearfar.files.downloads import BLOCK, TIMEOUT_SECONDS, Client, DownloadError, Progress
-from nearfar.files.storage import atomic_folder, write_json
 from nearfar.recordings.clips import SPLIT_FOLDERS, DatasetError, unknown
 from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.datasets.layout import is_machine

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nearfar.encoders import encoder_class
-from nearfar.files.storage import digest
+from nearfar.files.digests import digest
 from nearfar.recordings import audio
 from nearfar.recordings.clips import Dataset
 from nearfar.recordings.datasets import DATASETS
 from nearfar.research.reproduce.files import Published
 from nearfar.research.reproduce.runs import Run, is_here, runs_of, runs_of_row, weights_named
-from nearfar.systems import System
+from nearfar.systems.configuration import System
 
 CLIPS, SECONDS = 1000, 10.0  # of ``systems.Needs``
 ADAPTER_CLIPS = 7000  # ditto; the normal clips of seven machines

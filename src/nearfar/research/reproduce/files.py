@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from nearfar import systems
 from nearfar.detector.detector import SEED
 from nearfar.evaluation.protocols import (
     COMPLETE_DEVELOPMENT,
@@ -21,12 +20,13 @@ from nearfar.evaluation.protocols import (
     PROTOCOLS,
     Protocol,
 )
-from nearfar.files.storage import digest
+from nearfar.files.digests import digest
 from nearfar.recordings.clips import unknown
 from nearfar.recordings.datasets import DATASETS
 from nearfar.research.fused import BranchName, FusionConfig, ProtocolName, Seed, StudyBranch
 from nearfar.research.fusion import refuse_impossible
-from nearfar.systems import System
+from nearfar.systems import configuration, named
+from nearfar.systems.configuration import System
 
 STUDIES: dict[str, Path] = {
     Path(str(file)).stem: Path(str(file))
@@ -221,7 +221,7 @@ class Published(BaseModel):
         """A branch's system with these settings, read once: rows share it."""
         asked = digest([branch.system, branch.preset, settings])
         if asked not in self._systems:
-            self._systems[asked] = systems.load(branch.system, settings, preset=branch.preset)
+            self._systems[asked] = configuration.load(branch.system, settings, preset=branch.preset)
         return self._systems[asked]
 
     def _divided(self) -> tuple[Settings, dict[str, Settings]]:
@@ -278,7 +278,7 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> Published:
     if name not in STUDIES and not name.endswith(".toml"):
         raise ValueError(unknown("study", name, STUDIES))
     path = STUDIES.get(name, Path(name))
-    content = systems.read_toml(path)
+    content = named.read_toml(path)
     if settings:
         content["settings"] = {**content.get("settings", {}), **settings}
-    return systems.validated(Published, content, path)
+    return configuration.validated(Published, content, path)

@@ -14,7 +14,9 @@ from nearfar import __version__
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import Finding, scope_of
 from nearfar.evaluation.statistics import Spread, spread
-from nearfar.files.storage import Jobs, atomic_file, library_versions, write_json
+from nearfar.files.atomic import atomic_file, write_json
+from nearfar.files.provenance import library_versions
+from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, DatasetError
 from nearfar.recordings.datasets import DATASETS
 from nearfar.research import experiment, fused

@@ -9,9 +9,9 @@ from typing import Literal
 from nearfar.detector.detector import SEED
 from nearfar.encoders import encoder_class
 from nearfar.encoders.pretrained import PRETRAINED, WeightsError, find
-from nearfar.files.storage import digest
+from nearfar.files.digests import digest
 from nearfar.research.reproduce.files import Published, Row
-from nearfar.systems import System
+from nearfar.systems.configuration import System
 
 
 @dataclass(frozen=True)

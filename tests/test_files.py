@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar.files import storage
-from nearfar.files.storage import Jobs, atomic_file, atomic_folder, digest, digest_file, resumable_folder
+from nearfar.files import atomic, provenance, steps
+from nearfar.files.atomic import atomic_file, atomic_folder, resumable_folder
+from nearfar.files.digests import digest, digest_file
+from nearfar.files.steps import Jobs
 
 few = settings(max_examples=40, deadline=None)
 names = st.text("abc", max_size=2)
@@ -39,7 +41,7 @@ def disk_full(monkeypatch):
     def fsync(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(storage.os, "fsync", fsync)
+    monkeypatch.setattr(steps.os, "fsync", fsync)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -94,7 +96,7 @@ def test_an_interrupted_file_leaves_what_was_there(tmp_path, before, error):
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     (tmp_path / "a.json").write_text("old")
     with pytest.raises(OSError, match="No space left"):
-        storage.write_json(tmp_path / "a.json", {"x": 1})
+        atomic.write_json(tmp_path / "a.json", {"x": 1})
     assert contents(tmp_path) == {"a.json": "old"}
 
 
@@ -218,8 +220,8 @@ def test_the_digest_of_a_file_is_its_sha256(tmp_path):
 
 
 def test_equal_content_is_equal_json(tmp_path):
-    storage.write_json(tmp_path / "a.json", {"b": 1, "a": [2.5, None]})
-    storage.write_json(tmp_path / "b.json", {"a": [2.5, None], "b": 1})
+    atomic.write_json(tmp_path / "a.json", {"b": 1, "a": [2.5, None]})
+    atomic.write_json(tmp_path / "b.json", {"a": [2.5, None], "b": 1})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": 1, "a": [2.5, None]}
 
@@ -233,7 +235,7 @@ def hashed(monkeypatch):
         names.append(path.name)
         return digest_file(path)
 
-    monkeypatch.setattr(storage, "digest_file", counted)
+    monkeypatch.setattr(steps, "digest_file", counted)
     return names
 
 
@@ -269,40 +271,40 @@ def test_a_missing_file_has_no_digest(tmp_path, jobs, hashed):
 
 
 def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
-    monkeypatch.setenv(storage.CACHE_VARIABLE, str(tmp_path))
-    assert storage.default_cache() == Jobs().root == tmp_path
+    monkeypatch.setenv(steps.CACHE_VARIABLE, str(tmp_path))
+    assert steps.default_cache() == Jobs().root == tmp_path
 
 
 @pytest.mark.parametrize("value", [None, ""])
 def test_the_cache_lies_where_the_operating_system_says(monkeypatch, value):
-    monkeypatch.delenv(storage.CACHE_VARIABLE, raising=False)
+    monkeypatch.delenv(steps.CACHE_VARIABLE, raising=False)
     if value is not None:
-        monkeypatch.setenv(storage.CACHE_VARIABLE, value)
-    monkeypatch.setattr(storage.platformdirs, "user_cache_path", lambda name: Path("/caches") / name)
-    assert storage.default_cache() == Jobs().root == Path("/caches/nearfar")
+        monkeypatch.setenv(steps.CACHE_VARIABLE, value)
+    monkeypatch.setattr(steps.platformdirs, "user_cache_path", lambda name: Path("/caches") / name)
+    assert steps.default_cache() == Jobs().root == Path("/caches/nearfar")
 
 
 def test_a_step_is_done_once(jobs):
     inputs = {"x": 1, "y": [2.5, "z"]}
-    assert not (jobs.folder("step", inputs) / storage.DONE).is_file()
+    assert not (jobs.folder("step", inputs) / steps.DONE).is_file()
     folder = jobs.do("step", inputs, write("first"))
-    assert (jobs.folder("step", inputs) / storage.DONE).is_file()
+    assert (jobs.folder("step", inputs) / steps.DONE).is_file()
     assert folder == jobs.do("step", dict(reversed(inputs.items())), write("second"))
     assert (folder / "a.txt").read_text() == "first"
-    assert json.loads((folder / storage.DONE).read_text())["inputs"] == inputs
+    assert json.loads((folder / steps.DONE).read_text())["inputs"] == inputs
 
 
 def test_a_folder_without_the_mark_of_a_finished_step_is_made_again(jobs):
     folder = jobs.do("step", {}, write("whole"))
-    (folder / storage.DONE).unlink()
-    assert not (jobs.folder("step", {}) / storage.DONE).is_file()
+    (folder / steps.DONE).unlink()
+    assert not (jobs.folder("step", {}) / steps.DONE).is_file()
     assert (jobs.do("step", {}, write("again")) / "a.txt").read_text() == "again"
-    assert (jobs.folder("step", {}) / storage.DONE).is_file()
+    assert (jobs.folder("step", {}) / steps.DONE).is_file()
 
 
 def test_other_inputs_another_step_and_other_code_lie_elsewhere(jobs, monkeypatch):
     folders = {jobs.folder("step", {"x": 1}), jobs.folder("step", {"x": 2}), jobs.folder("other", {"x": 1})}
-    monkeypatch.setattr(storage, "code_digest", lambda: "changed")
+    monkeypatch.setattr(steps, "code_digest", lambda: "changed")
     assert len(folders | {jobs.folder("step", {"x": 1})}) == 4
 
 
@@ -314,7 +316,7 @@ def test_an_interrupted_step_is_done_again(jobs, error):
 
     with pytest.raises(error):
         jobs.do("step", {}, interrupted)
-    assert not (jobs.folder("step", {}) / storage.DONE).is_file()
+    assert not (jobs.folder("step", {}) / steps.DONE).is_file()
     assert contents(jobs.root) == {}
     assert (jobs.do("step", {}, write("whole")) / "a.txt").read_text() == "whole"
 
@@ -327,13 +329,13 @@ def test_a_step_on_a_full_disk_is_not_done(jobs):
 
 
 def test_every_maker_exists():
-    package = Path(storage.__file__).parents[1]
-    assert [pattern for pattern in storage.MAKERS if not list(package.glob(pattern))] == []
+    package = Path(steps.__file__).parents[1]
+    assert [pattern for pattern in provenance.MAKERS if not list(package.glob(pattern))] == []
 
 
 def test_the_code_digest_follows_the_code(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "__file__", str(tmp_path / "files" / "storage.py"))
-    code_digest = storage.code_digest.__wrapped__  # without its memory
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "files" / "provenance.py"))
+    code_digest = provenance.code_digest.__wrapped__  # without its memory
     (tmp_path / "encoders").mkdir()
     (tmp_path / "recordings").mkdir()
     seen = {code_digest()}
@@ -354,9 +356,9 @@ def test_a_part_of_the_code_has_a_digest_of_its_own():
     assert (
         len(
             {
-                storage.code_digest(),
-                storage.code_digest(("recordings/audio.py",)),
-                storage.code_digest(("recordings/clips.py",)),
+                provenance.code_digest(),
+                provenance.code_digest(("recordings/audio.py",)),
+                provenance.code_digest(("recordings/clips.py",)),
             }
         )
         == 3
@@ -369,17 +371,17 @@ def test_a_part_of_the_code_has_a_digest_of_its_own():
 def test_finished_steps_are_found_again(jobs):
     folder = jobs.do("step", {"x": 1}, write("12345"))
     (found,) = jobs.finished()
-    assert (found.folder, found.step, found.code) == (folder, "step", storage.code_digest())
-    assert found.size > len("12345") + (folder / storage.DONE).stat().st_size
+    assert (found.folder, found.step, found.code) == (folder, "step", provenance.code_digest())
+    assert found.size > len("12345") + (folder / steps.DONE).stat().st_size
     assert jobs.leftovers() == Jobs(jobs.root / "none").finished() == []
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", "[]"])
 def test_a_step_that_does_not_tell_its_code_is_of_none(jobs, content):
     folder = jobs.do("step", {"x": 1}, write("whole"))
-    (folder / storage.DONE).unlink()
+    (folder / steps.DONE).unlink()
     if content is not None:
-        (folder / storage.DONE).write_text(content)
+        (folder / steps.DONE).write_text(content)
     assert [job.code for job in jobs.finished()] == [""]
 
 
@@ -388,8 +390,8 @@ def test_what_a_killed_process_left_is_told_from_what_is_being_done(jobs, name):
     whole = jobs.do("step", {"x": 1}, write("whole"))
     left = jobs.do("step", {"x": 2}, write("left"))
     left = left.rename(left.with_name(name.format(left.name)))
-    long_ago = time.time() - 3600 * storage.HOURS_AT_WORK - 1
-    for path in (left / storage.DONE, left):
+    long_ago = time.time() - 3600 * steps.HOURS_AT_WORK - 1
+    for path in (left / steps.DONE, left):
         assert jobs.leftovers() == []  # the other file in it is new
         os.utime(path, (long_ago, long_ago))
     os.utime(left / "a.txt", (long_ago, long_ago))
@@ -407,7 +409,7 @@ def test_what_vanishes_while_it_is_looked_at_is_no_leftover(jobs, monkeypatch):
 def test_a_folder_is_removed(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     for _ in range(2):  # the second time it is gone
-        storage.remove_folder(tmp_path / "a")
+        atomic.remove_folder(tmp_path / "a")
         assert list(tmp_path.iterdir()) == []
 
 
@@ -417,11 +419,11 @@ def test_a_folder_that_is_not_quite_removed_is_not_there_any_more(jobs, monkeypa
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage.shutil, "rmtree", interrupted)
+    monkeypatch.setattr(atomic.shutil, "rmtree", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        storage.remove_folder(folder)
+        atomic.remove_folder(folder)
     assert jobs.finished() == []
-    monkeypatch.setattr(storage, "HOURS_AT_WORK", -1)
+    monkeypatch.setattr(steps, "HOURS_AT_WORK", -1)
     assert [job.folder.suffix for job in jobs.leftovers()] == [".old"]
 
 
@@ -430,7 +432,7 @@ def test_a_folder_that_is_not_quite_removed_is_not_there_any_more(jobs, monkeypa
 SEVERAL = """
 import os, sys, time
 from pathlib import Path
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 
 def make(folder):
     for i in range(20):
@@ -497,7 +499,7 @@ def test_a_step_that_another_process_finishes_in_the_last_moment_is_no_error(job
 KILLED = """
 import sys
 from pathlib import Path
-from nearfar.files.storage import Jobs
+from nearfar.files.steps import Jobs
 
 def make(folder):
     print("begun", flush=True)
@@ -516,7 +518,7 @@ def test_a_killed_process_leaves_no_half_step(jobs):
         process.kill()
         process.communicate()
         folder, inputs = jobs.folder("step", {"number": number}), {"number": number}
-        assert folder.exists() == (jobs.folder("step", inputs) / storage.DONE).is_file()
+        assert folder.exists() == (jobs.folder("step", inputs) / steps.DONE).is_file()
         if folder.exists():
             assert len(list(folder.glob("*.txt"))) == 100
         again = jobs.do("step", inputs, write("done again"))

@@ -1,0 +1,186 @@
+"""Files and folders that are whole or absent.
+
+Nothing is ever seen half written: a file or folder appears under its name by one rename, after all of it is on
+disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the command line begins without NumPy
+    pass
+
+from nearfar.files.digests import digest
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; what is written there becomes ``path`` at the end.
+
+    If the body raises (a full disk, Ctrl-C), nothing appears and what stood there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _beside(path, "part")
+    try:
+        part.touch()
+        yield part
+        _sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool = False, unless: str | None = None) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``; it becomes ``path`` at the end.
+
+    Parameters
+    ----------
+    replace : bool
+        Take the place of a folder that is there; it is only removed once the new one is complete.
+    unless : str or None
+        But leave it alone if it has a file of this name: somebody else was first.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there and ``replace`` is not asked for.
+    """
+    refuse_existing(path, replace=replace)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _beside(path, "part")
+    try:
+        part.mkdir()
+        yield part
+        _sync_all(part)
+        _take_place(part, path, unless)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def resumable_folder(path: Path, *, parameters: Any, kept_in: str) -> Iterator[Path]:
+    """Yield a folder beside ``path`` that becomes ``path`` at the end, and stays where it is if the body raises.
+
+    It is named ``path.unfinished``. The next call finds there what this one has done, if it asks for the same.
+
+    Parameters
+    ----------
+    parameters : JSON value
+        What determines the content.
+    kept_in : str
+        Name of the file in the folder that holds them, from the beginning.
+
+    Raises
+    ------
+    FileExistsError
+        If ``path`` is there, or what is unfinished was to be something else.
+    """
+    refuse_existing(path)
+    unfinished = path.with_name(path.name + ".unfinished")
+    begun = unfinished / kept_in
+    if not unfinished.exists():
+        with atomic_folder(unfinished) as part:
+            write_json(part / kept_in, parameters)
+    elif not begun.is_file() or digest(json.loads(begun.read_text())) != digest(parameters):
+        raise FileExistsError(
+            f"{unfinished} was begun with other parameters; finish it with those, remove it, or choose another name"
+        )
+    yield unfinished
+    _sync_all(unfinished)
+    unfinished.rename(path)
+
+
+def refuse_existing(path: Path, *, replace: bool = False) -> None:
+    """Raise before long work whose outcome would have no place.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there and ``replace`` is not asked for.
+    """
+    if path.exists() and not replace:
+        raise FileExistsError(f"{path} is there already; choose another name, or ask to replace it")
+    refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise before long work whose outcome cannot be written to ``path``.
+
+    Raises
+    ------
+    NotADirectoryError, PermissionError
+        If the nearest folder above it that is there is no folder, or not ours to write to.
+    """
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path}: {above} is a file, not a folder; choose another name")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: {above} cannot be written to; choose another place")
+
+
+def _take_place(part: Path, path: Path, unless: str | None) -> None:
+    """Rename ``part`` to ``path``; look only after it failed, because other processes do the same meanwhile."""
+    while True:
+        try:
+            part.rename(path)  # fails where a folder with something in it stands
+            return
+        except OSError:
+            if not path.is_dir():
+                raise
+        if unless is not None and (path / unless).is_file():
+            return
+        old = _beside(path, "old")
+        try:
+            path.rename(old)
+        except FileNotFoundError:  # another one has just moved it away
+            continue
+        try:
+            part.rename(path)
+            return
+        except OSError:
+            if not path.exists():
+                old.rename(path)
+                raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; whoever looks finds it whole or not at all. That it is gone already is no error."""
+    old = _beside(folder, "old")
+    try:
+        folder.rename(old)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(old)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A hidden name of its own in the same folder, hence on the same disk."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.{kind}")
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as f:
+        os.fsync(f.fileno())
+
+
+def _sync_all(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            _sync(file)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON: sorted keys, so that equal content is equal bytes."""
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")

@@ -1,0 +1,159 @@
+"""Finished steps: what was computed once, kept under everything that determines it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+if TYPE_CHECKING:  # the command line begins without NumPy
+    pass
+
+from nearfar.files.atomic import atomic_folder, write_json
+from nearfar.files.digests import digest, digest_file
+from nearfar.files.provenance import code_digest
+
+CACHE_VARIABLE = "NEARFAR_CACHE"
+DONE = "job.json"
+UNFINISHED = (".*.part", ".*.old", "*.unfinished")  # names of what is not complete, or about to go
+HOURS_AT_WORK = 24.0  # after so long without a new file, a step is taken for killed
+
+
+def default_cache() -> Path:
+    """``$NEARFAR_CACHE``, or the user's cache folder of this operating system."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("nearfar"))
+
+
+@contextmanager
+def _told(place: Path) -> Iterator[None]:
+    """An error of the database as one of ours, with what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(f"{place}: {error}; it only remembers digests: remove it and run again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A step in the cache.
+
+    Attributes
+    ----------
+    folder : Path
+    step : str
+    code : str
+        Digest of the code that did it; empty if it is not finished, or damaged.
+    size : int
+        Bytes.
+    """
+
+    folder: Path
+    step: str
+    code: str
+    size: int
+
+
+class Jobs:
+    """Finished steps, each in a folder named by what made it: its inputs and the code.
+
+    A step is asked for with everything that determines its outcome. The first time it is done, in a temporary
+    folder that is renamed when complete; after that its folder is found. An interrupted run therefore goes on
+    where it stopped, and a run of another system takes the steps that both share.
+
+    Parameters
+    ----------
+    root : Path or None
+        Folder of the cache, made when first needed; ``None``: ``default_cache()``.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = default_cache() if root is None else root
+
+    def digests_of(self, paths: Iterable[Path]) -> list[str]:
+        """SHA-256 of each file, remembered for as long as its size and modification time stay the same."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        place = self.root / "digests.sqlite"
+        # in autocommit mode it is locked for moments only
+        with _told(place), closing(sqlite3.connect(place, timeout=60, isolation_level=None)) as known:
+            known.execute("PRAGMA synchronous = OFF")  # what is lost is only computed again
+            known.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, size, mtime, sha256)")
+            return [self._digest_of(known, path) for path in paths]
+
+    def _digest_of(self, known: sqlite3.Connection, path: Path) -> str:
+        place, status = str(path.resolve()), path.stat()
+        row = known.execute("SELECT size, mtime, sha256 FROM digests WHERE path = ?", (place,)).fetchone()
+        if row is not None and row[:2] == (status.st_size, status.st_mtime_ns):
+            return row[2]
+        found = digest_file(path)
+        new = (place, status.st_size, status.st_mtime_ns, found)
+        known.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", new)
+        return found
+
+    def folder(self, step: str, inputs: Mapping[str, Any]) -> Path:
+        """Where the outcome of this step lies or will lie."""
+        return self._place("jobs", step, inputs)
+
+    def unfinished(self, step: str, inputs: Mapping[str, Any]) -> Path:
+        """Where a step may keep what it has reached, to go on from there when it is asked for again."""
+        return self._place("unfinished", step, inputs)
+
+    def _place(self, kind: str, step: str, inputs: Mapping[str, Any]) -> Path:
+        name = digest({"step": step, "inputs": inputs, "code": code_digest()})
+        return self.root / kind / step / name[:2] / name
+
+    def do(self, step: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """The folder of this step's outcome; ``make(folder)`` fills it if it is not there yet."""
+        folder = self.folder(step, inputs)
+        if not (folder / DONE).is_file():
+            with atomic_folder(folder, replace=True, unless=DONE) as part:
+                make(part)
+                write_json(part / DONE, {"step": step, "inputs": inputs, "code": code_digest()})
+        return folder
+
+    def finished(self) -> list[Job]:
+        """All that are in the cache, of whatever code."""
+        return [_job(folder)[0] for folder in self._folders() if not _is_unfinished(folder)]
+
+    def leftovers(self) -> list[Job]:
+        """What killed processes left: unfinished, and without a new file for ``HOURS_AT_WORK``."""
+        since = time.time() - 3600 * HOURS_AT_WORK
+        unfinished = [_job(folder) for folder in self._folders() if _is_unfinished(folder)]
+        return [job for job, newest in unfinished if newest < since]
+
+    def _folders(self) -> list[Path]:
+        return sorted(self.root.glob("jobs/*/*/*")) + sorted(self.root.glob("unfinished/*/*/*"))
+
+
+def _is_unfinished(folder: Path) -> bool:
+    return folder.parts[-4] == "unfinished" or any(fnmatch(folder.name, pattern) for pattern in UNFINISHED)
+
+
+def _job(folder: Path) -> tuple[Job, float]:
+    """What is in that folder, and the time of its newest file."""
+    try:
+        code = json.loads((folder / DONE).read_text())["code"]
+    except (OSError, ValueError, KeyError, TypeError):
+        code = ""
+    statuses = _statuses(folder)
+    size = sum(status.st_size for status in statuses)
+    return Job(folder, folder.parts[-3], code, size), max((s.st_mtime for s in statuses), default=math.inf)
+
+
+def _statuses(folder: Path) -> list[os.stat_result]:
+    """Of the folder and all in it, without what another process has just taken away."""
+    found = []
+    for place, _, names in os.walk(folder):
+        for path in (Path(place), *(Path(place, name) for name in names)):
+            with suppress(FileNotFoundError):
+                found.append(path.stat())
+    return found

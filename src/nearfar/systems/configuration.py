@@ -1,0 +1,188 @@
+"""A system as its file describes it.
+
+Files are read into frozen models that forbid unknown keys. An error lists every fault with its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nearfar.decisions.thresholds import ThresholdConfig
+from nearfar.recordings.clips import unknown
+from nearfar.systems.branches import BranchConfig
+from nearfar.systems.named import FUSED, SYSTEMS, Needs, read_toml
+from nearfar.systems.settings import replace
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{list(seeds)}: each seed once, or its score would count twice")
+    return seeds
+
+
+class Ensemble(BaseModel):
+    """Which branches are fitted side by side; the score of a clip is the mean of theirs.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+        One branch each; empty: the seed of the run.
+    members : tuple of mappings
+        With each seed a branch for each of these: what differs from the system's branch, by dotted path, as
+        ``{"training.schedule_epochs": 100}``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)] = ()
+    members: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = ({},)
+
+
+class System(BaseModel):
+    """What is fitted to each machine.
+
+    Attributes
+    ----------
+    name, summary, source : str
+        ``source`` says where the system is from, and on what its settings were chosen.
+    needs : Needs
+    branch : BranchConfig
+    ensemble : Ensemble
+        By default of the one branch alone.
+    threshold : ThresholdConfig
+    machines : mapping from a machine's name to settings by dotted path
+        Where a machine is to be treated otherwise, which must be decided before its test clips are looked at.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    summary: str
+    source: str
+    needs: Needs
+    branch: BranchConfig
+    ensemble: Ensemble = Ensemble()
+    threshold: ThresholdConfig = ThresholdConfig()
+    machines: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _all_parts_are_valid(self) -> Self:
+        for name in self.machines:
+            branch = self.of_machine(name).branch
+            if self.branch.adaptation is not None and _adapted(branch) != _adapted(self.branch):
+                raise ValueError(
+                    f"machines.{name}: adaptation and encoder are of all machines together, so none has its own"
+                )
+        branches = [branch for branch, _ in self.members(0)]
+        if len({(branch.encoder, branch.view) for branch in branches}) > 1:
+            raise ValueError("ensemble.members: all branches of an ensemble have one encoder and one view")
+        return self
+
+    def of_machine(self, name: str) -> Self:
+        """The system as it is fitted to that machine."""
+        content = self.model_dump(mode="json")
+        for key, value in content.pop("machines").get(name, {}).items():
+            replace(content, key, value)
+        return type(self).model_validate(content)
+
+    def members(self, seed: int) -> list[tuple[BranchConfig, int]]:
+        """The branches of the ensemble, each with its seed; ``seed`` is that of the run."""
+        branches = []
+        for settings in self.ensemble.members:
+            content = self.branch.model_dump(mode="json")
+            for key, value in settings.items():
+                replace(content, key, value)
+            branches.append(BranchConfig.model_validate(content))
+        return [(branch, each) for branch in branches for each in self.ensemble.seeds or (seed,)]
+
+
+def _adapted(branch: BranchConfig) -> dict[str, Any]:
+    """What an adapter is trained for."""
+    return branch.model_dump(include={"encoder", "encoder_options", "adaptation"})
+
+
+def load(name: str, settings: Mapping[str, Any] | None = None, *, preset: str | None = None) -> System:
+    """A named system, or the one in a TOML file, with some of its settings replaced.
+
+    Parameters
+    ----------
+    name : str
+        Of ``SYSTEMS``, or the path of a ``.toml`` file.
+    settings : mapping
+        New values by dotted path, ``{"branch.view": "near"}``.
+    preset : str or None
+        Of those settings in the file that have a name, table ``presets``; the system is then called by both names.
+        ``settings`` come after it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such system, or something in it is wrong: everything that is, one line each.
+    FileNotFoundError
+        If there is no such file.
+    """
+    if name in FUSED:
+        raise ValueError(
+            f"{name} has several branches, which are fused; only `nearfar run {name} --data ...` takes it"
+        )
+    if name not in SYSTEMS and not name.endswith(".toml"):
+        raise ValueError(unknown("system", name, [*SYSTEMS, *FUSED]))
+    path = SYSTEMS.get(name, Path(name))
+    content = read_toml(path)
+    for key, value in {**_preset(content, preset, path), **(settings or {})}.items():
+        replace(content, key, value)
+    return validated(System, content, path)
+
+
+def _preset(content: dict[str, Any], preset: str | None, path: Path) -> dict[str, Any]:
+    """Take the presets out of a file's content; the settings of the one that is asked for."""
+    presets = content.pop("presets", {})
+    if preset is None:
+        return {}
+    if preset not in presets:
+        raise ValueError(
+            unknown("preset", preset, presets) if presets else f"{path.name}: this system has no presets"
+        )
+    return {"name": f"{content['name']}_{preset}", **presets[preset]}
+
+
+def validated(model: type[M], content: Mapping[str, Any], path: Path) -> M:
+    """The content of a file as a model.
+
+    Raises
+    ------
+    ValueError
+        If something in it is wrong: everything that is, one line each.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(_explain(error, model, path)) from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
+    faults = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            message = unknown("key", str(fault["loc"][-1]), _fields_at(model, fault["loc"][:-1]))
+        else:
+            message = str(fault["msg"]).removeprefix("Value error, ")
+        within = message.replace("\n", "\n  ")  # of a file that this one names
+        faults.append(f"  {place}: {within}" if place else f"  {within}")
+    return "\n".join([f"{path.name}: {len(faults)} faults" if len(faults) > 1 else f"{path.name}:", *faults])
+
+
+def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    at: Any = model
+    for part in place:
+        within = [a for a in get_args(at) if a is not ...]
+        at = at.model_fields[part].annotation if hasattr(at, "model_fields") else within[-1]
+    return list(at.model_fields) if hasattr(at, "model_fields") else [f.name for f in fields(at)]
