@@ -31,7 +31,9 @@ from nearfar.files.atomic import atomic_file
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.clips import Clip, parse_clip
-from nearfar.systems.branches import Branch, BranchConfig, listen_ahead
+from nearfar.systems.branches import Branch, listen_ahead
+from nearfar.systems.configuration import BranchConfig
+from nearfar.systems.resolved import ResolvedBranch, resolve_branch
 
 CLIPS, DIM, BATCH, REPEATS = 1200, 1536, 32, 5
 SWEPT, SECONDS, RATE, ROUNDS = 32, 2.0, 16000, 3
@@ -97,24 +99,27 @@ def written_clips(folder: Path) -> list[Clip]:
     return [parse_clip(path) for path in paths]
 
 
-def swept(configs: list[BranchConfig], clips: list[Clip], jobs: Jobs) -> list[Array]:
+def swept(branches: list[ResolvedBranch], clips: list[Clip], jobs: Jobs) -> list[Array]:
     """The embeddings of all combinations, one after the other."""
-    return [np.stack(Branch(config).embed(clips, workers=1, jobs=jobs)) for config in configs]
+    return [np.stack(Branch(branch).embed(clips, workers=1, jobs=jobs)) for branch in branches]
 
 
 def bench_sweep(folder: Path) -> None:
     torch.manual_seed(0)
     write(folder / "mn04.safetensors", Network().state_dict(), configuration={})
-    configs = [
-        BranchConfig(
-            encoder="efficientat",
-            encoder_options={
-                "weights": str(folder / "mn04.safetensors"),
-                "blocks": (block,),
-                "device": "cpu",
-            },
-            pooling=pooling,
-            backend="mahalanobis",
+    branches = [
+        resolve_branch(
+            BranchConfig(
+                encoder="efficientat",
+                encoder_options={
+                    "weights": str(folder / "mn04.safetensors"),
+                    "blocks": (block,),
+                    "device": "cpu",
+                },
+                pooling=pooling,
+                backend="mahalanobis",
+            ),
+            seed=0,
         )
         for block, pooling in COMBINATIONS
     ]
@@ -122,18 +127,18 @@ def bench_sweep(folder: Path) -> None:
     one_by_one, one_pass = [], []
     for number in range(ROUNDS):
         apart, together = Jobs(folder / f"apart{number}"), Jobs(folder / f"together{number}")
-        one_by_one.append(seconds(lambda jobs=apart: swept(configs, clips, jobs)))
+        one_by_one.append(seconds(lambda jobs=apart: swept(branches, clips, jobs)))
 
         def at_once(jobs: Jobs = together) -> None:
-            listen_ahead(configs, clips, workers=1, jobs=jobs)
-            swept(configs, clips, jobs)
+            listen_ahead(branches, clips, workers=1, jobs=jobs)
+            swept(branches, clips, jobs)
 
         one_pass.append(seconds(at_once))
-    pairs = zip(swept(configs, clips, apart), swept(configs, clips, together), strict=True)
+    pairs = zip(swept(branches, clips, apart), swept(branches, clips, together), strict=True)
     difference = max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in pairs)
     ratios = [a / b for a, b in zip(one_by_one, one_pass, strict=True)]
     print(
-        f"a sweep's embeddings: {len(configs)} combinations of block and pooling, {SWEPT} clips of {SECONDS:g} s"
+        f"a sweep's embeddings: {len(branches)} combinations of block and pooling, {SWEPT} clips of {SECONDS:g} s"
     )
     print(f"one by one {min(one_by_one):.2f} s, in one pass {min(one_pass):.2f} s: ", end="")
     print(f"{min(ratios):.1f} to {max(ratios):.1f} times as fast; largest difference {difference:.1e}")

@@ -10,8 +10,9 @@ import tiny_weights
 from nearfar.encoders import lora
 from nearfar.files.steps import Jobs
 from nearfar.systems import configuration
-from nearfar.systems.branches import Branch, Step
-from nearfar.systems.configuration import System
+from nearfar.systems.branches import Branch
+from nearfar.systems.configuration import BranchConfig, Step, System
+from nearfar.systems.resolved import ResolvedBranch, resolve, resolve_branch
 from nearfar.training.adapters import Adapter
 
 TINY = {
@@ -60,17 +61,22 @@ def _few(step: str | Step) -> str | dict[str, Any]:
     return step if isinstance(step, str) else {"name": step.name, "components": FEW_COMPONENTS}
 
 
+def built(config: BranchConfig, *, seed: int = 0, jobs: Jobs | None = None) -> Branch:
+    """A branch of this configuration, not yet fitted."""
+    return Branch(resolve_branch(config, seed=seed, jobs=jobs))
+
+
 def adapters(system: System, jobs: Jobs, *, seed: int = 0) -> list[Adapter]:
     """One a branch of an adapted system, as of a training over two machines, with random numbers; else none."""
-    members = [] if system.branch.adaptation is None else system.members(0)
-    return [
-        _random_adapter(Branch(config), jobs, seed + number) for number, (config, _) in enumerate(members)
-    ]
+    resolved = resolve(system, seed=0, jobs=jobs)
+    branches = resolved.branches if resolved.is_adapted else ()
+    return [_random_adapter(branch, seed + number) for number, branch in enumerate(branches)]
 
 
-def _random_adapter(branch: Branch, jobs: Jobs, seed: int) -> Adapter:
+def _random_adapter(resolved: ResolvedBranch, seed: int) -> Adapter:
     rng = np.random.default_rng(seed)
-    network, options = branch.encoder.network, branch.config.adaptation
+    branch, options = Branch(resolved), resolved.adaptation.options.model_dump(mode="json")
+    network = branch.encoder.network
     shapes = {}
     for layer in lora.layers_of(network, options["blocks"], targets=options["targets"]):
         outputs, inputs = network.get_submodule(layer).weight.shape
@@ -82,4 +88,4 @@ def _random_adapter(branch: Branch, jobs: Jobs, seed: int) -> Adapter:
     arrays = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
     told = {"blocks": list(branch.encoder.blocks), "adaptation": options, "seed": seed}
     machines = {"press": {"clips": 3, "digest": "0"}, "saw": {"clips": 4, "digest": "1"}}
-    return Adapter(arrays, {**branch.network(jobs), **told, "machines": machines})
+    return Adapter(arrays, {**resolved.network, **told, "machines": machines})

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.exceptions import NotFittedError
 from synthetic import clip, write_machine
 
-from nearfar.detector.detector import Detector
+from nearfar.detector.fitted import Detector
 from nearfar.embedding.conditioning import Head
 from nearfar.embedding.embeddings import embed
 from nearfar.files import digests
@@ -20,6 +20,7 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.systems import configuration, named
 from nearfar.systems.branches import Branch
+from nearfar.systems.resolved import resolve_branch
 from nearfar.training import adapters
 from nearfar.training.adapters import Adapter, AdapterError
 
@@ -104,15 +105,15 @@ def test_a_file_that_is_no_adapter_is_an_error(tmp_path, adapter, monkeypatch):
 
 
 def test_a_branch_hears_with_its_adapter(system, adapter, jobs):
-    branch, plain = Branch(system.branch), Branch(system.branch)
-    branch.adapt(adapter, jobs=jobs)
+    resolved = resolve_branch(system.branch, seed=0, jobs=jobs)
+    branch, plain = Branch(resolved.with_adapter(adapter)), Branch(resolved)
     samples = clip(1)
     here, there = (
         embed(samples, b.encoder, view="near", pooling=system.branch.pooling) for b in (branch, plain)
     )
     assert np.abs(here - there).max() > 1e-3
     none = {k: np.zeros_like(a) if k.endswith(".up") else a for k, a in adapter.arrays.items()}
-    branch.adapt(Adapter(none, adapter.made_with), jobs=jobs)
+    branch = Branch(resolved.with_adapter(Adapter(none, adapter.made_with)))
     again = embed(samples, branch.encoder, view="near", pooling=system.branch.pooling)
     np.testing.assert_array_equal(again, there)
 
@@ -123,20 +124,22 @@ def test_a_branch_hears_with_its_adapter(system, adapter, jobs):
 def test_an_adapter_of_another_network_is_refused(key, value, system, adapter, jobs):
     other = Adapter(adapter.arrays, {**adapter.made_with, key: value})
     with pytest.raises(AdapterError, match=f"was trained with {key}="):
-        Branch(system.branch).adapt(other, jobs=jobs)
+        resolve_branch(system.branch, seed=0, jobs=jobs).with_adapter(other)
 
 
 def test_a_branch_that_is_not_adapted_takes_none(adapter, jobs):
     plain = configuration.load("eat_raw", quick.settings("eat_raw"))
-    with pytest.raises(ValueError, match=r"an adapter was given, but there is no \[branch.adaptation\]"):
-        Branch(plain.branch).adapt(adapter, jobs=jobs)
-    with pytest.raises(ValueError, match="encoder 'eat': nothing here is trained over machines"):
-        Branch(plain.branch).train_adapter([], seed=0, workers=1, jobs=jobs)
+    with pytest.raises(
+        ValueError, match=r"an adapter was given, but the system has no \[branch.adaptation\]"
+    ):
+        resolve_branch(plain.branch, seed=0, jobs=jobs).with_adapter(adapter)
+    with pytest.raises(ValueError, match="encoder 'eat': this system trains nothing over machines"):
+        quick.built(plain.branch).train_adapter([], workers=1, jobs=jobs)
 
 
 def test_a_branch_that_wants_an_adapter_does_not_listen_without(system, fan, jobs):
     with pytest.raises(ValueError, match="but no adapter was given: train one with `nearfar adapt`"):
-        Branch(system.branch).embed(fan.train, workers=1, jobs=jobs)
+        quick.built(system.branch).embed(fan.train, workers=1, jobs=jobs)
 
 
 # the head
@@ -184,11 +187,11 @@ def test_a_head_of_another_block_is_refused(jobs):
     with pytest.raises(
         AdapterError, match=r"the adapter's head was trained on blocks=\[2\], but here blocks=\[1\]"
     ):
-        Branch(system.branch).adapt(other, jobs=jobs)
+        resolve_branch(system.branch, seed=0, jobs=jobs).with_adapter(other)
     near = configuration.load(
         "dualmic", quick.settings("dualmic")
     )  # of its statistics any block may be scored
-    Branch(near.branch).adapt(other, jobs=jobs)
+    resolve_branch(near.branch, seed=0, jobs=jobs).with_adapter(other)
 
 
 # detectors
@@ -219,7 +222,7 @@ def test_another_adapter_gives_other_scores(system, fan, jobs):
 
 
 def test_adapters_that_do_not_suit_are_refused_before_the_work(system, fan, adapter, jobs):
-    with pytest.raises(ValueError, match=r"adapters=0, but dualmic is adapted .* and takes 1, one a branch"):
+    with pytest.raises(ValueError, match="adapters=0, but dualmic needs 1, one for each branch"):
         Detector.fit(fan, system, jobs=jobs)
     with pytest.raises(ValueError, match="spectral is not adapted, so it takes no adapter"):
         Detector.fit(fan, configuration.load("spectral"), adapters=[adapter], jobs=jobs)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from quick import built
 from safetensors.numpy import load_file
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
@@ -27,16 +28,9 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import parse_clip
 from nearfar.recordings.microphones import listen
-from nearfar.systems.branches import (
-    UNDISCLOSED,
-    Branch,
-    BranchConfig,
-    Step,
-    attributes,
-    domains,
-    listen_ahead,
-    save_arrays,
-)
+from nearfar.systems.branches import UNDISCLOSED, attributes, domains, listen_ahead, save_arrays
+from nearfar.systems.configuration import BranchConfig, Step
+from nearfar.systems.resolved import resolve_branch
 from nearfar.training.autoencoder import train
 
 SPECTRAL = {
@@ -56,6 +50,12 @@ AUTOENCODER = {
     "backend_options": {"rows_per_vector": 5, "batch_size": 256},
     "training": {"epochs": 1},
 }
+
+
+def resolved(configs):
+    return [resolve_branch(config, seed=0) for config in configs]
+
+
 ONE_SIGNAL = [name for name, view in VIEWS.items() if len(view.microphones) == 1]
 TOGETHER = ["near_and_cancelled", "near_and_far", "near_twice"]  # suit an encoder of two microphones
 TWO_SIGNALS = [name for name in VIEWS if name not in ONE_SIGNAL]
@@ -88,7 +88,7 @@ def jobs(tmp_path):
 
 
 def fit(config, clips, jobs, seed=1):
-    return Branch(BranchConfig(**config)).fit(clips, seed=seed, workers=2, jobs=jobs)
+    return built(BranchConfig(**config), seed=seed).fit(clips, workers=2, jobs=jobs)
 
 
 def scores(branch, clips):
@@ -145,7 +145,7 @@ def test_an_unknown_option_is_an_error(options, message):
 
 
 def test_options_reach_what_they_are_for():
-    branch = Branch(BranchConfig(**AUTOENCODER))
+    branch = built(BranchConfig(**AUTOENCODER))
     assert branch.encoder.n_mels == 32
     assert branch.backend.get_params()["rows_per_vector"] == 5
 
@@ -209,7 +209,7 @@ def test_a_step_is_a_name_or_a_table():
     assert BranchConfig.model_validate_json(config.model_dump_json()) == config
     with pytest.raises(ValidationError, match="frozen"):
         config.conditioning[1].name = "pca"
-    standardize, whiten, pca = Branch(config).conditioning
+    standardize, whiten, pca = built(config).conditioning
     assert (whiten.components, pca.components) == (3, None)
     assert standardize.get_params() == StandardScaler().get_params()
 
@@ -227,7 +227,7 @@ def test_components_are_those_of_scikit_learn(rng, name, options, n_clips, compo
 
 def conditioner(name, components):
     step = {"name": name, "components": components}
-    return Branch(BranchConfig(**{**SPECTRAL, "conditioning": [step]})).conditioning[0]
+    return built(BranchConfig(**{**SPECTRAL, "conditioning": [step]})).conditioning[0]
 
 
 def test_whitened_clips_have_the_identity_as_covariance(rng):
@@ -329,7 +329,7 @@ def test_arrays_are_all_that_was_learnt(machine, jobs, tmp_path, config, through
     if through_file:
         save_arrays(tmp_path / "arrays.safetensors", arrays)
         arrays = load_file(tmp_path / "arrays.safetensors")
-    restored = Branch(BranchConfig(**config)).with_arrays(arrays)
+    restored = built(BranchConfig(**config)).with_arrays(arrays)
     np.testing.assert_array_equal(scores(restored, machine.test), scores(branch, machine.test))
     again = restored.arrays()
     assert again.keys() == branch.arrays().keys()
@@ -343,9 +343,9 @@ def test_every_back_end_is_restored_from_a_file(rng, tmp_path, name):
     domain = np.array(["source"] * 30 + ["target"] * 10)
     X, unseen = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(6, 5)).astype(np.float32)
     attributes = np.array(["speed_1", "speed_2"] * 20)
-    fitted = Branch(config).fit_backend(list(X), domain, attributes, seed=5)
+    fitted = built(config, seed=5).fit_backend(list(X), domain, attributes)
     save_arrays(tmp_path / "arrays.safetensors", fitted.arrays())
-    restored = Branch(config).with_arrays(load_file(tmp_path / "arrays.safetensors"))
+    restored = built(config).with_arrays(load_file(tmp_path / "arrays.safetensors"))
     np.testing.assert_array_equal(restored.anomaly_score(unseen), fitted.anomaly_score(unseen))
 
 
@@ -355,10 +355,10 @@ def test_a_wrapped_back_end_is_restored_from_a_file(rng, tmp_path):
         **{**SPECTRAL, "backend": "per_domain_normalized", "backend_options": options, "conditioning": []}
     )
     X, unseen = rng.normal(size=(40, 5)), rng.normal(size=(6, 5))
-    fitted = Branch(config).fit_backend(list(X), np.array(["source", "target"] * 20), seed=5)
+    fitted = built(config, seed=5).fit_backend(list(X), np.array(["source", "target"] * 20))
     assert "backend.backends_.1.precision_" in fitted.arrays()
     save_arrays(tmp_path / "arrays.safetensors", fitted.arrays())
-    restored = Branch(config).with_arrays(load_file(tmp_path / "arrays.safetensors"))
+    restored = built(config).with_arrays(load_file(tmp_path / "arrays.safetensors"))
     np.testing.assert_array_equal(restored.anomaly_score(unseen), fitted.anomaly_score(unseen))
 
 
@@ -402,14 +402,14 @@ def test_undisclosed_clips_are_one_domain(machine, jobs):
 @pytest.mark.parametrize(("options", "expected"), [({}, 7), ({"random_state": 3}, 3)])
 def test_the_seed_is_the_random_state_unless_one_is_given(rng, options, expected):
     config = {**AUTOENCODER, "backend_options": {**options, "batch_size": 8}}
-    branch = Branch(BranchConfig(**config))
-    branch.fit_backend(list(rng.normal(size=(20, 6, 3))), np.array(["source"] * 20), seed=7)
+    branch = built(BranchConfig(**config), seed=7)
+    branch.fit_backend(list(rng.normal(size=(20, 6, 3))), np.array(["source"] * 20))
     assert branch.backend.random_state == expected
 
 
 def test_a_back_end_without_randomness_takes_no_seed(rng):
-    branch = Branch(BranchConfig(**SPECTRAL))
-    branch.fit_backend(list(rng.normal(size=(20, 3))), np.array(["source"] * 20), seed=7)
+    branch = built(BranchConfig(**SPECTRAL), seed=7)
+    branch.fit_backend(list(rng.normal(size=(20, 3))), np.array(["source"] * 20))
     assert branch.backend.get_params() == {}
 
 
@@ -432,8 +432,8 @@ def test_training_hears_the_view(machine, jobs, monkeypatch, view):
         train(encoder, heard, **options)
 
     monkeypatch.setattr("nearfar.training.autoencoder.train", listening)
-    branch = Branch(BranchConfig(**{**AUTOENCODER, "view": view}))
-    branch.fit_encoder(machine.train, seed=0, workers=2, jobs=jobs)
+    branch = built(BranchConfig(**{**AUTOENCODER, "view": view}))
+    branch.fit_encoder(machine.train, workers=2, jobs=jobs)
     (microphone,) = VIEWS[view].microphones
     expected = [listen(audio.load(c.path, RATE), microphone) for c in machine.train]
     np.testing.assert_array_equal(heard, expected)
@@ -485,8 +485,8 @@ def test_rows_of_clips_of_different_length(uneven, jobs, backend):
 
 def test_progress_is_told(machine, jobs):
     told = []
-    branch = Branch(BranchConfig(**AUTOENCODER))
-    branch.fit(machine.train, seed=0, workers=1, jobs=jobs, progress=lambda *message: told.append(message))
+    branch = built(BranchConfig(**AUTOENCODER))
+    branch.fit(machine.train, workers=1, jobs=jobs, progress=lambda *message: told.append(message))
     n = len(machine.train)
     assert told == [("training", 1, 1), *(("listening", i, n) for i in range(1, n + 1))]
 
@@ -522,7 +522,7 @@ def tiny(tmp_path, monkeypatch):
 
 
 def embedded(config, clips, jobs):
-    return Branch(config).embed(clips, workers=1, jobs=jobs)
+    return built(config).embed(clips, workers=1, jobs=jobs)
 
 
 def test_branches_that_share_a_network_are_listened_to_in_one_run(machine, tiny, tmp_path):
@@ -533,14 +533,14 @@ def test_branches_that_share_a_network_are_listened_to_in_one_run(machine, tiny,
         for pooling in ("mean", "global_mean_std")
     ]
     ahead, alone, n = Jobs(tmp_path / "ahead"), Jobs(tmp_path / "alone"), len(machine.train)
-    listen_ahead([*configs, *configs], machine.train, workers=2, jobs=ahead)
+    listen_ahead(resolved([*configs, *configs]), machine.train, workers=2, jobs=ahead)
     assert tiny.runs == [(1, 2)] * 2 * n
     found = [embedded(config, machine.train, ahead) for config in configs]
     assert len(tiny.runs) == 2 * n
     for config, of_one in zip(configs, found, strict=True):
         np.testing.assert_array_equal(of_one, embedded(config, machine.train, alone))
     del tiny.runs[:]
-    listen_ahead(configs, machine.train, workers=1, jobs=ahead)
+    listen_ahead(resolved(configs), machine.train, workers=1, jobs=ahead)
     assert tiny.runs == []
 
 
@@ -554,7 +554,7 @@ def test_other_weights_precisions_and_encoders_are_other_networks(machine, tiny,
         BranchConfig(**SPECTRAL),
         BranchConfig(**{**SPECTRAL, "encoder_options": {"n_mels": 16}}),
     ]
-    listen_ahead(configs, machine.train, workers=1, jobs=jobs)
+    listen_ahead(resolved(configs), machine.train, workers=1, jobs=jobs)
     origins = [content.origin for content in Store(jobs.root).contents()]
     assert sorted((o.encoder, o.microphone, o.precision) for o in origins) == [
         *([("spectral", microphone, "float32") for microphone in ("cancelled", "cancelled", "near", "near")]),
@@ -568,16 +568,16 @@ def test_other_weights_precisions_and_encoders_are_other_networks(machine, tiny,
 
 def test_what_is_not_kept_is_not_listened_to_ahead(machine, jobs):
     rows = BranchConfig(**{**SPECTRAL, "conditioning": (), "pooling": "rows"})
-    listen_ahead([rows, BranchConfig(**AUTOENCODER)], machine.train, workers=1, jobs=jobs)
+    listen_ahead(resolved([rows, BranchConfig(**AUTOENCODER)]), machine.train, workers=1, jobs=jobs)
     assert Store(jobs.root).contents() == []
-    assert [Branch(BranchConfig(**c)).uses_store for c in (SPECTRAL, AUTOENCODER)] == [True, False]
+    assert [built(BranchConfig(**c)).uses_store for c in (SPECTRAL, AUTOENCODER)] == [True, False]
 
 
 def test_of_a_clip_listening_ahead_looks_at_the_recording_alone(machine, tmp_path):
     found = []
     other = {"label": "anomaly", "domain": "elsewhere", "attributes": "none"}
     for cache, clips in (("a", machine.train), ("b", [replace(c, **other) for c in machine.train])):
-        listen_ahead([BranchConfig(**SPECTRAL)], clips, workers=1, jobs=Jobs(tmp_path / cache))
+        listen_ahead(resolved([BranchConfig(**SPECTRAL)]), clips, workers=1, jobs=Jobs(tmp_path / cache))
         found.append([path.read_bytes() for path in sorted((tmp_path / cache / "embeddings").iterdir())])
     assert found[0] == found[1]
     assert len(found[0]) == 3
@@ -586,8 +586,8 @@ def test_of_a_clip_listening_ahead_looks_at_the_recording_alone(machine, tmp_pat
 def test_listening_ahead_tells_its_progress(machine, jobs):
     told, n = [], len(machine.train)
     arguments = {"workers": 1, "jobs": jobs, "progress": lambda *message: told.append(message)}
-    listen_ahead([BranchConfig(**SPECTRAL)], machine.train, **arguments)
-    listen_ahead([BranchConfig(**SPECTRAL)], machine.train, **arguments)
+    listen_ahead(resolved([BranchConfig(**SPECTRAL)]), machine.train, **arguments)
+    listen_ahead(resolved([BranchConfig(**SPECTRAL)]), machine.train, **arguments)
     assert told == [("listening", n, n)]
 
 
@@ -603,6 +603,6 @@ def test_a_branch_with_blocks_but_no_choice_of_them_has_an_encoder_of_its_own(ma
     monkeypatch.setitem(ENCODERS, "chosen", "test_branches:Chosen")
     of_branch = {"encoder": "chosen", "pooling": "mean", "backend": "mahalanobis"}
     configs = [BranchConfig(**of_branch, encoder_options={"blocks": [n]}) for n in (1, 2)]
-    listen_ahead(configs, machine.train, workers=1, jobs=jobs)
+    listen_ahead(resolved(configs), machine.train, workers=1, jobs=jobs)
     (content,) = Store(jobs.root).contents()
     assert content.entries == 2 * len(machine.train)

@@ -24,7 +24,7 @@ from nearfar.cli import app
 from nearfar.embedding import store
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.results import read_table
-from nearfar.files import atomic, provenance, steps
+from nearfar.files import atomic, steps
 from nearfar.report import tables
 from nearfar.research.experiment import FILES
 
@@ -338,13 +338,16 @@ def test_compare_refuses_other_clips(two_results: tuple[Path, Path], tmp_path: P
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     """With embeddings of this code and of other code, and a finished step of each."""
-    for number, code in enumerate([store.current_code(), "other"]):
+    for number, code in enumerate([store.current_code("spectral"), "other"]):
         origin = store.Origin(
             "eat", "near", code, weights="0123456789" + 54 * "f", options={"blocks": [11, 12]}
         )
         key = store.Key(64 * str(number), 12, "mean")
         store.Store(tmp_path).put(origin, {key: np.ones(500_000, np.float32)})
-    _, old = (steps.Jobs(tmp_path).do("scores", {"number": n}, str) for n in range(2))
+    _, old = (
+        steps.Jobs(tmp_path).do("scores", {"number": n}, str, made_by=["nearfar.files.digests"])
+        for n in range(2)
+    )
     atomic.write_json(old / steps.DONE, {"code": "other"})
     return tmp_path
 
@@ -352,8 +355,8 @@ def cache(tmp_path: Path) -> Path:
 def test_cache_info(cache: Path) -> None:
     invoke("cache", "info", "--cache", cache)  # at whatever width the terminal has
     wide = Console(width=200, record=True, file=io.StringIO())
-    wide.print(tables.embeddings(store.Store(cache).contents(), store.current_code()))
-    wide.print(tables.steps(steps.Jobs(cache).finished(), provenance.code_digest()))
+    wide.print(tables.embeddings(store.Store(cache).contents()))
+    wide.print(tables.steps(steps.Jobs(cache).finished()))
     shown = wide.export_text()
     for made_by in ("this", "other"):
         (row,) = [line for line in shown.splitlines() if "eat" in line and made_by in line]
@@ -394,7 +397,7 @@ def test_cache_clean(cache: Path) -> None:
     assert [row[:2] for row in rows] == [["embeddings", "1"], ["steps", "1"], ["unfinished steps", "0"]]
     assert rows[0][2] == "2.0"
     (kept,) = store.Store(cache).contents()
-    assert kept.origin.code == store.current_code()
+    assert kept.is_current
     assert "other" not in invoke("cache", "info", "--cache", cache).output.replace("of other code", "")
     invoke("cache", "clean", "--encoder", "eat", "--cache", cache)
     assert store.Store(cache).contents() == []

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import io
 import json
 import logging
+import shutil
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +19,17 @@ import soundfile
 from safetensors.numpy import load_file, save_file
 from synthetic import RATE, clip, write_machine
 
-from nearfar.detector import detector
-from nearfar.detector.detector import Detector, DetectorError
+from nearfar.detector import file_format
+from nearfar.detector.file_format import DetectorError
+from nearfar.detector.fitted import Detector
+from nearfar.encoders.spectral import Spectral
 from nearfar.files import digests, steps
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import DatasetError
 from nearfar.systems import configuration, named
+from nearfar.systems.options import options_model
+from nearfar.systems.resolved import resolve
 
 QUICK = {"branch.training.epochs": 1, "threshold.false_alarm_rate": 0.3}
 
@@ -125,15 +133,16 @@ def test_an_ensemble_tells_which_branch_it_is_at(fan: Path) -> None:
 
 
 def test_an_ensemble_listens_at_one_rate(fan: Path) -> None:
-    with pytest.raises(ValueError, match=r"ensemble.members: branches listen at \[8000, 16000\] Hz"):
+    with pytest.raises(
+        ValueError, match=r"ensemble.members: the branches take recordings at \[8000, 16000\] Hz"
+    ):
         fit(fan, ensemble__members=[{}, {"encoder_options": {"sample_rate": 8000}}])
 
 
 def test_a_machine_can_have_settings_of_its_own(fan: Path) -> None:
     settings = {"machines": {"fan": {"branch.view": "near"}, "pump": {"branch.view": "far"}}}
     fitted = fit(fan, **settings)
-    assert fitted.system.branch.view == "near"
-    assert fitted.system.machines == {}
+    assert fitted.system.view == "near"
     path = datasets.load_machine(fan).test[0].path
     assert fitted.score_file(path).score == fit(fan, branch__view="near").score_file(path).score
 
@@ -376,35 +385,114 @@ def test_a_missing_file(saved: Path, tmp_path: Path) -> None:
 
 def test_a_newer_format(saved: Path) -> None:
     content = json.loads((saved / "detector.json").read_text())
-    (saved / "detector.json").write_text(json.dumps({**content, "format": detector.FORMAT + 1}))
-    with pytest.raises(DetectorError, match=r"of format 3.*reads up to format 2: install a newer nearfar"):
+    (saved / "detector.json").write_text(json.dumps({**content, "format": file_format.FORMAT + 1}))
+    with pytest.raises(DetectorError, match=r"of format 4.*reads up to format 3: install a newer nearfar"):
         Detector.load(saved)
 
 
-def test_format_1_is_read(saved: Path, fitted: Detector, fan: Path) -> None:
+GOLDEN = Path(__file__).parent / "golden" / "detectors"  # its README says what made them
+
+
+def rewritten(folder: Path, change: Callable[[dict], None], arrays: dict | None = None) -> None:
+    """Change a detector's description, and its arrays if they are given, so that its digests are right."""
+    content = json.loads((folder / "detector.json").read_text())
+    content.pop("digest")
+    if arrays is not None:
+        save_file(arrays, folder / "arrays.safetensors")
+        content["arrays"] = digests.digest_file(folder / "arrays.safetensors")
+    change(content)
+    (folder / "detector.json").write_text(json.dumps({**content, "digest": digests.digest(content)}))
+
+
+def expect_scores(name: str, detector: Detector) -> None:
+    for seed, (score, p_value, decision) in zip(
+        (101, 102, 103), json.loads((GOLDEN / f"{name}.json").read_text()), strict=True
+    ):
+        verdict = detector.score(clip(seed), RATE)
+        assert verdict.score == pytest.approx(score, rel=1e-9)
+        assert verdict.p_value == pytest.approx(p_value, rel=1e-9)
+        assert verdict.decision == decision
+
+
+@pytest.mark.parametrize("name", ["spectral", "ensemble", "wrapped"])
+def test_a_detector_of_format_2_scores_as_it_did(name: str, tmp_path: Path) -> None:
+    loaded = Detector.load(GOLDEN / name)
+    expect_scores(name, loaded)
+    loaded.save(tmp_path / "again")  # in the present format
+    assert json.loads((tmp_path / "again" / "detector.json").read_text())["format"] == file_format.FORMAT
+    expect_scores(name, Detector.load(tmp_path / "again"))
+    assert Detector.load(tmp_path / "again").system == loaded.system
+
+
+def test_a_detector_of_format_1_scores_as_it_did(tmp_path: Path) -> None:
     """There a detector had one branch, and a system no ensemble."""
-    arrays = load_file(saved / "arrays.safetensors")
+    folder = tmp_path / "old"
+    shutil.copytree(GOLDEN / "spectral", folder)
+    arrays = load_file(folder / "arrays.safetensors")
     old = {name.replace("branches.0.", "branch."): array for name, array in arrays.items()}
     old["self_check.embedding"] = old.pop("self_check.embeddings.0")
-    save_file(old, saved / "arrays.safetensors")
-    content = json.loads((saved / "detector.json").read_text())
-    content.pop("digest")
-    content |= {"format": 1, "arrays": digests.digest_file(saved / "arrays.safetensors")}
-    del content["system"]["ensemble"], content["system"]["machines"]
-    (saved / "detector.json").write_text(json.dumps({**content, "digest": digests.digest(content)}))
-    path = datasets.load_machine(fan).test[0].path
-    assert Detector.load(saved).score_file(path) == fitted.score_file(path)
+
+    def change(content: dict) -> None:
+        content["format"] = 1
+        del content["system"]["ensemble"], content["system"]["machines"]
+
+    rewritten(folder, change, old)
+    expect_scores("spectral", Detector.load(folder))
 
 
-def test_a_system_of_a_newer_version(saved: Path) -> None:
-    content = json.loads((saved / "detector.json").read_text())
-    content.pop("digest")
-    content["system"]["branch"]["encoder"] = "hydra"
-    (saved / "detector.json").write_text(json.dumps({**content, "digest": digests.digest(content)}))
+@pytest.mark.parametrize("form", ["2", "present"])
+def test_a_changed_default_leaves_saved_detectors_as_they_are(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = GOLDEN / "spectral"
+    if form == "present":
+        Detector.load(folder).save(tmp_path / "detector")
+        folder = tmp_path / "detector"
+    former = Spectral.__init__
+
+    @wraps(former)
+    def changed(self: Spectral, *, sample_rate: int = 8000, hop: int = 64, **options: int) -> None:
+        former(self, sample_rate=sample_rate, hop=hop, **options)
+
+    parameters = [
+        p.replace(default={"sample_rate": 8000, "hop": 64}.get(p.name, p.default))
+        for p in inspect.signature(former).parameters.values()
+    ]
+    changed.__signature__ = inspect.Signature(parameters)
+    monkeypatch.setattr(Spectral, "__init__", changed)
+    options_model.cache_clear()
+    try:
+        assert configuration_of_default("hop") == 64  # the change is seen by what is fitted now
+        expect_scores("spectral", Detector.load(folder))
+    finally:
+        options_model.cache_clear()
+
+
+def configuration_of_default(option: str) -> int:
+    return resolve(configuration.load("spectral"), seed=0).branches[0].encoder.options.arguments()[option]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda b: b["encoder"].update(name="hydra"), "no encoder 'hydra'"),
+        (lambda b: b["backend"]["options"].update(heads=9), "no backend 'mahalanobis' key 'heads'"),
+        (lambda b: b.pop("pooling"), "missing 'pooling'"),
+    ],
+)
+def test_a_system_of_a_newer_version(saved: Path, change: Callable[[dict], object], message: str) -> None:
+    rewritten(saved, lambda content: change(content["system"]["branches"][0]))
+    with pytest.raises(DetectorError, match=rf"does not know \({message}.*newer one"):
+        Detector.load(saved)
+
+
+def test_a_system_of_format_2_that_is_not_known(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "spectral", tmp_path / "old")
+    rewritten(tmp_path / "old", lambda content: content["system"]["branch"].update(encoder="hydra"))
     with pytest.raises(
         DetectorError, match=r"does not know \(branch.encoder: .*no encoder 'hydra'.*newer one"
     ):
-        Detector.load(saved)
+        Detector.load(tmp_path / "old")
 
 
 def test_an_unattainable_rate_is_told_before_the_training(
@@ -440,7 +528,7 @@ def test_a_failed_replacement_keeps_the_old_one(
     with pytest.raises(FileExistsError, match="there already"):
         fitted.save(saved)
     monkeypatch.setattr(
-        detector, "write_json", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
+        file_format, "write_json", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
     )
     with pytest.raises(OSError, match="full"):
         fitted.save(saved, replace=True)

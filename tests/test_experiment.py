@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from synthetic import write_machine
 
-from nearfar.detector.detector import Detector
+from nearfar.detector.fitted import Detector
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
 from nearfar.files import steps
 from nearfar.files.steps import Jobs

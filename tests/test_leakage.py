@@ -16,7 +16,7 @@ import quick
 from synthetic import RATE, clip, hide_faults, write_machine
 
 from nearfar.backends import BACKENDS
-from nearfar.detector.detector import Detector
+from nearfar.detector.fitted import Detector
 from nearfar.evaluation.protocols import CROSS_FITTED, FIXED_LEAVE_ONE_MACHINE_OUT
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nearfar.decisions.thresholds import Conformal
-from nearfar.detector.detector import Detector, Verdict
+from nearfar.detector.fitted import Detector, Verdict
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.official import Evaluation
 from nearfar.evaluation.protocols import CROSS_FITTED, Finding, Selection, scope_of

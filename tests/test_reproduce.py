@@ -20,7 +20,7 @@ from typer.testing import Result as Invoked
 
 from nearfar import cli
 from nearfar.cli import app
-from nearfar.detector.detector import Detector
+from nearfar.detector.fitted import Detector
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED, NESTED
 from nearfar.files.steps import Jobs

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from nearfar.embedding import store
 from nearfar.embedding.store import Array, Key, Origin, Problem, Store
-from nearfar.files import atomic, provenance, steps
+from nearfar.encoders import ENCODERS
+from nearfar.files import atomic, steps
 from nearfar.files.steps import Jobs
 
 KILL = Path(__file__).parents[1] / "benchmarks" / "kill_store.py"
@@ -690,11 +691,13 @@ def test_nothing_is_removed_between_finding_and_opening_it(
 
 
 def test_cleaning_takes_what_is_of_no_use(tmp_path: Path) -> None:
-    current = dataclasses.replace(NEAR, code=store.current_code())
+    current = dataclasses.replace(NEAR, code=store.current_code(NEAR.encoder))
     place, jobs = Store(tmp_path), Jobs(tmp_path)
     place.put(NEAR, some())
     place.put(current, some(3))
-    kept, old, left = (jobs.do("step", {"number": n}, str) for n in range(3))
+    kept, old, left = (
+        jobs.do("step", {"number": n}, str, made_by=["nearfar.files.digests"]) for n in range(3)
+    )
     atomic.write_json(old / steps.DONE, {"step": "step", "inputs": {}, "code": "other"})
     left = left.rename(left.with_name(".name.0123.part"))
     os.utime(left / steps.DONE, (0, 0))
@@ -709,8 +712,9 @@ def test_cleaning_takes_what_is_of_no_use(tmp_path: Path) -> None:
 
 
 def test_cleaning_takes_what_is_asked_for(tmp_path: Path) -> None:
-    eat = dataclasses.replace(NEAR, code=store.current_code())
-    ced, place = dataclasses.replace(eat, encoder="ced"), Store(tmp_path)
+    eat = dataclasses.replace(NEAR, code=store.current_code(NEAR.encoder))
+    ced = dataclasses.replace(eat, encoder="ced", code=store.current_code("ced"))
+    place = Store(tmp_path)
     place.put(eat, some())
     place.put(ced, some(2))
     assert store.clean(tmp_path, unused_days=1)[0].count == 0
@@ -723,7 +727,7 @@ def test_cleaning_takes_what_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_shelf_without_anything_whole_goes(tmp_path: Path) -> None:
-    current, place = dataclasses.replace(NEAR, code=store.current_code()), Store(tmp_path)
+    current, place = dataclasses.replace(NEAR, code=store.current_code(NEAR.encoder)), Store(tmp_path)
     place.put(current, some())
     shelf(place).unlink()
     place.drop_damaged()
@@ -737,11 +741,11 @@ def test_an_empty_cache_can_be_cleaned(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_every_maker_exists() -> None:
-    package = Path(store.__file__).parents[1]
-    assert [pattern for pattern in store.MAKERS if not list(package.glob(pattern))] == []
-    assert set(store.MAKERS) < set(provenance.MAKERS)
-    assert store.current_code() != provenance.code_digest()
+def test_each_encoder_has_code_of_its_own() -> None:
+    codes = [store.current_code(encoder) for encoder in ENCODERS]
+    assert "" not in codes
+    assert len(set(codes)) == len(codes) - 1  # both autoencoders are in one module
+    assert store.current_code("hydra") == ""
 
 
 # Several processes

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from nearfar import systems
 from nearfar.embedding.embeddings import VIEWS
 from nearfar.systems import configuration, named
-from nearfar.systems.branches import Branch
-from nearfar.systems.configuration import load
+from nearfar.systems.configuration import load, name_and_options
 from nearfar.systems.named import SYSTEMS
+from nearfar.systems.resolved import Component
 from nearfar.systems.settings import parse_settings
 
 NEEDS = {"channels", "weights", "training", "minutes", "measured_on"}
@@ -40,7 +40,11 @@ class TestEveryNamedSystem:
         assert system.needs.channels == max(VIEWS[system.branch.view].channels, adapted)
 
     def test_can_be_made(self, name):
-        Branch(load(name).branch)
+        branch = load(name).branch
+        Component.resolve("encoder", branch.encoder, branch.encoder_options).make()
+        Component.resolve("backend", branch.backend, branch.backend_options).make()
+        for step in branch.conditioning:
+            Component.resolve("conditioning", *name_and_options(step)).make()
 
     def test_comes_back_from_what_a_detector_keeps_of_it(self, name):
         system = load(name)

@@ -12,7 +12,7 @@ from scipy import stats
 from synthetic import write_machine
 
 from nearfar.decisions.thresholds import THRESHOLDS, Conformal, Gamma, ThresholdConfig, folds, is_anomaly
-from nearfar.detector.detector import Detector
+from nearfar.detector.fitted import Detector
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.systems import configuration

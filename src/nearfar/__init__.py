@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nearfar.detector.detector import Detector as Detector
+    from nearfar.detector.fitted import Detector as Detector
     from nearfar.recordings.clips import Clip as Clip
     from nearfar.recordings.clips import Dataset as Dataset
     from nearfar.recordings.clips import Machine as Machine
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Clip": "nearfar.recordings.clips:Clip",
     "Dataset": "nearfar.recordings.clips:Dataset",
-    "Detector": "nearfar.detector.detector:Detector",
+    "Detector": "nearfar.detector.fitted:Detector",
     "Machine": "nearfar.recordings.clips:Machine",
     "load_dataset": "nearfar.recordings.datasets:load",
     "load_machine": "nearfar.recordings.datasets:load_machine",

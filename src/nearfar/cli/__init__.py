@@ -395,7 +395,8 @@ def fit(
     cache: Cache = None,
 ) -> None:
     """Learn what is normal: from a folder of normal clips to a detector."""
-    from nearfar.detector.detector import Detector, refuse_to_replace
+    from nearfar.detector.file_format import refuse_to_replace
+    from nearfar.detector.fitted import Detector
     from nearfar.files import steps
     from nearfar.recordings import datasets
     from nearfar.report import tables
@@ -479,7 +480,7 @@ def score(
 
     Exit code 0, or 1 if a recording could not be used, or 3 with --fail-on-anomaly if one is an anomaly.
     """
-    from nearfar.detector.detector import Detector
+    from nearfar.detector.fitted import Detector
     from nearfar.report import verdicts
 
     loaded = Detector.load(detector)
@@ -762,11 +763,11 @@ def systems() -> None:
 def cache_info(cache: Cache = None) -> None:
     """What is in the cache: embeddings by what made them, and finished steps."""
     from nearfar.embedding import store
-    from nearfar.files import provenance, steps
+    from nearfar.files import steps
     from nearfar.report import tables
 
-    out.print(tables.embeddings(store.Store(cache).contents(), store.current_code()))
-    out.print(tables.steps(steps.Jobs(cache).finished(), provenance.code_digest()))
+    out.print(tables.embeddings(store.Store(cache).contents()))
+    out.print(tables.steps(steps.Jobs(cache).finished()))
 
 
 @cache_app.command("verify")

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.table import Table
 
-from nearfar.detector.detector import Detector
+from nearfar.detector.fitted import Detector
 from nearfar.evaluation.metrics import omega
 from nearfar.files.atomic import refuse_existing
 from nearfar.files.steps import Jobs

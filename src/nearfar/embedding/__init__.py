@@ -1,1 +1,33 @@
-"""Between encoders and back ends: views and pooling, conditioning, and the one cache of embeddings."""
+"""Between encoders and back ends: views and pooling, conditioning, and the one cache of embeddings.
+
+A conditioning is a scikit-learn transformer of embeddings, fitted to those of the normal clips. A new one is a
+class and one line in ``CONDITIONING``. The line names the class instead of importing it, because scikit-learn takes
+a second to load.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from typing import Any
+
+from nearfar.recordings.clips import unknown
+
+CONDITIONING = {
+    "standardize": "sklearn.preprocessing:StandardScaler",
+    "pca": "nearfar.embedding.conditioning:PrincipalComponents",
+    "whiten": "nearfar.embedding.conditioning:Whitening",
+    "head": "nearfar.embedding.conditioning:Head",
+}
+
+
+def conditioning_class(name: str) -> type[Any]:
+    """The class of that name, loaded now.
+
+    Raises
+    ------
+    ValueError
+        If there is none; names the nearest.
+    """
+    if name not in CONDITIONING:
+        raise ValueError(unknown("conditioning", name, CONDITIONING))
+    return pkgutil.resolve_name(CONDITIONING[name])

@@ -219,7 +219,7 @@ def origins(
     of_network = {k: v for k, v in options.items() if k not in NOT_OF_THE_NETWORK}
     precision = options.get("precision", "float32")
     return {
-        microphone: Origin(name, microphone, current_code(), weights, precision, of_network)
+        microphone: Origin(name, microphone, current_code(name), weights, precision, of_network)
         for microphone in VIEWS[view].microphones
     }
 

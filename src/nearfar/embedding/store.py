@@ -34,18 +34,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar import __version__
+from nearfar.encoders import ENCODERS
 from nearfar.files.atomic import refuse_unwritable, remove_folder
 from nearfar.files.provenance import code_digest
 from nearfar.files.steps import Jobs, default_cache
 
 FORMAT = 1
 FOLDER, INDEX, SHELF = "embeddings", "index.sqlite", ".f32"  # the folder in the cache, and the files in it
-MAKERS = (  # what stands between a recording and its embedding: see ``provenance.MAKERS``
-    "recordings/audio.py",
-    "recordings/microphones.py",
-    "encoders/*.py",
-    "embedding/embeddings.py",
-)
+VIEWS_AND_POOLING = "nearfar.embedding.embeddings"  # the module
 PATIENCE = 60.0  # seconds to wait for another process that writes
 SECONDS_A_DAY = 86400.0
 VERIFIED_AT_ONCE = 1000  # embeddings; in between, others may write
@@ -91,7 +87,7 @@ class Origin:
     microphone : str
         The microphone view that it hears.
     code : str
-        Digest of the code that computes, as ``current_code()``.
+        Digest of the code that computes, as of ``current_code``.
     weights : str or None
         SHA-256 of the encoder's weights, if they come from a file, ``+`` that of an adapter.
     precision : str
@@ -126,6 +122,11 @@ class Content:
     entries: int
     size: int
     unused_days: float
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the code that made it is the code that is installed."""
+        return self.origin.code == current_code(self.origin.encoder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,9 +383,12 @@ class Store:
         return int(written)
 
 
-def current_code() -> str:
-    """Digest of the code that makes embeddings here and now."""
-    return code_digest(MAKERS)
+def current_code(encoder: str) -> str:
+    """Digest of the code that makes embeddings by this encoder here and now; empty if there is no such encoder."""
+    if encoder not in ENCODERS:
+        return ""
+    module = ENCODERS[encoder].partition(":")[0]
+    return code_digest(module, VIEWS_AND_POOLING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,7 +418,7 @@ def clean(
     embeddings = [c for c in store.contents() if _is_unwanted(c, encoder, unused_days)]
     store.remove(content.origin for content in embeddings)
     leftovers = jobs.leftovers()
-    outdated = [job for job in jobs.finished() if job.code != code_digest()]
+    outdated = [job for job in jobs.finished() if not job.is_current]
     for job in [*leftovers, *outdated]:
         remove_folder(job.folder)
     return [
@@ -425,9 +429,8 @@ def clean(
 
 
 def _is_unwanted(content: Content, encoder: str | None, unused_days: float | None) -> bool:
-    outdated = content.origin.code != current_code()
     unused = unused_days is not None and content.unused_days >= unused_days
-    return outdated or unused or content.origin.encoder == encoder or content.entries == 0
+    return not content.is_current or unused or content.origin.encoder == encoder or content.entries == 0
 
 
 def _text(content: bytes) -> str:

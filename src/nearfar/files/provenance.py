@@ -1,45 +1,197 @@
-"""What made an outcome: the source code and the libraries that have a part in it."""
+"""What made an outcome: the source code and the libraries that have a part in it.
+
+A step names the modules that make it. Its code is these modules and all modules of the package that they import.
+They count as syntax trees: without comments, docstrings and layout, and without registries, so that a new back end
+leaves the steps of all others in place. Its libraries are those of ``LIBRARIES`` that this code imports. Modules in
+``NO_PART`` only move content; they compute none of it.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.metadata import version
+import ast
+import hashlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-if TYPE_CHECKING:  # the command line begins without NumPy
-    pass
+from nearfar.files.digests import digest
 
-from nearfar.files.digests import digest, digest_file
-
-NO_MAKERS = ("encoders/pretrained.py", "encoders/weights.py")  # they describe and fetch; files have a digest
-MAKERS = (  # what stands between recordings and scores: a change in it makes every step anew
-    "recordings/audio.py",
-    "recordings/microphones.py",
-    "encoders/*.py",
-    "training/*.py",
-    "embedding/embeddings.py",
-    "embedding/conditioning.py",
-    "backends/*.py",
-    "systems/branches.py",
-    "decisions/thresholds.py",
-    "detector/*.py",
-    "research/experiment.py",
-    "research/sweep.py",
+LIBRARIES = {  # that compute scores: their modules, and the names of their distributions
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "soundfile": "soundfile",
+    "soxr": "soxr",
+    "torch": "torch",
+}
+NO_PART = (  # these modules, and all below them
+    "nearfar.files",  # where outcomes lie
+    "nearfar.recordings.clips",  # names of recordings: they are among the inputs of a step
+    "nearfar.recordings.datasets",
+    "nearfar.encoders.pretrained",  # where weights lie: their digests are among the inputs
+    "nearfar.encoders.weights",
+    "nearfar.embedding.store",  # where embeddings lie
+    "nearfar.systems.configuration",  # what a file says: its resolved form is among the inputs
+    "nearfar.systems.named",
+    "nearfar.systems.options",
+    "nearfar.systems.resolved",
+    "nearfar.systems.settings",
+    "nearfar.research.adaptation",  # which adapters: their digests are among the inputs
+    "nearfar.evaluation",  # what becomes of scores
 )
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "torch")  # that compute scores
+PACKAGE = "nearfar"
+ROOT = Path(__file__).parents[1]  # of the package
 
 
-@lru_cache
-def code_digest(makers: tuple[str, ...] = MAKERS) -> str:
-    """Of the source files, and the versions of the libraries, that have a part in the outcome of a step."""
-    package = Path(__file__).parents[1]
-    files = {file for pattern in makers for file in package.glob(pattern)}
-    files -= {package / name for name in NO_MAKERS}
-    own = [[str(file.relative_to(package)), digest_file(file)] for file in sorted(files)]
-    return digest([own, library_versions()])
+class _Module(NamedTuple):
+    """What one module contributes: the digest of its syntax tree, and the modules that it imports, by name."""
+
+    tree: str
+    imports: tuple[str, ...]
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Digest of the code of these modules, and of the versions of the libraries that it computes with.
+
+    Parameters
+    ----------
+    modules : str
+        Names, such as ``"nearfar.backends.mahalanobis"``. A module outside the package counts by itself.
+
+    Returns
+    -------
+    str
+        Empty if a module is not there.
+    """
+    try:
+        found = _closure(modules)
+    except ModuleNotFoundError:
+        return ""
+    return digest([[[name, of.tree] for name, of in sorted(found.items())], _libraries(found.values())])
+
+
+def modules_of(*modules: str) -> tuple[str, ...]:
+    """The names of all modules whose code ``code_digest`` takes.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If one of those that are named is not there.
+    """
+    return tuple(sorted(_closure(modules)))
 
 
 def library_versions() -> dict[str, str]:
-    """Of the libraries that compute scores."""
-    return {name: version(name) for name in LIBRARIES}
+    """Versions of all libraries that compute scores and are installed, by the name of the distribution."""
+    return {name: found for name in sorted(LIBRARIES.values()) if (found := _version(name))}
+
+
+def _closure(modules: Iterable[str]) -> dict[str, _Module]:
+    """These modules and all of the package that they import, directly or not, but for ``NO_PART``."""
+    found: dict[str, _Module] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        file = _file(name)
+        if file is None:
+            raise ModuleNotFoundError(f"{name}: no such module")
+        found[name] = _parsed(file)
+        if name.partition(".")[0] == PACKAGE:
+            waiting += [own for own in found[name].imports if _has_part(own) and _file(own) is not None]
+    return found
+
+
+def _has_part(name: str) -> bool:
+    return name.startswith(f"{PACKAGE}.") and not any(
+        name == other or name.startswith(f"{other}.") for other in NO_PART
+    )
+
+
+def _libraries(modules: Iterable[_Module]) -> dict[str, str]:
+    imported = {name.partition(".")[0] for module in modules for name in module.imports}
+    return {
+        distribution: _version(distribution)
+        for module, distribution in sorted(LIBRARIES.items())
+        if module in imported
+    }
+
+
+@cache
+def _version(distribution: str) -> str:
+    """Empty if it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+@cache
+def _file(name: str) -> Path | None:
+    """The source of a module; None if there is none."""
+    package, _, rest = name.partition(".")
+    if package == PACKAGE:
+        place = ROOT.joinpath(*rest.split(".")) if rest else ROOT
+        files = (place.with_suffix(".py"), place / "__init__.py")
+        return next((file for file in files if file.is_file()), None)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+@cache
+def _parsed(file: Path) -> _Module:
+    content = file.read_bytes()
+    if file.suffix != ".py":  # compiled
+        return _Module(hashlib.sha256(content).hexdigest(), ())
+    tree = _Bare().visit(ast.parse(content))
+    text = ast.dump(tree)  # without line numbers
+    return _Module(hashlib.sha256(text.encode()).hexdigest(), tuple(dict.fromkeys(_imports(tree))))
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes out what computes nothing: docstrings, registries, imports for types alone."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [each for each in body if not _computes_nothing(each)] or [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+def _computes_nothing(node: ast.AST) -> bool:
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.Assign | ast.AnnAssign) and _is_registry(node.value)
+
+
+def _is_registry(value: ast.expr | None) -> bool:
+    """Whether it is a table of import paths, ``{"name": "package.module:Class"}``."""
+    return (
+        isinstance(value, ast.Dict)
+        and bool(value.values)
+        and all(
+            isinstance(v, ast.Constant) and isinstance(v.value, str) and ":" in v.value for v in value.values
+        )
+    )
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """What a module imports anywhere; of ``from a import b`` both a and a.b, of which one is a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -7,7 +7,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -55,12 +55,20 @@ class Job:
         Digest of the code that did it; empty if it is not finished, or damaged.
     size : int
         Bytes.
+    made_by : tuple of str
+        The modules that it named.
     """
 
     folder: Path
     step: str
     code: str
     size: int
+    made_by: tuple[str, ...] = ()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the code that did it is the code that is installed."""
+        return bool(self.code) and self.code == code_digest(*self.made_by)
 
 
 class Jobs:
@@ -99,25 +107,38 @@ class Jobs:
         known.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", new)
         return found
 
-    def folder(self, step: str, inputs: Mapping[str, Any]) -> Path:
-        """Where the outcome of this step lies or will lie."""
-        return self._place("jobs", step, inputs)
+    def folder(self, step: str, inputs: Mapping[str, Any], *, made_by: Sequence[str]) -> Path:
+        """Where the outcome of this step lies or will lie; arguments as of ``do``."""
+        return self._place("jobs", step, inputs, made_by)
 
-    def unfinished(self, step: str, inputs: Mapping[str, Any]) -> Path:
+    def unfinished(self, step: str, inputs: Mapping[str, Any], *, made_by: Sequence[str]) -> Path:
         """Where a step may keep what it has reached, to go on from there when it is asked for again."""
-        return self._place("unfinished", step, inputs)
+        return self._place("unfinished", step, inputs, made_by)
 
-    def _place(self, kind: str, step: str, inputs: Mapping[str, Any]) -> Path:
-        name = digest({"step": step, "inputs": inputs, "code": code_digest()})
+    def _place(self, kind: str, step: str, inputs: Mapping[str, Any], made_by: Sequence[str]) -> Path:
+        name = digest({"step": step, "inputs": inputs, "code": code_digest(*made_by)})
         return self.root / kind / step / name[:2] / name
 
-    def do(self, step: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-        """The folder of this step's outcome; ``make(folder)`` fills it if it is not there yet."""
-        folder = self.folder(step, inputs)
+    def do(
+        self, step: str, inputs: Mapping[str, Any], make: Callable[[Path], None], *, made_by: Sequence[str]
+    ) -> Path:
+        """The folder of this step's outcome; ``make(folder)`` fills it if it is not there yet.
+
+        Parameters
+        ----------
+        step : str
+        inputs : mapping
+            Everything that the outcome depends on, JSON-able.
+        make : callable
+        made_by : sequence of str
+            Names of the modules that make it: see ``provenance.code_digest``.
+        """
+        folder = self.folder(step, inputs, made_by=made_by)
         if not (folder / DONE).is_file():
             with atomic_folder(folder, replace=True, unless=DONE) as part:
                 make(part)
-                write_json(part / DONE, {"step": step, "inputs": inputs, "code": code_digest()})
+                code = {"code": code_digest(*made_by), "made_by": list(made_by)}
+                write_json(part / DONE, {"step": step, "inputs": inputs, **code})
         return folder
 
     def finished(self) -> list[Job]:
@@ -141,12 +162,15 @@ def _is_unfinished(folder: Path) -> bool:
 def _job(folder: Path) -> tuple[Job, float]:
     """What is in that folder, and the time of its newest file."""
     try:
-        code = json.loads((folder / DONE).read_text())["code"]
+        done = json.loads((folder / DONE).read_text())
+        code, made_by = str(done["code"]), tuple(map(str, done["made_by"]))
     except (OSError, ValueError, KeyError, TypeError):
-        code = ""
+        code, made_by = "", ()
     statuses = _statuses(folder)
     size = sum(status.st_size for status in statuses)
-    return Job(folder, folder.parts[-3], code, size), max((s.st_mtime for s in statuses), default=math.inf)
+    return Job(folder, folder.parts[-3], code, size, made_by), max(
+        (s.st_mtime for s in statuses), default=math.inf
+    )
 
 
 def _statuses(folder: Path) -> list[os.stat_result]:

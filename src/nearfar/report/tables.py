@@ -18,7 +18,7 @@ from nearfar.evaluation.statistics import spread
 
 if TYPE_CHECKING:
     from nearfar import simulation
-    from nearfar.detector.detector import Detector
+    from nearfar.detector.fitted import Detector
     from nearfar.embedding.store import Content, Removed
     from nearfar.encoders.pretrained import Pretrained
     from nearfar.encoders.weights import Likeness, Verified
@@ -430,8 +430,8 @@ def _joined(found: Evaluation) -> pd.DataFrame:
     return table.reset_index().assign(seed=0)
 
 
-def embeddings(contents: Iterable[Content], code: str) -> Table | Text:
-    """What the embedding store has, by what made it; ``code`` is the digest of the code that is here."""
+def embeddings(contents: Iterable[Content]) -> Table | Text:
+    """What the embedding store has, by what made it, and whether the installed code can use it."""
     known = list(contents)
     if not known:
         return Text("no embeddings")
@@ -442,15 +442,15 @@ def embeddings(contents: Iterable[Content], code: str) -> Table | Text:
         made = c.origin
         named = (made.encoder, json.dumps(dict(made.options)), (made.weights or "none")[:8], made.precision)
         counted = (f"{c.entries:,}", f"{c.size / 1e6:,.1f}", f"{c.unused_days:.0f}")
-        table.add_row(*map(escape, named), made.microphone, *counted, _whose(made.code, code))
+        table.add_row(*map(escape, named), made.microphone, *counted, _whose(c))
     table.caption = "those of other code cannot be used here; `nearfar cache clean` removes them"
     return table
 
 
-def steps(jobs: Iterable[Job], code: str) -> Table | Text:
-    """The finished steps in a cache; ``code`` is the digest of the code that is here."""
+def steps(jobs: Iterable[Job]) -> Table | Text:
+    """The finished steps in a cache, and whether the installed code can use them."""
     known = pd.DataFrame(
-        [(job.step, _whose(job.code, code), job.size) for job in jobs], columns=["step", "code", "size"]
+        [(job.step, _whose(job), job.size) for job in jobs], columns=["step", "code", "size"]
     )
     if known.empty:
         return Text("no finished steps")
@@ -461,8 +461,8 @@ def steps(jobs: Iterable[Job], code: str) -> Table | Text:
     return table
 
 
-def _whose(code: str, current: str) -> str:
-    return "this" if code == current else "other"
+def _whose(made: Content | Job) -> str:
+    return "this" if made.is_current else "other"
 
 
 def removed(found: Iterable[Removed]) -> Table:

@@ -18,10 +18,12 @@ from threadpoolctl import threadpool_limits
 
 from nearfar.evaluation.protocols import FIXED_LEAVE_ONE_MACHINE_OUT
 from nearfar.files import processes
+from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
-from nearfar.systems.branches import Branch, BranchConfig, Progress
+from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
+from nearfar.systems.resolved import ResolvedBranch, ResolvedSystem, resolve
 from nearfar.training.adapters import Adapter
 
 AdaptedOn = Literal["others", "all"] | Path
@@ -42,15 +44,14 @@ ON_OTHERS = {
 class Task:
     """One adapter to be trained."""
 
-    branch: BranchConfig
+    branch: ResolvedBranch
     machines: tuple[Machine, ...]
-    seed: int
     cache: Path
     readers: int = 1
 
     @property
     def name(self) -> str:
-        return f"adapter of {', '.join(machine.name for machine in self.machines)}, seed {self.seed}"
+        return f"adapter of {', '.join(machine.name for machine in self.machines)}, seed {self.branch.seed}"
 
 
 def train(
@@ -82,18 +83,18 @@ def train(
     DatasetError
         If there are no training clips.
     """
-    members = system.members(seed)
-    if system.branch.adaptation is None or len(members) > 1:
-        adapted = 0 if system.branch.adaptation is None else len(members)
+    jobs = jobs or Jobs()
+    resolved = resolve(system, seed=seed, jobs=jobs)
+    if not resolved.is_adapted or len(resolved.branches) > 1:
+        adapted = len(resolved.branches) if resolved.is_adapted else 0
         raise ValueError(
             f"{system.name} has {adapted} branches that are adapted, but a file holds the adapter of one; take a "
             "system such as dualmic"
         )
-    ((branch, of_member),) = members
-    jobs = jobs or Jobs()
+    (branch,) = resolved.branches
     _refuse_untrainable(machines)
     return Adapter.load(
-        _trained(Task(branch, tuple(machines), of_member, jobs.root, workers), progress or processes.nobody)
+        _trained(Task(branch, tuple(machines), jobs.root, workers), progress or processes.nobody)
     )
 
 
@@ -130,15 +131,18 @@ def for_machines(
         If a machine has no training clips.
     """
     names = [machine.name for machine in dataset]
+    if isinstance(adapted_on, Path):
+        resolve(system, seed=seeds[0], jobs=jobs).with_adapters([Adapter.load(adapted_on)])  # does it suit?
     if system.branch.adaptation is None:
         return {(seed, name): () for seed in seeds for name in names}
     if isinstance(adapted_on, Path):
         return {(seed, name): (adapted_on,) for seed in seeds for name in names}
     _refuse_untrainable(dataset.machines)
+    resolved = {seed: resolve(system, seed=seed, jobs=jobs) for seed in seeds}
     wanted = {
         (seed, name): [
-            Task(branch, tuple(dataset[n] for n in trained_on), of_member, jobs.root)
-            for branch, of_member in system.members(seed)
+            Task(branch, tuple(dataset[n] for n in trained_on), jobs.root)
+            for branch in resolved[seed].branches
         ]
         for seed in seeds
         for name, trained_on in machines_for(names, adapted_on).items()
@@ -148,6 +152,23 @@ def for_machines(
         made = processes.each(_trained, list(distinct.values()), workers=workers, tell=progress)
     path_of = dict(zip(distinct, made, strict=True))
     return {key: tuple(path_of[_identity(task)] for task in tasks) for key, tasks in wanted.items()}
+
+
+def bind(
+    resolved: Mapping[tuple[int, str], ResolvedSystem], adapters: Adapters
+) -> dict[tuple[int, str], ResolvedSystem]:
+    """Systems by seed and machine, each with its adapters.
+
+    Raises
+    ------
+    ValueError, AdapterError
+        As ``ResolvedSystem.with_adapters``.
+    """
+    loaded = {path: Adapter.load(path) for paths in adapters.values() for path in paths}
+    return {
+        key: system.with_adapters([loaded[path] for path in adapters[key]])
+        for key, system in resolved.items()
+    }
 
 
 def machines_for(names: Sequence[str], adapted_on: Literal["others", "all"]) -> dict[str, tuple[str, ...]]:
@@ -186,8 +207,9 @@ def protocol_of(adapted_on: AdaptedOn) -> dict[str, str]:
 
 def _identity(task: Task) -> tuple[str, tuple[str, ...], int]:
     """Equal for equal adapters."""
-    made_of = task.branch.model_dump_json(include={"encoder", "encoder_options", "adaptation"})
-    return made_of, tuple(m.name for m in task.machines), task.seed
+    branch = task.branch.describe()
+    made_of = digest({key: branch[key] for key in ("encoder", "weights", "adaptation")})
+    return made_of, tuple(m.name for m in task.machines), task.branch.seed
 
 
 def _trained(task: Task, progress: Progress) -> Path:
@@ -196,7 +218,7 @@ def _trained(task: Task, progress: Progress) -> Path:
 
     clips = [clip for machine in task.machines for clip in machine.train]
     return Branch(task.branch).train_adapter(
-        clips, seed=task.seed, workers=task.readers, jobs=Jobs(task.cache), progress=told
+        clips, workers=task.readers, jobs=Jobs(task.cache), progress=told
     )
 
 

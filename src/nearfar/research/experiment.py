@@ -19,7 +19,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from nearfar import __version__
-from nearfar.detector.detector import SEED, Detector, refuse_other_adapters, weights_of
+from nearfar.detector.fitted import Detector
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate, named
 from nearfar.evaluation.protocols import FIXED
@@ -35,12 +35,15 @@ from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
 from nearfar.systems.branches import Progress
 from nearfar.systems.configuration import System
-from nearfar.training.adapters import Adapter
+from nearfar.systems.named import SEED
+from nearfar.systems.resolved import ResolvedSystem, resolve
 
 PROTOCOL = {"name": FIXED.name, "selected_on": FIXED.selected_on}  # of systems that are not adapted
 FILES = ("scores.csv", "metrics.csv", "references.csv", "run.json")  # of a result's folder
 REFERENCE_COLUMNS = ["key", "machine", "seed", "score"]
 SCORE_COLUMNS = ["key", "machine", "section", "split", "domain", "label", "seed", "score", "decision"]
+
+FITTING = "nearfar.detector.fitting"  # the module that makes the step "detector"
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +102,12 @@ class Task:
     """One machine with one seed: what a worker does in one go."""
 
     machine: Machine
-    system: System
-    seed: int
+    system: ResolvedSystem
     cache: Path
-    adapters: tuple[Path, ...] = ()
+
+    @property
+    def seed(self) -> int:
+        return self.system.seed
 
     @property
     def name(self) -> str:
@@ -170,17 +175,16 @@ def run(
     if truth is not None and not truth.is_dir():
         raise FileNotFoundError(f"{truth}: no folder of ground truth here")
     jobs = jobs or Jobs()
-    weights_of(system, jobs)  # those that are missing are missed now, not in each worker
-    if isinstance(adapted_on, Path):
-        refuse_other_adapters(system, [Adapter.load(adapted_on)], jobs)
+    resolved = {
+        (seed, machine.name): resolve(system, seed=seed, jobs=jobs, machine=machine.name)
+        for seed in seeds
+        for machine in dataset
+    }
     adapters = adaptation.for_machines(
         system, dataset, seeds, adapted_on, jobs=jobs, workers=workers, progress=progress
     )
-    tasks = [
-        Task(machine, system.of_machine(machine.name), seed, jobs.root, adapters[seed, machine.name])
-        for seed in seeds
-        for machine in dataset
-    ]
+    bound = adaptation.bind(resolved, adapters)
+    tasks = [Task(machine, bound[seed, machine.name], jobs.root) for seed in seeds for machine in dataset]
     outcomes = _all_outcomes(tasks, workers, progress)
     scores = pd.concat([outcome.scores for outcome in outcomes], ignore_index=True)
     clips = described(dataset, truth)
@@ -322,16 +326,13 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
         progress(f"{task.name}: {step}", done, total)
 
     def make_detector(folder: Path) -> None:
-        adapters = [Adapter.load(path) for path in task.adapters]
-        detector = Detector.fit(
-            task.machine, task.system, adapters=adapters, seed=task.seed, jobs=jobs, progress=told
-        )
+        detector = Detector.fit(task.machine, task.system, jobs=jobs, progress=told)
         detector.save(folder / "detector")
         unseen = [(key, task.machine.name, task.seed, score) for key, score in detector.unseen.items()]
         pd.DataFrame(unseen, columns=REFERENCE_COLUMNS).to_csv(folder / "references.csv", index=False)
 
     def make_scores(folder: Path) -> None:
-        made = jobs.do("detector", fitted_from, make_detector)
+        made = jobs.do("detector", fitted_from, make_detector, made_by=fitted_by)
         detector = Detector.load(made / "detector")
         shutil.copyfile(made / "references.csv", folder / "references.csv")
         _scored(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False)
@@ -339,9 +340,10 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
 
     jobs = Jobs(task.cache)
     with threadpool_limits(1):
-        fitted_from = _detector_inputs(task, jobs)
+        fitted_from, fitted_by = _detector_inputs(task, jobs), (FITTING, *task.system.modules)
         tested_on = _digests(task.machine.test, jobs)
-        folder = jobs.do("scores", {"detector": fitted_from, "clips": tested_on}, make_scores)
+        inputs = {"detector": fitted_from, "clips": tested_on}
+        folder = jobs.do("scores", inputs, make_scores, made_by=(__name__, *fitted_by))
     scores = read_table(folder / "scores.csv").astype({"decision": "Int64"})
     references = read_table(folder / "references.csv")
     description = json.loads((folder / "machine.json").read_text())
@@ -361,19 +363,11 @@ def _description(detector: Detector, task: Task, tested_on: list[list[Any]]) -> 
 
 def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
     """Everything that a fitted detector depends on."""
-    system = task.system.model_dump(mode="json", include={"branch", "ensemble", "threshold"})
     clips = [
         [*row, clip.domain, clip.attributes]
         for row, clip in zip(_digests(task.machine.train, jobs), task.machine.train, strict=True)
     ]
-    return {
-        "system": system,
-        "weights": weights_of(task.system, jobs),
-        "adapters": [Adapter.load(path).digest for path in task.adapters],
-        "machine": task.machine.name,
-        "seed": task.seed,
-        "clips": clips,
-    }
+    return {"system": task.system.identity, "machine": task.machine.name, "clips": clips}
 
 
 def _digests(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:

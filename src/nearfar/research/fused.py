@@ -37,7 +37,6 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from nearfar.decisions.thresholds import Conformal, ThresholdConfig, folds, is_anomaly, refuse_unattainable
-from nearfar.detector.detector import SEED, weights_of
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import PROTOCOLS, Finding, Fold, Selection, scope_of
 from nearfar.files.steps import Jobs
@@ -59,6 +58,8 @@ from nearfar.research.fusion import (
 )
 from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress
+from nearfar.systems.named import SEED
+from nearfar.systems.resolved import resolve
 from nearfar.training.adapters import Adapter
 
 logger = logging.getLogger(__name__)
@@ -267,7 +268,9 @@ def run(
     labelled = _refuse_early(study, systems_of, dataset, out, truth)
     jobs = jobs or Jobs()
     for system in systems_of.values():
-        weights_of(system, jobs)  # those of the last branch are missed now, not after the work of the others
+        resolve(
+            system, seed=study.seeds[0], jobs=jobs
+        )  # weights of any branch are missed now, before the work
     branches = {
         name: experiment.run(
             system,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_limits
 
-from nearfar.detector.detector import SEED, averaged, refuse_other_adapters
+from nearfar.detector.fitting import average
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
@@ -33,9 +33,12 @@ from nearfar.research.adaptation import AdaptedOn
 from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Progress, attributes, domains, listen_ahead, save_arrays
 from nearfar.systems.configuration import System
-from nearfar.training.adapters import Adapter
+from nearfar.systems.named import SEED
+from nearfar.systems.resolved import ResolvedSystem, resolve
 
 SCOPE = f"settings selected on {COMPLETE_DEVELOPMENT.selected_on}"
+
+BRANCHES = "nearfar.systems.branches"  # the module that makes the step "embeddings"
 
 Array = NDArray[np.floating[Any]]
 Settings = dict[str, Any]
@@ -69,12 +72,10 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One machine, and all systems to be tried on it, each with the files of its adapters."""
+    """One machine, and all systems to be tried on it."""
 
     machine: Machine
-    tried: tuple[System, ...]
-    adapters: tuple[tuple[Path, ...], ...]
-    seed: int
+    tried: tuple[ResolvedSystem, ...]
     cache: Path
 
 
@@ -149,23 +150,10 @@ def sweep(
     combinations = grid(options)
     tried = tuple(configuration.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
     jobs = jobs or Jobs()
-    if isinstance(adapted_on, Path):
-        for t in tried:
-            refuse_other_adapters(t, [Adapter.load(adapted_on)], jobs)
-    adapters = [
-        adaptation.for_machines(t, dataset, [seed], adapted_on, jobs=jobs, workers=workers, progress=progress)
-        for t in tried
+    of_systems = [
+        _resolved(t, dataset, seed, adapted_on, jobs=jobs, workers=workers, progress=progress) for t in tried
     ]
-    tasks = [
-        Task(
-            machine,
-            tuple(t.of_machine(machine.name) for t in tried),
-            tuple(of_system[seed, machine.name] for of_system in adapters),
-            seed,
-            jobs.root,
-        )
-        for machine in dataset
-    ]
+    tasks = [Task(m, tuple(of_system[m.name] for of_system in of_systems), jobs.root) for m in dataset]
     scores = pd.concat(processes.each(_scores, tasks, workers=workers, tell=progress))
     rows = [
         _row(chosen, clips, scores[number], n_resamples, recording)
@@ -174,6 +162,15 @@ def sweep(
     table = pd.DataFrame(rows).sort_values("omega", ascending=False, kind="stable", ignore_index=True)
     single = statistics.single_recordings(clips, recording)
     return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on))
+
+
+def _resolved(
+    system: System, dataset: Dataset, seed: int, adapted_on: AdaptedOn, *, jobs: Jobs, **options: Any
+) -> dict[str, ResolvedSystem]:
+    """A system for each machine, with its adapters; ``options`` are of the training of these."""
+    adapters = adaptation.for_machines(system, dataset, [seed], adapted_on, jobs=jobs, **options)
+    resolved = {(seed, m.name): resolve(system, seed=seed, jobs=jobs, machine=m.name) for m in dataset}
+    return {name: bound for (_, name), bound in adaptation.bind(resolved, adapters).items()}
 
 
 def _scope(tried: Sequence[System], adapted_on: AdaptedOn) -> str:
@@ -203,68 +200,62 @@ def _scores(task: Task, tell: Progress) -> pd.DataFrame:
     columns = {}
     with threadpool_limits(1):
         _listen(task, jobs, tell)
-        for number, (system, files) in enumerate(zip(task.tried, task.adapters, strict=True)):
-            found, adapters = [], [Adapter.load(path) for path in files]
-            for member, (config, seed) in enumerate(system.members(task.seed)):
-                branch = Branch(config)
+        for number, system in enumerate(task.tried):
+            found = []
+            for resolved in system.branches:
                 try:
-                    if adapters:
-                        branch.adapt(adapters[member], jobs=jobs)
-                    X, unseen = _embeddings(task, branch, seed, jobs)
-                    branch.fit_backend(X, domains(clips), attributes(clips), seed=seed)
+                    branch = Branch(resolved)
+                    X, unseen = _embeddings(task, branch, jobs)
+                    branch.fit_backend(X, domains(clips), attributes(clips))
                 except ValueError as error:
-                    raise ValueError(f"{task.machine.name}, {config.backend}: {error}") from error
+                    raise ValueError(f"{task.machine.name}, {resolved.backend.name}: {error}") from error
                 found.append(branch.anomaly_score(unseen))
-            columns[number] = averaged(found)
+            columns[number] = average(found)
             tell(f"{task.machine.name}: settings", number + 1, len(task.tried))
     return pd.DataFrame(columns, index=[clip.key for clip in task.machine.test])
 
 
 def _listen(task: Task, jobs: Jobs, tell: Progress) -> None:
     """Have in the store whatever the systems take from it."""
-    configs = (config for system in task.tried for config, _ in system.members(task.seed))
+    branches = (branch for system in task.tried for branch in system.branches)
     name, clips = task.machine.name, [*task.machine.train, *task.machine.test]
 
     def told(step: str, done: int, total: int) -> None:
         tell(f"{name}: {step}", done, total)
 
     try:
-        listen_ahead(configs, clips, workers=1, jobs=jobs, progress=told)
+        listen_ahead(branches, clips, workers=1, jobs=jobs, progress=told)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _embeddings(task: Task, branch: Branch, seed: int, jobs: Jobs) -> tuple[list[Array], list[Array]]:
+def _embeddings(task: Task, branch: Branch, jobs: Jobs) -> tuple[list[Array], list[Array]]:
     """Of the training and the test clips, in their order."""
     machine = task.machine
     if branch.uses_store:
         found = branch.embed([*machine.train, *machine.test], workers=1, jobs=jobs)
     else:
-        found = _from_step(task, branch, seed, jobs)
+        found = _from_step(task, branch, jobs)
     return found[: len(machine.train)], found[len(machine.train) :]
 
 
-def _from_step(task: Task, branch: Branch, seed: int, jobs: Jobs) -> list[Array]:
+def _from_step(task: Task, branch: Branch, jobs: Jobs) -> list[Array]:
     """Embeddings that the store does not keep: of all clips, those for training first."""
 
     def make(folder: Path) -> None:
-        branch.fit_encoder(train, seed=seed, workers=1, jobs=jobs)
+        branch.fit_encoder(train, workers=1, jobs=jobs)
         embedded = branch.embed([*train, *test], workers=1, jobs=jobs)
         save_arrays(folder / "arrays.safetensors", {str(n): array for n, array in enumerate(embedded)})
 
     train, test = task.machine.train, task.machine.test
     inputs = {
-        **branch.config.model_dump(
-            mode="json", include={"encoder", "encoder_options", "training", "view", "pooling"}
-        ),
-        "weights": branch.weights(jobs),
-        "adapter": getattr(branch.encoder, "adapter_digest", None),
-        "seed": seed if branch.encoder.fitted_per_machine else None,
+        **branch.resolved.embedding,
         "train": [
             [sha, clip.domain, clip.attributes]
             for sha, clip in zip(jobs.digests_of(clip.path for clip in train), train, strict=True)
         ],
         "test": jobs.digests_of(clip.path for clip in test),
     }
-    arrays = load_file(jobs.do("embeddings", inputs, make) / "arrays.safetensors")
+    made_by = (BRANCHES, *branch.resolved.encoder_modules)
+    arrays = load_file(jobs.do("embeddings", inputs, make, made_by=made_by) / "arrays.safetensors")
     return [arrays[str(number)] for number in range(len(arrays))]

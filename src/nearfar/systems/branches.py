@@ -1,231 +1,38 @@
 """A branch: one line of evidence about a machine.
 
-Encoder, microphone view, pooling, conditioning and back end, in this order; ``BranchConfig`` names them,
-``Branch`` is what is fitted to the normal clips of a machine.
+Encoder, microphone view, pooling, conditioning and back end, in this order. ``Branch`` is what is fitted to the
+normal clips of a machine; a ``ResolvedBranch`` says what it is made of.
 """
 
 from __future__ import annotations
 
-import inspect
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, get_type_hints
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
 from safetensors.numpy import load_file, save_file
 
-from nearfar.backends import BACKENDS, Arrays, backend_class, learnt, part, restore
+from nearfar.backends import Arrays, learnt, part, restore
 from nearfar.embedding import embeddings
-from nearfar.embedding.embeddings import NOT_OF_THE_NETWORK, POOLINGS, VIEWS, heard, joined
+from nearfar.embedding.embeddings import VIEWS, heard
 from nearfar.embedding.store import Origin, Store
-from nearfar.encoders import ENCODERS, Encoder, Layered, encoder_class
+from nearfar.encoders import Encoder, Layered
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError
-from nearfar.recordings.clips import Clip, DatasetError, unknown
+from nearfar.recordings.clips import Clip, DatasetError
 from nearfar.recordings.microphones import listen
-from nearfar.training import adapter_trainer, trainer
-from nearfar.training.adapters import HEAD, LAYERS, Adapter
+from nearfar.systems.resolved import ResolvedBranch
+from nearfar.training.adapters import HEAD, LAYERS, TRAINS_HEAD, Adapter
 
 Array = NDArray[np.floating[Any]]
 Progress = Callable[[str, int, int], None]
 
-CONDITIONING = {
-    "standardize": "sklearn.preprocessing:StandardScaler",
-    "pca": "nearfar.embedding.conditioning:PrincipalComponents",
-    "whiten": "nearfar.embedding.conditioning:Whitening",
-    "head": "nearfar.embedding.conditioning:Head",
-}
-# of a trainer's parameters
-GIVEN_BY_US = {
-    "self", "encoder", "waveforms", "hear", "machine", "domain", "attributes", "seed", "folder", "workers",
-    "progress", "return",
-}  # fmt: skip
-TRAINS_HEAD = {"view": "near_and_far", "pooling": "global_mean_std"}  # of ``training.adaptation``
 ADAPTER = "adapter.safetensors"  # the file of a step
 UNDISCLOSED = "undisclosed"  # stands for the domain of clips that do not tell it: they are one domain
-
-
-class Step(BaseModel):
-    """A conditioning with options, which are the other keys of its table."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-def _kind(value: Any) -> str:
-    return "name" if isinstance(value, str) else "table"
-
-
-# told apart before they are read, so that an error is about the one that was meant
-NameOrStep = Annotated[Annotated[str, Tag("name")] | Annotated[Step, Tag("table")], Discriminator(_kind)]
-
-
-class BranchConfig(BaseModel):
-    """What a branch is made of.
-
-    Attributes
-    ----------
-    encoder : str
-        Of ``encoders.ENCODERS``, made with ``encoder_options``, fitted with ``training`` if it needs that.
-    adaptation : mapping or None
-        Options of ``training.adaptation``: the encoder is frozen but for an adapter, which is trained over machines
-        before any of them is fitted. ``None``: there is no adapter.
-    view, pooling : str
-        Of ``embeddings.VIEWS`` and ``embeddings.POOLINGS``.
-    conditioning : tuple of str or Step
-        Of ``CONDITIONING``, applied in order to embeddings before the back end; by name, or as a table of name
-        and options. In TOML ``conditioning = ["standardize", {name = "whiten", components = 512}]``, on the
-        command line ``--set 'branch.conditioning=["standardize", {name = "whiten", components = 512}]'``.
-    backend : str
-        Of ``backends.BACKENDS``, made with ``backend_options``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    encoder: str
-    encoder_options: dict[str, Any] = Field(default_factory=dict)
-    training: dict[str, Any] = Field(default_factory=dict)
-    adaptation: dict[str, Any] | None = None
-    view: str = "near"
-    pooling: str
-    conditioning: tuple[NameOrStep, ...] = ()
-    backend: str
-    backend_options: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("encoder", "view", "pooling", "backend")
-    @classmethod
-    def _is_known(cls, value: str, info: Any) -> str:
-        registries: dict[str, Mapping[str, Any]] = {
-            "encoder": ENCODERS,
-            "view": VIEWS,
-            "pooling": POOLINGS,
-            "backend": BACKENDS,
-        }
-        known = registries[info.field_name]
-        if value not in known:
-            raise ValueError(unknown(info.field_name, value, known))
-        return value
-
-    @field_validator("conditioning")
-    @classmethod
-    def _steps_are_known(cls, steps: tuple[str | Step, ...]) -> tuple[str | Step, ...]:
-        for name, options in map(_name_and_options, steps):
-            if name not in CONDITIONING:
-                raise ValueError(unknown("conditioning", name, CONDITIONING))
-            if options:
-                _check_options(f"conditioning {name!r}", options, _conditioning_class(name))
-        return steps
-
-    @field_validator("encoder_options", "training", "backend_options")
-    @classmethod
-    def _options_are_known(cls, options: dict[str, Any], info: Any) -> dict[str, Any]:
-        """Checked even where other fields are wrong, so that an error tells everything."""
-        owner = info.data.get("backend" if info.field_name == "backend_options" else "encoder")
-        if options and owner is not None:
-            _check_options(info.field_name, options, _OWNERS[info.field_name](owner))
-        return options
-
-    @model_validator(mode="after")
-    def _view_suits_the_encoder(self) -> Self:
-        chosen, encoder = VIEWS[self.view], encoder_class(self.encoder)
-        needed = encoder.microphones
-        if needed == 1 and encoder.fitted_per_machine and len(chosen.microphones) > 1:
-            raise ValueError(
-                f"view={self.view!r}: encoder {self.encoder!r} is fitted to one waveform a clip; take the view "
-                "'near', 'far' or 'cancelled'"
-            )
-        if needed > 1 and (len(chosen.microphones) != needed or chosen.combine is not joined):
-            suitable = [n for n, v in VIEWS.items() if len(v.microphones) == needed and v.combine is joined]
-            raise ValueError(
-                f"view={self.view!r}: encoder {self.encoder!r} hears {needed} microphones at once; take one of "
-                f"{', '.join(suitable)}"
-            )
-        return self
-
-    @field_validator("adaptation")
-    @classmethod
-    def _encoder_can_be_adapted(cls, options: dict[str, Any] | None, info: Any) -> dict[str, Any] | None:
-        encoder = info.data.get("encoder")
-        if options is None or encoder is None:
-            return options
-        if not hasattr(encoder_class(encoder), "ENCODER"):
-            raise ValueError(f"encoder {encoder!r} is not a pretrained network, so there is nothing to adapt")
-        _check_options("adaptation", options, adapter_trainer())
-        return options
-
-    @model_validator(mode="after")
-    def _head_has_what_it_was_trained_on(self) -> Self:
-        steps = [name for name, _ in map(_name_and_options, self.conditioning)]
-        if HEAD not in steps:
-            return self
-        if self.adaptation is None:
-            raise ValueError("conditioning 'head' comes from an adapter, but there is no [branch.adaptation]")
-        found = {"view": self.view, "pooling": self.pooling}
-        if found != TRAINS_HEAD or steps.index(HEAD) > 0:
-            raise ValueError(
-                f"conditioning={steps}, view={self.view!r}, pooling={self.pooling!r}: 'head' was trained on "
-                "view='near_and_far' and pooling='global_mean_std'; take these, and the head before other steps"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _conditioning_has_vectors(self) -> Self:
-        if self.conditioning and self.pooling == "rows":
-            raise ValueError("conditioning takes one vector a clip, but pooling 'rows' gives many")
-        return self
-
-
-def _name_and_options(step: str | Step) -> tuple[str, dict[str, Any]]:
-    return (step, {}) if isinstance(step, str) else (step.name, step.options)
-
-
-def _conditioning_class(name: str) -> type[Any]:
-    return pkgutil.resolve_name(CONDITIONING[name])
-
-
-_OWNERS: dict[str, Callable[[str], Callable[..., Any]]] = {
-    "encoder_options": encoder_class,
-    "training": trainer,
-    "backend_options": backend_class,
-}
-
-
-def _check_options(kind: str, options: Mapping[str, Any], function: Callable[..., Any]) -> None:
-    """Raise for every option that the function does not have, or not with such a value."""
-    target = function.__init__ if inspect.isclass(function) else function
-    hints = {k: v for k, v in get_type_hints(target).items() if k in inspect.signature(function).parameters}
-    known = {k: v for k, v in hints.items() if k not in GIVEN_BY_US}
-    problems = []
-    for name, value in options.items():
-        if name not in known:
-            problems.append(unknown(f"{kind} key", name, known))
-            continue
-        try:
-            TypeAdapter(known[name]).validate_python(value)
-        except ValidationError as error:
-            problems.append(f"{name}={value!r}: {error.errors()[0]['msg']}")
-    if problems:
-        raise ValueError("; ".join(problems))
 
 
 class Branch:
@@ -233,59 +40,69 @@ class Branch:
 
     Parameters
     ----------
-    config : BranchConfig
+    resolved : ResolvedBranch
 
     Attributes
     ----------
     encoder : Encoder
+        With the adapter that is bound, if there is one.
     conditioning, backend : fitted scikit-learn estimators
     """
 
-    def __init__(self, config: BranchConfig) -> None:
-        self.config = config
-        self.encoder: Encoder = encoder_class(config.encoder)(**config.encoder_options)
-        steps = map(_name_and_options, config.conditioning)
-        self.conditioning = [_conditioning_class(name)(**options) for name, options in steps]
-        self.backend = backend_class(config.backend)(**config.backend_options)
+    def __init__(self, resolved: ResolvedBranch) -> None:
+        self.resolved = resolved
+        self.encoder: Encoder = resolved.encoder.make()
+        self.conditioning = [step.make() for step in resolved.conditioning]
+        self.backend = resolved.backend.make()
+        if resolved.adapter is not None:
+            self._take_up(resolved.adapter)
+
+    def _take_up(self, adapter: Adapter) -> None:
+        self.encoder = self.encoder.with_arrays(part(adapter.arrays, LAYERS))
+        for step, fitted in zip(self.resolved.conditioning, self.conditioning, strict=True):
+            if step.name == HEAD:
+                restore(fitted, {f"{k}_": array for k, array in part(adapter.arrays, HEAD).items()})
 
     def fit(
-        self, clips: Sequence[Clip], *, seed: int, workers: int, jobs: Jobs, progress: Progress | None = None
+        self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None
     ) -> Self:
         """Fit everything to normal clips of one machine."""
-        self.fit_encoder(clips, seed=seed, workers=workers, jobs=jobs, progress=progress)
+        self.fit_encoder(clips, workers=workers, jobs=jobs, progress=progress)
         X = self.embed(clips, workers=workers, jobs=jobs, progress=progress)
-        return self.fit_backend(X, domains(clips), attributes(clips), seed=seed)
+        return self.fit_backend(X, domains(clips), attributes(clips))
 
     def fit_encoder(
-        self, clips: Sequence[Clip], *, seed: int, workers: int, jobs: Jobs, progress: Progress | None = None
+        self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None
     ) -> None:
         """Train the encoder, if it is one that is fitted per machine; take a finished training from ``jobs``."""
-        if not self.encoder.fitted_per_machine:
+        training = self.resolved.training
+        if training is None:
             return
 
         def waveform(clip: Clip) -> NDArray[np.float32]:
-            (only,) = heard(audio.load(clip.path, self.encoder.sample_rate), self.encoder, self.config.view)
+            (only,) = heard(audio.load(clip.path, self.encoder.sample_rate), self.encoder, self.resolved.view)
             return only
 
         def make(folder: Path) -> None:
-            trainer(self.config.encoder)(
+            training.owner(
                 self.encoder,
                 audio.each(clips, waveform, workers=workers),
                 domain=domains(clips),
                 attributes=attributes(clips),
-                seed=seed,
-                folder=jobs.unfinished("training", _without_epochs(inputs)),
+                seed=self.resolved.seed,
+                folder=jobs.unfinished("training", _without_epochs(inputs), made_by=made_by),
                 progress=None if progress is None else lambda done, total: progress("training", done, total),
-                **self.config.training,
+                **training.options.arguments(),
             )
             save_arrays(folder / "arrays.safetensors", self.encoder.arrays())
 
-        inputs = self._inputs(clips, seed, jobs)
-        folder = jobs.do("encoder", inputs, make)
+        inputs = {**self.resolved.trained_encoder, "clips": _contents(clips, jobs)}
+        made_by = (__name__, *self.resolved.encoder_modules)
+        folder = jobs.do("encoder", inputs, make, made_by=made_by)
         self.encoder = self.encoder.with_arrays(load_file(folder / "arrays.safetensors"))
 
     def train_adapter(
-        self, clips: Sequence[Clip], *, seed: int, workers: int, jobs: Jobs, progress: Progress | None = None
+        self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None
     ) -> Path:
         """The file of an adapter trained on normal clips of several machines; of a finished training if any.
 
@@ -296,9 +113,9 @@ class Branch:
         ValueError
             If the branch is not one that is adapted, or as ``training.adaptation.train``.
         """
-        if self.config.adaptation is None:
-            raise ValueError(f"encoder {self.config.encoder!r}: nothing here is trained over machines")
-        options: dict[str, Any] = self.config.adaptation
+        resolved, adaptation = self.resolved, self.resolved.adaptation
+        if adaptation is None:
+            raise ValueError(f"encoder {resolved.encoder.name!r}: this system trains nothing over machines")
 
         def hear(number: int) -> NDArray[np.float32]:
             samples = audio.load(clips[number].path, self.encoder.sample_rate)
@@ -308,85 +125,55 @@ class Branch:
 
         def make(folder: Path) -> None:
             _refuse_untrainable(clips, self.encoder, workers)
-            arrays = adapter_trainer()(
+            arrays = adaptation.owner(
                 self.encoder,
                 hear,
                 machine=np.array([clip.machine for clip in clips]),
                 domain=domains(clips),
                 attributes=attributes(clips),
-                seed=seed,
-                folder=jobs.unfinished("adaptation", inputs),
+                seed=resolved.seed,
+                folder=jobs.unfinished("adaptation", inputs, made_by=made_by),
                 workers=workers,
                 progress=None if progress is None else lambda done, total: progress("adapting", done, total),
-                **options,
+                **adaptation.options.arguments(),
             )
             Adapter(arrays, made_with).save(folder / ADAPTER)
 
         made_with = {
-            **self.network(jobs),
+            **resolved.network,
             "blocks": list(self.encoder.blocks),
-            "adaptation": options,
-            "seed": seed,
+            "adaptation": adaptation.describe()["options"],
+            "seed": resolved.seed,
             "machines": _told_of_machines(clips, jobs),
         }
-        recordings = jobs.digests_of(clip.path for clip in clips)
-        told = [[sha, c.machine, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
-        inputs = {**made_with, "device": self.config.encoder_options.get("device"), "clips": told}
-        return jobs.do("adapter", inputs, make) / ADAPTER
-
-    def network(self, jobs: Jobs) -> dict[str, Any]:
-        """What an adapter must be of: encoder, options of its network, weights."""
-        options = {k: v for k, v in self.config.encoder_options.items() if k not in NOT_OF_THE_NETWORK}
-        return {"encoder": self.config.encoder, "options": options, "weights": self.weights(jobs)}
-
-    def adapt(self, adapter: Adapter, *, jobs: Jobs) -> Self:
-        """Take up an adapter, for good.
-
-        Raises
-        ------
-        ValueError
-            If the branch is not one that is adapted.
-        AdapterError
-            If it was trained on another network, or its head is wanted for other blocks.
-        """
-        if self.config.adaptation is None:
-            raise ValueError(
-                f"encoder {self.config.encoder!r}: an adapter was given, but there is no [branch.adaptation] that "
-                "would take it up"
-            )
-        adapter.require_network(**self.network(jobs))
-        self.encoder = self.encoder.with_arrays(part(adapter.arrays, LAYERS))
-        for (name, _), step in zip(
-            map(_name_and_options, self.config.conditioning), self.conditioning, strict=True
-        ):
-            if name == HEAD:
-                adapter.require_blocks(self.encoder.blocks)
-                restore(step, {f"{k}_": array for k, array in part(adapter.arrays, HEAD).items()})
-        return self
+        told = [
+            [sha, c.machine, c.domain, c.attributes]
+            for sha, c in zip(jobs.digests_of(clip.path for clip in clips), clips, strict=True)
+        ]
+        device = resolved.encoder.options.arguments().get("device")
+        inputs = {**made_with, "device": device, "clips": told}
+        made_by = (__name__, resolved.encoder.module, adaptation.module)
+        return jobs.do("adapter", inputs, make, made_by=made_by) / ADAPTER
 
     def _require_adapter(self) -> None:
-        if self.config.adaptation is not None and not self.encoder.arrays():
+        if self.resolved.adaptation is not None and not self.encoder.arrays():
             raise ValueError(
-                f"encoder {self.config.encoder!r} is adapted over machines before one is fitted, but no adapter "
-                "was given: train one with `nearfar adapt`, and give it with --adapter"
+                f"encoder {self.resolved.encoder.name!r} must be adapted over machines before it is fitted to one, "
+                "but no adapter was given: train one with `nearfar adapt`, and give it with --adapter"
             )
-
-    def _inputs(self, clips: Sequence[Clip], seed: int, jobs: Jobs) -> dict[str, Any]:
-        """Everything that the weights of a trained encoder depend on."""
-        named = self.config.model_dump(include={"encoder", "encoder_options", "training", "view"})
-        recordings = jobs.digests_of(c.path for c in clips)
-        told = [[sha, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
-        return {**named, "seed": seed, "clips": told}
 
     @property
     def uses_store(self) -> bool:
         """Whether its embeddings are kept: if its encoder is frozen, and they are one vector a clip."""
-        return not self.encoder.fitted_per_machine and self.config.pooling != "rows"
+        return not self.encoder.fitted_per_machine and self.resolved.pooling != "rows"
 
-    def origins(self, jobs: Jobs) -> dict[str, Origin]:
-        """Under what its embeddings are kept, by microphone."""
-        name, options = self.config.encoder, self.config.encoder_options
-        return embeddings.origins(self.encoder, name, options, self.weights(jobs), view=self.config.view)
+    def origins(self) -> dict[str, Origin]:
+        """What its embeddings are kept under, by microphone."""
+        resolved = self.resolved
+        options = resolved.encoder.describe()["options"]
+        return embeddings.origins(
+            self.encoder, resolved.encoder.name, options, resolved.weights, view=resolved.view
+        )
 
     def embed(
         self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None
@@ -401,13 +188,13 @@ class Branch:
         self._require_adapter()
         if not self.uses_store:
             return self._embedded(clips, workers, progress)
-        view, shas = VIEWS[self.config.view], jobs.digests_of(clip.path for clip in clips)
+        view, shas = VIEWS[self.resolved.view], jobs.digests_of(clip.path for clip in clips)
         by_microphone = embeddings.embed_stored(
             _of_one_content(shas, clips),
             self.encoder,
-            self.origins(jobs),
+            self.origins(),
             Store(jobs.root),
-            pooling=self.config.pooling,
+            pooling=self.resolved.pooling,
             workers=workers,
             tell=_listening(progress),
         )
@@ -419,8 +206,8 @@ class Branch:
         for array in embeddings.embed_each(
             [c.path for c in clips],
             self.encoder,
-            view=self.config.view,
-            pooling=self.config.pooling,
+            view=self.resolved.view,
+            pooling=self.resolved.pooling,
             workers=workers,
         ):
             embedded.append(array)
@@ -429,16 +216,9 @@ class Branch:
         return embedded
 
     def fit_backend(
-        self,
-        X: Sequence[Array],
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,
-        *,
-        seed: int,
+        self, X: Sequence[Array], domain: NDArray[np.str_], attributes: NDArray[np.str_] | None = None
     ) -> Self:
         """Fit conditioning and back end to the embeddings of normal clips, their domains and attributes."""
-        if "random_state" in self.backend.get_params() and "random_state" not in self.config.backend_options:
-            self.backend.set_params(random_state=seed)
         # clips of different length have different numbers of rows; then they stay a list
         conditioned: Any = np.stack(X) if len({x.shape for x in X}) == 1 else list(X)
         for step in self.conditioning:
@@ -456,17 +236,6 @@ class Branch:
         for step in self.conditioning:
             conditioned = step.transform(conditioned)
         return float(self.backend.anomaly_score(conditioned)[0])
-
-    def weights(self, jobs: Jobs) -> str | None:
-        """SHA-256 of the file that the encoder's weights come from, if there is one.
-
-        Raises
-        ------
-        WeightsError
-            If it is not there; says how to get it.
-        """
-        path = self.encoder.path
-        return None if path is None else jobs.digests_of([path])[0]
 
     def arrays(self) -> Arrays:
         """Everything learnt, as arrays by name."""
@@ -526,7 +295,7 @@ def _told_of_machines(clips: Sequence[Clip], jobs: Jobs) -> dict[str, Any]:
 
 
 def listen_ahead(
-    configs: Iterable[BranchConfig],
+    resolved: Iterable[ResolvedBranch],
     clips: Sequence[Clip],
     *,
     workers: int,
@@ -541,7 +310,7 @@ def listen_ahead(
 
     Parameters
     ----------
-    configs : iterable of BranchConfig
+    resolved : iterable of ResolvedBranch
         Such as all of a sweep, or of a study.
     clips : sequence of Clip
     workers : int
@@ -555,13 +324,13 @@ def listen_ahead(
         If recordings cannot be used; all that cannot, of the first network that has some.
     """
     recordings = _of_one_content(jobs.digests_of(clip.path for clip in clips), clips)
-    for branches in _by_network(configs):
+    for branches in _by_network(resolved):
         made_by: dict[str, Origin] = {}
         wanted: dict[str, set[tuple[int, str]]] = {}
         for branch in branches:
-            made_by |= branch.origins(jobs)
-            for microphone in VIEWS[branch.config.view].microphones:
-                pairs = {(block, branch.config.pooling) for block in branch.encoder.blocks}
+            made_by |= branch.origins()
+            for microphone in VIEWS[branch.resolved.view].microphones:
+                pairs = {(block, branch.resolved.pooling) for block in branch.encoder.blocks}
                 wanted.setdefault(microphone, set()).update(pairs)
         embeddings.compute_missing(
             recordings,
@@ -574,15 +343,21 @@ def listen_ahead(
         )
 
 
-def _by_network(configs: Iterable[BranchConfig]) -> list[list[Branch]]:
+def _by_network(resolved: Iterable[ResolvedBranch]) -> list[list[Branch]]:
     """Branches whose embeddings are kept, together if their networks differ in nothing but the blocks."""
     found: dict[str, list[Branch]] = {}
-    for branch in map(Branch, configs):
+    for branch in map(Branch, resolved):
         chosen = {"blocks"} if isinstance(branch.encoder, Layered) else set()
-        options = {k: v for k, v in branch.config.encoder_options.items() if k not in chosen}
-        if branch.uses_store and branch.config.adaptation is None:
-            found.setdefault(digest([branch.config.encoder, options]), []).append(branch)
+        options = branch.resolved.encoder.options.model_dump(mode="json", exclude=chosen)
+        if branch.uses_store and branch.resolved.adaptation is None:
+            found.setdefault(digest([branch.resolved.encoder.name, options]), []).append(branch)
     return list(found.values())
+
+
+def _contents(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
+    """What a training takes of each clip: the recording by its digest, domain, attributes."""
+    recordings = jobs.digests_of(c.path for c in clips)
+    return [[sha, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
 
 
 def _listening(progress: Progress | None) -> Callable[[int, int], None] | None:
@@ -599,7 +374,9 @@ def _of_one_content(shas: Sequence[str], clips: Sequence[Clip]) -> dict[str, lis
 
 def _without_epochs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """What a longer and a shorter training have in common."""
-    return {**inputs, "training": {k: v for k, v in inputs["training"].items() if k != "epochs"}}
+    training = inputs["training"]
+    options = {name: value for name, value in training["options"].items() if name != "epochs"}
+    return {**inputs, "training": {**training, "options": options}}
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -5,20 +5,182 @@ Files are read into frozen models that forbid unknown keys. An error lists every
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from nearfar.backends import BACKENDS, backend_class
 from nearfar.decisions.thresholds import ThresholdConfig
+from nearfar.embedding import CONDITIONING, conditioning_class
+from nearfar.embedding.embeddings import POOLINGS, VIEWS, joined
+from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.recordings.clips import unknown
-from nearfar.systems.branches import BranchConfig
 from nearfar.systems.named import FUSED, SYSTEMS, Needs, read_toml
+from nearfar.systems.options import validated_options
 from nearfar.systems.settings import replace
+from nearfar.training import adapter_trainer, trainer
+from nearfar.training.adapters import HEAD, TRAINS_HEAD
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class Step(BaseModel):
+    """A conditioning with options, which are the other keys of its table."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _kind(value: Any) -> str:
+    return "name" if isinstance(value, str) else "table"
+
+
+# told apart before they are read, so that an error is about the one that was meant
+NameOrStep = Annotated[Annotated[str, Tag("name")] | Annotated[Step, Tag("table")], Discriminator(_kind)]
+
+
+class BranchConfig(BaseModel):
+    """What a branch is made of.
+
+    Attributes
+    ----------
+    encoder : str
+        Of ``encoders.ENCODERS``, made with ``encoder_options``, fitted with ``training`` if it needs that.
+    adaptation : mapping or None
+        Options of ``training.adaptation``: the encoder is frozen but for an adapter, which is trained over machines
+        before any of them is fitted. ``None``: there is no adapter.
+    view, pooling : str
+        Of ``embeddings.VIEWS`` and ``embeddings.POOLINGS``.
+    conditioning : tuple of str or Step
+        Of ``CONDITIONING``, applied in order to embeddings before the back end; by name, or as a table of name
+        and options. In TOML ``conditioning = ["standardize", {name = "whiten", components = 512}]``, on the
+        command line ``--set 'branch.conditioning=["standardize", {name = "whiten", components = 512}]'``.
+    backend : str
+        Of ``backends.BACKENDS``, made with ``backend_options``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: str
+    encoder_options: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    adaptation: dict[str, Any] | None = None
+    view: str = "near"
+    pooling: str
+    conditioning: tuple[NameOrStep, ...] = ()
+    backend: str
+    backend_options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("encoder", "view", "pooling", "backend")
+    @classmethod
+    def _is_known(cls, value: str, info: Any) -> str:
+        registries: dict[str, Mapping[str, Any]] = {
+            "encoder": ENCODERS,
+            "view": VIEWS,
+            "pooling": POOLINGS,
+            "backend": BACKENDS,
+        }
+        known = registries[info.field_name]
+        if value not in known:
+            raise ValueError(unknown(info.field_name, value, known))
+        return value
+
+    @field_validator("conditioning")
+    @classmethod
+    def _steps_are_known(cls, steps: tuple[str | Step, ...]) -> tuple[str | Step, ...]:
+        for name, options in map(name_and_options, steps):
+            if name not in CONDITIONING:
+                raise ValueError(unknown("conditioning", name, CONDITIONING))
+            if options:
+                validated_options(f"conditioning {name!r}", options, conditioning_class(name))
+        return steps
+
+    @field_validator("encoder_options", "training", "backend_options")
+    @classmethod
+    def _options_are_known(cls, options: dict[str, Any], info: Any) -> dict[str, Any]:
+        """Checked even where other fields are wrong, so that an error tells everything."""
+        owner = info.data.get("backend" if info.field_name == "backend_options" else "encoder")
+        if options and owner is not None:
+            validated_options(info.field_name, options, _OWNERS[info.field_name](owner))
+        return options
+
+    @model_validator(mode="after")
+    def _view_suits_the_encoder(self) -> Self:
+        chosen, encoder = VIEWS[self.view], encoder_class(self.encoder)
+        needed = encoder.microphones
+        if needed == 1 and encoder.fitted_per_machine and len(chosen.microphones) > 1:
+            raise ValueError(
+                f"view={self.view!r}: encoder {self.encoder!r} is fitted to one waveform a clip; take the view "
+                "'near', 'far' or 'cancelled'"
+            )
+        if needed > 1 and (len(chosen.microphones) != needed or chosen.combine is not joined):
+            suitable = [n for n, v in VIEWS.items() if len(v.microphones) == needed and v.combine is joined]
+            raise ValueError(
+                f"view={self.view!r}: encoder {self.encoder!r} hears {needed} microphones at once; take one of "
+                f"{', '.join(suitable)}"
+            )
+        return self
+
+    @field_validator("adaptation")
+    @classmethod
+    def _encoder_can_be_adapted(cls, options: dict[str, Any] | None, info: Any) -> dict[str, Any] | None:
+        encoder = info.data.get("encoder")
+        if options is None or encoder is None:
+            return options
+        if not hasattr(encoder_class(encoder), "ENCODER"):
+            raise ValueError(f"encoder {encoder!r} is not a pretrained network, so there is nothing to adapt")
+        validated_options("adaptation", options, adapter_trainer())
+        return options
+
+    @model_validator(mode="after")
+    def _head_has_what_it_was_trained_on(self) -> Self:
+        steps = [name for name, _ in map(name_and_options, self.conditioning)]
+        if HEAD not in steps:
+            return self
+        if self.adaptation is None:
+            raise ValueError("conditioning 'head' comes from an adapter, but there is no [branch.adaptation]")
+        found = {"view": self.view, "pooling": self.pooling}
+        if found != TRAINS_HEAD or steps.index(HEAD) > 0:
+            raise ValueError(
+                f"conditioning={steps}, view={self.view!r}, pooling={self.pooling!r}: 'head' was trained on "
+                "view='near_and_far' and pooling='global_mean_std'; take these, and the head before other steps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _conditioning_has_vectors(self) -> Self:
+        if self.conditioning and self.pooling == "rows":
+            raise ValueError("conditioning takes one vector a clip, but pooling 'rows' gives many")
+        return self
+
+
+def name_and_options(step: str | Step) -> tuple[str, dict[str, Any]]:
+    return (step, {}) if isinstance(step, str) else (step.name, step.options)
+
+
+_OWNERS: dict[str, Callable[[str], Callable[..., Any]]] = {
+    "encoder_options": encoder_class,
+    "training": trainer,
+    "backend_options": backend_class,
+}
 
 
 def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ from nearfar.files.digests import digest, digest_arrays
 FORMAT = 1
 DESCRIPTION = "nearfar"  # the key of the file's metadata
 LAYERS, HEAD = "lora", "head"  # owners of the arrays
+TRAINS_HEAD = {"view": "near_and_far", "pooling": "global_mean_std"}  # of ``training.adaptation``
 
 
 class AdapterError(ValueError):
@@ -105,29 +106,6 @@ class Adapter:
                 "newer nearfar"
             )
         return cls(arrays, made_with)
-
-    def require_network(self, encoder: str, options: Mapping[str, Any], weights: str | None) -> None:
-        """Raise if it was trained on another network than this one.
-
-        Parameters
-        ----------
-        encoder : str
-        options : mapping
-            Of the network.
-        weights : str or None
-            SHA-256 of its file.
-
-        Raises
-        ------
-        AdapterError
-        """
-        here = {"encoder": encoder, "options": dict(options), "weights": weights}
-        for key, value in here.items():
-            if self.made_with[key] != value:
-                raise AdapterError(
-                    f"the adapter was trained with {key}={self.made_with[key]!r}, but here {key}={value!r}; take "
-                    "the encoder and the weights that it was trained on, or train another"
-                )
 
     def require_blocks(self, blocks: Sequence[int]) -> None:
         """Raise if its head was trained on other blocks than these.

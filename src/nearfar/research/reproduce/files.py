@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from nearfar.detector.detector import SEED
 from nearfar.evaluation.protocols import (
     COMPLETE_DEVELOPMENT,
     CROSS_FITTED,
@@ -27,6 +26,7 @@ from nearfar.research.fused import BranchName, FusionConfig, ProtocolName, Seed,
 from nearfar.research.fusion import refuse_impossible
 from nearfar.systems import configuration, named
 from nearfar.systems.configuration import System
+from nearfar.systems.named import SEED
 
 STUDIES: dict[str, Path] = {
     Path(str(file)).stem: Path(str(file))

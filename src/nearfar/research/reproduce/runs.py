@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from nearfar.detector.detector import SEED
-from nearfar.encoders import encoder_class
 from nearfar.encoders.pretrained import PRETRAINED, WeightsError, find
 from nearfar.files.digests import digest
 from nearfar.research.reproduce.files import Published, Row
 from nearfar.systems.configuration import System
+from nearfar.systems.named import SEED
+from nearfar.systems.resolved import Component
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ def _free(name: str, taken: set[str]) -> str:
 
 def weights_named(system: System) -> set[str]:
     """Names or paths of the pretrained weights that the system's encoders take."""
-    encoders = (encoder_class(c.encoder)(**c.encoder_options) for c, _ in system.members(SEED))
-    return {str(encoder.weights) for encoder in encoders if hasattr(encoder, "weights")}
+    encoders = (Component.resolve("encoder", c.encoder, c.encoder_options) for c, _ in system.members(SEED))
+    options = [encoder.options.arguments() for encoder in encoders]
+    return {str(given["weights"]) for given in options if "weights" in given}
 
 
 def is_here(weights: str) -> bool:

@@ -1,0 +1,192 @@
+"""A detector on disk: a folder of ``detector.json`` and ``arrays.safetensors``.
+
+There is no pickle in it, so loading one executes nothing. Both files carry a digest. Format 3 holds the resolved
+system: the value of every option. Format 2 held the system's file, without the defaults; format 1 had one branch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from nearfar import __version__
+from nearfar.encoders.pretrained import WeightsError
+from nearfar.files.atomic import atomic_folder, refuse_existing, write_json
+from nearfar.files.digests import digest, digest_file
+from nearfar.files.provenance import library_versions
+from nearfar.systems.branches import save_arrays
+from nearfar.systems.configuration import System
+from nearfar.systems.resolved import ResolvedSystem, former_defaults, resolve
+
+FORMAT = 3
+DESCRIPTION, ARRAYS = "detector.json", "arrays.safetensors"
+FILES = {DESCRIPTION, ARRAYS}
+OPTIONS = {  # in formats 1 and 2: where a branch had options, of which kind, and the key of its name
+    "encoder_options": ("encoder", "encoder"),
+    "training": ("training", "encoder"),
+    "backend_options": ("backend", "backend"),
+}
+
+
+class DetectorError(ValueError):
+    """A detector's folder cannot be used; the message says why and what to do."""
+
+
+def write(
+    folder: Path, content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, take_place: bool
+) -> None:
+    """Write a detector's folder: whole, or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+    content : mapping
+        Of ``detector.json``, JSON-able; format, versions and digests are added.
+    arrays : mapping from name to array
+    take_place : bool
+        Of a detector that is there.
+    """
+    with atomic_folder(folder, replace=take_place) as unfinished:
+        save_arrays(unfinished / ARRAYS, arrays)
+        written = {
+            "format": FORMAT,
+            **content,
+            "versions": {"nearfar": __version__, **library_versions()},
+            "arrays": digest_file(unfinished / ARRAYS),
+        }
+        write_json(unfinished / DESCRIPTION, {**written, "digest": digest(written)})
+
+
+def refuse_to_replace(folder: Path, *, replace: bool) -> None:
+    """Raise before a fit whose detector would have no place, or would take that of something else.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder is there, unless ``replace`` is asked for and it holds a detector and nothing else.
+    """
+    refuse_existing(folder, replace=replace)
+    if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= FILES):
+        raise FileExistsError(f"{folder} is not a detector, so it is not replaced; choose another name")
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The content of ``detector.json``, and the arrays under the names of the present format.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no detector.
+    DetectorError
+        If it is damaged, or of a newer format.
+    """
+    content = _read_description(folder)
+    arrays = _read_arrays(folder, content["arrays"])
+    if content["format"] == 1:  # a detector had one branch
+        arrays = {name.replace("branch.", "branches.0.", 1): array for name, array in arrays.items()}
+        arrays["self_check.embeddings.0"] = arrays["self_check.embedding"]
+    return content, arrays
+
+
+def read_system(content: Mapping[str, Any], folder: Path) -> ResolvedSystem:
+    """The resolved system of a detector of any format.
+
+    Raises
+    ------
+    WeightsError
+        If pretrained weights are not on this computer; says how to get them.
+    DetectorError
+        If it is made of something that is not known here, or the weights here are other ones.
+    """
+    try:
+        is_old = content["format"] < FORMAT
+        resolved = _read_old_system(content) if is_old else ResolvedSystem.restore(content["system"])
+    except WeightsError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise DetectorError(
+            f"{folder}: made from a system that nearfar {__version__} does not know ({_describe(error)}); install "
+            "the version that made it, or a newer one"
+        ) from error
+    _refuse_other_weights(resolved, content["trained_on"].get("weights"), folder)
+    return resolved
+
+
+def _read_old_system(content: Mapping[str, Any]) -> ResolvedSystem:
+    """Of format 1 or 2, with the defaults of that time."""
+    system = dict(content["system"])
+    system["branch"] = branch = dict(system["branch"])
+    for key, (kind, of) in OPTIONS.items():
+        former = former_defaults(kind, branch[of])
+        former.pop("random_state", None)  # by default it is the seed
+        branch[key] = {**former, **branch.get(key, {})}
+    if branch.get("adaptation") is not None:
+        branch["adaptation"] = {**former_defaults("adaptation", branch["encoder"]), **branch["adaptation"]}
+    resolved = resolve(System.model_validate(system), seed=content["trained_on"]["seed"])
+    adapters = content["trained_on"].get("adapters") or [None] * len(resolved.branches)
+    branches = (
+        replace(b, adapter_digest=None if told is None else told["digest"])
+        for b, told in zip(resolved.branches, adapters, strict=True)
+    )
+    return replace(resolved, branches=tuple(branches))
+
+
+def _describe(error: Exception) -> str:
+    """What is wrong with a system, in one line."""
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return f"missing {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _refuse_other_weights(
+    system: ResolvedSystem, fitted_with: Sequence[str | None] | None, folder: Path
+) -> None:
+    """Raise if the files of the encoders are not those of the fit."""
+    expected = fitted_with or [None] * len(system.branches)
+    for branch, said in zip(system.branches, expected, strict=True):
+        path = branch.encoder.make().path
+        if path is not None and digest_file(path) != said:
+            raise DetectorError(
+                f"{folder}: fitted with other weights than those in {path}; bring back the ones with SHA-256 "
+                f"{said}, or fit it again"
+            )
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    file = folder / DESCRIPTION
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{folder}: no detector here ({DESCRIPTION} is missing); fit one with `nearfar fit`"
+        )
+    damaged = f"{file}: damaged; restore the folder from a copy, or fit the detector again"
+    try:
+        content = json.loads(file.read_text())
+        said, written = content.pop("digest"), content["format"]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DetectorError(damaged) from error
+    if isinstance(written, int) and written > FORMAT:
+        raise DetectorError(
+            f"{folder}: a detector of format {written}; this nearfar {__version__} reads up to format {FORMAT}: "
+            "install a newer nearfar"
+        )
+    if said != digest(content):
+        raise DetectorError(damaged)
+    return content
+
+
+def _read_arrays(folder: Path, said: str) -> dict[str, NDArray[Any]]:
+    file = folder / ARRAYS
+    try:
+        if digest_file(file) == said:
+            return load_file(file)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise DetectorError(f"{file}: missing or unreadable; restore it from a copy, or fit again") from error
+    raise DetectorError(f"{file}: damaged (its digest has changed); restore it from a copy, or fit again")

@@ -1,0 +1,384 @@
+"""A detector: everything that was fitted to one machine, saved, loaded, and scoring new clips.
+
+A saved detector holds a recording with its embedding and score. Loading computes these again: so a damaged file, or
+a library that computes otherwise, is noticed at once.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearfar.backends import part
+from nearfar.decisions.thresholds import THRESHOLDS, Threshold, is_anomaly
+from nearfar.detector import file_format, fitting
+from nearfar.detector.file_format import DetectorError, refuse_to_replace
+from nearfar.detector.fitting import average, tell_branch
+from nearfar.embedding.embeddings import VIEWS, embed
+from nearfar.files.provenance import library_versions
+from nearfar.files.steps import Jobs
+from nearfar.recordings import audio, datasets
+from nearfar.recordings.audio import AudioError, Samples
+from nearfar.recordings.clips import Clip, Machine
+from nearfar.recordings.microphones import MICROPHONES, Fault, Microphone, MicrophoneError, Placement, health
+from nearfar.systems import configuration
+from nearfar.systems.branches import Branch, Progress
+from nearfar.systems.configuration import System
+from nearfar.systems.named import DEFAULT, SEED
+from nearfar.systems.resolved import ResolvedSystem, resolve
+from nearfar.training.adapters import Adapter
+
+SELF_CHECK_TOLERANCE = (
+    1e-2  # relative, of embedding and score: libraries round differently, not more than that
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a detector says of one recording.
+
+    Attributes
+    ----------
+    name : str
+        The recording's path, or what it was called.
+    score : float
+        The anomaly score; higher is more anomalous. NaN if the recording could not be read.
+    p_value : float
+        How often a normal clip would score as high. NaN without a threshold.
+    decision : {"normal", "anomaly", "", "unusable"}
+        Empty for a detector without a threshold; unusable is also a recording whose microphones are broken.
+    faults : tuple of Fault
+        Of the microphones.
+    error : str
+        Why the recording could not be used.
+    """
+
+    name: str
+    score: float
+    p_value: float
+    decision: Literal["normal", "anomaly", "", "unusable"]
+    faults: tuple[Fault, ...] = ()
+    error: str = ""
+
+
+@dataclass(repr=False)
+class Detector:
+    """What is fitted to one machine.
+
+    Attributes
+    ----------
+    machine : str
+    system : ResolvedSystem
+    branches : tuple of Branch
+        Of the system's ensemble; the score is the mean of theirs.
+    threshold : Threshold or None
+    placement : Placement or None
+        Of two microphones.
+    trained_on : dict
+        Clips by domain, rate, channels, digest of the audio, seed, microphone faults that were seen.
+    sample : (channels, samples) array
+        The recording of the self-check, at the encoder's rate.
+    unseen : mapping from key to float
+        Scores of training clips by fits that had not seen them: the threshold is learnt from them. Not saved.
+    """
+
+    machine: str
+    system: ResolvedSystem
+    branches: tuple[Branch, ...]
+    threshold: Threshold | None
+    placement: Placement | None
+    trained_on: dict[str, Any]
+    sample: Samples
+    unseen: Mapping[str, float] = field(default_factory=dict, compare=False)
+    _rates_told: set[int] = field(default_factory=set, compare=False)
+
+    @classmethod
+    def fit(
+        cls,
+        machine: Machine | Path | str,
+        system: System | ResolvedSystem | Path | str = DEFAULT,
+        *,
+        false_alarm_rate: float | None = None,
+        adapters: Sequence[Adapter | Path | str] = (),
+        seed: int = SEED,
+        workers: int = 1,
+        jobs: Jobs | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Fit a system to the normal training clips of a machine.
+
+        Parameters
+        ----------
+        machine : Machine, Path or str
+            Or the folder of its normal clips; or the folder that has them in ``train``.
+        system : System, ResolvedSystem, Path or str
+            Or the name of a system, see ``nearfar systems``; or the path of a TOML file.
+        false_alarm_rate : float or None
+            Share of normal clips that may be flagged; ``None``: as the system says, 0.05 by default.
+        adapters : sequence of Adapter, Path or str
+            For a system that is adapted: one for each branch of its ensemble, or the files of these.
+        seed : int
+            Of everything random. A ``ResolvedSystem`` has its own.
+        workers : int
+            Threads that read recordings and compute features.
+        jobs : Jobs or None
+            Where trained encoders and embeddings are kept; ``None``: the user's cache.
+        progress : callable or None
+            Called with (step, done, total).
+
+        Raises
+        ------
+        DatasetError
+            If the clips cannot be used; lists everything that is wrong.
+        ValueError
+            If there is no such system, or the clips are too few for the back end or for the false-alarm rate; or if
+            the system needs adapters and others are given, or none.
+        WeightsError
+            If the system needs pretrained weights that are not on this computer.
+        """
+        jobs = jobs or Jobs()
+        if not isinstance(machine, Machine):
+            machine = datasets.load_machine(Path(machine))
+        if isinstance(system, Path | str):
+            system = configuration.load(str(system))
+        if isinstance(system, System):
+            system = resolve(system, seed=seed, jobs=jobs, machine=machine.name)
+        if adapters:
+            loaded = [a if isinstance(a, Adapter) else Adapter.load(Path(a)) for a in adapters]
+            system = system.with_adapters(loaded)
+        if false_alarm_rate is not None:
+            system = system.with_false_alarm_rate(false_alarm_rate)
+        found = fitting.fit(machine, system, workers=workers, jobs=jobs, progress=progress)
+        return cls(machine.name, system, **vars(found))
+
+    def __repr__(self) -> str:
+        return f"Detector({self.machine!r}, {', '.join(f'{k}={v}' for k, v in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = "".join(
+            f"<tr><th style='text-align: left'>{html.escape(name.replace('_', ' '))}</th>"
+            f"<td style='text-align: left'>{html.escape(str(value))}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<table><caption>Detector of {html.escape(self.machine)}</caption>{rows}</table>"
+
+    def _facts(self) -> dict[str, Any]:
+        """The few that tell one detector from another."""
+        facts: dict[str, Any] = {"system": self.system.name, "clips": self.trained_on["clips"]}
+        if self.threshold is not None:
+            facts["threshold"] = f"{self.threshold.value:.4g}"
+            facts["false_alarm_rate"] = f"{self.threshold.false_alarm_rate:g}"
+        return facts
+
+    @property
+    def sample_rate(self) -> int:
+        """At which it listens, in Hz."""
+        return self.branches[0].encoder.sample_rate
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learnt to make the encoders of all branches."""
+        return sum(branch.encoder.parameters for branch in self.branches)
+
+    def score(self, samples: Samples, rate: int, *, name: str = "") -> Verdict:
+        """What it says of one recording.
+
+        Parameters
+        ----------
+        samples : (channels, samples) array
+            In [-1, 1).
+        rate : int
+            In Hz; at least ``sample_rate``.
+
+        Raises
+        ------
+        AudioError, MicrophoneError
+            If the recording has too low a rate or too few channels.
+        """
+        audio.require_samples(samples, name or "recording")
+        samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
+        self._tell_of_another_rate(rate)
+        shortest = max(branch.encoder.min_samples for branch in self.branches)
+        audio.require_length(samples, shortest, self.sample_rate, name or "recording")
+        score = self._score_of(self._embeddings(samples))
+        faults = health(samples, self.placement)
+        p_value, decision = float("nan"), ""
+        if self.threshold is not None:
+            p_value = float(self.threshold.p_value(np.array([score]))[0])
+            decision = "anomaly" if is_anomaly(self.threshold, np.array([score]))[0] else "normal"
+        if any(m.is_spoilt_by(fault) for m in self._microphones for fault in faults):
+            decision = "unusable"  # the score is of a broken microphone, not of the machine
+        return Verdict(name, score, p_value, decision, faults)  # type: ignore[arg-type]
+
+    @property
+    def _microphones(self) -> list[Microphone]:
+        return [MICROPHONES[m] for m in VIEWS[self.system.view].microphones]
+
+    def _tell_of_another_rate(self, rate: int) -> None:
+        if rate in {self.trained_on["rate"], *self._rates_told}:
+            return
+        self._rates_told.add(rate)
+        logger.warning(
+            "%s: recordings of %d Hz, but the detector was fitted to %d Hz: the filters of recorder and resampling "
+            "differ near %d Hz, which alone can raise the score; record as for the fit",
+            self.machine, rate, self.trained_on["rate"], self.sample_rate // 2,
+        )  # fmt: skip
+
+    def _embeddings(self, samples: Samples) -> list[NDArray[Any]]:
+        """Of a recording, by each branch."""
+        return [
+            embed(samples, branch.encoder, view=branch.resolved.view, pooling=branch.resolved.pooling)
+            for branch in self.branches
+        ]
+
+    def _score_of(self, embeddings: Sequence[NDArray[Any]]) -> float:
+        """The mean over the branches, of their embeddings of one recording."""
+        scores = [branch.anomaly_score([x]) for branch, x in zip(self.branches, embeddings, strict=True)]
+        return float(average(scores)[0])
+
+    def score_clips(self, clips: Sequence[Clip], *, jobs: Jobs, tell: Progress) -> NDArray[np.float64]:
+        """Scores of many recordings, (n_clips,), as of ``score_file``; what frozen encoders make of them is kept.
+
+        Raises
+        ------
+        DatasetError
+            If recordings cannot be used; all that cannot.
+        """
+        scores = []
+        for number, branch in enumerate(self.branches, start=1):
+            told = tell_branch(tell, "", number, len(self.branches))
+            scores.append(branch.anomaly_score(branch.embed(clips, workers=1, jobs=jobs, progress=told)))
+        return average(scores)
+
+    def score_file(self, path: Path | str) -> Verdict:
+        """What it says of the recording in a file; an unusable one is a verdict with an error, not an exception."""
+        path = Path(path)
+        try:
+            samples, rate = audio.read(path)
+            return self.score(samples, rate, name=str(path))
+        except (AudioError, MicrophoneError, OSError) as error:
+            message = str(error).removeprefix(f"{path}: ")
+            return Verdict(str(path), float("nan"), float("nan"), "unusable", error=message)
+
+    def score_files(self, paths: Iterable[Path | str], *, workers: int = 1) -> Iterator[Verdict]:
+        """Verdicts on files, in their order, one at a time."""
+        return audio.each(paths, self.score_file, workers=workers)
+
+    def score_stream(
+        self, stream: BinaryIO, *, rate: int | None = None, channels: int | None = None
+    ) -> Verdict:
+        """What it says of raw interleaved little-endian 16-bit PCM, read to its end.
+
+        Parameters
+        ----------
+        stream : binary file
+        rate, channels : int or None
+            ``None``: as of the training clips.
+        """
+        channels = self.trained_on["channels"] if channels is None else channels
+        rate = self.trained_on["rate"] if rate is None else rate
+        if channels < 1 or rate < 1:
+            raise AudioError(f"channels={channels}, rate={rate}: both must be at least 1")
+        return self.score(audio.read_pcm16(stream, channels=channels), rate, name="standard input")
+
+    def save(self, folder: Path | str, *, replace: bool = False) -> None:
+        """Write the detector's folder: whole, or not at all.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder is there, unless ``replace``; and if it holds anything but a detector, even then.
+        """
+        folder = Path(folder)
+        refuse_to_replace(folder, replace=replace)
+        embeddings = self._embeddings(self.sample)
+        arrays: dict[str, NDArray[Any]] = {"self_check.sample": self.sample}
+        for i, (branch, embedding) in enumerate(zip(self.branches, embeddings, strict=True)):
+            arrays |= {f"branches.{i}.{name}": array for name, array in branch.arrays().items()}
+            arrays[f"self_check.embeddings.{i}"] = embedding
+        if self.threshold is not None:
+            arrays["threshold.normal_scores"] = self.threshold.normal_scores
+        if self.placement is not None:
+            arrays |= {"placement.mean": self.placement.mean, "placement.precision": self.placement.precision}
+        content = {
+            "machine": self.machine,
+            "system": self.system.describe(),
+            "sample_rate": self.sample_rate,
+            "parameters": self.parameters,
+            "trained_on": self.trained_on,
+            "threshold": self.describe_threshold(),
+            "self_check_score": self._score_of(embeddings),
+        }
+        file_format.write(folder, content, arrays, take_place=replace)
+
+    def describe_threshold(self) -> dict[str, float] | None:
+        """The threshold in numbers, or ``None``."""
+        if self.threshold is None:
+            return None
+        return {
+            "value": self.threshold.value,
+            "false_alarm_rate": self.threshold.false_alarm_rate,
+            "smallest_p_value": self.threshold.floor,
+            "normal_clips": len(self.threshold.normal_scores),
+        }
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read a detector, check that it is whole, and that it still computes what it did.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no detector.
+        DetectorError
+            If it is damaged, of a newer format, or fails its self-check.
+        """
+        folder = Path(folder)
+        content, arrays = file_format.read(folder)
+        system = file_format.read_system(content, folder)
+        threshold = None
+        if content["threshold"] is not None:
+            rate = content["threshold"]["false_alarm_rate"]
+            threshold = THRESHOLDS[system.threshold.method](arrays["threshold.normal_scores"], rate)
+        placement = None
+        if "placement.mean" in arrays:
+            placement = Placement(arrays["placement.mean"], arrays["placement.precision"])
+        branches = tuple(
+            Branch(resolved).with_arrays(part(arrays, f"branches.{i}"))
+            for i, resolved in enumerate(system.branches)
+        )
+        sample = arrays["self_check.sample"]
+        detector = cls(
+            content["machine"], system, branches, threshold, placement, content["trained_on"], sample
+        )
+        detector._check(part(arrays, "self_check.embeddings"), content, folder)
+        return detector
+
+    def _check(self, stored: Mapping[str, NDArray[Any]], content: Mapping[str, Any], folder: Path) -> None:
+        embeddings = self._embeddings(self.sample)
+        score = self._score_of(embeddings)
+        close = all(
+            np.allclose(x, stored[str(i)], rtol=SELF_CHECK_TOLERANCE, atol=SELF_CHECK_TOLERANCE)
+            for i, x in enumerate(embeddings)
+        )
+        if close and np.isclose(score, content["self_check_score"], rtol=SELF_CHECK_TOLERANCE):
+            return
+        then = content["versions"]
+        changed = [
+            f"{n} {then.get(n)} -> {now}" for n, now in library_versions().items() if then.get(n) != now
+        ]
+        raise DetectorError(
+            f"{folder}: the self-check fails: its stored recording scored {content['self_check_score']:.6g} when "
+            f"it was saved and scores {score:.6g} now (libraries changed since: {', '.join(changed) or 'none'}); "
+            "fit it again, or install the libraries that it was saved with"
+        )

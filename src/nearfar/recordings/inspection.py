@@ -1,0 +1,136 @@
+"""A look at the training clips of a machine before anything is fitted: all problems at once."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearfar.recordings import audio
+from nearfar.recordings.audio import AudioError, Header
+from nearfar.recordings.clips import Clip, DatasetError, Machine
+from nearfar.recordings.microphones import Fault, Microphone, Placement, contrast, health
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What the training clips have in common.
+
+    Attributes
+    ----------
+    header : Header
+        Of one of them: all have its rate and its number of channels.
+    faults : mapping from kind to int
+        In how many clips each microphone fault was found.
+    placement : Placement or None
+        How near differs from far, if there are two microphones.
+    """
+
+    header: Header
+    faults: dict[str, int]
+    placement: Placement | None
+
+
+def inspect(
+    machine: Machine,
+    *,
+    needs: Sequence[Microphone],
+    rate: int,
+    min_samples: int,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inspection:
+    """Look at every training clip of a machine.
+
+    Parameters
+    ----------
+    machine : Machine
+    needs : sequence of Microphone
+        The microphone views that are to be used.
+    rate : int
+        At which they are used, in Hz.
+    min_samples : int
+        That a clip must have at this rate.
+    workers : int
+        Threads.
+    progress : callable or None
+        Called with (clips done, all of them).
+
+    Raises
+    ------
+    DatasetError
+        If clips cannot be used; everything that is wrong with them.
+    """
+    clips = machine.train
+    header = _common_header(machine, max(microphone.channels for microphone in needs))
+    looked_at = audio.each(clips, lambda clip: _look_at(clip, rate, min_samples), workers=workers)
+    problems, faults, contrasts = [], Counter[str](), []
+    for done, (clip, found) in enumerate(zip(clips, looked_at, strict=True), start=1):
+        problems += [found.problem] if found.problem else []
+        faults.update(f"{f.microphone} {f.kind}" for f in found.faults)
+        problems += [
+            f"{clip.path}: {f.message}" for f in found.faults if any(m.is_spoilt_by(f) for m in needs)
+        ]
+        contrasts += [] if found.contrast is None else [found.contrast]
+        if progress is not None:
+            progress(done, len(clips))
+    if problems:
+        raise DatasetError(problems)
+    for fault, count in sorted(faults.items()):
+        logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(clips))
+    if {c.domain for c in clips} == {"source"}:
+        logger.warning(
+            "%s: no target-domain training clips; the detector knows the source conditions only", machine.name
+        )
+    return Inspection(header, dict(sorted(faults.items())), Placement.of(contrasts) if contrasts else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one clip showed: microphone faults, the contrast of two channels, why it cannot be used."""
+
+    faults: tuple[Fault, ...] = ()
+    contrast: NDArray[np.float64] | None = None
+    problem: str = ""
+
+
+def _look_at(clip: Clip, rate: int, min_samples: int) -> _Look:
+    try:
+        samples = audio.load(clip.path, rate)
+        audio.require_length(samples, min_samples, rate, str(clip.path))
+    except AudioError as error:
+        return _Look(problem=str(error))
+    return _Look(health(samples), contrast(samples) if len(samples) > 1 else None)
+
+
+def _common_header(machine: Machine, channels: int) -> Header:
+    """The header that all training clips share, except for their length."""
+    problems, rates, counts, header = [], Counter[int](), Counter[int](), None
+    for clip in machine.train:
+        try:
+            header = audio.read_header(clip.path)
+        except (AudioError, FileNotFoundError) as error:
+            problems.append(str(error))
+            continue
+        rates[header.rate] += 1
+        counts[header.channels] += 1
+    if len(rates) > 1:
+        shown = ", ".join(f"{n} clips of {rate} Hz" for rate, n in sorted(rates.items()))
+        problems.append(f"{machine.name}: different sampling rates: {shown}; convert all clips to the lowest")
+    if len(counts) > 1:
+        shown = ", ".join(f"{n} clips of {c} channels" for c, n in sorted(counts.items()))
+        problems.append(f"{machine.name}: different numbers of channels: {shown}")
+    elif counts and min(counts) < channels:
+        problems.append(
+            f"{machine.name}: the clips have {min(counts)} channel, but this system listens to {channels} "
+            "microphones (near, far); record both, or take a system for one, such as spectral_near"
+        )
+    if problems or header is None:
+        raise DatasetError(problems)
+    return header

@@ -1,0 +1,475 @@
+"""A system that is resolved: every option has its value, weights are located, adapters are bound.
+
+``resolve`` is the one step from what a file says to what is fitted. Everything after it (fit, experiment, sweep,
+saved detector) takes its outcome and asks nothing again. What a cached step depends on is computed here, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from nearfar.backends import backend_class
+from nearfar.decisions.thresholds import ThresholdConfig
+from nearfar.embedding import conditioning_class
+from nearfar.embedding.embeddings import NOT_OF_THE_NETWORK
+from nearfar.encoders import encoder_class
+from nearfar.files.digests import digest_file
+from nearfar.files.steps import Jobs
+from nearfar.systems.configuration import BranchConfig, System, name_and_options
+from nearfar.systems.options import Options, options_model, validated_options
+from nearfar.training import adapter_trainer, trainer
+from nearfar.training.adapters import HEAD, Adapter, AdapterError
+
+Content = dict[str, Any]  # JSON-able
+
+OWNERS: dict[str, Callable[[str], Callable[..., Any]]] = {
+    "encoder": encoder_class,
+    "training": trainer,
+    "adaptation": lambda _: adapter_trainer(),
+    "conditioning": conditioning_class,
+    "backend": backend_class,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Something that a branch is made of, with the value of every option.
+
+    Attributes
+    ----------
+    kind : str
+        Of ``OWNERS``.
+    name : str
+        In the registry of its kind.
+    options : Options
+    """
+
+    kind: str
+    name: str
+    options: Options
+
+    @classmethod
+    def resolve(cls, kind: str, name: str, given: Mapping[str, Any], *, seed: int | None = None) -> Self:
+        """Give every option a value: the given one, or its default.
+
+        Parameters
+        ----------
+        kind, name : str
+        given : mapping
+        seed : int or None
+            The ``random_state`` of a back end that has one, unless it is given.
+
+        Raises
+        ------
+        ValueError
+            If there is no such component, or not with these options.
+        """
+        owner = OWNERS[kind](name)
+        known = options_model(owner).model_fields
+        options = dict(given)
+        if seed is not None and "random_state" in known:
+            options.setdefault("random_state", seed)
+        resolved = validated_options(f"{kind} {name!r}", options, owner)
+        if "backend_options" in known:  # of a back end that wraps another one
+            inner = cls.resolve("backend", resolved.backend, resolved.backend_options or {})  # type: ignore[attr-defined]
+            wrapped = inner.options.arguments()
+            if "random_state" not in (resolved.backend_options or {}):  # type: ignore[attr-defined]
+                wrapped.pop("random_state", None)  # the wrapper gives its own
+            resolved = resolved.model_copy(update={"backend_options": wrapped})
+        return cls(kind, name, resolved)
+
+    @property
+    def owner(self) -> Callable[..., Any]:
+        """The class or function."""
+        return OWNERS[self.kind](self.name)
+
+    @property
+    def module(self) -> str:
+        """The module of the owner."""
+        return self.owner.__module__
+
+    def make(self) -> Any:
+        """An instance of the class."""
+        return self.owner(**self.options.arguments())
+
+    def describe(self) -> Content:
+        """Name and options."""
+        return {"name": self.name, "options": self.options.model_dump(mode="json")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedBranch:
+    """A branch of a system, before it is fitted.
+
+    Attributes
+    ----------
+    encoder : Component
+    training : Component or None
+        Of an encoder that is fitted to each machine.
+    adaptation : Component or None
+        Of an encoder that is adapted over machines.
+    view, pooling : str
+    conditioning : tuple of Component
+    backend : Component
+    seed : int
+    weights : str or None
+        SHA-256 of the file that the encoder's weights come from.
+    adapter_digest : str or None
+        Of the adapter that is bound.
+    adapter : Adapter or None
+        ``None`` if the branch needs none or has none yet; also in a saved detector, whose arrays hold it.
+    """
+
+    encoder: Component
+    training: Component | None
+    adaptation: Component | None
+    view: str
+    pooling: str
+    conditioning: tuple[Component, ...]
+    backend: Component
+    seed: int
+    weights: str | None = None
+    adapter_digest: str | None = None
+    adapter: Adapter | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def network(self) -> Content:
+        """What an adapter must have been trained on: encoder, options of its network, SHA-256 of its weights."""
+        options = self.encoder.options.model_dump(mode="json", exclude=set(NOT_OF_THE_NETWORK))
+        return {"encoder": self.encoder.name, "options": options, "weights": self.weights}
+
+    @property
+    def trained_encoder(self) -> Content:
+        """What the weights of an encoder that is fitted to a machine depend on, beside the clips."""
+        return {**self._encoder, "training": _described(self.training), "view": self.view, "seed": self.seed}
+
+    @property
+    def embedding(self) -> Content:
+        """What an embedding depends on, beside the clips that an encoder is fitted to."""
+        return {
+            **self.trained_encoder,
+            "pooling": self.pooling,
+            "adapter": self.adapter_digest,
+            "seed": self.seed if self.training is not None else None,
+        }
+
+    @property
+    def _encoder(self) -> Content:
+        """The encoder by the content of its weights, wherever they lie."""
+        options = self.encoder.options.model_dump(mode="json", exclude={"weights"})
+        return {"encoder": self.encoder.name, "options": options, "weights": self.weights}
+
+    @property
+    def identity(self) -> Content:
+        """Everything that the fitted branch depends on, beside the clips."""
+        return {
+            **self.embedding,
+            "seed": self.seed,
+            "conditioning": [step.describe() for step in self.conditioning],
+            "backend": self.backend.describe(),
+        }
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules of everything that it is made of."""
+        parts = (self.encoder, self.training, *self.conditioning, self.backend)
+        return tuple(part.module for part in parts if part is not None)
+
+    @property
+    def encoder_modules(self) -> tuple[str, ...]:
+        """The modules of what fits its encoder."""
+        return tuple(part.module for part in (self.encoder, self.training) if part is not None)
+
+    def with_adapter(self, adapter: Adapter) -> Self:
+        """The branch with an adapter bound to it.
+
+        Raises
+        ------
+        ValueError
+            If the branch is not one that is adapted.
+        AdapterError
+            If the adapter was trained on another network, or its head on other blocks.
+        """
+        if self.adaptation is None:
+            raise ValueError(
+                f"encoder {self.encoder.name!r}: an adapter was given, but the system has no [branch.adaptation] "
+                "that would use it"
+            )
+        _require_network(adapter, self.network)
+        if any(step.name == HEAD for step in self.conditioning):
+            adapter.require_blocks(self.encoder.options.blocks)  # type: ignore[attr-defined]
+        return dataclasses.replace(self, adapter=adapter, adapter_digest=adapter.digest)
+
+    def describe(self) -> Content:
+        """Everything, JSON-able."""
+        return {
+            "encoder": self.encoder.describe(),
+            "training": _described(self.training),
+            "adaptation": _described(self.adaptation),
+            "view": self.view,
+            "pooling": self.pooling,
+            "conditioning": [step.describe() for step in self.conditioning],
+            "backend": self.backend.describe(),
+            "seed": self.seed,
+            "weights": self.weights,
+            "adapter": self.adapter_digest,
+        }
+
+    @classmethod
+    def restore(cls, content: Mapping[str, Any]) -> Self:
+        """What ``describe`` gave.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If something in it is not known.
+        """
+        training, adaptation = content["training"], content["adaptation"]
+        return cls(
+            encoder=_restored("encoder", content["encoder"]),
+            training=None if training is None else _restored("training", training),
+            adaptation=None if adaptation is None else _restored("adaptation", adaptation),
+            view=content["view"],
+            pooling=content["pooling"],
+            conditioning=tuple(_restored("conditioning", step) for step in content["conditioning"]),
+            backend=_restored("backend", content["backend"]),
+            seed=content["seed"],
+            weights=content["weights"],
+            adapter_digest=content["adapter"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSystem:
+    """A system as it is fitted to one machine with one seed.
+
+    Attributes
+    ----------
+    name, summary, source : str
+        As of ``System``.
+    seed : int
+        Of the run.
+    branches : tuple of ResolvedBranch
+        All of the ensemble; they have one encoder and one view. The score of a clip is the mean of theirs.
+    threshold : ThresholdConfig
+    """
+
+    name: str
+    summary: str
+    source: str
+    seed: int
+    branches: tuple[ResolvedBranch, ...]
+    threshold: ThresholdConfig
+
+    @property
+    def view(self) -> str:
+        """Of all branches."""
+        return self.branches[0].view
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether its encoder is adapted over machines."""
+        return self.branches[0].adaptation is not None
+
+    @property
+    def identity(self) -> Content:
+        """Everything that a fitted detector depends on, beside the clips."""
+        return {
+            "branches": [branch.identity for branch in self.branches],
+            "threshold": self.threshold.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules of everything that its branches are made of."""
+        return tuple(dict.fromkeys(module for branch in self.branches for module in branch.modules))
+
+    def with_adapters(self, adapters: Sequence[Adapter]) -> Self:
+        """The system with an adapter bound to each branch; as it is if it needs none and none is given.
+
+        Raises
+        ------
+        ValueError
+            If the system is adapted and there is not one adapter for each branch; or it is not adapted, and there
+            are some.
+        AdapterError
+            If an adapter was trained on another network.
+        """
+        if not self.is_adapted:
+            if adapters:
+                raise ValueError(f"{self.name} is not adapted, so it takes no adapter; omit it")
+            return self
+        if len(adapters) != len(self.branches):
+            raise ValueError(
+                f"adapters={len(adapters)}, but {self.name} needs {len(self.branches)}, one for each branch: its "
+                "encoder is adapted over several machines before it is fitted to one. Train an adapter with "
+                "`nearfar adapt` and give it with --adapter"
+            )
+        bound = (b.with_adapter(a) for b, a in zip(self.branches, adapters, strict=True))
+        return dataclasses.replace(self, branches=tuple(bound))
+
+    def with_false_alarm_rate(self, rate: float) -> Self:
+        """The system with another false-alarm rate to be asked for.
+
+        Raises
+        ------
+        ValueError
+            If it is not between 0 and 1.
+        """
+        if not 0 < rate < 1:
+            raise ValueError(f"false_alarm_rate={rate}: must be above 0 and below 1, such as 0.05")
+        threshold = self.threshold.model_copy(update={"false_alarm_rate": rate})
+        return dataclasses.replace(self, threshold=threshold)
+
+    def describe(self) -> Content:
+        """Everything, JSON-able."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "source": self.source,
+            "seed": self.seed,
+            "branches": [branch.describe() for branch in self.branches],
+            "threshold": self.threshold.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def restore(cls, content: Mapping[str, Any]) -> Self:
+        """What ``describe`` gave.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If something in it is not known.
+        """
+        return cls(
+            name=content["name"],
+            summary=content["summary"],
+            source=content["source"],
+            seed=content["seed"],
+            branches=tuple(ResolvedBranch.restore(branch) for branch in content["branches"]),
+            threshold=ThresholdConfig.model_validate(content["threshold"]),
+        )
+
+
+def resolve(
+    system: System,
+    *,
+    seed: int,
+    jobs: Jobs | None = None,
+    machine: str | None = None,
+    adapters: Sequence[Adapter] = (),
+) -> ResolvedSystem:
+    """The one step from what a system's file says to what is fitted.
+
+    Parameters
+    ----------
+    system : System
+    seed : int
+        Of the run.
+    jobs : Jobs or None
+        It remembers digests of files of weights; ``None``: they are computed.
+    machine : str or None
+        For which the system may have settings of its own.
+    adapters : sequence of Adapter
+        One for each branch; none: they can be bound later (``ResolvedSystem.with_adapters``).
+
+    Raises
+    ------
+    WeightsError
+        If weights are not on this computer; says how to get them.
+    ValueError, AdapterError
+        As ``ResolvedSystem.with_adapters``.
+    """
+    own = system if machine is None else system.of_machine(machine)
+    resolved = ResolvedSystem(
+        name=own.name,
+        summary=own.summary,
+        source=own.source,
+        seed=seed,
+        branches=tuple(
+            resolve_branch(config, seed=of_member, jobs=jobs) for config, of_member in own.members(seed)
+        ),
+        threshold=own.threshold,
+    )
+    return resolved.with_adapters(adapters) if adapters else resolved
+
+
+def resolve_branch(config: BranchConfig, *, seed: int, jobs: Jobs | None = None) -> ResolvedBranch:
+    """One branch of a system.
+
+    Raises
+    ------
+    WeightsError
+        If its weights are not on this computer; says how to get them.
+    """
+    encoder = Component.resolve("encoder", config.encoder, config.encoder_options)
+    is_fitted = encoder_class(config.encoder).fitted_per_machine
+    path = encoder.make().path
+    return ResolvedBranch(
+        encoder=encoder,
+        training=Component.resolve("training", config.encoder, config.training) if is_fitted else None,
+        adaptation=None
+        if config.adaptation is None
+        else Component.resolve("adaptation", config.encoder, config.adaptation),
+        view=config.view,
+        pooling=config.pooling,
+        conditioning=tuple(
+            Component.resolve("conditioning", *name_and_options(step)) for step in config.conditioning
+        ),
+        backend=Component.resolve("backend", config.backend, config.backend_options, seed=seed),
+        seed=seed,
+        weights=None if path is None else _digest_of(path, jobs),
+    )
+
+
+def _digest_of(file: Path, jobs: Jobs | None) -> str:
+    return digest_file(file) if jobs is None else jobs.digests_of([file])[0]
+
+
+def _described(part: Component | None) -> Content | None:
+    return None if part is None else part.describe()
+
+
+def _restored(kind: str, content: Mapping[str, Any]) -> Component:
+    return Component.resolve(kind, content["name"], content["options"])
+
+
+def _require_network(adapter: Adapter, network: Mapping[str, Any]) -> None:
+    """Raise if an adapter was trained on another network; its file may leave out options that had their default."""
+    made_with = {**adapter.made_with}
+    former = former_defaults("encoder", made_with["encoder"])
+    of_network = {k: v for k, v in former.items() if k not in NOT_OF_THE_NETWORK}
+    made_with["options"] = {**of_network, **made_with["options"]}
+    for key, value in network.items():
+        if made_with[key] != value:
+            raise AdapterError(
+                f"the adapter was trained with {key}={made_with[key]!r}, but here {key}={value!r}; take the "
+                "encoder and the weights that it was trained on, or train another adapter"
+            )
+
+
+@cache
+def _former_defaults() -> dict[str, dict[str, Content]]:
+    file = resources.files(__package__) / "former_defaults.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def former_defaults(kind: str, name: str) -> Content:
+    """The defaults of a component when files did not yet hold the value of every option.
+
+    Those are detectors of format 1 and 2, and adapters of format 1. What came later is not among them.
+
+    Parameters
+    ----------
+    kind, name : str
+        As of ``Component``.
+    """
+    return dict(_former_defaults().get(kind, {}).get(name, {}))
