@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from nearfar.files import notebooks
+
 Domain = Literal["source", "target"]
 Label = Literal["normal", "anomaly"]
 Split = Literal["train", "test"]
@@ -62,7 +64,7 @@ class DatasetError(ValueError):
         super().__init__("\n".join([f"{count} in the data:", *(f"  {p}" for p in self.problems)]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Clip:
     """One recording of a machine, by one microphone or by several synchronized ones.
 
@@ -91,18 +93,25 @@ class Clip:
     label: Label | None = None
     attributes: str = ""
 
+    def __repr__(self) -> str:
+        told = (self.domain, self.label, self.attributes)
+        return f"Clip({', '.join([repr(self.key), *filter(None, told)])})"
+
     @property
     def key(self) -> str:
         """``machine/split/name``."""
         return f"{self.machine}/{self.split}/{self.name}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Machine:
     """All clips of one machine type, ordered by key."""
 
     name: str
     clips: tuple[Clip, ...]
+
+    def __repr__(self) -> str:
+        return f"Machine({self.name!r}, {len(self.train)} training clips, {len(self.test)} test clips)"
 
     @cached_property
     def train(self) -> tuple[Clip, ...]:
@@ -114,13 +123,22 @@ class Machine:
         return tuple(c for c in self.clips if c.split == "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Machines that are reported together."""
 
     name: str
     root: Path
     machines: tuple[Machine, ...]
+
+    def __repr__(self) -> str:
+        names = ", ".join(machine.name for machine in self)
+        return f"Dataset({self.name!r}, {len(self.machines)} machines: {names})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = [(m.name, len(m.train), len(m.test)) for m in self]
+        return notebooks.table(self.name, rows, head=("machine", "training clips", "test clips"))
 
     def __iter__(self) -> Iterator[Machine]:
         return iter(self.machines)

@@ -30,9 +30,11 @@ from nearfar.files.atomic import atomic_file, refuse_unwritable, write_json
 from nearfar.files.digests import digest
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
+from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
+from nearfar.systems import configuration
 from nearfar.systems.branches import Progress
 from nearfar.systems.configuration import System
 from nearfar.systems.named import SEED
@@ -115,9 +117,9 @@ class Task:
 
 
 def run(
-    system: System,
-    dataset: Dataset,
-    out: Path,
+    system: System | Path | str,
+    data: Dataset | Path | str,
+    out: Path | str | None = None,
     *,
     seeds: Sequence[int] = (SEED,),
     adapted_on: AdaptedOn = "others",
@@ -130,11 +132,13 @@ def run(
 
     Parameters
     ----------
-    system : System
-    dataset : Dataset
-    out : Path
-        Folder of the result: ``FILES``. Taken over if it holds a result of
-        the same system on the same machines.
+    system : System, Path or str
+        Or the name of a system, see ``nearfar systems``; or the path of a TOML file.
+    data : Dataset, Path or str
+        Or its folder, with a folder for each machine.
+    out : Path, str or None
+        Folder of the result: ``FILES``. It may hold a result of the same system on the same machines, which is
+        written again. ``None``: ``results/NAME``.
     seeds : sequence of int
     adapted_on : {"others", "all"} or Path
         For systems that are adapted: on whose normal clips the adapter of each machine is trained, those of all
@@ -161,6 +165,9 @@ def run(
     ValueError
         If a seed is given twice, a machine cannot be fitted, or there is nothing to train its adapter on.
     """
+    system = configuration.load(str(system)) if isinstance(system, Path | str) else system
+    dataset = data if isinstance(data, Dataset) else datasets.load(data)
+    out = Path("results") / system.name if out is None else Path(out)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)}: expected one or more, each once")
     if len(seeds) > 1 and system.ensemble.seeds:
