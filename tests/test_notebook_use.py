@@ -60,7 +60,7 @@ def test_score_takes_a_path_or_samples(root: Path, detector: nearfar.Detector) -
     assert detector.score(path) == detector.score(str(path)) == detector.score_file(path)
     with pytest.raises(TypeError, match="rate is missing: samples alone do not tell"):
         detector.score(clip(7))
-    with pytest.raises(TypeError, match="rate=16000: the file .* has its own rate"):
+    with pytest.raises(TypeError, match=r"rate=16000: the file .* has its own rate"):
         detector.score(path, RATE)
 
 
