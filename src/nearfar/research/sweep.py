@@ -177,7 +177,7 @@ def _scope(tried: Sequence[System], adapted_on: AdaptedOn) -> str:
     """What was selected on what, and on whose clips adapters were trained, if there are any."""
     if all(system.branch.adaptation is None for system in tried):
         return SCOPE
-    return f"{SCOPE}; {adaptation.protocol_of(adapted_on)['name']}"
+    return f"{SCOPE}; {adaptation.protocol_of(adapted_on).name}"
 
 
 def _row(
