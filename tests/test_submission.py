@@ -9,15 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from nearfar.challenge.submission import (
-    CLIP_NAMES,
-    DEVELOPMENT_MACHINES,
-    EVALUATION_MACHINES,
-    Entry,
-    check,
-    read_meta,
-    write,
-)
+from nearfar.challenge.check import check
+from nearfar.challenge.schema import CLIP_NAMES, DEVELOPMENT_MACHINES, EVALUATION_MACHINES, read_meta
+from nearfar.challenge.write import Entry, write
 from nearfar.evaluation.official import read_scores
 
 LABEL = "Doe_UNI_task2_1"

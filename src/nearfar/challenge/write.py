@@ -18,193 +18,26 @@ least half of the seeds flag it. Its results on the development set are the mean
 
 from __future__ import annotations
 
-import difflib
-import math
-import re
-import tomllib
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from nearfar.challenge.check import check
+from nearfar.challenge.schema import LABEL, Meta, explain_fault, find_faults
 from nearfar.evaluation.results import read_table
 from nearfar.files.atomic import atomic_file
 
-DEVELOPMENT_MACHINES = ("ToyCar", "ToyCarEmu", "bearingEmu", "fan", "gearboxEmu", "sliderEmu", "valveEmu")
-EVALUATION_MACHINES = ("ToyDrone", "ToothBrush", "SewingMachine", "BlowerDustCollector", "Sander")
-CLIP_NAMES = tuple(f"section_00_{i:04d}.wav" for i in range(200))  # of an evaluation machine's test set
-SYSTEMS = 4  # at most, in one package
-ABBREVIATION = 10  # characters at most
-LABEL = re.compile(r"[A-Za-z][A-Za-z-]*_[A-Za-z0-9-]+_task2_[1-4]")
 SCORES_COLUMNS = ("key", "machine", "section", "split", "label", "seed", "score", "decision")
 METRICS = ("auc_source", "auc_target", "pauc")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in the archive, so that equal content is equal bytes
-
-_FILE = re.compile(r"task2/(?P<label>[^/]+)/(?P<file>[^/]+)")
-_REPORT = re.compile(r"task2/([^/]+/)?[^/]+\.technical_report\.pdf")
-
-
-# What a system's meta information says
-
-
-def _text(value: object) -> object:
-    of_texts = isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
-    if not (value is None or isinstance(value, str) or of_texts):
-        raise ValueError("must be a text, a list of texts, or null")
-    return value
-
-
-Text = Annotated[Any, AfterValidator(_text)]
-Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Affiliation(_Record):
-    institute: Name
-    abbreviation: str | None = None
-    department: str | None = None
-    location: str | None = None
-
-
-class Author(_Record):
-    lastname: Name
-    firstname: Name
-    email: Name
-    affiliation: Affiliation
-    corresponding: bool = False
-
-
-class Identity(_Record):
-    """Under which name the results are printed, and whose they are."""
-
-    label: Annotated[str, Field(pattern=f"^{LABEL.pattern}$")]
-    name: Name
-    abbreviation: Annotated[str, Field(min_length=1, max_length=ABBREVIATION)]
-    authors: Annotated[list[Author], Field(min_length=1)]
-
-
-class Description(_Record):
-    """The system in the organizers' terms; null where something is not used."""
-
-    input_sampling_rate: Text
-    data_augmentation: Text
-    front_end: Text
-    acoustic_features: Text
-    embeddings: Text
-    machine_learning_method: Text
-    aggregation_method: Text
-    domain_adaptation_method: Text
-    domain_generalization_method: Text
-    ensemble_method_subsystem_count: Annotated[int, Field(ge=1)] | None
-    decision_making: Text
-    attribute_usage: Text
-    external_data_usage: Text
-    development_data_usage: Text
-
-
-class Complexity(_Record):
-    total_parameters: Annotated[int, Field(ge=0)]
-
-
-class ExternalDataset(_Record):
-    name: Name
-    url: str | None = None
-    total_audio_length: float | None = None  # minutes
-
-
-class System(_Record):
-    description: Description
-    complexity: Complexity
-    external_datasets: list[ExternalDataset] | None
-    source_code: str | None
-
-
-class MachineResult(_Record):
-    """In percent, as in every table of the challenge."""
-
-    auc_source: Percent
-    auc_target: Percent
-    pauc: Percent
-
-
-class Results(_Record):
-    development_dataset: dict[str, MachineResult]
-
-
-class Meta(_Record):
-    """What ``LABEL.meta.yaml`` holds."""
-
-    submission: Identity
-    system: System
-    results: Results
-
-
-_RECORDS = (Meta, Identity, Author, Affiliation, System, Description, Complexity, ExternalDataset, Results)
-KEYS = sorted({key for record in _RECORDS for key in record.model_fields})
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """Meta information from a user's ``.toml``, ``.yaml`` or ``.yml`` file, with the keys of ``Meta``.
-
-    It is not validated yet: ``write`` fills in what the experiments know, and the results.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is of another kind, is not well-formed, or is not a table of keys.
-    """
-    if path.suffix not in (".toml", ".yaml", ".yml"):
-        raise ValueError(f"{path}: meta information is read from .toml, .yaml or .yml")
-    parse: Callable[[str], Any] = tomllib.loads if path.suffix == ".toml" else yaml.safe_load
-    try:
-        content = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as e:  # TOML's and Unicode's errors are ValueErrors
-        raise ValueError(f"{path}: {e}") from e
-    match content:
-        case dict():
-            return content
-    raise ValueError(f"{path}: expected the keys submission and system, found {content!r}")
-
-
-def _faults(content: Any, *, extra: bool) -> list[str]:
-    """Everything that keeps ``content`` from being a ``Meta``; unknown keys too, if ``extra``."""
-    try:
-        Meta.model_validate(content)
-    except ValidationError as error:
-        every = [_fault(e) for e in error.errors() if extra or e["type"] != "extra_forbidden"]
-        return sorted(every)
-    return []
-
-
-def _fault(error: Mapping[str, Any]) -> str:
-    path = ".".join(map(str, error["loc"])) or "the file"
-    if error["type"] == "missing":
-        return f"{path}: missing"
-    if error["type"] == "extra_forbidden":
-        return f"{path}: no such key{_nearest(str(error['loc'][-1]), KEYS)}"
-    return f"{path}: {error['msg']}, not {error['input']!r}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-# What experiments found
 
 
 class _RunSystem(BaseModel):
@@ -246,7 +79,9 @@ def _read_result(folder: Path) -> _Result:
     try:
         run = _Run.model_validate_json((folder / "run.json").read_bytes())
     except ValidationError as e:
-        raise ValueError("\n".join(f"{folder / 'run.json'}: {_fault(error)}" for error in e.errors())) from e
+        raise ValueError(
+            "\n".join(f"{folder / 'run.json'}: {explain_fault(error)}" for error in e.errors())
+        ) from e
     scores, metrics = read_table(folder / "scores.csv"), pd.DataFrame({"machine": []})
     if absent := [c for c in SCORES_COLUMNS if c not in scores]:
         raise ValueError(f"{folder / 'scores.csv'}: no column {', '.join(absent)}")
@@ -311,9 +146,6 @@ def _read_results(folders: Sequence[Path]) -> list[_Result]:
     if problems:
         raise ValueError("\n".join(problems))
     return results
-
-
-# Writing
 
 
 @dataclass(frozen=True)
@@ -410,7 +242,7 @@ def _completed(entry: Entry, results: Sequence[_Result]) -> dict[str, Any]:
         "results": {"development_dataset": _development(results)},
     }
     content = _merged(filled, entry.meta)
-    faults += _faults(content, extra=True)
+    faults += find_faults(content, extra=True)
     if faults:
         lines = "\n".join(f"  {fault}" for fault in faults)
         raise ValueError(f"the meta information of {entry.label} has {len(faults)} faults:\n{lines}")
@@ -450,125 +282,3 @@ def _archive(path: Path, files: Mapping[str, bytes]) -> None:
             member.create_system = 3  # Unix, wherever it is written
             member.external_attr = 0o644 << 16
             archive.writestr(member, files[name])
-
-
-# Checking
-
-
-def check(package: Path) -> list[str]:
-    """Every way in which a package, whoever wrote it, breaks the rules; empty if it keeps them all.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    """
-    if not package.is_file():
-        raise FileNotFoundError(f"{package} is not there")
-    try:
-        with zipfile.ZipFile(package) as archive:
-            names = [member.filename for member in archive.infolist() if not member.is_dir()]
-            files = {name: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
-        return [f"not a readable zip archive: {e}"]
-    problems = [f"{name}: in the archive {n} times" for name, n in Counter(names).items() if n > 1]
-    systems: dict[str, dict[str, bytes]] = {}
-    for name, content in sorted(files.items()):
-        if match := _FILE.fullmatch(name):
-            systems.setdefault(match["label"], {})[match["file"]] = content
-        elif not _REPORT.fullmatch(name):
-            problems.append(f"{name}: unexpected; all files are in task2/LABEL/")
-    if not 1 <= len(systems) <= SYSTEMS:
-        problems.append(f"{len(systems)} systems (folders task2/LABEL); a package has 1 to {SYSTEMS}")
-    return problems + [p for label, files in systems.items() for p in _system_problems(label, files)]
-
-
-def _system_problems(label: str, files: Mapping[str, bytes]) -> list[str]:
-    checks: dict[str, Callable[[bytes], list[str]]] = {
-        f"{label}.meta.yaml": lambda content: _meta_problems(content, label),
-    }
-    for machine in EVALUATION_MACHINES:
-        checks[f"anomaly_score_{machine}_section_00_test.csv"] = _score_problems
-        checks[f"decision_result_{machine}_section_00_test.csv"] = _decision_problems
-    problems = []
-    if not LABEL.fullmatch(label):
-        problems.append(f"task2/{label}: not a label LASTNAME_INSTITUTE_task2_N with N from 1 to 4")
-    for name, find in checks.items():
-        found = find(files[name]) if name in files else ["missing"]
-        problems += [f"task2/{label}/{name}: {problem}" for problem in found]
-    for name in files:
-        if name not in checks and not _REPORT.fullmatch(f"task2/{label}/{name}"):
-            problems.append(f"task2/{label}/{name}: unexpected{_nearest(name, checks.keys() - files.keys())}")
-    return problems
-
-
-def _meta_problems(content: bytes, label: str) -> list[str]:
-    try:
-        meta = yaml.safe_load(content)
-    except yaml.YAMLError as e:
-        return [f"not readable as YAML: {' '.join(str(e).split())}"]
-    if not isinstance(meta, dict):
-        return [f"expected the keys {', '.join(Meta.model_fields)}, found {type(meta).__name__}"]
-    problems = []
-    match meta:
-        case {"submission": {"label": said}} if said != label:
-            problems.append(f"submission.label: {said!r}, but the folder is {label!r}")
-    match meta:
-        case {"results": {"development_dataset": dict() as machines}}:
-            # others, such as means over machines, are welcome in whatever form
-            known = {m: machines[m] for m in DEVELOPMENT_MACHINES if m in machines}
-            meta = meta | {"results": {"development_dataset": known}}
-            absent = [m for m in DEVELOPMENT_MACHINES if m not in machines]
-            problems += [f"results.development_dataset.{m}: missing" for m in absent]
-    return problems + _faults(meta, extra=False)
-
-
-def _score_problems(content: bytes) -> list[str]:
-    values, problems = _rows(content)
-    bad = [f"{n},{v}" for n, v in values if not math.isfinite(_number(v))]
-    if bad:
-        problems.append(f"{len(bad)} scores are not finite numbers, the first in {bad[0]!r}")
-    elif len(values) > 1 and len({_number(v) for _, v in values}) == 1:
-        problems.append("all scores are equal: nothing is detected")
-    return problems
-
-
-def _decision_problems(content: bytes) -> list[str]:
-    values, problems = _rows(content)
-    if bad := [f"{n},{v}" for n, v in values if v not in ("0", "1")]:
-        problems.append(f"{len(bad)} decisions are neither 0 nor 1, the first in {bad[0]!r}")
-    return problems
-
-
-def _rows(content: bytes) -> tuple[list[tuple[str, str]], list[str]]:
-    """The rows ``name,value`` of a file, and what is wrong with all but the values."""
-    try:
-        lines = content.decode("utf-8").splitlines()
-    except UnicodeDecodeError:
-        return [], ["not UTF-8 text"]
-    problems = []
-    if lines and not lines[0].startswith("section_") and math.isnan(_number(lines[0].rpartition(",")[2])):
-        problems.append(f"the first line is a header, {lines.pop(0)!r}; there must be none")
-    cells = [line.split(",") for line in lines]
-    if bad := [i for i, row in enumerate(cells) if len(row) != 2]:
-        problems.append(f"{len(bad)} lines are not 'name,value', the first is {lines[bad[0]]!r}")
-    rows = [(row[0], row[1]) for row in cells if len(row) == 2]
-    if len(lines) != len(CLIP_NAMES):
-        problems.append(f"{len(lines)} rows; expected {len(CLIP_NAMES)}")
-    return rows, problems + _name_problems(Counter(name for name, _ in rows))
-
-
-def _name_problems(names: Mapping[str, int]) -> list[str]:
-    found = {
-        "missing": [name for name in CLIP_NAMES if name not in names],
-        "repeated": sorted(name for name, n in names.items() if n > 1),
-        "of no evaluation clip": sorted(set(names) - set(CLIP_NAMES)),
-    }
-    return [f"{len(some)} names are {what}, the first is {some[0]!r}" for what, some in found.items() if some]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

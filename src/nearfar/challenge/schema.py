@@ -1,0 +1,169 @@
+"""What the challenge asks for: machines, labels, and the meta information of a system."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+DEVELOPMENT_MACHINES = ("ToyCar", "ToyCarEmu", "bearingEmu", "fan", "gearboxEmu", "sliderEmu", "valveEmu")
+EVALUATION_MACHINES = ("ToyDrone", "ToothBrush", "SewingMachine", "BlowerDustCollector", "Sander")
+CLIP_NAMES = tuple(f"section_00_{i:04d}.wav" for i in range(200))  # of an evaluation machine's test set
+SYSTEMS = 4  # at most, in one package
+ABBREVIATION = 10  # characters at most
+LABEL = re.compile(r"[A-Za-z][A-Za-z-]*_[A-Za-z0-9-]+_task2_[1-4]")
+
+
+def _text(value: object) -> object:
+    of_texts = isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
+    if not (value is None or isinstance(value, str) or of_texts):
+        raise ValueError("must be a text, a list of texts, or null")
+    return value
+
+
+Text = Annotated[Any, AfterValidator(_text)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Affiliation(_Record):
+    institute: Name
+    abbreviation: str | None = None
+    department: str | None = None
+    location: str | None = None
+
+
+class Author(_Record):
+    lastname: Name
+    firstname: Name
+    email: Name
+    affiliation: Affiliation
+    corresponding: bool = False
+
+
+class Identity(_Record):
+    """Under which name the results are printed, and whose they are."""
+
+    label: Annotated[str, Field(pattern=f"^{LABEL.pattern}$")]
+    name: Name
+    abbreviation: Annotated[str, Field(min_length=1, max_length=ABBREVIATION)]
+    authors: Annotated[list[Author], Field(min_length=1)]
+
+
+class Description(_Record):
+    """The system in the organizers' terms; null where something is not used."""
+
+    input_sampling_rate: Text
+    data_augmentation: Text
+    front_end: Text
+    acoustic_features: Text
+    embeddings: Text
+    machine_learning_method: Text
+    aggregation_method: Text
+    domain_adaptation_method: Text
+    domain_generalization_method: Text
+    ensemble_method_subsystem_count: Annotated[int, Field(ge=1)] | None
+    decision_making: Text
+    attribute_usage: Text
+    external_data_usage: Text
+    development_data_usage: Text
+
+
+class Complexity(_Record):
+    total_parameters: Annotated[int, Field(ge=0)]
+
+
+class ExternalDataset(_Record):
+    name: Name
+    url: str | None = None
+    total_audio_length: float | None = None  # minutes
+
+
+class System(_Record):
+    description: Description
+    complexity: Complexity
+    external_datasets: list[ExternalDataset] | None
+    source_code: str | None
+
+
+class MachineResult(_Record):
+    """In percent, as in every table of the challenge."""
+
+    auc_source: Percent
+    auc_target: Percent
+    pauc: Percent
+
+
+class Results(_Record):
+    development_dataset: dict[str, MachineResult]
+
+
+class Meta(_Record):
+    """What ``LABEL.meta.yaml`` holds."""
+
+    submission: Identity
+    system: System
+    results: Results
+
+
+_RECORDS = (Meta, Identity, Author, Affiliation, System, Description, Complexity, ExternalDataset, Results)
+KEYS = sorted({key for record in _RECORDS for key in record.model_fields})
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Meta information from a user's ``.toml``, ``.yaml`` or ``.yml`` file, with the keys of ``Meta``.
+
+    It is not validated yet: ``write`` fills in what the experiments know, and the results.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is of another kind, is not well-formed, or is not a table of keys.
+    """
+    if path.suffix not in (".toml", ".yaml", ".yml"):
+        raise ValueError(f"{path}: meta information is read from .toml, .yaml or .yml")
+    parse: Callable[[str], Any] = tomllib.loads if path.suffix == ".toml" else yaml.safe_load
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as e:  # TOML's and Unicode's errors are ValueErrors
+        raise ValueError(f"{path}: {e}") from e
+    match content:
+        case dict():
+            return content
+    raise ValueError(f"{path}: expected the keys submission and system, found {content!r}")
+
+
+def find_faults(content: Any, *, extra: bool) -> list[str]:
+    """Everything that keeps ``content`` from being a ``Meta``; unknown keys too, if ``extra``."""
+    try:
+        Meta.model_validate(content)
+    except ValidationError as error:
+        every = [explain_fault(e) for e in error.errors() if extra or e["type"] != "extra_forbidden"]
+        return sorted(every)
+    return []
+
+
+def explain_fault(error: Mapping[str, Any]) -> str:
+    path = ".".join(map(str, error["loc"])) or "the file"
+    if error["type"] == "missing":
+        return f"{path}: missing"
+    if error["type"] == "extra_forbidden":
+        return f"{path}: no such key{nearest(str(error['loc'][-1]), KEYS)}"
+    return f"{path}: {error['msg']}, not {error['input']!r}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
