@@ -13,6 +13,8 @@ from nearfar.challenge.check import check
 from nearfar.challenge.schema import CLIP_NAMES, DEVELOPMENT_MACHINES, EVALUATION_MACHINES, read_meta
 from nearfar.challenge.write import Entry, write
 from nearfar.evaluation.official import read_scores
+from nearfar.evaluation.record import DataRecord, MachineRecord, ProtocolRecord, RunRecord
+from nearfar.evaluation.results import METRIC_COLUMNS, REFERENCE_COLUMNS, Result
 
 LABEL = "Doe_UNI_task2_1"
 SCORES = f"task2/{LABEL}/anomaly_score_Sander_section_00_test.csv"
@@ -51,18 +53,19 @@ development_data_usage = "choice of weights"
 
 
 def write_result(folder, scores, *, metrics=None, name="our system", rate=16000):
-    folder.mkdir()
-    scores.to_csv(folder / "scores.csv", index=False)
-    if metrics is not None:
-        metrics.to_csv(folder / "metrics.csv", index=False)
-    parameters = {m: 1000 + len(m) for m in scores["machine"].unique()}
-    run = {
-        "system": {"name": name, "summary": "..."},
-        "parameters": parameters,
-        "sample_rate": rate,
-        "seeds": [0],
-    }
-    (folder / "run.json").write_text(json.dumps(run))
+    machines = scores["machine"].unique()
+    of = MachineRecord(training_clips=1000, test_clips=200, training_digest="a", test_digest="b")
+    run = RunRecord(
+        system={"name": name, "summary": "..."},
+        seeds=(0,),
+        data=DataRecord(name="data", machines=dict.fromkeys(machines, of)),
+        sample_rate=rate,
+        parameters={m: 1000 + len(m) for m in machines},
+        versions={},
+        protocol=ProtocolRecord(name="fixed", selected_on="nothing"),
+    )
+    metrics = pd.DataFrame(columns=METRIC_COLUMNS) if metrics is None else metrics
+    Result(folder, scores, metrics, run, pd.DataFrame(columns=REFERENCE_COLUMNS)).save()
     return folder
 
 
@@ -326,11 +329,15 @@ def test_metrics_that_lack_a_machine(tmp_path, entry, development):
 def test_folders_that_are_no_results(tmp_path, entry, evaluation):
     with pytest.raises(ValueError, match="at least one folder of results"):
         write([Entry(LABEL, [], entry.meta)], tmp_path / "package.zip")
-    (evaluation / "run.json").write_text('{"system": {}, "parameters": {}}')
-    with pytest.raises(ValueError, match=r"run.json: system.name: missing\n.*run.json: sample_rate: missing"):
+    run = json.loads((evaluation / "run.json").read_text())
+    del run["sample_rate"], run["system"]["name"]
+    (evaluation / "run.json").write_text(json.dumps(run))
+    with pytest.raises(
+        ValueError, match=r"run.json: 2 problems; .*\n  system: .* a name.*\n  sample_rate: missing"
+    ):
         write([entry], tmp_path / "package.zip")
     (evaluation / "run.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"run.json is not there; .* is not a folder of results"):
+    with pytest.raises(FileNotFoundError, match=r"not a folder of results \(run.json missing\)"):
         write([entry], tmp_path / "package.zip")
 
 

@@ -150,12 +150,12 @@ def find_faults(content: Any, *, extra: bool) -> list[str]:
     try:
         Meta.model_validate(content)
     except ValidationError as error:
-        every = [explain_fault(e) for e in error.errors() if extra or e["type"] != "extra_forbidden"]
+        every = [_explain(e) for e in error.errors() if extra or e["type"] != "extra_forbidden"]
         return sorted(every)
     return []
 
 
-def explain_fault(error: Mapping[str, Any]) -> str:
+def _explain(error: Mapping[str, Any]) -> str:
     path = ".".join(map(str, error["loc"])) or "the file"
     if error["type"] == "missing":
         return f"{path}: missing"

@@ -28,69 +28,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from nearfar.challenge.check import check
-from nearfar.challenge.schema import LABEL, Meta, explain_fault, find_faults
-from nearfar.evaluation.results import read_table
+from nearfar.challenge.schema import LABEL, Meta, find_faults
+from nearfar.evaluation.results import Result
 from nearfar.files.atomic import atomic_file
 
-SCORES_COLUMNS = ("key", "machine", "section", "split", "label", "seed", "score", "decision")
 METRICS = ("auc_source", "auc_target", "pauc")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in the archive, so that equal content is equal bytes
 
 
-class _RunSystem(BaseModel):
-    name: str
+def _development(result: Result) -> list[str]:
+    """The machines with labels."""
+    return sorted(result.scores.loc[result.scores["label"].notna(), "machine"].unique())
 
 
-class _Run(BaseModel):
-    """What a package needs of an experiment's ``run.json``."""
-
-    system: _RunSystem
-    parameters: dict[str, int]
-    sample_rate: int
+def _anonymous(result: Result) -> pd.DataFrame:
+    """The rows of the machines without labels."""
+    return result.scores[~result.scores["machine"].isin(_development(result))]
 
 
-@dataclass(frozen=True)
-class _Result:
-    """One folder of an experiment's results."""
-
-    folder: Path
-    run: _Run
-    scores: pd.DataFrame
-    metrics: pd.DataFrame
-
-    @property
-    def development(self) -> list[str]:
-        """The machines with labels."""
-        return sorted(self.scores.loc[self.scores["label"].notna(), "machine"].unique())
-
-    @property
-    def anonymous(self) -> pd.DataFrame:
-        """The rows of the machines without."""
-        return self.scores[~self.scores["machine"].isin(self.development)]
-
-
-def _read_result(folder: Path) -> _Result:
-    for name in ("run.json", "scores.csv"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is not there; {folder} is not a folder of results")
-    try:
-        run = _Run.model_validate_json((folder / "run.json").read_bytes())
-    except ValidationError as e:
-        raise ValueError(
-            "\n".join(f"{folder / 'run.json'}: {explain_fault(error)}" for error in e.errors())
-        ) from e
-    scores, metrics = read_table(folder / "scores.csv"), pd.DataFrame({"machine": []})
-    if absent := [c for c in SCORES_COLUMNS if c not in scores]:
-        raise ValueError(f"{folder / 'scores.csv'}: no column {', '.join(absent)}")
-    if (folder / "metrics.csv").is_file():  # there is none where no label is known
-        metrics = read_table(folder / "metrics.csv")
-    return _Result(folder, run, scores, metrics)
-
-
-def _result_problems(result: _Result) -> list[str]:
+def _result_problems(result: Result) -> list[str]:
     scores, where = result.scores, result.folder / "scores.csv"
     problems = []
     if (other := scores["split"] != "test").any():
@@ -104,27 +62,27 @@ def _result_problems(result: _Result) -> list[str]:
     if len({frozenset(keys) for _, keys in scores.groupby("seed")["key"]}) > 1:
         problems.append(f"{where}: the seeds have scores for different clips")
     hidden = scores.loc[scores["label"].isna(), "machine"].unique()
-    for machine in sorted(set(hidden) & set(result.development)):
+    for machine in sorted(set(hidden) & set(_development(result))):
         problems.append(f"{where}: some clips of {machine} have a label and some have none")
-    if (undecided := ~result.anonymous["decision"].isin((0, 1))).any():
+    if (undecided := ~_anonymous(result)["decision"].isin((0, 1))).any():
         problems.append(
             f"{where}: {undecided.sum()} clips have no decision 0 or 1; the challenge wants one each"
         )
     return problems + _metric_problems(result)
 
 
-def _metric_problems(result: _Result) -> list[str]:
+def _metric_problems(result: Result) -> list[str]:
     where = result.folder / "metrics.csv"
     if absent := [c for c in METRICS if c not in result.metrics]:
-        return [f"{where}: no column {', '.join(absent)}"] if result.development else []
-    missing = sorted(set(result.development) - set(result.metrics["machine"]))
+        return [f"{where}: no column {', '.join(absent)}"] if _development(result) else []
+    missing = sorted(set(_development(result)) - set(result.metrics["machine"]))
     return [f"{where}: no metrics of {machine}, though its labels are known" for machine in missing]
 
 
-def _disagreements(results: Sequence[_Result]) -> list[str]:
+def _disagreements(results: Sequence[Result]) -> list[str]:
     """Why these are not the results of one system."""
     problems = []
-    if len(names := {r.run.system.name for r in results}) > 1:
+    if len(names := {r.run.name for r in results}) > 1:
         problems.append(f"the results are of different systems: {', '.join(sorted(names))}")
     if len(rates := {r.run.sample_rate for r in results}) > 1:
         problems.append(f"the results are of different sampling rates: {sorted(rates)} Hz")
@@ -133,12 +91,12 @@ def _disagreements(results: Sequence[_Result]) -> list[str]:
     return problems
 
 
-def _read_results(folders: Sequence[Path]) -> list[_Result]:
+def _read_results(folders: Sequence[Path]) -> list[Result]:
     if not folders:
         raise ValueError("an entry needs at least one folder of results")
-    results = [_read_result(folder) for folder in folders]
+    results = [Result.load(folder) for folder in folders]
     problems = [p for r in results for p in _result_problems(r)] + _disagreements(results)
-    if all(r.anonymous.empty for r in results):
+    if all(_anonymous(r).empty for r in results):
         problems.append(
             "every machine has labels, so there is nothing to submit; run the system on the evaluation set, "
             "without --truth"
@@ -210,7 +168,7 @@ def _files(entry: Entry) -> dict[str, bytes]:
     meta = yaml.safe_dump(_completed(entry, results), sort_keys=False, allow_unicode=True, width=110)
     files = {f"{entry.label}.meta.yaml": meta.encode()}
     for result in results:
-        files |= _csv_files(result.anonymous)
+        files |= _csv_files(_anonymous(result))
     if entry.report is not None:
         files[f"{entry.label}.technical_report.pdf"] = entry.report.read_bytes()
     return {f"task2/{entry.label}/{name}": content for name, content in files.items()}
@@ -229,17 +187,17 @@ def _csv_files(scores: pd.DataFrame) -> dict[str, bytes]:
     return files
 
 
-def _completed(entry: Entry, results: Sequence[_Result]) -> dict[str, Any]:
+def _completed(entry: Entry, results: Sequence[Result]) -> dict[str, Any]:
     """The user's meta information, with what the results know, validated."""
     faults = ["results: filled in from the experiments; leave them out"] if "results" in entry.meta else []
     filled = {
-        "submission": {"label": entry.label, "name": results[0].run.system.name},
+        "submission": {"label": entry.label, "name": results[0].run.name},
         "system": {
             "description": {"input_sampling_rate": f"{results[0].run.sample_rate / 1000:g}kHz"},
             "complexity": _complexity(results),
             "source_code": None,
         },
-        "results": {"development_dataset": _development(results)},
+        "results": {"development_dataset": _metrics_in_percent(results)},
     }
     content = _merged(filled, entry.meta)
     faults += find_faults(content, extra=True)
@@ -249,17 +207,17 @@ def _completed(entry: Entry, results: Sequence[_Result]) -> dict[str, Any]:
     return Meta.model_validate(content).model_dump()
 
 
-def _complexity(results: Sequence[_Result]) -> dict[str, int]:
+def _complexity(results: Sequence[Result]) -> dict[str, int]:
     """Of the largest machine's detector; nothing where no experiment counted."""
     counts = [n for r in results for n in r.run.parameters.values()]
     return {"total_parameters": max(counts)} if counts else {}
 
 
-def _development(results: Sequence[_Result]) -> dict[str, dict[str, float]]:
+def _metrics_in_percent(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     """Mean over seeds and sections of every machine's metrics, in percent."""
     found = {}
     for result in results:
-        for machine in result.development:
+        for machine in _development(result):
             rows = result.metrics[result.metrics["machine"] == machine]
             found[machine] = {m: round(100 * float(rows[m].mean(skipna=False)), 2) for m in METRICS}
     return dict(sorted(found.items()))
