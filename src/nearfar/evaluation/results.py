@@ -186,7 +186,7 @@ def read_table(file: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""])
-        for column in table.columns.difference(TEXT):
+        for column in table.columns.difference(list(TEXT)):
             table[column] = [float("nan") if pd.isna(text) else float(text) for text in table[column]]
         whole = [column for column in WHOLE if column in table]
         return table.astype(dict.fromkeys(whole, int))

@@ -239,7 +239,8 @@ def fusion(found: Finding) -> Table:
     table = Table("machine", *(HEADINGS[c] for c in names), title="Fusion (percent, and weights w)")
     for heading in (*(f"w {b}" for b in branches), *(["settings"] if settings else [])):
         table.add_column(escape(heading))
-    for (machine, section), row in found.metrics.iterrows():
+    for row in found.metrics.reset_index().to_dict("records"):
+        machine, section = row["machine"], row["section"]
         label = str(machine) if section == 0 else f"{machine} {section:02d}"
         numbers = [f"{100 * row[c]:.2f}" for c in names] + [
             f"{weights[machine].get(b, 0):.3g}" for b in branches
@@ -360,7 +361,7 @@ def plan_json(found: Plan) -> str:
 
 def sweep(found: Sweep) -> Table:
     """The settings that were tried, the best first, in percent; always with the scope."""
-    machines = [c for c in found.table if c not in {*found.settings, "omega", "low", "high"}]
+    machines = [str(c) for c in found.table if c not in {*found.settings, "omega", "low", "high"}]
     keys = [key.removeprefix("branch.") for key in found.settings]
     table = Table(
         *map(escape, keys), "Omega", "95% interval", *map(escape, machines), title="Sweep (percent)"
@@ -457,7 +458,7 @@ def steps(jobs: Iterable[Job]) -> Table | Text:
     numbers = [Column(heading, justify="right") for heading in ("finished", "MB")]
     table = Table("step", "code", *numbers, title="Finished steps")
     for (step, whose), sizes in known.groupby(["step", "code"])["size"]:
-        table.add_row(escape(step), whose, f"{len(sizes):,}", f"{sizes.sum() / 1e6:,.1f}")
+        table.add_row(escape(str(step)), str(whose), f"{len(sizes):,}", f"{sizes.sum() / 1e6:,.1f}")
     return table
 
 

@@ -299,7 +299,9 @@ def _scored(detector: Detector, task: Task, jobs: Jobs, told: Progress) -> pd.Da
         columns=["key", "machine", "section", "split", "seed"],
     )
     scores = detector.score_clips(clips, jobs=jobs, tell=told)
-    decided = pd.NA if detector.threshold is None else (scores > detector.threshold.value).astype(int)
+    decided = pd.Series(pd.NA, index=table.index, dtype="Int64")
+    if detector.threshold is not None:
+        decided[:] = (scores > detector.threshold.value).astype(int)
     return table.assign(score=scores, decision=decided)
 
 

@@ -422,7 +422,7 @@ def _result(out: Path, study: Study, branches: Mapping[str, Result], fused: Mapp
         table = _of(seed, first.scores).assign(score=of_seed.scores, decision=of_seed.decisions).reset_index()
         tables.append(table[SCORE_COLUMNS])
         unseen = of_seed.references.rename("score").rename_axis("key").reset_index()
-        unseen = unseen.assign(machine=machine_of(unseen["key"]), seed=seed)
+        unseen = unseen.assign(machine=machine_of(pd.Index(unseen["key"])), seed=seed)
         references.append(unseen[REFERENCE_COLUMNS])
         if of_seed.finding is not None:
             of_machines = _metrics(of_seed.finding, clips_of(branches, seed), of_seed.decisions)

@@ -191,7 +191,8 @@ def _row(
         settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
         raise ValueError(f"{settings}: {error}") from error
     interval = {"omega": found.omega.value, "low": found.omega.low, "high": found.omega.high}
-    return {**{key: str(value) for key, value in chosen.items()}, **interval, **of_machine.to_dict()}
+    settings_as_text = {key: str(value) for key, value in chosen.items()}
+    return {**settings_as_text, **interval, **{str(m): value for m, value in of_machine.to_dict().items()}}
 
 
 def _scores(task: Task, tell: Progress) -> pd.DataFrame:
