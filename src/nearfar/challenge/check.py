@@ -1,4 +1,4 @@
-"""A package of the challenge, checked against the rules."""
+"""Check a package against the rules of the challenge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nearfar.challenge.schema import (
     LABEL,
     SYSTEMS,
     Meta,
-    find_faults,
+    find_problems,
     nearest,
 )
 
@@ -28,15 +28,15 @@ _REPORT = re.compile(r"task2/([^/]+/)?[^/]+\.technical_report\.pdf")
 
 
 def check(package: Path) -> list[str]:
-    """Every way in which a package, whoever wrote it, breaks the rules; empty if it keeps them all.
+    """List every rule that a package breaks, whoever wrote it; an empty list means that it keeps all rules.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If there is no file at ``package``.
     """
     if not package.is_file():
-        raise FileNotFoundError(f"{package} is not there")
+        raise FileNotFoundError(f"{package}: no such file")
     try:
         with zipfile.ZipFile(package) as archive:
             names = [member.filename for member in archive.infolist() if not member.is_dir()]
@@ -49,9 +49,9 @@ def check(package: Path) -> list[str]:
         if match := _FILE.fullmatch(name):
             systems.setdefault(match["label"], {})[match["file"]] = content
         elif not _REPORT.fullmatch(name):
-            problems.append(f"{name}: unexpected; all files are in task2/LABEL/")
+            problems.append(f"{name}: unexpected; all files must be in task2/LABEL/")
     if not 1 <= len(systems) <= SYSTEMS:
-        problems.append(f"{len(systems)} systems (folders task2/LABEL); a package has 1 to {SYSTEMS}")
+        problems.append(f"{len(systems)} systems (folders task2/LABEL); a package must have 1 to {SYSTEMS}")
     return problems + [p for label, files in systems.items() for p in _system_problems(label, files)]
 
 
@@ -87,12 +87,12 @@ def _meta_problems(content: bytes, label: str) -> list[str]:
             problems.append(f"submission.label: {said!r}, but the folder is {label!r}")
     match meta:
         case {"results": {"development_dataset": dict() as machines}}:
-            # others, such as means over machines, are welcome in whatever form
+            # other entries, such as means over machines, may have any form
             known = {m: machines[m] for m in DEVELOPMENT_MACHINES if m in machines}
             meta = meta | {"results": {"development_dataset": known}}
             absent = [m for m in DEVELOPMENT_MACHINES if m not in machines]
             problems += [f"results.development_dataset.{m}: missing" for m in absent]
-    return problems + find_faults(meta, extra=False)
+    return problems + find_problems(meta, extra=False)
 
 
 def _score_problems(content: bytes) -> list[str]:
@@ -101,7 +101,7 @@ def _score_problems(content: bytes) -> list[str]:
     if bad:
         problems.append(f"{len(bad)} scores are not finite numbers, the first in {bad[0]!r}")
     elif len(values) > 1 and len({_number(v) for _, v in values}) == 1:
-        problems.append("all scores are equal: nothing is detected")
+        problems.append("all scores are equal, so the system detects nothing")
     return problems
 
 
@@ -113,7 +113,7 @@ def _decision_problems(content: bytes) -> list[str]:
 
 
 def _rows(content: bytes) -> tuple[list[tuple[str, str]], list[str]]:
-    """The rows ``name,value`` of a file, and what is wrong with all but the values."""
+    """The rows ``name,value`` of a file, and the problems of everything except the values."""
     try:
         lines = content.decode("utf-8").splitlines()
     except UnicodeDecodeError:
@@ -134,7 +134,7 @@ def _name_problems(names: Mapping[str, int]) -> list[str]:
     found = {
         "missing": [name for name in CLIP_NAMES if name not in names],
         "repeated": sorted(name for name, n in names.items() if n > 1),
-        "of no evaluation clip": sorted(set(names) - set(CLIP_NAMES)),
+        "unknown": sorted(set(names) - set(CLIP_NAMES)),
     }
     return [f"{len(some)} names are {what}, the first is {some[0]!r}" for what, some in found.items() if some]
 

@@ -1,4 +1,4 @@
-"""What the challenge asks for: machines, labels, and the meta information of a system."""
+"""The rules of the challenge's package: machines, labels of systems, and the meta information of a system."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABEL = re.compile(r"[A-Za-z][A-Za-z-]*_[A-Za-z0-9-]+_task2_[1-4]")
 def _text(value: object) -> object:
     of_texts = isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
     if not (value is None or isinstance(value, str) or of_texts):
-        raise ValueError("must be a text, a list of texts, or null")
+        raise ValueError("must be a string, a list of strings, or null")
     return value
 
 
@@ -32,18 +32,18 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
 
 
-class _Record(BaseModel):
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Affiliation(_Record):
+class Affiliation(_Part):
     institute: Name
     abbreviation: str | None = None
     department: str | None = None
     location: str | None = None
 
 
-class Author(_Record):
+class Author(_Part):
     lastname: Name
     firstname: Name
     email: Name
@@ -51,8 +51,8 @@ class Author(_Record):
     corresponding: bool = False
 
 
-class Identity(_Record):
-    """Under which name the results are printed, and whose they are."""
+class Identity(_Part):
+    """The names of the system, and its authors."""
 
     label: Annotated[str, Field(pattern=f"^{LABEL.pattern}$")]
     name: Name
@@ -60,8 +60,8 @@ class Identity(_Record):
     authors: Annotated[list[Author], Field(min_length=1)]
 
 
-class Description(_Record):
-    """The system in the organizers' terms; null where something is not used."""
+class SystemDescription(_Part):
+    """The system in the organizers' terms; null for what it does not use."""
 
     input_sampling_rate: Text
     data_augmentation: Text
@@ -79,61 +79,71 @@ class Description(_Record):
     development_data_usage: Text
 
 
-class Complexity(_Record):
+class Complexity(_Part):
     total_parameters: Annotated[int, Field(ge=0)]
 
 
-class ExternalDataset(_Record):
+class ExternalDataset(_Part):
     name: Name
     url: str | None = None
     total_audio_length: float | None = None  # minutes
 
 
-class System(_Record):
-    description: Description
+class SystemMeta(_Part):
+    description: SystemDescription
     complexity: Complexity
     external_datasets: list[ExternalDataset] | None
     source_code: str | None
 
 
-class MachineResult(_Record):
-    """In percent, as in every table of the challenge."""
+class MachineResult(_Part):
+    """Metrics of one machine in percent, as in every table of the challenge."""
 
     auc_source: Percent
     auc_target: Percent
     pauc: Percent
 
 
-class Results(_Record):
+class Results(_Part):
     development_dataset: dict[str, MachineResult]
 
 
-class Meta(_Record):
-    """What ``LABEL.meta.yaml`` holds."""
+class Meta(_Part):
+    """The content of ``LABEL.meta.yaml``."""
 
     submission: Identity
-    system: System
+    system: SystemMeta
     results: Results
 
 
-_RECORDS = (Meta, Identity, Author, Affiliation, System, Description, Complexity, ExternalDataset, Results)
-KEYS = sorted({key for record in _RECORDS for key in record.model_fields})
+_PARTS = (
+    Meta,
+    Identity,
+    Author,
+    Affiliation,
+    SystemMeta,
+    SystemDescription,
+    Complexity,
+    ExternalDataset,
+    Results,
+)
+KEYS = sorted({key for part in _PARTS for key in part.model_fields})
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """Meta information from a user's ``.toml``, ``.yaml`` or ``.yml`` file, with the keys of ``Meta``.
+    """Read meta information from a ``.toml``, ``.yaml`` or ``.yml`` file with the keys of ``Meta``.
 
-    It is not validated yet: ``write`` fills in what the experiments know, and the results.
+    The content is not validated here: ``write`` first adds what it finds in the results.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is of another kind, is not well-formed, or is not a table of keys.
+        If the file has another suffix, cannot be parsed, or is not a table with keys.
     """
     if path.suffix not in (".toml", ".yaml", ".yml"):
-        raise ValueError(f"{path}: meta information is read from .toml, .yaml or .yml")
+        raise ValueError(f"{path}: meta information must be a .toml, .yaml or .yml file")
     parse: Callable[[str], Any] = tomllib.loads if path.suffix == ".toml" else yaml.safe_load
     try:
         content = parse(path.read_text(encoding="utf-8"))
@@ -145,8 +155,8 @@ def read_meta(path: Path) -> dict[str, Any]:
     raise ValueError(f"{path}: expected the keys submission and system, found {content!r}")
 
 
-def find_faults(content: Any, *, extra: bool) -> list[str]:
-    """Everything that keeps ``content`` from being a ``Meta``; unknown keys too, if ``extra``."""
+def find_problems(content: Any, *, extra: bool) -> list[str]:
+    """List everything that is wrong with the content of a ``Meta``; unknown keys count only with ``extra``."""
     try:
         Meta.model_validate(content)
     except ValidationError as error:
@@ -165,5 +175,6 @@ def _explain(error: Mapping[str, Any]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the most similar known one, if any is similar."""
     near = difflib.get_close_matches(name, sorted(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

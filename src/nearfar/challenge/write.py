@@ -1,19 +1,19 @@
-"""The challenge's package: written from the results of experiments, and checked against the rules.
+"""Write a package of the challenge from the results of experiments.
 
 Conventions
 -----------
-A package is a zip archive of at most four systems, each a folder ``task2/LABEL`` with ::
+A package is a zip archive with at most four systems. Each system is a folder ``task2/LABEL`` with ::
 
-    LABEL.meta.yaml                                 who and what; results on the development set in percent
+    LABEL.meta.yaml                                 authors, system; results on the development set in percent
     anomaly_score_MACHINE_section_00_test.csv       NAME.wav,SCORE   200 rows, no header
     decision_result_MACHINE_section_00_test.csv     NAME.wav,0|1
 
 for each of the five evaluation machines. Rules: dcase.community/challenge2026 and T. Nishida et al.,
-"Description and Discussion on DCASE 2026 Challenge Task 2," arXiv:2606.01578. They are those of 2026; machines,
-numbers and names of files were others before.
+"Description and Discussion on DCASE 2026 Challenge Task 2," arXiv:2606.01578. Earlier years had other machines,
+numbers and file names.
 
-Of several seeds a package holds one system: a clip's score is the mean over seeds, and it is flagged if at
-least half of the seeds flag it. Its results on the development set are the mean over seeds of each metric.
+Results with several seeds become one system. The score of a clip is the mean over the seeds, and the clip is
+flagged if at least half of the seeds flag it. Each metric on the development set is the mean over the seeds.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ import pandas as pd
 import yaml
 
 from nearfar.challenge.check import check
-from nearfar.challenge.schema import LABEL, Meta, find_faults
+from nearfar.challenge.schema import LABEL, Meta, find_problems
+from nearfar.evaluation.metrics import METRICS
 from nearfar.evaluation.results import Result
 from nearfar.files.atomic import atomic_file
 
-METRICS = ("auc_source", "auc_target", "pauc")
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in the archive, so that equal content is equal bytes
+EPOCH = (1980, 1, 1, 0, 0, 0)  # time of every file in the archive, so that equal content gives equal bytes
 
 
 def _development(result: Result) -> list[str]:
@@ -52,13 +52,13 @@ def _result_problems(result: Result) -> list[str]:
     scores, where = result.scores, result.folder / "scores.csv"
     problems = []
     if (other := scores["split"] != "test").any():
-        problems.append(f"{where}: {other.sum()} rows are not of the split 'test'")
+        problems.append(f"{where}: {other.sum()} rows have a split other than 'test'")
     if (bad := ~np.isfinite(scores["score"])).any():
         problems.append(
-            f"{where}: {bad.sum()} scores are not finite, the first of {scores['key'][bad].iloc[0]}"
+            f"{where}: {bad.sum()} scores are not finite; the first is that of {scores['key'][bad].iloc[0]}"
         )
     if (twice := scores.duplicated(["seed", "key"])).any():
-        problems.append(f"{where}: {scores['key'][twice].iloc[0]} occurs twice with one seed")
+        problems.append(f"{where}: {scores['key'][twice].iloc[0]} occurs twice with the same seed")
     if len({frozenset(keys) for _, keys in scores.groupby("seed")["key"]}) > 1:
         problems.append(f"{where}: the seeds have scores for different clips")
     hidden = scores.loc[scores["label"].isna(), "machine"].unique()
@@ -66,7 +66,7 @@ def _result_problems(result: Result) -> list[str]:
         problems.append(f"{where}: some clips of {machine} have a label and some have none")
     if (undecided := ~_anonymous(result)["decision"].isin((0, 1))).any():
         problems.append(
-            f"{where}: {undecided.sum()} clips have no decision 0 or 1; the challenge wants one each"
+            f"{where}: {undecided.sum()} clips have no decision 0 or 1; the challenge needs one for each clip"
         )
     return problems + _metric_problems(result)
 
@@ -80,14 +80,18 @@ def _metric_problems(result: Result) -> list[str]:
 
 
 def _disagreements(results: Sequence[Result]) -> list[str]:
-    """Why these are not the results of one system."""
+    """Reasons why these results cannot be from one system."""
     problems = []
     if len(names := {r.run.name for r in results}) > 1:
-        problems.append(f"the results are of different systems: {', '.join(sorted(names))}")
+        problems.append(f"the results are from different systems: {', '.join(sorted(names))}")
     if len(rates := {r.run.sample_rate for r in results}) > 1:
-        problems.append(f"the results are of different sampling rates: {sorted(rates)} Hz")
+        problems.append(f"the results have different sampling rates: {sorted(rates)} Hz")
     machines = Counter(m for r in results for m in r.scores["machine"].unique())
-    problems += [f"{m} is in {n} of the results; which one counts?" for m, n in machines.items() if n > 1]
+    problems += [
+        f"{m} is in {n} of the results; give only one result with each machine"
+        for m, n in machines.items()
+        if n > 1
+    ]
     return problems
 
 
@@ -98,7 +102,7 @@ def _read_results(folders: Sequence[Path]) -> list[Result]:
     problems = [p for r in results for p in _result_problems(r)] + _disagreements(results)
     if all(_anonymous(r).empty for r in results):
         problems.append(
-            "every machine has labels, so there is nothing to submit; run the system on the evaluation set, "
+            "every machine has labels, so there is nothing to submit; run the system on the evaluation set "
             "without --truth"
         )
     if problems:
@@ -115,14 +119,14 @@ class Entry:
     label : str
         ``LASTNAME_INSTITUTE_task2_N`` with N from 1 to 4.
     results : sequence of Path
-        Folders of results (``scores.csv``, ``metrics.csv``, ``run.json``) of one system: a run on the
-        development set and one on the evaluation set, or one on both. Machines with labels fill the meta
-        information, machines without become the files of scores and decisions.
+        Folders of results of one system: one run on the development set and one on the evaluation set, or one
+        run on both. Machines with labels give the metrics in the meta information. Machines without labels give
+        the files of scores and decisions.
     meta : mapping
-        With the keys of ``Meta``, less what the results fill in: ``submission.label``, ``submission.name`` (the
-        system's), ``system.description.input_sampling_rate``, ``system.complexity.total_parameters`` (of the
-        largest machine's detector), ``system.source_code`` (null), ``results``. All but the results
-        may be given, and then count. See ``read_meta``.
+        The keys of ``Meta``. You may omit what ``write`` fills in: ``submission.label``, ``submission.name`` (that
+        of the system), ``system.description.input_sampling_rate``, ``system.complexity.total_parameters`` (of the
+        largest detector) and ``system.source_code`` (null). If you give one of these, yours is used. ``results``
+        must be omitted. See ``read_meta``.
     report : Path, optional
         The technical report (PDF).
     """
@@ -134,25 +138,32 @@ class Entry:
 
 
 def write(entries: Sequence[Entry], package: Path) -> None:
-    """Write a package of one to four systems; whatever is written passes ``check``.
+    """Write a package of one to four systems that passes ``check``.
 
-    Equal results and meta information give equal bytes.
+    Equal results and equal meta information give equal bytes.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        One for each system.
+    package : Path
+        The zip archive to write.
 
     Raises
     ------
     FileExistsError
-        If ``package`` is there already.
+        If ``package`` exists.
     FileNotFoundError
-        If a folder of results lacks a file.
+        If a file is missing in a folder of results.
     ValueError
         If results contradict each other, the meta information is incomplete, or the package would break a
-        rule of the challenge; lists every problem of that kind, and nothing is written.
+        rule of the challenge. The message lists every problem of that kind; nothing is written.
     """
     if package.exists():
-        raise FileExistsError(f"{package} is there already; remove it, or choose another name")
+        raise FileExistsError(f"{package} exists; remove it, or choose another name")
     repeated = [label for label, n in Counter(e.label for e in entries).items() if n > 1]
     if repeated:
-        raise ValueError(f"labels that occur more than once: {', '.join(repeated)}")
+        raise ValueError(f"each label may occur once; repeated: {', '.join(repeated)}")
     files = {name: content for entry in entries for name, content in _files(entry).items()}
     with atomic_file(package) as part:
         _archive(part, files)
@@ -161,9 +172,9 @@ def write(entries: Sequence[Entry], package: Path) -> None:
 
 
 def _files(entry: Entry) -> dict[str, bytes]:
-    """The content of a system's files, by their names in the archive."""
+    """The content of the files of a system, by name in the archive."""
     if not LABEL.fullmatch(entry.label):
-        raise ValueError(f"label={entry.label!r}: expected LASTNAME_INSTITUTE_task2_N with N from 1 to 4")
+        raise ValueError(f"label={entry.label!r}: must be LASTNAME_INSTITUTE_task2_N with N from 1 to 4")
     results = _read_results(entry.results)
     meta = yaml.safe_dump(_completed(entry, results), sort_keys=False, allow_unicode=True, width=110)
     files = {f"{entry.label}.meta.yaml": meta.encode()}
@@ -175,7 +186,7 @@ def _files(entry: Entry) -> dict[str, bytes]:
 
 
 def _csv_files(scores: pd.DataFrame) -> dict[str, bytes]:
-    """Scores and decisions over all seeds, one file each per machine and section."""
+    """Scores and decisions over all seeds: two files for each machine and section."""
     clips = scores.groupby(["machine", "section", "key"])[["score", "decision"]].mean()
     clips["decision"] = (clips["decision"] >= 0.5).astype(int)
     files = {}
@@ -188,8 +199,8 @@ def _csv_files(scores: pd.DataFrame) -> dict[str, bytes]:
 
 
 def _completed(entry: Entry, results: Sequence[Result]) -> dict[str, Any]:
-    """The user's meta information, with what the results know, validated."""
-    faults = ["results: filled in from the experiments; leave them out"] if "results" in entry.meta else []
+    """The user's meta information, completed from the results and validated."""
+    problems = ["results: omit them; they are taken from the experiments"] if "results" in entry.meta else []
     filled = {
         "submission": {"label": entry.label, "name": results[0].run.name},
         "system": {
@@ -200,21 +211,21 @@ def _completed(entry: Entry, results: Sequence[Result]) -> dict[str, Any]:
         "results": {"development_dataset": _metrics_in_percent(results)},
     }
     content = _merged(filled, entry.meta)
-    faults += find_faults(content, extra=True)
-    if faults:
-        lines = "\n".join(f"  {fault}" for fault in faults)
-        raise ValueError(f"the meta information of {entry.label} has {len(faults)} faults:\n{lines}")
+    problems += find_problems(content, extra=True)
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ValueError(f"the meta information of {entry.label} has {len(problems)} problems:\n{lines}")
     return Meta.model_validate(content).model_dump()
 
 
 def _complexity(results: Sequence[Result]) -> dict[str, int]:
-    """Of the largest machine's detector; nothing where no experiment counted."""
+    """Size of the largest detector; empty if no result tells one."""
     counts = [n for r in results for n in r.run.parameters.values()]
     return {"total_parameters": max(counts)} if counts else {}
 
 
 def _metrics_in_percent(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """Mean over seeds and sections of every machine's metrics, in percent."""
+    """The metrics of each machine in percent, mean over seeds and sections."""
     found = {}
     for result in results:
         for machine in _development(result):
@@ -224,7 +235,7 @@ def _metrics_in_percent(results: Sequence[Result]) -> dict[str, dict[str, float]
 
 
 def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Both; where both say something, theirs."""
+    """Both together; where both have a value, theirs is taken."""
     merged = dict(ours)
     for key, value in theirs.items():
         inner = merged.get(key)
