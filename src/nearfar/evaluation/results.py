@@ -6,7 +6,6 @@ record of the run (``evaluation.record``).
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.record import ProtocolRecord, RunRecord
+from nearfar.files import notebooks
 from nearfar.files.atomic import atomic_file, refuse_unwritable
 from nearfar.recordings.clips import Dataset
 
@@ -107,31 +107,28 @@ class Result:
         return sum(of_seeds) / len(of_seeds)
 
     def __repr__(self) -> str:
-        return f"Result: {self._summary()}\n{self.folder}"
+        return f"Result({self._summary()}, folder={str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
-        """For a notebook: the metrics of each machine in percent."""
-        said = f"{html.escape(self._summary())}<br>{html.escape(str(self.folder))}"
-        return f"<p>{said}</p>\n{self._shown().to_html(index=False, border=0, float_format='{:.2f}'.format)}"
-
-    def _summary(self) -> str:
-        names, seeds = self.run.machines, self.run.seeds
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        found = "no Omega" if self.omega is None else f"Omega {100 * self.omega:.2f} %"
-        return (
-            f"{self.run.name} on {', '.join(names[:NAMED])}{more}; seed{'s' if len(seeds) > 1 else ''} "
-            f"{', '.join(map(str, seeds))}; {found}"
-        )
-
-    def _shown(self) -> pd.DataFrame:
-        """Metrics of each machine and section, mean over seeds, in percent; or the number of scored clips."""
+        """Metrics of each machine in percent, mean over the seeds; without labels, the number of scored clips."""
         if self.metrics.empty:
             clips = self.scores.groupby("machine")["key"].nunique()
-            return clips.rename("clips scored").reset_index()
-        named = [name for name in SHOWN if name in self.metrics]
-        found = self.metrics.groupby(["machine", "section"])[named].mean().mul(100).reset_index()
-        several = found["machine"].duplicated().any()
-        return found if several else found.drop(columns="section")
+            return notebooks.table(self._summary(), clips.items(), head=("machine", "clips scored"))
+        names = [name for name in SHOWN if name in self.metrics]
+        rows = [
+            (machine, section, *(f"{100 * table[name].mean():.2f}" for name in names))
+            for (machine, section), table in self.metrics.groupby(["machine", "section"])
+        ]
+        return notebooks.table(self._summary(), rows, head=("machine", "section", *names))
+
+    def _summary(self) -> str:
+        machines, seeds = self.run.machines, self.run.seeds
+        more = f" and {len(machines) - NAMED} more" if len(machines) > NAMED else ""
+        found = "no Omega" if self.omega is None else f"Omega {100 * self.omega:.2f} %"
+        return (
+            f"{self.run.name!r} on {', '.join(machines[:NAMED])}{more}; "
+            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; {found}"
+        )
 
 
 def refuse_other_results(
