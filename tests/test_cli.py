@@ -23,10 +23,9 @@ from typer.testing import CliRunner, Result
 from nearfar.cli import app
 from nearfar.embedding import store
 from nearfar.evaluation.metrics import omega
-from nearfar.evaluation.results import read_table
+from nearfar.evaluation.results import FILES, read_table
 from nearfar.files import atomic, steps
 from nearfar.report import tables
-from nearfar.research.experiment import FILES
 
 COMMANDS = [
     "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "study", "sweep", "evaluate", "compare",

@@ -20,12 +20,12 @@ from nearfar.cli import app
 from nearfar.encoders.pretrained import WeightsError
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
 from nearfar.evaluation.protocols import PROTOCOLS
+from nearfar.evaluation.results import FILES, SCORE_COLUMNS, Result
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.report import tables
 from nearfar.research import experiment, fused, fusion
-from nearfar.research.experiment import FILES, SCORE_COLUMNS, Result
 from nearfar.research.fused import Study, StudyResult
 from nearfar.research.fusion import Search, evaluate_fusion
 from nearfar.systems import named
@@ -256,7 +256,8 @@ class TestResult:
             assert sum(fold["chosen"]["weights"].values()) == pytest.approx(1)
         assert run["sample_rate"] == 16000
         assert run["parameters"] == dict.fromkeys(MACHINES, 0)
-        assert set(run["data"]["machines"]["fan"]) == set(fused.ABOUT_CLIPS)
+        of_clips = {"training_clips", "test_clips", "training_digest", "test_digest"}
+        assert set(run["data"]["machines"]["fan"]) == of_clips
 
     def test_branches_are_as_if_run_alone(
         self, searched: StudyResult, load: Callable[..., Study], data: Dataset, jobs: Jobs, tmp_path: Path
@@ -325,7 +326,7 @@ class TestScores:
     ) -> None:
         asked = load(FIXED, weights='"equal"', calibration=calibration, method="conformal", seeds="[3, 4]")
         found = fused.run(asked, data, tmp_path / "out", jobs=jobs)
-        assert found.result.run["protocol"]["scope"] == "nothing was selected; 3 machines reported"
+        assert found.result.run.protocol.scope == "nothing was selected; 3 machines reported"
         for seed in (3, 4):
             scores, of_all = scores_of(found, seed), fused_of(found, seed)
             for machine in MACHINES:
@@ -475,7 +476,7 @@ class TestWithoutLabels:
         assert "no metrics" in caplog.text
         assert found.findings == {}
         assert found.result.metrics.empty
-        assert found.result.run["protocol"]["scope"] == "nothing was selected; 1 machine reported"
+        assert found.result.run.protocol.scope == "nothing was selected; 1 machine reported"
         assert found.result.scores["decision"].isin([0, 1]).all()
         known = fused.run(asked, datasets.load(root).only(["fan"]), tmp_path / "known", jobs=jobs)
         assert sorted(known.result.scores["score"]) == sorted(found.result.scores["score"])
@@ -683,7 +684,7 @@ class TestCommandLine:
         )
         assert done.exit_code == 0, done.output
         assert "weights selected on 2 other machines for each of 3" in " ".join(done.output.split())
-        assert Result.load(tmp_path / "out").run["system"]["name"] == "near_and_far"
+        assert Result.load(tmp_path / "out").run.name == "near_and_far"
 
     @pytest.mark.parametrize(
         "option", [("--set", "branch.view=near"), ("--seeds", "1,2"), ("--preset", "small")]

@@ -19,10 +19,11 @@ from nearfar.detector.fitted import Detector, Verdict
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.official import Evaluation
 from nearfar.evaluation.protocols import CROSS_FITTED, Finding, Selection, scope_of
+from nearfar.evaluation.record import RunRecord
+from nearfar.evaluation.results import Result
 from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.microphones import Fault
 from nearfar.report import tables, verdicts
-from nearfar.research.experiment import Result
 from nearfar.systems import configuration, named
 
 NAN = float("nan")
@@ -318,7 +319,14 @@ def test_names_of_machines_are_no_markup(measured, machine):
 
 def a_result(metrics, machine="fan"):
     scores = pd.DataFrame({"machine": [machine] * 4, "key": ["a", "b", "a", "b"], "seed": [1, 1, 2, 2]})
-    run = {"system": {"name": "spectral"}, "protocol": {"selected_on": "nothing at all"}}
+    of_clips = {"training_clips": 4, "test_clips": 2, "training_digest": "a", "test_digest": "b"}
+    run = RunRecord.model_validate(
+        {
+            "system": {"name": "spectral"}, "seeds": [1, 2], "data": {"name": "x", "machines": {machine: of_clips}},
+            "sample_rate": 16000, "parameters": {machine: 0}, "versions": {},
+            "protocol": {"name": "none", "selected_on": "nothing at all"},
+        }
+    )  # fmt: skip
     return Result(Path("results"), scores, metrics, run, pd.DataFrame())
 
 

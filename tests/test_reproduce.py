@@ -23,13 +23,13 @@ from nearfar.cli import app
 from nearfar.detector.fitted import Detector
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED, NESTED
+from nearfar.evaluation.results import Result
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.recordings.datasets import DATASETS
 from nearfar.report import tables
 from nearfar.research import experiment, fused, fusion, reproduce
-from nearfar.research.experiment import Result
 from nearfar.research.fusion import Search
 from nearfar.research.reproduce import STUDIES, Published, Reproduction
 from nearfar.research.reproduce.reproduction import COLUMNS, is_published
@@ -454,9 +454,9 @@ class TestRows:
     def test_equal_branches_are_run_once_with_all_seeds(self, again: Reproduction) -> None:
         folders = sorted((again.folder / "branches").iterdir())
         assert [f.name for f in folders] == ["cancelled", "drawn", "far", "near", "near.neighbour"]
-        seeds = {f.name: Result.load(f).run["seeds"] for f in folders}
+        seeds = {f.name: Result.load(f).run.seeds for f in folders}
         assert seeds == {
-            "cancelled": [3], "drawn": [3, 4], "far": [3], "near": [3], "near.neighbour": [3],
+            "cancelled": (3,), "drawn": (3, 4), "far": (3,), "near": (3,), "near.neighbour": (3,),
         }  # fmt: skip
 
     def test_of_one_branch(self, again: Reproduction) -> None:
@@ -893,8 +893,8 @@ class TestCommandLine:
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         run = Result.load(tmp_path / "out" / "branches" / "near").run
-        assert run["system"]["branch"]["encoder_options"] == {"n_mels": 8}
-        assert set(run["data"]["machines"]) == {"fan", "pump"}
+        assert run.system["branch"]["encoder_options"] == {"n_mels": 8}
+        assert run.machines == ("fan", "pump")
 
     @pytest.mark.usefixtures("no_weights")
     def test_without_data_says_what_is_needed(

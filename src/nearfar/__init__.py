@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector as Detector
     from nearfar.detector.fitted import Verdict as Verdict
+    from nearfar.evaluation.results import Result as Result
     from nearfar.recordings.clips import Clip as Clip
     from nearfar.recordings.clips import Dataset as Dataset
     from nearfar.recordings.clips import Machine as Machine
@@ -27,6 +28,7 @@ _PUBLIC = {
     "Dataset": "nearfar.recordings.clips:Dataset",
     "Detector": "nearfar.detector.fitted:Detector",
     "Machine": "nearfar.recordings.clips:Machine",
+    "Result": "nearfar.evaluation.results:Result",
     "Verdict": "nearfar.detector.fitted:Verdict",
     "fit": "nearfar.detector.fitted:Detector.fit",
     "load_dataset": "nearfar.recordings.datasets:load",
@@ -41,6 +43,7 @@ __all__ = [
     "Dataset",
     "Detector",
     "Machine",
+    "Result",
     "Verdict",
     "__version__",
     "fit",

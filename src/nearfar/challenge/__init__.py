@@ -1,1 +1,1 @@
-"""The files of the challenge."""
+"""The package that a team submits to the challenge: its content, writing one, checking one."""

@@ -737,16 +737,17 @@ def submit(
     check: Annotated[Path | None, typer.Option(metavar="PACKAGE", help="Check this one instead.")] = None,
 ) -> None:
     """Write the challenge's package from results, or check one: every rule, every problem."""
-    from nearfar.challenge import submission
+    from nearfar.challenge import schema, write
+    from nearfar.challenge.check import check as problems_of
 
     if check is not None:
-        found = submission.check(check)
+        found = problems_of(check)
         out.print("\n".join(found) or f"{check}: no problems", soft_wrap=True)
         raise typer.Exit(FAILED if found else 0)
     if not (results and package and meta and label):
         raise typer.BadParameter("needs RESULT..., --out, --label and --meta; or --check PACKAGE")
-    entry = submission.Entry(label, results, submission.read_meta(meta), report)
-    submission.write([entry], package)
+    entry = write.Entry(label, results, schema.read_meta(meta), report)
+    write.write([entry], package)
     out.print(f"wrote {package}; it keeps every rule that `nearfar submit --check` knows", soft_wrap=True)
 
 

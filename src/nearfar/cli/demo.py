@@ -10,13 +10,13 @@ from rich.table import Table
 
 from nearfar.detector.fitted import Detector
 from nearfar.evaluation.metrics import omega
+from nearfar.evaluation.results import Result
 from nearfar.files.atomic import refuse_existing
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset
 from nearfar.report import tables, verdicts
 from nearfar.research import experiment
-from nearfar.research.experiment import Result
 from nearfar.simulation import simulate
 from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress

@@ -64,14 +64,14 @@ def sections(clips: pd.DataFrame) -> tuple[Section, ...]:
     metrics.require_described(clips)
     metrics.require_classes(clips)
     table = clips.assign(position=np.arange(len(clips)))
-    return tuple(_section(group, t) for group, t in table.groupby(["machine", "section"]))
+    return tuple(_section(t) for _, t in table.groupby(["machine", "section"]))
 
 
-def _section(group: tuple[str, int], table: pd.DataFrame) -> Section:
+def _section(table: pd.DataFrame) -> Section:
     anomalous, scopes = metrics.is_anomalous(table), metrics.scopes(table)
     return Section(
-        machine=group[0],
-        section=group[1],
+        machine=str(table["machine"].iloc[0]),
+        section=int(table["section"].iloc[0]),
         positions=table["position"].to_numpy(),
         anomalous=anomalous.astype(float),
         normals=np.stack([~anomalous & inside for inside in scopes.values()]).astype(float),

@@ -253,7 +253,8 @@ def _cells(
     for cell, members in table.groupby(CELL, dropna=False):
         positions = members["position"].to_numpy()
         machine, section, domain, label = cell
-        name = f"{machine}, section {section:02d}, {label}" + ("" if pd.isna(domain) else f", {domain}")
+        disclosed = members["domain"].notna().all()
+        name = f"{machine}, section {section:02d}, {label}" + (f", {domain}" if disclosed else "")
         yield name, positions, np.unique(groups[positions], return_inverse=True)[1]
 
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from nearfar.encoders.weights import Likeness, Verified
     from nearfar.evaluation.official import Evaluation
     from nearfar.evaluation.protocols import Finding
+    from nearfar.evaluation.results import Result
     from nearfar.evaluation.statistics import Comparison
     from nearfar.files.steps import Job
-    from nearfar.research.experiment import Result
     from nearfar.research.fused import StudyResult
     from nearfar.research.reproduce import Description as PublishedStudy
     from nearfar.research.reproduce import Found, Plan, Reproduction
@@ -184,12 +184,12 @@ def result(found: Result) -> Table:
     """What an experiment found: metrics, if labels are known; else how many clips were scored."""
     if found.metrics.empty:
         counts = found.scores.groupby("machine")["key"].nunique()
-        table = Table("machine", "clips scored", title=f"{found.run['system']['name']}: no metrics")
+        table = Table("machine", "clips scored", title=f"{found.run.name}: no metrics")
         for machine, n in counts.items():
             table.add_row(escape(str(machine)), str(n))
     else:
-        table = metrics(found.metrics, found.run["system"]["name"])
-        table.caption = f"{table.caption}\nSelected on {found.run['protocol']['selected_on']}."
+        table = metrics(found.metrics, found.run.name)
+        table.caption = f"{table.caption}\nSelected on {found.run.protocol.selected_on}."
     table.caption = f"{table.caption or ''}\n{found.folder}/scores.csv, metrics.csv, run.json".strip()
     return table
 
@@ -239,7 +239,8 @@ def fusion(found: Finding) -> Table:
     table = Table("machine", *(HEADINGS[c] for c in names), title="Fusion (percent, and weights w)")
     for heading in (*(f"w {b}" for b in branches), *(["settings"] if settings else [])):
         table.add_column(escape(heading))
-    for (machine, section), row in found.metrics.iterrows():
+    for row in found.metrics.reset_index().to_dict("records"):
+        machine, section = row["machine"], row["section"]
         label = str(machine) if section == 0 else f"{machine} {section:02d}"
         numbers = [f"{100 * row[c]:.2f}" for c in names] + [
             f"{weights[machine].get(b, 0):.3g}" for b in branches
@@ -255,13 +256,13 @@ def fusion(found: Finding) -> Table:
 def study(found: StudyResult) -> Table:
     """Omega of each branch alone and of their fusion, in percent; always with the scope."""
     described = found.result.run
-    table = Table("branch", "Omega", "system", title=f"{described['system']['name']} (percent)")
+    table = Table("branch", "Omega", "system", title=f"{described.name} (percent)")
     for name, alone in found.branches.items():
-        table.add_row(escape(name), _spread(alone.metrics), escape(alone.run["system"]["name"]))
+        table.add_row(escape(name), _spread(alone.metrics), escape(alone.run.name))
     table.add_row("[bold]fused[/]", f"[bold]{_spread(found.result.metrics)}[/]", "")
-    protocol = described["protocol"]
+    protocol = described.protocol
     table.caption = escape(
-        f"Fused: {protocol['scope']}.\nProtocol: {protocol['name']}; selected on {protocol['selected_on']}.\n"
+        f"Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
         f"{found.result.folder}/scores.csv, metrics.csv, run.json"
     )
     return table
@@ -360,7 +361,7 @@ def plan_json(found: Plan) -> str:
 
 def sweep(found: Sweep) -> Table:
     """The settings that were tried, the best first, in percent; always with the scope."""
-    machines = [c for c in found.table if c not in {*found.settings, "omega", "low", "high"}]
+    machines = [str(c) for c in found.table if c not in {*found.settings, "omega", "low", "high"}]
     keys = [key.removeprefix("branch.") for key in found.settings]
     table = Table(
         *map(escape, keys), "Omega", "95% interval", *map(escape, machines), title="Sweep (percent)"
@@ -379,7 +380,7 @@ def sweep(found: Sweep) -> Table:
 
 def comparison(found: Comparison, a: Result, b: Result) -> Table:
     """Two results side by side in percent, the difference with its interval, and how sure its sign is."""
-    a_name, b_name = (Text(r.run["system"]["name"]) for r in (a, b))
+    a_name, b_name = (Text(r.run.name) for r in (a, b))
     table = Table("machine", title=escape(f"A: {a.folder}, B: {b.folder} (percent)"))
     interval = f"{found.level:.0%} interval"
     for heading in (Text("A: ") + a_name, Text("B: ") + b_name, "B - A", interval, "P(B better)"):
@@ -388,8 +389,8 @@ def comparison(found: Comparison, a: Result, b: Result) -> Table:
         low_high = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
         values = f"{100 * row['a']:.2f}", f"{100 * row['b']:.2f}", f"{100 * row['difference']:+.2f}"
         table.add_row(escape(str(machine)), *values, low_high, f"{row['b_better']:.3f}")
-    n_a, n_b = (len(r.run["seeds"]) for r in (a, b))
-    selected = (f"{name} selected on {r.run['protocol']['selected_on']}." for name, r in (("A", a), ("B", b)))
+    n_a, n_b = (len(r.run.seeds) for r in (a, b))
+    selected = (f"{name} selected on {r.run.protocol.selected_on}." for name, r in (("A", a), ("B", b)))
     beware = (
         f"\nToo narrow: all clips are of one recording in {'; '.join(found.single)}." if found.single else ""
     )
@@ -404,7 +405,7 @@ def comparison(found: Comparison, a: Result, b: Result) -> Table:
 def comparison_json(found: Comparison, a: Result, b: Result) -> str:
     """The same in full precision, as fractions, with what either result was selected on."""
     results = {
-        name: {"folder": str(r.folder), "system": r.run["system"]["name"], "protocol": r.run["protocol"]}
+        name: {"folder": str(r.folder), "system": r.run.name, "protocol": r.run.protocol.describe()}
         for name, r in (("a", a), ("b", b))
     }
     settings = {
@@ -457,7 +458,7 @@ def steps(jobs: Iterable[Job]) -> Table | Text:
     numbers = [Column(heading, justify="right") for heading in ("finished", "MB")]
     table = Table("step", "code", *numbers, title="Finished steps")
     for (step, whose), sizes in known.groupby(["step", "code"])["size"]:
-        table.add_row(escape(step), whose, f"{len(sizes):,}", f"{sizes.sum() / 1e6:,.1f}")
+        table.add_row(escape(str(step)), str(whose), f"{len(sizes):,}", f"{sizes.sum() / 1e6:,.1f}")
     return table
 
 

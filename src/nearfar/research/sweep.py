@@ -177,7 +177,7 @@ def _scope(tried: Sequence[System], adapted_on: AdaptedOn) -> str:
     """What was selected on what, and on whose clips adapters were trained, if there are any."""
     if all(system.branch.adaptation is None for system in tried):
         return SCOPE
-    return f"{SCOPE}; {adaptation.protocol_of(adapted_on)['name']}"
+    return f"{SCOPE}; {adaptation.protocol_of(adapted_on).name}"
 
 
 def _row(
@@ -191,7 +191,8 @@ def _row(
         settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
         raise ValueError(f"{settings}: {error}") from error
     interval = {"omega": found.omega.value, "low": found.omega.low, "high": found.omega.high}
-    return {**{key: str(value) for key, value in chosen.items()}, **interval, **of_machine.to_dict()}
+    settings_as_text = {key: str(value) for key, value in chosen.items()}
+    return {**settings_as_text, **interval, **{str(m): value for m, value in of_machine.to_dict().items()}}
 
 
 def _scores(task: Task, tell: Progress) -> pd.DataFrame:
