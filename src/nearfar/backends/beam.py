@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_array
 
 from nearfar.backends.neighbours import nearest, nearest_others, unit
+from nearfar.backends.normal_model import NormalClips, NormalModel
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -17,7 +17,7 @@ Float = NDArray[np.float64]
 N_NEIGHBOURS = 4  # behind a reference's own distance b, in VarMin
 
 
-class Beam(BaseEstimator):
+class Beam(NormalModel):
     r"""Smallest cosine distance to the normal clips in each frequency band, averaged over bands (BEAM, [1]_).
 
     .. math:: A(z) = \frac{1}{B} \sum_b \min_i D_{bi}(z), \quad
@@ -67,30 +67,25 @@ class Beam(BaseEstimator):
         self.bands = bands
         self.rescaling = rescaling
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
-    ) -> Self:
-        """Remember normal clips.
-
-        Parameters
-        ----------
-        X : (n_clips, bands, dim) array, or (n_clips, bands * dim) array
-        domain : (n_clips,) array of str
-            Of no consequence: the references of all domains are one bank.
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If X does not have such bands, a band has no direction, or the clips are too few for VarMin.
-        """
+    def _check_options(self) -> None:
         if self.rescaling not in ("none", "varmin"):
             raise ValueError(f"rescaling={self.rescaling!r}: must be 'none' or 'varmin'")
-        X = _checked(X)
-        check_consistent_length(X, domain)
+
+    def _check_normal(self, X: Array) -> Float:
+        return _checked(X)
+
+    def _check_new(self, X: Array) -> Float:
+        X, (n_bands, _, dim) = _checked(X), self.references_.shape
+        if X.ndim == 3 and X.shape[1:] != (n_bands, dim):
+            raise ValueError(
+                f"X has {X.shape[2]} dimensions in {X.shape[1]} bands; it was fitted with {dim} in {n_bands}"
+            )
+        if X.ndim == 2 and X.shape[1] != n_bands * dim:
+            raise ValueError(f"X has {X.shape[1]} dimensions; it was fitted with {n_bands * dim}")
+        return X
+
+    def _learn(self, clips: NormalClips) -> None:
+        X: Float = clips.X
         n_bands = self._n_bands(X)
         if self.rescaling == "varmin" and len(X) < N_NEIGHBOURS + 2:
             raise ValueError(
@@ -102,7 +97,6 @@ class Beam(BaseEstimator):
         self.offsets_ = np.zeros(self.references_.shape[:2])
         if self.rescaling == "varmin":
             self.offsets_ = np.stack([_variance_minimizing(band) for band in self.references_])
-        return self
 
     def _n_bands(self, X: Float) -> int:
         """Bands of a clip, checked against the parameter."""
@@ -116,22 +110,8 @@ class Beam(BaseEstimator):
             raise ValueError(f"bands={self.bands}: X has {X.shape[1]} dimensions, which do not divide by it")
         return self.bands
 
-    def anomaly_score(self, X: Array) -> Float:
-        """Mean over bands of the smallest distances: X as for ``fit``, to (n_clips,).
-
-        Raises
-        ------
-        ValueError
-            If X has other dimensions than those it was fitted on, or a band has no direction.
-        """
-        check_is_fitted(self)
-        X, (n_bands, _, dim) = _checked(X), self.references_.shape
-        if X.ndim == 3 and X.shape[1:] != (n_bands, dim):
-            raise ValueError(
-                f"X has {X.shape[2]} dimensions in {X.shape[1]} bands; it was fitted with {dim} in {n_bands}"
-            )
-        if X.ndim == 2 and X.shape[1] != n_bands * dim:
-            raise ValueError(f"X has {X.shape[1]} dimensions; it was fitted with {n_bands * dim}")
+    def _score(self, X: Float) -> Float:
+        n_bands, _, dim = self.references_.shape
         queries = unit(X.reshape(len(X), n_bands, dim)).transpose(1, 0, 2)
         total = np.zeros(len(X))  # added up band by band: how np.sum adds depends on the number of clips
         for in_band, references, offsets in zip(queries, self.references_, self.offsets_, strict=True):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
-from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from nearfar.backends.normal_model import NormalClips, NormalModel
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -23,7 +23,7 @@ N_INIT = 10  # starts of k-means, the best of which counts; our choice
 COVERAGE = 0.95  # of the chi-square threshold; our choice, the report names none
 
 
-class Gaussians(BaseEstimator):
+class Gaussians(NormalModel):
     r"""Smallest squared Mahalanobis distance to the Gaussians of groups of normal clips.
 
     .. math:: A(z) = \min_k (z - \mu_k)^T \Sigma_k^{-1} (z - \mu_k)
@@ -85,33 +85,14 @@ class Gaussians(BaseEstimator):
         self.regularization = regularization
         self.random_state = random_state
 
-    def fit(self, X: Array, domain: Text, attributes: Text | None = None) -> Self:
-        """Learn the Gaussians.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-            Clips of the domain "target" add centres; all others are source clips.
-        attributes : (n_clips,) array of str, or None
-            Equal strings are a group; empty where a clip has none.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, there are no source clips, some clips have attributes and others
-            none, or there are too few clips for k-means or a covariance.
-        """
-        self._check_parameters()
-        X = validate_data(self, X, dtype=np.float64)
-        check_consistent_length(X, domain, attributes)
-        is_target = np.asarray(domain) == TARGET
+    def _learn(self, clips: NormalClips) -> None:
+        X, is_target = clips.X, clips.domain == TARGET
         if is_target.all():
             raise ValueError(
                 f"all {len(X)} normal clips are of the domain {TARGET!r}; the Gaussians are those of another "
                 "domain: give source clips, or give these clips without a domain"
             )
-        labels = self._labels(X, is_target, attributes)
+        labels = self._labels(X, is_target, clips.attributes)
         names, group = np.unique(labels[~is_target], return_inverse=True)
         means, covariances = _moments(X[~is_target], group)
         self.whitenings_ = np.stack([self._whitening(covariance) for covariance in covariances])
@@ -126,9 +107,8 @@ class Gaussians(BaseEstimator):
         self.means_ = np.stack([*means, *(mean for mean, _, _ in centres)])
         self.group_ = np.array([*range(len(means)), *(group for _, group, _ in centres)])
         self.factors_ = np.array([*np.ones(len(means)), *(factor for _, _, factor in centres)])
-        return self
 
-    def _check_parameters(self) -> None:
+    def _check_options(self) -> None:
         if self.target_centres not in ("matching", "always", "never"):
             raise ValueError(
                 f"target_centres={self.target_centres!r}: must be 'matching', 'always' or 'never'"
@@ -140,7 +120,7 @@ class Gaussians(BaseEstimator):
 
     def _labels(self, X: Array, is_target: NDArray[np.bool_], attributes: Text | None) -> NDArray[Any]:
         """Which group each clip is of, by its attributes or by k-means of the source clips: (n_clips,)."""
-        labels = np.full(len(X), "") if attributes is None else np.asarray(attributes)
+        labels = np.full(len(X), "") if attributes is None else attributes
         if len(np.unique(labels[(labels != "") & ~is_target])) < 2:
             return self._clusters(X, is_target)
         if without := int((labels == "").sum()):
@@ -176,10 +156,7 @@ class Gaussians(BaseEstimator):
         median = np.median((((clips - mean) @ self.whitenings_[group].T) ** 2).sum(axis=1))
         return mean, group, max(1.0, float(median / chdtri(clips.shape[1], 1 - COVERAGE)))
 
-    def anomaly_score(self, X: Array) -> Float:
-        """Squared distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+    def _score(self, X: Float) -> Float:
         scores = []
         for group, whitening in enumerate(self.whitenings_):
             own = self.group_ == group

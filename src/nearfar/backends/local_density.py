@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from nearfar.backends.neighbours import (
     METRICS,
@@ -19,14 +17,13 @@ from nearfar.backends.neighbours import (
     of_each_domain,
     prepared,
 )
-
-Array = NDArray[np.floating[Any]]
+from nearfar.backends.normal_model import NormalClips, NormalModel
 
 TARGET = "target"  # the domain of few clips, in the challenge's words
 EPS = 1e-12  # our choice; the report [1]_ names an epsilon, but no value
 
 
-class LocalDensity(BaseEstimator):
+class LocalDensity(NormalModel):
     r"""Domain-conditioned local density (DLD): a nearest distance over its neighbourhood's scale.
 
     Where 990 normal clips lie dense and ten lie sparse, a distance means something else. With the nearest
@@ -82,37 +79,14 @@ class LocalDensity(BaseEstimator):
         self.normalization = normalization
         self.eps = eps
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; domains suffice here
-    ) -> Self:
-        """Remember normal clips, and measure the neighbourhood of each.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If a domain has no K other clips, or a clip has no direction to take the cosine of.
-        """
-        self._check_parameters()
-        X = validate_data(self, X, dtype=np.float64)
-        check_consistent_length(X, domain)
-        names = np.unique(domain, return_counts=True)
-        ks = [self._k(str(name), int(count)) for name, count in zip(*names, strict=True)]
-        self.references_, self.counts_ = bank(X, domain, self.metric)
+    def _learn(self, clips: NormalClips) -> None:
+        ks = [self._k(name, count) for name, count in clips.counts.items()]
+        self.references_, self.counts_ = bank(clips.X, clips.domain, self.metric)
         self.scales_ = np.concatenate(
             [self._scales(own, k) for own, k in zip(of_each_domain(self.counts_), ks, strict=True)]
         )
-        return self
 
-    def _check_parameters(self) -> None:
+    def _check_options(self) -> None:
         if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
         if self.normalization not in ("ratio", "difference"):
@@ -142,13 +116,11 @@ class LocalDensity(BaseEstimator):
         to_neighbours = distances(squared, self.metric)
         return to_neighbours.mean(axis=1) if self.normalization == "difference" else to_neighbours.sum(axis=1)
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Normalized distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        queries = prepared(validate_data(self, X, dtype=np.float64, reset=False), self.metric)
-        return np.min([self._score(queries, own) for own in of_each_domain(self.counts_)], axis=0)
+    def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        queries = prepared(X, self.metric)
+        return np.min([self._score_in(queries, own) for own in of_each_domain(self.counts_)], axis=0)
 
-    def _score(self, queries: NDArray[np.float64], own: slice) -> NDArray[np.float64]:
+    def _score_in(self, queries: NDArray[np.float64], own: slice) -> NDArray[np.float64]:
         indices, squared = nearest(queries, self.references_[own], 1)
         to_nearest, scales = distances(squared[:, 0], self.metric), self.scales_[own][indices[:, 0]]
         return to_nearest - scales if self.normalization == "difference" else to_nearest / (scales + self.eps)

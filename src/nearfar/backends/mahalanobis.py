@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.covariance import ledoit_wolf
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-Array = NDArray[np.floating[Any]]
+from nearfar.backends.normal_model import NormalClips, NormalModel
 
 
-class Mahalanobis(BaseEstimator):
+class Mahalanobis(NormalModel):
     """Squared Mahalanobis distance to the nearest domain mean.
 
     Each domain has its mean; all share the covariance of the clips around their own domain's mean, shrunk
@@ -33,28 +31,10 @@ class Mahalanobis(BaseEstimator):
        Journal of Multivariate Analysis 88, 2004.
     """
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; domains suffice here
-    ) -> Self:
-        """Learn from normal clips.
+    MIN_CLIPS: ClassVar[int] = 2
 
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If there are fewer clips than domains plus two, or all clips of each domain are equal.
-        """
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        check_consistent_length(X, domain)
-        domains, index = np.unique(domain, return_inverse=True)
+    def _learn(self, clips: NormalClips) -> None:
+        X, domains, index = clips.X, clips.counts, clips.domain_number
         if len(X) < len(domains) + 2:  # of two residuals one is the other's negative: nothing to shrink by
             raise ValueError(
                 f"{len(X)} normal clips in {len(domains)} domains: a covariance around the domains' means needs at "
@@ -70,11 +50,7 @@ class Mahalanobis(BaseEstimator):
         covariance, shrinkage = ledoit_wolf(centred, assume_centered=True)
         self.precision_ = np.linalg.inv(covariance)
         self.shrinkage_ = float(shrinkage)
-        return self
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Squared distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+    def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         residuals = X - self.means_[:, None]  # (n_domains, n_clips, dim)
         return np.einsum("mnd,mnd->mn", residuals @ self.precision_, residuals).min(axis=0)

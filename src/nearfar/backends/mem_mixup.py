@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from nearfar.backends.normal_model import NormalClips, NormalModel
 
 Array = NDArray[np.floating[Any]]
 
@@ -16,7 +16,7 @@ K = 990  # of GenRep: all source references of a machine of the challenge
 DISTANCES_AT_ONCE = 2**20  # held in memory, 8 MiB; our choice
 
 
-class MemMixup(BaseEstimator):
+class MemMixup(NormalModel):
     r"""Euclidean distance to the nearest reference, of which the target domain has virtual ones too.
 
     Each target reference t is mixed with each of its ``k`` nearest source references s, and with all of them
@@ -69,41 +69,19 @@ class MemMixup(BaseEstimator):
         self.target_weight = target_weight
         self.target = target
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
-    ) -> Self:
-        """Learn normal clips by heart, and which of them are mixed.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range.
-        """
-        self._check_parameters()
-        X = validate_data(self, X, dtype=np.float64)
-        check_consistent_length(X, domain)
-        self.centre_ = X.mean(axis=0)
-        self.references_ = X - self.centre_
+    def _learn(self, clips: NormalClips) -> None:
+        self.centre_ = clips.X.mean(axis=0)
+        self.references_ = clips.X - self.centre_
         self.squares_ = _squares(self.references_)
-        is_target = np.asarray(domain) == self.target
+        is_target = clips.domain == self.target
         sources = np.flatnonzero(~is_target)
         self.targets_ = np.flatnonzero(is_target) if len(sources) else np.empty(0, dtype=np.intp)
         squared = self._squared_distances(self.references_[self.targets_])[:, sources]
         nearest = np.argsort(squared, axis=1, kind="stable")[:, : self.k]
         self.partners_ = sources[nearest]
         self.separations_ = np.take_along_axis(squared, nearest, axis=1)
-        return self
 
-    def _check_parameters(self) -> None:
+    def _check_options(self) -> None:
         if self.k < 1:
             raise ValueError(f"k={self.k}: must be at least 1")
         if not 0 < self.target_weight < 1:
@@ -112,15 +90,12 @@ class MemMixup(BaseEstimator):
                 "reference is a real one"
             )
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+    def _score(self, X: Array) -> NDArray[np.float64]:
         at_once = max(1, DISTANCES_AT_ONCE // len(self.references_))
         chunks = (X[start : start + at_once] for start in range(0, len(X), at_once))
-        return np.concatenate([self._score(chunk - self.centre_) for chunk in chunks])
+        return np.concatenate([self._score_centred(chunk - self.centre_) for chunk in chunks])
 
-    def _score(self, x: Array) -> NDArray[np.float64]:
+    def _score_centred(self, x: Array) -> NDArray[np.float64]:
         weight = self.target_weight
         of_target, of_source = self._nearest(self._squared_distances(x))
         virtual = weight * self.references_[of_target] + (1 - weight) * self.references_[of_source]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from nearfar.backends.neighbours import (
     METRICS,
@@ -19,11 +16,10 @@ from nearfar.backends.neighbours import (
     of_each_domain,
     prepared,
 )
+from nearfar.backends.normal_model import NormalClips, NormalModel
 
-Array = NDArray[np.floating[Any]]
 
-
-class NearestNeighbour(BaseEstimator):
+class NearestNeighbour(NormalModel):
     """Mean distance to the k nearest normal clips of a domain; the smallest over domains.
 
     With k = 1 the domains make no difference: it is the distance to the nearest normal clip.
@@ -47,42 +43,21 @@ class NearestNeighbour(BaseEstimator):
         self.k = k
         self.metric = metric
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; domains suffice here
-    ) -> Self:
-        """Remember normal clips.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If a domain has fewer than ``k`` clips, or a clip has no direction to take the cosine of.
-        """
+    def _check_options(self) -> None:
         if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
-        X = validate_data(self, X, dtype=np.float64)
-        check_consistent_length(X, domain)
-        for name, count in zip(*np.unique(domain, return_counts=True), strict=True):
+
+    def _learn(self, clips: NormalClips) -> None:
+        for name, count in clips.counts.items():
             if not 1 <= self.k <= count:
                 raise ValueError(
-                    f"k={self.k}, but domain {str(name)!r} has {count} normal clips; it must be "
+                    f"k={self.k}, but domain {name!r} has {count} normal clips; it must be "
                     f"between 1 and {count}"
                 )
-        self.references_, self.counts_ = bank(X, domain, self.metric)
-        return self
+        self.references_, self.counts_ = bank(clips.X, clips.domain, self.metric)
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Mean distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        queries = prepared(validate_data(self, X, dtype=np.float64, reset=False), self.metric)
+    def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        queries = prepared(X, self.metric)
         scores = []
         for own in of_each_domain(self.counts_):
             _, squared = nearest(queries, self.references_[own], self.k)

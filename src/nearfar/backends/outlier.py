@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.base import OutlierMixin
+
+from nearfar.backends.normal_model import NormalClips, NormalModel
 
 Array = NDArray[np.floating[Any]]
 FitOn = Literal["all", "each_domain"]
@@ -17,7 +18,7 @@ FitOn = Literal["all", "each_domain"]
 PACKAGES = ("sklearn", "pyod")  # a system's file names a class, and loading a detector must not run just any
 
 
-class Outlier(BaseEstimator):
+class Outlier(NormalModel):
     """The score of an outlier detector from another library, made higher for more anomalous clips.
 
     Directions differ: ``decision_function`` is higher for *normal* points in scikit-learn, which is every
@@ -61,40 +62,18 @@ class Outlier(BaseEstimator):
         self.fit_on = fit_on
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
-    ) -> Self:
-        """Fit the detector, or those of the domains.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If there is no such detector, it cannot score new clips, or its direction is unknown.
-        """
+    def _check_options(self) -> None:
         if self.fit_on not in get_args(FitOn):
             raise ValueError(f"fit_on={self.fit_on!r}: must be 'all' or 'each_domain'")
-        X = validate_data(self, X, dtype=np.float64, order="C")  # as a file has it: a second fit rounds alike
-        check_consistent_length(X, domain)
-        number = np.unique(domain, return_inverse=True)[1]
-        self.references_ = X
+
+    def _learn(self, clips: NormalClips) -> None:
+        number = clips.domain_number
+        self.references_ = np.ascontiguousarray(clips.X)  # as a file has it: a second fit rounds alike
         self.bank_ = number if self.fit_on == "each_domain" else np.zeros_like(number)
         self.random_state_ = int(self.random_state)
         self._detectors()
-        return self
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Scores, negative ones too where the detector has such: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+    def _score(self, X: Array) -> NDArray[np.float64]:
         return np.min([_score(detector, X) for detector in self._detectors()], axis=0)
 
     def _detectors(self) -> list[Any]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from nearfar.backends import Array, Backend, backend_class
+from nearfar.backends import Backend, backend_class
+from nearfar.backends.normal_model import NormalClips, NormalModel
 from nearfar.recordings.clips import unknown
 
 FOLDS = 10  # our choice: for the usual 10 target clips it is leave-one-out
 
 
-class PerDomainNormalized(BaseEstimator):
+class PerDomainNormalized(NormalModel):
     r"""The smallest, over domains, score relative to that of the domain's own clips.
 
     .. math:: \min_d \frac{s_d(x)}{\mathrm{median}_{i \in d}\; s_{d \setminus i}(x_i)}
@@ -77,43 +76,30 @@ class PerDomainNormalized(BaseEstimator):
             options.setdefault("random_state", self.random_state)
         return cls(**options)
 
-    def fit(self, X: Array, domain: NDArray[np.str_], attributes: NDArray[np.str_] | None = None) -> Self:
-        """Learn each domain, and what its own clips score.
-
-        Parameters
-        ----------
-        X : as of the wrapped back end
-        domain : (n_clips,) array of str
-        attributes : (n_clips,) array of str or None
-            Passed on.
-
-        Raises
-        ------
-        ValueError
-            If ``folds`` is below 2, the wrapped back end refuses a domain's clips (with the domain's name), or
-            its own clips do not score above 0.
-        """
+    def _check_options(self) -> None:
         if self.folds < 2:
             raise ValueError(
                 f"folds={self.folds}: must be at least 2, to score clips that were not fitted on"
             )
-        check_consistent_length(X, domain)
+
+    def _check_normal(self, X: Any) -> Any:
+        return X  # the wrapped back end checks them
+
+    def _check_new(self, X: Any) -> Any:
+        return X
+
+    def _learn(self, clips: NormalClips) -> None:
         self.unfitted()  # a wrong option is the fault of no domain
-        domain = np.asarray(domain)
-        banks = {
-            d: _some(X, domain, attributes, np.flatnonzero(domain == d)) for d in np.unique(domain).tolist()
-        }
-        fitted = [self._fit_bank(name, bank) for name, bank in banks.items()]
+        fitted = [self._fit_domain(name, clips.of_domain(name)) for name in clips.counts]
         self.backends_ = [backend for backend, _ in fitted]
         self.scales_ = np.array([scale for _, scale in fitted])
-        return self
 
-    def _fit_bank(self, name: str, bank: _Bank) -> tuple[Backend, float]:
+    def _fit_domain(self, name: str, clips: NormalClips) -> tuple[Backend, float]:
         """A domain's back end, and the median of what its own clips score."""
-        n = len(bank[1])
+        n = len(clips)
         try:
-            backend = self.unfitted().fit(*bank)
-            scale = float(np.median(self._self_scores(backend, bank)))
+            backend = self._fitted(clips)
+            scale = float(np.median(self._self_scores(backend, clips)))
         except ValueError as error:
             raise ValueError(f"domain {name!r} of {n} normal clips: {error}") from error
         if not scale > 0:
@@ -124,34 +110,23 @@ class PerDomainNormalized(BaseEstimator):
             )
         return backend, scale
 
-    def _self_scores(self, backend: Any, bank: _Bank) -> NDArray[np.float64]:
+    def _fitted(self, clips: NormalClips) -> Backend:
+        return self.unfitted().fit(clips.X, clips.domain, clips.attributes)
+
+    def _self_scores(self, backend: Any, clips: NormalClips) -> NDArray[np.float64]:
         if hasattr(backend, "self_scores"):
             return backend.self_scores()
-        n = len(bank[1])
+        n = len(clips)
         if n < 2:
             raise ValueError("a clip alone has no other to be scored by; give at least 2 of the domain")
         n_folds = min(self.folds, n)
         part = np.random.default_rng(self.random_state).permutation(n) % n_folds
         scores = np.empty(n)
         for k in range(n_folds):
-            held_out = np.flatnonzero(part == k)
-            without = self.unfitted().fit(*_some(*bank, np.flatnonzero(part != k)))
-            scores[held_out] = without.anomaly_score(_some(*bank, held_out)[0])
+            without = self._fitted(clips.select(part != k))
+            scores[part == k] = without.anomaly_score(clips.select(part == k).X)
         return scores
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Relative scores: X as of the wrapped back end, to (n_clips,)."""
-        check_is_fitted(self)
+    def _score(self, X: Any) -> NDArray[np.float64]:
         relative = [b.anomaly_score(X) / s for b, s in zip(self.backends_, self.scales_, strict=True)]
         return np.min(relative, axis=0)
-
-
-_Bank = tuple[Array, NDArray[np.str_], NDArray[np.str_] | None]  # what a back end is fitted to
-
-
-def _some(
-    X: Array, domain: NDArray[np.str_], attributes: NDArray[np.str_] | None, clips: NDArray[np.intp]
-) -> _Bank:
-    """Of some clips only; X may be a list, of clips with different numbers of rows."""
-    chosen: Any = X[clips] if isinstance(X, np.ndarray) else [X[i] for i in clips]
-    return chosen, domain[clips], None if attributes is None else np.asarray(attributes)[clips]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-Array = NDArray[np.floating[Any]]
+from nearfar.backends.normal_model import Array, NormalClips, RowModel
 
 
-class SelectiveMahalanobis(BaseEstimator):
+class SelectiveMahalanobis(RowModel):
     r"""The smallest, over domains, Mahalanobis length of a clip's residual rows.
 
     The official code sets up the N x N matrix :math:`D P D^T` of a clip's N residual rows D and averages all of
@@ -63,46 +62,28 @@ class SelectiveMahalanobis(BaseEstimator):
         self.shrinkage = shrinkage
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; domains suffice here
-    ) -> Self:
-        """Learn each domain's covariance of residuals.
+    @property
+    def _dim(self) -> int:
+        return self.precisions_.shape[-1]
 
-        Parameters
-        ----------
-        X : (n_clips, rows, dim) array, or a list of n_clips arrays (rows, dim), or (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, or a covariance is singular.
-        """
-        self._check_parameters()
-        clips = [_rows(x) for x in X]
-        check_consistent_length(clips, domain)
-        if odd := [len(c) for c in clips if len(c) % self.rows_per_vector]:
+    def _learn(self, clips: NormalClips) -> None:
+        X: list[Array] = clips.X
+        if odd := [len(x) for x in X if len(x) % self.rows_per_vector]:
             raise ValueError(
                 f"rows_per_vector={self.rows_per_vector}: a clip has {odd[0]} rows, which is not a multiple of it"
             )
-        vectors = np.concatenate([c.reshape(-1, self.rows_per_vector, c.shape[-1]) for c in clips])
-        of_vector = np.repeat(np.asarray(domain), [len(c) // self.rows_per_vector for c in clips])
+        vectors = np.concatenate([x.reshape(-1, self.rows_per_vector, x.shape[-1]) for x in X])
+        of_vector = np.repeat(clips.domain, [len(x) // self.rows_per_vector for x in X])
         order = np.random.default_rng(self.random_state).permutation(len(vectors))
         order = order[: max(1, int(self.sample_share * len(order)))]
-        domains = np.unique(of_vector).tolist()
-        if missed := set(domains) - set(of_vector[order].tolist()):
+        if missed := set(clips.counts) - set(of_vector[order].tolist()):
             raise ValueError(
                 f"sample_share={self.sample_share}: the sample has no vector of domain {sorted(missed)[0]!r}; "
                 "raise it, or give more clips of that domain"
             )
-        self.precisions_ = np.stack([self._precision(vectors, order, of_vector, d) for d in domains])
-        return self
+        self.precisions_ = np.stack([self._precision(vectors, order, of_vector, d) for d in clips.counts])
 
-    def _check_parameters(self) -> None:
+    def _check_options(self) -> None:
         if self.reduction not in ("clip_mean", "per_frame"):
             raise ValueError(f"reduction={self.reduction!r}: must be 'clip_mean' or 'per_frame'")
         if not 0 <= self.shrinkage <= 1:
@@ -145,19 +126,10 @@ class SelectiveMahalanobis(BaseEstimator):
             )
         return np.linalg.inv(covariance)
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Squared lengths: (n_clips, rows, dim), a list of (rows, dim), or (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        return np.array([self._score(_rows(x)) for x in X])
+    def _score(self, X: Sequence[Array]) -> NDArray[np.float64]:
+        return np.array([self._score_of(rows) for rows in X])
 
-    def _score(self, rows: Array) -> float:
-        if rows.shape[-1] != (dim := self.precisions_.shape[-1]):
-            raise ValueError(f"X has {rows.shape[-1]} dimensions; it was fitted with {dim}")
+    def _score_of(self, rows: Array) -> float:
         if self.reduction == "clip_mean":
             rows = rows.mean(axis=0, keepdims=True, dtype=np.float64)
         return float(np.einsum("mrd,rd->mr", rows @ self.precisions_, rows).mean(axis=1).min())
-
-
-def _rows(x: Array) -> Array:
-    """One clip's residuals, (rows, dim), checked; single precision stays so, there can be gigabytes."""
-    return check_array(np.atleast_2d(x), dtype=(np.float64, np.float32))

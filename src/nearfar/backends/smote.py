@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from nearfar.backends.neighbours import METRICS, Metric, distances, nearest, nearest_others, prepared
+from nearfar.backends.normal_model import NormalClips, NormalModel
 
 Array = NDArray[np.floating[Any]]
 
@@ -17,7 +16,7 @@ K = 5  # Chawla et al., section 4.2
 RATIO = 1.0  # equal banks; the default of imbalanced-learn, no paper's
 
 
-class Smote(BaseEstimator):
+class Smote(NormalModel):
     r"""Distance to the nearest reference, of which the smaller domains have synthetic ones too.
 
     A domain with fewer references than ``ratio`` times those of the largest is filled up to that number.
@@ -57,41 +56,17 @@ class Smote(BaseEstimator):
         self.metric = metric
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
-    ) -> Self:
-        """Learn normal clips by heart, and make synthetic ones.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, a domain that is to be filled up has no more than ``k`` clips, or
-            a clip has no direction to take the cosine of.
-        """
-        self._check_parameters()
-        X = validate_data(self, X, dtype=np.float64)
-        check_consistent_length(X, domain)
+    def _learn(self, clips: NormalClips) -> None:
         rng = np.random.default_rng(self.random_state)
-        domains, sizes = np.unique(domain, return_counts=True)
-        wanted = round(self.ratio * int(sizes.max()))
+        wanted = round(self.ratio * max(clips.counts.values()))
         synthetic = [
-            self._synthetic(X[np.asarray(domain) == d], d, wanted - n, rng)
-            for d, n in zip(domains.tolist(), sizes.tolist(), strict=True)
+            self._synthetic(clips.of_domain(d).X, d, wanted - n, rng)
+            for d, n in clips.counts.items()
             if n < wanted
         ]
-        self.references_ = prepared(np.concatenate([X, *synthetic]), self.metric)
-        return self
+        self.references_ = prepared(np.concatenate([clips.X, *synthetic]), self.metric)
 
-    def _check_parameters(self) -> None:
+    def _check_options(self) -> None:
         if self.k < 1:
             raise ValueError(f"k={self.k}: must be at least 1")
         if not 0 < self.ratio <= 1:
@@ -114,9 +89,7 @@ class Smote(BaseEstimator):
         u = rng.random((count, 1))
         return bank[begins] + u * (bank[ends] - bank[begins])
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        queries = prepared(validate_data(self, X, dtype=np.float64, reset=False), self.metric)
+    def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        queries = prepared(X, self.metric)
         _, squared = nearest(queries, self.references_, 1)
         return distances(squared[:, 0], self.metric)
