@@ -9,12 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtri
 from sklearn.cluster import KMeans
 
-from nearfar.backends.normal_model import NormalClips, NormalModel
-
-Array = NDArray[np.floating[Any]]
-Float = NDArray[np.float64]
-Index = NDArray[np.intp]
-Text = NDArray[np.str_]
+from nearfar.backends.normal_model import Array, Bool, Float, Index, NormalClips, NormalModel, Text
 
 TARGET = "target"  # the domain that adds centres; all others count as source
 REGULARIZATION = 1e-4  # of the report [1]_
@@ -24,52 +19,71 @@ COVERAGE = 0.95  # of the chi-square threshold; our choice, the report names non
 
 
 class Gaussians(NormalModel):
-    r"""Smallest squared Mahalanobis distance to the Gaussians of groups of normal clips.
+    r"""Squared Mahalanobis distance to the nearest of several Gaussians, one for each group of normal clips.
 
     .. math:: A(z) = \min_k (z - \mu_k)^T \Sigma_k^{-1} (z - \mu_k)
 
-    The groups of the source domain (all that is not called "target") are those of the attributes if these tell
-    two or more apart, else ``n_clusters`` of k-means. Each has its mean and its covariance (divisor n - 1) plus
-    ``regularization`` times the identity. This makes every covariance invertible, also that of a group with
-    fewer clips than dimensions: a step outside of what its clips span then counts ``1 / regularization``. A
-    group of *one* clip has no covariance and takes the pooled one of all groups (our choice).
+    *Source clips* are all clips that are not of the domain "target". Clips with equal attributes are a group. If
+    there are fewer than two different attributes, k-means makes ``n_clusters`` groups. Each group has its mean and
+    its covariance (divisor n - 1) plus ``regularization`` times the identity. So each covariance can be inverted,
+    even if a group has fewer clips than dimensions: in a direction that its clips do not span, a step counts ``1 /
+    regularization``. A group of *one* clip has no covariance. It takes the pooled covariance of all groups, which
+    is our choice.
 
-    Clips of the target domain, in groups of their own attributes (with k-means, of their nearest source centre),
-    add centres: their mean, with the covariance of the source group times
+    *Target clips* are grouped by their attributes too (with k-means, by the nearest source centre). Each target
+    group adds a Gaussian: its own mean, and the covariance of a source group, multiplied by
 
     .. math:: \max(1, \mathrm{median}_i\, d_i^2 / \chi^2_{0.95}(\mathrm{dim}))
 
-    where :math:`d_i` are their own Mahalanobis distances from that mean under the source covariance, so that
-    they are not over-penalized [1]_.
+    Here :math:`d_i` are the Mahalanobis distances of the group's clips from their mean, with the source covariance.
+    The factor keeps normal target clips from scoring too high [1]_.
 
     Parameters
     ----------
     target_centres : {"matching", "always", "never"}
-        ``"matching"``: only target groups whose attributes occur in the source domain add a centre [1]_.
-        ``"always"``: others do so too, with the covariance of the source group whose mean is nearest
-        (Euclidean).
+        Which target groups add a Gaussian. ``"matching"``: those whose attributes also occur among the source clips
+        [1]_. ``"always"``: all; a group with new attributes takes the covariance of the source group with the
+        nearest mean (Euclidean).
     n_clusters : int
-        Of k-means.
+        Number of clusters of k-means.
     regularization : float
         Added to the diagonal of each covariance.
     random_state : int
-        Of k-means.
+        Seed of k-means.
 
     Attributes
     ----------
     means_ : (n_gaussians, dim) array
-        Of the source groups, then of the target groups.
+        Means of the source groups, then of the target groups.
     group_ : (n_gaussians,) array of int
-        The source group whose covariance a Gaussian has.
+        Number of the source group whose covariance each Gaussian has.
     factors_ : (n_gaussians,) array
-        By which that covariance is multiplied.
+        Factor of that covariance.
     whitenings_ : (n_groups, dim, dim) array
-        Inverse Cholesky factors W of the covariances: ``W.T @ W`` is the precision.
+        Inverse Cholesky factors W of the covariances: ``W.T @ W`` is the inverse covariance.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if an option is out of its range, if there are no source clips, if some clips have attributes
+        and others have none, or if there are too few clips for k-means or for a covariance.
 
     References
     ----------
     .. [1] Jiang and Han, technical report, DCASE Challenge 2026, Task 2: a dual-channel encoder with
        cross-attention, scored with Gaussians.
+
+    Examples
+    --------
+    A machine runs at two speeds, and each has its own sound. Halfway between the two is not normal.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.gaussians import Gaussians
+    >>> X = np.array([[-1.0], [0.0], [1.0], [9.0], [10.0], [11.0]])
+    >>> speed = np.array(["rpm_900"] * 3 + ["rpm_1500"] * 3)
+    >>> model = Gaussians().fit(X, domain=np.array(["source"] * 6), attributes=speed)
+    >>> model.anomaly_score([[0.0], [10.0], [5.0]]).round(1)
+    array([ 0.,  0., 25.])
     """
 
     def __init__(
@@ -118,8 +132,8 @@ class Gaussians(NormalModel):
         if not 0 < self.regularization < np.inf:
             raise ValueError(f"regularization={self.regularization}: must be above 0")
 
-    def _labels(self, X: Array, is_target: NDArray[np.bool_], attributes: Text | None) -> NDArray[Any]:
-        """Which group each clip is of, by its attributes or by k-means of the source clips: (n_clips,)."""
+    def _labels(self, X: Array, is_target: Bool, attributes: Text | None) -> NDArray[Any]:
+        """The group of each clip, by its attributes or by k-means of the source clips: (n_clips,)."""
         labels = np.full(len(X), "") if attributes is None else attributes
         if len(np.unique(labels[(labels != "") & ~is_target])) < 2:
             return self._clusters(X, is_target)
@@ -130,7 +144,7 @@ class Gaussians(NormalModel):
             )
         return labels
 
-    def _clusters(self, X: Array, is_target: NDArray[np.bool_]) -> Index:
+    def _clusters(self, X: Array, is_target: Bool) -> Index:
         if (different := len(np.unique(X[~is_target], axis=0))) < self.n_clusters:
             raise ValueError(
                 f"n_clusters={self.n_clusters}, but there are {different} different source clips to cluster; lower "
@@ -150,7 +164,7 @@ class Gaussians(NormalModel):
             ) from error
 
     def _target_centre(self, clips: Array, matching: Index, means: Float) -> tuple[Float, int, float]:
-        """Mean of a target group, the source group whose covariance it takes, and the factor of that."""
+        """Mean of a target group, number of the source group whose covariance it takes, and the factor."""
         mean = clips.mean(axis=0)
         group = int(matching[0]) if len(matching) else int(((means - mean) ** 2).sum(axis=1).argmin())
         median = np.median((((clips - mean) @ self.whitenings_[group].T) ** 2).sum(axis=1))
@@ -168,7 +182,7 @@ class Gaussians(NormalModel):
 
 
 def _moments(X: Array, group: Index) -> tuple[list[Float], list[Float]]:
-    """Mean and covariance of each group; of a group of one clip, the covariance within all groups together."""
+    """Mean and covariance of each group. A group of one clip gets the covariance within all groups together."""
     means: list[Float] = []
     scatters: list[Float] = []
     sizes = np.bincount(group)

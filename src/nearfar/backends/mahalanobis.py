@@ -1,34 +1,52 @@
-"""Mahalanobis distance to the nearest domain, under one shrunk covariance."""
+"""Mahalanobis distance to the nearest domain, with one shrunk covariance."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 
-from nearfar.backends.normal_model import NormalClips, NormalModel
+from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 
 
 class Mahalanobis(NormalModel):
     """Squared Mahalanobis distance to the nearest domain mean.
 
-    Each domain has its mean; all share the covariance of the clips around their own domain's mean, shrunk
-    towards a multiple of the identity as far as Ledoit and Wolf's formula says, so that it can be inverted
-    with fewer clips than dimensions. Standardize first where dimensions differ in scale.
+    Each domain has its own mean. All domains share one covariance: that of the clips around the mean of their
+    domain. It is shrunk towards a multiple of the identity, by as much as the formula of Ledoit and Wolf says [1]_.
+    So it can be inverted even with fewer clips than dimensions. Standardize the embeddings first if their
+    dimensions differ in scale.
 
     Attributes
     ----------
     means_ : (n_domains, dim) array
     precision_ : (dim, dim) array
+        The inverse covariance.
     shrinkage_ : float
         Between 0 (the sample covariance) and 1 (a multiple of the identity).
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if there are fewer clips than domains plus two, or if the clips of each domain are all equal.
 
     References
     ----------
     .. [1] O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional covariance matrices,"
        Journal of Multivariate Analysis 88, 2004.
+
+    Examples
+    --------
+    The normal clips vary ten times as much in the first dimension as in the second. So the same step away from
+    their mean is normal in the first dimension and anomalous in the second.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.mahalanobis import Mahalanobis
+    >>> X = np.random.default_rng(0).normal(size=(100, 2)) * [10, 1]
+    >>> model = Mahalanobis().fit(X, domain=np.array(["source"] * 100))
+    >>> model.anomaly_score([[5, 0], [0, 5]]).round(1)
+    array([0.4, 9.6])
     """
 
     MIN_CLIPS: ClassVar[int] = 2
@@ -51,6 +69,6 @@ class Mahalanobis(NormalModel):
         self.precision_ = np.linalg.inv(covariance)
         self.shrinkage_ = float(shrinkage)
 
-    def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _score(self, X: Float) -> Float:
         residuals = X - self.means_[:, None]  # (n_domains, n_clips, dim)
         return np.einsum("mnd,mnd->mn", residuals @ self.precision_, residuals).min(axis=0)

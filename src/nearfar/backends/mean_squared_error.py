@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nearfar.backends.normal_model import Array, NormalClips, RowModel
+from nearfar.backends.normal_model import Array, Float, NormalClips, RowModel
 
 
 class MeanSquaredError(RowModel):
-    """Mean square of everything that an encoder gives for a clip: the reconstruction error of an autoencoder.
+    """Mean square of all numbers of a clip: the reconstruction error of an autoencoder, if they are its residuals.
 
-    Nothing is learnt but the number of dimensions.
+    It learns nothing but the number of dimensions.
 
     Attributes
     ----------
     dim_ : int
+
+    Examples
+    --------
+    Each clip has two rows of two residuals. The second clip is reconstructed badly.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.mean_squared_error import MeanSquaredError
+    >>> residuals = np.array([[[0.1, -0.1], [0.1, 0.1]], [[2.0, -2.0], [0.0, 0.0]]])
+    >>> model = MeanSquaredError().fit(residuals, domain=np.array(["source", "source"]))
+    >>> model.anomaly_score(residuals)
+    array([0.01, 2.  ])
     """
 
     @property
@@ -27,5 +37,5 @@ class MeanSquaredError(RowModel):
     def _learn(self, clips: NormalClips) -> None:
         self.dim_ = int(clips.X[0].shape[-1])
 
-    def _score(self, X: Sequence[Array]) -> NDArray[np.float64]:
+    def _score(self, X: Sequence[Array]) -> Float:
         return np.array([float(np.mean(residuals**2, dtype=np.float64)) for residuals in X])

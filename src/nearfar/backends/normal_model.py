@@ -26,12 +26,12 @@ Text = NDArray[np.str_]
 
 @dataclass(frozen=True, eq=False)
 class NormalClips:
-    """What a back end is fitted to.
+    """The normal clips that a back end is fitted to.
 
     Attributes
     ----------
     X : array, or list of arrays
-        One entry for each clip, as the back end's ``_check_normal`` returns them.
+        One entry for each clip, as the back end's ``_check_normal`` returned them.
     domain : (n_clips,) array of str
     attributes : (n_clips,) array of str, or None
     """

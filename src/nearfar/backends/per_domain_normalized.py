@@ -1,42 +1,44 @@
-"""Any back end, fitted to each domain alone, its scores divided by those of the domain's own clips."""
+"""Any back end, fitted to each domain alone; its scores are divided by those of the domain's own clips."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearfar.backends import Backend, backend_class
-from nearfar.backends.normal_model import NormalClips, NormalModel
+from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 from nearfar.recordings.clips import unknown
 
 FOLDS = 10  # our choice: for the usual 10 target clips it is leave-one-out
 
 
 class PerDomainNormalized(NormalModel):
-    r"""The smallest, over domains, score relative to that of the domain's own clips.
+    r"""Score of another back end, divided by those of a domain's own clips; the smallest over the domains.
 
     .. math:: \min_d \frac{s_d(x)}{\mathrm{median}_{i \in d}\; s_{d \setminus i}(x_i)}
 
-    with :math:`s_d` the wrapped back end fitted to domain d alone. So 1 is what the median normal clip of a
-    domain scores, in a dense bank of 990 as in a sparse one of 10. What a clip scores in a bank that it is part
-    of says nothing (its nearest neighbour is itself); the median is over scores by fits without the clip:
+    :math:`s_d` is the wrapped back end, fitted to domain d alone. So 1 is the score of a domain's median normal
+    clip, in a dense domain of 990 clips as in a sparse one of 10. The median must be taken over clips that were
+    left out of the fit, because a clip that was fitted scores too low (its nearest neighbour is itself). There are
+    two ways:
 
-    * by the back end's own ``self_scores()``, which are leave-one-out, if it has this method;
-    * else by cross-fitting: the clips of a domain are dealt into ``folds`` parts, and each part is scored by a
-      fit to the others. That is leave-one-out where a domain has ``folds`` clips or fewer.
+    * If the back end has a method ``self_scores``, it leaves each clip out itself.
+    * Otherwise the clips of a domain are divided into ``folds`` parts, and each part is scored by a fit to the
+      others. If a domain has ``folds`` clips or fewer, each clip is left out on its own.
+
+    The wrapped back end says what X may be.
 
     Parameters
     ----------
     backend : str
         Of ``backends.BACKENDS``. Its scores must be positive, as distances are.
     backend_options : dict or None
-        Of its parameters.
+        Its options.
     folds : int
-        At least 2; as many as a domain has clips, at most.
+        At least 2. A domain with fewer clips has as many folds as clips.
     random_state : int
-        Of the folds, and of the wrapped back end unless its options have one.
+        Seed of the folds, and of the wrapped back end if its options do not set one.
 
     Attributes
     ----------
@@ -44,6 +46,27 @@ class PerDomainNormalized(NormalModel):
         One for each domain, in the order of the domains' names.
     scales_ : (n_domains,) array
         The medians.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if ``folds`` is below 2, if the wrapped back end refuses the clips of a domain (the message
+        names the domain), or if the median score of a domain is not above 0.
+
+    Examples
+    --------
+    The target clips lie ten times as far apart as the source clips. A new clip that is as far from its nearest
+    neighbour as normal clips are scores 1 in both domains.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.per_domain_normalized import PerDomainNormalized
+    >>> X = np.array([[0.0], [1.0], [2.0], [100.0], [110.0], [120.0]])
+    >>> domain = np.array(["source"] * 3 + ["target"] * 3)
+    >>> model = PerDomainNormalized("nearest_neighbour").fit(X, domain)
+    >>> model.scales_
+    array([ 1., 10.])
+    >>> model.anomaly_score([[3.0], [130.0], [5.0]])
+    array([1., 1., 3.])
     """
 
     def __init__(
@@ -60,12 +83,12 @@ class PerDomainNormalized(NormalModel):
         self.random_state = random_state
 
     def unfitted(self) -> Backend:
-        """A wrapped back end, as the parameters say.
+        """A wrapped back end with its options, not fitted.
 
         Raises
         ------
         ValueError
-            If there is no such back end, or it has no such option; names the nearest.
+            If there is no such back end, or if it has no such option. The message names the nearest one.
         """
         cls = backend_class(self.backend)
         options, known = dict(self.backend_options or {}), cls().get_params()
@@ -95,7 +118,7 @@ class PerDomainNormalized(NormalModel):
         self.scales_ = np.array([scale for _, scale in fitted])
 
     def _fit_domain(self, name: str, clips: NormalClips) -> tuple[Backend, float]:
-        """A domain's back end, and the median of what its own clips score."""
+        """A domain's back end, and the median score of the domain's own clips."""
         n = len(clips)
         try:
             backend = self._fitted(clips)
@@ -113,7 +136,7 @@ class PerDomainNormalized(NormalModel):
     def _fitted(self, clips: NormalClips) -> Backend:
         return self.unfitted().fit(clips.X, clips.domain, clips.attributes)
 
-    def _self_scores(self, backend: Any, clips: NormalClips) -> NDArray[np.float64]:
+    def _self_scores(self, backend: Any, clips: NormalClips) -> Float:
         if hasattr(backend, "self_scores"):
             return backend.self_scores()
         n = len(clips)
@@ -127,6 +150,6 @@ class PerDomainNormalized(NormalModel):
             scores[part == k] = without.anomaly_score(clips.select(part == k).X)
         return scores
 
-    def _score(self, X: Any) -> NDArray[np.float64]:
+    def _score(self, X: Any) -> Float:
         relative = [b.anomaly_score(X) / s for b, s in zip(self.backends_, self.scales_, strict=True)]
         return np.min(relative, axis=0)

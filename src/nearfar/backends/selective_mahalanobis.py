@@ -6,43 +6,64 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nearfar.backends.normal_model import Array, NormalClips, RowModel
+from nearfar.backends.normal_model import Array, Float, Index, NormalClips, RowModel, Text
 
 
 class SelectiveMahalanobis(RowModel):
-    r"""The smallest, over domains, Mahalanobis length of a clip's residual rows.
+    r"""Squared Mahalanobis length of a clip's residual rows; the smallest over the domains.
 
-    The official code sets up the N x N matrix :math:`D P D^T` of a clip's N residual rows D and averages all of
-    it, which is :math:`\bar d^T P \bar d` of the mean row (``reduction="clip_mean"``): one product with a
-    vector instead of a matrix of N^2 numbers. It is not the mean of the rows' distances
-    (``reduction="per_frame"``), which is what textbooks would suggest.
+    There are two ways to make one number from the N rows D of a clip. The official code averages all entries of the
+    N x N matrix :math:`D P D^T`, where P is the inverse covariance. That equals :math:`\bar d^T P \bar d` of the
+    mean row (``reduction="clip_mean"``), which needs one product with a vector and no N x N matrix. It is *not* the
+    mean of the rows' own lengths (``reduction="per_frame"``), as textbooks would suggest.
 
     Parameters
     ----------
     reduction : {"clip_mean", "per_frame"}
     batch_size : int or None
-        Vectors in a batch of the covariance pass. The official pass subtracts from the rows the mean of their
-        domain *in their batch* (256 vectors, shuffled); ``None`` subtracts the mean of the whole domain.
+        Number of vectors in a batch when the covariances are computed. The official code subtracts from the rows
+        the mean of their domain *in their batch* (256 vectors, shuffled). ``None`` subtracts the mean of the whole
+        domain.
     rows_per_vector : int
-        Consecutive rows that belong to one vector and stay together; the official vectors have 5. Covariances
-        are divided by the number of *vectors* less one, as there; a factor common to all domains.
+        Number of consecutive rows that form a vector and stay together in a batch; 5 in the official code. As
+        there, covariances are divided by the number of *vectors* minus one. That is a factor common to all domains.
     sample_share : float
-        Share of the vectors that the covariances are taken from; the official pass sees its 90 % for training.
+        Share of the vectors that the covariances are computed from. The official code uses its training part, 0.9.
     shrinkage : float
-        Between 0 (none; official) and 1: share of a multiple of the identity in each covariance.
+        Between 0 (none, as in the official code) and 1. Share of a multiple of the identity in each covariance.
     random_state : int
-        Of the shuffling.
+        Seed of the shuffling.
 
     Attributes
     ----------
     precisions_ : (n_domains, dim, dim) array
+        The inverse covariances.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if an option is out of its range, if the sample misses a domain, or if a covariance is singular.
 
     References
     ----------
     .. [1] N. Harada et al., "First-shot anomaly sound detection for machine condition monitoring: A domain
        generalization baseline," Proc. EUSIPCO, 2023, pp. 191-195.
+
+    Examples
+    --------
+    Residuals that cancel each other out over time have a mean of zero. So they score 0 by their mean row, but not
+    row by row.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.selective_mahalanobis import SelectiveMahalanobis
+    >>> X = np.random.default_rng(0).normal(size=(20, 50, 2))  # 20 clips of 50 rows
+    >>> domain = np.array(["source"] * 20)
+    >>> alternating = [[[3.0, 0.0], [-3.0, 0.0]]]
+    >>> SelectiveMahalanobis("clip_mean").fit(X, domain).anomaly_score(alternating)
+    array([0.])
+    >>> SelectiveMahalanobis("per_frame").fit(X, domain).anomaly_score(alternating).round(1)
+    array([8.7])
     """
 
     def __init__(
@@ -95,10 +116,8 @@ class SelectiveMahalanobis(RowModel):
         if self.rows_per_vector < 1:
             raise ValueError(f"rows_per_vector={self.rows_per_vector}: must be at least 1")
 
-    def _precision(
-        self, vectors: Array, order: NDArray[np.intp], of_vector: NDArray[np.str_], domain: str
-    ) -> Array:
-        """The inverse covariance of one domain's rows, centred in each batch."""
+    def _precision(self, vectors: Array, order: Index, of_vector: Text, domain: str) -> Array:
+        """The inverse covariance of one domain's rows, which are centred in each batch."""
         dim = vectors.shape[-1]
         scatter, n_vectors, n_batches = np.zeros((dim, dim)), 0, 0
         size = self.batch_size or len(order)
@@ -126,7 +145,7 @@ class SelectiveMahalanobis(RowModel):
             )
         return np.linalg.inv(covariance)
 
-    def _score(self, X: Sequence[Array]) -> NDArray[np.float64]:
+    def _score(self, X: Sequence[Array]) -> Float:
         return np.array([self._score_of(rows) for rows in X])
 
     def _score_of(self, rows: Array) -> float:

@@ -1,12 +1,13 @@
-"""The challenge's own files of scores and decisions, whoever wrote them.
+"""Score files and decision files in the challenge's format, from any system.
 
-A folder holds, for every machine and section, two files of rows ``NAME.wav,VALUE`` without header::
+A folder holds two files for every machine and section. Their rows are ``NAME.wav,VALUE``; there is no header::
 
     anomaly_score_MACHINE_section_SS_test.csv       a finite number, higher for a more anomalous clip
     decision_result_MACHINE_section_SS_test.csv     0 (normal) or 1 (anomalous)
 
-The official baseline writes ``anomaly_score_DCASE2026T2MACHINE_section_SS_test_seed13711_id(0_)[_Eval].csv``
-and 2020's ``anomaly_score_MACHINE_id_SS.csv``; both are understood. Other files are left alone.
+The names of the official baseline are understood too:
+``anomaly_score_DCASE2026T2MACHINE_section_SS_test_seed13711_id(0_)[_Eval].csv``, and
+``anomaly_score_MACHINE_id_SS.csv`` of 2020. All other files are ignored.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Evaluation:
     Attributes
     ----------
     metrics : DataFrame
-        As ``metrics.evaluate``.
+        As returned by ``metrics.evaluate``.
     decisions : DataFrame or None
-        As ``metrics.decision_metrics``; None where the folder has no decisions.
+        As returned by ``metrics.decision_metrics``. None if the folder has no decisions.
     """
 
     metrics: pd.DataFrame
@@ -48,20 +49,24 @@ class Evaluation:
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
-    """Scores and decisions of a folder of the challenge's files.
+    """Read the scores and decisions of a folder.
+
+    Parameters
+    ----------
+    folder : Path
 
     Returns
     -------
     DataFrame
-        Indexed by key, in order: ``score``, and ``decision`` if the folder has any (missing where a score has
-        no decision).
+        Indexed by key, sorted: ``score``, and ``decision`` if the folder has decisions (missing for a clip without
+        one).
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder, or no score in it.
     DatasetError
-        If a file is not as it must be; lists every problem.
+        If a file breaks a rule. The message lists every problem.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not there; expected a folder of {SCORE}_*.csv")
@@ -80,23 +85,23 @@ def read_scores(folder: Path) -> pd.DataFrame:
 def evaluate_folder(
     folder: Path, truth: Path | None = None, *, machines: Collection[str] | None = None
 ) -> Evaluation:
-    """Evaluate a folder of the challenge's files as the official evaluator does.
+    """Evaluate a folder of score files as the official evaluator does.
 
     Parameters
     ----------
     folder : Path
-        Of scores and, perhaps, decisions.
+        With score files and, optionally, decision files.
     truth : Path, optional
-        Ground truth in the layout of the official evaluators; without it, the names of the clips must tell
-        (development sets).
+        Ground truth in the layout of the official evaluators. Without it, the names of the clips must tell their
+        labels, as in development sets.
     machines : collection of str, optional
-        Only these.
+        Evaluate only these.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If a folder, a score or a truth is missing or broken; as ``read_scores``, ``read_truth`` and
-        ``metrics.evaluate``. If only some clips have a decision.
+        If a folder, a score or a ground truth is missing or broken (see ``read_scores``, ``read_truth`` and
+        ``metrics.evaluate``), or if only some clips have a decision.
     """
     scores = read_scores(folder)
     if machines is not None:

@@ -11,9 +11,9 @@ WHOLE = ("section", "seed")
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """A CSV table in which empty means unknown and nothing else does.
+    """Read a CSV table. An empty field is unknown, and nothing else is.
 
-    Every number is the one that was written, to the last bit: Python's own conversion, because that of pandas
+    Every number is the one that was written, to the last bit. Python converts the numbers, because what pandas does
     depends on its version.
     """
     table = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""])

@@ -1,14 +1,14 @@
 """Ground truth of an evaluation set, from a folder that the user has.
 
-The organizers publish it with their evaluators (2023 on), whose licence does not let anyone pass it on; so it
-is read from where the user put it, and nothing of it is part of this package. The layout::
+The organizers publish it with their evaluators (since 2023). Their licence does not allow others to pass it on. So
+it is read from the user's folder, and this package contains none of it. The layout, without headers::
 
     ground_truth_data/ground_truth_MACHINE_section_SS_test.csv         NAME.wav,0|1     normal | anomaly
     ground_truth_domain/ground_truth_MACHINE_section_SS_test.csv       NAME.wav,0|1     source | target
     ground_truth_attributes/ground_truth_MACHINE_section_SS_test.csv   NAME.wav,RELEASED_NAME
 
-without header. ``RELEASED_NAME``, without its suffix, says domain, label and attributes, as in a development
-set; the official baseline names its scores of an evaluation set so.
+``RELEASED_NAME`` has no suffix. It tells domain, label and attributes, like the names of a development set. The
+official baseline uses these names in its score files of an evaluation set.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _FILE = re.compile(r"ground_truth_(?P<machine>.+)_section_(?P<section>\d{2})_tes
 
 
 def read_truth(folder: Path, machines: Collection[str] | None = None) -> pd.DataFrame:
-    """Domain and label of every clip of an evaluation set.
+    """Read domain and label of every clip of an evaluation set.
 
     Parameters
     ----------
     folder : Path
         In the layout of the official evaluators.
     machines : collection of str, optional
-        Only these; each must be there.
+        Read only these. Each must be there.
 
     Returns
     -------
     DataFrame
-        Indexed by key: machine, section, domain, label.
+        Machine, section, domain and label, indexed by key.
 
     Raises
     ------
     FileNotFoundError
-        If the folder, or one of the two that it must have, is not there.
+        If the folder, or one of the two that it must contain, is missing.
     DatasetError
-        If anything in it is wrong; a ``ValueError`` that lists every problem.
+        If anything in it is wrong. The message lists every problem.
     """
     problems: list[str] = []
     labels = _read(folder / DATA, machines, LABEL_OF, problems)
@@ -70,7 +70,7 @@ def read_truth(folder: Path, machines: Collection[str] | None = None) -> pd.Data
 
 
 def read_released_names(folder: Path, machines: Collection[str] | None = None) -> dict[str, str]:
-    """From the key that a clip's released name makes to the key of the evaluation set.
+    """Map the key of each clip's released name to its key in the evaluation set.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def read_released_names(folder: Path, machines: Collection[str] | None = None) -
 
 
 def read_pairs(file: Path, problems: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the rows ``name,value`` of a file without header; report others, and repeated names."""
+    """Yield the rows ``name,value`` of a file without header. Report other rows, and names that repeat."""
     seen = set()
     with file.open(newline="", encoding="utf-8-sig") as f:
         for row in csv.reader(f):
@@ -106,7 +106,7 @@ def read_pairs(file: Path, problems: list[str]) -> Iterator[tuple[str, str]]:
 def _read(
     folder: Path, machines: Collection[str] | None, meaning: Mapping[str, str] | None, problems: list[str]
 ) -> dict[str, str]:
-    """Value of every key below ``folder``, put into words by ``meaning``."""
+    """The value of every key below ``folder``, put into words by ``meaning``."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not there; expected a folder of ground_truth_*.csv")
     found: dict[str, str] = {}
