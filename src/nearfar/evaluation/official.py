@@ -84,7 +84,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
 def evaluate_folder(
     folder: Path, truth: Path | None = None, *, machines: Collection[str] | None = None
 ) -> Evaluation:
-    """Evaluate a folder of the challenge's files as the official evaluator does.
+    """Evaluate a folder of score files as the official evaluator does.
 
     Parameters
     ----------

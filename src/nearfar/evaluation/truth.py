@@ -44,7 +44,7 @@ def read_truth(folder: Path, machines: Collection[str] | None = None) -> pd.Data
     Returns
     -------
     DataFrame
-        Indexed by key: machine, section, domain, label.
+        Machine, section, domain and label, indexed by key.
 
     Raises
     ------
