@@ -25,7 +25,7 @@ from nearfar.embedding import store
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.results import read_table
 from nearfar.files import atomic, provenance, steps
-from nearfar.report import tables
+from nearfar.report import cached
 from nearfar.research.experiment import FILES
 
 COMMANDS = [
@@ -352,8 +352,8 @@ def cache(tmp_path: Path) -> Path:
 def test_cache_info(cache: Path) -> None:
     invoke("cache", "info", "--cache", cache)  # at whatever width the terminal has
     wide = Console(width=200, record=True, file=io.StringIO())
-    wide.print(tables.embeddings(store.Store(cache).contents(), store.current_code()))
-    wide.print(tables.steps(steps.Jobs(cache).finished(), provenance.code_digest()))
+    wide.print(cached.embeddings(store.Store(cache).contents(), store.current_code()))
+    wide.print(cached.steps(steps.Jobs(cache).finished(), provenance.code_digest()))
     shown = wide.export_text()
     for made_by in ("this", "other"):
         (row,) = [line for line in shown.splitlines() if "eat" in line and made_by in line]

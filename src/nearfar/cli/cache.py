@@ -20,10 +20,10 @@ def cache_info(cache: Cache = None) -> None:
     """What is in the cache: embeddings by what made them, and finished steps."""
     from nearfar.embedding import store
     from nearfar.files import provenance, steps
-    from nearfar.report import tables
+    from nearfar.report import cached
 
-    out.print(tables.embeddings(store.Store(cache).contents(), store.current_code()))
-    out.print(tables.steps(steps.Jobs(cache).finished(), provenance.code_digest()))
+    out.print(cached.embeddings(store.Store(cache).contents(), store.current_code()))
+    out.print(cached.steps(steps.Jobs(cache).finished(), provenance.code_digest()))
 
 
 @app.command("verify")
@@ -49,8 +49,8 @@ def cache_clean(
 ) -> None:
     """Remove what this version cannot use, because other code made it or a killed run left it unfinished."""
     from nearfar.embedding import store
-    from nearfar.report import tables
+    from nearfar.report import cached
 
     if damaged:
         out.print(f"removed {len(store.Store(cache).drop_damaged())} damaged embeddings")
-    out.print(tables.removed(store.clean(cache, encoder=encoder, unused_days=unused)))
+    out.print(cached.removed(store.clean(cache, encoder=encoder, unused_days=unused)))

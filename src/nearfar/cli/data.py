@@ -22,7 +22,7 @@ def check(
     """List everything that is wrong with a data set. Exit code 1 if there is an error."""
     from nearfar.recordings import datasets
     from nearfar.recordings.datasets import validation
-    from nearfar.report import tables
+    from nearfar.report import recordings
 
     with shown_progress() as progress:
         found = validation.validate(
@@ -30,9 +30,10 @@ def check(
             workers=workers,
             progress=lambda done, total: progress("checking", done, total),
         )
-    out.print_json(validation.to_json(found)) if as_json else out.print(
-        tables.problems(validation.to_table(found))
-    )
+    if as_json:
+        out.print_json(validation.to_json(found))
+    else:
+        out.print(recordings.problems(validation.to_table(found)))
     raise typer.Exit(FAILED if any(p.severity == "error" for p in found) else 0)
 
 
@@ -40,9 +41,9 @@ def check(
 def data_list() -> None:
     """The published data sets that nearfar knows."""
     from nearfar.recordings.datasets import DATASETS
-    from nearfar.report import tables
+    from nearfar.report import catalogues
 
-    out.print(tables.published(DATASETS))
+    out.print(catalogues.published(DATASETS))
 
 
 @app.command("download")

@@ -55,7 +55,7 @@ def run(
     A study has several systems as branches, and fuses their scores; its file names seeds and settings.
     """
     from nearfar.files import steps
-    from nearfar.report import tables
+    from nearfar.report import results
     from nearfar.research import experiment, fused
 
     is_study = fused.is_study(system)
@@ -78,7 +78,7 @@ def run(
                 adapted_on=adapter or adapted_on or "others", workers=workers, truth=truth,
                 jobs=steps.Jobs(cache), progress=progress,
             )  # fmt: skip
-    out.print(tables.study(of_study) if isinstance(chosen, fused.Study) else tables.result(result))
+    out.print(results.study(of_study) if isinstance(chosen, fused.Study) else results.result(result))
 
 
 def _study(path: str, preset: str | None, seeds: str | None, settings: list[str] | None) -> Study:
@@ -115,26 +115,32 @@ def study(
     What a row needs and is not here, weights or data, is told in its place; the other rows run.
     """
     from nearfar.files import steps
-    from nearfar.report import tables
+    from nearfar.report import catalogues, reproductions
     from nearfar.research import reproduce
     from nearfar.systems.settings import parse_settings
 
     if name is None:
-        out.print(tables.studies(reproduce.describe()))
+        out.print(catalogues.studies(reproduce.describe()))
         return
     chosen = reproduce.load(name, parse_settings(settings or ()))
     found = None if data is None else chosen_data(data, machine)
     planned = reproduce.plan(chosen, found)
     if plan:
-        out.print_json(tables.plan_json(planned)) if as_json else out.print(tables.plan(planned))
+        if as_json:
+            out.print_json(reproductions.plan_json(planned))
+        else:
+            out.print(reproductions.plan(planned))
         return
-    (err if as_json else out).print(tables.plan(planned))
+    (err if as_json else out).print(reproductions.plan(planned))
     with shown_progress("finished steps are kept: the same command goes on where it stopped") as progress:
         again = reproduce.run(
             chosen, found, folder or Path("results") / chosen.name, workers=workers, truth=truth,
             jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
-    out.print_json(tables.reproduction_json(again)) if as_json else out.print(tables.reproduction(again))
+    if as_json:
+        out.print_json(reproductions.reproduction_json(again))
+    else:
+        out.print(reproductions.reproduction(again))
 
 
 def sweep(
@@ -161,7 +167,7 @@ def sweep(
 ) -> None:
     """Try settings of a system, from embeddings that are computed once. Its best row is no honest result."""
     from nearfar.files import steps
-    from nearfar.report import tables
+    from nearfar.report import results
     from nearfar.research.sweep import sweep
     from nearfar.systems.settings import parse_options, parse_settings
 
@@ -176,7 +182,7 @@ def sweep(
         typer.echo(swept.table.to_csv(index=False), nl=False)
         err.print(f"scope: {swept.scope}", soft_wrap=True)
     else:
-        out.print(tables.sweep(swept))
+        out.print(results.sweep(swept))
 
 
 def evaluate(
@@ -190,10 +196,13 @@ def evaluate(
     Without --truth the names of the clips must tell domain and label, as those of development sets do.
     """
     from nearfar.evaluation.official import evaluate_folder
-    from nearfar.report import tables
+    from nearfar.report import results
 
     found = evaluate_folder(folder, truth, machines=machine)
-    out.print_json(tables.evaluation_json(found)) if as_json else out.print(tables.evaluation(found))
+    if as_json:
+        out.print_json(results.evaluation_json(found))
+    else:
+        out.print(results.evaluation(found))
 
 
 def compare(
@@ -210,21 +219,21 @@ def compare(
 
     Clips of a machine with the same attributes in their names count as one recording.
     """
-    from nearfar.report import tables
+    from nearfar.report import results
     from nearfar.research import experiment
 
-    results = experiment.Result.load(a), experiment.Result.load(b)
+    pair = experiment.Result.load(a), experiment.Result.load(b)
     unit: Literal["clip", "recording"] = "recording" if by_recording else "clip"
-    found = experiment.compare(*results, unit=unit, n_resamples=resamples, seed=seed)
+    found = experiment.compare(*pair, unit=unit, n_resamples=resamples, seed=seed)
     if as_json:
-        out.print_json(tables.comparison_json(found, *results))
+        out.print_json(results.comparison_json(found, *pair))
     else:
-        out.print(tables.comparison(found, *results))
+        out.print(results.comparison(found, *pair))
 
 
 def systems() -> None:
     """The systems that can be fitted, and what each needs."""
-    from nearfar.report import tables
+    from nearfar.report import catalogues
     from nearfar.systems import named
 
-    out.print(tables.systems(named.describe()))
+    out.print(catalogues.systems(named.describe()))

@@ -26,7 +26,7 @@ from nearfar.cli.progress import shown_progress
 
 def fit(
     folder: Annotated[Path, typer.Argument(help="Normal clips of one machine; or its folder with train/.")],
-    detector: Annotated[Path, typer.Option("--out", "-o", help="New folder for the detector.")],
+    into: Annotated[Path, typer.Option("--out", "-o", help="New folder for the detector.")],
     system: Annotated[str, typer.Option(help="Of `nearfar systems`, or a TOML file.")] = "spectral",
     preset: Preset = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal clips to flag.")] = None,
@@ -43,20 +43,20 @@ def fit(
     from nearfar.detector.detector import Detector, refuse_to_replace
     from nearfar.files import steps
     from nearfar.recordings import datasets
-    from nearfar.report import tables
+    from nearfar.report import fitted
     from nearfar.training.adapters import Adapter
 
     chosen = chosen_system(system, preset, settings, false_alarm_rate)
-    refuse_to_replace(detector, replace=replace)
+    refuse_to_replace(into, replace=replace)
     with shown_progress("trainings that are finished are kept") as progress:
         machine = datasets.load_machine(folder)
-        fitted = Detector.fit(
+        detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
             jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
-    fitted.save(detector, replace=replace)
-    out.print(tables.detector(fitted))
-    out.print(f"wrote {detector}; now try `nearfar score {detector} CLIPS`", soft_wrap=True)
+    detector.save(into, replace=replace)
+    out.print(fitted.detector(detector))
+    out.print(f"wrote {into}; now try `nearfar score {into} CLIPS`", soft_wrap=True)
 
 
 def adapt(
@@ -77,7 +77,7 @@ def adapt(
 ) -> None:
     """Adapt a frozen network to machines: trains low-rank adapters on the normal clips of all of them."""
     from nearfar.files import atomic, steps
-    from nearfar.report import tables
+    from nearfar.report import fitted
     from nearfar.research import adaptation
 
     chosen = chosen_system(system, preset, settings)
@@ -88,7 +88,7 @@ def adapt(
             progress=progress,
         )  # fmt: skip
     adapter.save(file)
-    out.print(tables.adapter(adapter))
+    out.print(fitted.adapter(adapter))
     out.print(f"wrote {file}; now try `nearfar run {system} --data OTHERS --adapter {file}`", soft_wrap=True)
 
 

@@ -90,7 +90,7 @@ def _names(text: str | None) -> list[str] | None:
 
 def machines() -> None:
     """The machines that can be simulated: their speeds, faults, and what shifts in the target domain."""
-    from nearfar.report import tables
+    from nearfar.report import catalogues
     from nearfar.simulation import describe
 
-    out.print(tables.simulated(describe()))
+    out.print(catalogues.simulated(describe()))

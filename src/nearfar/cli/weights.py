@@ -22,10 +22,10 @@ AcceptLicence = Annotated[
 def weights_list() -> None:
     """The pretrained weights that nearfar knows, and which of them are here."""
     from nearfar.encoders.pretrained import PRETRAINED, stored, weights_folder
-    from nearfar.report import tables
+    from nearfar.report import catalogues
 
     here = {name for name in PRETRAINED if stored(name) is not None}
-    out.print(tables.weights(PRETRAINED.values(), here, weights_folder()))
+    out.print(catalogues.weights(PRETRAINED.values(), here, weights_folder()))
 
 
 @app.command("get")
@@ -62,11 +62,11 @@ def weights_verify(
 ) -> None:
     """Load weights strictly and check that they have not changed; compare their tokens with the authors'."""
     from nearfar.encoders import weights
-    from nearfar.report import tables
+    from nearfar.report import fitted
 
-    out.print(tables.verified(name, weights.verify(name)), soft_wrap=True)
+    out.print(fitted.verified(name, weights.verify(name)), soft_wrap=True)
     if golden is not None:
-        out.print(tables.likeness(weights.compare(name, golden)), soft_wrap=True)
+        out.print(fitted.likeness(weights.compare(name, golden)), soft_wrap=True)
 
 
 def _accepted(name: str, accept: bool) -> str:
