@@ -75,6 +75,45 @@ print([m for m in {heavy} if m in sys.modules], file=sys.stderr)
 
 
 @pytest.mark.parametrize(
+    ("function", "shown"),
+    [
+        ("experiments.systems", "spectral"),
+        ("simulation.machines", "gearbox"),
+        ("experiments.study", "lei_table2"),
+        ("weights.weights_list", "ced_base"),
+        ("data.data_list", "dcase2026"),
+    ],
+)
+def test_a_list_loads_nothing_heavy(function: str, shown: str) -> None:
+    """Called as functions, because some versions of typer load pydantic to read options."""
+    module = function.split(".")[0]
+    code = f"""
+import sys
+from nearfar.cli import {module}
+{function}()
+heavy = {{"numpy", "pandas", "scipy", "pydantic", "sklearn", "torch", "soundfile", "soxr", "sqlite3"}}
+print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert shown in done.stdout
+
+
+def test_a_listing_command_loads_no_numpy() -> None:
+    code = """
+import sys
+from nearfar.cli import main
+sys.argv = ["nearfar", "systems"]
+try: main()
+except SystemExit: pass
+print([m for m in ("numpy", "pandas", "scipy", "sklearn", "torch") if m in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "baseline_mse" in done.stdout
+
+
+@pytest.mark.parametrize(
     "command",
     [
         *([c] for c in COMMANDS),

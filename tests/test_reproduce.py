@@ -216,7 +216,7 @@ class TestEveryStudy:
         assert loaded.name == name
         (described,) = [d for d in reproduce.describe() if d.name == name]
         assert (described.title, described.source) == (loaded.title, loaded.source)
-        assert len(described.rows) == len(loaded.rows)
+        assert described.rows == len(loaded.rows)
 
     def test_names_systems_that_exist(self, name: str) -> None:
         content = tomllib.loads(STUDIES[name].read_text(encoding="utf-8"))

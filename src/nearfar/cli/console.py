@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -12,3 +12,11 @@ FAILED = 1
 ANOMALOUS = 3
 INTERRUPTED = 130
 TERMINATED = 143
+
+
+def show(table: RenderableType, json: str, *, as_json: bool) -> None:
+    """Print one of two forms of the same."""
+    if as_json:
+        out.print_json(json)
+    else:
+        out.print(table)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nearfar.cli.console import FAILED, out
+from nearfar.cli.console import FAILED, out, show
 from nearfar.cli.options import CORES, AsJson, MachineNames, Workers
 from nearfar.cli.progress import shown_progress
 
@@ -30,10 +30,7 @@ def check(
             workers=workers,
             progress=lambda done, total: progress("checking", done, total),
         )
-    if as_json:
-        out.print_json(validation.to_json(found))
-    else:
-        out.print(recordings.problems(validation.to_table(found)))
+    show(recordings.problems(validation.to_table(found)), validation.to_json(found), as_json=as_json)
     raise typer.Exit(FAILED if any(p.severity == "error" for p in found) else 0)
 
 

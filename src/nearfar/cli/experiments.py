@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nearfar.cli.console import err, out
+from nearfar.cli.console import err, out, show
 from nearfar.cli.options import (
     CORES,
     AdapterFile,
@@ -114,22 +114,20 @@ def study(
 
     What a row needs and is not here, weights or data, is told in its place; the other rows run.
     """
-    from nearfar.files import steps
     from nearfar.report import catalogues, reproductions
     from nearfar.research import reproduce
-    from nearfar.systems.settings import parse_settings
 
     if name is None:
         out.print(catalogues.studies(reproduce.describe()))
         return
+    from nearfar.files import steps
+    from nearfar.systems.settings import parse_settings
+
     chosen = reproduce.load(name, parse_settings(settings or ()))
     found = None if data is None else chosen_data(data, machine)
     planned = reproduce.plan(chosen, found)
     if plan:
-        if as_json:
-            out.print_json(reproductions.plan_json(planned))
-        else:
-            out.print(reproductions.plan(planned))
+        show(reproductions.plan(planned), reproductions.plan_json(planned), as_json=as_json)
         return
     (err if as_json else out).print(reproductions.plan(planned))
     with shown_progress("finished steps are kept: the same command goes on where it stopped") as progress:
@@ -137,10 +135,7 @@ def study(
             chosen, found, folder or Path("results") / chosen.name, workers=workers, truth=truth,
             jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
-    if as_json:
-        out.print_json(reproductions.reproduction_json(again))
-    else:
-        out.print(reproductions.reproduction(again))
+    show(reproductions.reproduction(again), reproductions.reproduction_json(again), as_json=as_json)
 
 
 def sweep(
@@ -199,10 +194,7 @@ def evaluate(
     from nearfar.report import results
 
     found = evaluate_folder(folder, truth, machines=machine)
-    if as_json:
-        out.print_json(results.evaluation_json(found))
-    else:
-        out.print(results.evaluation(found))
+    show(results.evaluation(found), results.evaluation_json(found), as_json=as_json)
 
 
 def compare(
@@ -225,10 +217,7 @@ def compare(
     pair = experiment.Result.load(a), experiment.Result.load(b)
     unit: Literal["clip", "recording"] = "recording" if by_recording else "clip"
     found = experiment.compare(*pair, unit=unit, n_resamples=resamples, seed=seed)
-    if as_json:
-        out.print_json(results.comparison_json(found, *pair))
-    else:
-        out.print(results.comparison(found, *pair))
+    show(results.comparison(found, *pair), results.comparison_json(found, *pair), as_json=as_json)
 
 
 def systems() -> None:

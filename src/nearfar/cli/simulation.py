@@ -91,6 +91,6 @@ def _names(text: str | None) -> list[str] | None:
 def machines() -> None:
     """The machines that can be simulated: their speeds, faults, and what shifts in the target domain."""
     from nearfar.report import catalogues
-    from nearfar.simulation import describe
+    from nearfar.simulation import catalogue
 
-    out.print(catalogues.simulated(describe()))
+    out.print(catalogues.simulated(catalogue.describe()))

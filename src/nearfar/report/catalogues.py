@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from nearfar import simulation
     from nearfar.encoders.pretrained import Pretrained
-    from nearfar.research.reproduce import Description as PublishedStudy
+    from nearfar.research.reproduce.catalogue import Description as PublishedStudy
+    from nearfar.simulation.catalogue import Description as SimulatedMachine
     from nearfar.systems.named import Description
 
 
@@ -51,7 +51,7 @@ def _needs(d: Description) -> str:
     )
 
 
-def simulated(described: Iterable[simulation.Description]) -> Table:
+def simulated(described: Iterable[SimulatedMachine]) -> Table:
     """The machines that can be simulated."""
     table = Table(
         "machine", "what it is", "speeds", "faults", "shifts", title="Machines that can be simulated"
@@ -81,7 +81,7 @@ def studies(described: Iterable[PublishedStudy]) -> Table:
     for d in described:
         table.add_row(
             d.name,
-            str(len(d.rows)),
+            str(d.rows),
             d.data,
             f"{escape(d.title)}. {escape(d.summary)}\n[dim]{escape(d.source)}[/]",
             end_section=True,
