@@ -23,12 +23,12 @@ from typing import Any
 import page_data
 import pytest
 import typer
+from nearfar.files.storage import CACHE_VARIABLE
 from sybil.document import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 from nearfar.cli import app
-from nearfar.files.storage import CACHE_VARIABLE
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "nearfar"

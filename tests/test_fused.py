@@ -24,7 +24,7 @@ from nearfar.evaluation.results import FILES, SCORE_COLUMNS, Result
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
-from nearfar.report import tables
+from nearfar.report import results
 from nearfar.research import experiment, fused, fusion
 from nearfar.research.fused import Study, StudyResult
 from nearfar.research.fusion import Search, evaluate_fusion
@@ -273,10 +273,10 @@ class TestResult:
         of_all = found.table.iloc[-1]
         expected = [np.mean([omega(t) for _, t in r.metrics.groupby("seed")]) for r in (near, of_study)]
         assert of_all[["a", "b"]].tolist() == pytest.approx(expected, abs=1e-12)
-        assert "near_and_far" in rendered(tables.comparison(found, near, of_study))
+        assert "near_and_far" in rendered(results.comparison(found, near, of_study))
 
     def test_is_shown_with_its_scope(self, searched: StudyResult) -> None:
-        text = rendered(tables.study(searched))
+        text = rendered(results.study(searched))
         assert "Fused: calibration and weights selected on 2 other machines for each of 3." in text
         assert f"Protocol: {CROSS_FITTED}; selected on the other machines" in text
         for of in (*searched.branches.values(), searched.result):
@@ -482,7 +482,7 @@ class TestWithoutLabels:
         assert sorted(known.result.scores["score"]) == sorted(found.result.scores["score"])
         console = Console(width=400, no_color=True)
         with console.capture() as captured:
-            console.print(tables.study(found))
+            console.print(results.study(found))
         assert "nothing was selected" in captured.get()
 
     def test_a_search_is_refused_before_any_work(
@@ -662,7 +662,7 @@ class TestRun:
             asked, datasets.load(tmp_path / "data"), tmp_path / "out", jobs=Jobs(tmp_path / "cache")
         )
         assert {"auc", "pauc"} <= set(found.result.metrics)
-        assert "selected on 2 other machines" in rendered(tables.study(found))
+        assert "selected on 2 other machines" in rendered(results.study(found))
         pd.testing.assert_frame_equal(
             Result.load(tmp_path / "out").metrics, found.result.metrics, check_dtype=False
         )

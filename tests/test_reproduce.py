@@ -28,7 +28,7 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.recordings.datasets import DATASETS
-from nearfar.report import tables
+from nearfar.report import reproductions
 from nearfar.research import experiment, fused, fusion, reproduce
 from nearfar.research.fusion import Search
 from nearfar.research.reproduce import STUDIES, Published, Reproduction
@@ -216,7 +216,7 @@ class TestEveryStudy:
         assert loaded.name == name
         (described,) = [d for d in reproduce.describe() if d.name == name]
         assert (described.title, described.source) == (loaded.title, loaded.source)
-        assert len(described.rows) == len(loaded.rows)
+        assert described.rows == len(loaded.rows)
 
     def test_names_systems_that_exist(self, name: str) -> None:
         content = tomllib.loads(STUDIES[name].read_text(encoding="utf-8"))
@@ -802,7 +802,7 @@ def rendered(table: object, width: int) -> str:
 class TestTable:
     @pytest.mark.parametrize("width", [80, 200])
     def test_has_every_number_with_its_scope(self, width: int, again: Reproduction) -> None:
-        text = rendered(tables.reproduction(again), width)
+        text = rendered(reproductions.reproduction(again), width)
         assert max(map(len, text.splitlines())) <= width
         for row in again.rows:
             assert f"{row.ours.mean:.2f}" in text
@@ -818,19 +818,19 @@ class TestTable:
 
     def test_tells_the_settings(self, own: Path) -> None:
         asked = reproduce.load(str(own), {"spectral:branch.view": "near"})
-        shown = rendered(tables.reproduction(Reproduction(asked, (), None, None)), 200)
+        shown = rendered(reproductions.reproduction(Reproduction(asked, (), None, None)), 200)
         assert "Ours: with spectral:branch.view=near." in shown
 
     def test_of_hours(self, own: Path) -> None:
         asked = reproduce.load(str(own), {"needs.minutes": 600.0})
-        text = " ".join(rendered(tables.plan(reproduce.plan(asked, None)), 200).split())
+        text = " ".join(rendered(reproductions.plan(reproduce.plan(asked, None)), 200).split())
         assert "84 hours of one core" in text
 
 
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Invoked]:
     def invoked(*arguments: object, columns: int = 200) -> Invoked:
-        monkeypatch.setattr(cli.out, "width", columns)
+        monkeypatch.setattr(cli.console.out, "width", columns)
         return CliRunner().invoke(app, [str(a) for a in arguments])
 
     return invoked

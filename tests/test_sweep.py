@@ -28,7 +28,7 @@ from nearfar.evaluation.metrics import clip_table, omega
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
-from nearfar.report import tables
+from nearfar.report import results
 from nearfar.research import experiment
 from nearfar.research.sweep import SCOPE, Sweep, grid, sweep
 from nearfar.systems import configuration
@@ -362,7 +362,7 @@ class TestErrors:
 def shown(found: Sweep) -> str:
     console = Console(width=300, file=io.StringIO())
     with console.capture() as captured:
-        console.print(tables.sweep(found))
+        console.print(results.sweep(found))
     return " ".join(captured.get().split())
 
 
