@@ -464,7 +464,7 @@ def check(package: Path) -> list[str]:
         If there is no such file.
     """
     if not package.is_file():
-        raise FileNotFoundError(f"{package} is not there")
+        raise FileNotFoundError(f"{package}: no such file; expected the zip archive of an entry")
     try:
         with zipfile.ZipFile(package) as archive:
             names = [member.filename for member in archive.infolist() if not member.is_dir()]
