@@ -330,7 +330,7 @@ def test_broken_test_clips_are_listed_and_the_detector_is_kept(tmp_path: Path) -
     for path in paths[:2]:
         path.write_bytes(whole[:1000])
     arguments = configuration.load("spectral"), datasets.load(tmp_path / "data"), tmp_path / "out"
-    with pytest.raises(DatasetError) as error:
+    with pytest.raises(DatasetError, match=r"truncated, .* bytes of audio are missing") as error:
         run(*arguments, jobs=Jobs(tmp_path / "cache"))
     assert [str(p) in problem for p, problem in zip(paths[:2], error.value.problems, strict=True)] == [
         True,

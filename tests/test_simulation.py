@@ -455,7 +455,7 @@ def test_shift_can_be_chosen(tmp_path: Path) -> None:
             {"microphone_faults": ["dead"], "microphone_fault_share": 1.1},
             r"microphone_fault_share=1.1: must be between 0 and 1",
         ),
-        ({"noise": "nowhere"}, "nowhere"),
+        ({"noise": "nowhere"}, "nowhere: not a folder; expected one with recordings"),
     ],
 )
 def test_a_bad_parameter_is_refused_before_anything_is_written(

@@ -322,7 +322,7 @@ class TestErrors:
         ):
             with pytest.raises(ValueError, match=message):
                 sweep("spectral", Dataset("x", data.root, (machine,)), {VIEW: ["near"]}, progress=never)
-        with pytest.raises(DatasetError):
+        with pytest.raises(DatasetError, match="saw: no test clips to score"):
             sweep("spectral", Dataset("x", data.root, (Machine("saw", fan.train),)), {VIEW: ["near"]})
 
     def test_of_labels_that_are_not_known(self, root: Path, tmp_path: Path) -> None:

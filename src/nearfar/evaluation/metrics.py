@@ -423,7 +423,7 @@ def require_described(clips: pd.DataFrame) -> None:
     if absent := [c for c in ("machine", "section", "domain", "label") if c not in clips]:
         raise ValueError(f"the clips have no column {', '.join(absent)}")
     if clips.empty:
-        raise ValueError("there are no clips to evaluate")
+        raise ValueError("no clips to evaluate: the table of clips has no rows")
     if repeated := list(clips.index[clips.index.duplicated()].unique()):
         raise ValueError(f"clips that occur more than once: {named(repeated)}")
     if nameless := list(clips.index[clips[["machine", "section"]].isna().any(axis=1)]):

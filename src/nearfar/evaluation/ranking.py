@@ -214,8 +214,12 @@ def _require_fitting(scores: Float, counts: Counts | None, n_clips: int) -> None
         counts.ndim != 2 or counts.shape[1] != n_clips or len(scores) not in (1, len(counts))
     ):
         raise ValueError(f"counts {counts.shape} must be (n_rows, {n_clips}), beside scores {scores.shape}")
-    if bad := int((~np.isfinite(scores)).sum()):
-        raise ValueError(f"{bad} scores are not finite")
+    if len(bad := np.argwhere(~np.isfinite(scores))):
+        row, clip = bad[0]
+        raise ValueError(
+            f"{len(bad)} of {scores.size} scores are not finite, the first in row {row}, of the clip at position "
+            f"{clip}"
+        )
 
 
 def _require_left(section: Section, n_anomalies: Float, n_normals: Float) -> None:

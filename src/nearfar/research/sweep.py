@@ -91,7 +91,7 @@ def grid(options: Mapping[str, Sequence[Any]]) -> list[Settings]:
         raise ValueError("a sweep needs something to vary, as branch.backend=nearest_neighbour,local_density")
     for key, values in options.items():
         if not values:
-            raise ValueError(f"{key}: no values to try")
+            raise ValueError(f"{key}: no values to try; give one or more, as {key}=first,second")
     return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
 
 
@@ -142,7 +142,9 @@ def sweep(
         If a combination is no system, cannot be fitted, or the labels are not known.
     """
     if without := [m.name for m in dataset if not m.test]:
-        raise DatasetError(f"{name}: no test clips to score" for name in without)
+        raise DatasetError(
+            f"{name}: no test clips to score; a sweep compares settings by their scores" for name in without
+        )
     clips = clip_table(c for m in dataset for c in m.test)
     require_described(clips)
     require_classes(clips)
