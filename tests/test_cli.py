@@ -317,7 +317,7 @@ def test_an_interrupted_simulation_says_how_to_go_on(tmp_path: Path) -> None:
             process.communicate()
     assert process.returncode == 130
     assert b"Traceback" not in said
-    assert b"the same command goes on" in b" ".join(said.split())
+    assert b"run the same command again to continue" in b" ".join(said.split())
     assert not (tmp_path / "sim").exists()
     again = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert again.returncode == 0, again.stderr

@@ -227,7 +227,7 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_done(
     _, said = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     if number == signal.SIGINT:
-        assert b"the same command goes on where it stopped" in b" ".join(said.split())
+        assert b"run the same command again to continue" in b" ".join(said.split())
     assert b"Traceback" not in said
     deadline = time.monotonic() + 10
     while is_alive(process.pid) and time.monotonic() < deadline:

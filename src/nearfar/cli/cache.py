@@ -31,7 +31,7 @@ def cache_verify(cache: Cache = None) -> None:
     """Read all embeddings, and list those that are damaged. Exit code 1 if there are any."""
     from nearfar.embedding.store import Store
 
-    with shown_progress("nothing was changed") as progress:
+    with shown_progress("Nothing was changed.") as progress:
         found = Store(cache).verify(lambda done, total: progress("verifying", done, total))
     out.print("\n".join(map(str, found)) or "all embeddings are whole", markup=False, soft_wrap=True)
     raise typer.Exit(FAILED if found else 0)

@@ -9,7 +9,7 @@ import typer
 
 from nearfar.cli.console import FAILED, out, show
 from nearfar.cli.options import CORES, AsJson, MachineNames, Workers
-from nearfar.cli.progress import shown_progress
+from nearfar.cli.progress import CONTINUE, shown_progress
 
 app = typer.Typer(no_args_is_help=True, help="Published data sets: list them, download them.")
 
@@ -56,7 +56,7 @@ def data_download(
     from nearfar.recordings.datasets import DATASETS
     from nearfar.recordings.datasets.download import download
 
-    with shown_progress("what has come is kept: the same command goes on where it stopped") as progress:
+    with shown_progress(f"What has been downloaded is kept; {CONTINUE}") as progress:
         folders = download(name, root=root, subset=subset, machines=machine, progress=progress)
     out.print(f"licence: {DATASETS[name].LICENSE}", soft_wrap=True)
     for folder in folders:

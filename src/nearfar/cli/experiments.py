@@ -22,7 +22,7 @@ from nearfar.cli.options import (
     chosen_data,
     chosen_system,
 )
-from nearfar.cli.progress import shown_progress
+from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
     from nearfar.research.fused import Study
@@ -65,7 +65,7 @@ def run(
     if adapted_on is not None and not isinstance(chosen, fused.Study) and chosen.branch.adaptation is None:
         raise typer.BadParameter(f"{chosen.name} is not adapted: leave --adapted-on away")
     into = folder or Path("results") / chosen.name
-    with shown_progress("finished steps are kept: the same command goes on where it stopped") as progress:
+    with shown_progress(f"Finished steps are kept; {CONTINUE}") as progress:
         found = chosen_data(data, machine)
         if isinstance(chosen, fused.Study):
             of_study = fused.run(
@@ -130,7 +130,7 @@ def study(
         show(reproductions.plan(planned), reproductions.plan_json(planned), as_json=as_json)
         return
     (err if as_json else out).print(reproductions.plan(planned))
-    with shown_progress("finished steps are kept: the same command goes on where it stopped") as progress:
+    with shown_progress(f"Finished steps are kept; {CONTINUE}") as progress:
         again = reproduce.run(
             chosen, found, folder or Path("results") / chosen.name, workers=workers, truth=truth,
             jobs=steps.Jobs(cache), progress=progress,
@@ -166,7 +166,7 @@ def sweep(
     from nearfar.research.sweep import sweep
     from nearfar.systems.settings import parse_options, parse_settings
 
-    with shown_progress("embeddings that are finished are kept") as progress:
+    with shown_progress(f"Finished embeddings are kept; {CONTINUE}") as progress:
         swept = sweep(
             system, chosen_data(data, machine), parse_options(vary),
             preset=preset, settings=parse_settings(settings or ()), seed=seed,
@@ -216,7 +216,8 @@ def compare(
 
     pair = experiment.Result.load(a), experiment.Result.load(b)
     unit: Literal["clip", "recording"] = "recording" if by_recording else "clip"
-    found = experiment.compare(*pair, unit=unit, n_resamples=resamples, seed=seed)
+    with shown_progress():
+        found = experiment.compare(*pair, unit=unit, n_resamples=resamples, seed=seed)
     show(results.comparison(found, *pair), results.comparison_json(found, *pair), as_json=as_json)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +22,11 @@ from nearfar.cli.options import (
     chosen_data,
     chosen_system,
 )
-from nearfar.cli.progress import shown_progress
+from nearfar.cli.progress import CONTINUE, shown_progress
+
+if TYPE_CHECKING:
+    from nearfar.detector.detector import Verdict
+    from nearfar.systems.branches import Progress
 
 
 def fit(
@@ -49,7 +54,7 @@ def fit(
 
     chosen = chosen_system(system, preset, settings, false_alarm_rate)
     refuse_to_replace(into, replace=replace)
-    with shown_progress("trainings that are finished are kept") as progress:
+    with shown_progress(f"Finished trainings are kept; {CONTINUE}") as progress:
         machine = datasets.load_machine(folder)
         detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
@@ -83,7 +88,7 @@ def adapt(
 
     chosen = chosen_system(system, preset, settings)
     atomic.refuse_existing(file, replace=replace)
-    with shown_progress("what is trained is kept: the same command goes on where it stopped") as progress:
+    with shown_progress(f"The training so far is kept; {CONTINUE}") as progress:
         adapter = adaptation.train(
             chosen, chosen_data(data, machine).machines, seed=seed, workers=workers, jobs=steps.Jobs(cache),
             progress=progress,
@@ -116,12 +121,24 @@ def score(
 
     loaded = Detector.load(detector)
     if clips == ["-"]:
-        found = iter([loaded.score_stream(sys.stdin.buffer, rate=rate, channels=channels)])
+        n_clips, found = 1, iter([loaded.score_stream(sys.stdin.buffer, rate=rate, channels=channels)])
     else:
-        found = loaded.score_files(_recordings(clips), workers=workers)
-    form = "csv" if as_csv else "json" if as_json else "table"
-    shown = verdicts.show(found, form, out)
-    raise typer.Exit(_exit_code(shown, fail_on_anomaly))
+        paths = _recordings(clips)
+        n_clips, found = len(paths), loaded.score_files(paths, workers=workers)
+    if as_csv or as_json:
+        decisions = verdicts.show(found, "csv" if as_csv else "json", out)
+    else:
+        with shown_progress() as progress:
+            listed = list(_counted(found, n_clips, progress))
+        decisions = verdicts.show(listed, "table", out)
+    raise typer.Exit(_exit_code(decisions, fail_on_anomaly))
+
+
+def _counted(verdicts: Iterable[Verdict], n_clips: int, progress: Progress) -> Iterator[Verdict]:
+    """The same, and their progress."""
+    for number, verdict in enumerate(verdicts, start=1):
+        yield verdict
+        progress("scoring", number, n_clips)
 
 
 def _recordings(names: list[str]) -> list[Path]:

@@ -9,7 +9,7 @@ import typer
 
 from nearfar.cli.console import out
 from nearfar.cli.options import CORES, Seed, Workers
-from nearfar.cli.progress import shown_progress
+from nearfar.cli.progress import CONTINUE, shown_progress
 
 
 def demo(
@@ -72,7 +72,7 @@ def simulate(
     """Record machines that do not exist, with two microphones, in the layout of the challenge."""
     from nearfar.simulation import simulate
 
-    kept = "recordings that are finished are kept: the same command goes on where it stopped"
+    kept = f"Finished recordings are kept; {CONTINUE}"
     with shown_progress(kept) as progress:
         made = simulate(
             folder, preset=preset, machines=_names(machines), source_clips=clips, test_clips=test_clips,

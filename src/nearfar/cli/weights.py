@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nearfar.cli.console import out
-from nearfar.cli.progress import shown_progress
+from nearfar.cli.progress import CONTINUE, shown_progress
 
 app = typer.Typer(no_args_is_help=True, help="Pretrained weights: list them, get them, check them.")
 
@@ -35,7 +35,7 @@ def weights_get(name: Weights, accept_licence: AcceptLicence = False) -> None:
     from nearfar.files.downloads import Client
 
     accepted = _accepted(name, accept_licence)
-    with shown_progress("what has come is kept: the same command goes on where it stopped") as progress:
+    with shown_progress(f"What has been downloaded is kept; {CONTINUE}") as progress:
         path = weights.get(name, accepted=accepted, client=Client(progress=progress))
     out.print(f"{path}", soft_wrap=True)
 
