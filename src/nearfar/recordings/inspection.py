@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,22 +72,14 @@ def inspect(
     looked_at = audio.each(clips, lambda clip: _look_at(clip, rate, min_samples), workers=workers)
     problems, faults, contrasts = [], Counter[str](), []
     for done, (clip, found) in enumerate(zip(clips, looked_at, strict=True), start=1):
-        problems += [found.problem] if found.problem else []
+        problems += found.problems(clip, needs)
         faults.update(f"{f.microphone} {f.kind}" for f in found.faults)
-        problems += [
-            f"{clip.path}: {f.message}" for f in found.faults if any(m.is_spoilt_by(f) for m in needs)
-        ]
         contrasts += [] if found.contrast is None else [found.contrast]
         if progress is not None:
             progress(done, len(clips))
     if problems:
         raise DatasetError(problems)
-    for fault, count in sorted(faults.items()):
-        logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(clips))
-    if {c.domain for c in clips} == {"source"}:
-        logger.warning(
-            "%s: no target-domain training clips; the detector knows the source conditions only", machine.name
-        )
+    _warn(machine, faults)
     return Inspection(header, dict(sorted(faults.items())), Placement.of(contrasts) if contrasts else None)
 
 
@@ -98,6 +90,22 @@ class _Look:
     faults: tuple[Fault, ...] = ()
     contrast: NDArray[np.float64] | None = None
     problem: str = ""
+
+    def problems(self, clip: Clip, needs: Sequence[Microphone]) -> list[str]:
+        """Why the clip cannot be used: it cannot be read, or a microphone that is needed has a fault."""
+        spoilt = [fault for fault in self.faults if any(m.is_spoilt_by(fault) for m in needs)]
+        return [*filter(None, [self.problem]), *(f"{clip.path}: {fault.message}" for fault in spoilt)]
+
+
+def _warn(machine: Machine, faults: Mapping[str, int]) -> None:
+    """Log the faults of microphones that do not matter here, and that a domain is missing."""
+    clips = machine.train
+    for fault, count in sorted(faults.items()):
+        logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(clips))
+    if {c.domain for c in clips} == {"source"}:
+        logger.warning(
+            "%s: no target-domain training clips; the detector knows the source conditions only", machine.name
+        )
 
 
 def _look_at(clip: Clip, rate: int, min_samples: int) -> _Look:
