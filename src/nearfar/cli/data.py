@@ -53,11 +53,12 @@ def data_download(
     root: Annotated[Path, typer.Option(help="Folder for data sets.")] = Path("data"),
 ) -> None:
     """Download a data set, with checksums; an interrupted download goes on where it stopped."""
+    from nearfar.files.downloads import Client
     from nearfar.recordings.datasets import DATASETS
     from nearfar.recordings.datasets.download import download
 
     with shown_progress(f"What has been downloaded is kept; {CONTINUE}") as progress:
-        folders = download(name, root=root, subset=subset, machines=machine, progress=progress)
+        folders = download(name, root=root, subset=subset, machines=machine, client=Client(progress=progress))
     out.print(f"licence: {DATASETS[name].LICENSE}", soft_wrap=True)
     for folder in folders:
         out.print(f"{folder}", soft_wrap=True)

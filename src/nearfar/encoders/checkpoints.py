@@ -137,17 +137,22 @@ def matched(
     """
     given = {name: tensor for name, tensor in tensors.items() if not name.startswith(dropped)}
     wanted = network.state_dict()
+    if differences := _differences(given, wanted):
+        listed = "; ".join(f"{len(names)} {kind} ({_listed(names)})" for kind, names in differences.items())
+        raise CheckpointError(f"{where}: not the weights of this network: {listed}")
+    copies = {name: given[name].detach().to(wanted[name].dtype, copy=True) for name in wanted}
+    network.load_state_dict(copies, strict=True, assign=True)
+
+
+def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """What is missing, unexpected or of another shape; empty kinds are left out."""
     both = [name for name in wanted if name in given and _form(given[name]) != _form(wanted[name])]
-    problems = {
+    found = {
         "missing": [name for name in wanted if name not in given],
         "unexpected": [name for name in given if name not in wanted],
         "of another shape": [f"{n}: {_form(given[n])} instead of {_form(wanted[n])}" for n in both],
     }
-    if any(problems.values()):
-        listed = "; ".join(f"{len(n)} {kind} ({_listed(n)})" for kind, n in problems.items() if n)
-        raise CheckpointError(f"{where}: not the weights of this network: {listed}")
-    copies = {name: given[name].detach().to(wanted[name].dtype, copy=True) for name in wanted}
-    network.load_state_dict(copies, strict=True, assign=True)
+    return {kind: names for kind, names in found.items() if names}
 
 
 def _form(tensor: Tensor) -> str:
