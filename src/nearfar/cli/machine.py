@@ -25,7 +25,7 @@ from nearfar.cli.options import (
 from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
-    from nearfar.detector.detector import Verdict
+    from nearfar.detector.fitted import Verdict
     from nearfar.systems.branches import Progress
 
 

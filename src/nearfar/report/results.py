@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -83,26 +84,32 @@ def _spread(found: pd.DataFrame) -> str:
 def fusion(found: Finding) -> Table:
     """Metrics of each machine in percent, and the weights of the fold that reported it; always with the scope."""
     names = [c for c in METRICS if c in found.metrics]
-    weights = {m: s.chosen.get("weights", {}) for s in found.selections for m in s.fold.report}
-    branches = list(dict.fromkeys(b for w in weights.values() for b in w))
-    settings = {
-        m: s.chosen["candidate"] for s in found.selections for m in s.fold.report if "candidate" in s.chosen
-    }
+    chosen = {machine: s.chosen for s in found.selections for machine in s.fold.report}
+    branches = _union(of.get("weights", {}) for of in chosen.values())
+    has_candidates = "candidate" in _union(chosen.values())
     table = Table("machine", *(HEADINGS[c] for c in names), title="Fusion (percent, and weights w)")
-    for heading in (*(f"w {b}" for b in branches), *(["settings"] if settings else [])):
+    for heading in [f"w {b}" for b in branches] + ["settings"] * has_candidates:
         table.add_column(escape(heading))
     for row in found.metrics.reset_index().to_dict("records"):
-        machine, section = row["machine"], row["section"]
-        label = str(machine) if section == 0 else f"{machine} {section:02d}"
-        numbers = [f"{100 * row[c]:.2f}" for c in names] + [
-            f"{weights[machine].get(b, 0):.3g}" for b in branches
-        ]
-        table.add_row(escape(label), *numbers, *([escape(settings[machine])] if settings else []))
+        of_machine = chosen[row["machine"]]
+        weights = [f"{of_machine.get('weights', {}).get(b, 0):.3g}" for b in branches]
+        cells = [_section(row["machine"], row["section"]), *(f"{100 * row[c]:.2f}" for c in names), *weights]
+        table.add_row(*map(escape, cells), *map(escape, [of_machine["candidate"]] if has_candidates else []))
     table.caption = escape(
         f"Omega {100 * found.omega:.2f}: {found.scope}.\n"
         f"Protocol: {found.protocol.name}; selected on {found.protocol.selected_on}."
     )
     return table
+
+
+def _union(mappings: Iterable[Mapping[str, object]]) -> list[str]:
+    """The keys of all, each once, in the order in which they appear."""
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
+
+
+def _section(machine: object, section: int) -> str:
+    """A machine, with the number of its section unless that is the only one, 0."""
+    return str(machine) if section == 0 else f"{machine} {section:02d}"
 
 
 def study(found: StudyResult) -> Table:

@@ -57,18 +57,19 @@ def table(verdicts: Sequence[Verdict]) -> Table:
     shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision", "microphones")
     shown.title = escape(folder) or None
     for v in verdicts:
-        health = v.error or "; ".join(f.message for f in v.faults) or "ok"
-        numbers = ("-" if math.isnan(x) else f"{x:.4g}" for x in (v.score, v.p_value))
-        shown.add_row(
-            Text(v.name.removeprefix(folder)),
-            *numbers,
-            Text(v.decision or "-", STYLES[v.decision]),
-            Text(health),
-        )
+        shown.add_row(*_cells(v, folder))
     counts = Counter(v.decision or "without a decision" for v in verdicts)
     total = "1 recording" if len(verdicts) == 1 else f"{len(verdicts)} recordings"
     shown.caption = f"{total}: " + ", ".join(f"{n} {d}" for d, n in sorted(counts.items()))
     return shown
+
+
+def _cells(v: Verdict, folder: str) -> tuple[Text, ...]:
+    """The row of one verdict; its recording is named within the folder."""
+    health = v.error or "; ".join(f.message for f in v.faults) or "ok"
+    score, p_value = (Text("-" if math.isnan(x) else f"{x:.4g}") for x in (v.score, v.p_value))
+    decision = Text(v.decision or "-", STYLES[v.decision])
+    return Text(v.name.removeprefix(folder)), score, p_value, decision, Text(health)
 
 
 def _common_folder(names: Sequence[str]) -> str:

@@ -131,28 +131,33 @@ def for_machines(
     DatasetError
         If a machine has no training clips.
     """
-    names = [machine.name for machine in dataset]
+    keys = [(seed, machine.name) for seed in seeds for machine in dataset]
     if isinstance(adapted_on, Path):
         resolve(system, seed=seeds[0], jobs=jobs).with_adapters([Adapter.load(adapted_on)])  # does it suit?
+        return dict.fromkeys(keys, (adapted_on,))
     if system.branch.adaptation is None:
-        return {(seed, name): () for seed in seeds for name in names}
-    if isinstance(adapted_on, Path):
-        return {(seed, name): (adapted_on,) for seed in seeds for name in names}
+        return dict.fromkeys(keys, ())
     _refuse_untrainable(dataset.machines)
-    resolved = {seed: resolve(system, seed=seed, jobs=jobs) for seed in seeds}
-    wanted = {
-        (seed, name): [
-            Task(branch, tuple(dataset[n] for n in trained_on), jobs.root)
-            for branch in resolved[seed].branches
-        ]
-        for seed in seeds
-        for name, trained_on in machines_for(names, adapted_on).items()
-    }
+    wanted = _wanted(system, dataset, seeds, adapted_on, jobs)
     distinct = {_identity(task): task for tasks in wanted.values() for task in tasks}
     with threadpool_limits(1):
         made = processes.each(_trained, list(distinct.values()), workers=workers, tell=progress)
     path_of = dict(zip(distinct, made, strict=True))
     return {key: tuple(path_of[_identity(task)] for task in tasks) for key, tasks in wanted.items()}
+
+
+def _wanted(
+    system: System, dataset: Dataset, seeds: Sequence[int], adapted_on: Literal["others", "all"], jobs: Jobs
+) -> dict[tuple[int, str], list[Task]]:
+    """The trainings that each seed and machine needs, one a branch; many of them are the same."""
+    machines = machines_for([machine.name for machine in dataset], adapted_on)
+    wanted = {}
+    for seed in seeds:
+        branches = resolve(system, seed=seed, jobs=jobs).branches
+        for name, trained_on in machines.items():
+            heard = tuple(dataset[other] for other in trained_on)
+            wanted[seed, name] = [Task(branch, heard, jobs.root) for branch in branches]
+    return wanted
 
 
 def bind(

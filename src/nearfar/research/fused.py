@@ -261,26 +261,13 @@ def run(
         trained on machines that the protocol leaves out, no branch takes one, or as ``experiment.run`` and
         ``fusion.evaluate_fusion``.
     """
+    jobs = jobs or Jobs()
     systems_of = {name: branch.load() for name, branch in study.branches.items()}
     adapted_on = _adapted_on(study, systems_of, dataset, adapted_on)
-    labelled = _refuse_early(study, systems_of, dataset, out, truth)
-    jobs = jobs or Jobs()
-    for system in systems_of.values():
-        resolve(
-            system, seed=study.seeds[0], jobs=jobs
-        )  # weights of any branch are missed now, before the work
+    labelled = _refuse_early(study, systems_of, dataset, out, truth, jobs)
+    work = {"workers": workers, "truth": truth, "jobs": jobs, "progress": progress}
     branches = {
-        name: experiment.run(
-            system,
-            dataset,
-            out / "branches" / name,
-            seeds=study.seeds,
-            adapted_on="others" if system.branch.adaptation is None else adapted_on,
-            workers=workers,
-            truth=truth,
-            jobs=jobs,
-            progress=progress,
-        )
+        name: _run(study, system, dataset, out / "branches" / name, adapted_on, **work)
         for name, system in systems_of.items()
     }
     fused = {seed: _fused(study, branches, seed, labelled) for seed in study.seeds}
@@ -290,12 +277,25 @@ def run(
     return StudyResult(result, branches, found)
 
 
+def _run(
+    study: Study,
+    system: configuration.System,
+    dataset: Dataset,
+    folder: Path,
+    adapted_on: AdaptedOn,
+    **work: Any,
+) -> Result:
+    """One branch, with the seeds of the study."""
+    on = "others" if system.branch.adaptation is None else adapted_on
+    return experiment.run(system, dataset, folder, seeds=study.seeds, adapted_on=on, **work)
+
+
 def _adapted_on(
     study: Study, systems_of: Mapping[str, configuration.System], dataset: Dataset, asked: AdaptedOn | None
 ) -> AdaptedOn:
     """On what adapters are trained: what was asked for, if there are some and the protocol allows it."""
     if asked is not None and all(system.branch.adaptation is None for system in systems_of.values()):
-        raise ValueError(f"{study.name} has no branch that is adapted, so it takes no adapter; leave it away")
+        raise ValueError(f"{study.name} has no branch that is adapted, so it takes no adapter; omit it")
     left_out = {machine for f in _folds(study, dataset) for machine in set(f.report) - set(f.select)}
     if asked == "all" and left_out:
         raise ValueError(
@@ -320,12 +320,14 @@ def _refuse_early(
     dataset: Dataset,
     out: Path,
     truth: Path | None,
+    jobs: Jobs,
 ) -> bool:
-    """Raise before long work, of which nothing could be fused or saved; whether the labels are known."""
+    """Raise before long work whose outcome could not be fused or saved; whether the labels are known."""
     refuse_other_results(out, study.model_dump(mode="json"), dataset)
     for name, system in systems_of.items():
         folder = out / "branches" / name
         refuse_other_results(folder, system.model_dump(mode="json"), dataset)
+        resolve(system, seed=study.seeds[0], jobs=jobs)  # raises if weights are missing
     clips = experiment.described(dataset, truth)
     try:
         metrics.require_described(clips)

@@ -44,7 +44,7 @@ Array = NDArray[np.floating[Any]]
 Settings = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """What a sweep found.
 
@@ -68,6 +68,12 @@ class Sweep:
     unit: Literal["clip", "recording"]
     single: tuple[str, ...]
     scope: str = SCOPE
+
+    def __repr__(self) -> str:
+        best = self.table.iloc[0]
+        chosen = ", ".join(f"{key}={best[key]}" for key in self.settings)
+        omega = f"best Omega {100 * best['omega']:.2f} % with {chosen}"
+        return f"Sweep({len(self.table)} combinations, {omega}; {self.scope})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +147,7 @@ def sweep(
     ValueError
         If a combination is no system, cannot be fitted, or the labels are not known.
     """
-    if without := [m.name for m in dataset if not m.test]:
-        raise DatasetError(
-            f"{name}: no test clips to score; a sweep compares settings by their scores" for name in without
-        )
-    clips = clip_table(c for m in dataset for c in m.test)
-    require_described(clips)
-    require_classes(clips)
-    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
+    clips = _judged_clips(dataset)
     combinations = grid(options)
     tried = tuple(configuration.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
     jobs = jobs or Jobs()
@@ -157,13 +156,34 @@ def sweep(
     ]
     tasks = [Task(m, tuple(of_system[m.name] for of_system in of_systems), jobs.root) for m in dataset]
     scores = pd.concat(processes.each(_scores, tasks, workers=workers, tell=progress))
-    rows = [
-        _row(chosen, clips, scores[number], n_resamples, recording)
-        for number, chosen in enumerate(combinations)
-    ]
-    table = pd.DataFrame(rows).sort_values("omega", ascending=False, kind="stable", ignore_index=True)
+    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
+    table = _table(combinations, clips, scores, n_resamples, recording)
     single = statistics.single_recordings(clips, recording)
     return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on))
+
+
+def _judged_clips(dataset: Dataset) -> pd.DataFrame:
+    """The test clips by which settings are compared; raises if they cannot be."""
+    if without := [m.name for m in dataset if not m.test]:
+        raise DatasetError(
+            f"{name}: no test clips to score; a sweep compares settings by their scores" for name in without
+        )
+    clips = clip_table(c for m in dataset for c in m.test)
+    require_described(clips)
+    require_classes(clips)
+    return clips
+
+
+def _table(
+    combinations: Sequence[Settings],
+    clips: pd.DataFrame,
+    scores: pd.DataFrame,
+    n_resamples: int,
+    recording: pd.Series | None,
+) -> pd.DataFrame:
+    """A row for each combination of settings, the best first."""
+    rows = [_row(c, clips, scores[number], n_resamples, recording) for number, c in enumerate(combinations)]
+    return pd.DataFrame(rows).sort_values("omega", ascending=False, kind="stable", ignore_index=True)
 
 
 def _resolved(

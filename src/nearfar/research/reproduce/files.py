@@ -102,17 +102,19 @@ class Row(FusionConfig):
             yield f"protocol={self.protocol!r}: candidates belong to {NESTED.name!r}, and to no other"
         if strange := {b for of in self.candidates.values() for b in of} - set(self.branches):
             yield f"candidates: {', '.join(sorted(strange))} is not among the branches of this row"
-        if self.without is not None and self.without not in self.branches:
-            yield unknown("branch to leave out", self.without, self.branches)
-        elif self.without is not None and (
-            len(self.branches) < 3 or nested or isinstance(self.weights, dict)
-        ):
-            yield f"without={self.without!r}: needs three branches, equal or searched weights, and no candidates"
+        if self.without is not None:
+            yield from self._faults_of_without(self.without, nested)
         try:
             protocol = CROSS_FITTED if nested else PROTOCOLS[self.protocol]
             refuse_impossible(self.branches, protocol, weights=self.asked, calibration=self.calibration)
         except ValueError as error:
             yield str(error)
+
+    def _faults_of_without(self, left_out: str, nested: bool) -> Iterator[str]:
+        if left_out not in self.branches:
+            yield unknown("branch to leave out", left_out, self.branches)
+        elif len(self.branches) < 3 or nested or isinstance(self.weights, dict):
+            yield f"without={left_out!r}: needs three branches, equal or searched weights, and no candidates"
 
     @property
     def of(self) -> Protocol:

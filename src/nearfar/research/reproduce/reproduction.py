@@ -248,6 +248,11 @@ def _needs(asked: Published, row: Row, dataset: Dataset | None, clips: pd.DataFr
     if dataset is None or clips is None:
         yield f"needs data {asked.data}: nearfar data download {asked.data}"
         return
+    yield from _needs_of_data(row, dataset, clips)
+
+
+def _needs_of_data(row: Row, dataset: Dataset, clips: pd.DataFrame) -> Iterator[str]:
+    """What the data lack for a row."""
     machines = [machine.name for machine in dataset]
     if row.machine is not None and row.machine not in machines:
         yield f"needs machine {row.machine}, which {dataset.name} does not have"
