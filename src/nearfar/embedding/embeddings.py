@@ -79,7 +79,12 @@ def rows(tokens: Array) -> Array:
 
 
 POOLINGS: dict[str, Callable[[Array], Array]] = {
-    f.__name__: f for f in (mean, mean_std, global_mean, global_mean_std, relative_deviation, rows)
+    "mean": mean,
+    "mean_std": mean_std,
+    "global_mean": global_mean,
+    "global_mean_std": global_mean_std,
+    "relative_deviation": relative_deviation,
+    "rows": rows,
 }
 
 
