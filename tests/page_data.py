@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from nearfar.challenge.submission import CLIP_NAMES, DEVELOPMENT_MACHINES, EVALUATION_MACHINES
+from nearfar.challenge.schema import CLIP_NAMES, DEVELOPMENT_MACHINES, EVALUATION_MACHINES
 from synthetic import RATE, clip, write_machine
 from test_submission import rows_of, write_result
 from typer.testing import CliRunner
