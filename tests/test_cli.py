@@ -182,7 +182,13 @@ def test_score_of_standard_input(detector: Path, fan: Path) -> None:
         (["score", "nowhere", "clip.wav"], "no detector here (detector.json is missing); fit one with"),
         (["score", "{detector}", "{empty}"], "no recordings (.wav, .flac) in this folder"),
         (["fit", "{empty}", "-o", "{empty}/new"], "no .wav or .flac file"),
-        (["fit", "{fan}", "-o", "{empty}"], "is there already"),
+        (
+            ["fit", "{fan}", "-o", "{empty}"],
+            "{empty} is there already; choose another name, or replace it with --replace",
+        ),
+        (["adapt", "dualmic", "--data", "{fan}/..", "-o", "{empty}"], "or replace it with --replace"),
+        (["simulate", "{empty}"], "{empty} is there already; choose another name, or remove it first"),
+        (["demo", "{empty}"], "{empty} is there already; choose another name, or remove it first"),
         (["run", "spectra", "--data", "{fan}/.."], "no system 'spectra'; did you mean 'spectral'?"),
         (
             ["run", "spectral", "--data", "{fan}/..", "--machine", "fann"],
