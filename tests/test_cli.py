@@ -166,6 +166,17 @@ def test_exit_codes_of_score(detector: Path, fan: Path, tmp_path: Path) -> None:
     assert "1 normal, 1 unusable" in found.output
 
 
+def test_score_with_another_false_alarm_rate(detector: Path, fan: Path) -> None:
+    def flagged(*options: str) -> int:
+        rows = invoke("score", detector, fan / "test", "--csv", *options).stdout.splitlines()
+        return sum(",anomaly," in row for row in rows)
+
+    assert flagged("--false-alarm-rate", "0.9") > flagged("--false-alarm-rate", "0.05") == flagged()
+    assert "attain no rate below 1/29" in str(
+        invoke("score", detector, fan, "--false-alarm-rate", "0.01").exception
+    )
+
+
 def test_score_of_standard_input(detector: Path, fan: Path) -> None:
     path = next((fan / "test").glob("*test_anomaly*"))
     raw = soundfile.read(path, dtype="int16")[0].tobytes()
@@ -182,7 +193,13 @@ def test_score_of_standard_input(detector: Path, fan: Path) -> None:
         (["score", "nowhere", "clip.wav"], "no detector here (detector.json is missing); fit one with"),
         (["score", "{detector}", "{empty}"], "no recordings (.wav, .flac) in this folder"),
         (["fit", "{empty}", "-o", "{empty}/new"], "no .wav or .flac file"),
-        (["fit", "{fan}", "-o", "{empty}"], "is there already"),
+        (
+            ["fit", "{fan}", "-o", "{empty}"],
+            "{empty} is there already; choose another name, or replace it with --replace",
+        ),
+        (["adapt", "dualmic", "--data", "{fan}/..", "-o", "{empty}"], "or replace it with --replace"),
+        (["simulate", "{empty}"], "{empty} is there already; choose another name, or remove it first"),
+        (["demo", "{empty}"], "{empty} is there already; choose another name, or remove it first"),
         (["run", "spectra", "--data", "{fan}/.."], "no system 'spectra'; did you mean 'spectral'?"),
         (
             ["run", "spectral", "--data", "{fan}/..", "--machine", "fann"],
@@ -194,7 +211,11 @@ def test_score_of_standard_input(detector: Path, fan: Path) -> None:
         ),
         (["run", "spectral", "--data", "{empty}"], "{empty}"),
         (["check", "{empty}/none"], "{empty}/none"),
-        (["evaluate", "{empty}"], "no file anomaly_score"),
+        (
+            ["run", "spectral", "--data", "{fan}/..", "--out", "{empty}/out", "--false-alarm-rate", "0.01"],
+            "false_alarm_rate=0.01: the scores of 28 unseen normal clips attain no rate below 1/29",
+        ),
+        (["evaluate", "{empty}"], "no scores; expected files anomaly_score"),
         (["submit", "--check", "{empty}/none.zip"], "none.zip"),
     ],
 )
@@ -206,6 +227,13 @@ def test_errors_are_one_line_that_tells_what_to_do(
     assert done.returncode == 1
     assert said.format(**places) in done.stderr.decode().replace("\n", " ") + done.stdout.decode()
     assert b"Traceback" not in done.stderr
+
+
+def test_run_of_a_study_says_where_its_false_alarm_rate_is_set(fan: Path) -> None:
+    found = invoke("run", "ae_m2d", "--data", fan.parent, "--false-alarm-rate", "0.1")
+    assert found.exit_code == 2
+    text = " ".join(found.output.replace("│", " ").split())
+    assert "ae_m2d is a study; set false_alarm_rate in the table [fusion] of its file" in text
 
 
 def test_a_traceback_on_demand() -> None:

@@ -13,6 +13,7 @@ from nearfar.cli.options import (
     AdapterFile,
     AsJson,
     Cache,
+    FalseAlarmRate,
     MachineNames,
     Preset,
     Seed,
@@ -26,6 +27,7 @@ from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
     from nearfar.research.fused import Study
+    from nearfar.systems.configuration import System
 
 
 def run(
@@ -38,6 +40,7 @@ def run(
     seeds: Annotated[str | None, typer.Option(help="Joined by commas (default: 13711).")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Default: results/SYSTEM.")] = None,
     truth: Truth = None,
+    false_alarm_rate: FalseAlarmRate = None,
     settings: Settings = None,
     adapted_on: Annotated[
         Literal["others", "all"] | None,
@@ -58,8 +61,11 @@ def run(
     from nearfar.report import results
     from nearfar.research import experiment, fused
 
-    is_study = fused.is_study(system)
-    chosen = _study(system, preset, seeds, settings) if is_study else chosen_system(system, preset, settings)
+    chosen: Study | System
+    if fused.is_study(system):
+        chosen = _study(system, preset, seeds, settings, false_alarm_rate)
+    else:
+        chosen = chosen_system(system, preset, settings, false_alarm_rate)
     if adapter is not None and adapted_on is not None:
         raise typer.BadParameter("--adapter is trained already: give it, or --adapted-on, not both")
     if adapted_on is not None and not isinstance(chosen, fused.Study) and chosen.branch.adaptation is None:
@@ -81,12 +87,22 @@ def run(
     out.print(results.study(of_study) if isinstance(chosen, fused.Study) else results.result(result))
 
 
-def _study(path: str, preset: str | None, seeds: str | None, settings: list[str] | None) -> Study:
+def _study(
+    path: str,
+    preset: str | None,
+    seeds: str | None,
+    settings: list[str] | None,
+    false_alarm_rate: float | None,
+) -> Study:
     from nearfar.research import fused
 
     if preset or seeds or settings:
         raise typer.BadParameter(
-            "a study names its presets, seeds and settings in its file: change them there"
+            f"{path} is a study: its file holds its presets, seeds and settings; change them there"
+        )
+    if false_alarm_rate is not None:
+        raise typer.BadParameter(
+            f"--false-alarm-rate: {path} is a study; set false_alarm_rate in the table [fusion] of its file"
         )
     return fused.load(path)
 

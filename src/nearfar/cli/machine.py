@@ -14,6 +14,7 @@ from nearfar.cli.options import (
     CORES,
     AdapterFile,
     Cache,
+    FalseAlarmRate,
     MachineNames,
     Preset,
     Seed,
@@ -34,7 +35,7 @@ def fit(
     into: Annotated[Path, typer.Option("--out", "-o", help="New folder for the detector.")],
     system: Annotated[str, typer.Option(help="Of `nearfar systems`, or a TOML file.")] = "spectral",
     preset: Preset = None,
-    false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal clips to flag.")] = None,
+    false_alarm_rate: FalseAlarmRate = None,
     settings: Settings = None,
     adapter: AdapterFile = None,
     replace: Annotated[
@@ -109,6 +110,7 @@ def score(
         int | None, typer.Option(min=1, help="Of stdin, in Hz (default: as in training).")
     ] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="Of stdin (default: as in training).")] = None,
+    false_alarm_rate: FalseAlarmRate = None,
     fail_on_anomaly: Annotated[bool, typer.Option("--fail-on-anomaly", help="Then exit with 3.")] = False,
     workers: Workers = CORES,
 ) -> None:
@@ -120,6 +122,8 @@ def score(
     from nearfar.report import verdicts
 
     loaded = Detector.load(detector)
+    if false_alarm_rate is not None:
+        loaded = loaded.with_false_alarm_rate(false_alarm_rate)
     if clips == ["-"]:
         n_clips, found = 1, iter([loaded.score_stream(sys.stdin.buffer, rate=rate, channels=channels)])
     else:

@@ -33,6 +33,12 @@ AdapterFile = Annotated[
 ]
 MachineNames = Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")]
 Truth = Annotated[Path | None, typer.Option(help="Ground truth, as the official evaluator has it.")]
+FalseAlarmRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of normal clips that may be flagged by mistake (default: as the system has it)."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

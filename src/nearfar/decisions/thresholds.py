@@ -130,8 +130,8 @@ def refuse_unattainable(config: ThresholdConfig, n_unseen: int) -> None:
         needed *= config.folds
     raise ValueError(
         f"false_alarm_rate={rate}: the scores of {n_unseen} unseen normal clips attain no rate below "
-        f"1/{n_unseen + 1} = {1 / (n_unseen + 1):.3g}; ask for that or more, give {needed} normal clips or more, "
-        "or take method='gamma', which assumes a distribution"
+        f"1/{n_unseen + 1} = {1 / (n_unseen + 1):.3g}; ask for that or more, fit to {needed} normal clips or more, "
+        "or fit with threshold.method='gamma', which assumes a distribution"
     )
 
 
