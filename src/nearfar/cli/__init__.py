@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from nearfar.files.extras import MissingPackageError
+
 if TYPE_CHECKING:
     from nearfar.recordings.clips import Dataset
     from nearfar.research.fused import Study
@@ -94,7 +96,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except (ValueError, OSError, LookupError) as error:
+    except (ValueError, OSError, LookupError, MissingPackageError) as error:
         if os.environ.get(DEBUG):
             raise
         err.print(f"[bold red]error:[/] {_said(error)}", markup=True, soft_wrap=True)

@@ -18,7 +18,6 @@ that a system that needs no torch does not load torch.
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -26,6 +25,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from nearfar.files import extras
 from nearfar.recordings.clips import unknown
 
 Array = NDArray[np.float32]
@@ -86,7 +86,9 @@ def encoder_class(name: str) -> type[Encoder]:
     ------
     ValueError
         If there is none; names the nearest.
+    MissingPackageError
+        If it needs torch, and torch is not installed.
     """
     if name not in ENCODERS:
         raise ValueError(unknown("encoder", name, ENCODERS))
-    return pkgutil.resolve_name(ENCODERS[name])
+    return extras.resolve(ENCODERS[name], needed_by=f"encoder {name!r}")
