@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 from nearfar.cli import app
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED, FIXED_LEAVE_ONE_MACHINE_OUT
+from nearfar.evaluation.results import FILES
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.research import adaptation, experiment, fused
-from nearfar.research.experiment import FILES, run
+from nearfar.research.experiment import run
 from nearfar.research.fused import Study
 from nearfar.research.sweep import sweep
 from nearfar.systems import configuration, named
@@ -76,14 +77,14 @@ def contents(folder):
 
 
 def test_an_adapter_hears_the_machines_that_its_protocol_says(adapted_on, result):
-    heard = {m: told["machines"] for m, [told] in result.run["adapters"][str(SEED)].items()}
+    heard = {m: told.machines for m, [told] in result.run.adapters[str(SEED)].items()}
     if adapted_on == "all":
-        assert all(heard[m] == list(MACHINES) for m in MACHINES)
-        assert result.run["protocol"]["name"] == "fixed configuration, adapted on all machines"
-        assert "all machines that are reported" in result.run["protocol"]["selected_on"]
+        assert all(heard[m] == MACHINES for m in MACHINES)
+        assert result.run.protocol.name == "fixed configuration, adapted on all machines"
+        assert "all machines that are reported" in result.run.protocol.selected_on
     else:
-        assert heard == {m: [other for other in MACHINES if other != m] for m in MACHINES}
-        assert result.run["protocol"]["name"] == FIXED_LEAVE_ONE_MACHINE_OUT.name
+        assert heard == {m: tuple(other for other in MACHINES if other != m) for m in MACHINES}
+        assert result.run.protocol.name == FIXED_LEAVE_ONE_MACHINE_OUT.name
 
 
 def test_each_adapter_is_trained_once_and_none_twice(system, data, tmp_path):
@@ -125,7 +126,7 @@ def test_no_test_clip_and_no_clip_of_the_reported_machine_moves_its_adapter(
     half = (*fan.train[1::2], *(replace(c, label="normal") for c in fan.test[:2]))
     others = tuple(Machine(m.name, m.train) for m in data if m.name != "fan")
     changed = Dataset(data.name, data.root, (Machine("fan", half), *others))
-    before = result.run["adapters"][str(SEED)]["fan"][0]["digest"]
+    before = result.run.adapters[str(SEED)]["fan"][0].digest
     found = adaptation.for_machines(system, changed, [SEED], adapted_on, jobs=jobs)
     after = Adapter.load(found[SEED, "fan"][0]).digest
     assert (after == before) == (adapted_on == "others")
@@ -138,7 +139,7 @@ def test_an_adapter_in_a_file_serves_every_machine(system, data, jobs, tmp_path)
     found = run(
         system, data, tmp_path / "out", seeds=[SEED], adapted_on=tmp_path / "a.safetensors", jobs=jobs
     )
-    assert "trained on normal clips of pump, valve" in found.run["protocol"]["selected_on"]
+    assert "trained on normal clips of pump, valve" in found.run.protocol.selected_on
     others = run(system, data, tmp_path / "others", seeds=[SEED], jobs=jobs)
     of_fan, of_pump = (found.scores["machine"] == m for m in ("fan", "pump"))
     assert found.scores[of_fan]["score"].tolist() == others.scores[of_fan]["score"].tolist()
@@ -240,10 +241,10 @@ def asked():
 @pytest.mark.parametrize("protocol", [COMPLETE_DEVELOPMENT, CROSS_FITTED])
 def test_a_study_adapts_as_its_protocol_says(protocol, asked, data, jobs, tmp_path):
     found = fused.run(asked.model_copy(update={"protocol": protocol.name}), data, tmp_path / "out", jobs=jobs)
-    heard = found.branches["adapted"].run["adapters"][str(SEED)]["fan"][0]["machines"]
-    assert heard == (list(MACHINES) if protocol is COMPLETE_DEVELOPMENT else ["pump", "valve"])
+    heard = found.branches["adapted"].run.adapters[str(SEED)]["fan"][0].machines
+    assert heard == (MACHINES if protocol is COMPLETE_DEVELOPMENT else ("pump", "valve"))
     of_branch = adaptation.ON_ALL if protocol is COMPLETE_DEVELOPMENT else adaptation.ON_OTHERS
-    assert found.result.run["protocol"]["scope"].endswith(f"; adapted: {of_branch['name']}")
+    assert found.result.run.protocol.scope.endswith(f"; adapted: {of_branch.name}")
 
 
 def test_a_study_does_not_adapt_on_what_it_leaves_out(asked, data, jobs, tmp_path):
@@ -336,7 +337,7 @@ def test_run_on_all_or_with_an_adapter(own, root, tmp_path):
     common = ("run", own, "--data", root, "--cache", tmp_path / "cache", "--workers", "1")
     found = invoke(*common, "--adapted-on", "all", "--out", tmp_path / "all")
     assert found.exit_code == 0, found.output
-    assert experiment.Result.load(tmp_path / "all").run["protocol"] == adaptation.ON_ALL
+    assert experiment.Result.load(tmp_path / "all").run.protocol == adaptation.ON_ALL
     (file,) = (tmp_path / "cache").rglob("adapter.safetensors")
     found = invoke(*common, "--adapter", file, "--out", tmp_path / "file")
     assert found.exit_code == 0, found.output

@@ -176,7 +176,7 @@ def test_numbers_that_are_not_finite_are_an_error(cls, fitted, X, unseen, bad, c
 
 
 def test_scoring_before_fitting_is_an_error(cls, unseen):
-    with pytest.raises(NotFittedError):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
         cls().anomaly_score(unseen)
 
 
@@ -366,7 +366,7 @@ def test_a_domain_that_the_sample_misses_is_an_error(rng):
     X, domain = rng.normal(size=(N, 6, DIM)), np.array(["source"] * (N - 1) + ["target"])
     backend = SelectiveMahalanobis(sample_share=0.1, rows_per_vector=6, random_state=0)
     assert N - 1 not in np.random.default_rng(0).permutation(N)[:4]  # the only vector of the target domain
-    with pytest.raises(ValueError, match="target"):
+    with pytest.raises(ValueError, match="the sample has no vector of domain 'target'"):
         backend.fit(X, domain)
 
 

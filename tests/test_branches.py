@@ -207,7 +207,7 @@ def test_a_step_is_a_name_or_a_table():
     assert config.conditioning == ("standardize", Step(name="whiten", components=3), Step(name="pca"))
     assert config.conditioning[1].options == {"components": 3}
     assert BranchConfig.model_validate_json(config.model_dump_json()) == config
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(ValidationError, match="Instance is frozen"):
         config.conditioning[1].name = "pca"
     standardize, whiten, pca = built(config).conditioning
     assert (whiten.components, pca.components) == (3, None)

@@ -157,7 +157,7 @@ def test_everything_that_does_not_fit_is_named(network, tensors):
     tensors["1.running_var"] = torch.zeros(4, dtype=torch.int8)
     tensors["head.bias"] = torch.zeros(1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(CheckpointError, match="not the weights of this network: 2 missing") as caught:
         matched(tensors, network, where="file.pt")
     assert str(caught.value) == (
         "file.pt: not the weights of this network: 2 missing (0.bias, 2.weight); 1 unexpected (head.bias); "

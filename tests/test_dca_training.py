@@ -318,7 +318,7 @@ def test_levels_are_on_the_scale_of_those_that_are_trained_on(masked):
 
 
 def test_clips_without_any_sound_do_not_divide_by_zero(masked):
-    with pytest.raises(CollapseError):
+    with pytest.raises(CollapseError, match="the embeddings have collapsed in epoch 1"):
         trained(waveforms=[np.zeros((2, 1600), np.float32)] * N, epochs=1)
     assert all(torch.isfinite(levels).all() for levels, _ in masked)
 
@@ -735,6 +735,8 @@ def test_waveforms_that_are_not_finite_are_refused_and_leave_nothing_fitted():
     told = {"domain": np.array(["source"] * 3), "attributes": np.array([""] * 3)}
     encoder = Dca(n_fft=128, n_mels=16, frames=16, channels=16, device="cpu")
     encoder.is_fitted = True
-    with pytest.raises(ValueError, match="the waveforms are not finite"):
+    with pytest.raises(
+        ValueError, match="the waveforms of 3 of 3 clips are not finite, the first at position 0"
+    ):
         train(encoder, waveforms, **told, seed=1)
     assert not encoder.is_fitted

@@ -267,7 +267,7 @@ def test_clips_too_short_for_the_system_are_listed(tmp_path: Path) -> None:
     paths = sorted((folder / "train").iterdir())[:2]
     for path in paths:
         audio.write(path, clip(1)[:, :1500], RATE)
-    with pytest.raises(DatasetError) as error:
+    with pytest.raises(DatasetError, match=r"0\.094 s long; at least .* s are needed") as error:
         fit(folder, "baseline_mse", **QUICK)
     assert [str(p) in problem for p, problem in zip(paths, error.value.problems, strict=True)] == [True] * 2
 
@@ -325,7 +325,7 @@ def test_different_rates_and_channels_are_listed_together(tmp_path: Path) -> Non
     paths = sorted((folder / "train").iterdir())
     audio.write(paths[0], clip(1), 48000)
     audio.write(paths[1], clip(1)[:1], RATE)
-    with pytest.raises(DatasetError) as error:
+    with pytest.raises(DatasetError, match="different sampling rates: 27 clips of 16000 Hz") as error:
         fit(folder)
     assert len(error.value.problems) == 2
     assert "27 clips of 16000 Hz, 1 clips of 48000 Hz; convert" in str(error.value)
@@ -337,7 +337,7 @@ def test_all_broken_training_clips_are_listed(tmp_path: Path) -> None:
     paths = sorted((folder / "train").iterdir())
     paths[0].write_bytes(b"")
     paths[1].write_bytes(paths[1].read_bytes()[:2000])
-    with pytest.raises(DatasetError) as error:
+    with pytest.raises(DatasetError, match=r"truncated, .* bytes of audio are missing") as error:
         fit(folder)
     assert [("empty" in p, "truncated" in p) for p in error.value.problems] == [(True, False), (False, True)]
 
@@ -371,13 +371,13 @@ def test_every_flipped_byte_is_noticed(saved: Path, name: str, rng: np.random.Ge
         broken = bytearray(whole)
         broken[position] ^= 1
         (saved / name).write_bytes(broken)
-        with pytest.raises(DetectorError, match=r"damaged|format|unreadable"):
+        with pytest.raises(DetectorError, match=r"(json|safetensors): damaged|a detector of format"):
             Detector.load(saved)
 
 
 def test_a_missing_file(saved: Path, tmp_path: Path) -> None:
     (saved / "arrays.safetensors").unlink()
-    with pytest.raises(DetectorError, match="missing"):
+    with pytest.raises(DetectorError, match=r"arrays\.safetensors: missing or unreadable"):
         Detector.load(saved)
     with pytest.raises(FileNotFoundError, match=r"no detector here.*nearfar fit"):
         Detector.load(tmp_path)
@@ -528,9 +528,11 @@ def test_a_failed_replacement_keeps_the_old_one(
     with pytest.raises(FileExistsError, match="there already"):
         fitted.save(saved)
     monkeypatch.setattr(
-        file_format, "write_json", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
+        file_format,
+        "write_json",
+        lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
     )
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(OSError, match="No space left"):
         fitted.save(saved, replace=True)
     assert (saved / "detector.json").read_bytes() == before
     assert Detector.load(saved).machine == "fan"

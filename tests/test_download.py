@@ -443,7 +443,7 @@ def test_what_has_been_replaced_since_is_fetched_again(fetch, zenodo, monkeypatc
 def test_every_machine_that_the_record_lacks_is_named(fetch, zenodo):
     zenodo.records[1] = {"dev_Fan.zip": b""}
     del zenodo.records[3]["eval_data_Sander_test.zip"]
-    with pytest.raises(DatasetError) as caught:
+    with pytest.raises(DatasetError, match="no archive of machine 'fan'") as caught:
         fetch()
     assert len(caught.value.problems) == 3
     assert "no archive of machine 'fan'; did you mean 'Fan'? There are: Fan" in caught.value.problems[1]

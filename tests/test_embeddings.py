@@ -314,7 +314,7 @@ def test_all_recordings_that_cannot_be_used_are_told_and_the_others_kept(kept, t
         stored(kept, encoder, tmp_path, view="near")
     assert encoder.heard == 1
     again = Counting()
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match=r"(?s)0\.wav.*1\.wav"):
         stored(kept, again, tmp_path, view="near")
     assert again.heard == 0
 

@@ -18,12 +18,13 @@ from synthetic import write_machine
 
 from nearfar.detector.fitted import Detector
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
+from nearfar.evaluation.results import FILES, REFERENCE_COLUMNS, SCORE_COLUMNS, Result
 from nearfar.files import steps
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.research import experiment
-from nearfar.research.experiment import FILES, REFERENCE_COLUMNS, SCORE_COLUMNS, Result, run
+from nearfar.research.experiment import run
 from nearfar.systems import configuration
 
 QUICK = {"branch.training.epochs": 1, "threshold.false_alarm_rate": 0.3}
@@ -58,11 +59,11 @@ def test_the_folder_holds_what_is_promised(result: Result, data: Path) -> None:
     assert list(result.scores) == SCORE_COLUMNS
     assert len(result.scores) == 2 * 2 * 12
     assert set(result.scores["split"]) == {"test"}
-    assert result.run["protocol"]["selected_on"].startswith("nothing")
-    assert result.run["seeds"] == [1, 2]
-    assert set(result.run["data"]["machines"]) == {"fan", "pump"}
-    assert result.run["parameters"] == {"fan": 0, "pump": 0}
-    assert result.run["system"]["branch"]["view"] == "cancelled"
+    assert result.run.protocol.selected_on.startswith("nothing")
+    assert result.run.seeds == (1, 2)
+    assert result.run.machines == ("fan", "pump")
+    assert result.run.parameters == {"fan": 0, "pump": 0}
+    assert result.run.system["branch"]["view"] == "cancelled"
     assert str(data) not in (result.folder / "run.json").read_text()
 
 
@@ -72,7 +73,10 @@ def test_a_folder_reads_back(result: Result) -> None:
     pd.testing.assert_frame_equal(again.metrics, result.metrics, check_dtype=False)
     pd.testing.assert_frame_equal(again.references, result.references)
     assert again.run == result.run
-    with pytest.raises(FileNotFoundError, match=r"not a folder of results \(scores.csv is missing\)"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"not a folder of results \(scores.csv, metrics.csv, references.csv, run.json missing\)",
+    ):
         Result.load(result.folder.parent)
 
 
@@ -223,7 +227,7 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_done(
     _, said = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     if number == signal.SIGINT:
-        assert b"the same command goes on where it stopped" in b" ".join(said.split())
+        assert b"run the same command again to continue" in b" ".join(said.split())
     assert b"Traceback" not in said
     deadline = time.monotonic() + 10
     while is_alive(process.pid) and time.monotonic() < deadline:
@@ -326,7 +330,7 @@ def test_broken_test_clips_are_listed_and_the_detector_is_kept(tmp_path: Path) -
     for path in paths[:2]:
         path.write_bytes(whole[:1000])
     arguments = configuration.load("spectral"), datasets.load(tmp_path / "data"), tmp_path / "out"
-    with pytest.raises(DatasetError) as error:
+    with pytest.raises(DatasetError, match=r"truncated, .* bytes of audio are missing") as error:
         run(*arguments, jobs=Jobs(tmp_path / "cache"))
     assert [str(p) in problem for p, problem in zip(paths[:2], error.value.problems, strict=True)] == [
         True,
@@ -341,4 +345,4 @@ def test_motors_reach_their_reference(motors: Path, tmp_path: Path) -> None:
     system, jobs = configuration.load("spectral"), Jobs(tmp_path / "cache")
     result = run(system, found, tmp_path / "out", workers=2, jobs=jobs)
     assert omega(result.metrics) >= 0.76
-    assert result.run["data"]["name"] == "motors"
+    assert result.run.data.name == "motors"

@@ -178,7 +178,7 @@ def test_the_latest_state_is_taken_up_after_a_kill_between_epochs(tmp_path):
     """Of a training of 6 epochs that ended in the fourth there is no checkpoint, but the state of the third."""
     steps = Steps(tmp_path, every=10)
     steps.optimizer.register_step_post_hook(lambda *_: killed() if len(steps.trained) == 3 else None)
-    with pytest.raises(Killed):
+    with pytest.raises(Killed, match="killed while it trains"):
         steps.run(6)
     assert names(tmp_path) == [TABLE, STATE]
     again = Steps(tmp_path, every=10).run(6)
@@ -187,7 +187,7 @@ def test_the_latest_state_is_taken_up_after_a_kill_between_epochs(tmp_path):
 
 
 def killed(*_):
-    raise Killed
+    raise Killed("killed while it trains")
 
 
 @pytest.mark.parametrize("number", range(1, 8))
@@ -203,7 +203,7 @@ def test_a_kill_before_any_file_is_in_place_does_no_harm(tmp_path, monkeypatch, 
 
     with monkeypatch.context() as patched:
         patched.setattr(steps.Path, "replace", replace)
-        with pytest.raises(Killed):
+        with pytest.raises(Killed, match="killed while it trains"):
             Steps(folder, every=3).run(3)
     assert not [name for name in names(folder) if "part" in name]
     again = Steps(folder, every=3).run(3)

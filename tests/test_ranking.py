@@ -112,7 +112,9 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         section_metrics(section, np.zeros((1, 3)))
     with pytest.raises(ValueError, match=r"counts \(3, 4\) must be \(n_rows, 4\), beside scores \(2, 4\)"):
         section_metrics(section, np.zeros((2, 4)), np.ones((3, 4), int))
-    with pytest.raises(ValueError, match="1 scores are not finite"):
+    with pytest.raises(
+        ValueError, match="1 of 4 scores are not finite, the first in row 0, of the clip at position 2"
+    ):
         section_metrics(section, np.array([[0, 1, np.nan, 2]]))
     with pytest.raises(ValueError, match="fan, section 00: the counts leave no anomalous clip, or no normal"):
         section_metrics(section, np.zeros((1, 4)), np.array([[0, 1, 1, 1]]))

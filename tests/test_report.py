@@ -19,10 +19,11 @@ from nearfar.detector.fitted import Detector, Verdict
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.official import Evaluation
 from nearfar.evaluation.protocols import CROSS_FITTED, Finding, Selection, scope_of
+from nearfar.evaluation.record import RunRecord
+from nearfar.evaluation.results import Result
 from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.microphones import Fault
-from nearfar.report import tables, verdicts
-from nearfar.research.experiment import Result
+from nearfar.report import catalogues, fitted, recordings, results, verdicts
 from nearfar.systems import configuration, named
 
 NAN = float("nan")
@@ -192,7 +193,7 @@ def test_a_common_folder_is_named_once(names, title, rows):
 
 def test_table_of_systems():
     described = named.describe()
-    text = " ".join(plain(tables.systems(described)).replace("│", " ").split())
+    text = " ".join(plain(catalogues.systems(described)).replace("│", " ").split())
     for d in described:
         assert d.name in text
         assert d.summary.split()[0] in text
@@ -202,7 +203,7 @@ def test_table_of_systems():
 
 
 def test_table_of_published_data_sets():
-    text = plain(tables.published(DATASETS))
+    text = plain(catalogues.published(DATASETS))
     for name, module in DATASETS.items():
         assert name in text
         for machines in module.PUBLISHED.machines.values():
@@ -231,7 +232,7 @@ def a_detector(machine="fan", threshold=None, faults=None):
 
 def test_table_of_a_detector():
     threshold = Conformal.fit(np.arange(1000.0), false_alarm_rate=0.05)
-    text = plain(tables.detector(a_detector(threshold=threshold, faults={"near clipped": 3})))
+    text = plain(fitted.detector(a_detector(threshold=threshold, faults={"near clipped": 3})))
     assert "Detector of 'fan'" in text
     assert "spectral: Log-mel band statistics" in text
     assert "1000 normal clips (990 source, 10 target) of 2 channels at 16000 Hz" in text
@@ -241,19 +242,19 @@ def test_table_of_a_detector():
 
 
 def test_table_of_a_detector_without_threshold():
-    text = plain(tables.detector(a_detector()))
+    text = plain(fitted.detector(a_detector()))
     assert "not at all: no threshold was asked for" in text
     assert "beware" not in text
 
 
 def test_table_of_problems():
     one = pd.DataFrame({"where": ["[train]/a.wav"], "what": ["too, short"], "n": [3]})
-    text = plain(tables.problems(one))
+    text = plain(recordings.problems(one))
     assert "1 problem" in text
     assert "[train]/a.wav" in text
     assert "3" in text
-    assert "2 problems" in plain(tables.problems(pd.concat([one, one])))
-    assert "no problems" in plain(tables.problems(one.iloc[:0]))
+    assert "2 problems" in plain(recordings.problems(pd.concat([one, one])))
+    assert "no problems" in plain(recordings.problems(one.iloc[:0]))
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def measured():
 
 def test_table_of_metrics(measured):
     one = measured[measured["seed"] == 1]
-    text = plain(tables.metrics(one, "spectral"))
+    text = plain(results.metrics(one, "spectral"))
     assert "spectral (percent)" in text
     fan = next(line for line in text.splitlines() if "fan" in line)
     assert [cell.strip() for cell in fan.split("│")[1:-1]] == ["fan", "80.00", "60.00", "50.00", "70.00"]
@@ -280,7 +281,7 @@ def test_table_of_metrics(measured):
 
 
 def test_table_of_metrics_of_several_seeds(measured):
-    text = plain(tables.metrics(measured, "spectral"))
+    text = plain(results.metrics(measured, "spectral"))
     assert "percent, mean of 2 seeds" in text
     fan = next(line for line in text.splitlines() if "fan" in line)
     assert [cell.strip() for cell in fan.split("│")[1:-1]] == ["fan", "81.00", "62.00", "50.50", "71.00"]
@@ -290,14 +291,14 @@ def test_table_of_metrics_of_several_seeds(measured):
 
 def test_table_of_metrics_of_several_sections(measured):
     sections = measured[measured["seed"] == 1].assign(machine="fan", section=[0, 3])
-    text = plain(tables.metrics(sections, "spectral"))
+    text = plain(results.metrics(sections, "spectral"))
     assert "fan 00" in text
     assert "fan 03" in text
 
 
 def test_table_of_metrics_without_domains(measured):
     one = measured[measured["seed"] == 1].rename(columns={"auc_source": "auc"}).drop(columns="auc_target")
-    text = plain(tables.metrics(one, "own"))
+    text = plain(results.metrics(one, "own"))
     assert "AUC source" not in text
     assert f"Omega {100 * omega(one):.2f}" in text
 
@@ -306,31 +307,38 @@ def test_table_of_metrics_of_machines_with_and_without_domains(measured):
     one = measured[measured["seed"] == 1].copy()
     one.loc[one["machine"] == "pump", ["auc_source", "auc_target"]] = np.nan
     one["auc"] = [np.nan, 0.75]
-    assert "75.00" in plain(tables.metrics(one, "own"))
+    assert "75.00" in plain(results.metrics(one, "own"))
 
 
 @pytest.mark.parametrize("machine", ["fan [old]", "[bold]fan[/]", "[/]"])
 def test_names_of_machines_are_no_markup(measured, machine):
-    assert machine in plain(tables.metrics(measured.assign(machine=machine), "spectral"))
-    assert machine in plain(tables.detector(a_detector(machine)))
-    assert machine in plain(tables.result(a_result(measured.iloc[:0], machine)))
+    assert machine in plain(results.metrics(measured.assign(machine=machine), "spectral"))
+    assert machine in plain(fitted.detector(a_detector(machine)))
+    assert machine in plain(results.result(a_result(measured.iloc[:0], machine)))
 
 
 def a_result(metrics, machine="fan"):
     scores = pd.DataFrame({"machine": [machine] * 4, "key": ["a", "b", "a", "b"], "seed": [1, 1, 2, 2]})
-    run = {"system": {"name": "spectral"}, "protocol": {"selected_on": "nothing at all"}}
+    of_clips = {"training_clips": 4, "test_clips": 2, "training_digest": "a", "test_digest": "b"}
+    run = RunRecord.model_validate(
+        {
+            "system": {"name": "spectral"}, "seeds": [1, 2], "data": {"name": "x", "machines": {machine: of_clips}},
+            "sample_rate": 16000, "parameters": {machine: 0}, "versions": {},
+            "protocol": {"name": "none", "selected_on": "nothing at all"},
+        }
+    )  # fmt: skip
     return Result(Path("results"), scores, metrics, run, pd.DataFrame())
 
 
 def test_table_of_a_result_says_what_was_selected_and_where_it_is(measured):
-    text = plain(tables.result(a_result(measured)))
+    text = plain(results.result(a_result(measured)))
     assert "81.00" in text
     assert "Selected on nothing at all." in text
     assert "results/scores.csv" in text
 
 
 def test_table_of_a_result_without_labels_counts_clips(measured):
-    text = plain(tables.result(a_result(measured.iloc[:0])))
+    text = plain(results.result(a_result(measured.iloc[:0])))
     fan = next(line for line in text.splitlines() if "fan" in line)
     assert [cell.strip() for cell in fan.split("│")[1:-1]] == ["fan", "2"]
     assert "no metrics" in " ".join(text.split())
@@ -340,11 +348,11 @@ def test_table_of_a_result_without_labels_counts_clips(measured):
 def test_official_evaluation(measured, decided):
     one = measured[measured["seed"] == 1].drop(columns="seed").set_index(["machine", "section"])
     found = Evaluation(one.drop(columns="f1"), one[["f1"]] if decided else None)
-    text = plain(tables.evaluation(found))
+    text = plain(results.evaluation(found))
     assert "Official metrics (percent)" in text
     assert "55.00" in text
     assert ("F1" in text) == decided
-    said = json.loads(tables.evaluation_json(found))
+    said = json.loads(results.evaluation_json(found))
     assert said["omega"] == omega(one)
     expected = one if decided else one.drop(columns="f1")
     pd.testing.assert_frame_equal(
@@ -362,7 +370,7 @@ def test_a_fusion_is_never_shown_without_its_scope():
     ]
     selections = tuple(Selection(f, c) for f, c in zip(folds, chosen, strict=True))
     found = Finding(measured, CROSS_FITTED, scope_of(("weights",), folds), selections, pd.Series(dtype=float))
-    text = plain(tables.fusion(found))
+    text = plain(results.fusion(found))
     assert re.search(r"fan\W+70.00\W+50.00\W+52.00\W+0.3\W+0.7\W+k=8", text)
     assert re.search(r"\[b\]pump\W+60.00\W+50.00\W+52.00\W+1\W+0\W+k=5", text)
     assert f"Omega {100 * omega(measured):.2f}: weights selected on 1 other machine for each of 2" in text

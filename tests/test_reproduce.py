@@ -23,13 +23,13 @@ from nearfar.cli import app
 from nearfar.detector.fitted import Detector
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED, NESTED
+from nearfar.evaluation.results import Result
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.recordings.datasets import DATASETS
-from nearfar.report import tables
+from nearfar.report import reproductions
 from nearfar.research import experiment, fused, fusion, reproduce
-from nearfar.research.experiment import Result
 from nearfar.research.fusion import Search
 from nearfar.research.reproduce import STUDIES, Published, Reproduction
 from nearfar.research.reproduce.reproduction import COLUMNS, is_published
@@ -216,7 +216,7 @@ class TestEveryStudy:
         assert loaded.name == name
         (described,) = [d for d in reproduce.describe() if d.name == name]
         assert (described.title, described.source) == (loaded.title, loaded.source)
-        assert len(described.rows) == len(loaded.rows)
+        assert described.rows == len(loaded.rows)
 
     def test_names_systems_that_exist(self, name: str) -> None:
         content = tomllib.loads(STUDIES[name].read_text(encoding="utf-8"))
@@ -454,9 +454,9 @@ class TestRows:
     def test_equal_branches_are_run_once_with_all_seeds(self, again: Reproduction) -> None:
         folders = sorted((again.folder / "branches").iterdir())
         assert [f.name for f in folders] == ["cancelled", "drawn", "far", "near", "near.neighbour"]
-        seeds = {f.name: Result.load(f).run["seeds"] for f in folders}
+        seeds = {f.name: Result.load(f).run.seeds for f in folders}
         assert seeds == {
-            "cancelled": [3], "drawn": [3, 4], "far": [3], "near": [3], "near.neighbour": [3],
+            "cancelled": (3,), "drawn": (3, 4), "far": (3,), "near": (3,), "near.neighbour": (3,),
         }  # fmt: skip
 
     def test_of_one_branch(self, again: Reproduction) -> None:
@@ -802,7 +802,7 @@ def rendered(table: object, width: int) -> str:
 class TestTable:
     @pytest.mark.parametrize("width", [80, 200])
     def test_has_every_number_with_its_scope(self, width: int, again: Reproduction) -> None:
-        text = rendered(tables.reproduction(again), width)
+        text = rendered(reproductions.reproduction(again), width)
         assert max(map(len, text.splitlines())) <= width
         for row in again.rows:
             assert f"{row.ours.mean:.2f}" in text
@@ -818,19 +818,19 @@ class TestTable:
 
     def test_tells_the_settings(self, own: Path) -> None:
         asked = reproduce.load(str(own), {"spectral:branch.view": "near"})
-        shown = rendered(tables.reproduction(Reproduction(asked, (), None, None)), 200)
+        shown = rendered(reproductions.reproduction(Reproduction(asked, (), None, None)), 200)
         assert "Ours: with spectral:branch.view=near." in shown
 
     def test_of_hours(self, own: Path) -> None:
         asked = reproduce.load(str(own), {"needs.minutes": 600.0})
-        text = " ".join(rendered(tables.plan(reproduce.plan(asked, None)), 200).split())
+        text = " ".join(rendered(reproductions.plan(reproduce.plan(asked, None)), 200).split())
         assert "84 hours of one core" in text
 
 
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Invoked]:
     def invoked(*arguments: object, columns: int = 200) -> Invoked:
-        monkeypatch.setattr(cli.out, "width", columns)
+        monkeypatch.setattr(cli.console.out, "width", columns)
         return CliRunner().invoke(app, [str(a) for a in arguments])
 
     return invoked
@@ -893,8 +893,8 @@ class TestCommandLine:
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         run = Result.load(tmp_path / "out" / "branches" / "near").run
-        assert run["system"]["branch"]["encoder_options"] == {"n_mels": 8}
-        assert set(run["data"]["machines"]) == {"fan", "pump"}
+        assert run.system["branch"]["encoder_options"] == {"n_mels": 8}
+        assert run.machines == ("fan", "pump")
 
     @pytest.mark.usefixtures("no_weights")
     def test_without_data_says_what_is_needed(

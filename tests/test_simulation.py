@@ -19,10 +19,10 @@ from nearfar.recordings.audio import FAR, NEAR, read, read_header, write
 from nearfar.recordings.clips import parse_clip
 from nearfar.recordings.datasets import load
 from nearfar.simulation import MACHINES, PRESETS, describe, simulate
+from nearfar.simulation.catalogue import FOLDER, SCENARIOS, read_description
 from nearfar.simulation.dataset import (
     DOMAINS,
     LABELS,
-    SCENARIOS,
     SEVEN,
     Planned,
     Settings,
@@ -455,7 +455,7 @@ def test_shift_can_be_chosen(tmp_path: Path) -> None:
             {"microphone_faults": ["dead"], "microphone_fault_share": 1.1},
             r"microphone_fault_share=1.1: must be between 0 and 1",
         ),
-        ({"noise": "nowhere"}, "nowhere"),
+        ({"noise": "nowhere"}, "nowhere: not a folder; expected one with recordings"),
     ],
 )
 def test_a_bad_parameter_is_refused_before_anything_is_written(
@@ -470,3 +470,33 @@ def test_other_rates_are_recorded_too(tmp_path: Path) -> None:
     asked: dict[str, Any] = {**TINY, "machines": list(MACHINES), "rate": 44100}
     headers = [read_header(path) for path in simulate(tmp_path / "out", **asked).rglob("*.wav")]
     assert {(h.rate, h.samples) for h in headers} == {(44100, 22050)}
+
+
+def test_descriptions_read_from_the_source_are_those_of_the_classes() -> None:
+    assert [d.name for d in describe()] == list(MACHINES) == list(SCENARIOS)
+    for described in describe():
+        kind = MACHINES[described.name]
+        module = sys.modules[kind.__module__]
+        assert Path(str(module.__file__)) == FOLDER / f"{described.name}.py"
+        assert described.summary == str(module.__doc__).rstrip(".")
+        assert described.speeds == tuple(sorted({*kind.SPEEDS.usual, *kind.SPEEDS.shifted}))
+        assert described.speed_unit == kind.SPEED_UNIT
+        assert described.faults == tuple(kind.manufacture(np.random.default_rng(0)).faults())
+        assert described.shift == SCENARIOS[described.name].shift
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("SPEEDS: ", "PACES: ", "machine 'fan': 0 classes have SPEEDS; its module must have one class"),
+        ("= Offer((1200", "= OFFERS or ((1200", "machine 'fan': SPEEDS is not an Offer"),
+        ("SPEED_UNIT: ", "UNIT: ", "machine 'fan': 'SPEED_UNIT'"),
+        ('"unbalance": unbalance', "UNBALANCE: unbalance", "returns names that are not written out"),
+        ("return {", "return faults or {", "does not return a dict"),
+    ],
+)
+def test_a_machine_that_cannot_be_read_as_text_says_why(before: str, after: str, message: str) -> None:
+    source = (FOLDER / "fan.py").read_text()
+    assert before in source
+    with pytest.raises(ValueError, match=message):
+        read_description("fan", source.replace(before, after))

@@ -9,16 +9,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from nearfar.challenge.submission import (
-    CLIP_NAMES,
-    DEVELOPMENT_MACHINES,
-    EVALUATION_MACHINES,
-    Entry,
-    check,
-    read_meta,
-    write,
-)
+from nearfar.challenge.check import check
+from nearfar.challenge.schema import CLIP_NAMES, DEVELOPMENT_MACHINES, EVALUATION_MACHINES, read_meta
+from nearfar.challenge.write import Entry, write
 from nearfar.evaluation.official import read_scores
+from nearfar.evaluation.record import DataRecord, MachineRecord, ProtocolRecord, RunRecord
+from nearfar.evaluation.results import METRIC_COLUMNS, REFERENCE_COLUMNS, Result
 
 LABEL = "Doe_UNI_task2_1"
 SCORES = f"task2/{LABEL}/anomaly_score_Sander_section_00_test.csv"
@@ -57,18 +53,19 @@ development_data_usage = "choice of weights"
 
 
 def write_result(folder, scores, *, metrics=None, name="our system", rate=16000):
-    folder.mkdir()
-    scores.to_csv(folder / "scores.csv", index=False)
-    if metrics is not None:
-        metrics.to_csv(folder / "metrics.csv", index=False)
-    parameters = {m: 1000 + len(m) for m in scores["machine"].unique()}
-    run = {
-        "system": {"name": name, "summary": "..."},
-        "parameters": parameters,
-        "sample_rate": rate,
-        "seeds": [0],
-    }
-    (folder / "run.json").write_text(json.dumps(run))
+    machines = scores["machine"].unique()
+    of = MachineRecord(training_clips=1000, test_clips=200, training_digest="a", test_digest="b")
+    run = RunRecord(
+        system={"name": name, "summary": "..."},
+        seeds=(0,),
+        data=DataRecord(name="data", machines=dict.fromkeys(machines, of)),
+        sample_rate=rate,
+        parameters={m: 1000 + len(m) for m in machines},
+        versions={},
+        protocol=ProtocolRecord(name="fixed", selected_on="nothing"),
+    )
+    metrics = pd.DataFrame(columns=METRIC_COLUMNS) if metrics is None else metrics
+    Result(folder, scores, metrics, run, pd.DataFrame(columns=REFERENCE_COLUMNS)).save()
     return folder
 
 
@@ -202,13 +199,13 @@ def test_four_systems_and_a_report(tmp_path, entry):
     assert check(tmp_path / "package.zip") == []
     with zipfile.ZipFile(tmp_path / "package.zip") as archive:
         assert archive.read("task2/Doe_UNI_task2_4/Doe_UNI_task2_4.technical_report.pdf") == b"%PDF"
-    with pytest.raises(ValueError, match="labels that occur more than once: Doe_UNI_task2_1"):
+    with pytest.raises(ValueError, match="each label may occur once; repeated: Doe_UNI_task2_1"):
         write([entry, entry], tmp_path / "twice.zip")
 
 
 def test_nothing_is_overwritten(package, entry):
     before = package.read_bytes()
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="exists; remove it"):
         write([entry], package)
     assert package.read_bytes() == before
 
@@ -235,7 +232,7 @@ def test_nothing_is_written_that_breaks_a_rule(tmp_path, entry, development, eva
     "label", ["Doe_UNI_task2_5", "Doe_task2_1", "Doe_UNI_task1_1", "../Doe_UNI_task2_1", ""]
 )
 def test_labels(tmp_path, entry, label):
-    with pytest.raises(ValueError, match="expected LASTNAME_INSTITUTE_task2_N"):
+    with pytest.raises(ValueError, match="must be LASTNAME_INSTITUTE_task2_N"):
         write([Entry(label, entry.results, entry.meta)], tmp_path / "package.zip")
 
 
@@ -247,16 +244,16 @@ def test_faults_of_meta_information_are_all_listed(tmp_path, entry, meta):
     description["embeddings"] = 7
     description["ensemble_method_subsystem_count"] = "two"
     del meta["system"]["external_datasets"], meta["submission"]["authors"]
-    with pytest.raises(ValueError, match=f"the meta information of {LABEL} has 8 faults") as error:
+    with pytest.raises(ValueError, match=f"the meta information of {LABEL} has 8 problems") as error:
         write([entry], tmp_path / "package.zip")
     for said in (
-        "results: filled in from the experiments; leave them out",
+        "results: omit them; they are taken from the experiments",
         "submission.abbreviation: String should have at most 10 characters, not 'much too long'",
         "submission.authors: missing",
         "system.external_datasets: missing",
         "system.description.data_augmentation: missing",
         "system.description.data_augmention: no such key; did you mean 'data_augmentation'?",
-        "system.description.embeddings: Value error, must be a text, a list of texts, or null, not 7",
+        "system.description.embeddings: Value error, must be a string, a list of strings, or null, not 7",
         "system.description.ensemble_method_subsystem_count: Input should be a valid integer, not 'two'",
     ):
         assert said in str(error.value), said
@@ -281,7 +278,7 @@ def test_meta_from_a_file(tmp_path, meta):
         ("meta.toml", "a = ", "meta.toml: Invalid value"),
         ("meta.yaml", "a: [", "meta.yaml: while parsing"),
         ("meta.yml", "- a", "expected the keys submission and system, found"),
-        ("meta.json", "{}", "read from .toml, .yaml or .yml"),
+        ("meta.json", "{}", "must be a .toml, .yaml or .yml file"),
     ],
 )
 def test_meta_that_is_not_readable(tmp_path, name, content, message):
@@ -291,11 +288,11 @@ def test_meta_that_is_not_readable(tmp_path, name, content, message):
 
 
 RESULTS = {
-    "scores.csv: 1 rows are not of the split 'test'": lambda t: t.assign(split=["train", *t["split"][1:]]),
-    "1 scores are not finite, the first of ToyDrone/test/section_00_0000": lambda t: t.assign(
+    "scores.csv: 1 rows have a split other than 'test'": lambda t: t.assign(split=["train", *t["split"][1:]]),
+    "1 scores are not finite; the first is that of ToyDrone/test/section_00_0000": lambda t: t.assign(
         score=[np.nan, *t["score"][1:]]
     ),
-    "ToyDrone/test/section_00_0000.wav occurs twice with one seed": lambda t: pd.concat([t, t[:1]]),
+    "ToyDrone/test/section_00_0000.wav occurs twice with the same seed": lambda t: pd.concat([t, t[:1]]),
     "the seeds have scores for different clips": lambda t: t[1:],
     "1 clips have no decision 0 or 1": lambda t: t.assign(decision=[np.nan, *t["decision"][1:]]),
     "some clips of ToyDrone have a label and some have none": lambda t: t.assign(
@@ -316,10 +313,10 @@ def test_results_that_cannot_be_used(tmp_path, entry, evaluation, message):
 
 def test_results_that_contradict_each_other(tmp_path, entry, rng):
     other = write_result(tmp_path / "other", rows_of("fan", CLIP_NAMES, 0, rng), name="another", rate=8000)
-    with pytest.raises(ValueError, match="of different systems: another, our system") as error:
+    with pytest.raises(ValueError, match="from different systems: another, our system") as error:
         write([Entry(LABEL, [*entry.results, other], entry.meta)], tmp_path / "package.zip")
     assert "different sampling rates: [8000, 16000] Hz" in str(error.value)
-    assert "fan is in 2 of the results; which one counts?" in str(error.value)
+    assert "fan is in 2 of the results; give only one" in str(error.value)
 
 
 def test_metrics_that_lack_a_machine(tmp_path, entry, development):
@@ -332,11 +329,15 @@ def test_metrics_that_lack_a_machine(tmp_path, entry, development):
 def test_folders_that_are_no_results(tmp_path, entry, evaluation):
     with pytest.raises(ValueError, match="at least one folder of results"):
         write([Entry(LABEL, [], entry.meta)], tmp_path / "package.zip")
-    (evaluation / "run.json").write_text('{"system": {}, "parameters": {}}')
-    with pytest.raises(ValueError, match=r"run.json: system.name: missing\n.*run.json: sample_rate: missing"):
+    run = json.loads((evaluation / "run.json").read_text())
+    del run["sample_rate"], run["system"]["name"]
+    (evaluation / "run.json").write_text(json.dumps(run))
+    with pytest.raises(
+        ValueError, match=r"run.json: 2 problems; .*\n  system: .* a name.*\n  sample_rate: missing"
+    ):
         write([entry], tmp_path / "package.zip")
     (evaluation / "run.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"run.json is not there; .* is not a folder of results"):
+    with pytest.raises(FileNotFoundError, match=r"not a folder of results \(run.json missing\)"):
         write([entry], tmp_path / "package.zip")
 
 
@@ -390,7 +391,7 @@ BROKEN = {
     f"{SCORES}: 1 names are repeated, the first is 'section_00_0008.wav'": replaced(
         SCORES, b"_0007", b"_0008"
     ),
-    f"{SCORES}: 1 names are of no evaluation clip, the first is 'section_00_0200.wav'": replaced(
+    f"{SCORES}: 1 names are unknown, the first is 'section_00_0200.wav'": replaced(
         SCORES, b"_0000", b"_0200"
     ),
     f"{SCORES}: 1 scores are not finite numbers, the first in 'section_00_0003.wav,nan'": lambda f: f.update(
@@ -407,9 +408,9 @@ BROKEN = {
         f.update({DECISIONS: b"section_00_0000.wav,0.5" + f[DECISIONS][21:]})
     ),
     "task2/Doe_UNI_task2_7: not a label": relabelled("Doe_UNI_task2_7"),
-    "5 systems (folders task2/LABEL); a package has 1 to 4": five_systems,
+    "5 systems (folders task2/LABEL); a package must have 1 to 4": five_systems,
     "0 systems": lambda f: f.clear(),
-    "notes.txt: unexpected; all files are in task2/LABEL/": lambda f: f.update({"notes.txt": b""}),
+    "notes.txt: unexpected; all files must be in task2/LABEL/": lambda f: f.update({"notes.txt": b""}),
     f"task2/{LABEL}/anomaly_score_sander_section_00_test.csv: unexpected; "
     "did you mean 'anomaly_score_Sander_section_00_test.csv'?": lambda f: f.update(
         {SCORES.replace("Sander", "sander"): f.pop(SCORES)}
@@ -474,7 +475,7 @@ def test_archives_that_are_none(tmp_path, package):
     content[1000] ^= 1
     (tmp_path / "damaged.zip").write_bytes(content)
     assert "not a readable zip archive: Bad CRC-32" in check(tmp_path / "damaged.zip")[0]
-    with pytest.raises(FileNotFoundError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match=r"absent\.zip: no such file"):
         check(tmp_path / "absent.zip")
 
 

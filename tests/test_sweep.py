@@ -28,7 +28,7 @@ from nearfar.evaluation.metrics import clip_table, omega
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
-from nearfar.report import tables
+from nearfar.report import results
 from nearfar.research import experiment
 from nearfar.research.sweep import SCOPE, Sweep, grid, sweep
 from nearfar.systems import configuration
@@ -322,7 +322,7 @@ class TestErrors:
         ):
             with pytest.raises(ValueError, match=message):
                 sweep("spectral", Dataset("x", data.root, (machine,)), {VIEW: ["near"]}, progress=never)
-        with pytest.raises(DatasetError):
+        with pytest.raises(DatasetError, match="saw: no test clips to score"):
             sweep("spectral", Dataset("x", data.root, (Machine("saw", fan.train),)), {VIEW: ["near"]})
 
     def test_of_labels_that_are_not_known(self, root: Path, tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ class TestErrors:
 def shown(found: Sweep) -> str:
     console = Console(width=300, file=io.StringIO())
     with console.capture() as captured:
-        console.print(tables.sweep(found))
+        console.print(results.sweep(found))
     return " ".join(captured.get().split())
 
 

@@ -57,7 +57,7 @@ class TestEveryNamedSystem:
         assert described.needs == system.needs
 
     def test_is_frozen(self, name):
-        with pytest.raises(ValidationError, match="frozen"):
+        with pytest.raises(ValidationError, match="Instance is frozen"):
             load(name).name = "other"
 
     @pytest.mark.parametrize("method", ["conformal", "gamma", "none"])

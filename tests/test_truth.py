@@ -57,7 +57,7 @@ def test_truth(truth):
 
 def test_truth_of_some_machines(truth):
     assert set(read_truth(truth, ["Sander"])["machine"]) == {"Sander"}
-    with pytest.raises(DatasetError, match="ground_truth_data: nothing of Polisher"):
+    with pytest.raises(DatasetError, match="ground_truth_data: no file for the machine Polisher"):
         read_truth(truth, ["Sander", "Polisher"])
 
 
@@ -71,22 +71,22 @@ def test_truth_lists_every_problem(truth):
     lines[5] = lines[4]
     data.write_text("\n".join([*lines, "", ""]))
     (truth / "ground_truth_data" / "ground_truth_ToyDrone.csv").write_text("")
-    with pytest.raises(DatasetError) as error:
+    with pytest.raises(DatasetError, match=r"'clip3\.wav' is not the name of a test clip") as error:
         read_truth(truth)
     for said in (
-        "section_00_0000.wav has '2'; expected 0 or 1",
-        "'section_00_0001.wav' is not 'name,value'",
-        "section_01_0002.wav is of section 01",
-        "'clip3.wav' is not the name of a test clip",
+        "section_00_0000.wav has the value '2'; expected 0 or 1",
+        "'section_00_0001.wav' is not a row 'name,value'",
+        "section_01_0002.wav is a clip of section 01",
+        "'clip3.wav' is not a name of a test clip",
         "section_00_0004.wav occurs twice",
         "Sander/test/section_00_0005.wav: in ground_truth_domain only",
-        "ground_truth_ToyDrone.csv: expected a name ground_truth_MACHINE_section_SS_test.csv",
+        "ground_truth_ToyDrone.csv: the name must be ground_truth_MACHINE_section_SS_test.csv",
     ):
         assert any(said in problem for problem in error.value.problems), said
 
 
 def test_no_truth(tmp_path):
-    with pytest.raises(FileNotFoundError, match="ground_truth_data is not there"):
+    with pytest.raises(FileNotFoundError, match="ground_truth_data: no such folder"):
         read_truth(tmp_path)
     for folder in ("ground_truth_data", "ground_truth_domain"):
         (tmp_path / folder).mkdir()
@@ -97,7 +97,7 @@ def test_no_truth(tmp_path):
 def test_released_names_that_repeat(truth):
     file = truth / "ground_truth_attributes" / "ground_truth_Sander_section_00_test.csv"
     write_rows(file, [(name, "the_same") for name in NAMES])
-    with pytest.raises(DatasetError, match="11 released names occur twice"):
+    with pytest.raises(DatasetError, match="11 released names are repeated"):
         read_released_names(truth)
 
 
@@ -153,14 +153,18 @@ def test_real_scores_of_2020(shared):
 
 
 def test_names_without_labels(scores):
-    with pytest.raises(ValueError, match="24 names carry no label, as 'Sander/test/section_00_0000"):
+    with pytest.raises(
+        ValueError, match="names of 24 clips tell no label, for example 'Sander/test/section_00_0000"
+    ):
         evaluate_folder(scores)
 
 
 def test_no_scores(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a folder of anomaly_score"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no such folder; expected one with files anomaly_score_\*.csv"
+    ):
         read_scores(tmp_path / "absent")
-    with pytest.raises(FileNotFoundError, match="no file anomaly_score_MACHINE"):
+    with pytest.raises(FileNotFoundError, match="no scores; expected files anomaly_score_MACHINE"):
         read_scores(tmp_path)
 
 
@@ -172,17 +176,17 @@ def test_scores_list_every_problem(scores):
     )
     write_rows(scores / "decision_result_Polisher_section_00_test.csv", [(NAMES[0], "0.5"), (NAMES[3], 1)])
     write_rows(scores / "anomaly_score_Polisher.csv", [])
-    with pytest.raises(DatasetError) as error:
+    with pytest.raises(DatasetError, match=r"0000\.wav has 'high'; expected a finite number") as error:
         read_scores(scores)
     for said in (
-        "Sander/test/section_00_0000.wav and 1 others are in another file, too",
-        "'file' is not the name of a test clip",
-        "section_00_0000.wav has 'high'; expected a finite number",
-        "section_00_0001.wav has 'nan'; expected a finite number",
-        "section_01_0002.wav is of section 01",
-        "section_00_0000.wav has '0.5'; expected 0 or 1",
-        "Polisher/test/section_00_0003.wav: a decision, but no score",
-        "anomaly_score_Polisher.csv: expected a name anomaly_score_MACHINE_section_SS_test.csv",
+        "2 clips are in another file too, the first is Sander/test/section_00_0000.wav",
+        "'file' is not a name of a test clip",
+        "section_00_0000.wav has the score 'high'; expected a finite number",
+        "section_00_0001.wav has the score 'nan'; expected a finite number",
+        "section_01_0002.wav is a clip of section 01",
+        "section_00_0000.wav has the decision '0.5'; expected 0 or 1",
+        "Polisher/test/section_00_0003.wav: has a decision, but no score",
+        "anomaly_score_Polisher.csv: the name must be anomaly_score_MACHINE_section_SS_test.csv",
     ):
         assert any(said in problem for problem in error.value.problems), said
 

@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector as Detector
+    from nearfar.detector.fitted import Verdict as Verdict
+    from nearfar.evaluation.results import Result as Result
     from nearfar.recordings.clips import Clip as Clip
     from nearfar.recordings.clips import Dataset as Dataset
     from nearfar.recordings.clips import Machine as Machine
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
     from nearfar.simulation import simulate as simulate
     from nearfar.systems.configuration import load as load_system
 
+    fit = Detector.fit
+
 _PUBLIC = {
     "Clip": "nearfar.recordings.clips:Clip",
     "Dataset": "nearfar.recordings.clips:Dataset",
     "Detector": "nearfar.detector.fitted:Detector",
     "Machine": "nearfar.recordings.clips:Machine",
+    "Result": "nearfar.evaluation.results:Result",
+    "Verdict": "nearfar.detector.fitted:Verdict",
+    "fit": "nearfar.detector.fitted:Detector.fit",
     "load_dataset": "nearfar.recordings.datasets:load",
     "load_machine": "nearfar.recordings.datasets:load_machine",
     "load_system": "nearfar.systems.configuration:load",
@@ -36,13 +43,20 @@ __all__ = [
     "Dataset",
     "Detector",
     "Machine",
+    "Result",
+    "Verdict",
     "__version__",
+    "fit",
     "load_dataset",
     "load_machine",
     "load_system",
     "run",
     "simulate",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

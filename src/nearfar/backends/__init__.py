@@ -1,25 +1,29 @@
-"""Back ends: fitted on normal embeddings, they turn an embedding into an anomaly score.
+"""Back ends: they are fitted to normal embeddings and turn a new embedding into an anomaly score.
 
 A back end is a scikit-learn estimator with one more method::
 
     fit(X, domain, attributes=None) -> self      X: (n_clips, dim) or (n_clips, rows, dim)
     anomaly_score(X) -> (n_clips,)               higher is more anomalous
 
-``domain`` is an array of strings, (n_clips,); clips of one string belong together, and a score is the smallest
-over the domains. The domain of a *test* clip is no argument: a back end cannot use what it must not know. Nor
-does a clip's score depend on the other clips that are scored with it. What was learnt are arrays and numbers
-whose names end in ``_``: a detector saves these and nothing else. An attribute with an underscore in front
-is a memory of what can be computed again.
+``domain`` is an array of strings, (n_clips,). Clips with the same string belong together. A clip's score is the
+smallest one over the domains, because a clip that is normal in one domain is normal. ``anomaly_score`` does not
+take a domain: a back end cannot use what is unknown when it scores. A score does not depend on the other clips
+that are scored in the same call.
 
-Two more methods are for some::
+What a back end learns are arrays and numbers. Their names end in ``_``. A detector saves these and nothing else.
+An attribute that begins with ``_`` is a cache; it can be computed again.
 
-    self_scores() -> (n_clips,)    of each clip of the fit, in any order, as by a fit without it
-    unfitted() -> back end         of one that wraps others: one of those, as its parameters say
+Some back ends have one of these methods too::
 
-What was learnt by a back end that wraps others is those, fitted, or a list of them; they are saved in its place.
+    self_scores() -> (n_clips,)    scores of the clips of the fit, each by a fit without that clip; in any order
+    unfitted() -> back end         of a back end that wraps others: one of those, not fitted yet
 
-A new back end is one module and one line in ``BACKENDS``. The line names the class instead of importing it,
-because scikit-learn takes a second to load.
+A back end that wraps others stores them, fitted, under a name that ends in ``_``: one, or a list of them. What
+they have learnt is saved with it.
+
+A new back end is one module and one line in ``BACKENDS``. Its class derives from ``normal_model.NormalModel``,
+which checks what goes in. The line names the class and does not import it, because scikit-learn takes a second to
+load.
 """
 
 from __future__ import annotations
@@ -60,12 +64,17 @@ BACKENDS = {
 
 
 def backend_class(name: str) -> type[Any]:
-    """The class of that name, loaded now.
+    """The class of a back end, loaded now.
+
+    Parameters
+    ----------
+    name : str
+        Of ``BACKENDS``.
 
     Raises
     ------
     ValueError
-        If there is none; names the nearest.
+        If there is no such back end. The message names the nearest one.
     """
     if name not in BACKENDS:
         raise ValueError(unknown("back end", name, BACKENDS))
@@ -73,9 +82,10 @@ def backend_class(name: str) -> type[Any]:
 
 
 def learnt(estimator: Any) -> Arrays:
-    """Everything that an estimator has learnt, by name; of a wrapped back end, ``backends_.0.means_``.
+    """Everything that an estimator has learnt, by name.
 
-    scikit-learn's convention: the name of what was learnt ends in an underscore.
+    These are the attributes whose names end in an underscore, which is scikit-learn's convention. A wrapped back
+    end's arrays have dotted names, such as ``backends_.0.means_``.
     """
     named = {k: v for k, v in vars(estimator).items() if k.endswith("_") and not k.startswith("_")}
     return {name: array for k, v in named.items() for name, array in _arrays(k, v).items()}
@@ -95,7 +105,10 @@ def _is_backend(value: Any) -> bool:
 
 
 def restore(estimator: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Give an estimator, made with the same parameters, back what ``learnt`` took."""
+    """Give an estimator back what ``learnt`` returned.
+
+    The estimator must have been made with the same options.
+    """
     wrapped: dict[str, Arrays] = {}
     for name, array in arrays.items():
         attribute, dot, inner = name.partition(".")
@@ -108,7 +121,7 @@ def restore(estimator: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _restored(wrapper: Any, arrays: Arrays) -> Any:
-    """A wrapped back end, or the list of them if their names begin with a number."""
+    """The wrapped back end; a list of them if the names begin with a number."""
     numbers = sorted({int(first) for first in (name.partition(".")[0] for name in arrays) if first.isdigit()})
     if numbers:
         return [_restored(wrapper, part(arrays, str(number))) for number in numbers]
@@ -118,5 +131,5 @@ def _restored(wrapper: Any, arrays: Arrays) -> Any:
 
 
 def part(arrays: Mapping[str, NDArray[Any]], name: str) -> Arrays:
-    """Those below a dotted name, without it."""
+    """The arrays below a dotted name, without that name."""
     return {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}

@@ -1,96 +1,106 @@
-"""Nearest neighbours band by band."""
+"""Nearest neighbours in each frequency band."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_array
 
 from nearfar.backends.neighbours import nearest, nearest_others, unit
-
-Array = NDArray[np.floating[Any]]
-Float = NDArray[np.float64]
+from nearfar.backends.normal_model import Array, Float, NormalClips, NormalModel
 
 N_NEIGHBOURS = 4  # behind a reference's own distance b, in VarMin
 
 
-class Beam(BaseEstimator):
-    r"""Smallest cosine distance to the normal clips in each frequency band, averaged over bands (BEAM, [1]_).
+class Beam(NormalModel):
+    r"""Distance to the nearest normal clip in each frequency band, averaged over the bands (BEAM, [1]_).
 
     .. math:: A(z) = \frac{1}{B} \sum_b \min_i D_{bi}(z), \quad
               D_{bi}(z) = \frac{1 - \cos(z_b, r_{bi})}{2}
 
-    over the references of all domains together. Each band finds a neighbour of its own, and a loud band weighs
-    no more than a soft one.
+    Each band has its own nearest neighbour, among the clips of all domains. A cosine ignores the level, so a loud
+    band weighs no more than a soft one.
 
-    With ``rescaling="varmin"`` a reference that lies apart from the others is not held against the clips that
-    lie near it: :math:`\min_i (D_{bi}(z) - \alpha_b b_{bi})`, where :math:`b_{bi}` is the mean distance of
-    reference i to its 4 nearest others in band b. The factor is the one that leaves the least variance in the
-    scores of normal clips. Every reference j plays the unseen clip for a bank without it: there its nearest
-    reference is i(j), at the distance :math:`m_j`, and that one's mean distance to *its* 4 nearest others is
-    :math:`b^{-j}_{i(j)}`, which does not count j either. Then
+    ``rescaling="varmin"`` helps clips near a normal clip that lies apart from the others. The score in a band is
+    then :math:`\min_i (D_{bi}(z) - \alpha_b b_{bi})`, where :math:`b_{bi}` is the mean distance of normal clip i to
+    its 4 nearest others in band b. The factor :math:`\alpha_b` minimizes the variance of the scores of normal
+    clips. To find it, each normal clip j is scored by the others: its nearest is i(j), at the distance :math:`m_j`,
+    and :math:`b^{-j}_{i(j)}` is the mean distance of i(j) to its 4 nearest others without j. Then
 
     .. math:: \alpha = \mathrm{Cov}_j(m_j, b^{-j}_{i(j)}) / \mathrm{Var}_j(b^{-j}_{i(j)})
 
-    in each band, which minimizes :math:`\mathrm{Var}_j(m_j - \alpha b^{-j}_{i(j)})`; 0 where b does not vary.
+    in each band, or 0 if b does not vary. This minimizes :math:`\mathrm{Var}_j(m_j - \alpha b^{-j}_{i(j)})`.
 
     Parameters
     ----------
     bands : int
-        Equal parts that a clip of one vector, (dim,), is cut into, one after another. A clip of shape
-        (bands, dim) has its own.
+        Number of equal parts that a vector, (dim,), is cut into, one after another. Clips of shape (bands, dim)
+        have their own bands; leave it at 1 then.
     rescaling : {"none", "varmin"}
 
     Attributes
     ----------
     references_ : (bands, n_clips, dim) array
-        The normal clips, each band of length one.
+        The normal clips. Each band of a clip has length one.
     offsets_ : (bands, n_clips) array
-        What is subtracted from the distances to each reference: ``alpha b``, or 0.
+        What is subtracted from the distances to each normal clip: ``alpha b``, or 0.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if ``bands`` does not fit X, if a band of a clip is all zeros, or if there are too few clips for
+        ``"varmin"``.
 
     Notes
     -----
-    What exactly covaries is our reading; the recipe says "Cov/Var by leave-one-out on the references". For
-    whole vectors and Euclidean distances ``LocalDensity(normalization="difference")`` is the relative with
-    alpha = 1, for each domain.
+    The paper says "Cov/Var by leave-one-out on the references". The formula above is our reading of it. A relative
+    of it, for whole vectors and Euclidean distances, with alpha = 1 and by domain, is
+    ``LocalDensity(normalization="difference")``.
 
     References
     ----------
     .. [1] P. Saengthong and T. Shinozaki, "Sub-band spectral matching with localized score aggregation for
        robust anomalous sound detection," arXiv:2603.13749, 2026.
+
+    Examples
+    --------
+    Four numbers are two bands of two. The new clip sounds like the first normal clip in its low band, and like the
+    second in its high band. Only bands that are compared one by one find that.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.beam import Beam
+    >>> X, domain = np.array([[1.0, 0, 1, 0], [0, 1.0, 0, 1]]), np.array(["source", "source"])
+    >>> new = [[1.0, 0, 0, 1]]
+    >>> Beam(bands=2).fit(X, domain).anomaly_score(new)
+    array([0.])
+    >>> Beam(bands=1).fit(X, domain).anomaly_score(new).round(2)
+    array([0.25])
     """
 
     def __init__(self, bands: int = 1, *, rescaling: Literal["none", "varmin"] = "none") -> None:
         self.bands = bands
         self.rescaling = rescaling
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
-    ) -> Self:
-        """Remember normal clips.
-
-        Parameters
-        ----------
-        X : (n_clips, bands, dim) array, or (n_clips, bands * dim) array
-        domain : (n_clips,) array of str
-            Of no consequence: the references of all domains are one bank.
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If X does not have such bands, a band has no direction, or the clips are too few for VarMin.
-        """
+    def _check_options(self) -> None:
         if self.rescaling not in ("none", "varmin"):
             raise ValueError(f"rescaling={self.rescaling!r}: must be 'none' or 'varmin'")
-        X = _checked(X)
-        check_consistent_length(X, domain)
+
+    def _check_normal(self, X: Array) -> Float:
+        return _checked(X)
+
+    def _check_new(self, X: Array) -> Float:
+        X, (n_bands, _, dim) = _checked(X), self.references_.shape
+        if X.ndim == 3 and X.shape[1:] != (n_bands, dim):
+            raise ValueError(
+                f"X has {X.shape[2]} dimensions in {X.shape[1]} bands; it was fitted with {dim} in {n_bands}"
+            )
+        if X.ndim == 2 and X.shape[1] != n_bands * dim:
+            raise ValueError(f"X has {X.shape[1]} dimensions; it was fitted with {n_bands * dim}")
+        return X
+
+    def _learn(self, clips: NormalClips) -> None:
+        X: Float = clips.X
         n_bands = self._n_bands(X)
         if self.rescaling == "varmin" and len(X) < N_NEIGHBOURS + 2:
             raise ValueError(
@@ -102,10 +112,9 @@ class Beam(BaseEstimator):
         self.offsets_ = np.zeros(self.references_.shape[:2])
         if self.rescaling == "varmin":
             self.offsets_ = np.stack([_variance_minimizing(band) for band in self.references_])
-        return self
 
     def _n_bands(self, X: Float) -> int:
-        """Bands of a clip, checked against the parameter."""
+        """Number of bands of a clip, checked against the option."""
         if X.ndim == 3:
             if self.bands not in (1, X.shape[1]):
                 raise ValueError(
@@ -116,22 +125,8 @@ class Beam(BaseEstimator):
             raise ValueError(f"bands={self.bands}: X has {X.shape[1]} dimensions, which do not divide by it")
         return self.bands
 
-    def anomaly_score(self, X: Array) -> Float:
-        """Mean over bands of the smallest distances: X as for ``fit``, to (n_clips,).
-
-        Raises
-        ------
-        ValueError
-            If X has other dimensions than those it was fitted on, or a band has no direction.
-        """
-        check_is_fitted(self)
-        X, (n_bands, _, dim) = _checked(X), self.references_.shape
-        if X.ndim == 3 and X.shape[1:] != (n_bands, dim):
-            raise ValueError(
-                f"X has {X.shape[2]} dimensions in {X.shape[1]} bands; it was fitted with {dim} in {n_bands}"
-            )
-        if X.ndim == 2 and X.shape[1] != n_bands * dim:
-            raise ValueError(f"X has {X.shape[1]} dimensions; it was fitted with {n_bands * dim}")
+    def _score(self, X: Float) -> Float:
+        n_bands, _, dim = self.references_.shape
         queries = unit(X.reshape(len(X), n_bands, dim)).transpose(1, 0, 2)
         total = np.zeros(len(X))  # added up band by band: how np.sum adds depends on the number of clips
         for in_band, references, offsets in zip(queries, self.references_, self.offsets_, strict=True):
@@ -147,15 +142,14 @@ def _checked(X: Array) -> Float:
 
 
 def _smallest(queries: Float, references: Float, offsets: Float) -> Float:
-    """Of each query, the smallest distance less offset: (n_queries,)."""
+    """The smallest distance minus offset of each query: (n_queries,)."""
     indices, squared = nearest(np.ascontiguousarray(queries), references, 1, offsets=-4 * offsets)
-    return (
-        squared[:, 0] / 4 - offsets[indices[:, 0]]
-    )  # of vectors of length one, (1 - cos) / 2 = |q - r|^2 / 4
+    # for vectors of length one, (1 - cos) / 2 = |q - r|^2 / 4
+    return squared[:, 0] / 4 - offsets[indices[:, 0]]
 
 
 def _variance_minimizing(references: Float) -> Float:
-    """``alpha b`` of each reference of a band: (n_references, dim) to (n_references,)."""
+    """``alpha b`` of each normal clip in one band: (n_references, dim) to (n_references,)."""
     indices, squared = nearest_others(references, N_NEIGHBOURS + 1)
     distance, matched = squared / 4, indices[:, 0]
     b = distance[:, :N_NEIGHBOURS].mean(axis=1)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
-from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-Array = NDArray[np.floating[Any]]
-Float = NDArray[np.float64]
-Index = NDArray[np.intp]
-Text = NDArray[np.str_]
+from nearfar.backends.normal_model import Array, Bool, Float, Index, NormalClips, NormalModel, Text
 
 TARGET = "target"  # the domain that adds centres; all others count as source
 REGULARIZATION = 1e-4  # of the report [1]_
@@ -23,53 +18,72 @@ N_INIT = 10  # starts of k-means, the best of which counts; our choice
 COVERAGE = 0.95  # of the chi-square threshold; our choice, the report names none
 
 
-class Gaussians(BaseEstimator):
-    r"""Smallest squared Mahalanobis distance to the Gaussians of groups of normal clips.
+class Gaussians(NormalModel):
+    r"""Squared Mahalanobis distance to the nearest of several Gaussians, one for each group of normal clips.
 
     .. math:: A(z) = \min_k (z - \mu_k)^T \Sigma_k^{-1} (z - \mu_k)
 
-    The groups of the source domain (all that is not called "target") are those of the attributes if these tell
-    two or more apart, else ``n_clusters`` of k-means. Each has its mean and its covariance (divisor n - 1) plus
-    ``regularization`` times the identity. This makes every covariance invertible, also that of a group with
-    fewer clips than dimensions: a step outside of what its clips span then counts ``1 / regularization``. A
-    group of *one* clip has no covariance and takes the pooled one of all groups (our choice).
+    *Source clips* are all clips that are not of the domain "target". Clips with equal attributes are a group. If
+    there are fewer than two different attributes, k-means makes ``n_clusters`` groups. Each group has its mean and
+    its covariance (divisor n - 1) plus ``regularization`` times the identity. So each covariance can be inverted,
+    even if a group has fewer clips than dimensions: in a direction that its clips do not span, a step counts ``1 /
+    regularization``. A group of *one* clip has no covariance. It takes the pooled covariance of all groups, which
+    is our choice.
 
-    Clips of the target domain, in groups of their own attributes (with k-means, of their nearest source centre),
-    add centres: their mean, with the covariance of the source group times
+    *Target clips* are grouped by their attributes too (with k-means, by the nearest source centre). Each target
+    group adds a Gaussian: its own mean, and the covariance of a source group, multiplied by
 
     .. math:: \max(1, \mathrm{median}_i\, d_i^2 / \chi^2_{0.95}(\mathrm{dim}))
 
-    where :math:`d_i` are their own Mahalanobis distances from that mean under the source covariance, so that
-    they are not over-penalized [1]_.
+    Here :math:`d_i` are the Mahalanobis distances of the group's clips from their mean, with the source covariance.
+    The factor keeps normal target clips from scoring too high [1]_.
 
     Parameters
     ----------
     target_centres : {"matching", "always", "never"}
-        ``"matching"``: only target groups whose attributes occur in the source domain add a centre [1]_.
-        ``"always"``: others do so too, with the covariance of the source group whose mean is nearest
-        (Euclidean).
+        Which target groups add a Gaussian. ``"matching"``: those whose attributes also occur among the source clips
+        [1]_. ``"always"``: all; a group with new attributes takes the covariance of the source group with the
+        nearest mean (Euclidean).
     n_clusters : int
-        Of k-means.
+        Number of clusters of k-means.
     regularization : float
         Added to the diagonal of each covariance.
     random_state : int
-        Of k-means.
+        Seed of k-means.
 
     Attributes
     ----------
     means_ : (n_gaussians, dim) array
-        Of the source groups, then of the target groups.
+        Means of the source groups, then of the target groups.
     group_ : (n_gaussians,) array of int
-        The source group whose covariance a Gaussian has.
+        Number of the source group whose covariance each Gaussian has.
     factors_ : (n_gaussians,) array
-        By which that covariance is multiplied.
+        Factor of that covariance.
     whitenings_ : (n_groups, dim, dim) array
-        Inverse Cholesky factors W of the covariances: ``W.T @ W`` is the precision.
+        Inverse Cholesky factors W of the covariances: ``W.T @ W`` is the inverse covariance.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if an option is out of its range, if there are no source clips, if some clips have attributes
+        and others have none, or if there are too few clips for k-means or for a covariance.
 
     References
     ----------
     .. [1] Jiang and Han, technical report, DCASE Challenge 2026, Task 2: a dual-channel encoder with
        cross-attention, scored with Gaussians.
+
+    Examples
+    --------
+    A machine runs at two speeds, and each has its own sound. Halfway between the two is not normal.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.gaussians import Gaussians
+    >>> X = np.array([[-1.0], [0.0], [1.0], [9.0], [10.0], [11.0]])
+    >>> speed = np.array(["rpm_900"] * 3 + ["rpm_1500"] * 3)
+    >>> model = Gaussians().fit(X, domain=np.array(["source"] * 6), attributes=speed)
+    >>> model.anomaly_score([[0.0], [10.0], [5.0]]).round(1)
+    array([ 0.,  0., 25.])
     """
 
     def __init__(
@@ -85,33 +99,14 @@ class Gaussians(BaseEstimator):
         self.regularization = regularization
         self.random_state = random_state
 
-    def fit(self, X: Array, domain: Text, attributes: Text | None = None) -> Self:
-        """Learn the Gaussians.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-            Clips of the domain "target" add centres; all others are source clips.
-        attributes : (n_clips,) array of str, or None
-            Equal strings are a group; empty where a clip has none.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, there are no source clips, some clips have attributes and others
-            none, or there are too few clips for k-means or a covariance.
-        """
-        self._check_parameters()
-        X = validate_data(self, X, dtype=np.float64)
-        check_consistent_length(X, domain, attributes)
-        is_target = np.asarray(domain) == TARGET
+    def _learn(self, clips: NormalClips) -> None:
+        X, is_target = clips.X, clips.domain == TARGET
         if is_target.all():
             raise ValueError(
                 f"all {len(X)} normal clips are of the domain {TARGET!r}; the Gaussians are those of another "
                 "domain: give source clips, or give these clips without a domain"
             )
-        labels = self._labels(X, is_target, attributes)
+        labels = self._labels(X, is_target, clips.attributes)
         names, group = np.unique(labels[~is_target], return_inverse=True)
         means, covariances = _moments(X[~is_target], group)
         self.whitenings_ = np.stack([self._whitening(covariance) for covariance in covariances])
@@ -126,9 +121,8 @@ class Gaussians(BaseEstimator):
         self.means_ = np.stack([*means, *(mean for mean, _, _ in centres)])
         self.group_ = np.array([*range(len(means)), *(group for _, group, _ in centres)])
         self.factors_ = np.array([*np.ones(len(means)), *(factor for _, _, factor in centres)])
-        return self
 
-    def _check_parameters(self) -> None:
+    def _check_options(self) -> None:
         if self.target_centres not in ("matching", "always", "never"):
             raise ValueError(
                 f"target_centres={self.target_centres!r}: must be 'matching', 'always' or 'never'"
@@ -138,9 +132,9 @@ class Gaussians(BaseEstimator):
         if not 0 < self.regularization < np.inf:
             raise ValueError(f"regularization={self.regularization}: must be above 0")
 
-    def _labels(self, X: Array, is_target: NDArray[np.bool_], attributes: Text | None) -> NDArray[Any]:
-        """Which group each clip is of, by its attributes or by k-means of the source clips: (n_clips,)."""
-        labels = np.full(len(X), "") if attributes is None else np.asarray(attributes)
+    def _labels(self, X: Array, is_target: Bool, attributes: Text | None) -> NDArray[Any]:
+        """The group of each clip, by its attributes or by k-means of the source clips: (n_clips,)."""
+        labels = np.full(len(X), "") if attributes is None else attributes
         if len(np.unique(labels[(labels != "") & ~is_target])) < 2:
             return self._clusters(X, is_target)
         if without := int((labels == "").sum()):
@@ -150,7 +144,7 @@ class Gaussians(BaseEstimator):
             )
         return labels
 
-    def _clusters(self, X: Array, is_target: NDArray[np.bool_]) -> Index:
+    def _clusters(self, X: Array, is_target: Bool) -> Index:
         if (different := len(np.unique(X[~is_target], axis=0))) < self.n_clusters:
             raise ValueError(
                 f"n_clusters={self.n_clusters}, but there are {different} different source clips to cluster; lower "
@@ -170,16 +164,13 @@ class Gaussians(BaseEstimator):
             ) from error
 
     def _target_centre(self, clips: Array, matching: Index, means: Float) -> tuple[Float, int, float]:
-        """Mean of a target group, the source group whose covariance it takes, and the factor of that."""
+        """Mean of a target group, number of the source group whose covariance it takes, and the factor."""
         mean = clips.mean(axis=0)
         group = int(matching[0]) if len(matching) else int(((means - mean) ** 2).sum(axis=1).argmin())
         median = np.median((((clips - mean) @ self.whitenings_[group].T) ** 2).sum(axis=1))
         return mean, group, max(1.0, float(median / chdtri(clips.shape[1], 1 - COVERAGE)))
 
-    def anomaly_score(self, X: Array) -> Float:
-        """Squared distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+    def _score(self, X: Float) -> Float:
         scores = []
         for group, whitening in enumerate(self.whitenings_):
             own = self.group_ == group
@@ -191,7 +182,7 @@ class Gaussians(BaseEstimator):
 
 
 def _moments(X: Array, group: Index) -> tuple[list[Float], list[Float]]:
-    """Mean and covariance of each group; of a group of one clip, the covariance within all groups together."""
+    """Mean and covariance of each group. A group of one clip gets the covariance within all groups together."""
     means: list[Float] = []
     scatters: list[Float] = []
     sizes = np.bincount(group)

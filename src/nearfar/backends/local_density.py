@@ -1,13 +1,10 @@
-"""Distance to the nearest normal clip, on the scale of that clip's own neighbourhood."""
+"""Distance to the nearest normal clip, relative to the distances around that clip."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from nearfar.backends.neighbours import (
     METRICS,
@@ -19,45 +16,52 @@ from nearfar.backends.neighbours import (
     of_each_domain,
     prepared,
 )
-
-Array = NDArray[np.floating[Any]]
+from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 
 TARGET = "target"  # the domain of few clips, in the challenge's words
 EPS = 1e-12  # our choice; the report [1]_ names an epsilon, but no value
 
 
-class LocalDensity(BaseEstimator):
-    r"""Domain-conditioned local density (DLD): a nearest distance over its neighbourhood's scale.
+class LocalDensity(NormalModel):
+    r"""Distance to the nearest normal clip, divided by that clip's distances to its own neighbours.
 
-    Where 990 normal clips lie dense and ten lie sparse, a distance means something else. With the nearest
-    reference :math:`n_d(z)` of domain d, and its :math:`K_d` nearest *other* references of the same domain,
+    This is domain-conditioned local density (DLD) [1]_. If 990 source clips lie close together and ten target clips
+    lie far apart, then the same distance means more among the source clips. The division corrects for that. Let
+    :math:`n_d(z)` be the normal clip of domain d that is nearest to z, and let u be its :math:`K_d` nearest *other*
+    clips of the same domain. Then
 
     .. math:: D_d(z) = \frac{\|z - n_d(z)\|}{\sum_u \|n_d(z) - u\| + \epsilon}
 
-    and the score is the smallest over domains (equations 2 and 3 of [1]_).
+    and the score is the smallest :math:`D_d(z)` over the domains (equations 2 and 3 of [1]_).
 
     Parameters
     ----------
     k : int
-        K of every domain but the one that is called "target"; 8 in [1]_ as submitted, 16 in its audits.
+        Number of neighbours K in every domain that is not called "target". [1]_ submitted 8 and used 16 in its
+        audits.
     k_target : int
-        K of the domain that is called "target"; 5 in [1]_ as submitted, 9 in its audits.
+        Number of neighbours K in the domain "target". [1]_ submitted 5 and used 9 in its audits.
     metric : {"euclidean", "cosine"}
-        ``"cosine"`` is 1 - cos. [1]_ takes it for M2D, Euclidean distance for EAT and CED.
+        ``"cosine"`` is 1 - cos. [1]_ uses it for M2D, and the Euclidean distance for EAT and CED.
     normalization : {"ratio", "difference"}
-        ``"difference"`` subtracts the scale, as a variant of [2]_ does. It is then the *mean* distance of the K
-        neighbours, not their sum, which would outweigh a single distance K times (our choice; equal for K = 1).
+        ``"difference"`` subtracts the *mean* distance of the K neighbours, as a variant of [2]_ does. The sum would
+        be K times as large as one distance, so the mean is our choice. For K = 1 they are equal.
     eps : float
-        Of the ratio: keeps it finite where a reference has K copies.
+        The epsilon of the ratio. It keeps the score finite if a normal clip has K copies.
 
     Attributes
     ----------
     references_ : (n_clips, dim) array
-        The normal clips, of length one for the cosine, domain by domain.
+        The normal clips, domain by domain. For the cosine they have length one.
     counts_ : (n_domains,) array of int
-        How many of each domain.
+        Number of clips of each domain.
     scales_ : (n_clips,) array
-        Of each reference the sum (ratio) or mean (difference) of its distances to its K nearest others.
+        For each normal clip the sum (ratio) or mean (difference) of its distances to its K nearest others.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if a domain has fewer than K + 1 clips, or if a cosine is asked for and a clip is all zeros.
 
     References
     ----------
@@ -65,6 +69,19 @@ class LocalDensity(BaseEstimator):
        technical report, DCASE Challenge 2026, Task 2.
     .. [2] K. Wilkinghoff et al., "Local density-based anomaly score normalization for domain generalization,"
        arXiv:2509.10951, 2025.
+
+    Examples
+    --------
+    The source clips are 1 apart, the target clips 10 apart. Both new clips are 5 away from the nearest normal clip.
+    That is far from the source clips, but not from the target clips.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.local_density import LocalDensity
+    >>> X = np.array([[0.0], [1.0], [2.0], [100.0], [110.0], [120.0]])
+    >>> domain = np.array(["source"] * 3 + ["target"] * 3)
+    >>> model = LocalDensity(k=1, k_target=1).fit(X, domain)
+    >>> model.anomaly_score([[7.0], [125.0]])
+    array([5. , 0.5])
     """
 
     def __init__(
@@ -82,37 +99,14 @@ class LocalDensity(BaseEstimator):
         self.normalization = normalization
         self.eps = eps
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; domains suffice here
-    ) -> Self:
-        """Remember normal clips, and measure the neighbourhood of each.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If a domain has no K other clips, or a clip has no direction to take the cosine of.
-        """
-        self._check_parameters()
-        X = validate_data(self, X, dtype=np.float64)
-        check_consistent_length(X, domain)
-        names = np.unique(domain, return_counts=True)
-        ks = [self._k(str(name), int(count)) for name, count in zip(*names, strict=True)]
-        self.references_, self.counts_ = bank(X, domain, self.metric)
+    def _learn(self, clips: NormalClips) -> None:
+        ks = [self._k(name, count) for name, count in clips.counts.items()]
+        self.references_, self.counts_ = bank(clips.X, clips.domain, self.metric)
         self.scales_ = np.concatenate(
             [self._scales(own, k) for own, k in zip(of_each_domain(self.counts_), ks, strict=True)]
         )
-        return self
 
-    def _check_parameters(self) -> None:
+    def _check_options(self) -> None:
         if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
         if self.normalization not in ("ratio", "difference"):
@@ -123,7 +117,7 @@ class LocalDensity(BaseEstimator):
             )
 
     def _k(self, domain: str, count: int) -> int:
-        """Neighbours in a domain, checked."""
+        """Number of neighbours in a domain, checked."""
         name, k = ("k_target", self.k_target) if domain == TARGET else ("k", self.k)
         if count < 2:
             raise ValueError(
@@ -136,19 +130,17 @@ class LocalDensity(BaseEstimator):
             )
         return k
 
-    def _scales(self, own: slice, k: int) -> NDArray[np.float64]:
-        """Of each reference of a domain: (n_references,)."""
+    def _scales(self, own: slice, k: int) -> Float:
+        """The scale of each normal clip of a domain: (n_references,)."""
         _, squared = nearest_others(self.references_[own], k)
         to_neighbours = distances(squared, self.metric)
         return to_neighbours.mean(axis=1) if self.normalization == "difference" else to_neighbours.sum(axis=1)
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Normalized distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        queries = prepared(validate_data(self, X, dtype=np.float64, reset=False), self.metric)
-        return np.min([self._score(queries, own) for own in of_each_domain(self.counts_)], axis=0)
+    def _score(self, X: Float) -> Float:
+        queries = prepared(X, self.metric)
+        return np.min([self._score_in(queries, own) for own in of_each_domain(self.counts_)], axis=0)
 
-    def _score(self, queries: NDArray[np.float64], own: slice) -> NDArray[np.float64]:
+    def _score_in(self, queries: Float, own: slice) -> Float:
         indices, squared = nearest(queries, self.references_[own], 1)
         to_nearest, scales = distances(squared[:, 0], self.metric), self.scales_[own][indices[:, 0]]
         return to_nearest - scales if self.normalization == "difference" else to_nearest / (scales + self.eps)

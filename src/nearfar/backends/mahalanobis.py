@@ -1,60 +1,58 @@
-"""Mahalanobis distance to the nearest domain, under one shrunk covariance."""
+"""Mahalanobis distance to the nearest domain, with one shrunk covariance."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.covariance import ledoit_wolf
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-Array = NDArray[np.floating[Any]]
+from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 
 
-class Mahalanobis(BaseEstimator):
+class Mahalanobis(NormalModel):
     """Squared Mahalanobis distance to the nearest domain mean.
 
-    Each domain has its mean; all share the covariance of the clips around their own domain's mean, shrunk
-    towards a multiple of the identity as far as Ledoit and Wolf's formula says, so that it can be inverted
-    with fewer clips than dimensions. Standardize first where dimensions differ in scale.
+    Each domain has its own mean. All domains share one covariance: that of the clips around the mean of their
+    domain. It is shrunk towards a multiple of the identity, by as much as the formula of Ledoit and Wolf says [1]_.
+    So it can be inverted even with fewer clips than dimensions. Standardize the embeddings first if their
+    dimensions differ in scale.
 
     Attributes
     ----------
     means_ : (n_domains, dim) array
     precision_ : (dim, dim) array
+        The inverse covariance.
     shrinkage_ : float
         Between 0 (the sample covariance) and 1 (a multiple of the identity).
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if there are fewer clips than domains plus two, or if the clips of each domain are all equal.
 
     References
     ----------
     .. [1] O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional covariance matrices,"
        Journal of Multivariate Analysis 88, 2004.
+
+    Examples
+    --------
+    The normal clips vary ten times as much in the first dimension as in the second. So the same step away from
+    their mean is normal in the first dimension and anomalous in the second.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.mahalanobis import Mahalanobis
+    >>> X = np.random.default_rng(0).normal(size=(100, 2)) * [10, 1]
+    >>> model = Mahalanobis().fit(X, domain=np.array(["source"] * 100))
+    >>> model.anomaly_score([[5, 0], [0, 5]]).round(1)
+    array([0.4, 9.6])
     """
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; domains suffice here
-    ) -> Self:
-        """Learn from normal clips.
+    MIN_CLIPS: ClassVar[int] = 2
 
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If there are fewer clips than domains plus two, or all clips of each domain are equal.
-        """
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        check_consistent_length(X, domain)
-        domains, index = np.unique(domain, return_inverse=True)
+    def _learn(self, clips: NormalClips) -> None:
+        X, domains, index = clips.X, clips.counts, clips.domain_number
         if len(X) < len(domains) + 2:  # of two residuals one is the other's negative: nothing to shrink by
             raise ValueError(
                 f"{len(X)} normal clips in {len(domains)} domains: a covariance around the domains' means needs at "
@@ -70,11 +68,7 @@ class Mahalanobis(BaseEstimator):
         covariance, shrinkage = ledoit_wolf(centred, assume_centered=True)
         self.precision_ = np.linalg.inv(covariance)
         self.shrinkage_ = float(shrinkage)
-        return self
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Squared distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+    def _score(self, X: Float) -> Float:
         residuals = X - self.means_[:, None]  # (n_domains, n_clips, dim)
         return np.einsum("mnd,mnd->mn", residuals @ self.precision_, residuals).min(axis=0)

@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-Array = NDArray[np.floating[Any]]
+from nearfar.backends.normal_model import Array, Float, NormalClips, RowModel
 
 
-class MeanSquaredError(BaseEstimator):
-    """Mean square of everything that an encoder gives for a clip: the reconstruction error of an autoencoder.
+class MeanSquaredError(RowModel):
+    """Mean square of all numbers of a clip: the reconstruction error of an autoencoder, if they are its residuals.
 
-    Nothing is learnt but the number of dimensions.
+    It learns nothing but the number of dimensions.
 
     Attributes
     ----------
     dim_ : int
+
+    Examples
+    --------
+    Each clip has two rows of two residuals. The second clip is reconstructed badly.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.mean_squared_error import MeanSquaredError
+    >>> residuals = np.array([[[0.1, -0.1], [0.1, 0.1]], [[2.0, -2.0], [0.0, 0.0]]])
+    >>> model = MeanSquaredError().fit(residuals, domain=np.array(["source", "source"]))
+    >>> model.anomaly_score(residuals)
+    array([0.01, 2.  ])
     """
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
-    ) -> Self:
-        """Take note of the dimensions: X is (n_clips, rows, dim), a list of (rows, dim), or (n_clips, dim)."""
-        check_consistent_length(X, domain)
-        dims = [check_array(np.atleast_2d(x)).shape[-1] for x in X]
-        self.dim_ = int(dims[0])
-        return self
+    @property
+    def _dim(self) -> int:
+        return self.dim_
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Mean squares: X as for ``fit``, to (n_clips,).
+    def _learn(self, clips: NormalClips) -> None:
+        self.dim_ = int(clips.X[0].shape[-1])
 
-        Raises
-        ------
-        ValueError
-            If the residuals have not the dimensions of those that it was fitted on.
-        """
-        check_is_fitted(self)
-        return np.array([self._score(check_array(np.atleast_2d(x))) for x in X])
-
-    def _score(self, residuals: Array) -> float:
-        if residuals.shape[-1] != self.dim_:
-            raise ValueError(f"X has {residuals.shape[-1]} dimensions; it was fitted with {self.dim_}")
-        return float(np.mean(residuals**2, dtype=np.float64))
+    def _score(self, X: Sequence[Array]) -> Float:
+        return np.array([float(np.mean(residuals**2, dtype=np.float64)) for residuals in X])

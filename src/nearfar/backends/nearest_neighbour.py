@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from nearfar.backends.neighbours import (
     METRICS,
@@ -19,83 +15,81 @@ from nearfar.backends.neighbours import (
     of_each_domain,
     prepared,
 )
+from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 
-Array = NDArray[np.floating[Any]]
 
+class NearestNeighbour(NormalModel):
+    """Mean distance to the k nearest normal clips of a domain; the smallest over the domains.
 
-class NearestNeighbour(BaseEstimator):
-    """Mean distance to the k nearest normal clips of a domain; the smallest over domains.
-
-    With k = 1 the domains make no difference: it is the distance to the nearest normal clip.
+    With ``k=1`` the domains make no difference: the score is the distance to the nearest normal clip.
 
     Parameters
     ----------
     k : int
-        Neighbours; 1 is best nearly everywhere with few target clips (K. Wilkinghoff et al., arXiv:2509.10951).
+        Number of neighbours. With few target clips, 1 is best in nearly all cases (K. Wilkinghoff et al.,
+        arXiv:2509.10951).
     metric : {"euclidean", "cosine"}
         ``"cosine"`` is 1 - cos.
 
     Attributes
     ----------
     references_ : (n_clips, dim) array
-        The normal clips, of length one for the cosine, domain by domain.
+        The normal clips, domain by domain. For the cosine they have length one.
     counts_ : (n_domains,) array of int
-        How many of each domain.
+        Number of clips of each domain.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if a domain has fewer than ``k`` clips, or if a cosine is asked for and a clip is all zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.backends.nearest_neighbour import NearestNeighbour
+    >>> X = np.array([[0.0], [1.0], [10.0]])
+    >>> model = NearestNeighbour(k=1).fit(X, domain=np.array(["source"] * 3))
+    >>> model.anomaly_score([[3.0], [9.5]])
+    array([2. , 0.5])
+
+    A normal clip has distance 0 to itself. ``self_scores`` leaves each clip out when it scores it.
+
+    >>> model.self_scores()
+    array([1., 1., 9.])
     """
 
     def __init__(self, k: int = 1, *, metric: Metric = "euclidean") -> None:
         self.k = k
         self.metric = metric
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; domains suffice here
-    ) -> Self:
-        """Remember normal clips.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If a domain has fewer than ``k`` clips, or a clip has no direction to take the cosine of.
-        """
+    def _check_options(self) -> None:
         if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
-        X = validate_data(self, X, dtype=np.float64)
-        check_consistent_length(X, domain)
-        for name, count in zip(*np.unique(domain, return_counts=True), strict=True):
+
+    def _learn(self, clips: NormalClips) -> None:
+        for name, count in clips.counts.items():
             if not 1 <= self.k <= count:
                 raise ValueError(
-                    f"k={self.k}, but domain {str(name)!r} has {count} normal clips; it must be "
+                    f"k={self.k}, but domain {name!r} has {count} normal clips; it must be "
                     f"between 1 and {count}"
                 )
-        self.references_, self.counts_ = bank(X, domain, self.metric)
-        return self
+        self.references_, self.counts_ = bank(clips.X, clips.domain, self.metric)
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Mean distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        queries = prepared(validate_data(self, X, dtype=np.float64, reset=False), self.metric)
+    def _score(self, X: Float) -> Float:
+        queries = prepared(X, self.metric)
         scores = []
         for own in of_each_domain(self.counts_):
             _, squared = nearest(queries, self.references_[own], self.k)
             scores.append(distances(squared, self.metric).mean(axis=1))
         return np.min(scores, axis=0)
 
-    def self_scores(self) -> NDArray[np.float64]:
-        """What each normal clip scores without itself, in the order of ``references_``: (n_clips,).
+    def self_scores(self) -> Float:
+        """Score each normal clip by the others: (n_clips,), in the order of ``references_``.
 
         Raises
         ------
         ValueError
-            If a domain without one of its clips has fewer than ``k``.
+            If a domain has no more than ``k`` clips.
         """
         check_is_fitted(self)
         domains = of_each_domain(self.counts_)
@@ -107,8 +101,8 @@ class NearestNeighbour(BaseEstimator):
         scores = [[self._leaving_one_out(own, other) for other in domains] for own in domains]
         return np.concatenate([np.min(of_domain, axis=0) for of_domain in scores])
 
-    def _leaving_one_out(self, own: slice, other: slice) -> NDArray[np.float64]:
-        """Mean distances of one domain's clips to their nearest of another, or to others of their own."""
+    def _leaving_one_out(self, own: slice, other: slice) -> Float:
+        """Mean distances of one domain's clips to the nearest clips of a domain, never to themselves."""
         queries, references = self.references_[own], self.references_[other]
         if own == other:
             _, squared = nearest_others(references, self.k)

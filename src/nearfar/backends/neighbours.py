@@ -1,13 +1,16 @@
 """Nearest neighbours, exact and in bounded memory.
 
-Distances are squared Euclidean ones. A Gram matrix, ``|q|^2 + |r|^2 - 2 q r``, finds every pair that could be
-among the nearest, given how far rounding can have moved it; the distances of these few pairs are then computed
-from differences, and equal ones are ordered by index. So neighbours and distances do not depend on which clips
-are scored together, nor on the number of threads; a clip has distance 0 to a copy of itself; and of
-near-duplicates the nearer one is found.
+Distances are squared Euclidean distances. The search has two steps. First, a Gram matrix, ``|q|^2 + |r|^2 - 2 q
+r``, finds every pair that could be among the nearest, with a margin for its rounding errors. Then the distances of
+these few pairs are computed from differences; equal ones are ordered by index. This has four consequences:
 
-Cosines are distances of vectors of length one: ``1 - cos(q, r) = |q - r|^2 / 2``, which keeps its digits where
-``1 - cos`` loses them.
+* Neighbours and distances depend neither on which clips are scored together nor on the number of threads.
+* The distance between a clip and its copy is exactly 0.
+* Of two near-duplicates, the nearer one is found.
+* Memory does not grow with the number of queries.
+
+A cosine is a distance between vectors of length one: ``1 - cos(q, r) = |q - r|^2 / 2``. Unlike ``1 - cos``, this
+keeps its digits when two vectors are nearly equal.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ BLOCK = 2**20  # numbers in a temporary array, 8 MB; some six of them are alive 
 
 
 def unit(X: Array, *, out: Float | None = None) -> Float:
-    """Vectors scaled to length one: (..., dim) to the same shape.
+    """Scale vectors to length one: (..., dim) to the same shape.
 
     Raises
     ------
     ValueError
-        If one has no direction.
+        If a vector is all zeros or not finite, so that it has no direction.
     """
     return np.divide(X, _lengths(X)[..., None], out=out)
 
@@ -48,12 +51,12 @@ def _lengths(X: Array) -> Float:
 
 
 def prepared(X: Array, metric: Metric) -> Float:
-    """What ``nearest`` compares for a metric: (..., dim) to the same shape."""
+    """The vectors that ``nearest`` compares for a metric: (..., dim) to the same shape."""
     return unit(X) if metric == "cosine" else X.astype(np.float64, copy=False)
 
 
 def bank(X: Array, domain: NDArray[np.str_], metric: Metric) -> tuple[Float, Index]:
-    """The references, those of a domain side by side, and how many each domain has: one copy of X.
+    """The references, domain by domain, and their number in each domain. Makes one copy of X.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ def bank(X: Array, domain: NDArray[np.str_], metric: Metric) -> tuple[Float, Ind
     Returns
     -------
     references : (n_clips, dim) array
-        Prepared for the metric; domains in the order of ``np.unique(domain)``.
+        Prepared for the metric. The domains are in the order of ``np.unique(domain)``.
     counts : (n_domains,) array of int
     """
     order = np.argsort(domain, kind="stable")
@@ -75,13 +78,13 @@ def bank(X: Array, domain: NDArray[np.str_], metric: Metric) -> tuple[Float, Ind
 
 
 def of_each_domain(counts: Index) -> list[slice]:
-    """Where in a bank each domain lies."""
+    """The slice of each domain in a bank."""
     ends = np.cumsum(counts).tolist()
     return [slice(end - count, end) for end, count in zip(ends, np.atleast_1d(counts).tolist(), strict=True)]
 
 
 def distances(squared: Float, metric: Metric) -> Float:
-    """The metric's distance of squared Euclidean ones between prepared vectors; 1 - cos for the cosine."""
+    """Distances of the metric, from squared Euclidean ones between prepared vectors; 1 - cos for the cosine."""
     return squared / 2 if metric == "cosine" else np.sqrt(squared)
 
 
@@ -97,12 +100,12 @@ def nearest(
     k : int
         Between 1 and m.
     offsets : (m,) array or None
-        Added to each reference's squared distances before the smallest are looked for.
+        Added to the squared distances of each reference before the smallest are searched.
 
     Returns
     -------
     indices : (n, k) array
-        Nearest first; of equal ones the first reference first.
+        The nearest first. Of equally near references, the first comes first.
     squared : (n, k) array
         Squared distances, without offsets.
 
@@ -115,7 +118,7 @@ def nearest(
 
 
 def nearest_others(references: Float, k: int) -> tuple[Index, Float]:
-    """The k nearest *other* references of each: as ``nearest``, but none is its own neighbour.
+    """The k nearest *other* references of each reference: as ``nearest``, but none is its own neighbour.
 
     A copy at another index is a neighbour, at distance 0.
     """
@@ -152,8 +155,8 @@ def _candidates(
 ) -> tuple[Index, Index]:
     """All pairs that can be among the k nearest, by rows: at least k for each query.
 
-    Each of the two squares and the product is off by at most ``dim eps / 2`` of ``|q|^2 + |r|^2``, and so are the
-    differences that decide in the end; twice that covers the few roundings of sums.
+    Rounding moves each of the two squares and the product by at most ``dim eps / 2`` of ``|q|^2 + |r|^2``. It moves
+    the differences that decide in the end by as much. Twice that also covers the few roundings of the sums.
     """
     upper = _squares(queries)[:, None] + lengths
     lower = upper - 2 * (queries @ references.T)
@@ -181,7 +184,7 @@ def _squared_distances(queries: Float, references: Float, rows: Index, columns: 
 
 
 def _first(rows: Index, columns: Index, values: Float, k: int) -> Index:
-    """Of each row the positions of the k smallest values: (n_rows, k)."""
+    """The positions of the k smallest values of each row: (n_rows, k)."""
     order = np.lexsort((columns, values, rows))
     starts = np.flatnonzero(np.diff(rows, prepend=-1))  # rows are sorted, and each occurs
     return order[starts[:, None] + np.arange(k)]

@@ -4,48 +4,63 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.base import OutlierMixin
 
-Array = NDArray[np.floating[Any]]
+from nearfar.backends.normal_model import Array, Float, NormalClips, NormalModel
+
 FitOn = Literal["all", "each_domain"]
 
 PACKAGES = ("sklearn", "pyod")  # a system's file names a class, and loading a detector must not run just any
 
 
-class Outlier(BaseEstimator):
-    """The score of an outlier detector from another library, made higher for more anomalous clips.
+class Outlier(NormalModel):
+    """Score of an outlier detector from another library, turned so that higher is more anomalous.
 
-    Directions differ: ``decision_function`` is higher for *normal* points in scikit-learn, which is every
-    ``sklearn.base.OutlierMixin``, and higher for *anomalous* ones in PyOD. A class of neither kind is an error,
-    since its direction is unknown.
+    The libraries disagree on the direction. In scikit-learn (every ``sklearn.base.OutlierMixin``),
+    ``decision_function`` is higher for *normal* points; in PyOD it is higher for *anomalous* ones. The direction of
+    any other class is unknown, so it is refused.
 
-    Such a detector could only be stored by pickle. So what is learnt here are the normal clips, and the
-    detector is fitted to them again when it is first needed after loading: equal, since its ``random_state`` is
-    stored too, as long as the library is the same (the self-check of a saved detector notices if it computes
-    otherwise) and the detector is deterministic but for its ``random_state``.
+    Such a detector could only be saved with pickle, which we avoid. This back end saves the normal clips instead.
+    After loading, it fits the detector to them again when it is first needed. The scores are the same if the
+    library is the same version and ``random_state`` is the only source of randomness. The self-check of a saved
+    detector tells if they are not.
 
     Parameters
     ----------
     detector : str
         Import path, ``"package.module:Class"``, of scikit-learn or PyOD.
     options : dict or None
-        Of its constructor.
+        Arguments of its constructor.
     fit_on : {"all", "each_domain"}
-        One detector for all normal clips, or one for those of each domain, of which the smallest score counts.
+        One detector for all normal clips, or one for each domain; then the smallest score counts.
     random_state : int
-        Of the detector, if it has one and the options do not say it.
+        Random seed of the detector, if it takes one and ``options`` do not set it.
 
     Attributes
     ----------
     references_ : (n_clips, dim) array
+        The normal clips.
     bank_ : (n_clips,) array of int
-        The number of the detector that a reference belongs to.
+        Number of the detector that each of them belongs to.
     random_state_ : int
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if there is no such detector, if it cannot score new clips, or if its direction is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.backends.outlier import Outlier
+    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> options = {"novelty": True}  # without it, LocalOutlierFactor cannot score new points
+    >>> model = Outlier("sklearn.neighbors:LocalOutlierFactor", options).fit(X, domain=np.array(["source"] * 50))
+    >>> model.anomaly_score([[0, 0], [6, 6]]).round(1)
+    array([-0.6,  3.7])
     """
 
     def __init__(
@@ -61,44 +76,22 @@ class Outlier(BaseEstimator):
         self.fit_on = fit_on
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
-    ) -> Self:
-        """Fit the detector, or those of the domains.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If there is no such detector, it cannot score new clips, or its direction is unknown.
-        """
+    def _check_options(self) -> None:
         if self.fit_on not in get_args(FitOn):
             raise ValueError(f"fit_on={self.fit_on!r}: must be 'all' or 'each_domain'")
-        X = validate_data(self, X, dtype=np.float64, order="C")  # as a file has it: a second fit rounds alike
-        check_consistent_length(X, domain)
-        number = np.unique(domain, return_inverse=True)[1]
-        self.references_ = X
+
+    def _learn(self, clips: NormalClips) -> None:
+        number = clips.domain_number
+        self.references_ = np.ascontiguousarray(clips.X)  # as a file has it: a second fit rounds alike
         self.bank_ = number if self.fit_on == "each_domain" else np.zeros_like(number)
         self.random_state_ = int(self.random_state)
         self._detectors()
-        return self
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Scores, negative ones too where the detector has such: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+    def _score(self, X: Array) -> Float:
         return np.min([_score(detector, X) for detector in self._detectors()], axis=0)
 
     def _detectors(self) -> list[Any]:
-        """Fitted to the references; remembered for as long as those are the same array."""
+        """The detectors, fitted to the references. They are kept while the references are the same array."""
         fitted_to, detectors = vars(self).get("_remembered", (None, []))
         if fitted_to is not self.references_:
             detectors = [self._fitted(self.references_[self.bank_ == i]) for i in np.unique(self.bank_)]
@@ -124,7 +117,7 @@ class Outlier(BaseEstimator):
 def _detector_class(path: str) -> type[Any]:
     """The class at an import path, if it is of a kind whose direction is known.
 
-    Checked before it is called: a system's file must not make us call anything else.
+    The path is checked before anything is called: a system's file must not make us call anything else.
     """
     if path.partition(":")[0].partition(".")[0] not in PACKAGES:
         raise ValueError(
@@ -151,6 +144,6 @@ def _is_of_pyod(cls: type[Any]) -> bool:
     return any(c.__module__.partition(".")[0] == "pyod" for c in cls.__mro__)
 
 
-def _score(detector: Any, X: Array) -> NDArray[np.float64]:
+def _score(detector: Any, X: Array) -> Float:
     scores = np.asarray(detector.decision_function(X), dtype=np.float64)
     return -scores if isinstance(detector, OutlierMixin) else scores

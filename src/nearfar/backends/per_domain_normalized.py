@@ -1,43 +1,44 @@
-"""Any back end, fitted to each domain alone, its scores divided by those of the domain's own clips."""
+"""Any back end, fitted to each domain alone; its scores are divided by those of the domain's own clips."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from nearfar.backends import Array, Backend, backend_class
+from nearfar.backends import Backend, backend_class
+from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 from nearfar.recordings.clips import unknown
 
 FOLDS = 10  # our choice: for the usual 10 target clips it is leave-one-out
 
 
-class PerDomainNormalized(BaseEstimator):
-    r"""The smallest, over domains, score relative to that of the domain's own clips.
+class PerDomainNormalized(NormalModel):
+    r"""Score of another back end, divided by those of a domain's own clips; the smallest over the domains.
 
     .. math:: \min_d \frac{s_d(x)}{\mathrm{median}_{i \in d}\; s_{d \setminus i}(x_i)}
 
-    with :math:`s_d` the wrapped back end fitted to domain d alone. So 1 is what the median normal clip of a
-    domain scores, in a dense bank of 990 as in a sparse one of 10. What a clip scores in a bank that it is part
-    of says nothing (its nearest neighbour is itself); the median is over scores by fits without the clip:
+    :math:`s_d` is the wrapped back end, fitted to domain d alone. So 1 is the score of a domain's median normal
+    clip, in a dense domain of 990 clips as in a sparse one of 10. The median must be taken over clips that were
+    left out of the fit, because a clip that was fitted scores too low (its nearest neighbour is itself). There are
+    two ways:
 
-    * by the back end's own ``self_scores()``, which are leave-one-out, if it has this method;
-    * else by cross-fitting: the clips of a domain are dealt into ``folds`` parts, and each part is scored by a
-      fit to the others. That is leave-one-out where a domain has ``folds`` clips or fewer.
+    * If the back end has a method ``self_scores``, it leaves each clip out itself.
+    * Otherwise the clips of a domain are divided into ``folds`` parts, and each part is scored by a fit to the
+      others. If a domain has ``folds`` clips or fewer, each clip is left out on its own.
+
+    The wrapped back end says what X may be.
 
     Parameters
     ----------
     backend : str
         Of ``backends.BACKENDS``. Its scores must be positive, as distances are.
     backend_options : dict or None
-        Of its parameters.
+        Its options.
     folds : int
-        At least 2; as many as a domain has clips, at most.
+        At least 2. A domain with fewer clips has as many folds as clips.
     random_state : int
-        Of the folds, and of the wrapped back end unless its options have one.
+        Seed of the folds, and of the wrapped back end if its options do not set one.
 
     Attributes
     ----------
@@ -45,6 +46,27 @@ class PerDomainNormalized(BaseEstimator):
         One for each domain, in the order of the domains' names.
     scales_ : (n_domains,) array
         The medians.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if ``folds`` is below 2, if the wrapped back end refuses the clips of a domain (the message
+        names the domain), or if the median score of a domain is not above 0.
+
+    Examples
+    --------
+    The target clips lie ten times as far apart as the source clips. A new clip that is as far from its nearest
+    neighbour as normal clips are scores 1 in both domains.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.per_domain_normalized import PerDomainNormalized
+    >>> X = np.array([[0.0], [1.0], [2.0], [100.0], [110.0], [120.0]])
+    >>> domain = np.array(["source"] * 3 + ["target"] * 3)
+    >>> model = PerDomainNormalized("nearest_neighbour").fit(X, domain)
+    >>> model.scales_
+    array([ 1., 10.])
+    >>> model.anomaly_score([[3.0], [130.0], [5.0]])
+    array([1., 1., 3.])
     """
 
     def __init__(
@@ -61,12 +83,12 @@ class PerDomainNormalized(BaseEstimator):
         self.random_state = random_state
 
     def unfitted(self) -> Backend:
-        """A wrapped back end, as the parameters say.
+        """A wrapped back end with its options, not fitted.
 
         Raises
         ------
         ValueError
-            If there is no such back end, or it has no such option; names the nearest.
+            If there is no such back end, or if it has no such option. The message names the nearest one.
         """
         cls = backend_class(self.backend)
         options, known = dict(self.backend_options or {}), cls().get_params()
@@ -77,43 +99,30 @@ class PerDomainNormalized(BaseEstimator):
             options.setdefault("random_state", self.random_state)
         return cls(**options)
 
-    def fit(self, X: Array, domain: NDArray[np.str_], attributes: NDArray[np.str_] | None = None) -> Self:
-        """Learn each domain, and what its own clips score.
-
-        Parameters
-        ----------
-        X : as of the wrapped back end
-        domain : (n_clips,) array of str
-        attributes : (n_clips,) array of str or None
-            Passed on.
-
-        Raises
-        ------
-        ValueError
-            If ``folds`` is below 2, the wrapped back end refuses a domain's clips (with the domain's name), or
-            its own clips do not score above 0.
-        """
+    def _check_options(self) -> None:
         if self.folds < 2:
             raise ValueError(
                 f"folds={self.folds}: must be at least 2, to score clips that were not fitted on"
             )
-        check_consistent_length(X, domain)
+
+    def _check_normal(self, X: Any) -> Any:
+        return X  # the wrapped back end checks them
+
+    def _check_new(self, X: Any) -> Any:
+        return X
+
+    def _learn(self, clips: NormalClips) -> None:
         self.unfitted()  # a wrong option is the fault of no domain
-        domain = np.asarray(domain)
-        banks = {
-            d: _some(X, domain, attributes, np.flatnonzero(domain == d)) for d in np.unique(domain).tolist()
-        }
-        fitted = [self._fit_bank(name, bank) for name, bank in banks.items()]
+        fitted = [self._fit_domain(name, clips.of_domain(name)) for name in clips.counts]
         self.backends_ = [backend for backend, _ in fitted]
         self.scales_ = np.array([scale for _, scale in fitted])
-        return self
 
-    def _fit_bank(self, name: str, bank: _Bank) -> tuple[Backend, float]:
-        """A domain's back end, and the median of what its own clips score."""
-        n = len(bank[1])
+    def _fit_domain(self, name: str, clips: NormalClips) -> tuple[Backend, float]:
+        """A domain's back end, and the median score of the domain's own clips."""
+        n = len(clips)
         try:
-            backend = self.unfitted().fit(*bank)
-            scale = float(np.median(self._self_scores(backend, bank)))
+            backend = self._fitted(clips)
+            scale = float(np.median(self._self_scores(backend, clips)))
         except ValueError as error:
             raise ValueError(f"domain {name!r} of {n} normal clips: {error}") from error
         if not scale > 0:
@@ -124,34 +133,23 @@ class PerDomainNormalized(BaseEstimator):
             )
         return backend, scale
 
-    def _self_scores(self, backend: Any, bank: _Bank) -> NDArray[np.float64]:
+    def _fitted(self, clips: NormalClips) -> Backend:
+        return self.unfitted().fit(clips.X, clips.domain, clips.attributes)
+
+    def _self_scores(self, backend: Any, clips: NormalClips) -> Float:
         if hasattr(backend, "self_scores"):
             return backend.self_scores()
-        n = len(bank[1])
+        n = len(clips)
         if n < 2:
             raise ValueError("a clip alone has no other to be scored by; give at least 2 of the domain")
         n_folds = min(self.folds, n)
         part = np.random.default_rng(self.random_state).permutation(n) % n_folds
         scores = np.empty(n)
         for k in range(n_folds):
-            held_out = np.flatnonzero(part == k)
-            without = self.unfitted().fit(*_some(*bank, np.flatnonzero(part != k)))
-            scores[held_out] = without.anomaly_score(_some(*bank, held_out)[0])
+            without = self._fitted(clips.select(part != k))
+            scores[part == k] = without.anomaly_score(clips.select(part == k).X)
         return scores
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Relative scores: X as of the wrapped back end, to (n_clips,)."""
-        check_is_fitted(self)
+    def _score(self, X: Any) -> Float:
         relative = [b.anomaly_score(X) / s for b, s in zip(self.backends_, self.scales_, strict=True)]
         return np.min(relative, axis=0)
-
-
-_Bank = tuple[Array, NDArray[np.str_], NDArray[np.str_] | None]  # what a back end is fitted to
-
-
-def _some(
-    X: Array, domain: NDArray[np.str_], attributes: NDArray[np.str_] | None, clips: NDArray[np.intp]
-) -> _Bank:
-    """Of some clips only; X may be a list, of clips with different numbers of rows."""
-    chosen: Any = X[clips] if isinstance(X, np.ndarray) else [X[i] for i in clips]
-    return chosen, domain[clips], None if attributes is None else np.asarray(attributes)[clips]

@@ -2,48 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-Array = NDArray[np.floating[Any]]
+from nearfar.backends.normal_model import Array, Float, Index, NormalClips, RowModel, Text
 
 
-class SelectiveMahalanobis(BaseEstimator):
-    r"""The smallest, over domains, Mahalanobis length of a clip's residual rows.
+class SelectiveMahalanobis(RowModel):
+    r"""Squared Mahalanobis length of a clip's residual rows; the smallest over the domains.
 
-    The official code sets up the N x N matrix :math:`D P D^T` of a clip's N residual rows D and averages all of
-    it, which is :math:`\bar d^T P \bar d` of the mean row (``reduction="clip_mean"``): one product with a
-    vector instead of a matrix of N^2 numbers. It is not the mean of the rows' distances
-    (``reduction="per_frame"``), which is what textbooks would suggest.
+    There are two ways to make one number from the N rows D of a clip. The official code averages all entries of the
+    N x N matrix :math:`D P D^T`, where P is the inverse covariance. That equals :math:`\bar d^T P \bar d` of the
+    mean row (``reduction="clip_mean"``), which needs one product with a vector and no N x N matrix. It is *not* the
+    mean of the rows' own lengths (``reduction="per_frame"``), as textbooks would suggest.
 
     Parameters
     ----------
     reduction : {"clip_mean", "per_frame"}
     batch_size : int or None
-        Vectors in a batch of the covariance pass. The official pass subtracts from the rows the mean of their
-        domain *in their batch* (256 vectors, shuffled); ``None`` subtracts the mean of the whole domain.
+        Number of vectors in a batch when the covariances are computed. The official code subtracts from the rows
+        the mean of their domain *in their batch* (256 vectors, shuffled). ``None`` subtracts the mean of the whole
+        domain.
     rows_per_vector : int
-        Consecutive rows that belong to one vector and stay together; the official vectors have 5. Covariances
-        are divided by the number of *vectors* less one, as there; a factor common to all domains.
+        Number of consecutive rows that form a vector and stay together in a batch; 5 in the official code. As
+        there, covariances are divided by the number of *vectors* minus one. That is a factor common to all domains.
     sample_share : float
-        Share of the vectors that the covariances are taken from; the official pass sees its 90 % for training.
+        Share of the vectors that the covariances are computed from. The official code uses its training part, 0.9.
     shrinkage : float
-        Between 0 (none; official) and 1: share of a multiple of the identity in each covariance.
+        Between 0 (none, as in the official code) and 1. Share of a multiple of the identity in each covariance.
     random_state : int
-        Of the shuffling.
+        Seed of the shuffling.
 
     Attributes
     ----------
     precisions_ : (n_domains, dim, dim) array
+        The inverse covariances.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if an option is out of its range, if the sample misses a domain, or if a covariance is singular.
 
     References
     ----------
     .. [1] N. Harada et al., "First-shot anomaly sound detection for machine condition monitoring: A domain
        generalization baseline," Proc. EUSIPCO, 2023, pp. 191-195.
+
+    Examples
+    --------
+    Residuals that cancel each other out over time have a mean of zero. So they score 0 by their mean row, but not
+    row by row.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.selective_mahalanobis import SelectiveMahalanobis
+    >>> X = np.random.default_rng(0).normal(size=(20, 50, 2))  # 20 clips of 50 rows
+    >>> domain = np.array(["source"] * 20)
+    >>> alternating = [[[3.0, 0.0], [-3.0, 0.0]]]
+    >>> SelectiveMahalanobis("clip_mean").fit(X, domain).anomaly_score(alternating)
+    array([0.])
+    >>> SelectiveMahalanobis("per_frame").fit(X, domain).anomaly_score(alternating).round(1)
+    array([8.7])
     """
 
     def __init__(
@@ -63,46 +83,28 @@ class SelectiveMahalanobis(BaseEstimator):
         self.shrinkage = shrinkage
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; domains suffice here
-    ) -> Self:
-        """Learn each domain's covariance of residuals.
+    @property
+    def _dim(self) -> int:
+        return self.precisions_.shape[-1]
 
-        Parameters
-        ----------
-        X : (n_clips, rows, dim) array, or a list of n_clips arrays (rows, dim), or (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, or a covariance is singular.
-        """
-        self._check_parameters()
-        clips = [_rows(x) for x in X]
-        check_consistent_length(clips, domain)
-        if odd := [len(c) for c in clips if len(c) % self.rows_per_vector]:
+    def _learn(self, clips: NormalClips) -> None:
+        X: list[Array] = clips.X
+        if odd := [len(x) for x in X if len(x) % self.rows_per_vector]:
             raise ValueError(
                 f"rows_per_vector={self.rows_per_vector}: a clip has {odd[0]} rows, which is not a multiple of it"
             )
-        vectors = np.concatenate([c.reshape(-1, self.rows_per_vector, c.shape[-1]) for c in clips])
-        of_vector = np.repeat(np.asarray(domain), [len(c) // self.rows_per_vector for c in clips])
+        vectors = np.concatenate([x.reshape(-1, self.rows_per_vector, x.shape[-1]) for x in X])
+        of_vector = np.repeat(clips.domain, [len(x) // self.rows_per_vector for x in X])
         order = np.random.default_rng(self.random_state).permutation(len(vectors))
         order = order[: max(1, int(self.sample_share * len(order)))]
-        domains = np.unique(of_vector).tolist()
-        if missed := set(domains) - set(of_vector[order].tolist()):
+        if missed := set(clips.counts) - set(of_vector[order].tolist()):
             raise ValueError(
                 f"sample_share={self.sample_share}: the sample has no vector of domain {sorted(missed)[0]!r}; "
                 "raise it, or give more clips of that domain"
             )
-        self.precisions_ = np.stack([self._precision(vectors, order, of_vector, d) for d in domains])
-        return self
+        self.precisions_ = np.stack([self._precision(vectors, order, of_vector, d) for d in clips.counts])
 
-    def _check_parameters(self) -> None:
+    def _check_options(self) -> None:
         if self.reduction not in ("clip_mean", "per_frame"):
             raise ValueError(f"reduction={self.reduction!r}: must be 'clip_mean' or 'per_frame'")
         if not 0 <= self.shrinkage <= 1:
@@ -114,10 +116,8 @@ class SelectiveMahalanobis(BaseEstimator):
         if self.rows_per_vector < 1:
             raise ValueError(f"rows_per_vector={self.rows_per_vector}: must be at least 1")
 
-    def _precision(
-        self, vectors: Array, order: NDArray[np.intp], of_vector: NDArray[np.str_], domain: str
-    ) -> Array:
-        """The inverse covariance of one domain's rows, centred in each batch."""
+    def _precision(self, vectors: Array, order: Index, of_vector: Text, domain: str) -> Array:
+        """The inverse covariance of one domain's rows, which are centred in each batch."""
         dim = vectors.shape[-1]
         scatter, n_vectors, n_batches = np.zeros((dim, dim)), 0, 0
         size = self.batch_size or len(order)
@@ -145,19 +145,10 @@ class SelectiveMahalanobis(BaseEstimator):
             )
         return np.linalg.inv(covariance)
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Squared lengths: (n_clips, rows, dim), a list of (rows, dim), or (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        return np.array([self._score(_rows(x)) for x in X])
+    def _score(self, X: Sequence[Array]) -> Float:
+        return np.array([self._score_of(rows) for rows in X])
 
-    def _score(self, rows: Array) -> float:
-        if rows.shape[-1] != (dim := self.precisions_.shape[-1]):
-            raise ValueError(f"X has {rows.shape[-1]} dimensions; it was fitted with {dim}")
+    def _score_of(self, rows: Array) -> float:
         if self.reduction == "clip_mean":
             rows = rows.mean(axis=0, keepdims=True, dtype=np.float64)
         return float(np.einsum("mrd,rd->mr", rows @ self.precisions_, rows).mean(axis=1).min())
-
-
-def _rows(x: Array) -> Array:
-    """One clip's residuals, (rows, dim), checked; single precision stays so, there can be gigabytes."""
-    return check_array(np.atleast_2d(x), dtype=(np.float64, np.float32))

@@ -2,51 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from nearfar.backends.neighbours import METRICS, Metric, distances, nearest, nearest_others, prepared
-
-Array = NDArray[np.floating[Any]]
+from nearfar.backends.normal_model import Array, Float, NormalClips, NormalModel
 
 K = 5  # Chawla et al., section 4.2
 RATIO = 1.0  # equal banks; the default of imbalanced-learn, no paper's
 
 
-class Smote(BaseEstimator):
-    r"""Distance to the nearest reference, of which the smaller domains have synthetic ones too.
+class Smote(NormalModel):
+    """Distance to the nearest reference, real or synthetic. The smaller domains get synthetic ones.
 
-    A domain with fewer references than ``ratio`` times those of the largest is filled up to that number.
-    A synthetic reference lies on the line from a reference a to b, one of the ``k`` nearest others of its
-    domain: :math:`a + u (b - a)`, u uniform in [0, 1). The references take turns as a, in random order, so
-    that none begins more than one line more than another.
+    A domain is filled up to ``ratio`` times the number of clips of the largest domain. A synthetic reference lies
+    on the line from a normal clip a to b, which is one of the ``k`` nearest other clips of its domain: :math:`a + u
+    (b - a)`, with u uniform in [0, 1). The clips of the domain take turns as a, in random order. So the numbers of
+    lines that begin at two clips differ by one at most.
 
     Parameters
     ----------
     k : int
-        Neighbours that b is drawn from.
+        Number of neighbours that b is drawn from.
     ratio : float
-        Above 0 and at most 1.
+        Above 0, at most 1.
     metric : {"euclidean", "cosine"}
-        Of the neighbours and of the score; ``"cosine"`` is 1 - cos. Lines are between the vectors as they come.
+        For the neighbours and for the score. ``"cosine"`` is 1 - cos. The lines connect the vectors as they are.
     random_state : int
-        Of the synthetic references.
+        Seed of the synthetic references.
 
     Attributes
     ----------
     references_ : (n_references, dim) array
-        Those of the fit in their order, then the synthetic ones, domain after domain; of length one for the
-        cosine.
+        The normal clips in their order, then the synthetic references, domain by domain. For the cosine they have
+        length one.
+
+    Raises
+    ------
+    ValueError
+        By ``fit``, if an option is out of its range, if a domain that is to be filled up has no more than ``k``
+        clips, or if a cosine is asked for and a clip is all zeros.
 
     References
     ----------
     .. [1] N. V. Chawla et al., "SMOTE: Synthetic Minority Over-sampling Technique," Journal of Artificial
-       Intelligence Research 16, 2002; arXiv:1106.1813. Its text, of one u for a line; its listing draws one for
-       each dimension, which leaves the line.
+       Intelligence Research 16, 2002; arXiv:1106.1813. We follow its text, which draws one u for a line. Its
+       listing draws one u for each dimension, which leaves the line.
+
+    Examples
+    --------
+    Five source clips and two target clips: the target domain gets three synthetic references between its two clips.
+    A new clip between the two is near one of them.
+
+    >>> import numpy as np
+    >>> from nearfar.backends.smote import Smote
+    >>> X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [20.0], [30.0]])
+    >>> domain = np.array(["source"] * 5 + ["target"] * 2)
+    >>> model = Smote(k=1).fit(X, domain)
+    >>> model.references_[len(X):].ravel().round(1)
+    array([22.7, 29.6, 20.2])
+    >>> model.anomaly_score([[25.0]]).round(1)  # 5.0 without synthetic references
+    array([2.3])
     """
 
     def __init__(
@@ -57,41 +72,17 @@ class Smote(BaseEstimator):
         self.metric = metric
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: Array,
-        domain: NDArray[np.str_],
-        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract
-    ) -> Self:
-        """Learn normal clips by heart, and make synthetic ones.
-
-        Parameters
-        ----------
-        X : (n_clips, dim) array
-        domain : (n_clips,) array of str
-        attributes : ignored
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, a domain that is to be filled up has no more than ``k`` clips, or
-            a clip has no direction to take the cosine of.
-        """
-        self._check_parameters()
-        X = validate_data(self, X, dtype=np.float64)
-        check_consistent_length(X, domain)
+    def _learn(self, clips: NormalClips) -> None:
         rng = np.random.default_rng(self.random_state)
-        domains, sizes = np.unique(domain, return_counts=True)
-        wanted = round(self.ratio * int(sizes.max()))
+        wanted = round(self.ratio * max(clips.counts.values()))
         synthetic = [
-            self._synthetic(X[np.asarray(domain) == d], d, wanted - n, rng)
-            for d, n in zip(domains.tolist(), sizes.tolist(), strict=True)
+            self._synthetic(clips.of_domain(d).X, d, wanted - n, rng)
+            for d, n in clips.counts.items()
             if n < wanted
         ]
-        self.references_ = prepared(np.concatenate([X, *synthetic]), self.metric)
-        return self
+        self.references_ = prepared(np.concatenate([clips.X, *synthetic]), self.metric)
 
-    def _check_parameters(self) -> None:
+    def _check_options(self) -> None:
         if self.k < 1:
             raise ValueError(f"k={self.k}: must be at least 1")
         if not 0 < self.ratio <= 1:
@@ -99,10 +90,8 @@ class Smote(BaseEstimator):
         if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
 
-    def _synthetic(
-        self, bank: Array, domain: str, count: int, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
-        """``count`` points on lines between neighbours of one domain's bank: (n, dim) to (count, dim)."""
+    def _synthetic(self, bank: Array, domain: str, count: int, rng: np.random.Generator) -> Float:
+        """``count`` points on lines between neighbours of one domain's clips: (n, dim) to (count, dim)."""
         if len(bank) <= self.k:
             raise ValueError(
                 f"k={self.k}, but domain {domain!r} has {len(bank)} normal clips, so that a reference has "
@@ -114,9 +103,7 @@ class Smote(BaseEstimator):
         u = rng.random((count, 1))
         return bank[begins] + u * (bank[ends] - bank[begins])
 
-    def anomaly_score(self, X: Array) -> NDArray[np.float64]:
-        """Distances: (n_clips, dim) to (n_clips,)."""
-        check_is_fitted(self)
-        queries = prepared(validate_data(self, X, dtype=np.float64, reset=False), self.metric)
+    def _score(self, X: Float) -> Float:
+        queries = prepared(X, self.metric)
         _, squared = nearest(queries, self.references_, 1)
         return distances(squared[:, 0], self.metric)

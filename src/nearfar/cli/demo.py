@@ -10,13 +10,13 @@ from rich.table import Table
 
 from nearfar.detector.fitted import Detector
 from nearfar.evaluation.metrics import omega
+from nearfar.evaluation.results import Result
 from nearfar.files.atomic import refuse_existing
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset
-from nearfar.report import tables, verdicts
+from nearfar.report import fitted, verdicts
 from nearfar.research import experiment
-from nearfar.research.experiment import Result
 from nearfar.simulation import simulate
 from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress
@@ -61,7 +61,7 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
         machine, configuration.load(named.DEFAULT), seed=seed, workers=workers, jobs=jobs, progress=progress
     )
     detector.save(folder / "detector")
-    yield tables.detector(detector)
+    yield fitted.detector(detector)
     yield "[bold]3.[/] It hears recordings that it has not met: three normal ones, three with a planted fault."
     yield verdicts.table([detector.score_file(path) for path in _examples(machine.test)])
     yield "[bold]4.[/] Judged on all test recordings by the challenge's metric: what do two microphones gain?"

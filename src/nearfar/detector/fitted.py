@@ -6,7 +6,6 @@ a library that computes otherwise, is noticed at once.
 
 from __future__ import annotations
 
-import html
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from nearfar.detector import file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.embedding.embeddings import VIEWS, embed
+from nearfar.files import notebooks
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
@@ -165,12 +165,8 @@ class Detector:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        rows = "".join(
-            f"<tr><th style='text-align: left'>{html.escape(name.replace('_', ' '))}</th>"
-            f"<td style='text-align: left'>{html.escape(str(value))}</td></tr>"
-            for name, value in self._facts().items()
-        )
-        return f"<table><caption>Detector of {html.escape(self.machine)}</caption>{rows}</table>"
+        rows = [(name.replace("_", " "), value) for name, value in self._facts().items()]
+        return notebooks.table(f"Detector of {self.machine}", rows)
 
     def _facts(self) -> dict[str, Any]:
         """The few that tell one detector from another."""
@@ -190,21 +186,34 @@ class Detector:
         """How many numbers were learnt to make the encoders of all branches."""
         return sum(branch.encoder.parameters for branch in self.branches)
 
-    def score(self, samples: Samples, rate: int, *, name: str = "") -> Verdict:
+    def score(self, recording: Samples | Path | str, rate: int | None = None, *, name: str = "") -> Verdict:
         """What it says of one recording.
 
         Parameters
         ----------
-        samples : (channels, samples) array
-            In [-1, 1).
-        rate : int
-            In Hz; at least ``sample_rate``.
+        recording : (channels, samples) array, Path or str
+            Samples in [-1, 1); or the file of a recording, as of ``score_file``.
+        rate : int or None
+            Of samples, in Hz: at least ``sample_rate``. A file has its own.
+        name : str
+            What the verdict calls samples.
 
         Raises
         ------
         AudioError, MicrophoneError
-            If the recording has too low a rate or too few channels.
+            If the samples have too low a rate or too few channels.
+        TypeError
+            If samples have no rate, or a file is given one.
         """
+        if isinstance(recording, Path | str):
+            if rate is not None:
+                raise TypeError(f"rate={rate}: the file {recording} has its own rate; omit it")
+            return self.score_file(recording)
+        if rate is None:
+            raise TypeError("rate is missing: samples alone do not tell their sampling rate; give it in Hz")
+        return self._score_samples(recording, rate, name)
+
+    def _score_samples(self, samples: Samples, rate: int, name: str) -> Verdict:
         audio.require_samples(samples, name or "recording")
         samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
         self._tell_of_another_rate(rate)
@@ -265,7 +274,7 @@ class Detector:
         path = Path(path)
         try:
             samples, rate = audio.read(path)
-            return self.score(samples, rate, name=str(path))
+            return self._score_samples(samples, rate, str(path))
         except (AudioError, MicrophoneError, OSError) as error:
             message = str(error).removeprefix(f"{path}: ")
             return Verdict(str(path), float("nan"), float("nan"), "unusable", error=message)
@@ -289,7 +298,7 @@ class Detector:
         rate = self.trained_on["rate"] if rate is None else rate
         if channels < 1 or rate < 1:
             raise AudioError(f"channels={channels}, rate={rate}: both must be at least 1")
-        return self.score(audio.read_pcm16(stream, channels=channels), rate, name="standard input")
+        return self._score_samples(audio.read_pcm16(stream, channels=channels), rate, "standard input")
 
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the detector's folder: whole, or not at all.

@@ -1,8 +1,8 @@
-"""What is done to embeddings between pooling and back end, beside standardization.
+"""Conditioning: what is done to embeddings between pooling and back end, beside standardization.
 
-All are scikit-learn transformers. Principal components and whitening are fitted to the embeddings of the normal
-clips, in double precision, by one singular value decomposition; signs are scikit-learn's: of each component the
-largest loading is positive. ``Head`` has learnt before, with an adapter.
+All classes are scikit-learn transformers. ``PrincipalComponents`` and ``Whitening`` are fitted to the embeddings of
+the normal clips, in double precision, by one singular value decomposition. The sign of a component is
+scikit-learn's: its largest loading is positive. ``Head`` is not fitted here; an adapter brings what it has learnt.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     components : int or None
-        How many; ``None``: all that the clips span, which n clips do in at most n - 1 dimensions around their
-        mean. A direction that they do not span is an accident of rounding, so it cannot be asked for.
+        Number of components. ``None`` takes all dimensions that the clips span. Around their mean, n clips span at
+        most n - 1 dimensions. More components are refused, because their directions would only be rounding errors.
 
     Attributes
     ----------
@@ -34,14 +34,33 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):
     components_ : (n_components, dim) array
         Unit vectors, the largest variance first.
     explained_variance_ : (n_components,) array
-        Variance of the normal clips along each.
+        Variance of the normal clips along each component.
+
+    Examples
+    --------
+    The normal clips vary along one diagonal only. So they have one principal component.
+
+    >>> import numpy as np
+    >>> from nearfar.embedding.conditioning import PrincipalComponents
+    >>> X = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    >>> components = PrincipalComponents().fit(X)
+    >>> components.components_.round(3)
+    array([[0.707, 0.707]])
+    >>> components.transform([[3.0, 3.0]]).round(3)
+    array([[2.828]])
     """
 
     def __init__(self, components: int | None = None) -> None:
         self.components = components
 
     def fit(self, X: Array, y: None = None) -> Self:  # noqa: ARG002  # scikit-learn's signature
-        """Learn directions: X is (n_clips, dim).
+        """Learn the directions.
+
+        Parameters
+        ----------
+        X : (n_clips, dim) array
+        y : None
+            Ignored.
 
         Raises
         ------
@@ -68,24 +87,39 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Array) -> NDArray[np.float64]:
-        """(n_clips, dim) to (n_clips, n_components)."""
+        """The coordinates: (n_clips, dim) to (n_clips, n_components)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return (X - self.mean_) @ self.components_.T
 
 
 class Whitening(PrincipalComponents):
-    """Principal components, each divided by the standard deviation of the normal clips along it."""
+    """Principal components, each divided by the standard deviation of the normal clips along it.
+
+    Examples
+    --------
+    The normal clips vary ten times as much in the first dimension as in the second. After whitening, they vary
+    equally in both.
+
+    >>> import numpy as np
+    >>> from nearfar.embedding.conditioning import Whitening
+    >>> X = np.array([[10.0, 1.0], [10.0, -1.0], [-10.0, 1.0], [-10.0, -1.0]])
+    >>> Whitening().fit_transform(X).std(axis=0, ddof=1).round(3)
+    array([1., 1.])
+    """
 
     def transform(self, X: Array) -> NDArray[np.float64]:
-        """(n_clips, dim) to (n_clips, n_components), for the normal clips of mean 0 and variance 1."""
+        """The whitened coordinates: (n_clips, dim) to (n_clips, n_components).
+
+        Those of the normal clips have mean 0 and variance 1.
+        """
         return super().transform(X) / np.sqrt(self.explained_variance_)
 
 
 class Head(TransformerMixin, BaseEstimator):
-    """The linear head that an adapter was trained with: its output, scaled to length 1, as its loss saw it.
+    """The linear head that an adapter was trained with. Its output is scaled to length 1, as in the training loss.
 
-    Nothing of it is fitted to the clips of a machine; ``weight_`` and ``bias_`` come from the adapter
+    It is not fitted to the clips of a machine. ``weight_`` and ``bias_`` come from the adapter
     (``branches.Branch.adapt``).
 
     Attributes
@@ -98,12 +132,18 @@ class Head(TransformerMixin, BaseEstimator):
     bias_: NDArray[np.floating[Any]]
 
     def fit(self, X: Array, y: None = None) -> Self:  # noqa: ARG002  # scikit-learn's signature
-        """Check that the embeddings, (n_clips, dim), are those that the head was trained on.
+        """Check that the embeddings have the dimensions that the head was trained on.
+
+        Parameters
+        ----------
+        X : (n_clips, dim) array
+        y : None
+            Ignored.
 
         Raises
         ------
         NotFittedError
-            If no adapter was taken up.
+            If there is no adapter.
         ValueError
             If the embeddings have another dimension.
         """
@@ -118,7 +158,7 @@ class Head(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Array) -> NDArray[np.float64]:
-        """(n_clips, dim) to (n_clips, n_outputs), each of length 1."""
+        """The output of the head: (n_clips, dim) to (n_clips, n_outputs), each of length 1."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         z = X @ self.weight_.astype(np.float64).T + self.bias_
@@ -126,6 +166,6 @@ class Head(TransformerMixin, BaseEstimator):
 
 
 def _spanned(singular_values: Array, shape: tuple[int, ...]) -> int:
-    """The rank of centred clips: as ``matrix_rank`` has it, but below n whatever rounding left of their sum."""
+    """The rank of the centred clips, as ``matrix_rank`` computes it, but below n whatever rounding leaves."""
     tolerance = singular_values[0] * max(shape) * np.finfo(np.float64).eps
     return min(int((singular_values > tolerance).sum()), shape[0] - 1)

@@ -20,15 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
 from nearfar.files import extras
 from nearfar.recordings.clips import unknown
 
-Array = NDArray[np.float32]
+if TYPE_CHECKING:  # the list of weights loads no NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[np.float32]"
 
 
 class Encoder(Protocol):

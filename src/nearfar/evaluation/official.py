@@ -1,12 +1,12 @@
-"""The challenge's own files of scores and decisions, whoever wrote them.
+"""Evaluate score files in the format of the challenge, whoever wrote them.
 
-A folder holds, for every machine and section, two files of rows ``NAME.wav,VALUE`` without header::
+A folder has two files for every machine and section, with rows ``NAME.wav,VALUE`` and without a header::
 
     anomaly_score_MACHINE_section_SS_test.csv       a finite number, higher for a more anomalous clip
     decision_result_MACHINE_section_SS_test.csv     0 (normal) or 1 (anomalous)
 
-The official baseline writes ``anomaly_score_DCASE2026T2MACHINE_section_SS_test_seed13711_id(0_)[_Eval].csv``
-and 2020's ``anomaly_score_MACHINE_id_SS.csv``; both are understood. Other files are left alone.
+The official baseline writes ``anomaly_score_DCASE2026T2MACHINE_section_SS_test_seed13711_id(0_)[_Eval].csv``;
+in 2020 the names were ``anomaly_score_MACHINE_id_SS.csv``. Both are read too. All other files are ignored.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _FILE = re.compile(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the challenge's evaluator reports of one system.
+    """The numbers that the official evaluator reports about one system.
 
     Attributes
     ----------
     metrics : DataFrame
-        As ``metrics.evaluate``.
+        As ``metrics.evaluate`` returns them.
     decisions : DataFrame or None
-        As ``metrics.decision_metrics``; None where the folder has no decisions.
+        As ``metrics.decision_metrics`` returns them; ``None`` if the folder has no decisions.
     """
 
     metrics: pd.DataFrame
@@ -48,31 +48,35 @@ class Evaluation:
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
-    """Scores and decisions of a folder of the challenge's files.
+    """Read the scores and decisions in a folder of the challenge's files.
+
+    Parameters
+    ----------
+    folder : Path
 
     Returns
     -------
     DataFrame
-        Indexed by key, in order: ``score``, and ``decision`` if the folder has any (missing where a score has
-        no decision).
+        Sorted by its index, the key of each clip. Columns: ``score``; and ``decision`` if the folder has decisions,
+        missing for a clip that has none.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, or no score in it.
+        If the folder does not exist or has no scores.
     DatasetError
-        If a file is not as it must be; lists every problem.
+        If a file does not have the format of the challenge; the message lists every problem.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not there; expected a folder of {SCORE}_*.csv")
+        raise FileNotFoundError(f"{folder}: no such folder; expected one with files {SCORE}_*.csv")
     problems: list[str] = []
     scores = _read(folder, SCORE, problems)
     decisions = _read(folder, DECISION, problems)
-    problems += [f"{key}: a decision, but no score" for key in sorted(decisions.keys() - scores.keys())]
+    problems += [f"{key}: has a decision, but no score" for key in sorted(decisions.keys() - scores.keys())]
     if problems:
         raise DatasetError(problems)
     if not scores:
-        raise FileNotFoundError(f"{folder}: no file {SCORE}_MACHINE_section_SS_test.csv with scores")
+        raise FileNotFoundError(f"{folder}: no scores; expected files {SCORE}_MACHINE_section_SS_test.csv")
     table = pd.DataFrame({"score": pd.Series(scores, dtype=float)}).rename_axis("key").sort_index()
     return table.assign(decision=pd.Series(decisions, dtype=float)) if decisions else table
 
@@ -80,23 +84,25 @@ def read_scores(folder: Path) -> pd.DataFrame:
 def evaluate_folder(
     folder: Path, truth: Path | None = None, *, machines: Collection[str] | None = None
 ) -> Evaluation:
-    """Evaluate a folder of the challenge's files as the official evaluator does.
+    """Evaluate a folder of score files as the official evaluator does.
 
     Parameters
     ----------
     folder : Path
-        Of scores and, perhaps, decisions.
+        Scores, and decisions if there are any.
     truth : Path, optional
-        Ground truth in the layout of the official evaluators; without it, the names of the clips must tell
-        (development sets).
+        Folder of the ground truth, in the layout of the official evaluators. Without it, labels and domains are
+        taken from the names of the clips, as in a development set.
     machines : collection of str, optional
-        Only these.
+        Evaluate only these machines.
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If a folder, a score or a truth is missing or broken; as ``read_scores``, ``read_truth`` and
-        ``metrics.evaluate``. If only some clips have a decision.
+    FileNotFoundError
+        If a folder does not exist, or has no scores.
+    ValueError
+        If a file is damaged, labels are unknown, scores and ground truth are for different clips, or only some
+        clips have a decision.
     """
     scores = read_scores(folder)
     if machines is not None:
@@ -121,7 +127,8 @@ def _described(keys: Iterable[str]) -> pd.DataFrame:
     clips = [parse_clip(Path(key)) for key in keys]
     if hidden := [c.key for c in clips if c.label is None]:
         raise ValueError(
-            f"{len(hidden)} names carry no label, as {hidden[0]!r}; give the ground truth's folder"
+            f"the names of {len(hidden)} clips tell no label, for example {hidden[0]!r}; give the folder of the "
+            "ground truth"
         )
     return metrics.clip_table(clips)
 
@@ -131,11 +138,11 @@ def _read(folder: Path, kind: str, problems: list[str]) -> dict[str, float]:
     for file in sorted(folder.glob(f"{kind}_*.csv")):
         match = _FILE.fullmatch(file.name)
         if match is None:
-            problems.append(f"{file}: expected a name {kind}_MACHINE_section_SS_test.csv")
+            problems.append(f"{file}: the name must be {kind}_MACHINE_section_SS_test.csv")
             continue
         values = _read_file(file, match["machine"], int(match["section"]), problems)
         if twice := sorted(values.keys() & found.keys()):
-            problems.append(f"{file}: {twice[0]} and {len(twice) - 1} others are in another file, too")
+            problems.append(f"{file}: {len(twice)} clips are in another file too, the first is {twice[0]}")
         found |= values
     return found
 
@@ -146,15 +153,15 @@ def _read_file(file: Path, machine: str, section: int, problems: list[str]) -> d
         try:
             clip = parse_clip(Path(machine, "test", name))
         except ValueError:
-            problems.append(f"{file}: {name!r} is not the name of a test clip")
+            problems.append(f"{file}: {name!r} is not a name of a test clip")
             continue
         value = _number(text)
         if clip.section != section:
-            problems.append(f"{file}: {name} is of section {clip.section:02d}")
+            problems.append(f"{file}: {name} is a clip of section {clip.section:02d}")
         elif file.name.startswith(SCORE) and not math.isfinite(value):
-            problems.append(f"{file}: {name} has {text!r}; expected a finite number")
+            problems.append(f"{file}: {name} has the score {text!r}; expected a finite number")
         elif file.name.startswith(DECISION) and text not in ("0", "1"):
-            problems.append(f"{file}: {name} has {text!r}; expected 0 or 1")
+            problems.append(f"{file}: {name} has the decision {text!r}; expected 0 or 1")
         else:
             found[clip.key] = value
     return found

@@ -1,7 +1,8 @@
-"""Which machines' labels may be used for a choice, which machines it is then reported on, and the result.
+"""Protocols: on which machines a choice is made, and on which machines the result is reported.
 
-A number is worth what it was selected on. A ``Protocol`` turns the names of machines into folds; a ``Finding``
-is metrics that cannot be had without their protocol, their scope and what each fold chose.
+A number is worth only as much as the way it was selected. A ``Protocol`` divides the machines into folds. A
+``Finding`` holds metrics together with their protocol, their scope, and the choice of each fold; it cannot be made
+without them.
 
 References
 ----------
@@ -24,14 +25,14 @@ Choice = Literal["calibration", "weights", "settings"]  # of branches
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Choices are made on ``select``; the numbers are reported on ``report``.
+    """Machines to choose on, and machines to report.
 
     Attributes
     ----------
     select, report : tuple of str
         Names of machines.
     inner : tuple of Fold
-        Folds of ``select`` alone, for choices that need an estimate of their own; empty without nesting.
+        Folds of ``select`` alone, for choices that need an estimate of their own. Empty without nesting.
     """
 
     select: tuple[str, ...]
@@ -40,19 +41,19 @@ class Fold:
 
 
 def complete_development(machines: Sequence[str]) -> tuple[Fold, ...]:
-    """Select and report on the same machines: descriptive, never an estimate for others."""
+    """Select and report on the same machines. The result is descriptive, no estimate for other machines."""
     every = _distinct(machines, at_least=1)
     return (Fold(every, every),)
 
 
 def leave_one_machine_out(machines: Sequence[str]) -> tuple[Fold, ...]:
-    """A fold a machine, which is reported with what was selected on the others (LOMO)."""
+    """One fold for each machine: it is reported with what was selected on the others (LOMO)."""
     every = _distinct(machines, at_least=2)
     return tuple(Fold(tuple(m for m in every if m != out), (out,)) for out in every)
 
 
 def nested_leave_one_machine_out(machines: Sequence[str]) -> tuple[Fold, ...]:
-    """As ``leave_one_machine_out``, with inner folds that leave one out of the selection machines."""
+    """As ``leave_one_machine_out``, with inner folds that leave one selection machine out."""
     _distinct(machines, at_least=3)
     return tuple(
         Fold(fold.select, fold.report, inner=leave_one_machine_out(fold.select))
@@ -61,7 +62,7 @@ def nested_leave_one_machine_out(machines: Sequence[str]) -> tuple[Fold, ...]:
 
 
 def leave_one_branch_out(branches: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """For each branch the others, in order: over branches, not machines."""
+    """For each branch, the other branches in their order."""
     if len(branches) < 2 or len(set(branches)) < len(branches):
         raise ValueError(f"branches={tuple(branches)}: leaving one out needs two or more, each once")
     return {out: tuple(b for b in branches if b != out) for out in branches}
@@ -75,16 +76,17 @@ def _distinct(machines: Sequence[str], *, at_least: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How machines are divided, and a sentence of what is selected on what.
+    """How machines are divided, and what is selected on which of them.
 
     Attributes
     ----------
     name : str
     selected_on : str
+        A sentence for the reader of a report.
     chooses : tuple of Choice
         What each fold may choose on its selection machines.
     folds : callable
-        From the names of machines to folds.
+        Takes the names of machines, returns the folds.
     """
 
     name: str
@@ -130,7 +132,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen in a fold: JSON-able, as the weights and medians of a fusion."""
+    """The choice of one fold. ``chosen`` can be written as JSON, such as the weights and medians of a fusion."""
 
     fold: Fold
     chosen: Mapping[str, Any]
@@ -143,19 +145,19 @@ class Finding:
     Attributes
     ----------
     metrics : DataFrame
-        Of every reported machine and section, as of ``metrics.evaluate``.
+        Metrics of every reported machine and section, as returned by ``metrics.evaluate``.
     protocol : Protocol
     scope : str
-        What was selected, on how many machines, and how many are reported.
+        What was selected, on how many machines, and how many machines are reported.
     selections : tuple of Selection
-        One a fold of the protocol.
+        One for each fold of the protocol.
     scores : Series
-        By key, of which the metrics are.
+        The scores behind the metrics, by key.
 
     Raises
     ------
     ValueError, TypeError
-        If any of these is missing, or the folds are not the protocol's for the machines in ``metrics``.
+        If one of these is missing, or if the folds are not those of the protocol for the machines in ``metrics``.
     """
 
     metrics: pd.DataFrame
@@ -179,11 +181,11 @@ class Finding:
 
     @property
     def omega(self) -> float:
-        """Of all reported machines together."""
+        """The official score of all reported machines together."""
         return omega(self.metrics)
 
     def describe(self) -> dict[str, Any]:
-        """Everything, JSON-able; metrics are fractions."""
+        """Everything, ready to be written as JSON. Metrics are fractions."""
         return {
             "omega": self.omega,
             "protocol": {"name": self.protocol.name, "selected_on": self.protocol.selected_on},
@@ -197,7 +199,7 @@ class Finding:
 
 
 def scope_of(chosen: Sequence[Choice], folds: Sequence[Fold]) -> str:
-    """What was selected on how many machines, and reported on how many; the folds are of one size."""
+    """A sentence: what was selected on how many machines, and how many are reported. All folds have one size."""
     n_reported, n_selected = sum(len(f.report) for f in folds), len(folds[0].select)
     if not chosen:
         machines = "1 machine" if n_reported == 1 else f"{n_reported} machines"

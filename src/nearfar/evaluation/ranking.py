@@ -1,11 +1,11 @@
-"""The challenge's metrics of many score vectors, or of many resamples of the clips, in one go.
+"""The challenge's metrics for many score vectors, or for many resamples of the clips, at once.
 
-A search over fusion weights scores the same clips hundreds of times, a bootstrap counts them anew a thousand
-times. Both need the three metrics of ``metrics`` only, so these are computed here in array operations along an
-axis of *rows*: one row is one score vector, or one resample, or both.
+A search over fusion weights scores the same clips hundreds of times. A bootstrap counts them a thousand times. Both
+need only the three metrics of ``metrics``. So these are computed here for a whole array. Its first axis is called
+*rows*: a row is a score vector, or a resample, or both.
 
-The values are those of ``metrics``: an area under the polygon whose corners are the groups of equal scores.
-Numbers of clips are whole, so every AUC is one division of exact sums.
+The values are those of ``metrics``: the area under a polygon with a corner at each group of equal scores. Numbers
+of clips are whole, so each AUC is one division of exact sums.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Bool = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """What the metrics need to know of the test clips of one machine and section.
+    """What the metrics need to know about the test clips of one machine and section.
 
     Attributes
     ----------
     machine : str
     section : int
     positions : (n_clips,) array of int
-        Of these clips in the table of all clips.
+        Positions of these clips in the table of all clips.
     anomalous : (n_clips,) array of 0.0 and 1.0
     normals : (n_scopes, n_clips) array of 0.0 and 1.0
-        The normal clips that each AUC takes; every normal clip is in one scope.
+        The normal clips behind each AUC. Every normal clip is in one scope.
     metrics : tuple of str
-        One AUC a scope, and pAUC.
+        Names of the metrics: an AUC for each scope, then pAUC.
     """
 
     machine: str
@@ -59,19 +59,19 @@ def sections(clips: pd.DataFrame) -> tuple[Section, ...]:
     Raises
     ------
     ValueError
-        If the table is not as ``metrics.evaluate`` wants it.
+        If ``metrics.evaluate`` would refuse the table.
     """
     metrics.require_described(clips)
     metrics.require_classes(clips)
     table = clips.assign(position=np.arange(len(clips)))
-    return tuple(_section(group, t) for group, t in table.groupby(["machine", "section"]))
+    return tuple(_section(t) for _, t in table.groupby(["machine", "section"]))
 
 
-def _section(group: tuple[str, int], table: pd.DataFrame) -> Section:
+def _section(table: pd.DataFrame) -> Section:
     anomalous, scopes = metrics.is_anomalous(table), metrics.scopes(table)
     return Section(
-        machine=group[0],
-        section=group[1],
+        machine=str(table["machine"].iloc[0]),
+        section=int(table["section"].iloc[0]),
         positions=table["position"].to_numpy(),
         anomalous=anomalous.astype(float),
         normals=np.stack([~anomalous & inside for inside in scopes.values()]).astype(float),
@@ -86,9 +86,9 @@ def all_metrics(of: Sequence[Section], scores: Float, counts: Counts | None = No
     ----------
     of : sequence of Section
     scores : (n_rows, n_clips) or (n_clips,) array
-        Finite, of all clips.
+        Finite scores of all clips.
     counts : (n_rows, n_clips) array of whole numbers, optional
-        How often each clip is there; once, if not given.
+        How often each clip counts; once if not given.
 
     Returns
     -------
@@ -103,19 +103,19 @@ def all_metrics(of: Sequence[Section], scores: Float, counts: Counts | None = No
 
 
 def section_metrics(section: Section, scores: Float, counts: Counts | None = None) -> Float:
-    """The metrics of one section, in the order of ``section.metrics``: (n_rows, n_metrics).
+    """The metrics of one section: (n_rows, n_metrics), in the order of ``section.metrics``.
 
     Parameters
     ----------
     section : Section
     scores : (n_rows, n_clips) array, or (1, n_clips) with ``counts``
-        Finite, of the section's clips.
+        Finite scores of the section's clips.
     counts : (n_rows, n_clips) array of whole numbers, optional
 
     Raises
     ------
     ValueError
-        If the arrays do not fit, a score is not finite, or the counts leave a metric without clips.
+        If the shapes do not fit, if a score is not finite, or if the counts leave a metric without clips.
     """
     n_clips = len(section.anomalous)
     _require_fitting(scores, counts, n_clips)
@@ -129,9 +129,9 @@ def section_metrics(section: Section, scores: Float, counts: Counts | None = Non
 
 
 def harmonic_means(values: Float) -> Float:
-    """Of each row, over all other axes, every value raised to ``FLOOR``: (n_rows, ...) to (n_rows,).
+    """Harmonic mean of each row over all other axes: (n_rows, ...) to (n_rows,). Each value is raised to ``FLOOR``.
 
-    Of ``all_metrics`` it is Omega.
+    Applied to the result of ``all_metrics`` it is the official score.
     """
     flat = values.reshape(len(values), -1)
     return flat.shape[1] / (1 / np.maximum(flat, FLOOR)).sum(axis=1)
@@ -159,17 +159,18 @@ def _metrics(section: Section, scores: Float, counts: Counts | None) -> Float:
 
 
 def _running(values: Counts) -> Float:
-    """Sums of the first values, from none to all: (n_rows, n) to (n_rows, n + 1)."""
+    """Running sums of each row, from none of its values to all: (n_rows, n) to (n_rows, n + 1)."""
     sums = np.zeros((len(values), 1 + values.shape[1]))
     np.cumsum(values, axis=1, out=sums[:, 1:])
     return sums
 
 
 def _anomalies_above(hits: Float, is_last: Bool) -> Float:
-    """How many anomalies score higher than each clip, plus half of those that score the same.
+    """The number of anomalies that score higher than each clip, plus half of those that score the same.
 
-    ``hits``, (n_rows, n_clips + 1), only rises: so the number before a group of equal scores is the running
-    maximum of the numbers before groups, and that at its end the running minimum, from behind, of those at ends.
+    ``hits``, (n_rows, n_clips + 1), never falls. So the number before a group of equal scores is the running
+    maximum of the numbers before groups. The number at its end is the running minimum, from behind, of the numbers
+    at ends.
     """
     if is_last.all():
         return hits[:, 1:]
@@ -198,7 +199,7 @@ def _pauc(false_alarms: Float, hits: Float, is_last: Bool) -> Float:
 
 
 def _corners(numbers: Float, is_last: Bool) -> Float:
-    """Of running numbers those at the ends of groups; within a group that before it, which adds no area."""
+    """Running numbers at the ends of groups. Within a group, the number before it, which adds no area."""
     if is_last.all():
         return numbers
     corners = np.zeros_like(numbers)
@@ -213,8 +214,12 @@ def _require_fitting(scores: Float, counts: Counts | None, n_clips: int) -> None
         counts.ndim != 2 or counts.shape[1] != n_clips or len(scores) not in (1, len(counts))
     ):
         raise ValueError(f"counts {counts.shape} must be (n_rows, {n_clips}), beside scores {scores.shape}")
-    if bad := int((~np.isfinite(scores)).sum()):
-        raise ValueError(f"{bad} scores are not finite")
+    if len(bad := np.argwhere(~np.isfinite(scores))):
+        row, clip = bad[0]
+        raise ValueError(
+            f"{len(bad)} of {scores.size} scores are not finite, the first in row {row}, of the clip at position "
+            f"{clip}"
+        )
 
 
 def _require_left(section: Section, n_anomalies: Float, n_normals: Float) -> None:

@@ -1,11 +1,16 @@
-"""How far a number would move: with other seeds, other test clips, other recordings.
+"""How much a number would change with other seeds, other test clips, or other recordings.
 
-Three spreads, never to be mixed up: that of *training* (``spread`` over seeds), that of the *test clips*
-(``bootstrap``, ``jackknife``), and that of the *recordings* the clips were cut from (``recording=``), which is
-the larger one where few recordings give many clips. None of them tells how other machines would do.
+These are three different spreads:
+
+* of *training*: ``spread`` over seeds;
+* of the *test clips*: ``bootstrap`` and ``jackknife``;
+* of the *recordings* that the clips were cut from: ``bootstrap`` with ``recording=``. It is larger than that of the
+  clips if few recordings give many clips.
+
+None of them tells how other machines would do.
 
 Resampling is stratified: each cell of machine, section, domain and label keeps its number of clips, or of
-recordings, because these are fixed by who made the test set, not drawn.
+recordings. The makers of the test set fixed these numbers; they were not drawn.
 
 References
 ----------
@@ -41,7 +46,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Mean and sample standard deviation (divisor n - 1) of n seeds; no deviation of one."""
+    """Mean and sample standard deviation (divisor n - 1) of n seeds. The deviation of one seed is None."""
 
     mean: float
     deviation: float | None
@@ -49,12 +54,12 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of the same metric with several seeds: the spread of training.
+    """The spread of training: of one metric with several seeds.
 
     Raises
     ------
     ValueError
-        If there are none, or one is not finite.
+        If there is no value, or if one is not finite.
     """
     x = np.asarray(values, dtype=float)
     if x.size == 0 or not np.isfinite(x).all():
@@ -64,7 +69,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with the ends of its confidence interval."""
+    """A value with its confidence interval."""
 
     value: float
     low: float
@@ -73,7 +78,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Omega and all metrics with percentile intervals.
+    """The official score and all metrics, with percentile intervals.
 
     Attributes
     ----------
@@ -81,7 +86,7 @@ class Bootstrap:
     metrics : DataFrame
         Indexed by machine, section and metric: ``value``, ``low``, ``high``.
     single : tuple of str
-        Cells of one recording, which make the intervals too narrow: see ``resample``.
+        Cells of one recording. They make the intervals too narrow; see ``resample``.
     """
 
     omega: Interval
@@ -98,7 +103,7 @@ def bootstrap(
     seed: int = 0,
     recording: pd.Series | None = None,
 ) -> Bootstrap:
-    """Percentile intervals of Omega and of each metric, over resamples of the test clips.
+    """Percentile intervals of the official score and of each metric, over resamples of the test clips.
 
     Parameters
     ----------
@@ -106,9 +111,10 @@ def bootstrap(
         As for ``metrics.evaluate``.
     n_resamples : int
     level : float
+        Of the intervals, above 0 and below 1.
     seed : int
     recording : Series, optional
-        Of each key, the recording that the clip is from: clips of one recording then come and go together.
+        The recording that each clip was cut from, by key. Clips of one recording are then drawn together.
     """
     _require_level(level)
     of, score = sections(clips), _aligned(clips, scores)
@@ -125,20 +131,20 @@ def bootstrap(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same resamples of the same clips.
+    """Two systems, compared on the same resamples of the same clips.
 
     Attributes
     ----------
     table : DataFrame
-        Indexed by machine, the last row ``ALL``: ``a``, ``b``, ``difference`` (b - a), its interval ``low`` and
-        ``high``, and ``b_better``, the share of resamples in which b is above a, ties counting one half. A
-        machine's value is the harmonic mean of its metrics, that of ``ALL`` is Omega.
+        Indexed by machine; the last row is ``ALL``. ``a`` and ``b`` are the two systems' values: the harmonic mean
+        of the machine's metrics; for ``ALL``, the official score. ``difference`` is b - a, with its interval
+        ``low`` and ``high``. ``b_better`` is the share of resamples where b is above a; ties count one half.
     n_resamples, seed : int
     level : float
     unit : str
         What was drawn: "clip" or "recording".
     single : tuple of str
-        Cells of one recording, which make the intervals too narrow: see ``resample``.
+        Cells of one recording. They make the intervals too narrow; see ``resample``.
     """
 
     table: pd.DataFrame
@@ -159,18 +165,18 @@ def compare(
     seed: int = 0,
     recording: pd.Series | None = None,
 ) -> Comparison:
-    """Paired bootstrap: how sure it is, given these machines, that b is better than a.
+    """Paired bootstrap: how sure it is that b is better than a on these machines.
 
-    Where a system has several seeds, its value is the mean over seeds of the value of each, on the same
-    resample: the expected result of *one* training. (The scores are not averaged: that would be an ensemble,
-    another system.) The number of seeds may differ.
+    If a system has several seeds, each resample gives a value for each seed, and the mean of these values counts.
+    So the value is the expected result of *one* training. The scores are not averaged, because that would be
+    another system, an ensemble. The two systems may have different numbers of seeds.
 
     Parameters
     ----------
     clips : DataFrame
         As for ``metrics.evaluate``.
     a, b : DataFrame
-        Scores by key, a column a seed.
+        Scores by key, with a column for each seed.
     n_resamples, level, seed, recording
         As for ``bootstrap``.
     """
@@ -198,7 +204,10 @@ def compare(
 
 
 def _mean_values(of: Sequence[Section], seeds: Sequence[Float], counts: Counts) -> Float:
-    """Harmonic mean of each machine's metrics, and Omega, averaged over seeds: (n_resamples, n_machines + 1)."""
+    """The value of each machine, then the official score, averaged over seeds: (n_resamples, n_machines + 1).
+
+    The value of a machine is the harmonic mean of its metrics.
+    """
     machines = list(dict.fromkeys(s.machine for s in of))
     total = np.zeros((len(counts), len(machines) + 1))
     for scores in seeds:
@@ -214,14 +223,15 @@ def resample(
 ) -> Counts:
     """How often each clip is in each resample: (n_resamples, n_clips).
 
-    In every cell of machine, section, domain and label as many clips are drawn, with replacement, as there are;
-    with ``recording`` as many recordings, each with all of its clips in the cell. A cell of one recording, see
-    ``single_recordings``, tells nothing of others: its clips are drawn one by one, and the interval is too narrow.
+    Every cell of machine, section, domain and label is drawn with replacement, as many clips as it has. With
+    ``recording``, as many recordings are drawn as the cell has, each with all of its clips in the cell. One
+    recording tells nothing about other recordings. So in a cell of one recording (see ``single_recordings``) the
+    clips are drawn one by one, and the interval is too narrow.
 
     Raises
     ------
     ValueError
-        If there is nothing to draw, or a clip has no recording.
+        If there is nothing to draw, or if a clip has no recording.
     """
     if n_resamples < 1:
         raise ValueError(f"n_resamples={n_resamples}: must be at least 1")
@@ -238,7 +248,7 @@ def resample(
 
 
 def single_recordings(clips: pd.DataFrame, recording: pd.Series | None) -> tuple[str, ...]:
-    """The cells, in words, whose clips are all of one recording; none without ``recording``."""
+    """The cells, in words, whose clips are all of one recording. Empty without ``recording``."""
     if recording is None:
         return ()
     return tuple(cell for cell, _, group in _cells(clips, recording) if not group.any())
@@ -247,13 +257,14 @@ def single_recordings(clips: pd.DataFrame, recording: pd.Series | None) -> tuple
 def _cells(
     clips: pd.DataFrame, recording: pd.Series | None
 ) -> Iterator[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
-    """Of each cell: its name, the positions of its clips, and the number of each one's group, from 0 on."""
+    """The name of each cell, the positions of its clips, and the number of each clip's group, from 0 on."""
     groups = np.arange(len(clips)) if recording is None else _group_numbers(clips, recording)
     table = clips.assign(position=np.arange(len(clips)))
     for cell, members in table.groupby(CELL, dropna=False):
         positions = members["position"].to_numpy()
         machine, section, domain, label = cell
-        name = f"{machine}, section {section:02d}, {label}" + ("" if pd.isna(domain) else f", {domain}")
+        disclosed = members["domain"].notna().all()
+        name = f"{machine}, section {section:02d}, {label}" + (f", {domain}" if disclosed else "")
         yield name, positions, np.unique(groups[positions], return_inverse=True)[1]
 
 
@@ -265,15 +276,16 @@ def _group_numbers(clips: pd.DataFrame, recording: pd.Series) -> NDArray[np.intp
 
 
 def recordings(keys: Sequence[str]) -> pd.Series:
-    """The recording that each clip was cut from, as far as its name tells: machine and attributes.
+    """The recording that each clip was cut from, as far as its name tells: its machine and attributes.
 
-    In sets that cut several clips from one recording, the attributes (a speed, say) name it; where the same
-    attributes were recorded twice, the two count as one, and intervals come out wider than they need be.
+    Some data sets cut several clips from one recording; the attributes (a speed, say) then name the recording. If
+    the same attributes were recorded twice, the two recordings count as one, and intervals are wider than
+    necessary.
 
     Raises
     ------
     ValueError
-        If a name tells no attributes.
+        If a name has no attributes.
     """
     known = [parse_clip(Path(key)) for key in keys]
     if without := [c.key for c in known if not c.attributes]:
@@ -285,17 +297,18 @@ def recordings(keys: Sequence[str]) -> pd.Series:
 
 
 def jackknife(clips: pd.DataFrame, scores: pd.Series, *, level: float = LEVEL) -> Interval:
-    r"""Omega with the interval of its delete-one-clip jackknife.
+    r"""The official score with the interval of its delete-one-clip jackknife.
 
-    With :math:`\Omega_{(i)}` that without clip i of n, and their mean :math:`\bar\Omega`, the variance is
-    :math:`\frac{n-1}{n} \sum_i (\Omega_{(i)} - \bar\Omega)^2`; the interval is Omega plus and minus Student's t
-    of n - 1 degrees of freedom times its root. All clips of all machines are one sample here: it is not
-    stratified. It is an approximation, since pAUC is not smooth in the clips.
+    Let :math:`\Omega_{(i)}` be the score without clip i of n, and :math:`\bar\Omega` the mean of these. The
+    variance is :math:`\frac{n-1}{n} \sum_i (\Omega_{(i)} - \bar\Omega)^2`. The interval is the score plus and minus
+    the root of the variance times Student's t with n - 1 degrees of freedom. All clips of all machines are one
+    sample here; it is not stratified. The interval is an approximation, because pAUC is not a smooth function of
+    the clips.
 
     Parameters
     ----------
     clips, scores
-        As for ``metrics.evaluate``; two anomalies and, of each domain, two normal clips at least.
+        As for ``metrics.evaluate``. There must be at least two anomalies and two normal clips of each domain.
     level : float
     """
     _require_level(level)
@@ -316,12 +329,15 @@ def jackknife(clips: pd.DataFrame, scores: pd.Series, *, level: float = LEVEL) -
 def official_half_width(clips: pd.DataFrame, scores: pd.Series) -> float:
     r"""The number that DCASE's evaluator of 2024 calls "official score ci95", as we understand its code.
 
-    It is *not* an interval of the official score. AUC and pAUC are taken of all clips of all machines pooled,
-    though the scores of different machines have no common scale; the half widths of both are averaged. And each
-    is :math:`t_{0.975, n-1} \sqrt{\sum_i (\theta_{(i)} - \bar\theta)^2 / (n (n - 1))}` of the values without
-    clip i, where the jackknife (reference 2 of the module) has pseudo-values, which spread n - 1 times as far:
-    it is too small by that factor. For comparing with published tables alone; take ``jackknife`` or
-    ``bootstrap`` otherwise.
+    It is *not* an interval of the official score, for two reasons. First, AUC and pAUC are those of all clips of
+    all machines pooled, though scores of different machines have no common scale. The half widths of both are
+    averaged. Second, with :math:`\theta_{(i)}` the value without clip i, each half width is
+
+    .. math:: t_{0.975, n-1} \sqrt{\sum_i (\theta_{(i)} - \bar\theta)^2 / (n (n - 1))}
+
+    The jackknife (reference 2 of the module) has pseudo-values there, which spread n - 1 times as far. So the half
+    width is too small by that factor. Use it only to compare with published tables. Otherwise, use ``bootstrap`` or
+    ``jackknife``.
     """
     score = _aligned(clips, scores)
     pooled = clips.assign(machine=ALL, section=0, domain=None)

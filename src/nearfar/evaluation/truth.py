@@ -1,14 +1,14 @@
-"""Ground truth of an evaluation set, from a folder that the user has.
+"""Read the ground truth of an evaluation set from a folder that the user provides.
 
-The organizers publish it with their evaluators (2023 on), whose licence does not let anyone pass it on; so it
-is read from where the user put it, and nothing of it is part of this package. The layout::
+The organizers publish the ground truth with their evaluators (since 2023). The licence of these does not allow
+redistribution, so this package contains none of it. The layout of the folder::
 
     ground_truth_data/ground_truth_MACHINE_section_SS_test.csv         NAME.wav,0|1     normal | anomaly
     ground_truth_domain/ground_truth_MACHINE_section_SS_test.csv       NAME.wav,0|1     source | target
     ground_truth_attributes/ground_truth_MACHINE_section_SS_test.csv   NAME.wav,RELEASED_NAME
 
-without header. ``RELEASED_NAME``, without its suffix, says domain, label and attributes, as in a development
-set; the official baseline names its scores of an evaluation set so.
+The files have no header. ``RELEASED_NAME`` is a name without suffix as in a development set, with domain, label and
+attributes. The official baseline uses these names for its scores of an evaluation set.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _FILE = re.compile(r"ground_truth_(?P<machine>.+)_section_(?P<section>\d{2})_tes
 
 
 def read_truth(folder: Path, machines: Collection[str] | None = None) -> pd.DataFrame:
-    """Domain and label of every clip of an evaluation set.
+    """Read domain and label of every clip of an evaluation set.
 
     Parameters
     ----------
     folder : Path
         In the layout of the official evaluators.
     machines : collection of str, optional
-        Only these; each must be there.
+        Read only these machines; the folder must have all of them.
 
     Returns
     -------
     DataFrame
-        Indexed by key: machine, section, domain, label.
+        Machine, section, domain and label, indexed by key.
 
     Raises
     ------
     FileNotFoundError
-        If the folder, or one of the two that it must have, is not there.
+        If the folder, ``ground_truth_data`` or ``ground_truth_domain`` does not exist.
     DatasetError
-        If anything in it is wrong; a ``ValueError`` that lists every problem.
+        If a file is wrong; the message lists every problem.
     """
     problems: list[str] = []
     labels = _read(folder / DATA, machines, LABEL_OF, problems)
@@ -70,32 +70,37 @@ def read_truth(folder: Path, machines: Collection[str] | None = None) -> pd.Data
 
 
 def read_released_names(folder: Path, machines: Collection[str] | None = None) -> dict[str, str]:
-    """From the key that a clip's released name makes to the key of the evaluation set.
+    """Read, for the key with each clip's released name, the key in the evaluation set.
+
+    Parameters
+    ----------
+    folder, machines
+        As in ``read_truth``.
 
     Raises
     ------
     FileNotFoundError, DatasetError
-        As ``read_truth``.
+        As in ``read_truth``.
     """
     problems: list[str] = []
     names = _read(folder / ATTRIBUTES, machines, None, problems)
     released = {str(PurePosixPath(key).with_name(f"{name}.wav")): key for key, name in names.items()}
     if len(released) < len(names):
-        problems.append(f"{folder / ATTRIBUTES}: {len(names) - len(released)} released names occur twice")
+        problems.append(f"{folder / ATTRIBUTES}: {len(names) - len(released)} released names are repeated")
     if problems:
         raise DatasetError(problems)
     return released
 
 
 def read_pairs(file: Path, problems: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the rows ``name,value`` of a file without header; report others, and repeated names."""
+    """Yield the rows ``name,value`` of a file without header; other rows and repeated names become problems."""
     seen = set()
     with file.open(newline="", encoding="utf-8-sig") as f:
         for row in csv.reader(f):
             if not row:
                 continue
             if len(row) != 2:
-                problems.append(f"{file}: {','.join(row)!r} is not 'name,value'")
+                problems.append(f"{file}: {','.join(row)!r} is not a row 'name,value'")
             elif row[0] in seen:
                 problems.append(f"{file}: {row[0]} occurs twice")
             else:
@@ -106,19 +111,19 @@ def read_pairs(file: Path, problems: list[str]) -> Iterator[tuple[str, str]]:
 def _read(
     folder: Path, machines: Collection[str] | None, meaning: Mapping[str, str] | None, problems: list[str]
 ) -> dict[str, str]:
-    """Value of every key below ``folder``, put into words by ``meaning``."""
+    """The value of every key in ``folder``, translated by ``meaning`` (such as "0" to "normal")."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not there; expected a folder of ground_truth_*.csv")
+        raise FileNotFoundError(f"{folder}: no such folder; expected one with files ground_truth_*.csv")
     found: dict[str, str] = {}
     there = set()
     for file in sorted(folder.glob("ground_truth_*.csv")):
         match = _FILE.fullmatch(file.name)
         if match is None:
-            problems.append(f"{file}: expected a name ground_truth_MACHINE_section_SS_test.csv")
+            problems.append(f"{file}: the name must be ground_truth_MACHINE_section_SS_test.csv")
         elif machines is None or match["machine"] in machines:
             there.add(match["machine"])
             found |= _read_section(file, match["machine"], int(match["section"]), meaning, problems)
-    problems += [f"{folder}: nothing of {m}" for m in sorted(set(machines or ()) - there)]
+    problems += [f"{folder}: no file for the machine {m}" for m in sorted(set(machines or ()) - there)]
     return found
 
 
@@ -130,12 +135,12 @@ def _read_section(
         try:
             clip = parse_clip(Path(machine, "test", name))
         except ValueError:
-            problems.append(f"{file}: {name!r} is not the name of a test clip")
+            problems.append(f"{file}: {name!r} is not a name of a test clip")
             continue
         if clip.section != section:
-            problems.append(f"{file}: {name} is of section {clip.section:02d}")
+            problems.append(f"{file}: {name} is a clip of section {clip.section:02d}")
         elif meaning is not None and value not in meaning:
-            problems.append(f"{file}: {name} has {value!r}; expected {' or '.join(meaning)}")
+            problems.append(f"{file}: {name} has the value {value!r}; expected {' or '.join(meaning)}")
         else:
             found[clip.key] = value if meaning is None else meaning[value]
     return found

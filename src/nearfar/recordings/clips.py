@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from nearfar.files import notebooks
+
 Domain = Literal["source", "target"]
 Label = Literal["normal", "anomaly"]
 Split = Literal["train", "test"]
@@ -62,7 +64,7 @@ class DatasetError(ValueError):
         super().__init__("\n".join([f"{count} in the data:", *(f"  {p}" for p in self.problems)]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Clip:
     """One recording of a machine, by one microphone or by several synchronized ones.
 
@@ -70,16 +72,28 @@ class Clip:
     ----------
     path : Path
     machine : str
-        The machine type, or the name of one's own machine.
+        The machine type, or the name of your own machine.
     section : int
-        Of 2021 and later data; the ``id_NN`` of 2020.
+        In data since 2021, the section; in 2020, the ``id_NN``.
     split : {"train", "test"}
     name : str
-        The path below the split's folder, with ``/``; for the challenge's data the file name.
+        The path below the split's folder, with ``/``. For the challenge's data it is the file name.
     domain : {"source", "target"} or None
     label : {"normal", "anomaly"} or None
     attributes : str
-        ``key_value`` pairs joined by ``_``; empty where the machine has none.
+        Pairs ``key_value``, joined by ``_``. Empty if the machine has none.
+
+    Examples
+    --------
+    A file name of the challenge tells everything about its clip.
+
+    >>> from pathlib import Path
+    >>> from nearfar.recordings.clips import parse_clip
+    >>> clip = parse_clip(Path("dev/fan/test/section_00_target_test_anomaly_0007_speed_6.wav"))
+    >>> clip.machine, clip.domain, clip.label, clip.attributes
+    ('fan', 'target', 'anomaly', 'speed_6')
+    >>> clip.key
+    'fan/test/section_00_target_test_anomaly_0007_speed_6.wav'
     """
 
     path: Path
@@ -91,36 +105,89 @@ class Clip:
     label: Label | None = None
     attributes: str = ""
 
+    def __repr__(self) -> str:
+        told = (self.domain, self.label, self.attributes)
+        return f"Clip({', '.join([repr(self.key), *filter(None, told)])})"
+
     @property
     def key(self) -> str:
         """``machine/split/name``."""
         return f"{self.machine}/{self.split}/{self.name}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Machine:
-    """All clips of one machine type, ordered by key."""
+    """All clips of one machine type, ordered by key.
+
+    Attributes
+    ----------
+    name : str
+    clips : tuple of Clip
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nearfar import Clip, Machine
+    >>> normal = Clip(Path("press/1.wav"), "press", section=0, split="train", name="1.wav", label="normal")
+    >>> new = Clip(Path("press/2.wav"), "press", section=0, split="test", name="2.wav")
+    >>> press = Machine("press", (new, normal))
+    >>> [clip.name for clip in press.train], [clip.name for clip in press.test]
+    (['1.wav'], ['2.wav'])
+    """
 
     name: str
     clips: tuple[Clip, ...]
 
+    def __repr__(self) -> str:
+        return f"Machine({self.name!r}, {len(self.train)} training clips, {len(self.test)} test clips)"
+
     @cached_property
     def train(self) -> tuple[Clip, ...]:
-        """The training clips: all of them normal."""
+        """The training clips. All of them are normal."""
         return tuple(c for c in self.clips if c.split == "train")
 
     @cached_property
     def test(self) -> tuple[Clip, ...]:
+        """The test clips, of known or unknown label."""
         return tuple(c for c in self.clips if c.split == "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
-    """Machines that are reported together."""
+    """Machines that are reported together.
+
+    Attributes
+    ----------
+    name : str
+    root : Path
+    machines : tuple of Machine
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nearfar import Dataset, Machine
+    >>> plant = Dataset("plant", Path("plant"), (Machine("fan", ()), Machine("pump", ())))
+    >>> [machine.name for machine in plant]
+    ['fan', 'pump']
+    >>> plant["pump"].name
+    'pump'
+    >>> plant["pomp"]
+    Traceback (most recent call last):
+    KeyError: "no machine 'pomp'; did you mean 'pump'? There are: fan, pump"
+    """
 
     name: str
     root: Path
     machines: tuple[Machine, ...]
+
+    def __repr__(self) -> str:
+        names = ", ".join(machine.name for machine in self)
+        return f"Dataset({self.name!r}, {len(self.machines)} machines: {names})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = [(m.name, len(m.train), len(m.test)) for m in self]
+        return notebooks.table(self.name, rows, head=("machine", "training clips", "test clips"))
 
     def __iter__(self) -> Iterator[Machine]:
         return iter(self.machines)
@@ -131,7 +198,7 @@ class Dataset:
         Raises
         ------
         KeyError
-            If there is none; names the nearest.
+            If there is none. The message names the nearest one.
         """
         for m in self.machines:
             if m.name == machine:
@@ -145,6 +212,7 @@ class Dataset:
 
     @property
     def clips(self) -> tuple[Clip, ...]:
+        """All clips of all machines."""
         return tuple(c for m in self.machines for c in m.clips)
 
 

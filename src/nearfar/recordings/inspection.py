@@ -69,26 +69,28 @@ def inspect(
     """
     clips = machine.train
     header = _common_header(machine, max(microphone.channels for microphone in needs))
-    looked_at = audio.each(clips, lambda clip: _look_at(clip, rate, min_samples), workers=workers)
-    problems, faults, contrasts = [], Counter[str](), []
-    for done, (clip, found) in enumerate(zip(clips, looked_at, strict=True), start=1):
-        problems += [found.problem] if found.problem else []
-        faults.update(f"{f.microphone} {f.kind}" for f in found.faults)
-        problems += [
-            f"{clip.path}: {f.message}" for f in found.faults if any(m.is_spoilt_by(f) for m in needs)
-        ]
-        contrasts += [] if found.contrast is None else [found.contrast]
+    looks = []
+    for look in audio.each(clips, lambda clip: _look_at(clip, rate, min_samples), workers=workers):
+        looks.append(look)
         if progress is not None:
-            progress(done, len(clips))
-    if problems:
+            progress(len(looks), len(clips))
+    if problems := [p for clip, look in zip(clips, looks, strict=True) for p in look.problems(clip, needs)]:
         raise DatasetError(problems)
+    faults = Counter[str](f"{fault.microphone} {fault.kind}" for look in looks for fault in look.faults)
+    _warn(machine, faults)
+    contrasts = [look.contrast for look in looks if look.contrast is not None]
+    return Inspection(header, dict(sorted(faults.items())), Placement.of(contrasts) if contrasts else None)
+
+
+def _warn(machine: Machine, faults: Counter[str]) -> None:
+    """Say what a detector can be fitted with, but should not."""
+    clips = machine.train
     for fault, count in sorted(faults.items()):
         logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(clips))
     if {c.domain for c in clips} == {"source"}:
         logger.warning(
             "%s: no target-domain training clips; the detector knows the source conditions only", machine.name
         )
-    return Inspection(header, dict(sorted(faults.items())), Placement.of(contrasts) if contrasts else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,12 @@ class _Look:
     faults: tuple[Fault, ...] = ()
     contrast: NDArray[np.float64] | None = None
     problem: str = ""
+
+    def problems(self, clip: Clip, needs: Sequence[Microphone]) -> list[str]:
+        """Why the clip cannot be used by views of these microphones."""
+        unusable = [self.problem] if self.problem else []
+        spoilt = [fault for fault in self.faults if any(m.is_spoilt_by(fault) for m in needs)]
+        return unusable + [f"{clip.path}: {fault.message}" for fault in spoilt]
 
 
 def _look_at(clip: Clip, rate: int, min_samples: int) -> _Look:
@@ -111,26 +119,33 @@ def _look_at(clip: Clip, rate: int, min_samples: int) -> _Look:
 
 def _common_header(machine: Machine, channels: int) -> Header:
     """The header that all training clips share, except for their length."""
-    problems, rates, counts, header = [], Counter[int](), Counter[int](), None
+    headers, problems = [], []
     for clip in machine.train:
         try:
-            header = audio.read_header(clip.path)
+            headers.append(audio.read_header(clip.path))
         except (AudioError, FileNotFoundError) as error:
             problems.append(str(error))
-            continue
-        rates[header.rate] += 1
-        counts[header.channels] += 1
-    if len(rates) > 1:
-        shown = ", ".join(f"{n} clips of {rate} Hz" for rate, n in sorted(rates.items()))
-        problems.append(f"{machine.name}: different sampling rates: {shown}; convert all clips to the lowest")
-    if len(counts) > 1:
-        shown = ", ".join(f"{n} clips of {c} channels" for c, n in sorted(counts.items()))
-        problems.append(f"{machine.name}: different numbers of channels: {shown}")
-    elif counts and min(counts) < channels:
+    problems += _differences(machine.name, headers)
+    counts = {header.channels for header in headers}
+    if len(counts) == 1 and min(counts) < channels:
         problems.append(
             f"{machine.name}: the clips have {min(counts)} channel, but this system listens to {channels} "
             "microphones (near, far); record both, or take a system for one, such as spectral_near"
         )
-    if problems or header is None:
+    if problems:
         raise DatasetError(problems)
-    return header
+    return headers[-1]
+
+
+def _differences(name: str, headers: Sequence[Header]) -> list[str]:
+    """What must be the same in all clips, and is not."""
+    rates = Counter(header.rate for header in headers)
+    counts = Counter(header.channels for header in headers)
+    found = []
+    if len(rates) > 1:
+        shown = ", ".join(f"{n} clips of {rate} Hz" for rate, n in sorted(rates.items()))
+        found.append(f"{name}: different sampling rates: {shown}; convert all clips to the lowest")
+    if len(counts) > 1:
+        shown = ", ".join(f"{n} clips of {c} channels" for c, n in sorted(counts.items()))
+        found.append(f"{name}: different numbers of channels: {shown}")
+    return found

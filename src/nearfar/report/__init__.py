@@ -1,1 +1,1 @@
-"""What people look at: tables now, figures and pages later."""
+"""What people look at: tables for a terminal, which the caller prints; figures and pages later."""

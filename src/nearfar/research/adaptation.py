@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from threadpoolctl import threadpool_limits
 
 from nearfar.evaluation.protocols import FIXED_LEAVE_ONE_MACHINE_OUT
+from nearfar.evaluation.record import AdapterRecord, ProtocolRecord
 from nearfar.files import processes
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
@@ -29,15 +30,15 @@ from nearfar.training.adapters import Adapter
 AdaptedOn = Literal["others", "all"] | Path
 Adapters = dict[tuple[int, str], tuple[Path, ...]]
 
-ON_ALL = {
-    "name": "fixed configuration, adapted on all machines",
-    "selected_on": "nothing: an adapter is trained on the normal training clips of all machines that are reported, "
+ON_ALL = ProtocolRecord(
+    name="fixed configuration, adapted on all machines",
+    selected_on="nothing: an adapter is trained on the normal training clips of all machines that are reported, "
     "then each machine is fitted to its own; test labels only evaluate",
-}
-ON_OTHERS = {
-    "name": FIXED_LEAVE_ONE_MACHINE_OUT.name,
-    "selected_on": FIXED_LEAVE_ONE_MACHINE_OUT.selected_on,
-}
+)
+ON_OTHERS = ProtocolRecord(
+    name=FIXED_LEAVE_ONE_MACHINE_OUT.name,
+    selected_on=FIXED_LEAVE_ONE_MACHINE_OUT.selected_on,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,17 +192,17 @@ def machines_for(names: Sequence[str], adapted_on: Literal["others", "all"]) -> 
     return {name: tuple(other for other in names if other != name) for name in names}
 
 
-def protocol_of(adapted_on: AdaptedOn) -> dict[str, str]:
+def protocol_of(adapted_on: AdaptedOn) -> ProtocolRecord:
     """What a result says of how its adapters were trained."""
     if isinstance(adapted_on, Path):
         adapter = Adapter.load(adapted_on)
         machines = ", ".join(adapter.machines)
-        return {
-            "name": "fixed configuration, adapter trained before",
-            "selected_on": f"nothing: the adapter was trained on normal clips of {machines}; each machine is "
+        return ProtocolRecord(
+            name="fixed configuration, adapter trained before",
+            selected_on=f"nothing: the adapter was trained on normal clips of {machines}; each machine is "
             "fitted to its own, test labels only evaluate",
-            "adapter": adapter.digest,
-        }
+            adapter=adapter.digest,
+        )
     return ON_OTHERS if adapted_on == "others" else ON_ALL
 
 
@@ -227,12 +228,12 @@ def _refuse_untrainable(machines: Sequence[Machine]) -> None:
         raise DatasetError(f"{name}: no training clips to adapt on" for name in without)
 
 
-def describe(adapters: Adapters) -> dict[str, Any]:
-    """By seed and machine, what each adapter was trained on and its digest: JSON-able, without paths."""
+def describe(adapters: Adapters) -> dict[str, dict[str, tuple[AdapterRecord, ...]]]:
+    """By seed and machine, what each adapter was trained on and its digest."""
     loaded: Mapping[Path, Adapter] = {p: Adapter.load(p) for paths in adapters.values() for p in paths}
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, tuple[AdapterRecord, ...]]] = {}
     for (seed, machine), paths in adapters.items():
         if paths:
-            told = [{"machines": list(loaded[p].machines), "digest": loaded[p].digest} for p in paths]
+            told = tuple(AdapterRecord(machines=loaded[p].machines, digest=loaded[p].digest) for p in paths)
             found.setdefault(str(seed), {})[machine] = told
     return found

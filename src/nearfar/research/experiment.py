@@ -7,10 +7,9 @@ the number of workers changes nothing but the time, and two runs give equal byte
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,78 +22,29 @@ from nearfar.detector.fitted import Detector
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate, named
 from nearfar.evaluation.protocols import FIXED
-from nearfar.evaluation.results import read_table
+from nearfar.evaluation.record import DataRecord, MachineRecord, ProtocolRecord, RunRecord
+from nearfar.evaluation.results import REFERENCE_COLUMNS, SCORE_COLUMNS, read_table, refuse_other_results
+from nearfar.evaluation.results import Result as Result
 from nearfar.evaluation.truth import read_truth
 from nearfar.files import processes
-from nearfar.files.atomic import atomic_file, refuse_unwritable, write_json
 from nearfar.files.digests import digest
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
+from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
+from nearfar.systems import configuration
 from nearfar.systems.branches import Progress
 from nearfar.systems.configuration import System
 from nearfar.systems.named import SEED
 from nearfar.systems.resolved import ResolvedSystem, resolve
 
-PROTOCOL = {"name": FIXED.name, "selected_on": FIXED.selected_on}  # of systems that are not adapted
-FILES = ("scores.csv", "metrics.csv", "references.csv", "run.json")  # of a result's folder
-REFERENCE_COLUMNS = ["key", "machine", "seed", "score"]
-SCORE_COLUMNS = ["key", "machine", "section", "split", "domain", "label", "seed", "score", "decision"]
+PROTOCOL = ProtocolRecord(name=FIXED.name, selected_on=FIXED.selected_on)  # of systems that are not adapted
 
 FITTING = "nearfar.detector.fitting"  # the module that makes the step "detector"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an experiment found, as in its folder.
-
-    Attributes
-    ----------
-    folder : Path
-    scores : DataFrame
-        ``SCORE_COLUMNS``; one row a test clip and seed.
-    metrics : DataFrame
-        One row a seed, machine and section with known labels: see ``evaluation.metrics``. Empty if there is none.
-    run : dict
-        The resolved system, seeds, data, versions and protocol.
-    references : DataFrame
-        Of each machine, seed and normal training ``key`` the ``score`` by a fit that had not seen the clip: what
-        thresholds were learnt from. Empty for a system that takes no decisions.
-    """
-
-    folder: Path
-    scores: pd.DataFrame
-    metrics: pd.DataFrame
-    run: dict[str, Any]
-    references: pd.DataFrame
-
-    def save(self) -> None:
-        """Write the folder; each file is whole or as it was."""
-        for name, table in zip(FILES[:3], (self.scores, self.metrics, self.references), strict=True):
-            with atomic_file(self.folder / name) as part:
-                table.to_csv(part, index=False, lineterminator="\n")
-        write_json(self.folder / "run.json", self.run)
-
-    @classmethod
-    def load(cls, folder: Path) -> Result:
-        """Read a folder that ``run`` wrote.
-
-        Raises
-        ------
-        FileNotFoundError
-            If it is not a folder of results.
-        """
-        for name in FILES:
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"{folder}: not a folder of results ({name} is missing); see `nearfar run`"
-                )
-        scores, metrics, references = (read_table(folder / name) for name in FILES[:3])
-        return cls(folder, scores, metrics, json.loads((folder / "run.json").read_text()), references)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +65,9 @@ class Task:
 
 
 def run(
-    system: System,
-    dataset: Dataset,
-    out: Path,
+    system: System | Path | str,
+    data: Dataset | Path | str,
+    out: Path | str | None = None,
     *,
     seeds: Sequence[int] = (SEED,),
     adapted_on: AdaptedOn = "others",
@@ -130,11 +80,13 @@ def run(
 
     Parameters
     ----------
-    system : System
-    dataset : Dataset
-    out : Path
-        Folder of the result: ``FILES``. Taken over if it holds a result of
-        the same system on the same machines.
+    system : System, Path or str
+        Or the name of a system, see ``nearfar systems``; or the path of a TOML file.
+    data : Dataset, Path or str
+        Or its folder, with a folder for each machine.
+    out : Path, str or None
+        Folder of the result: ``FILES``. It may hold a result of the same system on the same machines, which is
+        written again. ``None``: ``results/NAME``.
     seeds : sequence of int
     adapted_on : {"others", "all"} or Path
         For systems that are adapted: on whose normal clips the adapter of each machine is trained, those of all
@@ -161,6 +113,9 @@ def run(
     ValueError
         If a seed is given twice, a machine cannot be fitted, or there is nothing to train its adapter on.
     """
+    system = configuration.load(str(system)) if isinstance(system, Path | str) else system
+    dataset = data if isinstance(data, Dataset) else datasets.load(data)
+    out = Path("results") / system.name if out is None else Path(out)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)}: expected one or more, each once")
     if len(seeds) > 1 and system.ensemble.seeds:
@@ -190,47 +145,10 @@ def run(
     clips = described(dataset, truth)
     scores = _with_truth(scores, clips)
     references = pd.concat([outcome.references for outcome in outcomes], ignore_index=True)
-    record = {**_record(system, dataset, seeds, outcomes), "protocol": protocol}
-    if told := adaptation.describe(adapters):
-        record["adapters"] = told
+    record = _record(system, dataset, seeds, outcomes, protocol=protocol, adapters=adapters)
     result = Result(out, scores, _metrics(scores, clips), record, references)
     result.save()
     return result
-
-
-def refuse_other_results(
-    out: Path, system: Mapping[str, Any], dataset: Dataset, *, protocol: Mapping[str, Any] | None = None
-) -> None:
-    """Raise before long work whose results would take the place of others.
-
-    Parameters
-    ----------
-    out : Path
-    system : mapping
-        What ``run.json`` says of the system.
-    dataset : Dataset
-    protocol : mapping or None
-        What it says of the protocol, if the system does not determine it.
-
-    Raises
-    ------
-    FileExistsError
-        If ``out`` holds results of another system, another protocol or other machines.
-    """
-    refuse_unwritable(out / "run.json")
-    if not (out / "run.json").is_file():
-        return
-    there = json.loads((out / "run.json").read_text())
-    same_system = there["system"] == system
-    if not same_system or set(there["data"]["machines"]) != {m.name for m in dataset}:
-        what = f"{there['system']['name']} on {', '.join(there['data']['machines'])}"
-        with_other = "" if same_system else ", with other settings or another system"
-        raise FileExistsError(f"{out} holds results of {what}{with_other}; choose another folder with --out")
-    if protocol is not None and there["protocol"] != protocol:
-        raise FileExistsError(
-            f"{out} holds results of the protocol {there['protocol']['name']!r}, here is {protocol['name']!r}, or "
-            "another adapter; choose another folder with --out"
-        )
 
 
 def compare(
@@ -301,12 +219,12 @@ def parse_seeds(text: str) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of a task: scores of test clips, of unseen normal clips, and what ``run.json`` says of the machine."""
+    """Of a task: scores of test clips, of unseen normal clips, and the record of the machine."""
 
     machine: str
     scores: pd.DataFrame
     references: pd.DataFrame
-    description: dict[str, Any]
+    record: MachineRecord
 
 
 def _all_outcomes(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Outcome]:
@@ -336,7 +254,7 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
         detector = Detector.load(made / "detector")
         shutil.copyfile(made / "references.csv", folder / "references.csv")
         _scored(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False)
-        write_json(folder / "machine.json", _description(detector, task, tested_on))
+        _machine_record(detector, task, tested_on).save(folder / "machine.json")
 
     jobs = Jobs(task.cache)
     with threadpool_limits(1):
@@ -346,19 +264,18 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
         folder = jobs.do("scores", inputs, make_scores, made_by=(__name__, *fitted_by))
     scores = read_table(folder / "scores.csv").astype({"decision": "Int64"})
     references = read_table(folder / "references.csv")
-    description = json.loads((folder / "machine.json").read_text())
-    return Outcome(task.machine.name, scores, references, description)
+    return Outcome(task.machine.name, scores, references, MachineRecord.load(folder / "machine.json"))
 
 
-def _description(detector: Detector, task: Task, tested_on: list[list[Any]]) -> dict[str, Any]:
-    return {
-        "sample_rate": detector.sample_rate,
-        "parameters": detector.parameters,
-        "training_clips": len(task.machine.train),
-        "test_clips": len(task.machine.test),
-        "training_digest": detector.trained_on["digest"],
-        "test_digest": digest(tested_on),
-    }
+def _machine_record(detector: Detector, task: Task, tested_on: list[list[Any]]) -> MachineRecord:
+    return MachineRecord(
+        sample_rate=detector.sample_rate,
+        parameters=detector.parameters,
+        training_clips=len(task.machine.train),
+        test_clips=len(task.machine.test),
+        training_digest=detector.trained_on["digest"],
+        test_digest=digest(tested_on),
+    )
 
 
 def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
@@ -382,7 +299,9 @@ def _scored(detector: Detector, task: Task, jobs: Jobs, told: Progress) -> pd.Da
         columns=["key", "machine", "section", "split", "seed"],
     )
     scores = detector.score_clips(clips, jobs=jobs, tell=told)
-    decided = pd.NA if detector.threshold is None else (scores > detector.threshold.value).astype(int)
+    decided = pd.Series(pd.NA, index=table.index, dtype="Int64")
+    if detector.threshold is not None:
+        decided[:] = (scores > detector.threshold.value).astype(int)
     return table.assign(score=scores, decision=decided)
 
 
@@ -437,15 +356,23 @@ def _metrics(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
 
 
 def _record(
-    system: System, dataset: Dataset, seeds: Iterable[int], outcomes: Sequence[Outcome]
-) -> dict[str, Any]:
-    """What ``run.json`` says; nothing in it tells the hour or the place."""
-    of_machine = {outcome.machine: outcome.description for outcome in outcomes}
-    return {
-        "system": system.model_dump(mode="json"),
-        "seeds": list(seeds),
-        "data": {"name": dataset.name, "machines": of_machine},
-        "sample_rate": outcomes[0].description["sample_rate"],
-        "parameters": {machine: description["parameters"] for machine, description in of_machine.items()},
-        "versions": {"nearfar": __version__, **library_versions()},
-    }
+    system: System,
+    dataset: Dataset,
+    seeds: Iterable[int],
+    outcomes: Sequence[Outcome],
+    *,
+    protocol: ProtocolRecord,
+    adapters: adaptation.Adapters,
+) -> RunRecord:
+    """The record of the run; it tells neither the time nor the place."""
+    machines = {outcome.machine: outcome.record for outcome in outcomes}
+    return RunRecord(
+        system=system.model_dump(mode="json"),
+        seeds=tuple(seeds),
+        data=DataRecord(name=dataset.name, machines=machines),
+        sample_rate=max(of.sample_rate for of in machines.values() if of.sample_rate is not None),
+        parameters={name: of.parameters for name, of in machines.items() if of.parameters is not None},
+        versions={"nearfar": __version__, **library_versions()},
+        protocol=protocol,
+        adapters=adaptation.describe(adapters) or None,
+    )

@@ -39,11 +39,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from nearfar.decisions.thresholds import Conformal, ThresholdConfig, folds, is_anomaly, refuse_unattainable
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import PROTOCOLS, Finding, Fold, Selection, scope_of
+from nearfar.evaluation.record import DataRecord, FindingRecord, ProtocolRecord, RunRecord
+from nearfar.evaluation.results import REFERENCE_COLUMNS, SCORE_COLUMNS, Result, refuse_other_results
 from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, unknown
 from nearfar.research import experiment
 from nearfar.research.adaptation import AdaptedOn
-from nearfar.research.experiment import Result
 from nearfar.research.fusion import (
     STEP,
     Calibration,
@@ -63,9 +64,6 @@ from nearfar.systems.resolved import resolve
 from nearfar.training.adapters import Adapter
 
 logger = logging.getLogger(__name__)
-
-# What ``run.json`` says of a machine's clips, the same for all branches
-ABOUT_CLIPS = ("training_clips", "test_clips", "training_digest", "test_digest")
 
 
 def _kind(value: Any) -> str:
@@ -324,10 +322,10 @@ def _refuse_early(
     truth: Path | None,
 ) -> bool:
     """Raise before long work, of which nothing could be fused or saved; whether the labels are known."""
-    experiment.refuse_other_results(out, study.model_dump(mode="json"), dataset)
+    refuse_other_results(out, study.model_dump(mode="json"), dataset)
     for name, system in systems_of.items():
         folder = out / "branches" / name
-        experiment.refuse_other_results(folder, system.model_dump(mode="json"), dataset)
+        refuse_other_results(folder, system.model_dump(mode="json"), dataset)
     clips = experiment.described(dataset, truth)
     try:
         metrics.require_described(clips)
@@ -422,10 +420,10 @@ def _result(out: Path, study: Study, branches: Mapping[str, Result], fused: Mapp
     tables, references, found = [], [], [pd.DataFrame(columns=["seed", "machine", "section"])]
     for seed, of_seed in fused.items():
         table = _of(seed, first.scores).assign(score=of_seed.scores, decision=of_seed.decisions).reset_index()
-        tables.append(table[experiment.SCORE_COLUMNS])
+        tables.append(table[SCORE_COLUMNS])
         unseen = of_seed.references.rename("score").rename_axis("key").reset_index()
-        unseen = unseen.assign(machine=machine_of(unseen["key"]), seed=seed)
-        references.append(unseen[experiment.REFERENCE_COLUMNS])
+        unseen = unseen.assign(machine=machine_of(pd.Index(unseen["key"])), seed=seed)
+        references.append(unseen[REFERENCE_COLUMNS])
         if of_seed.finding is not None:
             of_machines = _metrics(of_seed.finding, clips_of(branches, seed), of_seed.decisions)
             found.append(pd.concat({seed: of_machines}, names=["seed"]).reset_index())
@@ -445,31 +443,25 @@ def _metrics(finding: Finding, clips: pd.DataFrame, decisions: pd.Series) -> pd.
     return finding.metrics.join(metrics.decision_metrics(clips, decisions.astype(float)))
 
 
-def _record(study: Study, branches: Mapping[str, Result], fused: Mapping[int, _Fused]) -> dict[str, Any]:
-    """What ``run.json`` says: as of any experiment, and what every fold chose."""
+def _record(study: Study, branches: Mapping[str, Result], fused: Mapping[int, _Fused]) -> RunRecord:
+    """As of any experiment, and what every fold chose."""
     runs = {name: result.run for name, result in branches.items()}
     first, protocol = next(iter(runs.values())), PROTOCOLS[study.protocol]
     chosen = choices(study.fusion.asked, study.fusion.calibration)
-    scope = scope_of(chosen, protocol.folds(list(first["data"]["machines"])))
-    adapted = (f"; {n}: {run['protocol']['name']}" for n, run in runs.items() if "adapters" in run)
-    machines = {
-        machine: {key: said[key] for key in ABOUT_CLIPS}
-        for machine, said in first["data"]["machines"].items()
-    }
-    return {
-        "seeds": first["seeds"],
-        "data": {**first["data"], "machines": machines},
-        "versions": first["versions"],
-        "system": study.model_dump(mode="json"),
-        "protocol": {
-            "name": protocol.name,
-            "selected_on": protocol.selected_on,
-            "scope": scope + "".join(adapted),
-        },
-        "sample_rate": max(run["sample_rate"] for run in runs.values()),
-        "parameters": {
-            machine: sum(run["parameters"][machine] for run in runs.values()) for machine in machines
-        },
-        "findings": {str(s): f.finding.describe() for s, f in fused.items() if f.finding is not None},
-        "branches": runs,
-    }
+    scope = scope_of(chosen, protocol.folds(list(first.machines)))
+    adapted = (f"; {name}: {run.protocol.name}" for name, run in runs.items() if run.adapters is not None)
+    machines = {machine: of.without_network() for machine, of in first.data.machines.items()}
+    found = {s: f.finding.describe() for s, f in fused.items() if f.finding is not None}
+    return RunRecord(
+        system=study.model_dump(mode="json"),
+        seeds=first.seeds,
+        data=DataRecord(name=first.data.name, machines=machines),
+        sample_rate=max(run.sample_rate for run in runs.values()),
+        parameters={machine: sum(run.parameters[machine] for run in runs.values()) for machine in machines},
+        versions=first.versions,
+        protocol=ProtocolRecord(
+            name=protocol.name, selected_on=protocol.selected_on, scope=scope + "".join(adapted)
+        ),
+        findings={str(seed): FindingRecord.model_validate(described) for seed, described in found.items()},
+        branches=runs,
+    )

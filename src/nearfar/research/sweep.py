@@ -91,7 +91,7 @@ def grid(options: Mapping[str, Sequence[Any]]) -> list[Settings]:
         raise ValueError("a sweep needs something to vary, as branch.backend=nearest_neighbour,local_density")
     for key, values in options.items():
         if not values:
-            raise ValueError(f"{key}: no values to try")
+            raise ValueError(f"{key}: no values to try; give one or more, as {key}=first,second")
     return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
 
 
@@ -142,7 +142,9 @@ def sweep(
         If a combination is no system, cannot be fitted, or the labels are not known.
     """
     if without := [m.name for m in dataset if not m.test]:
-        raise DatasetError(f"{name}: no test clips to score" for name in without)
+        raise DatasetError(
+            f"{name}: no test clips to score; a sweep compares settings by their scores" for name in without
+        )
     clips = clip_table(c for m in dataset for c in m.test)
     require_described(clips)
     require_classes(clips)
@@ -177,7 +179,7 @@ def _scope(tried: Sequence[System], adapted_on: AdaptedOn) -> str:
     """What was selected on what, and on whose clips adapters were trained, if there are any."""
     if all(system.branch.adaptation is None for system in tried):
         return SCOPE
-    return f"{SCOPE}; {adaptation.protocol_of(adapted_on)['name']}"
+    return f"{SCOPE}; {adaptation.protocol_of(adapted_on).name}"
 
 
 def _row(
@@ -191,7 +193,8 @@ def _row(
         settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
         raise ValueError(f"{settings}: {error}") from error
     interval = {"omega": found.omega.value, "low": found.omega.low, "high": found.omega.high}
-    return {**{key: str(value) for key, value in chosen.items()}, **interval, **of_machine.to_dict()}
+    settings_as_text = {key: str(value) for key, value in chosen.items()}
+    return {**settings_as_text, **interval, **{str(m): value for m, value in of_machine.to_dict().items()}}
 
 
 def _scores(task: Task, tell: Progress) -> pd.DataFrame:

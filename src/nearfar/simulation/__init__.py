@@ -2,10 +2,30 @@
 
 Each module uses only those before it: ``signals`` (what sounds are built of), ``faults``, ``machines``, ``noise``,
 ``rooms`` (from a place to two microphones), ``recorders`` (the microphones and how they fail), ``sites`` (a
-machine where it stands), ``dataset`` (the folder of the challenge).
+machine where it stands), ``dataset`` (the folder of the challenge). ``catalogue`` says what there is.
+
+The public names load what they need when they are first used, because a list of the machines needs next to nothing.
 """
 
-from nearfar.simulation.dataset import PRESETS, Description, describe, simulate
-from nearfar.simulation.machines import MACHINES
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+from nearfar.simulation.catalogue import Description, describe
+
+if TYPE_CHECKING:
+    from nearfar.simulation.dataset import PRESETS, simulate
+    from nearfar.simulation.machines import MACHINES
+
+_LOADED_WHEN_USED = {
+    "MACHINES": "nearfar.simulation.machines:MACHINES",
+    "PRESETS": "nearfar.simulation.dataset:PRESETS",
+    "simulate": "nearfar.simulation.dataset:simulate",
+}
 
 __all__ = ["MACHINES", "PRESETS", "Description", "describe", "simulate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LOADED_WHEN_USED:
+        return pkgutil.resolve_name(_LOADED_WHEN_USED[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from nearfar.files.atomic import resumable_folder
 from nearfar.files.digests import digest
 from nearfar.recordings.audio import NEAR, write
 from nearfar.recordings.clips import NO_ATTRIBUTE, Domain, Label, Split, unknown
+from nearfar.simulation.catalogue import SCENARIOS
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition
 from nearfar.simulation.noise import Recordings
@@ -55,27 +55,6 @@ MAX_CLIPS = 10_000  # of one kind: the file names have four digits
 MIN_SECONDS = 0.5  # ten revolutions of the slowest shaft
 MIN_RATE = 8000  # Hz; the highest resonance lies below half of it
 AT_A_TIME = 5  # clips that a worker process is given
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """How the domains of a machine differ, and whether its attributes are told in the file names."""
-
-    shift: tuple[str, ...]
-    told: bool
-
-
-# One of each kind of shift that the challenge has; as there, some machines come without attributes.
-SCENARIOS = {
-    "fan": Scenario(("noise",), told=True),  # as in 2026: the same speeds in both domains
-    "gearbox": Scenario(("unit",), told=True),  # as in 2026: new values of the attribute
-    "bearing": Scenario(("speed",), told=False),
-    "pump": Scenario(("load",), told=True),
-    "slider": Scenario(("microphones",), told=False),
-    "valve": Scenario(("speed",), told=False),
-    "motor": Scenario(("speed", "load"), told=True),
-    "toycar": Scenario(("none",), told=False),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,33 +537,6 @@ def described(settings: Settings, clip: Planned) -> dict[str, Any]:
         of_noise = _streams(clip.seed)[2]
         line["excerpts"] = site.excerpts(clip.domain, samples=settings.samples, rng=of_noise)
     return line
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """A machine, for whoever chooses."""
-
-    name: str
-    summary: str
-    speeds: tuple[int, ...]
-    speed_unit: str
-    faults: tuple[str, ...]
-    shift: tuple[str, ...]
-
-
-def describe() -> list[Description]:
-    """The machines that can be simulated."""
-    return [
-        Description(
-            name=name,
-            summary=(sys.modules[kind.__module__].__doc__ or "").rstrip("."),
-            speeds=tuple(sorted({*kind.SPEEDS.usual, *kind.SPEEDS.shifted})),
-            speed_unit=kind.SPEED_UNIT,
-            faults=tuple(kind.manufacture(np.random.default_rng(0)).faults()),
-            shift=SCENARIOS[name].shift,
-        )
-        for name, kind in MACHINES.items()
-    ]
 
 
 def _sequence(seed: int, *place: str) -> np.random.SeedSequence:

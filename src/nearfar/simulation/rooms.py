@@ -120,7 +120,9 @@ class Room:
         """
         for place in (*sources, *microphones):
             if not all(0 < at < length for at, length in zip(place, self.size, strict=True)):
-                raise ValueError(f"{place} is not inside the room of size {self.size}")
+                raise ValueError(
+                    f"{place} is not inside the room of size {self.size}, in m; move the source or microphone"
+                )
         with _one_thread():
             room = pyroomacoustics.ShoeBox(
                 np.array(self.size),

@@ -122,7 +122,7 @@ def _vectors(frames: list[NDArray[np.float32]], device: str) -> tuple[Tensor, Te
     A vector is a run of the frames' memory, so stacking copies nothing.
     """
     if not frames:
-        raise ValueError("no recordings to train on")
+        raise ValueError("no recordings to train on; give normal clips of the machine")
     lengths = [len(f) for f in frames]
     flat = torch.from_numpy(np.concatenate(frames)).to(device).view(-1)
     n_mels = frames[0].shape[1]

@@ -194,9 +194,11 @@ def _levels(
     if len(spectrograms) < 2:
         raise ValueError(f"{len(spectrograms)} training clips: batch normalization needs 2 or more")
     levels = torch.cat(spectrograms)
-    if not levels.isfinite().all():
+    finite = levels.flatten(1).isfinite().all(1).tolist()
+    if bad := [clip for clip, is_finite in zip(sorted(wanted), finite, strict=True) if not is_finite]:
         raise ValueError(
-            "the waveforms are not finite: a recording with NaN or infinity cannot be trained on"
+            f"the waveforms of {len(bad)} of {len(levels)} clips are not finite, the first at position {bad[0]}: "
+            "clips with NaN or infinity cannot be trained on"
         )
     deviation, mean = torch.std_mean(levels)
     encoder.network.level.copy_(torch.stack([mean, deviation.clamp(min=torch.finfo(levels.dtype).eps)]))

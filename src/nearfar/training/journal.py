@@ -66,7 +66,8 @@ class Journal:
             return 0
         columns = {name: state.pop(name) for name in sorted(state) if name.startswith(HISTORY)}
         named = {name.split(".", 2)[2]: column for name, column in columns.items()}
-        self.rows = pd.DataFrame(named).to_dict("records")
+        rows = pd.DataFrame(named).to_dict("records")
+        self.rows = [{str(name): value for name, value in row.items()} for row in rows]
         _restore(state, module, optimizer)
         return reached
 

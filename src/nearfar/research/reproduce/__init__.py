@@ -34,11 +34,30 @@ its settings replaced), fused or alone, under which protocol::
 
 Rows share what they have in common: a branch with equal settings is run once. A published number is never taken for
 ours: a row that cannot be run says what it needs.
+
+The public names load what they need when they are first used, because a list of the studies needs next to nothing.
 """
 
-from nearfar.research.reproduce.costs import Plan, plan
-from nearfar.research.reproduce.files import STUDIES, Description, Published, Row, describe, load
-from nearfar.research.reproduce.reproduction import Found, Reproduction, run
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+from nearfar.research.reproduce.catalogue import STUDIES, Description, describe
+
+if TYPE_CHECKING:
+    from nearfar.research.reproduce.costs import Plan, plan
+    from nearfar.research.reproduce.files import Published, Row, load
+    from nearfar.research.reproduce.reproduction import Found, Reproduction, run
+
+_LOADED_WHEN_USED = {
+    "Found": "nearfar.research.reproduce.reproduction:Found",
+    "Plan": "nearfar.research.reproduce.costs:Plan",
+    "Published": "nearfar.research.reproduce.files:Published",
+    "Reproduction": "nearfar.research.reproduce.reproduction:Reproduction",
+    "Row": "nearfar.research.reproduce.files:Row",
+    "load": "nearfar.research.reproduce.files:load",
+    "plan": "nearfar.research.reproduce.costs:plan",
+    "run": "nearfar.research.reproduce.reproduction:run",
+}
 
 __all__ = [
     "STUDIES",
@@ -53,3 +72,9 @@ __all__ = [
     "plan",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LOADED_WHEN_USED:
+        return pkgutil.resolve_name(_LOADED_WHEN_USED[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -24,15 +22,11 @@ from nearfar.recordings.clips import unknown
 from nearfar.recordings.datasets import DATASETS
 from nearfar.research.fused import BranchName, FusionConfig, ProtocolName, Seed, StudyBranch
 from nearfar.research.fusion import refuse_impossible
+from nearfar.research.reproduce.catalogue import STUDIES
 from nearfar.systems import configuration, named
 from nearfar.systems.configuration import System
 from nearfar.systems.named import SEED
 
-STUDIES: dict[str, Path] = {
-    Path(str(file)).stem: Path(str(file))
-    for file in sorted(resources.files(__package__).iterdir(), key=str)
-    if str(file).endswith(".toml")
-}
 ALONE = (COMPLETE_DEVELOPMENT.name, FIXED_LEAVE_ONE_MACHINE_OUT.name)  # of a branch that is not fused
 
 Metric = Literal["omega", "source", "target", "pauc"]
@@ -235,27 +229,6 @@ class Published(BaseModel):
             else:
                 for_all[key] = value
         return for_all, of_encoder
-
-
-class Description(BaseModel):
-    """What a list of studies shows of one."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    title: str
-    source: str
-    data: str
-    summary: str
-    rows: Sequence[dict[str, Any]]
-
-
-def describe() -> list[Description]:
-    """All studies, read without looking up the systems that they name."""
-    return [
-        Description.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        for path in STUDIES.values()
-    ]
 
 
 def load(name: str, settings: Mapping[str, Any] | None = None) -> Published:

@@ -13,6 +13,7 @@ import pandas as pd
 from nearfar import __version__
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import Finding, scope_of
+from nearfar.evaluation.results import Result, refuse_other_results
 from nearfar.evaluation.statistics import Spread, spread
 from nearfar.files.atomic import atomic_file, write_json
 from nearfar.files.provenance import library_versions
@@ -20,7 +21,6 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, DatasetError
 from nearfar.recordings.datasets import DATASETS
 from nearfar.research import experiment, fused
-from nearfar.research.experiment import Result
 from nearfar.research.fusion import evaluate_fusion, evaluate_nested
 from nearfar.research.reproduce.files import Published, Row
 from nearfar.research.reproduce.runs import Run, is_here, run_of, runs_of, runs_of_row, wanted, weights_named
@@ -201,7 +201,7 @@ def run(
     places = {key: out / "branches" / each.name for key, each in runs.items()}
     _refuse_other_studies(out, asked, dataset)
     for key, each in runs.items():
-        experiment.refuse_other_results(places[key], each.system.model_dump(mode="json"), dataset)
+        refuse_other_results(places[key], each.system.model_dump(mode="json"), dataset)
     results = {
         key: _run(each, dataset, places[key], workers=workers, truth=truth, jobs=jobs, progress=progress)
         for key, each in runs.items()
@@ -265,7 +265,7 @@ def _found(asked: Published, row: Row, results: Mapping[str, Result]) -> Found:
     own = "".join(f"; {ADAPTED[on]}" for on in sorted(map(str, adapted)))
     if row.branch is not None:
         result = results[run_of(asked, row, row.branch).key]
-        machines = list(result.run["data"]["machines"])
+        machines = list(result.run.machines)
         tables = [result.metrics[result.metrics["seed"] == seed] for seed in asked.seeds_of(row)]
         scope = f"{row.protocol}: {scope_of((), row.of.folds(machines))}{own}"
         return Found(row, scope, tuple(_value(table, row) for table in tables))

@@ -1,0 +1,146 @@
+"""Check a package against the rules of the challenge."""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import yaml
+
+from nearfar.challenge.schema import (
+    CLIP_NAMES,
+    DEVELOPMENT_MACHINES,
+    EVALUATION_MACHINES,
+    LABEL,
+    SYSTEMS,
+    Meta,
+    find_problems,
+    nearest,
+)
+
+_FILE = re.compile(r"task2/(?P<label>[^/]+)/(?P<file>[^/]+)")
+_REPORT = re.compile(r"task2/([^/]+/)?[^/]+\.technical_report\.pdf")
+
+
+def check(package: Path) -> list[str]:
+    """List every rule that a package breaks, whoever wrote it; an empty list means that it keeps all rules.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file at ``package``.
+    """
+    if not package.is_file():
+        raise FileNotFoundError(f"{package}: no such file")
+    try:
+        with zipfile.ZipFile(package) as archive:
+            names = [member.filename for member in archive.infolist() if not member.is_dir()]
+            files = {name: archive.read(name) for name in names}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
+        return [f"not a readable zip archive: {e}"]
+    problems = [f"{name}: in the archive {n} times" for name, n in Counter(names).items() if n > 1]
+    systems: dict[str, dict[str, bytes]] = {}
+    for name, content in sorted(files.items()):
+        if match := _FILE.fullmatch(name):
+            systems.setdefault(match["label"], {})[match["file"]] = content
+        elif not _REPORT.fullmatch(name):
+            problems.append(f"{name}: unexpected; all files must be in task2/LABEL/")
+    if not 1 <= len(systems) <= SYSTEMS:
+        problems.append(f"{len(systems)} systems (folders task2/LABEL); a package must have 1 to {SYSTEMS}")
+    return problems + [p for label, files in systems.items() for p in _system_problems(label, files)]
+
+
+def _system_problems(label: str, files: Mapping[str, bytes]) -> list[str]:
+    checks: dict[str, Callable[[bytes], list[str]]] = {
+        f"{label}.meta.yaml": lambda content: _meta_problems(content, label),
+    }
+    for machine in EVALUATION_MACHINES:
+        checks[f"anomaly_score_{machine}_section_00_test.csv"] = _score_problems
+        checks[f"decision_result_{machine}_section_00_test.csv"] = _decision_problems
+    problems = []
+    if not LABEL.fullmatch(label):
+        problems.append(f"task2/{label}: not a label LASTNAME_INSTITUTE_task2_N with N from 1 to 4")
+    for name, find in checks.items():
+        found = find(files[name]) if name in files else ["missing"]
+        problems += [f"task2/{label}/{name}: {problem}" for problem in found]
+    for name in files:
+        if name not in checks and not _REPORT.fullmatch(f"task2/{label}/{name}"):
+            problems.append(f"task2/{label}/{name}: unexpected{nearest(name, checks.keys() - files.keys())}")
+    return problems
+
+
+def _meta_problems(content: bytes, label: str) -> list[str]:
+    try:
+        meta = yaml.safe_load(content)
+    except yaml.YAMLError as e:
+        return [f"not readable as YAML: {' '.join(str(e).split())}"]
+    if not isinstance(meta, dict):
+        return [f"expected the keys {', '.join(Meta.model_fields)}, found {type(meta).__name__}"]
+    problems = []
+    match meta:
+        case {"submission": {"label": said}} if said != label:
+            problems.append(f"submission.label: {said!r}, but the folder is {label!r}")
+    match meta:
+        case {"results": {"development_dataset": dict() as machines}}:
+            # other entries, such as means over machines, may have any form
+            known = {m: machines[m] for m in DEVELOPMENT_MACHINES if m in machines}
+            meta = meta | {"results": {"development_dataset": known}}
+            absent = [m for m in DEVELOPMENT_MACHINES if m not in machines]
+            problems += [f"results.development_dataset.{m}: missing" for m in absent]
+    return problems + find_problems(meta, extra=False)
+
+
+def _score_problems(content: bytes) -> list[str]:
+    values, problems = _rows(content)
+    bad = [f"{n},{v}" for n, v in values if not math.isfinite(_number(v))]
+    if bad:
+        problems.append(f"{len(bad)} scores are not finite numbers, the first in {bad[0]!r}")
+    elif len(values) > 1 and len({_number(v) for _, v in values}) == 1:
+        problems.append("all scores are equal, so the system detects nothing")
+    return problems
+
+
+def _decision_problems(content: bytes) -> list[str]:
+    values, problems = _rows(content)
+    if bad := [f"{n},{v}" for n, v in values if v not in ("0", "1")]:
+        problems.append(f"{len(bad)} decisions are neither 0 nor 1, the first in {bad[0]!r}")
+    return problems
+
+
+def _rows(content: bytes) -> tuple[list[tuple[str, str]], list[str]]:
+    """The rows ``name,value`` of a file, and the problems of everything except the values."""
+    try:
+        lines = content.decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        return [], ["not UTF-8 text"]
+    problems = []
+    if lines and not lines[0].startswith("section_") and math.isnan(_number(lines[0].rpartition(",")[2])):
+        problems.append(f"the first line is a header, {lines.pop(0)!r}; there must be none")
+    cells = [line.split(",") for line in lines]
+    if bad := [i for i, row in enumerate(cells) if len(row) != 2]:
+        problems.append(f"{len(bad)} lines are not 'name,value', the first is {lines[bad[0]]!r}")
+    rows = [(row[0], row[1]) for row in cells if len(row) == 2]
+    if len(lines) != len(CLIP_NAMES):
+        problems.append(f"{len(lines)} rows; expected {len(CLIP_NAMES)}")
+    return rows, problems + _name_problems(Counter(name for name, _ in rows))
+
+
+def _name_problems(names: Mapping[str, int]) -> list[str]:
+    found = {
+        "missing": [name for name in CLIP_NAMES if name not in names],
+        "repeated": sorted(name for name, n in names.items() if n > 1),
+        "unknown": sorted(set(names) - set(CLIP_NAMES)),
+    }
+    return [f"{len(some)} names are {what}, the first is {some[0]!r}" for what, some in found.items() if some]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

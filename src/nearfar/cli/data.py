@@ -1,0 +1,63 @@
+"""The commands of data sets: check one, list and download the published ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nearfar.cli.console import FAILED, out, show
+from nearfar.cli.options import CORES, AsJson, MachineNames, Workers
+from nearfar.cli.progress import CONTINUE, shown_progress
+
+app = typer.Typer(no_args_is_help=True, help="Published data sets: list them, download them.")
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a data set.")],
+    as_json: AsJson = False,
+    workers: Workers = CORES,
+) -> None:
+    """List everything that is wrong with a data set. Exit code 1 if there is an error."""
+    from nearfar.recordings import datasets
+    from nearfar.recordings.datasets import validation
+    from nearfar.report import recordings
+
+    with shown_progress() as progress:
+        found = validation.validate(
+            datasets.load(folder),
+            workers=workers,
+            progress=lambda done, total: progress("checking", done, total),
+        )
+    show(recordings.problems(validation.to_table(found)), validation.to_json(found), as_json=as_json)
+    raise typer.Exit(FAILED if any(p.severity == "error" for p in found) else 0)
+
+
+@app.command("list")
+def data_list() -> None:
+    """The published data sets that nearfar knows."""
+    from nearfar.recordings.datasets import DATASETS
+    from nearfar.report import catalogues
+
+    out.print(catalogues.published(DATASETS))
+
+
+@app.command("download")
+def data_download(
+    name: Annotated[str, typer.Argument(help="Of `nearfar data list`, as dcase2026.")],
+    subset: Annotated[
+        Literal["dev", "train", "eval"] | None, typer.Option("--set", help="This part only.")
+    ] = None,
+    machine: MachineNames = None,
+    root: Annotated[Path, typer.Option(help="Folder for data sets.")] = Path("data"),
+) -> None:
+    """Download a data set, with checksums; an interrupted download goes on where it stopped."""
+    from nearfar.recordings.datasets import DATASETS
+    from nearfar.recordings.datasets.download import download
+
+    with shown_progress(f"What has been downloaded is kept; {CONTINUE}") as progress:
+        folders = download(name, root=root, subset=subset, machines=machine, progress=progress)
+    out.print(f"licence: {DATASETS[name].LICENSE}", soft_wrap=True)
+    for folder in folders:
+        out.print(f"{folder}", soft_wrap=True)

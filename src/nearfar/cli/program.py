@@ -1,0 +1,98 @@
+"""The program: all commands in the order of its help, its errors and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from nearfar.cli import cache, challenge, data, experiments, machine, simulation, weights
+from nearfar.cli.console import FAILED, TERMINATED, err, out
+from nearfar.files.extras import MissingPackageError
+
+DEBUG = "NEARFAR_DEBUG"
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
+    "demo": simulation.demo,
+    "simulate": simulation.simulate,
+    "machines": simulation.machines,
+    "check": data.check,
+    "fit": machine.fit,
+    "adapt": machine.adapt,
+    "score": machine.score,
+    "run": experiments.run,
+    "study": experiments.study,
+    "sweep": experiments.sweep,
+    "evaluate": experiments.evaluate,
+    "compare": experiments.compare,
+    "submit": challenge.submit,
+    "systems": experiments.systems,
+}
+GROUPS = {"data": data.app, "cache": cache.app, "weights": weights.app}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Hears that a machine is failing: learns from normal recordings, of a near and a far microphone.",
+    epilog="Try `nearfar demo` first. A detector of your own: `nearfar fit FOLDER -o DETECTOR`, then "
+    "`nearfar score DETECTOR CLIPS`.",
+)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
+
+
+def main() -> None:
+    """The console script: one error line instead of a traceback, unless ``NEARFAR_DEBUG`` is set."""
+    for variable in ONE_THREAD:  # clips are worked on side by side; more threads for one only get in the way
+        os.environ.setdefault(variable, "1")
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(TERMINATED)
+    )  # so that workers end and nothing is left half done
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app()
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except (ValueError, OSError, LookupError, MissingPackageError) as error:
+        if os.environ.get(DEBUG):
+            raise
+        err.print(f"[bold red]error:[/] {_said(error)}", markup=True, soft_wrap=True)
+        sys.exit(FAILED)
+
+
+def _said(error: Exception) -> str:
+    from rich.markup import escape
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return escape(
+            f"the disk is full ({error}); free some space and run the same command again: it goes on"
+        )
+    return escape(str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from nearfar import __version__
+
+        out.print(f"nearfar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hears that a machine is failing."""

@@ -1,0 +1,103 @@
+"""What there is to choose from: systems, simulated machines, data sets, published studies, weights.
+
+These tables are made of names and numbers alone, so that a list appears at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from nearfar.encoders.pretrained import Pretrained
+    from nearfar.research.reproduce.catalogue import Description as PublishedStudy
+    from nearfar.simulation.catalogue import Description as SimulatedMachine
+    from nearfar.systems.named import Description
+
+
+def systems(described: Iterable[Description]) -> Table:
+    """What there is to fit, and what each needs."""
+    known = list(described)
+    table = Table(Column("system", no_wrap=True), "what it is, and what it needs", title="Systems")
+    for d in known:
+        table.add_row(d.name, f"{escape(d.summary)}\n[dim]{escape(_needs(d))}[/]", end_section=True)
+    on = "; ".join(sorted({d.needs.measured_on for d in known}))
+    table.caption = f"time: to fit one machine of 1,000 clips of 10 s on {on}"
+    return table
+
+
+def _needs(d: Description) -> str:
+    """As a sentence without a verb."""
+    microphones = f"{d.needs.channels} microphone{'s' if d.needs.channels > 1 else ''}"
+    minutes = d.needs.minutes
+    time = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{minutes:g} minutes"
+    hours = d.needs.adapter_minutes / 60
+    adapter = [f"{hours:.0f} hours for an adapter over seven such machines"] if hours else []
+    presets = [f"--preset {preset}" for preset in d.presets]
+    return "; ".join(
+        [
+            microphones,
+            f"weights: {d.needs.weights}",
+            f"training: {d.needs.training}",
+            time,
+            *adapter,
+            *presets,
+        ]
+    )
+
+
+def simulated(described: Iterable[SimulatedMachine]) -> Table:
+    """The machines that can be simulated."""
+    table = Table(
+        "machine", "what it is", "speeds", "faults", "shifts", title="Machines that can be simulated"
+    )
+    for d in described:
+        speeds = f"{', '.join(map(str, d.speeds))} {d.speed_unit}"
+        table.add_row(d.name, d.summary, speeds, ", ".join(d.faults), ", ".join(d.shift))
+    table.caption = "shifts: what differs in the target domain, unless --shift says otherwise"
+    return table
+
+
+def published(modules: Mapping[str, ModuleType]) -> Table:
+    """The published data sets, what is in them, and under which licence."""
+    table = Table("data set", "machines", "parts to download", "licence", title="Published data sets")
+    for name, module in modules.items():
+        published = module.PUBLISHED
+        machines = dict.fromkeys(m for part in published.machines.values() for m in part)
+        subsets = ", ".join(published.remotes) or "by hand"
+        table.add_row(name, ", ".join(machines), subsets, published.license.splitlines()[0])
+    return table
+
+
+def studies(described: Iterable[PublishedStudy]) -> Table:
+    """The published studies that can be run again."""
+    names = [Column(heading, no_wrap=True) for heading in ("study", "rows", "data")]
+    table = Table(*names, "what it is, and where it is from", title="Published studies")
+    for d in described:
+        table.add_row(
+            d.name,
+            str(d.rows),
+            d.data,
+            f"{escape(d.title)}. {escape(d.summary)}\n[dim]{escape(d.source)}[/]",
+            end_section=True,
+        )
+    return table
+
+
+def weights(records: Iterable[Pretrained], here: Collection[str], folder: Path) -> Table:
+    """Pretrained weights: of which encoder, how large, under which licence, and how to get those not here."""
+    names = [Column(heading, no_wrap=True) for heading in ("weights", "encoder", "size")]
+    table = Table(*names, "licence", Column("", no_wrap=True), title="Weights")
+    for record in records:
+        place = "here" if record.name in here else "add" if record.url is None else "get"
+        table.add_row(record.name, record.encoder, record.megabytes, record.licence.name, place)
+    table.caption = escape(
+        f"here: in {folder}. get: `nearfar weights get NAME`. add: `nearfar weights add NAME FILE`, a file of "
+        "yours from the authors' page, which `nearfar weights get NAME` names."
+    )
+    return table

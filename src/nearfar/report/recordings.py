@@ -1,0 +1,21 @@
+"""What is wrong with recordings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def problems(found: pd.DataFrame) -> Table | Text:
+    """What ``check`` found, one row a problem."""
+    if found.empty:
+        return Text("no problems")
+    table = Table(*found.columns, title="1 problem" if len(found) == 1 else f"{len(found)} problems")
+    for row in found.itertuples(index=False):
+        table.add_row(*(Text(str(value)) for value in row))
+    return table

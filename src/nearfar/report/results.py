@@ -1,0 +1,192 @@
+"""What was measured: results, sweeps, comparisons, fusions, each with its scope."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from nearfar.evaluation.metrics import omega
+from nearfar.evaluation.statistics import spread
+
+if TYPE_CHECKING:
+    from nearfar.evaluation.official import Evaluation
+    from nearfar.evaluation.protocols import Finding
+    from nearfar.evaluation.results import Result
+    from nearfar.evaluation.statistics import Comparison
+    from nearfar.research.fused import StudyResult
+    from nearfar.research.sweep import Sweep
+
+METRICS = ("auc_source", "auc_target", "auc", "pauc", "f1", "f1_always")
+HEADINGS = {
+    "auc_source": "AUC source",
+    "auc_target": "AUC target",
+    "auc": "AUC",
+    "pauc": "pAUC",
+    "f1": "F1",
+    "f1_always": "F1 if all flagged",
+}
+
+
+def result(found: Result) -> Table:
+    """What an experiment found: metrics, if labels are known; else how many clips were scored."""
+    if found.metrics.empty:
+        counts = found.scores.groupby("machine")["key"].nunique()
+        table = Table("machine", "clips scored", title=f"{found.run.name}: no metrics")
+        for machine, n in counts.items():
+            table.add_row(escape(str(machine)), str(n))
+    else:
+        table = metrics(found.metrics, found.run.name)
+        table.caption = f"{table.caption}\nSelected on {found.run.protocol.selected_on}."
+    table.caption = f"{table.caption or ''}\n{found.folder}/scores.csv, metrics.csv, run.json".strip()
+    return table
+
+
+def metrics(found: pd.DataFrame, title: str) -> Table:
+    """The official metrics of each machine in percent, mean over seeds, and Omega of all.
+
+    Parameters
+    ----------
+    found : DataFrame
+        With the columns seed, machine, section and those of ``evaluation.metrics.evaluate``.
+    title : str
+    """
+    names = [c for c in METRICS if c in found]
+    seeds, several = found["seed"].nunique(), found.groupby("machine")["section"].nunique().max() > 1
+    unit = f"percent, mean of {seeds} seeds" if seeds > 1 else "percent"
+    table = Table("machine", *(HEADINGS[c] for c in names), title=f"{title} ({unit})")
+    for (machine, section), rows in found.groupby(["machine", "section"]):
+        label = f"{machine} {section:02d}" if several else str(machine)
+        table.add_row(escape(label), *(f"{100 * rows[c].mean():.2f}" for c in names))
+    table.caption = _omega(found, seeds)
+    return table
+
+
+def _omega(found: pd.DataFrame, seeds: int) -> str:
+    if {"auc", "auc_source"} <= set(found):
+        return "No Omega: it is not defined over machines with and without domains; run them apart"
+    return f"Omega {_spread(found)}" + (f" (sample standard deviation of {seeds} seeds)" if seeds > 1 else "")
+
+
+def _spread(found: pd.DataFrame) -> str:
+    """Mean over seeds of Omega in percent, and its sample standard deviation if there are several seeds."""
+    if found.empty:
+        return "no labels"
+    of = spread([100 * omega(table) for _, table in found.groupby("seed")])
+    return f"{of.mean:.2f}" + ("" if of.deviation is None else f" ± {of.deviation:.2f}")
+
+
+def fusion(found: Finding) -> Table:
+    """Metrics of each machine in percent, and the weights of the fold that reported it; always with the scope."""
+    names = [c for c in METRICS if c in found.metrics]
+    weights = {m: s.chosen.get("weights", {}) for s in found.selections for m in s.fold.report}
+    branches = list(dict.fromkeys(b for w in weights.values() for b in w))
+    settings = {
+        m: s.chosen["candidate"] for s in found.selections for m in s.fold.report if "candidate" in s.chosen
+    }
+    table = Table("machine", *(HEADINGS[c] for c in names), title="Fusion (percent, and weights w)")
+    for heading in (*(f"w {b}" for b in branches), *(["settings"] if settings else [])):
+        table.add_column(escape(heading))
+    for row in found.metrics.reset_index().to_dict("records"):
+        machine, section = row["machine"], row["section"]
+        label = str(machine) if section == 0 else f"{machine} {section:02d}"
+        numbers = [f"{100 * row[c]:.2f}" for c in names] + [
+            f"{weights[machine].get(b, 0):.3g}" for b in branches
+        ]
+        table.add_row(escape(label), *numbers, *([escape(settings[machine])] if settings else []))
+    table.caption = escape(
+        f"Omega {100 * found.omega:.2f}: {found.scope}.\n"
+        f"Protocol: {found.protocol.name}; selected on {found.protocol.selected_on}."
+    )
+    return table
+
+
+def study(found: StudyResult) -> Table:
+    """Omega of each branch alone and of their fusion, in percent; always with the scope."""
+    described = found.result.run
+    table = Table("branch", "Omega", "system", title=f"{described.name} (percent)")
+    for name, alone in found.branches.items():
+        table.add_row(escape(name), _spread(alone.metrics), escape(alone.run.name))
+    table.add_row("[bold]fused[/]", f"[bold]{_spread(found.result.metrics)}[/]", "")
+    protocol = described.protocol
+    table.caption = escape(
+        f"Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
+        f"{found.result.folder}/scores.csv, metrics.csv, run.json"
+    )
+    return table
+
+
+def sweep(found: Sweep) -> Table:
+    """The settings that were tried, the best first, in percent; always with the scope."""
+    machines = [str(c) for c in found.table if c not in {*found.settings, "omega", "low", "high"}]
+    keys = [key.removeprefix("branch.") for key in found.settings]
+    table = Table(
+        *map(escape, keys), "Omega", "95% interval", *map(escape, machines), title="Sweep (percent)"
+    )
+    for _, row in found.table.iterrows():
+        interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+        numbers = (f"{100 * row[m]:.1f}" for m in machines)
+        chosen = (escape(row[key]) for key in found.settings)
+        table.add_row(*chosen, f"{100 * row['omega']:.2f}", interval, *numbers)
+    beware = (
+        f"Too narrow: all clips are of one recording in {'; '.join(found.single)}. " if found.single else ""
+    )
+    table.caption = escape(f"Intervals by {found.unit}s. {beware}Scope: {found.scope}.")
+    return table
+
+
+def comparison(found: Comparison, a: Result, b: Result) -> Table:
+    """Two results side by side in percent, the difference with its interval, and how sure its sign is."""
+    a_name, b_name = (Text(r.run.name) for r in (a, b))
+    table = Table("machine", title=escape(f"A: {a.folder}, B: {b.folder} (percent)"))
+    interval = f"{found.level:.0%} interval"
+    for heading in (Text("A: ") + a_name, Text("B: ") + b_name, "B - A", interval, "P(B better)"):
+        table.add_column(heading, justify="right")
+    for machine, row in found.table.iterrows():
+        low_high = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
+        values = f"{100 * row['a']:.2f}", f"{100 * row['b']:.2f}", f"{100 * row['difference']:+.2f}"
+        table.add_row(escape(str(machine)), *values, low_high, f"{row['b_better']:.3f}")
+    n_a, n_b = (len(r.run.seeds) for r in (a, b))
+    selected = (f"{name} selected on {r.run.protocol.selected_on}." for name, r in (("A", a), ("B", b)))
+    beware = (
+        f"\nToo narrow: all clips are of one recording in {'; '.join(found.single)}." if found.single else ""
+    )
+    table.caption = escape(
+        f"Harmonic mean of each machine's metrics; {found.table.index[-1]}: Omega; mean of {n_a} and {n_b} seeds. "
+        f"Paired bootstrap, {found.n_resamples} resamples of {found.unit}s, seed {found.seed}: for these machines, "
+        f"not for others.{beware}\n" + "\n".join(selected)
+    )
+    return table
+
+
+def comparison_json(found: Comparison, a: Result, b: Result) -> str:
+    """The same in full precision, as fractions, with what either result was selected on."""
+    results = {
+        name: {"folder": str(r.folder), "system": r.run.name, "protocol": r.run.protocol.describe()}
+        for name, r in (("a", a), ("b", b))
+    }
+    settings = {
+        "n_resamples": found.n_resamples, "seed": found.seed, "level": found.level, "unit": found.unit,
+        "cells_of_one_recording": found.single,
+    }  # fmt: skip
+    return json.dumps({**results, **settings, "machines": found.table.reset_index().to_dict("records")})
+
+
+def evaluation(found: Evaluation) -> Table:
+    """What the official evaluator would report of a folder of scores."""
+    return metrics(_joined(found), "Official metrics")
+
+
+def evaluation_json(found: Evaluation) -> str:
+    """The same in full precision, as fractions."""
+    table = _joined(found)
+    return json.dumps({"omega": omega(table), "sections": table.drop(columns="seed").to_dict("records")})
+
+
+def _joined(found: Evaluation) -> pd.DataFrame:
+    table = found.metrics if found.decisions is None else found.metrics.join(found.decisions)
+    return table.reset_index().assign(seed=0)

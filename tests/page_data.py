@@ -1,0 +1,93 @@
+"""What the examples of the pages find in their working folder, under the names that the pages use.
+
+``write_recordings`` is for all pages. A page that needs more has a function in ``PREPARE``. It runs in the folder.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from nearfar.challenge.submission import CLIP_NAMES, DEVELOPMENT_MACHINES, EVALUATION_MACHINES
+from synthetic import RATE, clip, write_machine
+from test_submission import rows_of, write_result
+from typer.testing import CliRunner
+
+from nearfar.cli import app
+from nearfar.recordings import audio
+from nearfar.simulation import simulate
+
+MACHINES = ("bearing", "fan", "gearbox", "pump")
+NORMAL_CLIPS = 24  # enough for a false-alarm rate of 5 %
+NAMED_FILE = re.compile(
+    r"^```(?:toml|yaml)\n(?P<content># (?P<file>\S+\.(?:toml|yaml))\n.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+def write_recordings(folder: Path) -> None:
+    """Write ``plant`` and ``hall``, data sets of four machines; and ``recordings/press`` and ``new.wav``."""
+    for machine in MACHINES:
+        write_machine(folder / "plant", machine, target=8)
+    shutil.copytree(folder / "plant", folder / "hall")
+    for i in range(NORMAL_CLIPS):
+        path = folder / "recordings" / "press" / "normal" / f"{i:04d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        audio.write(path, clip(i), RATE)
+    audio.write(folder / "new.wav", clip(NORMAL_CLIPS, faulty=True), RATE)
+
+
+def write_named_files(page: str, folder: Path) -> None:
+    """Write the TOML and YAML blocks of a page that begin with a comment ``# FILE``."""
+    for block in NAMED_FILE.finditer(page):
+        (folder / block["file"]).write_text(block["content"])
+
+
+def _submitted(folder: Path) -> None:
+    """Random results of two systems on the challenge's machines."""
+    rng = np.random.default_rng(0)
+    development = ["section_00_source_test_normal_0000.wav"]
+    for system in ("spectral", "near"):
+        rows = [
+            rows_of(m, development, 0, rng, domain="source", label="normal") for m in DEVELOPMENT_MACHINES
+        ]
+        metrics = pd.DataFrame({"seed": 0, "machine": DEVELOPMENT_MACHINES, "section": 0})
+        metrics[["auc_source", "auc_target", "pauc"]] = 0.5
+        (folder / "results").mkdir(exist_ok=True)
+        write_result(folder / "results" / f"{system}-dev", pd.concat(rows), metrics=metrics, name=system)
+        rows = [rows_of(m, CLIP_NAMES, 0, rng) for m in EVALUATION_MACHINES]
+        write_result(folder / "results" / f"{system}-eval", pd.concat(rows), name=system)
+    shutil.copy(folder / "meta.yaml", folder / "meta-near.yaml")
+
+
+def _fused(folder: Path) -> None:
+    """The results of the study on the page."""
+    done = CliRunner().invoke(app, ["run", "beside_cancelled.toml", "--data", "hall", "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    assert (folder / "results" / "beside_cancelled").is_dir()
+
+
+def _simulated(folder: Path) -> None:
+    """A simulated ``hall`` with sources, in place of the synthetic one."""
+    (folder / "hall").unlink()
+    simulate(
+        folder / "hall", machines=["gearbox"], source_clips=1, target_clips=1, test_clips=5, seconds=1.0,
+        sources=True, seed=1, workers=1,
+    )  # fmt: skip
+
+
+def _pickled(folder: Path) -> None:
+    """Weights as other projects publish them."""
+    torch.save({"model": {"layer.weight": torch.eye(2)}}, folder / "OLD.pt")
+
+
+PREPARE: dict[str, Callable[[Path], None]] = {
+    "challenge.md": _submitted,
+    "simulator.md": _simulated,
+    "studies.md": _fused,
+    "weights.md": _pickled,
+}

@@ -1,0 +1,61 @@
+"""What a linter does not check in the tests themselves."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKED = ("raises", "warns")
+WITHOUT_MESSAGE = ("SystemExit", "KeyboardInterrupt", "typer.Exit")
+
+
+def unmatched(source: str) -> Iterator[int]:
+    """Lines of each ``pytest.raises`` and ``pytest.warns`` that checks no part of the message."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or ast.unparse(node.func).removeprefix("pytest.") not in CHECKED:
+            continue
+        expected = node.args[:1] or [k.value for k in node.keywords if k.arg == "expected_exception"]
+        match = [k.value for k in node.keywords if k.arg == "match"]
+        if any(not (isinstance(value, ast.Constant) and value.value in ("", None)) for value in match):
+            continue
+        if not expected or ast.unparse(expected[0]) not in WITHOUT_MESSAGE:
+            yield node.lineno
+
+
+def test_every_expected_error_is_recognized_by_its_message() -> None:
+    tests = Path(__file__).parent
+    found = [
+        f"{path.relative_to(tests.parent)}:{line}"
+        for path in sorted(tests.rglob("*.py"))
+        for line in unmatched(path.read_text(encoding="utf-8"))
+    ]
+    assert not found, "raises or warns without match=, so that another fault would pass too:\n" + "\n".join(
+        found
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "is_found"),
+    [
+        ("pytest.raises(ValueError)", True),
+        ("pytest.raises((ValueError, SystemExit))", True),
+        ("pytest.raises(expected_exception=ValueError)", True),
+        ("pytest.raises(ValueError, int, 'x')", True),
+        ("pytest.raises(\n    ValueError,\n    check=len,\n)", True),
+        ("pytest.raises(ValueError, match='')", True),
+        ("pytest.raises(ValueError, match=None)", True),
+        ("pytest.warns(UserWarning)", True),
+        ("pytest.warns()", True),
+        ("raises(ValueError)", True),
+        ("pytest.raises(ValueError, match='k=0: must be at least 1')", False),
+        ("pytest.raises(ValueError, match=message)", False),
+        ("pytest.raises(KeyboardInterrupt)", False),
+        ("pytest.raises(typer.Exit)", False),
+        ("monkeypatch.raises(ValueError)", False),
+    ],
+)
+def test_which_calls_are_found(call: str, is_found: bool) -> None:
+    assert list(unmatched(f"with {call}:\n    pass\n")) == [1] * is_found
