@@ -35,8 +35,8 @@ LOADED = {
     "soxr", "threadpoolctl", "typer",
 }  # fmt: skip
 OF_THESE = {
-    "annotated_doc", "annotated_types", "click", "cloudpickle", "joblib", "narwhals", "pydantic_core", "shellingham",
-    "typing_extensions", "typing_inspection",
+    "annotated_doc", "annotated_types", "click", "cloudpickle", "joblib", "narwhals", "pydantic_core",
+    "shellingham", "typing_extensions", "typing_inspection",
 }  # fmt: skip
 
 

@@ -1,9 +1,8 @@
-<<<<<<< HEAD
-"""The files of the challenge. They are YAML, so they need the extra ``challenge``."""
+"""The package that a team submits to the challenge: its content, writing one, checking one.
+
+Its files are YAML, so all of this needs the extra ``challenge``.
+"""
 
 from nearfar.files import extras
 
 extras.resolve("yaml", needed_by="the challenge's package")
-=======
-"""The package that a team submits to the challenge: its content, writing one, checking one."""
->>>>>>> main
