@@ -14,6 +14,7 @@ import typer
 
 from nearfar.cli import cache, challenge, data, experiments, machine, simulation, weights
 from nearfar.cli.console import FAILED, TERMINATED, err, out
+from nearfar.files.extras import MissingPackageError
 
 DEBUG = "NEARFAR_DEBUG"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -63,7 +64,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except (ValueError, OSError, LookupError) as error:
+    except (ValueError, OSError, LookupError, MissingPackageError) as error:
         if os.environ.get(DEBUG):
             raise
         err.print(f"[bold red]error:[/] {_said(error)}", markup=True, soft_wrap=True)

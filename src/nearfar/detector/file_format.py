@@ -21,6 +21,7 @@ from nearfar import __version__
 from nearfar.encoders.pretrained import WeightsError
 from nearfar.files.atomic import atomic_folder, refuse_existing, write_json
 from nearfar.files.digests import digest, digest_file
+from nearfar.files.extras import MissingPackageError
 from nearfar.files.provenance import library_versions
 from nearfar.systems.branches import save_arrays
 from nearfar.systems.configuration import System
@@ -103,6 +104,8 @@ def read_system(content: Mapping[str, Any], folder: Path) -> ResolvedSystem:
     ------
     WeightsError
         If pretrained weights are not on this computer; says how to get them.
+    MissingPackageError
+        If it needs torch, and torch is not installed.
     DetectorError
         If it is made of something that is not known here, or the weights here are other ones.
     """
@@ -111,6 +114,8 @@ def read_system(content: Mapping[str, Any], folder: Path) -> ResolvedSystem:
         resolved = _read_old_system(content) if is_old else ResolvedSystem.restore(content["system"])
     except WeightsError:
         raise
+    except MissingPackageError as error:
+        raise MissingPackageError(f"{folder}: {error}", name=error.name) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DetectorError(
             f"{folder}: made from a system that nearfar {__version__} does not know ({_describe(error)}); install "

@@ -18,11 +18,11 @@ that a system that needs no torch does not load torch.
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
+from nearfar.files import extras
 from nearfar.recordings.clips import unknown
 
 if TYPE_CHECKING:  # the list of weights loads no NumPy
@@ -87,7 +87,9 @@ def encoder_class(name: str) -> type[Encoder]:
     ------
     ValueError
         If there is none; names the nearest.
+    MissingPackageError
+        If it needs torch, and torch is not installed.
     """
     if name not in ENCODERS:
         raise ValueError(unknown("encoder", name, ENCODERS))
-    return pkgutil.resolve_name(ENCODERS[name])
+    return extras.resolve(ENCODERS[name], needed_by=f"encoder {name!r}")

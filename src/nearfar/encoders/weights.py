@@ -14,14 +14,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.encoders import checkpoints, encoder_class
-from nearfar.encoders.checkpoints import CheckpointError
-from nearfar.encoders.frozen import Frozen, Network
+from nearfar.encoders import encoder_class
 from nearfar.encoders.pretrained import (
     PRETRAINED,
     RECORD,
@@ -38,6 +36,9 @@ from nearfar.files.digests import digest_file
 from nearfar.files.downloads import Client, DownloadError
 from nearfar.recordings import audio
 from nearfar.recordings.clips import unknown
+
+if TYPE_CHECKING:  # they need torch, which is not always installed
+    from nearfar.encoders.frozen import Frozen, Network
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,8 @@ def get(name: str, *, accepted: str = "", client: Client | None = None) -> Path:
         If the server cannot be reached, refuses, or keeps breaking off.
     DownloadError, CheckpointError
         If what came is not what was published, or not of this encoder.
+    MissingPackageError
+        If torch is not installed, without which weights cannot be checked.
     """
     record = _record(name, accepted)
     if record.url is None:
@@ -149,6 +152,8 @@ def add(name: str, file: Path, *, accepted: str = "") -> Path:
         If there is no such file.
     CheckpointError
         If it cannot be read, or is not of this encoder.
+    MissingPackageError
+        If torch is not installed, without which weights cannot be checked.
     """
     return _store(_record(name, accepted), file, {}, accepted)
 
@@ -164,10 +169,13 @@ def verify(name: str) -> Verified:
         If they are not here.
     CheckpointError
         If the encoder does not load them.
+    MissingPackageError
+        If torch is not installed, without which weights cannot be checked.
     """
     path, known = find(name), stored(name)
     if known is None:
         raise ValueError(unknown("weights", name, PRETRAINED))
+    _class(PRETRAINED[name])
     if (found := digest_file(path)) != known["sha256"]:
         raise ValueError(
             f"{path}: SHA-256 {found}, but it was {known['sha256']} when it came; remove {path.parent} and run "
@@ -211,7 +219,7 @@ def compare(name: str, folder: Path) -> Likeness:
 
 def _last_block(encoder: Frozen, recording: Path) -> NDArray[np.float32]:
     """CLS if there is one, then the tokens as their grid is laid out, (1 + tokens, dim)."""
-    encoder.blocks = (cast(Network, encoder.network).known_blocks[-1],)
+    encoder.blocks = (cast("Network", encoder.network).known_blocks[-1],)
     tokens = encoder.tokens(audio.load(recording, encoder.sample_rate)[:1])
     rows = [] if tokens.cls is None else [tokens.cls[0].cpu().numpy()]
     return np.concatenate([*rows, tokens.grid[0, 0].flatten(0, 1).cpu().numpy()])
@@ -226,6 +234,7 @@ def _record(name: str, accepted: str) -> Pretrained:
             f"the licence of {described(record)} must be read and accepted first: {record.licence.summary} Then "
             "say so with --accept-licence"
         )
+    _class(record)
     return record
 
 
@@ -260,6 +269,8 @@ def _fetch(url: str, whole: Path, expected: Mapping[str, Any], client: Client) -
 
 def _store(record: Pretrained, file: Path, origin: Mapping[str, Any], accepted: str) -> Path:
     """Check that its encoder loads the file, and put it in its folder with what is known of it."""
+    from nearfar.encoders import checkpoints
+
     parameters = _loaded(record, file)
     folder = weights_folder() / record.name
     with atomic_folder(folder, replace=True) as staged:
@@ -281,6 +292,8 @@ def _identity(file: Path) -> dict[str, Any]:
 
 def _loaded(record: Pretrained, file: Path) -> int:
     """How many parameters the network has that loads this file; raises if there is none, or it is another."""
+    from nearfar.encoders.checkpoints import CheckpointError
+
     found = _encoder(record, file).parameters
     if found != record.parameters:
         like = (r for r in PRETRAINED.values() if (r.encoder, r.parameters) == (record.encoder, found))
@@ -294,7 +307,11 @@ def _loaded(record: Pretrained, file: Path) -> int:
 
 def _encoder(record: Pretrained, file: Path) -> Frozen:
     """The encoder of these weights, which loads them from this file."""
-    make = cast(type[Frozen], encoder_class(record.encoder))
-    encoder = make(weights=record.name)  # type: ignore[call-arg]
+    encoder = _class(record)(weights=record.name)  # type: ignore[call-arg]
     encoder.path = file
     return encoder
+
+
+def _class(record: Pretrained) -> type[Frozen]:
+    """The class of the encoder of these weights; an error if torch is not installed, which it needs."""
+    return cast("type[Frozen]", encoder_class(record.encoder))

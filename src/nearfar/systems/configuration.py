@@ -27,6 +27,7 @@ from nearfar.decisions.thresholds import ThresholdConfig
 from nearfar.embedding import CONDITIONING, conditioning_class
 from nearfar.embedding.embeddings import POOLINGS, VIEWS, joined
 from nearfar.encoders import ENCODERS, encoder_class
+from nearfar.files.extras import MissingPackageError
 from nearfar.recordings.clips import unknown
 from nearfar.systems.named import FUSED, SYSTEMS, Needs, read_toml
 from nearfar.systems.options import validated_options
@@ -289,6 +290,8 @@ def load(name: str, settings: Mapping[str, Any] | None = None, *, preset: str | 
         If there is no such system, or something in it is wrong: everything that is, one line each.
     FileNotFoundError
         If there is no such file.
+    MissingPackageError
+        If it needs torch, and torch is not installed.
     """
     if name in FUSED:
         raise ValueError(
@@ -322,11 +325,15 @@ def validated(model: type[M], content: Mapping[str, Any], path: Path) -> M:
     ------
     ValueError
         If something in it is wrong: everything that is, one line each.
+    MissingPackageError
+        If it needs torch, and torch is not installed.
     """
     try:
         return model.model_validate(content)
     except ValidationError as error:
         raise ValueError(_explain(error, model, path)) from None
+    except MissingPackageError as error:
+        raise MissingPackageError(f"{path.stem}: {error}", name=error.name) from error
 
 
 def _explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:

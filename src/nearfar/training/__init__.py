@@ -17,9 +17,10 @@ network on many machines at once, leaves the encoder that it is given as it is, 
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable
 from typing import Any
+
+from nearfar.files import extras
 
 TRAINERS = {
     "autoencoder": "nearfar.training.autoencoder:train",
@@ -35,12 +36,20 @@ def trainer(encoder: str) -> Callable[..., None]:
     ------
     ValueError
         If it is not one that is fitted.
+    MissingPackageError
+        If the training needs torch, and torch is not installed.
     """
     if encoder not in TRAINERS:
         raise ValueError(f"encoder {encoder!r} is not trained, so it has no training options")
-    return pkgutil.resolve_name(TRAINERS[encoder])
+    return extras.resolve(TRAINERS[encoder], needed_by=f"the training of encoder {encoder!r}")
 
 
 def adapter_trainer() -> Callable[..., Any]:
-    """The function that trains an adapter over machines, loaded now."""
-    return pkgutil.resolve_name("nearfar.training.adaptation:train")
+    """The function that trains an adapter over machines, loaded now.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch is not installed.
+    """
+    return extras.resolve("nearfar.training.adaptation:train", needed_by="the training of an adapter")

@@ -1,0 +1,60 @@
+"""Optional packages: whatever needs one asks for it by name, and says how to install it.
+
+``pip install nearfar`` leaves out what the default system does without. What needs more is loaded with ``resolve``,
+so that a missing package ends in one clear error, before any work.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from typing import Any, NamedTuple
+
+
+class Extra(NamedTuple):
+    """The extra of this package that installs an optional package, and what to know before that."""
+
+    name: str
+    hint: str = ""
+
+
+EXTRAS = {  # by the name under which the package is imported
+    "torch": Extra(
+        "networks",
+        "without a GPU, install a CPU build of torch first: it saves gigabytes of CUDA libraries",
+    ),
+    "yaml": Extra("challenge"),
+}
+
+
+class MissingPackageError(ImportError):
+    """An optional package is needed and not installed; the message says by what, and how to install it."""
+
+
+def resolve(name: str, *, needed_by: str) -> Any:
+    """Load an object by its import path.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"nearfar.encoders.spectral:Spectral"``.
+    needed_by : str
+        What the user asked for: the message begins with it, such as ``"encoder 'eat'"``.
+
+    Raises
+    ------
+    MissingPackageError
+        If it needs a package of ``EXTRAS`` that is not installed. A package that is installed and fails to import
+        raises its own error.
+    """
+    try:
+        return pkgutil.resolve_name(name)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        extra = EXTRAS[error.name]
+        hint = f" ({extra.hint})" if extra.hint else ""
+        raise MissingPackageError(
+            f"{needed_by} needs {error.name}, which is not installed; install it with: "
+            f"pip install 'nearfar[{extra.name}]'{hint}",
+            name=error.name,
+        ) from error
