@@ -355,7 +355,8 @@ def _tables(content: Mapping[str, Any]) -> dict[str, Collection[str]]:
         with suppress(ValueError, MissingPackageError):  # no such name, or nothing to train
             tables[f"branch.{table}"] = options_model(owner(str(name))).model_fields
     if branch.get("adaptation") is not None:
-        tables["branch.adaptation"] = options_model(adapter_trainer()).model_fields
+        recipe: Callable[..., Any] = adapter_trainer()
+        tables["branch.adaptation"] = options_model(recipe).model_fields
     return tables
 
 
