@@ -209,6 +209,7 @@ def test_score_of_standard_input(detector: Path, fan: Path) -> None:
             ["run", "spectral", "--data", "{fan}/..", "--set", "branch.vew=near"],
             "no key 'vew'; did you mean 'view'?",
         ),
+        (["run", "spectral", "--data", "{fan}/..", "--set", "view=near"], "did you mean branch.view?"),
         (["run", "spectral", "--data", "{empty}"], "{empty}"),
         (["check", "{empty}/none"], "{empty}/none"),
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.markup import escape
@@ -92,14 +92,20 @@ def fusion(found: Finding) -> Table:
         table.add_column(escape(heading))
     for row in found.metrics.reset_index().to_dict("records"):
         of_machine = chosen[row["machine"]]
-        weights = [f"{of_machine.get('weights', {}).get(b, 0):.3g}" for b in branches]
-        cells = [_section(row["machine"], row["section"]), *(f"{100 * row[c]:.2f}" for c in names), *weights]
-        table.add_row(*map(escape, cells), *map(escape, [of_machine["candidate"]] if has_candidates else []))
+        cells = [_section(row["machine"], row["section"]), *(f"{100 * row[c]:.2f}" for c in names)]
+        cells += _chosen(of_machine, branches, has_candidates)
+        table.add_row(*map(escape, cells))
     table.caption = escape(
         f"Omega {100 * found.omega:.2f}: {found.scope}.\n"
         f"Protocol: {found.protocol.name}; selected on {found.protocol.selected_on}."
     )
     return table
+
+
+def _chosen(of_machine: Mapping[str, Any], branches: Iterable[str], has_candidates: bool) -> list[str]:
+    """What a fold chose: the weight of each branch, and the candidate if there are some."""
+    weights = [f"{of_machine.get('weights', {}).get(b, 0):.3g}" for b in branches]
+    return [*weights, of_machine["candidate"]] if has_candidates else weights
 
 
 def _union(mappings: Iterable[Mapping[str, object]]) -> list[str]:

@@ -5,7 +5,8 @@ Files are read into frozen models that forbid unknown keys. An error lists every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
@@ -21,6 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from nearfar.backends import BACKENDS, backend_class
 from nearfar.decisions.thresholds import ThresholdConfig
@@ -30,8 +32,8 @@ from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.files.extras import MissingPackageError
 from nearfar.recordings.clips import unknown
 from nearfar.systems.named import FUSED, SYSTEMS, Needs, read_toml
-from nearfar.systems.options import validated_options
-from nearfar.systems.settings import replace
+from nearfar.systems.options import options_model, validated_options
+from nearfar.systems.settings import places_of, replace
 from nearfar.training import adapter_trainer, trainer
 from nearfar.training.adapters import HEAD, TRAINS_HEAD
 
@@ -331,22 +333,60 @@ def validated(model: type[M], content: Mapping[str, Any], path: Path) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_explain(error, model, path)) from None
+        tables = _tables(content) if model is System else {}
+        raise ValueError(_explain(error, model, tables, path)) from None
     except MissingPackageError as error:
         raise MissingPackageError(f"{path.stem}: {error}", name=error.name) from error
 
 
-def _explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
+def _tables(content: Mapping[str, Any]) -> dict[str, Collection[str]]:
+    """The keys of each table of a system by its dotted path, as far as the content says what it is made of."""
+    tables: dict[str, Collection[str]] = {
+        "": System.model_fields,
+        "branch": BranchConfig.model_fields,
+        "ensemble": Ensemble.model_fields,
+        "threshold": ThresholdConfig.model_fields,
+    }
+    branch = content.get("branch")
+    if not isinstance(branch, Mapping):
+        return tables
+    for table, owner in _OWNERS.items():
+        name = branch.get("backend" if table == "backend_options" else "encoder")
+        with suppress(ValueError, MissingPackageError):  # no such name, or nothing to train
+            tables[f"branch.{table}"] = options_model(owner(str(name))).model_fields
+    if branch.get("adaptation") is not None:
+        recipe: Callable[..., Any] = adapter_trainer()
+        tables["branch.adaptation"] = options_model(recipe).model_fields
+    return tables
+
+
+def _explain(
+    error: ValidationError, model: type[BaseModel], tables: Mapping[str, Collection[str]], path: Path
+) -> str:
     faults = []
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            message = unknown("key", str(fault["loc"][-1]), _fields_at(model, fault["loc"][:-1]))
-        else:
-            message = str(fault["msg"]).removeprefix("Value error, ")
+        message = _message(fault, place, model, tables)
         within = message.replace("\n", "\n  ")  # of a file that this one names
         faults.append(f"  {place}: {within}" if place else f"  {within}")
     return "\n".join([f"{path.name}: {len(faults)} faults" if len(faults) > 1 else f"{path.name}:", *faults])
+
+
+def _message(
+    fault: ErrorDetails, place: str, model: type[BaseModel], tables: Mapping[str, Collection[str]]
+) -> str:
+    """What is wrong at a place; of a key that belongs elsewhere, where."""
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        key = str(fault["loc"][-1])
+        if places := places_of(key, fault["input"], tables):
+            return f"no key {key!r} here; did you mean {' or '.join(places)}?"
+        return unknown("key", key, _fields_at(model, fault["loc"][:-1]))
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if place in tables and isinstance(fault["input"], Mapping):  # options, of which some may be unknown
+        for key, value in fault["input"].items():
+            if key not in tables[place] and (places := places_of(key, value, tables)):
+                message += f"\nFor {key}, did you mean {' or '.join(places)}?"
+    return message
 
 
 def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

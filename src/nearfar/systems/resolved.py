@@ -85,6 +85,10 @@ class Component:
             resolved = resolved.model_copy(update={"backend_options": wrapped})
         return cls(kind, name, resolved)
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """For another process: the class of the options is made anew there."""
+        return Component.resolve, (self.kind, self.name, self.options.arguments())
+
     @property
     def owner(self) -> Callable[..., Any]:
         """The class or function."""

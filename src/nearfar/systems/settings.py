@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -55,6 +55,35 @@ def replace(content: dict[str, Any], key: str, value: Any) -> None:
                 f"{key!r}: {table!r} is a value, not a table"
             )
     content[last] = value
+
+
+def places_of(key: str, value: Any, tables: Mapping[str, Collection[str]]) -> list[str]:
+    """The dotted paths that were perhaps meant, where a table has no such key.
+
+    Parameters
+    ----------
+    key : str
+    value : object
+        If it is a table, its keys count: of ``k`` in ``backend_options`` the path is ``branch.backend_options.k``.
+    tables : mapping from dotted path to keys
+        All tables that there are; the path of the outermost is empty.
+    """
+    paths = [f"{table}.{name}".lstrip(".") for table, keys in tables.items() for name in keys]
+    found: dict[str, None] = {}
+    for given in _leaves(key, value):
+        ends = [path for path in paths if path.endswith(f".{given}")]
+        last = given.rpartition(".")[2]
+        found |= dict.fromkeys(ends or [path for path in paths if path.endswith(f".{last}")])
+    return list(found)
+
+
+def _leaves(key: str, value: Any) -> Iterator[str]:
+    """The dotted paths of all values below a key."""
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            yield from _leaves(f"{key}.{name}", below)
+    else:
+        yield key
 
 
 def _assigned(assignment: str) -> tuple[str, str]:
