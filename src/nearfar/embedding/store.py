@@ -186,7 +186,7 @@ class Store:
                 return {}
             path = self._path(shelf)
             places = _places(index, shelf, keys)
-            data = _opened(path)  # nobody can remove what was opened before the transaction ends
+            data = _open(path)  # nobody can remove what was opened before the transaction ends
         with data:
             found = _whole(data, places)
         if damaged := len(places) - len(found):
@@ -215,7 +215,7 @@ class Store:
         with self._writing() as index:
             shelf = _shelf(index, origin) or _new_shelf(index, origin)
             path = self._path(shelf)
-            with _opened(path) as data:
+            with _open(path) as data:
                 there = _whole(data, _places(index, shelf, embeddings))
             new = {key: array for key, array in embeddings.items() if key not in there}
             if new:
@@ -299,7 +299,7 @@ class Store:
                     "WHERE number > ? ORDER BY number LIMIT ?",
                     (last, VERIFIED_AT_ONCE),
                 ).fetchall()
-                files = {s: opened.enter_context(_opened(self._path(s))) for s in {row[1] for row in rows}}
+                files = {s: opened.enter_context(_open(self._path(s))) for s in {row[1] for row in rows}}
             numbers = [row[0] for row in rows]
             if [last, *numbers] != sorted(
                 {last, *numbers}
@@ -509,7 +509,7 @@ def _append(path: Path, end: int, embeddings: Mapping[Key, Array]) -> dict[Key, 
     return places
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes]:
     """A shelf to be read; an empty one if the file is lost."""
     try:
         return path.open("rb", buffering=0)

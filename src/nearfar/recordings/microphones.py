@@ -179,23 +179,23 @@ def health(samples: Samples, placement: Placement | None = None) -> tuple[Fault,
         What normal recordings of this installation sound like; without it swapped microphones go unseen.
     """
     names = NAMES if len(samples) > 1 else NAMES[:1]
-    dead = [_dead(channel, name) for name, channel in zip(names, samples, strict=False)]
-    faults = [*dead, *(_clipped(channel, name) for name, channel in zip(names, samples, strict=False))]
+    dead = [_find_silence(channel, name) for name, channel in zip(names, samples, strict=False)]
+    faults = [*dead, *(_find_clipping(channel, name) for name, channel in zip(names, samples, strict=False))]
     if len(samples) > 1 and not any(dead):
-        faults.append(_identical(samples))
+        faults.append(_find_doubling(samples))
         if placement is not None and faults[-1] is None:
             faults.append(placement.swapped(samples))
     return tuple(f for f in faults if f is not None)
 
 
-def _dead(channel: Waveform, name: str) -> Fault | None:
+def _find_silence(channel: Waveform, name: str) -> Fault | None:
     rms = float(np.std(channel))
     if rms >= DEAD_RMS:
         return None
     return Fault("dead", name, f"the {name} microphone is silent (RMS {rms:.1e}); check its cable and supply")
 
 
-def _clipped(channel: Waveform, name: str) -> Fault | None:
+def _find_clipping(channel: Waveform, name: str) -> Fault | None:
     share = _flat_share(channel) + _flat_share(-channel)
     if share <= CLIPPED_SHARE:
         return None
@@ -215,7 +215,7 @@ def _flat_share(channel: Waveform) -> float:
     return float(np.lib.stride_tricks.sliding_window_view(at_top, FLAT_TOP).all(axis=-1).mean())
 
 
-def _identical(samples: Samples) -> Fault | None:
+def _find_doubling(samples: Samples) -> Fault | None:
     of_near, of_far = (samples[c] - samples[c].mean() for c in (NEAR, FAR))
     correlation = float(of_near @ of_far / np.sqrt((of_near @ of_near) * (of_far @ of_far)))
     if abs(correlation) < IDENTICAL:

@@ -70,10 +70,12 @@ def metrics(found: pd.DataFrame, title: str) -> Table:
 def _omega(found: pd.DataFrame, seeds: int) -> str:
     if {"auc", "auc_source"} <= set(found):
         return "No Omega: it is not defined over machines with and without domains; run them apart"
-    return f"Omega {_spread(found)}" + (f" (sample standard deviation of {seeds} seeds)" if seeds > 1 else "")
+    return f"Omega {_show_spread(found)}" + (
+        f" (sample standard deviation of {seeds} seeds)" if seeds > 1 else ""
+    )
 
 
-def _spread(found: pd.DataFrame) -> str:
+def _show_spread(found: pd.DataFrame) -> str:
     """Mean over seeds of Omega in percent, and its sample standard deviation if there are several seeds."""
     if found.empty:
         return "no labels"
@@ -93,7 +95,7 @@ def fusion(found: Finding) -> Table:
     for row in found.metrics.reset_index().to_dict("records"):
         of_machine = chosen[row["machine"]]
         cells = [_section(row["machine"], row["section"]), *(f"{100 * row[c]:.2f}" for c in names)]
-        cells += _chosen(of_machine, branches, has_candidates)
+        cells += _show_choice(of_machine, branches, has_candidates)
         table.add_row(*map(escape, cells))
     table.caption = escape(
         f"Omega {100 * found.omega:.2f}: {found.scope}.\n"
@@ -102,7 +104,7 @@ def fusion(found: Finding) -> Table:
     return table
 
 
-def _chosen(of_machine: Mapping[str, Any], branches: Iterable[str], has_candidates: bool) -> list[str]:
+def _show_choice(of_machine: Mapping[str, Any], branches: Iterable[str], has_candidates: bool) -> list[str]:
     """What a fold chose: the weight of each branch, and the candidate if there are some."""
     weights = [f"{of_machine.get('weights', {}).get(b, 0):.3g}" for b in branches]
     return [*weights, of_machine["candidate"]] if has_candidates else weights
@@ -123,8 +125,8 @@ def study(found: StudyResult) -> Table:
     described = found.result.run
     table = Table("branch", "Omega", "system", title=f"{described.name} (percent)")
     for name, alone in found.branches.items():
-        table.add_row(escape(name), _spread(alone.metrics), escape(alone.run.name))
-    table.add_row("[bold]fused[/]", f"[bold]{_spread(found.result.metrics)}[/]", "")
+        table.add_row(escape(name), _show_spread(alone.metrics), escape(alone.run.name))
+    table.add_row("[bold]fused[/]", f"[bold]{_show_spread(found.result.metrics)}[/]", "")
     protocol = described.protocol
     table.caption = escape(
         f"Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
@@ -191,15 +193,15 @@ def comparison_json(found: Comparison, a: Result, b: Result) -> str:
 
 def evaluation(found: Evaluation) -> Table:
     """What the official evaluator would report of a folder of scores."""
-    return metrics(_joined(found), "Official metrics")
+    return metrics(_join(found), "Official metrics")
 
 
 def evaluation_json(found: Evaluation) -> str:
     """The same in full precision, as fractions."""
-    table = _joined(found)
+    table = _join(found)
     return json.dumps({"omega": omega(table), "sections": table.drop(columns="seed").to_dict("records")})
 
 
-def _joined(found: Evaluation) -> pd.DataFrame:
+def _join(found: Evaluation) -> pd.DataFrame:
     table = found.metrics if found.decisions is None else found.metrics.join(found.decisions)
     return table.reset_index().assign(seed=0)

@@ -95,7 +95,7 @@ def train(
     (branch,) = resolved.branches
     _refuse_untrainable(machines)
     return Adapter.load(
-        _trained(Task(branch, tuple(machines), jobs.root, workers), progress or processes.nobody)
+        _train(Task(branch, tuple(machines), jobs.root, workers), progress or processes.nobody)
     )
 
 
@@ -138,15 +138,15 @@ def for_machines(
     if system.branch.adaptation is None:
         return dict.fromkeys(keys, ())
     _refuse_untrainable(dataset.machines)
-    wanted = _wanted(system, dataset, seeds, adapted_on, jobs)
+    wanted = _plan(system, dataset, seeds, adapted_on, jobs)
     distinct = {_identity(task): task for tasks in wanted.values() for task in tasks}
     with threadpool_limits(1):
-        made = processes.each(_trained, list(distinct.values()), workers=workers, tell=progress)
+        made = processes.each(_train, list(distinct.values()), workers=workers, tell=progress)
     path_of = dict(zip(distinct, made, strict=True))
     return {key: tuple(path_of[_identity(task)] for task in tasks) for key, tasks in wanted.items()}
 
 
-def _wanted(
+def _plan(
     system: System, dataset: Dataset, seeds: Sequence[int], adapted_on: Literal["others", "all"], jobs: Jobs
 ) -> dict[tuple[int, str], list[Task]]:
     """The trainings that each seed and machine needs, one a branch; many of them are the same."""
@@ -218,7 +218,7 @@ def _identity(task: Task) -> tuple[str, tuple[str, ...], int]:
     return made_of, tuple(m.name for m in task.machines), task.branch.seed
 
 
-def _trained(task: Task, progress: Progress) -> Path:
+def _train(task: Task, progress: Progress) -> Path:
     def told(step: str, done: int, total: int) -> None:
         progress(f"{task.name}: {step}", done, total)
 

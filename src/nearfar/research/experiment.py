@@ -113,10 +113,10 @@ def run(
     ValueError
         If a seed is given twice, a machine cannot be fitted, or there is nothing to train its adapter on.
     """
-    asked = _asked(system, data, out, seeds, adapted_on, truth)
+    asked = _prepare(system, data, out, seeds, adapted_on, truth)
     jobs = jobs or Jobs()
     tasks, adapters = _tasks(asked, jobs, workers, progress)
-    result = _result(asked, _all_outcomes(tasks, workers, progress), adapters)
+    result = _result(asked, _do_all(tasks, workers, progress), adapters)
     result.save()
     return result
 
@@ -134,7 +134,7 @@ class _Asked:
     protocol: ProtocolRecord
 
 
-def _asked(
+def _prepare(
     system: System | Path | str,
     data: Dataset | Path | str,
     out: Path | str | None,
@@ -186,7 +186,7 @@ def _tasks(
 def _result(asked: _Asked, outcomes: Sequence[Outcome], adapters: adaptation.Adapters) -> Result:
     """All outcomes in one result; labels and ground truth are read here, after all scores exist."""
     clips = described(asked.dataset, asked.truth)
-    scores = _with_truth(pd.concat([outcome.scores for outcome in outcomes], ignore_index=True), clips)
+    scores = _add_truth(pd.concat([outcome.scores for outcome in outcomes], ignore_index=True), clips)
     references = pd.concat([outcome.references for outcome in outcomes], ignore_index=True)
     record = _record(asked, outcomes, adapters)
     return Result(asked.out, scores, _metrics(scores, clips), record, references)
@@ -268,17 +268,17 @@ class Outcome:
     record: MachineRecord
 
 
-def _all_outcomes(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Outcome]:
+def _do_all(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Outcome]:
     """Of each task, in their order."""
 
     def finished(done: int, total: int) -> None:
         if progress is not None:
             progress("machines and seeds", done, total)
 
-    return processes.each(_outcome, tasks, workers=workers, tell=progress, finished=finished)
+    return processes.each(_do, tasks, workers=workers, tell=progress, finished=finished)
 
 
-def _outcome(task: Task, progress: Progress) -> Outcome:
+def _do(task: Task, progress: Progress) -> Outcome:
     """Scores and decisions of a machine's test clips; of the finished job, if there is one."""
 
     def told(step: str, done: int, total: int) -> None:
@@ -294,7 +294,7 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
         made = jobs.do("detector", fitted_from, make_detector, made_by=fitted_by)
         detector = Detector.load(made / "detector")
         shutil.copyfile(made / "references.csv", folder / "references.csv")
-        _scored(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False)
+        _score(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False)
         _machine_record(detector, task, tested_on).save(folder / "machine.json")
 
     jobs = Jobs(task.cache)
@@ -332,7 +332,7 @@ def _digests(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
     return [[c.key, sha] for c, sha in zip(clips, jobs.digests_of(c.path for c in clips), strict=True)]
 
 
-def _scored(detector: Detector, task: Task, jobs: Jobs, told: Progress) -> pd.DataFrame:
+def _score(detector: Detector, task: Task, jobs: Jobs, told: Progress) -> pd.DataFrame:
     """Of the test clips, in their order."""
     clips = task.machine.test
     table = pd.DataFrame(
@@ -375,7 +375,7 @@ def described(dataset: Dataset, truth: Path | None) -> pd.DataFrame:
     return table
 
 
-def _with_truth(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
+def _add_truth(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
     known = described.loc[scores["key"], ["domain", "label"]].reset_index(drop=True)
     return pd.concat([scores, known], axis=1)[SCORE_COLUMNS]
 

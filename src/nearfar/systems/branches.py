@@ -140,7 +140,7 @@ class Branch:
             "blocks": list(self.encoder.blocks),
             "adaptation": adaptation.describe()["options"],
             "seed": resolved.seed,
-            "machines": _told_of_machines(clips, jobs),
+            "machines": _describe_machines(clips, jobs),
         }
         told = [
             [sha, c.machine, c.domain, c.attributes]
@@ -192,7 +192,7 @@ class Branch:
             Store(jobs.root),
             pooling=self.resolved.pooling,
             workers=workers,
-            tell=_listening(progress),
+            tell=_tell_listening(progress),
         )
         return [view.combine(*(by_microphone[m][sha] for m in view.microphones)) for sha in shas]
 
@@ -282,7 +282,7 @@ def _why_untrainable(path: Path, encoder: Encoder) -> str:
     return ""
 
 
-def _told_of_machines(clips: Sequence[Clip], jobs: Jobs) -> dict[str, Any]:
+def _describe_machines(clips: Sequence[Clip], jobs: Jobs) -> dict[str, Any]:
     """How many clips each machine has, and their digest."""
     recordings: dict[str, list[str]] = {}
     for sha, clip in zip(jobs.digests_of(clip.path for clip in clips), clips, strict=True):
@@ -335,7 +335,7 @@ def listen_ahead(
             Store(jobs.root),
             wanted={microphone: sorted(pairs) for microphone, pairs in wanted.items()},
             workers=workers,
-            tell=_listening(progress),
+            tell=_tell_listening(progress),
         )
 
 
@@ -356,7 +356,7 @@ def _contents(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
     return [[sha, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
 
 
-def _listening(progress: Progress | None) -> Callable[[int, int], None] | None:
+def _tell_listening(progress: Progress | None) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, total: progress("listening", done, total)
 
 

@@ -241,7 +241,9 @@ class System(BaseModel):
     def _all_parts_are_valid(self) -> Self:
         for name in self.machines:
             branch = self.of_machine(name).branch
-            if self.branch.adaptation is not None and _adapted(branch) != _adapted(self.branch):
+            if self.branch.adaptation is not None and _what_is_adapted(branch) != _what_is_adapted(
+                self.branch
+            ):
                 raise ValueError(
                     f"machines.{name}: adaptation and encoder are of all machines together, so none has its own"
                 )
@@ -268,7 +270,7 @@ class System(BaseModel):
         return [(branch, each) for branch in branches for each in self.ensemble.seeds or (seed,)]
 
 
-def _adapted(branch: BranchConfig) -> dict[str, Any]:
+def _what_is_adapted(branch: BranchConfig) -> dict[str, Any]:
     """What an adapter is trained for."""
     return branch.model_dump(include={"encoder", "encoder_options", "adaptation"})
 

@@ -15,7 +15,7 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
     ValueError
         If there is no ``=``.
     """
-    return {key: _value(text) for key, text in map(_assigned, assignments)}
+    return {key: _value(text) for key, text in map(_split, assignments)}
 
 
 def parse_options(assignments: Iterable[str]) -> dict[str, list[Any]]:
@@ -27,7 +27,7 @@ def parse_options(assignments: Iterable[str]) -> dict[str, list[Any]]:
         If there is no ``=``, a key is given twice, or a value is empty.
     """
     options: dict[str, list[Any]] = {}
-    for key, text in map(_assigned, assignments):
+    for key, text in map(_split, assignments):
         if key in options:
             raise ValueError(f"{key}: given twice; join its values by semicolons")
         parts = text.split(";")
@@ -86,7 +86,7 @@ def _leaves(key: str, value: Any) -> Iterator[str]:
         yield key
 
 
-def _assigned(assignment: str) -> tuple[str, str]:
+def _split(assignment: str) -> tuple[str, str]:
     key, equals, value = assignment.partition("=")
     if not (equals and key):
         raise ValueError(f"{assignment!r}: expected key=value, such as branch.view=near")

@@ -97,13 +97,13 @@ class AutoencoderRecipe:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            step = _trained(encoder, waveforms, self, seed, progress)
+            step = _fit(encoder, waveforms, self, seed, progress)
         finally:
             torch.set_num_threads(before)
         encoder.with_arrays({name: t.cpu().numpy() for name, t in step.state().items()})
 
 
-def _trained(
+def _fit(
     encoder: Autoencoder,
     waveforms: Iterable[NDArray[np.float32]],
     recipe: AutoencoderRecipe,

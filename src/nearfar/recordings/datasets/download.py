@@ -93,7 +93,7 @@ def download(
         dangerous archive.
     """
     published = _published(name)
-    wanted = _wanted(published, subset, machines)
+    wanted = _choose(published, subset, machines)
     folder = root / name
     client = client or Client()
     todo = [one for one in wanted if not _is_done(folder, published, *one)]
@@ -131,7 +131,7 @@ def _published(name: str) -> Published:
     return published
 
 
-def _wanted(
+def _choose(
     published: Published, subset: Subset | None, machines: Collection[str] | None
 ) -> list[tuple[Subset, str]]:
     subsets = _subsets(published, subset)
@@ -176,13 +176,13 @@ def _is_done(folder: Path, published: Published, subset: Subset, machine: str) -
 
 
 def _is_current(name: str, md5: str, subset: Subset, remote: Remote) -> bool:
-    machine, revision = _parsed(name, subset)
-    pinned = [_parsed(known, subset) for known in remote.md5]
+    machine, revision = _parse(name, subset)
+    pinned = [_parse(known, subset) for known in remote.md5]
     newest = max((known for other, known in pinned if other == machine), default=1)
     return revision >= newest and remote.md5.get(name, md5) == md5
 
 
-def _parsed(name: str, subset: Subset) -> tuple[str, int]:
+def _parse(name: str, subset: Subset) -> tuple[str, int]:
     return parse_archive(name, subset) or (name, 1)
 
 

@@ -252,11 +252,11 @@ def _attribute_problems(machine: Machine, table: Path, where: str) -> Iterator[P
         yield Problem("warning", "attributes_unreadable", where, str(error))
         return
     places = {_place(clip): clip for clip in machine.clips}
-    yield from _unmatched(said, places, table, where)
+    yield from _find_unmatched(said, places, table, where)
     yield from _contradictions(said, places, where)
 
 
-def _unmatched(
+def _find_unmatched(
     said: Mapping[str, Sequence[str]], places: Mapping[str, Clip], table: Path, where: str
 ) -> Iterator[Problem]:
     """Files that are listed but not on disk, and clips that are not listed."""

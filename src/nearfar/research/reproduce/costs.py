@@ -94,7 +94,7 @@ def plan(study: Published, dataset: Dataset | None) -> Plan:
     dataset : Dataset or None
         None: as if it were the one of the published values.
     """
-    sizes = _published_sizes(study) if dataset is None else _sizes(dataset)
+    sizes = _sizes_as_published(study) if dataset is None else _sizes(dataset)
     runs = runs_of(study).values()
     weights = {name: is_here(name) for run in runs for name in sorted(weights_named(run.system))}
     rows = [row for row in study.rows if _has_weights(runs_of_row(study, row), weights)]
@@ -127,7 +127,7 @@ def _sizes(dataset: Dataset) -> list[Size]:
     ]
 
 
-def _published_sizes(study: Published) -> list[Size]:
+def _sizes_as_published(study: Published) -> list[Size]:
     published = DATASETS[study.data].PUBLISHED
     counts = published.counts
     if counts is None:

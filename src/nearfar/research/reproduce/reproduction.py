@@ -207,7 +207,7 @@ def run(
         for key, each in runs.items()
     }
     rows = [
-        Found(row, needs[n]) if needs[n] else _found(asked, row, results) for n, row in enumerate(asked.rows)
+        Found(row, needs[n]) if needs[n] else _find(asked, row, results) for n, row in enumerate(asked.rows)
     ]
     reproduction = Reproduction(asked, tuple(rows), dataset, out)
     reproduction.save(out)
@@ -264,7 +264,7 @@ def _needs_of_data(row: Row, dataset: Dataset, clips: pd.DataFrame) -> Iterator[
         yield f"needs more machines: {error}"
 
 
-def _found(asked: Published, row: Row, results: Mapping[str, Result]) -> Found:
+def _find(asked: Published, row: Row, results: Mapping[str, Result]) -> Found:
     """The number of a row, from the results of branches by the keys of their runs."""
     adapted = {each.adapted_on for each in runs_of_row(asked, row)} - {None}
     own = "".join(f"; {ADAPTED[on]}" for on in sorted(map(str, adapted)))
@@ -276,11 +276,11 @@ def _found(asked: Published, row: Row, results: Mapping[str, Result]) -> Found:
         return Found(row, scope, tuple(_value(table, row) for table in tables))
     values, findings = [], []
     for seed in asked.seeds_of(row):
-        found = _fused(asked, row, row.branches, results, seed)
+        found = _fuse(asked, row, row.branches, results, seed)
         value = _value(found.metrics.reset_index(), row)
         findings.append(found.describe())
         if row.without is not None:
-            rest = _fused(asked, row, [b for b in row.branches if b != row.without], results, seed)
+            rest = _fuse(asked, row, [b for b in row.branches if b != row.without], results, seed)
             value = _value(rest.metrics.reset_index(), row) - value
             findings[-1] = {"all": found.describe(), "rest": rest.describe()}
         values.append(value)
@@ -295,7 +295,7 @@ def _value(table: pd.DataFrame, row: Row) -> float:
     return 100 * metrics.harmonic_mean(own[OF_METRIC[row.metric]].to_numpy(float))
 
 
-def _fused(
+def _fuse(
     asked: Published, row: Row, names: Sequence[str], results: Mapping[str, Result], seed: int
 ) -> Finding:
     """What the fusion of these branches finds, under the row's protocol."""
