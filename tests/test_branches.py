@@ -28,7 +28,7 @@ from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import parse_clip
 from nearfar.recordings.microphones import listen
 from nearfar.systems.branches import UNDISCLOSED, attributes, domains, listen_ahead, save_arrays
-from nearfar.systems.configuration import BranchConfig, Step
+from nearfar.systems.configuration import BranchConfig, ConditioningStep
 from nearfar.systems.resolved import resolve_branch
 from nearfar.training.autoencoder import AutoencoderRecipe
 
@@ -202,7 +202,11 @@ def test_a_wrong_step_is_an_error(steps, message):
 
 def test_a_step_is_a_name_or_a_table():
     config = BranchConfig(**{**SPECTRAL, "conditioning": ["standardize", WHITEN, {"name": "pca"}]})
-    assert config.conditioning == ("standardize", Step(name="whiten", components=3), Step(name="pca"))
+    assert config.conditioning == (
+        "standardize",
+        ConditioningStep(name="whiten", components=3),
+        ConditioningStep(name="pca"),
+    )
     assert config.conditioning[1].options == {"components": 3}
     assert BranchConfig.model_validate_json(config.model_dump_json()) == config
     with pytest.raises(ValidationError, match="Instance is frozen"):

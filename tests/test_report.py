@@ -22,12 +22,15 @@ from nearfar.evaluation.protocols import CROSS_FITTED, Finding, Selection, scope
 from nearfar.evaluation.record import RunRecord
 from nearfar.evaluation.results import Result
 from nearfar.recordings.datasets import DATASETS
-from nearfar.recordings.microphones import Fault
+from nearfar.recordings.microphones import MicrophoneFault
 from nearfar.report import catalogues, fitted, recordings, results, verdicts
 from nearfar.systems import configuration, named
 
 NAN = float("nan")
-DEAD, CLIPPED = Fault("dead", "near", "the near one is silent"), Fault("clipped", "far", "the far one clips")
+DEAD, CLIPPED = (
+    MicrophoneFault("dead", "near", "the near one is silent"),
+    MicrophoneFault("clipped", "far", "the far one clips"),
+)
 AWKWARD = [
     "a,b.wav",
     'say "hi".wav',

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearfar.embedding import store
-from nearfar.embedding.store import Array, Key, Origin, Problem, Store
+from nearfar.embedding.store import Array, DamagedEmbedding, Key, Origin, Store
 from nearfar.encoders import ENCODERS
 from nearfar.files import atomic, steps
 from nearfar.files.steps import Jobs
@@ -391,7 +391,7 @@ def test_verifying_many_tells_how_far_it_is(filled: Store, monkeypatch: pytest.M
     problems = filled.verify(lambda *progress: told.append(progress))
     assert told == [(5, 15), (10, 15), (15, 15)]
     expected = f"damaged: block 12, mean, of the recording {key(0).audio}"
-    assert problems == [Problem(filled.folder / "000002.f32", expected, KEPT + 1)]
+    assert problems == [DamagedEmbedding(filled.folder / "000002.f32", expected, KEPT + 1)]
 
 
 def outcome(place: Store) -> str:

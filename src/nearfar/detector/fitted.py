@@ -28,7 +28,14 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.audio import AudioError, Samples
 from nearfar.recordings.clips import Clip, Machine
-from nearfar.recordings.microphones import MICROPHONES, Fault, Microphone, MicrophoneError, Placement, health
+from nearfar.recordings.microphones import (
+    MICROPHONES,
+    Microphone,
+    MicrophoneError,
+    MicrophoneFault,
+    Placement,
+    health,
+)
 from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
@@ -57,7 +64,7 @@ class Verdict:
         How often a normal clip would score as high. NaN without a threshold.
     decision : {"normal", "anomaly", "", "unusable"}
         Empty for a detector without a threshold; unusable is also a recording whose microphones are broken.
-    faults : tuple of Fault
+    faults : tuple of MicrophoneFault
         Of the microphones.
     error : str
         Why the recording could not be used.
@@ -67,7 +74,7 @@ class Verdict:
     score: float
     p_value: float
     decision: Literal["normal", "anomaly", "", "unusable"]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[MicrophoneFault, ...] = ()
     error: str = ""
 
 

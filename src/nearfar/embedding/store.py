@@ -130,7 +130,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class DamagedEmbedding:
     """Something that is damaged.
 
     Attributes
@@ -232,7 +232,7 @@ class Store:
             ).fetchall()
             return [self._content(*row) for row in rows]
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> list[DamagedEmbedding]:
         """Read everything, and tell what is damaged.
 
         Parameters
@@ -243,7 +243,9 @@ class Store:
         with self._reading() as index:
             (said,) = index.execute("PRAGMA integrity_check(1)").fetchone()
             (total,) = index.execute("SELECT count(*) FROM embeddings").fetchone()
-        problems = [] if said == "ok" else [Problem(self.index, f"the index is damaged: {said}", None)]
+        problems = (
+            [] if said == "ok" else [DamagedEmbedding(self.index, f"the index is damaged: {said}", None)]
+        )
         last, done = 0, 0
         while rows := self._verify_after(last, problems):
             last, done = rows[-1], done + len(rows)
@@ -251,7 +253,7 @@ class Store:
                 progress(done, max(done, total))
         return problems
 
-    def drop_damaged(self) -> list[Problem]:
+    def drop_damaged(self) -> list[DamagedEmbedding]:
         """Take what ``verify`` finds out of the store, and mend the index."""
         problems = self.verify()
         if problems:
@@ -290,7 +292,7 @@ class Store:
         status = path.stat()
         return Content(made_by, entries, status.st_size, (time.time() - status.st_mtime) / SECONDS_A_DAY)
 
-    def _verify_after(self, last: int, problems: list[Problem]) -> list[int]:
+    def _verify_after(self, last: int, problems: list[DamagedEmbedding]) -> list[int]:
         """The numbers of the embeddings that follow, at most ``VERIFIED_AT_ONCE``; adds their problems."""
         with ExitStack() as opened:
             with self._reading() as index:
@@ -309,7 +311,7 @@ class Store:
                 key, place = Key(*columns[:3]), _Place(*columns[3:])
                 if not _whole(files[shelf], {key: place}):
                     what = f"damaged: block {key.block}, {key.pooling}, of the recording {key.audio}"
-                    problems.append(Problem(self._path(shelf), what, number))
+                    problems.append(DamagedEmbedding(self._path(shelf), what, number))
         return numbers
 
     # The index

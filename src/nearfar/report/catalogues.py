@@ -15,12 +15,12 @@ from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from nearfar.encoders.pretrained import Pretrained
-    from nearfar.research.reproduce.catalogue import Description as PublishedStudy
-    from nearfar.simulation.catalogue import Description as SimulatedMachine
-    from nearfar.systems.named import Description
+    from nearfar.research.reproduce.catalogue import StudyDescription
+    from nearfar.simulation.catalogue import MachineDescription
+    from nearfar.systems.named import SystemDescription
 
 
-def systems(described: Iterable[Description]) -> Table:
+def systems(described: Iterable[SystemDescription]) -> Table:
     """What there is to fit, and what each needs."""
     known = list(described)
     table = Table(Column("system", no_wrap=True), "what it is, and what it needs", title="Systems")
@@ -31,7 +31,7 @@ def systems(described: Iterable[Description]) -> Table:
     return table
 
 
-def _needs(d: Description) -> str:
+def _needs(d: SystemDescription) -> str:
     """As a sentence without a verb."""
     microphones = f"{d.needs.channels} microphone{'s' if d.needs.channels > 1 else ''}"
     minutes = d.needs.minutes
@@ -51,7 +51,7 @@ def _needs(d: Description) -> str:
     )
 
 
-def simulated(described: Iterable[SimulatedMachine]) -> Table:
+def simulated(described: Iterable[MachineDescription]) -> Table:
     """The machines that can be simulated."""
     table = Table(
         "machine", "what it is", "speeds", "faults", "shifts", title="Machines that can be simulated"
@@ -74,7 +74,7 @@ def published(modules: Mapping[str, ModuleType]) -> Table:
     return table
 
 
-def studies(described: Iterable[PublishedStudy]) -> Table:
+def studies(described: Iterable[StudyDescription]) -> Table:
     """The published studies that can be run again."""
     names = [Column(heading, no_wrap=True) for heading in ("study", "rows", "data")]
     table = Table(*names, "what it is, and where it is from", title="Published studies")

@@ -42,7 +42,7 @@ ON_OTHERS = ProtocolRecord(
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class AdapterTraining:
     """One adapter to be trained."""
 
     branch: ResolvedBranch
@@ -95,7 +95,7 @@ def train(
     (branch,) = resolved.branches
     _refuse_untrainable(machines)
     return Adapter.load(
-        _train(Task(branch, tuple(machines), jobs.root, workers), progress or processes.nobody)
+        _train(AdapterTraining(branch, tuple(machines), jobs.root, workers), progress or processes.nobody)
     )
 
 
@@ -148,7 +148,7 @@ def for_machines(
 
 def _plan(
     system: System, dataset: Dataset, seeds: Sequence[int], adapted_on: Literal["others", "all"], jobs: Jobs
-) -> dict[tuple[int, str], list[Task]]:
+) -> dict[tuple[int, str], list[AdapterTraining]]:
     """The trainings that each seed and machine needs, one a branch; many of them are the same."""
     machines = machines_for([machine.name for machine in dataset], adapted_on)
     wanted = {}
@@ -156,7 +156,7 @@ def _plan(
         branches = resolve(system, seed=seed, jobs=jobs).branches
         for name, trained_on in machines.items():
             heard = tuple(dataset[other] for other in trained_on)
-            wanted[seed, name] = [Task(branch, heard, jobs.root) for branch in branches]
+            wanted[seed, name] = [AdapterTraining(branch, heard, jobs.root) for branch in branches]
     return wanted
 
 
@@ -211,14 +211,14 @@ def protocol_of(adapted_on: AdaptedOn) -> ProtocolRecord:
     return ON_OTHERS if adapted_on == "others" else ON_ALL
 
 
-def _identity(task: Task) -> tuple[str, tuple[str, ...], int]:
+def _identity(task: AdapterTraining) -> tuple[str, tuple[str, ...], int]:
     """Equal for equal adapters."""
     branch = task.branch.describe()
     made_of = digest({key: branch[key] for key in ("encoder", "weights", "adaptation")})
     return made_of, tuple(m.name for m in task.machines), task.branch.seed
 
 
-def _train(task: Task, progress: Progress) -> Path:
+def _train(task: AdapterTraining, progress: Progress) -> Path:
     def told(step: str, done: int, total: int) -> None:
         progress(f"{task.name}: {step}", done, total)
 

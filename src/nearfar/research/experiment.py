@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class MachineRun:
     """One machine with one seed: what a worker does in one go."""
 
     machine: Machine
@@ -168,7 +168,7 @@ def _refuse_seeds(system: System, seeds: Sequence[int]) -> None:
 
 def _tasks(
     asked: _Asked, jobs: Jobs, workers: int, progress: Progress | None
-) -> tuple[list[Task], adaptation.Adapters]:
+) -> tuple[list[MachineRun], adaptation.Adapters]:
     """One task for each seed and machine, and the adapters that their systems have; these are trained here."""
     pairs = [(seed, machine) for seed in asked.seeds for machine in asked.dataset]
     resolved = {
@@ -180,7 +180,7 @@ def _tasks(
         jobs=jobs, workers=workers, progress=progress,
     )  # fmt: skip
     bound = adaptation.bind(resolved, adapters)
-    return [Task(machine, bound[seed, machine.name], jobs.root) for seed, machine in pairs], adapters
+    return [MachineRun(machine, bound[seed, machine.name], jobs.root) for seed, machine in pairs], adapters
 
 
 def _result(asked: _Asked, outcomes: Sequence[Outcome], adapters: adaptation.Adapters) -> Result:
@@ -268,7 +268,7 @@ class Outcome:
     record: MachineRecord
 
 
-def _do_all(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Outcome]:
+def _do_all(tasks: Sequence[MachineRun], workers: int, progress: Progress | None) -> list[Outcome]:
     """Of each task, in their order."""
 
     def finished(done: int, total: int) -> None:
@@ -278,7 +278,7 @@ def _do_all(tasks: Sequence[Task], workers: int, progress: Progress | None) -> l
     return processes.each(_do, tasks, workers=workers, tell=progress, finished=finished)
 
 
-def _do(task: Task, progress: Progress) -> Outcome:
+def _do(task: MachineRun, progress: Progress) -> Outcome:
     """Scores and decisions of a machine's test clips; of the finished job, if there is one."""
 
     def told(step: str, done: int, total: int) -> None:
@@ -308,7 +308,7 @@ def _do(task: Task, progress: Progress) -> Outcome:
     return Outcome(task.machine.name, scores, references, MachineRecord.load(folder / "machine.json"))
 
 
-def _machine_record(detector: Detector, task: Task, tested_on: list[list[Any]]) -> MachineRecord:
+def _machine_record(detector: Detector, task: MachineRun, tested_on: list[list[Any]]) -> MachineRecord:
     return MachineRecord(
         sample_rate=detector.sample_rate,
         parameters=detector.parameters,
@@ -319,7 +319,7 @@ def _machine_record(detector: Detector, task: Task, tested_on: list[list[Any]]) 
     )
 
 
-def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
+def _detector_inputs(task: MachineRun, jobs: Jobs) -> dict[str, Any]:
     """Everything that a fitted detector depends on."""
     clips = [
         [*row, clip.domain, clip.attributes]
@@ -332,7 +332,7 @@ def _digests(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
     return [[c.key, sha] for c, sha in zip(clips, jobs.digests_of(c.path for c in clips), strict=True)]
 
 
-def _score(detector: Detector, task: Task, jobs: Jobs, told: Progress) -> pd.DataFrame:
+def _score(detector: Detector, task: MachineRun, jobs: Jobs, told: Progress) -> pd.DataFrame:
     """Of the test clips, in their order."""
     clips = task.machine.test
     table = pd.DataFrame(

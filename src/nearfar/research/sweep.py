@@ -77,7 +77,7 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class MachineSweep:
     """One machine, and all systems to be tried on it."""
 
     machine: Machine
@@ -154,7 +154,9 @@ def sweep(
     of_systems = [
         _resolve(t, dataset, seed, adapted_on, jobs=jobs, workers=workers, progress=progress) for t in tried
     ]
-    tasks = [Task(m, tuple(of_system[m.name] for of_system in of_systems), jobs.root) for m in dataset]
+    tasks = [
+        MachineSweep(m, tuple(of_system[m.name] for of_system in of_systems), jobs.root) for m in dataset
+    ]
     scores = pd.concat(processes.each(_score, tasks, workers=workers, tell=progress))
     recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
     table = _table(combinations, clips, scores, n_resamples, recording)
@@ -217,7 +219,7 @@ def _row(
     return {**settings_as_text, **interval, **{str(m): value for m, value in of_machine.to_dict().items()}}
 
 
-def _score(task: Task, tell: Progress) -> pd.DataFrame:
+def _score(task: MachineSweep, tell: Progress) -> pd.DataFrame:
     """Of the test clips by key, a column a system."""
     jobs, clips = Jobs(task.cache), task.machine.train
     columns = {}
@@ -238,7 +240,7 @@ def _score(task: Task, tell: Progress) -> pd.DataFrame:
     return pd.DataFrame(columns, index=[clip.key for clip in task.machine.test])
 
 
-def _fill_store(task: Task, jobs: Jobs, tell: Progress) -> None:
+def _fill_store(task: MachineSweep, jobs: Jobs, tell: Progress) -> None:
     """Have in the store whatever the systems take from it."""
     branches = (branch for system in task.tried for branch in system.branches)
     name, clips = task.machine.name, [*task.machine.train, *task.machine.test]
@@ -252,7 +254,7 @@ def _fill_store(task: Task, jobs: Jobs, tell: Progress) -> None:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _embed(task: Task, branch: Branch, jobs: Jobs) -> tuple[list[Array], list[Array]]:
+def _embed(task: MachineSweep, branch: Branch, jobs: Jobs) -> tuple[list[Array], list[Array]]:
     """Of the training and the test clips, in their order."""
     machine = task.machine
     if branch.uses_store:
@@ -262,7 +264,7 @@ def _embed(task: Task, branch: Branch, jobs: Jobs) -> tuple[list[Array], list[Ar
     return found[: len(machine.train)], found[len(machine.train) :]
 
 
-def _embed_as_step(task: Task, branch: Branch, jobs: Jobs) -> list[Array]:
+def _embed_as_step(task: MachineSweep, branch: Branch, jobs: Jobs) -> list[Array]:
     """Embeddings that the store does not keep: of all clips, those for training first."""
 
     def make(folder: Path) -> None:

@@ -40,7 +40,7 @@ from nearfar.training.adapters import HEAD, TRAINS_HEAD
 M = TypeVar("M", bound=BaseModel)
 
 
-class Step(BaseModel):
+class ConditioningStep(BaseModel):
     """A conditioning with options, which are the other keys of its table."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -57,7 +57,9 @@ def _kind(value: Any) -> str:
 
 
 # told apart before they are read, so that an error is about the one that was meant
-NameOrStep = Annotated[Annotated[str, Tag("name")] | Annotated[Step, Tag("table")], Discriminator(_kind)]
+NameOrStep = Annotated[
+    Annotated[str, Tag("name")] | Annotated[ConditioningStep, Tag("table")], Discriminator(_kind)
+]
 
 
 class BranchConfig(BaseModel):
@@ -72,7 +74,7 @@ class BranchConfig(BaseModel):
         before any of them is fitted. ``None``: there is no adapter.
     view, pooling : str
         Of ``embeddings.VIEWS`` and ``embeddings.POOLINGS``.
-    conditioning : tuple of str or Step
+    conditioning : tuple of str or ConditioningStep
         Of ``CONDITIONING``, applied in order to embeddings before the back end; by name, or as a table of name
         and options. In TOML ``conditioning = ["standardize", {name = "whiten", components = 512}]``, on the
         command line ``--set 'branch.conditioning=["standardize", {name = "whiten", components = 512}]'``.
@@ -108,7 +110,9 @@ class BranchConfig(BaseModel):
 
     @field_validator("conditioning")
     @classmethod
-    def _steps_are_known(cls, steps: tuple[str | Step, ...]) -> tuple[str | Step, ...]:
+    def _steps_are_known(
+        cls, steps: tuple[str | ConditioningStep, ...]
+    ) -> tuple[str | ConditioningStep, ...]:
         for name, options in map(name_and_options, steps):
             if name not in CONDITIONING:
                 raise ValueError(unknown("conditioning", name, CONDITIONING))
@@ -175,7 +179,7 @@ class BranchConfig(BaseModel):
         return self
 
 
-def name_and_options(step: str | Step) -> tuple[str, dict[str, Any]]:
+def name_and_options(step: str | ConditioningStep) -> tuple[str, dict[str, Any]]:
     return (step, {}) if isinstance(step, str) else (step.name, step.options)
 
 

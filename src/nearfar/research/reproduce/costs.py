@@ -19,7 +19,7 @@ from nearfar.files.digests import digest
 from nearfar.recordings import audio
 from nearfar.recordings.clips import Dataset
 from nearfar.recordings.datasets import DATASETS
-from nearfar.research.reproduce.files import Published
+from nearfar.research.reproduce.files import PublishedStudy
 from nearfar.research.reproduce.runs import Run, is_here, runs_of, runs_of_row, weights_named
 from nearfar.systems.configuration import System
 
@@ -83,14 +83,14 @@ class Plan:
         return asdict(self)
 
 
-def plan(study: Published, dataset: Dataset | None) -> Plan:
+def plan(study: PublishedStudy, dataset: Dataset | None) -> Plan:
     """Count what the study has to do, and project how long that takes; nothing is run.
 
     What is in the cache is not subtracted.
 
     Parameters
     ----------
-    study : Published
+    study : PublishedStudy
     dataset : Dataset or None
         None: as if it were the one of the published values.
     """
@@ -127,7 +127,7 @@ def _sizes(dataset: Dataset) -> list[Size]:
     ]
 
 
-def _sizes_as_published(study: Published) -> list[Size]:
+def _sizes_as_published(study: PublishedStudy) -> list[Size]:
     published = DATASETS[study.data].PUBLISHED
     counts = published.counts
     if counts is None:

@@ -136,7 +136,7 @@ class Row(FusionConfig):
         return "all" if self.protocol in (COMPLETE_DEVELOPMENT.name, FIXED.name) else "others"
 
 
-class Published(BaseModel):
+class PublishedStudy(BaseModel):
     """A table or a figure of a report: its numbers, and how they are to be found again.
 
     Attributes
@@ -233,7 +233,7 @@ class Published(BaseModel):
         return for_all, of_encoder
 
 
-def load(name: str, settings: Mapping[str, Any] | None = None) -> Published:
+def load(name: str, settings: Mapping[str, Any] | None = None) -> PublishedStudy:
     """A named study, or the one in a TOML file, with settings of its branches replaced.
 
     Parameters
@@ -241,7 +241,7 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> Published:
     name : str
         Of ``STUDIES``, or the path of a ``.toml`` file.
     settings : mapping
-        As ``Published.settings``; they come after those of the file.
+        As ``PublishedStudy.settings``; they come after those of the file.
 
     Raises
     ------
@@ -256,4 +256,4 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> Published:
     content = named.read_toml(path)
     if settings:
         content["settings"] = {**content.get("settings", {}), **settings}
-    return configuration.validated(Published, content, path)
+    return configuration.validated(PublishedStudy, content, path)
