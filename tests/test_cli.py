@@ -384,7 +384,7 @@ def test_compare_by_recording_tells_where_there_is_only_one(two_results: tuple[P
     assert found.exit_code == 0, found.output
     text = " ".join(found.output.split())
     assert "20 resamples of recordings" in text
-    assert "Too narrow: all clips are of one recording in fan, section 00, anomaly, source" in text
+    assert "too narrow: all clips are from one recording in fan, section 00, anomaly, source" in text
 
 
 def test_compare_refuses_other_clips(two_results: tuple[Path, Path], tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_compare_refuses_other_clips(two_results: tuple[Path, Path], tmp_path: P
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     """With embeddings of this code and of other code, and a finished step of each."""
-    for number, code in enumerate([store.current_code("spectral"), "other"]):
+    for number, code in enumerate([store.current_code("eat"), "other"]):
         origin = store.Origin(
             "eat", "near", code, weights="0123456789" + 54 * "f", options={"blocks": [11, 12]}
         )
@@ -441,18 +441,18 @@ def test_cache_info(cache: Path) -> None:
         ]
         assert [line for line in shown.splitlines() if "scores" in line and made_by in line]
     nothing = invoke("cache", "info", "--cache", cache / "none").output
-    assert nothing.splitlines() == ["no embeddings", "no finished steps"]
+    assert nothing.splitlines() == ["No embeddings.", "No finished steps."]
 
 
 def test_cache_verify(cache: Path) -> None:
     whole = invoke("cache", "verify", "--cache", cache)
-    assert (whole.exit_code, "all embeddings are whole" in whole.output) == (0, True)
+    assert (whole.exit_code, "All embeddings are intact." in whole.output) == (0, True)
     with (cache / "embeddings" / "000001.f32").open("r+b") as file:
         file.write(b"damaged")
     damaged = invoke("cache", "verify", "--cache", cache)
     assert damaged.exit_code == 1
     assert f"000001.f32: damaged: block 12, mean, of the recording {64 * '0'}" in damaged.output
-    assert "removed 1 damaged" in invoke("cache", "clean", "--damaged", "--cache", cache).output
+    assert "Removed 1 damaged" in invoke("cache", "clean", "--damaged", "--cache", cache).output
     assert invoke("cache", "verify", "--cache", cache).exit_code == 0
 
 

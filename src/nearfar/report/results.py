@@ -1,4 +1,4 @@
-"""What was measured: results, sweeps, comparisons, fusions, each with its scope."""
+"""Results of experiments: metrics, sweeps, comparisons, fusions, each with its scope."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HEADINGS = {
 
 
 def result(found: Result) -> Table:
-    """What an experiment found: metrics, if labels are known; else how many clips were scored."""
+    """A result: metrics if labels are known, else how many clips were scored."""
     if found.metrics.empty:
         counts = found.scores.groupby("machine")["key"].nunique()
         table = Table("machine", "clips scored", title=f"{found.run.name}: no metrics")
@@ -48,7 +48,7 @@ def result(found: Result) -> Table:
 
 
 def metrics(found: pd.DataFrame, title: str) -> Table:
-    """The official metrics of each machine in percent, mean over seeds, and Omega of all.
+    """The official metrics of each machine in percent, averaged over seeds, and Omega of all machines.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def metrics(found: pd.DataFrame, title: str) -> Table:
 
 def _omega(found: pd.DataFrame, seeds: int) -> str:
     if {"auc", "auc_source"} <= set(found):
-        return "No Omega: it is not defined over machines with and without domains; run them apart"
+        return "No Omega: some machines have domains and some have none; run these separately."
     return f"Omega {_show_spread(found)}" + (
         f" (sample standard deviation of {seeds} seeds)" if seeds > 1 else ""
     )
@@ -111,12 +111,12 @@ def _show_choice(of_machine: Mapping[str, Any], branches: Iterable[str], has_can
 
 
 def _union(mappings: Iterable[Mapping[str, object]]) -> list[str]:
-    """The keys of all, each once, in the order in which they appear."""
+    """The keys of all mappings, each once, in order of appearance."""
     return list(dict.fromkeys(key for mapping in mappings for key in mapping))
 
 
 def _section(machine: object, section: int) -> str:
-    """A machine, with the number of its section unless that is the only one, 0."""
+    """Name of the machine, with the number of the section unless that is 0."""
     return str(machine) if section == 0 else f"{machine} {section:02d}"
 
 
@@ -136,7 +136,7 @@ def study(found: StudyResult) -> Table:
 
 
 def sweep(found: Sweep) -> Table:
-    """The settings that were tried, the best first, in percent; always with the scope."""
+    """All settings, best first, in percent; always with the scope."""
     machines = [str(c) for c in found.table if c not in {*found.settings, "omega", "low", "high"}]
     keys = [key.removeprefix("branch.") for key in found.settings]
     table = Table(
@@ -147,15 +147,17 @@ def sweep(found: Sweep) -> Table:
         numbers = (f"{100 * row[m]:.1f}" for m in machines)
         chosen = (escape(row[key]) for key in found.settings)
         table.add_row(*chosen, f"{100 * row['omega']:.2f}", interval, *numbers)
-    beware = (
-        f"Too narrow: all clips are of one recording in {'; '.join(found.single)}. " if found.single else ""
+    warning = (
+        f"The intervals are too narrow: all clips are from one recording in {'; '.join(found.single)}. "
+        if found.single
+        else ""
     )
-    table.caption = escape(f"Intervals by {found.unit}s. {beware}Scope: {found.scope}.")
+    table.caption = escape(f"Intervals by {found.unit}s. {warning}Scope: {found.scope}.")
     return table
 
 
 def comparison(found: Comparison, a: Result, b: Result) -> Table:
-    """Two results side by side in percent, the difference with its interval, and how sure its sign is."""
+    """Two results side by side in percent, their difference with its interval, and how certain its sign is."""
     a_name, b_name = (Text(r.run.name) for r in (a, b))
     table = Table("machine", title=escape(f"A: {a.folder}, B: {b.folder} (percent)"))
     interval = f"{found.level:.0%} interval"
@@ -167,19 +169,21 @@ def comparison(found: Comparison, a: Result, b: Result) -> Table:
         table.add_row(escape(str(machine)), *values, low_high, f"{row['b_better']:.3f}")
     n_a, n_b = (len(r.run.seeds) for r in (a, b))
     selected = (f"{name} selected on {r.run.protocol.selected_on}." for name, r in (("A", a), ("B", b)))
-    beware = (
-        f"\nToo narrow: all clips are of one recording in {'; '.join(found.single)}." if found.single else ""
+    warning = (
+        f"\nThe intervals are too narrow: all clips are from one recording in {'; '.join(found.single)}."
+        if found.single
+        else ""
     )
     table.caption = escape(
-        f"Harmonic mean of each machine's metrics; {found.table.index[-1]}: Omega; mean of {n_a} and {n_b} seeds. "
-        f"Paired bootstrap, {found.n_resamples} resamples of {found.unit}s, seed {found.seed}: for these machines, "
-        f"not for others.{beware}\n" + "\n".join(selected)
+        f"Harmonic mean of the metrics of each machine; {found.table.index[-1]}: Omega. Means of {n_a} (A) and "
+        f"{n_b} (B) seeds. Paired bootstrap, {found.n_resamples} resamples of {found.unit}s, seed {found.seed}. "
+        f"The intervals hold for these machines, not for others.{warning}\n" + "\n".join(selected)
     )
     return table
 
 
 def comparison_json(found: Comparison, a: Result, b: Result) -> str:
-    """The same in full precision, as fractions, with what either result was selected on."""
+    """The same in full precision, as fractions, with the protocols of both results."""
     results = {
         name: {"folder": str(r.folder), "system": r.run.name, "protocol": r.run.protocol.describe()}
         for name, r in (("a", a), ("b", b))
@@ -192,7 +196,7 @@ def comparison_json(found: Comparison, a: Result, b: Result) -> str:
 
 
 def evaluation(found: Evaluation) -> Table:
-    """What the official evaluator would report of a folder of scores."""
+    """The official metrics of a folder of scores."""
     return metrics(_join(found), "Official metrics")
 
 

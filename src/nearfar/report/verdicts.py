@@ -1,4 +1,4 @@
-"""What a detector says of recordings: as a table, as CSV, as JSON lines."""
+"""Verdicts of a detector on recordings: as a table, as CSV, as JSON lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = ("recording", "score", "p_value", "decision", "microphones", "error")
 
 
 def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
-    """Print verdicts; CSV and JSON line by line as they come, a table at the end.
+    """Print verdicts: CSV and JSON line by line as they arrive, a table at the end.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a recording, and how many of which decision."""
+    """One row per recording, and the number of each decision."""
     folder = _common_folder([v.name for v in verdicts])
     shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision", "microphones")
     shown.title = escape(folder) or None
@@ -65,7 +65,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _cells(v: Verdict, folder: str) -> tuple[Text, ...]:
-    """The row of one verdict; its recording is named within the folder."""
+    """The row of one verdict; its recording is named relative to the folder."""
     health = v.error or "; ".join(f.message for f in v.faults) or "ok"
     score, p_value = (Text("-" if math.isnan(x) else f"{x:.4g}") for x in (v.score, v.p_value))
     decision = Text(v.decision or "-", STYLES[v.decision])
@@ -73,7 +73,7 @@ def _cells(v: Verdict, folder: str) -> tuple[Text, ...]:
 
 
 def _common_folder(names: Sequence[str]) -> str:
-    """The folder that all these paths lie in, with the slash behind it; empty if there is none."""
+    """The folder that contains all these paths, with a slash at the end; empty if there is none."""
     parents = [Path(name).parent for name in names]
     if len(names) < 2 or len({parent.anchor for parent in parents}) > 1:  # relative, absolute, another drive
         return ""
@@ -82,7 +82,7 @@ def _common_folder(names: Sequence[str]) -> str:
 
 
 def csv_line(verdict: Verdict) -> str:
-    """With the columns ``COLUMNS``; an unknown number is empty, faults are joined by semicolons."""
+    """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons."""
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
     return _csv((verdict.name, *numbers, verdict.decision, faults, verdict.error))
