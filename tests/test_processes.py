@@ -99,7 +99,7 @@ if __name__ == "__main__":
 
 
 def test_an_idle_worker_ends_when_another_was_killed(tmp_path: Path) -> None:
-    """It ignores the signal of the pool. From Python 3.12 on the pool waited for it for ever, and so did the parent."""
+    """It ignores the signal of the pool. From Python 3.12 on the parent waited, too, and for ever."""
     script = tmp_path / "script.py"
     script.write_text(ONE_IS_KILLED)
     command = [sys.executable, script, tmp_path / "idle"]
