@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,8 +26,11 @@ from nearfar.cli.options import (
 from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
+    from nearfar.research.adaptation import AdaptedOn
     from nearfar.research.fused import Study
     from nearfar.systems.configuration import System
+
+KEPT = f"Finished steps are kept; {CONTINUE}."  # what is printed after Ctrl-C
 
 
 def run(
@@ -62,33 +65,59 @@ def run(
     A study runs several systems and fuses their scores; its file sets their seeds and settings.
     """
     from nearfar.files import steps
-    from nearfar.report import results
-    from nearfar.research import experiment, fused
+    from nearfar.research import fused
 
-    chosen: Study | System
-    if fused.is_study(system):
-        chosen = _study(system, preset, seeds, settings, false_alarm_rate)
-    else:
-        chosen = chosen_system(system, preset, settings, false_alarm_rate)
     if adapter is not None and adapted_on is not None:
         raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
-    if adapted_on is not None and not isinstance(chosen, fused.Study) and chosen.branch.adaptation is None:
-        raise typer.BadParameter(f"{chosen.name} is not adapted; omit --adapted-on")
+    work = {"workers": workers, "truth": truth, "jobs": steps.Jobs(cache)}
+    if fused.is_study(system):
+        chosen = _study(system, preset, seeds, settings, false_alarm_rate)
+        _run_study(chosen, data, machine, folder, adapter or adapted_on, work)
+    else:
+        plain = chosen_system(system, preset, settings, false_alarm_rate)
+        if adapted_on is not None and plain.branch.adaptation is None:
+            raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
+        _run_system(plain, data, machine, folder, adapter or adapted_on or "others", seeds, work)
+
+
+def _run_study(
+    chosen: Study,
+    data: Path,
+    machine: list[str] | None,
+    folder: Path | None,
+    adapted_on: AdaptedOn | None,
+    work: dict[str, Any],
+) -> None:
+    from nearfar.report import results
+    from nearfar.research import fused
+
     into = folder or Path("results") / chosen.name
-    with shown_progress(f"Finished steps are kept; {CONTINUE}.") as progress:
-        found = chosen_data(data, machine)
-        if isinstance(chosen, fused.Study):
-            of_study = fused.run(
-                chosen, found, into, adapted_on=adapter or adapted_on, workers=workers, truth=truth,
-                jobs=steps.Jobs(cache), progress=progress,
-            )  # fmt: skip
-        else:
-            result = experiment.run(
-                chosen, found, into, seeds=experiment.parse_seeds(seeds or "13711"),
-                adapted_on=adapter or adapted_on or "others", workers=workers, truth=truth,
-                jobs=steps.Jobs(cache), progress=progress,
-            )  # fmt: skip
-    out.print(results.study(of_study) if isinstance(chosen, fused.Study) else results.result(result))
+    with shown_progress(KEPT) as progress:
+        found = fused.run(
+            chosen, chosen_data(data, machine), into, adapted_on=adapted_on, progress=progress, **work
+        )
+    out.print(results.study(found))
+
+
+def _run_system(
+    chosen: System,
+    data: Path,
+    machine: list[str] | None,
+    folder: Path | None,
+    adapted_on: AdaptedOn,
+    seeds: str | None,
+    work: dict[str, Any],
+) -> None:
+    from nearfar.report import results
+    from nearfar.research import experiment
+
+    into = folder or Path("results") / chosen.name
+    with shown_progress(KEPT) as progress:
+        found = experiment.run(
+            chosen, chosen_data(data, machine), into, seeds=experiment.parse_seeds(seeds or "13711"),
+            adapted_on=adapted_on, progress=progress, **work,
+        )  # fmt: skip
+    out.print(results.result(found))
 
 
 def _study(
@@ -153,7 +182,7 @@ def study(
         show(reproductions.plan(planned), reproductions.plan_json(planned), as_json=as_json)
         return
     (err if as_json else out).print(reproductions.plan(planned))
-    with shown_progress(f"Finished steps are kept; {CONTINUE}.") as progress:
+    with shown_progress(KEPT) as progress:
         again = reproduce.run(
             chosen, found, folder or Path("results") / chosen.name, workers=workers, truth=truth,
             jobs=steps.Jobs(cache), progress=progress,
