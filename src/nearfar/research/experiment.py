@@ -64,7 +64,7 @@ class MachineRun:
         return f"{self.machine.name}, seed {self.seed}"
 
 
-def run(
+def run(  # noqa: PLR0913  # its keyword-only options are its interface
     system: System | Path | str,
     data: Dataset | Path | str,
     out: Path | str | None = None,

@@ -101,7 +101,7 @@ def grid(options: Mapping[str, Sequence[Any]]) -> list[Settings]:
     return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
 
 
-def sweep(
+def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
     system: str,
     dataset: Dataset,
     options: Mapping[str, Sequence[Any]],
