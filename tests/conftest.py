@@ -12,8 +12,12 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402  # reads the variables when it loads
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from nearfar.files.extras import MissingPackageError  # noqa: E402
+
+settings.register_profile("nearfar", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("nearfar")
 
 # Without torch (``make newest``) all tests of networks are skipped. With it, nothing here does anything.
 
