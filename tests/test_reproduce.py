@@ -31,7 +31,7 @@ from nearfar.recordings.datasets import DATASETS
 from nearfar.report import reproductions
 from nearfar.research import experiment, fused, fusion, reproduce
 from nearfar.research.fusion import Search
-from nearfar.research.reproduce import STUDIES, Published, Reproduction
+from nearfar.research.reproduce import STUDIES, PublishedStudy, Reproduction
 from nearfar.research.reproduce.reproduction import COLUMNS, is_published
 from nearfar.simulation import simulate
 from nearfar.systems import configuration
@@ -300,7 +300,7 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return datasets.load(folder / "hall")
 
 
-def tiny(name: str) -> Published:
+def tiny(name: str) -> PublishedStudy:
     """A study of the report with weights of a few numbers, drawn at random, and a moment's training."""
     content = tomllib.loads(STUDIES[name].read_text(encoding="utf-8"))
     for branch in content["branches"].values():
@@ -310,7 +310,7 @@ def tiny(name: str) -> Published:
             of = nested["k_8_5"]
             few = {f"k_{k}": {b: dict.fromkeys(settings, k) for b, settings in of.items()} for k in (1, 2)}
             row["candidates"] = few
-    return Published.model_validate(content)
+    return PublishedStudy.model_validate(content)
 
 
 @pytest.mark.slow
