@@ -123,13 +123,16 @@ def test_a_name_outside_the_grammar_is_refused_and_the_grammar_shown(name):
     [
         (
             "pump/else/section_00_0000.wav",
-            "a clip lies in train, test, source_test, target_test, not in 'else'",
+            "a clip must be in train, test, source_test, target_test, not in 'else'",
         ),
-        ("pump/test/section_00_source_train_normal_0000.wav", "the name says 'train', the folder 'test'"),
-        ("pump/train/section_00_test_0000.wav", "the name says 'test', the folder 'train'"),
+        (
+            "pump/test/section_00_source_train_normal_0000.wav",
+            "the name says 'train', but the folder is 'test'",
+        ),
+        ("pump/train/section_00_test_0000.wav", "the name says 'test', but the folder is 'train'"),
         (
             "pump/source_test/section_00_target_test_normal_0000.wav",
-            "the name says 'target', the folder 'source_test'",
+            "the name says 'target', but the folder is 'source_test'",
         ),
         ("pump/train/section_00_source_train_anomaly_0000.wav", "'anomaly', but training clips are normal"),
         ("pump/train/anomaly_id_00_00000000.wav", "'anomaly', but training clips are normal"),

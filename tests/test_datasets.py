@@ -111,14 +111,14 @@ def test_every_contradiction_is_listed_at_once(tmp_path):
         "pump/test/section_00_source_test_normal_0000.wav",
         "pump/source_test/section_00_source_test_normal_0000.wav",
     )
-    with pytest.raises(DatasetError, match="the name says 'test', the folder 'train'") as caught:
+    with pytest.raises(DatasetError, match="the name says 'test', but the folder is 'train'") as caught:
         datasets.load(tmp_path)
     found = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 4
     for message in (
-        "the name says 'test', the folder 'train'",
+        "the name says 'test', but the folder is 'train'",
         "training clips are normal",
-        "not further down",
+        "not in a folder below",
         "pump/test/section_00_source_test_normal_0000.wav: 2 recordings with this name",
     ):
         assert message in found
@@ -127,7 +127,7 @@ def test_every_contradiction_is_listed_at_once(tmp_path):
 def test_a_machine_without_recordings_is_refused(tmp_path):
     plant(tmp_path, f"fan/train/{SOURCE}", "pump/train/README")
     with pytest.raises(
-        DatasetError, match=r"pump: no \.wav or \.flac in train, test, source_test, target_test"
+        DatasetError, match=r"pump: no \.wav or \.flac file in train, test, source_test, target_test"
     ):
         datasets.load(tmp_path)
 
@@ -166,7 +166,7 @@ def test_a_test_folder_that_is_no_label_is_refused(tmp_path):
 
 def test_own_recordings_do_not_lie_in_the_folders_of_2021(tmp_path):
     plant(tmp_path, "saw/train/a.wav", "saw/source_test/b.wav")
-    with pytest.raises(DatasetError, match=r"source_test/b\.wav: own recordings lie in train or test"):
+    with pytest.raises(DatasetError, match=r"source_test/b\.wav: recordings must be in train or test"):
         datasets.load(tmp_path)
 
 
@@ -246,13 +246,13 @@ def test_a_plain_folder_is_normal_recordings(tmp_path):
 def test_a_folder_that_is_more_than_normal_recordings_is_not_taken_for_them(tmp_path, name):
     plant(tmp_path, f"saw/{name}", "saw/zz.wav")
     with pytest.raises(
-        DatasetError, match=f"{name} is not just a normal recording; pass the folder of one machine"
+        DatasetError, match=f"{name} is no normal recording, by its name or folder; give the folder of one"
     ):
         datasets.load_machine(tmp_path / "saw")
 
 
 def test_a_machine_must_be_a_folder_with_recordings(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"path=.*none: no such folder; pass a machine's"):
+    with pytest.raises(FileNotFoundError, match=r"path=.*none: no such folder; give the folder of a machine"):
         datasets.load_machine(tmp_path / "none")
     with pytest.raises(DatasetError, match=r"no \.wav or \.flac file to learn from"):
         datasets.load_machine(tmp_path)
@@ -262,39 +262,39 @@ def test_a_machine_must_be_a_folder_with_recordings(tmp_path):
 
 
 def test_a_root_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"root=.*none: no such folder; pass the one that holds"):
+    with pytest.raises(
+        FileNotFoundError, match=r"root=.*none: no such folder; give the folder that contains"
+    ):
         datasets.load(tmp_path / "none")
 
 
 def test_a_root_that_is_a_file(tmp_path):
     plant(tmp_path, "a.zip")
-    with pytest.raises(DatasetError, match=r"root=.*a\.zip is a file; pass the folder"):
+    with pytest.raises(DatasetError, match=r"root=.*a\.zip is a file; give the folder"):
         datasets.load(tmp_path / "a.zip")
 
 
 def test_a_root_that_is_one_machine(tmp_path):
     plant(tmp_path, "train/a.wav")
-    with pytest.raises(DatasetError, match="is itself one machine; pass the folder that holds it"):
+    with pytest.raises(DatasetError, match="is the folder of one machine; give the folder that contains it"):
         datasets.load(tmp_path)
 
 
 def test_an_empty_root(tmp_path):
-    with pytest.raises(DatasetError, match=r"holds no folder of a machine; expected ROOT/MACHINE/train"):
+    with pytest.raises(DatasetError, match=r"contains no folder of a machine; expected ROOT/MACHINE/train"):
         datasets.load(tmp_path)
 
 
 def test_a_root_with_recordings_but_no_machine(tmp_path):
     plant(tmp_path, "a.wav")
-    with pytest.raises(DatasetError, match="holds recordings but no folder of a machine; expected ROOT"):
+    with pytest.raises(DatasetError, match="contains recordings but no folder of a machine; expected ROOT"):
         datasets.load(tmp_path)
 
 
 @pytest.mark.parametrize("below", ["dev_data/raw", "raw", "dev"])
 def test_a_root_whose_machines_are_further_down_names_the_folder(tmp_path, below):
     plant(tmp_path, f"{below}/fan/train/{SOURCE}")
-    with pytest.raises(
-        DatasetError, match=f"they are further down; pass {re.escape(str(tmp_path / below))}$"
-    ):
+    with pytest.raises(DatasetError, match=f"some are deeper; give {re.escape(str(tmp_path / below))}$"):
         datasets.load(tmp_path)
 
 

@@ -315,7 +315,7 @@ def test_mono_clips_for_a_system_of_two_microphones(tmp_path: Path) -> None:
     folder = write_machine(tmp_path, "fan", test=1)
     for path in folder.rglob("*.wav"):
         audio.write(path, audio.read(path)[0][:1], RATE)
-    with pytest.raises(DatasetError, match=r"have 1 channel.*listens to 2 microphones.*spectral_near"):
+    with pytest.raises(DatasetError, match=r"have 1 channel.*needs 2 microphones.*spectral_near"):
         fit(folder)
     assert fit(folder, "spectral_near").placement is None
 

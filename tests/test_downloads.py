@@ -106,7 +106,8 @@ def test_what_is_not_there_is_not_asked_for_again(fetch, server):
 def test_lasting_trouble_is_given_up(fetch, server):
     server.status = [500] * 20
     with pytest.raises(
-        ConnectionError, match=r"/a: HTTP Error 500.*gave up after 5 retries. What has come is kept"
+        ConnectionError,
+        match=r"/a: HTTP Error 500.*gave up after 5 retries. What has been downloaded is kept",
     ):
         fetch()
     assert len(server.asked) == RETRIES + 1

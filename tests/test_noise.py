@@ -475,7 +475,7 @@ def test_what_is_no_folder_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_silent_part_is_refused_by_name(tmp_path: Path) -> None:
     stereo = np.stack([np.zeros(5000), np.ones(5000)], axis=1)  # only the first channel counts
     noise = Recordings((write(tmp_path / "still.wav", stereo),))
-    with pytest.raises(AudioError, match=r"still\.wav: silent from sample \d+ to \d+, as 50 parts before"):
+    with pytest.raises(AudioError, match=r"still\.wav: silent from sample \d+ to \d+, like 50 parts before"):
         clip(noise, seconds=0.25)
 
 

@@ -256,7 +256,9 @@ def test_what_was_begun_with_other_parameters_is_left_alone(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         simulate(tmp_path / "out", progress=_interrupt, **TINY)
     before = contents(tmp_path)
-    with pytest.raises(FileExistsError, match=r"out.unfinished was begun with other parameters; finish it"):
+    with pytest.raises(
+        FileExistsError, match=r"out.unfinished was begun with other parameters; continue with those"
+    ):
         simulate(tmp_path / "out", seed=1, **TINY)
     assert contents(tmp_path) == before
 
@@ -436,7 +438,7 @@ def test_shift_can_be_chosen(tmp_path: Path) -> None:
     [
         ({"machines": ["fam"]}, r"no machine 'fam'; did you mean 'fan'\? There are: bearing, fan"),
         ({"machines": []}, r"machines=\(\): expected at least one machine"),
-        ({"machines": ["fan", "fan"]}, r"machines=\('fan', 'fan'\): .* each once"),
+        ({"machines": ["fan", "fan"]}, r"machines=\('fan', 'fan'\): .* each only once"),
         ({"preset": "dcase2026"}, r"no preset 'dcase2026'; did you mean 'dcase2026-like'\?"),
         ({"source_clips": 0}, "source_clips=0: must be between 1 and 10000"),
         ({"target_clips": -1}, "target_clips=-1: must be between 1 and 10000"),
@@ -448,12 +450,12 @@ def test_shift_can_be_chosen(tmp_path: Path) -> None:
         ({"snr": (0.0, float("inf"))}, "snr=.*: expected two finite levels"),
         ({"seed": -1}, "seed=-1: must not be negative"),
         ({"shift": ["sped"]}, r"no kind of shift 'sped'; did you mean 'speed'\?"),
-        ({"shift": []}, r"shift=\(\): expected 'none' alone, or what shifts"),
+        ({"shift": []}, r"shift=\(\): expected 'none' alone, or one or more kinds of shift"),
         ({"shift": ["none", "speed"]}, r"shift=\('none', 'speed'\): expected 'none' alone"),
         ({"microphone_faults": ["deaf"]}, r"no microphone fault 'deaf'; did you mean 'dead'\?"),
         (
             {"microphone_faults": ["dead"], "microphone_fault_share": 1.1},
-            r"microphone_fault_share=1.1: must be between 0 and 1",
+            r"microphone_fault_share=1.1: must be from 0 to 1",
         ),
         ({"noise": "nowhere"}, "nowhere: not a folder; expected one with recordings"),
     ],

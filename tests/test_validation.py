@@ -196,8 +196,8 @@ def test_the_same_recording_twice_is_a_warning_in_training_and_an_error_across(p
     plant.write(test, samples, format="WAVEX")  # the samples count, not the bytes
     assert (folder.parent / test).read_bytes() != (plant.root / FIRST).read_bytes()
     assert [(p.severity, p.kind, p.where, p.message) for p in plant.problems()] == [
-        ("error", "duplicate", FIRST, f"the same samples as {test}: a test clip is in training"),
-        ("error", "duplicate", copy, f"the same samples as {test}: a test clip is in training"),
+        ("error", "duplicate", FIRST, f"the same samples as {test}: a test clip is also a training clip"),
+        ("error", "duplicate", copy, f"the same samples as {test}: a test clip is also a training clip"),
     ]
     (plant.root / test).unlink()
     assert [(p.severity, p.message) for p in plant.problems()] == [
@@ -246,7 +246,7 @@ def test_attributes_that_contradict_the_name(plant):
     plant.attributes(rows=[f"{names[0]},spd,2", *(f"{name},spd,1" for name in names[1:])])
     (problem,) = plant.problems()
     assert (problem.severity, problem.kind, problem.where) == ("warning", "attributes_contradict", names[0])
-    assert problem.message == "the name says spd_1, saw/attributes_00.csv says spd_2"
+    assert problem.message == "the name says spd_1, but saw/attributes_00.csv says spd_2"
 
 
 @pytest.mark.parametrize(

@@ -305,4 +305,4 @@ def advice(record: Pretrained) -> str:
     if record.url is not None:
         return f"run `{record.command}`"
     read = "read the licence, " if record.must_accept else ""
-    return f"{read}get the file at {record.page}, unpack it if it is an archive, and run `{record.command}`"
+    return f"{read}download the file from {record.page}, unpack it if it is an archive, and run `{record.command}`"

@@ -118,7 +118,9 @@ def get(name: str, *, accepted: str = "", client: Client | None = None) -> Path:
     """
     record = _record(name, accepted)
     if record.url is None:
-        raise WeightsError(f"the weights {described(record)} are not fetched by nearfar; {advice(record)}")
+        raise WeightsError(
+            f"the weights {described(record)} cannot be downloaded by nearfar; {advice(record)}"
+        )
     if stored(name) is not None:
         return find(name)
     client = client or Client()
@@ -178,7 +180,8 @@ def verify(name: str) -> Verified:
     _class(PRETRAINED[name])
     if (found := digest_file(path)) != known["sha256"]:
         raise ValueError(
-            f"{path}: SHA-256 {found}, but it was {known['sha256']} when it came; remove {path.parent} and run "
+            f"{path}: SHA-256 {found}, but it was {known['sha256']} when the file was added; remove {path.parent} "
+            "and run "
             f"`{PRETRAINED[name].command}`"
         )
     published = PRETRAINED[name].sha256
@@ -204,7 +207,7 @@ def compare(name: str, folder: Path) -> Likeness:
         If the weights or the files are not here.
     """
     if name not in GOLDEN:
-        raise ValueError(unknown("weights with tokens to compare with,", name, GOLDEN))
+        raise ValueError(unknown("weights with reference tokens", name, GOLDEN))
     file = folder / f"{GOLDEN[name]}.npy"
     expected = np.load(file, allow_pickle=False).astype(np.float64)
     found = _last_block(_encoder(PRETRAINED[name], find(name)), file.with_suffix(".wav"))
@@ -231,8 +234,8 @@ def _record(name: str, accepted: str) -> Pretrained:
     record = PRETRAINED[name]
     if record.must_accept and not accepted:
         raise ValueError(
-            f"the licence of {described(record)} must be read and accepted first: {record.licence.summary} Then "
-            "say so with --accept-licence"
+            f"you must first read and accept the licence of {described(record)}: {record.licence.summary} Then "
+            "add --accept-licence"
         )
     _class(record)
     return record
@@ -245,12 +248,14 @@ def _expect(record: Pretrained, client: Client) -> dict[str, Any]:
         return known
     match = POINTER.fullmatch(client.read(record.pointer).decode(errors="replace"))
     if match is None:
-        logger.warning("%s: names no checksum; what comes is only checked to fit its network", record.pointer)
+        logger.warning(
+            "%s: gives no checksum; the download is only checked to fit its network", record.pointer
+        )
         return known
     if record.sha256 not in (None, match["sha256"]):
         raise DownloadError(
-            f"{record.pointer}: names SHA-256 {match['sha256']}, but {record.sha256} was published; if the authors "
-            f"have replaced the file, get it yourself and run `nearfar weights add {record.name} FILE`"
+            f"{record.pointer}: gives SHA-256 {match['sha256']}, but {record.sha256} was published; if the authors "
+            f"have replaced the file, download it yourself and run `nearfar weights add {record.name} FILE`"
         )
     return {"size": int(match["size"]), "sha256": match["sha256"]}
 
@@ -262,7 +267,8 @@ def _fetch(url: str, whole: Path, expected: Mapping[str, Any], client: Client) -
     if expected["sha256"] not in (None, found):
         part.unlink()
         raise DownloadError(
-            f"{url}: what came has SHA-256 {found}, but {expected['sha256']} was published; removed: run again"
+            f"{url}: the download has SHA-256 {found}, but {expected['sha256']} was published; it was removed, so "
+            "run the same command again"
         )
     part.replace(whole)
 
@@ -300,7 +306,7 @@ def _load(record: Pretrained, file: Path) -> int:
         others = ", ".join(repr(other.name) for other in like) or "none that are known"
         raise CheckpointError(
             f"{file}: a network with {found:,} parameters, but the weights {record.name!r} have "
-            f"{record.parameters:,}; as many have: {others}"
+            f"{record.parameters:,}; weights with {found:,} parameters: {others}"
         )
     return found
 

@@ -93,7 +93,7 @@ def resumable_folder(path: Path, *, parameters: Any, kept_in: str) -> Iterator[P
             write_json(part / kept_in, parameters)
     elif not begun.is_file() or digest(json.loads(begun.read_text())) != digest(parameters):
         raise FileExistsError(
-            f"{unfinished} was begun with other parameters; finish it with those, remove it, or choose another name"
+            f"{unfinished} was begun with other parameters; continue with those, remove it, or choose another name"
         )
     yield unfinished
     _sync_all(unfinished)

@@ -157,7 +157,8 @@ class Client:
             pause = float(after) if after.isdecimal() else pause
         if failures > RETRIES:
             raise ConnectionError(
-                f"{url}: {error}; gave up after {RETRIES} retries. What has come is kept: run again to go on"
+                f"{url}: {error}; gave up after {RETRIES} retries. What has been downloaded is kept; run the same "
+                "command again to continue"
             ) from error
         pause = min(pause, MAX_BACKOFF_SECONDS)
         logger.warning("%s: %s; trying again in %g s", url, error, pause)
@@ -169,7 +170,7 @@ def _begins_at(response: http.client.HTTPResponse, asked: int) -> int:
     if response.status != PARTIAL_CONTENT:
         return 0
     if not response.headers.get("Content-Range", "").startswith(f"bytes {asked}-"):
-        raise http.client.HTTPException(f"bytes from {asked} were asked for, others were sent")
+        raise http.client.HTTPException(f"the server sent other bytes than those from {asked} on")
     return asked
 
 

@@ -63,8 +63,8 @@ def each(
                     finished(done, len(items))
         except BrokenProcessPool as error:
             raise OSError(
-                "a worker process was killed, probably for want of memory; run again with fewer workers: what is "
-                "finished is kept"
+                "a worker process was killed, probably because memory ran out; run again with fewer workers; "
+                "finished work is kept"
             ) from error
         return [future.result() for future in futures]
 

@@ -40,7 +40,9 @@ def _explain_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise OSError(f"{place}: {error}; it only remembers digests: remove it and run again") from error
+        raise OSError(
+            f"{place}: {error}; it only caches digests, so remove it and run the same command again"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,16 +246,16 @@ def parse_clip(path: Path) -> Clip:
     if match is None:
         raise ValueError(f"{path}: not the name of a clip; expected one of\n{GRAMMAR}")
     if path.parent.name not in _FOLDERS:
-        raise ValueError(f"{path}: a clip lies in {', '.join(_FOLDERS)}, not in {path.parent.name!r}")
+        raise ValueError(f"{path}: a clip must be in {', '.join(_FOLDERS)}, not in {path.parent.name!r}")
     said = match.groupdict()
     split, folder_domain = _FOLDERS[path.parent.name]
     if said.get("split") not in (None, split):
-        raise ValueError(f"{path}: the name says {said['split']!r}, the folder {path.parent.name!r}")
+        raise ValueError(f"{path}: the name says {said['split']!r}, but the folder is {path.parent.name!r}")
     if split == "train" and said.get("label") == "anomaly":
         raise ValueError(f"{path}: the name says 'anomaly', but training clips are normal")
     domain = said.get("domain")
     if folder_domain is not None and domain not in (None, folder_domain):
-        raise ValueError(f"{path}: the name says {domain!r}, the folder {path.parent.name!r}")
+        raise ValueError(f"{path}: the name says {domain!r}, but the folder is {path.parent.name!r}")
     attributes = (said.get("attributes") or "").strip("_")
     return Clip(
         path=path,

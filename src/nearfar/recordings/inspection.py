@@ -89,7 +89,8 @@ def _warn(machine: Machine, faults: Counter[str]) -> None:
         logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(clips))
     if {c.domain for c in clips} == {"source"}:
         logger.warning(
-            "%s: no target-domain training clips; the detector knows the source conditions only", machine.name
+            "%s: no target-domain training clips; the detector knows only the conditions of the source domain",
+            machine.name,
         )
 
 
@@ -129,8 +130,8 @@ def _common_header(machine: Machine, channels: int) -> Header:
     counts = {header.channels for header in headers}
     if len(counts) == 1 and min(counts) < channels:
         problems.append(
-            f"{machine.name}: the clips have {min(counts)} channel, but this system listens to {channels} "
-            "microphones (near, far); record both, or take a system for one, such as spectral_near"
+            f"{machine.name}: the clips have {min(counts)} channel, but this system needs {channels} "
+            "microphones (near, far); record both, or choose a system for one microphone, such as spectral_near"
         )
     if problems:
         raise DatasetError(problems)

@@ -147,7 +147,7 @@ def listen(samples: Samples, microphone: str) -> Waveform:
     if len(samples) < chosen.channels:
         raise MicrophoneError(
             f"microphone {microphone!r} needs {chosen.channels} channels (near, far), but the recording has "
-            f"{len(samples)}; record both microphones, or take a system that listens to the near one alone"
+            f"{len(samples)}; record both microphones, or choose a system that uses only the near one"
         )
     return chosen.view(samples)
 

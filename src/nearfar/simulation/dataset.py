@@ -130,7 +130,7 @@ class Settings:
             raise ValueError(f"seconds={self.seconds}: must be finite and at least {MIN_SECONDS}")
         if self.rate < MIN_RATE:
             raise ValueError(
-                f"rate={self.rate}: must be at least {MIN_RATE} Hz, to hold what rings in a fault"
+                f"rate={self.rate}: must be at least {MIN_RATE} Hz, because resonances of faults reach half of that"
             )
         if not -np.inf < self.snr[0] <= self.snr[1] < np.inf:
             raise ValueError(f"snr={self.snr}: expected two finite levels in dB, the lower one first")
@@ -138,7 +138,7 @@ class Settings:
             raise ValueError(f"seed={self.seed}: must not be negative")
         if not 0 <= self.microphone_fault_share <= 1:
             raise ValueError(
-                f"microphone_fault_share={self.microphone_fault_share}: must be between 0 and 1, of the test clips"
+                f"microphone_fault_share={self.microphone_fault_share}: must be from 0 to 1 (share of test clips)"
             )
 
     def _refuse_names(self) -> None:
@@ -151,9 +151,9 @@ class Settings:
                 if name not in known:
                     raise ValueError(unknown(kind, name, known))
         if len(set(self.machines)) != len(self.machines) or not self.machines:
-            raise ValueError(f"machines={self.machines}: expected at least one machine, and each once")
+            raise ValueError(f"machines={self.machines}: expected at least one machine, each only once")
         if self.shift is not None and (not self.shift or ("none" in self.shift and len(self.shift) > 1)):
-            raise ValueError(f"shift={self.shift}: expected 'none' alone, or what shifts")
+            raise ValueError(f"shift={self.shift}: expected 'none' alone, or one or more kinds of shift")
 
     def _refuse_counts(self) -> None:
         for name in ("source_clips", "target_clips", "test_clips"):

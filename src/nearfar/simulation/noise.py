@@ -546,8 +546,8 @@ class Recordings:
             if part.any():
                 return Excerpt(path, start), part
         raise AudioError(
-            f"{path}: silent from sample {start} to {start + len(part)}, as {TRIES} parts before; remove or cut "
-            "the recordings that are silent"
+            f"{path}: silent from sample {start} to {start + len(part)}, like {TRIES} parts before; remove "
+            "silent recordings, or cut the silence out"
         )
 
 

@@ -79,8 +79,8 @@ class Room:
                 return room
             exponent *= measured / reverberation_seconds
         raise ValueError(
-            f"size={size}, reverberation_seconds={reverberation_seconds}: cannot be had, {measured:.3f} s with the "
-            "absorption that comes nearest; ask for a longer time or a smaller room"
+            f"size={size}, reverberation_seconds={reverberation_seconds}: impossible; the nearest possible "
+            f"time in this room is {measured:.3f} s. Ask for a longer time or a smaller room"
         )
 
     def _measured(self, rate: int) -> float:

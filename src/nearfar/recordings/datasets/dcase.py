@@ -60,7 +60,7 @@ def _describe(folder: Path, name: str) -> tuple[Machine, list[str]]:
             f"expected\n{GRAMMAR}",
         ]
     if not files:
-        problems.append(f"{folder}: no {' or '.join(AUDIO_SUFFIXES)} in {', '.join(SPLIT_FOLDERS)}")
+        problems.append(f"{folder}: no {' or '.join(AUDIO_SUFFIXES)} file in {', '.join(SPLIT_FOLDERS)}")
     return Machine(name, tuple(clips)), problems
 
 
@@ -68,7 +68,9 @@ def _parse(folder: Path, files: set[Path], name: str) -> tuple[list[Clip], list[
     clips, problems = [], []
     for file in sorted(files):
         if file.parent.parent != folder:
-            problems.append(f"{file}: a clip lies right in {', '.join(SPLIT_FOLDERS)}, not further down")
+            problems.append(
+                f"{file}: a clip must be directly in {', '.join(SPLIT_FOLDERS)}, not in a folder below"
+            )
             continue
         try:
             clips.append(replace(parse_clip(file), machine=name))

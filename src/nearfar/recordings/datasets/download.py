@@ -242,7 +242,10 @@ def _obtain(archive: Archive, folder: Path, client: Client) -> Path:
         if (found := _md5(part)) != archive.md5:
             part.unlink()
             raise DatasetError(
-                [f"{part.name}: MD5 {found}, but {archive.md5} was published; removed: run again"]
+                [
+                    f"{part.name}: MD5 {found}, but {archive.md5} was published; the file was removed, so run "
+                    "the same command again"
+                ]
             )
         part.replace(whole)
     return whole
@@ -288,7 +291,10 @@ def _place(member: zipfile.ZipInfo, machine: str) -> PurePosixPath | None:
     is_link = stat.S_ISLNK(member.external_attr >> 16)
     if path.is_absolute() or ".." in path.parts or is_link or re.search(r"[\\:]", member.filename):
         raise DatasetError(
-            [f"{member.filename!r} in the archive of {machine} leads out of its folder; not unpacked"]
+            [
+                f"{member.filename!r} in the archive of {machine} would be written outside its folder; it was "
+                "not unpacked"
+            ]
         )
     parts = path.parts
     if machine in parts[:-1]:

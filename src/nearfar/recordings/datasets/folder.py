@@ -69,7 +69,9 @@ def machine(path: Path) -> Machine:
         With everything that is wrong.
     """
     if not path.is_dir():
-        raise FileNotFoundError(f"path={path}: no such folder; pass a machine's, or one of normal recordings")
+        raise FileNotFoundError(
+            f"path={path}: no such folder; give the folder of a machine, or a folder of normal recordings"
+        )
     name = machine_name(path)
     described, problems = _describe(path, name) if is_machine(path) else _plain(path, name)
     if problems:
@@ -82,8 +84,8 @@ def _plain(folder: Path, name: str) -> tuple[Machine, list[str]]:
     clips = tuple(_clip(file, folder, name, "train", "normal") for file in files)
     meant = [file for file in files if _is_meant(file, folder)]
     if meant:
-        other = f"{folder}: {meant[0].relative_to(folder).as_posix()} is not just a normal recording"
-        return Machine(name, clips), [f"{other}; pass the folder of one machine, which has train"]
+        other = f"{folder}: {meant[0].relative_to(folder).as_posix()} is no normal recording, by its name or folder"
+        return Machine(name, clips), [f"{other}; give the folder of one machine, which contains train"]
     return Machine(name, clips), [] if clips else [_nothing(folder)]
 
 
@@ -105,7 +107,7 @@ def _describe(folder: Path, name: str) -> tuple[Machine, list[str]]:
     place = {clip.path: clip.path.relative_to(folder).as_posix() for clip in train + test}
     strays = [file for file in recordings(folder) if file.relative_to(folder).parts[0] not in OWN_SPLITS]
     problems += few(
-        f"{file}: own recordings lie in train or test; domains.csv says the domain" for file in strays
+        f"{file}: recordings must be in train or test; domains.csv gives their domains" for file in strays
     )
     if not place and not problems:
         problems.append(_nothing(folder / "train"))

@@ -36,12 +36,14 @@ def machine_folders(root: Path) -> list[Path]:
     """
     if not root.exists():
         raise FileNotFoundError(
-            f"root={root}: no such folder; pass the one that holds a folder for each machine"
+            f"root={root}: no such folder; give the folder that contains a folder for each machine"
         )
     if not root.is_dir():
-        raise DatasetError([f"root={root} is a file; pass the folder that holds a folder for each machine"])
+        raise DatasetError(
+            [f"root={root} is a file; give the folder that contains a folder for each machine"]
+        )
     if is_machine(root):
-        raise DatasetError([f"root={root} is itself one machine; pass the folder that holds it"])
+        raise DatasetError([f"root={root} is the folder of one machine; give the folder that contains it"])
     machines = [folder for folder in _folders(root) if is_machine(folder)]
     if not machines:
         raise DatasetError([_no_machines(root)])
@@ -54,10 +56,10 @@ def _folders(folder: Path) -> list[Path]:
 
 def _no_machines(root: Path) -> str:
     if deeper := _further_down(root):
-        return f"root={root} holds no machines, but they are further down; pass {' or '.join(deeper)}"
+        return f"root={root} contains no folder of a machine, but some are deeper; give {' or '.join(deeper)}"
     if any(is_audio(file) for file in root.iterdir()):
-        return f"root={root} holds recordings but no folder of a machine; expected {EXPECTED}"
-    return f"root={root} holds no folder of a machine; expected {EXPECTED}"
+        return f"root={root} contains recordings but no folder of a machine; expected {EXPECTED}"
+    return f"root={root} contains no folder of a machine; expected {EXPECTED}"
 
 
 def _further_down(root: Path) -> list[str]:

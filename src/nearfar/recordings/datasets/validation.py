@@ -223,7 +223,9 @@ def _duplicates(heard: Sequence[_Heard]) -> Iterator[Problem]:
         clip = first.setdefault(one.digest, one.clip)
         if clip is not one.clip:
             leaks = clip.split != one.clip.split
-            message = f"the same samples as {clip.key}" + (": a test clip is in training" if leaks else "")
+            message = f"the same samples as {clip.key}" + (
+                ": a test clip is also a training clip" if leaks else ""
+            )
             yield Problem("error" if leaks else "warning", "duplicate", one.clip.key, message)
 
 
@@ -236,7 +238,7 @@ def _composition(machine: Machine) -> Iterator[Problem]:
         yield Problem("error", "training", machine.name, message)
     domains = {clip.domain for clip in train}
     if "source" in domains and "target" not in domains:
-        message = "no training clip is of the target domain: domains cannot be treated apart"
+        message = "no training clip is from the target domain, so domains cannot be treated separately"
         yield Problem("warning", "target_domain", machine.name, message)
     labels = {clip.label for clip in test}
     if len(labels) == 1 and None not in labels:
@@ -279,7 +281,7 @@ def _contradictions(
     for place, clip in places.items():
         pairs = "_".join(said.get(place, []))
         if pairs and clip.attributes and sorted(pairs.split("_")) != sorted(clip.attributes.split("_")):
-            message = f"the name says {clip.attributes}, {where} says {pairs}"
+            message = f"the name says {clip.attributes}, but {where} says {pairs}"
             yield Problem("warning", "attributes_contradict", clip.key, message)
 
 
