@@ -8,9 +8,13 @@ INSTALLED := $(VENV)/.installed
 DEMO_INSTALLED := $(VENV)/.demo-installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
 LIGHT := .venv-light
+NEW := .venv-newest
 JOBS ?= auto
+# The newest Python that runs: a name on PATH may be a shim of pyenv, which has to be told the version
+NEWEST ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell \
+  PYENV_VERSION=$$(pyenv whence $(name) 2>/dev/null | tail -n 1) $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 
-.PHONY: help demo test lint light bench docs wheel clean
+.PHONY: help demo test lint light newest bench docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,8 +42,9 @@ $(DOCS_INSTALLED): $(INSTALLED)
 demo: $(DEMO_INSTALLED)  ## simulate two machines, learn, score, judge (OUT=folder, default: demo)
 	$(BIN)/nearfar demo $(or $(OUT),demo)
 
-test: lint  ## everything that must hold: lint, then all tests
+test: lint  ## everything that must hold: lint, all tests, and the fast ones on the newest Python
 	$(BIN)/python -m pytest --numprocesses $(JOBS)
+	@$(MAKE) --no-print-directory newest
 
 lint: $(INSTALLED)  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -52,6 +57,25 @@ light:  ## in a new environment without extras: the demo, fit, score, and what a
 	$(call install,$(LIGHT),.)
 	$(LIGHT)/bin/python tests/without_torch.py
 
+newest: $(INSTALLED)  ## the fast tests without torch on the newest Python at hand (or NEWEST=path)
+	@newest="$(NEWEST)"; ours=$$($(BIN)/python -c 'import sys; print(sys.version_info[:2])'); \
+	if test -z "$$newest"; then \
+	  echo "newest Python: skipped, no python3.14, python3.13 or python3.12 runs here; NEWEST=path names one"; \
+	elif ! "$$newest" -c "import sys; sys.exit(sys.version_info[:2] <= $$ours)"; then \
+	  echo "newest Python: skipped, $$newest is not newer than the Python of $(VENV)"; \
+	else \
+	  version=$$("$$newest" -c 'import platform; print(platform.python_version())'); \
+	  echo "newest Python: the fast tests without torch on $$version, $$newest"; \
+	  $(MAKE) --no-print-directory PYTHON="$$newest" $(NEW)/.installed-$$version && \
+	  $(NEW)/bin/python -m pytest -m "not slow" --numprocesses $(JOBS); \
+	fi
+
+# torch would be gigabytes here, where there is no CPU build of it
+$(NEW)/.installed-%: pyproject.toml constraints.txt
+	test -e $@ || rm -rf $(NEW)
+	$(call install,$(NEW),--editable '.[test-light]')
+	touch $@
+
 bench: $(INSTALLED)  ## measure what benchmarks/ measures, side by side with what it is measured against
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
@@ -62,4 +86,4 @@ wheel: $(INSTALLED)  ## build dist/*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## remove what was built
-	rm -rf $(VENV) $(LIGHT) dist build docs/_build docs/api demo results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LIGHT) $(NEW) dist build docs/_build docs/api demo results .pytest_cache .mypy_cache .ruff_cache .hypothesis

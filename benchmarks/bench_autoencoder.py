@@ -24,7 +24,7 @@ from torch import nn
 from nearfar.backends.mean_squared_error import MeanSquaredError
 from nearfar.backends.selective_mahalanobis import SelectiveMahalanobis
 from nearfar.encoders.autoencoder import N_FRAMES, Autoencoder, network, widths
-from nearfar.training.autoencoder import train
+from nearfar.training.autoencoder import AutoencoderRecipe
 
 CLIPS, SECONDS, TEST_CLIPS = 200, 2, 160
 OFFICIAL_EPOCHS = 2  # of the slow twin; scaled
@@ -73,8 +73,12 @@ def ours(
 ) -> tuple[float, float]:
     """Seconds of training, and of log-mels, covariances and both scores."""
     encoder = Autoencoder()
-    both = timed(lambda: train(encoder, waveforms, seed=SEED, epochs=epochs + 1, threads=threads))
-    one = timed(lambda: train(Autoencoder(), waveforms, seed=SEED, epochs=1, threads=threads))
+    both = timed(
+        lambda: AutoencoderRecipe(epochs=epochs + 1, threads=threads).train(encoder, waveforms, seed=SEED)
+    )
+    one = timed(
+        lambda: AutoencoderRecipe(epochs=1, threads=threads).train(Autoencoder(), waveforms, seed=SEED)
+    )
     training = both - one
     features = timed(lambda: [encoder.frames(w) for w in waveforms])
 
@@ -104,7 +108,7 @@ def side_by_side(waveforms: list[np.ndarray], epochs: int) -> float:
 
 
 def one_training(waveforms: list[np.ndarray], epochs: int) -> None:
-    train(Autoencoder(), waveforms, seed=SEED, epochs=epochs, threads=1)
+    AutoencoderRecipe(epochs=epochs).train(Autoencoder(), waveforms, seed=SEED)
 
 
 def main() -> None:

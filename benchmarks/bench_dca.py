@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nearfar.encoders.dca import Dca
 from nearfar.encoders.devices import chosen
-from nearfar.training.dca import Recipe, Training
+from nearfar.training.dca import DcaRecipe, Training
 from nearfar.training.initialization import draw_weights
 
 CLIPS, EPOCHS, MODELS = 990, 30, 100  # of a machine, of a model, and models of dca_1 over five machines
@@ -55,15 +55,15 @@ def peak_rate(device: torch.device, precision: str) -> float:
     return 2 * size**3 / seconds(lambda: a @ b, device, 20 if device.type == "cuda" else 5)
 
 
-def recipe(precision: str, batch: int) -> Recipe:
-    return Recipe(42, EPOCHS, 5, batch, 1e-3, 1e-4, 3, 30.0, 0.5, None, precision)  # type: ignore[arg-type]
+def recipe(precision: str, batch: int) -> DcaRecipe:
+    return DcaRecipe(schedule_epochs=EPOCHS, batch_size=batch, precision=precision)  # type: ignore[arg-type]
 
 
 def training(options: dict[str, Any], device: str, precision: str, batch: int) -> Training:
     """A training on as much noise as one batch needs."""
     encoder = Dca(device=device, **options)
     levels = torch.randn(batch, 2, encoder.n_mels, encoder.frames, device=encoder.device)
-    return Training(encoder, levels, torch.arange(batch) % CLASSES, recipe(precision, batch))
+    return Training(encoder, levels, torch.arange(batch) % CLASSES, recipe(precision, batch), seed=42)
 
 
 def row(name: str, options: dict[str, Any], device: str, precision: str, batch: int, compiled: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -10,6 +12,47 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402  # reads the variables when it loads
 import pytest  # noqa: E402
+
+from nearfar.files.extras import MissingPackageError  # noqa: E402
+
+# Without torch (``make newest``) all tests of networks are skipped. With it, nothing here does anything.
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+class ModuleWithoutTorch(pytest.Module):
+    """A module of tests that is skipped if it cannot be imported without torch."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "torch":
+                pytest.skip("needs torch, which is not installed", allow_module_level=True)
+            raise
+
+
+if not HAS_TORCH:
+
+    def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+        return ModuleWithoutTorch.from_parent(parent, path=module_path)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup() -> Generator[None, None, None]:
+        yield from _without_torch()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call() -> Generator[None, None, None]:
+        yield from _without_torch()
+
+
+def _without_torch() -> Generator[None, None, None]:
+    try:
+        yield
+    except MissingPackageError as error:
+        if error.name == "torch":
+            pytest.skip("needs torch, which is not installed")
+        raise
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from nearfar.challenge.submission import CLIP_NAMES, DEVELOPMENT_MACHINES, EVALUATION_MACHINES
 from synthetic import RATE, clip, write_machine
 from test_submission import rows_of, write_result
 from typer.testing import CliRunner
 
+from nearfar.challenge.schema import CLIP_NAMES, DEVELOPMENT_MACHINES, EVALUATION_MACHINES
 from nearfar.cli import app
 from nearfar.recordings import audio
 from nearfar.simulation import simulate

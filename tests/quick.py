@@ -11,7 +11,7 @@ from nearfar.encoders import lora
 from nearfar.files.steps import Jobs
 from nearfar.systems import configuration
 from nearfar.systems.branches import Branch
-from nearfar.systems.configuration import BranchConfig, Step, System
+from nearfar.systems.configuration import BranchConfig, ConditioningStep, System
 from nearfar.systems.resolved import ResolvedBranch, resolve, resolve_branch
 from nearfar.training.adapters import Adapter
 
@@ -47,7 +47,7 @@ def settings(name: str) -> dict[str, Any]:
     found = dict(TINY.get(branch.encoder, {"branch.encoder_options.blocks": [1]}))
     if branch.encoder in tiny_weights.NETWORKS:
         found["branch.encoder_options.weights"] = str(tiny_weights.written(branch.encoder))
-    if any(isinstance(step, Step) for step in branch.conditioning):
+    if any(isinstance(step, ConditioningStep) for step in branch.conditioning):
         found["branch.conditioning"] = [_few(step) for step in branch.conditioning]
     if branch.adaptation is not None:
         found |= ADAPTED
@@ -57,7 +57,7 @@ def settings(name: str) -> dict[str, Any]:
     return found
 
 
-def _few(step: str | Step) -> str | dict[str, Any]:
+def _few(step: str | ConditioningStep) -> str | dict[str, Any]:
     return step if isinstance(step, str) else {"name": step.name, "components": FEW_COMPONENTS}
 
 

@@ -16,7 +16,8 @@ import torch
 from nearfar.encoders import encoder_class, lora
 from nearfar.encoders.eat import EatNetwork
 from nearfar.training import TRAINERS, adaptation
-from nearfar.training.adaptation import Adaptation, Objective, Recipe, classes_of, statistics, train
+from nearfar.training.adaptation import Adaptation, AdapterRecipe, Objective, classes_of, statistics
+from nearfar.training.adapters import HeardClips
 from nearfar.training.losses import sub_center_arcface
 
 RATE = 16_000
@@ -25,10 +26,7 @@ MACHINE = np.array(["fan"] * 4 + ["pump"] * 4)
 DOMAIN = np.array(["source", "source", "source", "target"] * 2)
 ATTRIBUTES = np.array(["slow", "fast", "slow", "slow"] * 2)
 FAST = {"blocks": (1, 2), "rank": 2, "dim": 16, "batch_size": 3, "micro_batch": 2, "learning_rate": 1e-2}
-RECIPE = Recipe(
-    0, 2, 16.0, 0.05, (1, 2), (), 16, 30.0, 0.3, 0.25, 0.15, 0.05, 2, 3, 2, 1e-2, 0.01, 0.05, 1 / 8, 1 / 16,
-    "float32",
-)  # fmt: skip
+RECIPE = AdapterRecipe(**FAST, alpha=16.0, precision="float32")
 
 
 def clips(lengths=(LENGTH,) * N, *, rate=RATE):
@@ -56,12 +54,15 @@ def encoder_of(name="eat", **options):
 
 def trained(folder=None, hear=CLIPS.__getitem__, *, encoder=None, seed=0, **options):
     told = {"machine": MACHINE, "domain": DOMAIN, "attributes": ATTRIBUTES}
-    return train(encoder or encoder_of(), hear, seed=seed, folder=folder, **told | FAST | options)
+    told |= {name: options.pop(name) for name in told if name in options}
+    how = {name: options.pop(name) for name in ("workers", "progress") if name in options}
+    recipe = AdapterRecipe(**FAST | options)
+    return recipe.train(encoder or encoder_of(), HeardClips(hear, **told), seed=seed, folder=folder, **how)
 
 
-def on_its_way(hear=CLIPS.__getitem__, *, encoder=None, machine=MACHINE, **options):
+def on_its_way(hear=CLIPS.__getitem__, *, encoder=None, machine=MACHINE, seed=0, **options):
     classes = classes_of(machine, DOMAIN, ATTRIBUTES)
-    return Adaptation(encoder or encoder_of(), hear, classes, replace(RECIPE, **options))
+    return Adaptation(encoder or encoder_of(), hear, classes, replace(RECIPE, **options), seed=seed)
 
 
 def weights(arrays):

@@ -14,7 +14,7 @@ from nearfar.backends.mean_squared_error import MeanSquaredError
 from nearfar.backends.selective_mahalanobis import SelectiveMahalanobis
 from nearfar.encoders.autoencoder import Autoencoder, DifferenceAutoencoder, network, widths
 from nearfar.encoders.features import stack_frames
-from nearfar.training.autoencoder import Step, _vectors, train
+from nearfar.training.autoencoder import AutoencoderRecipe, Step, _vectors
 
 RATE, HOP, BINS = 16_000, 512, 128
 N_INPUTS = 640
@@ -30,6 +30,10 @@ def clips(seed, count, *, seconds=1.0, tilt=0.5):
         spectrum = np.fft.rfft(rng.standard_normal(samples)) * fall ** rng.uniform(tilt, tilt + 0.5)
         waveforms.append((rng.uniform(0.05, 0.1) * np.fft.irfft(spectrum)).astype(np.float32))
     return waveforms
+
+
+def train(encoder, waveforms, *, seed, progress=None, **options):
+    AutoencoderRecipe(**options).train(encoder, waveforms, seed=seed, progress=progress)
 
 
 def trained(waveforms, *, seed=0, epochs=1, batch_size=32, **options):

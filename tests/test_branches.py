@@ -1,7 +1,6 @@
 """Branches: what may be put together, fitted to recordings, saved as arrays, and what training costs twice."""
 
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,9 +28,9 @@ from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import parse_clip
 from nearfar.recordings.microphones import listen
 from nearfar.systems.branches import UNDISCLOSED, attributes, domains, listen_ahead, save_arrays
-from nearfar.systems.configuration import BranchConfig, Step
+from nearfar.systems.configuration import BranchConfig, ConditioningStep
 from nearfar.systems.resolved import resolve_branch
-from nearfar.training.autoencoder import train
+from nearfar.training.autoencoder import AutoencoderRecipe
 
 SPECTRAL = {
     "encoder": "spectral",
@@ -98,11 +97,10 @@ def scores(branch, clips):
 
 
 def forbid_training(monkeypatch):
-    @wraps(train)  # which options there are is read from its signature
     def trained_again(*_args, **_options):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("nearfar.training.autoencoder.train", trained_again)
+    monkeypatch.setattr(AutoencoderRecipe, "train", trained_again)
 
 
 # configuration
@@ -204,7 +202,11 @@ def test_a_wrong_step_is_an_error(steps, message):
 
 def test_a_step_is_a_name_or_a_table():
     config = BranchConfig(**{**SPECTRAL, "conditioning": ["standardize", WHITEN, {"name": "pca"}]})
-    assert config.conditioning == ("standardize", Step(name="whiten", components=3), Step(name="pca"))
+    assert config.conditioning == (
+        "standardize",
+        ConditioningStep(name="whiten", components=3),
+        ConditioningStep(name="pca"),
+    )
     assert config.conditioning[1].options == {"components": 3}
     assert BranchConfig.model_validate_json(config.model_dump_json()) == config
     with pytest.raises(ValidationError, match="Instance is frozen"):
@@ -426,12 +428,11 @@ def test_training_on_two_signals_is_an_error(machine, jobs, view):
 def test_training_hears_the_view(machine, jobs, monkeypatch, view):
     heard = []
 
-    @wraps(train)
-    def listening(encoder, waveforms, **options):
+    def listening(recipe, encoder, waveforms, train=AutoencoderRecipe.train, **options):
         heard.extend(waveforms)
-        train(encoder, heard, **options)
+        train(recipe, encoder, heard, **options)
 
-    monkeypatch.setattr("nearfar.training.autoencoder.train", listening)
+    monkeypatch.setattr(AutoencoderRecipe, "train", listening)
     branch = built(BranchConfig(**{**AUTOENCODER, "view": view}))
     branch.fit_encoder(machine.train, workers=2, jobs=jobs)
     (microphone,) = VIEWS[view].microphones

@@ -166,6 +166,17 @@ def test_exit_codes_of_score(detector: Path, fan: Path, tmp_path: Path) -> None:
     assert "1 normal, 1 unusable" in found.output
 
 
+def test_score_with_another_false_alarm_rate(detector: Path, fan: Path) -> None:
+    def flagged(*options: str) -> int:
+        rows = invoke("score", detector, fan / "test", "--csv", *options).stdout.splitlines()
+        return sum(",anomaly," in row for row in rows)
+
+    assert flagged("--false-alarm-rate", "0.9") > flagged("--false-alarm-rate", "0.05") == flagged()
+    assert "attain no rate below 1/29" in str(
+        invoke("score", detector, fan, "--false-alarm-rate", "0.01").exception
+    )
+
+
 def test_score_of_standard_input(detector: Path, fan: Path) -> None:
     path = next((fan / "test").glob("*test_anomaly*"))
     raw = soundfile.read(path, dtype="int16")[0].tobytes()
@@ -182,7 +193,13 @@ def test_score_of_standard_input(detector: Path, fan: Path) -> None:
         (["score", "nowhere", "clip.wav"], "no detector here (detector.json is missing); fit one with"),
         (["score", "{detector}", "{empty}"], "no recordings (.wav, .flac) in this folder"),
         (["fit", "{empty}", "-o", "{empty}/new"], "no .wav or .flac file"),
-        (["fit", "{fan}", "-o", "{empty}"], "is there already"),
+        (
+            ["fit", "{fan}", "-o", "{empty}"],
+            "{empty} is there already; choose another name, or replace it with --replace",
+        ),
+        (["adapt", "dualmic", "--data", "{fan}/..", "-o", "{empty}"], "or replace it with --replace"),
+        (["simulate", "{empty}"], "{empty} is there already; choose another name, or remove it first"),
+        (["demo", "{empty}"], "{empty} is there already; choose another name, or remove it first"),
         (["run", "spectra", "--data", "{fan}/.."], "no system 'spectra'; did you mean 'spectral'?"),
         (
             ["run", "spectral", "--data", "{fan}/..", "--machine", "fann"],
@@ -192,9 +209,14 @@ def test_score_of_standard_input(detector: Path, fan: Path) -> None:
             ["run", "spectral", "--data", "{fan}/..", "--set", "branch.vew=near"],
             "no key 'vew'; did you mean 'view'?",
         ),
+        (["run", "spectral", "--data", "{fan}/..", "--set", "view=near"], "did you mean branch.view?"),
         (["run", "spectral", "--data", "{empty}"], "{empty}"),
         (["check", "{empty}/none"], "{empty}/none"),
-        (["evaluate", "{empty}"], "no file anomaly_score"),
+        (
+            ["run", "spectral", "--data", "{fan}/..", "--out", "{empty}/out", "--false-alarm-rate", "0.01"],
+            "false_alarm_rate=0.01: the scores of 28 unseen normal clips attain no rate below 1/29",
+        ),
+        (["evaluate", "{empty}"], "no scores; expected files anomaly_score"),
         (["submit", "--check", "{empty}/none.zip"], "none.zip"),
     ],
 )
@@ -206,6 +228,13 @@ def test_errors_are_one_line_that_tells_what_to_do(
     assert done.returncode == 1
     assert said.format(**places) in done.stderr.decode().replace("\n", " ") + done.stdout.decode()
     assert b"Traceback" not in done.stderr
+
+
+def test_run_of_a_study_says_where_its_false_alarm_rate_is_set(fan: Path) -> None:
+    found = invoke("run", "ae_m2d", "--data", fan.parent, "--false-alarm-rate", "0.1")
+    assert found.exit_code == 2
+    text = " ".join(found.output.replace("│", " ").split())
+    assert "ae_m2d is a study; set false_alarm_rate in the table [fusion] of its file" in text
 
 
 def test_a_traceback_on_demand() -> None:
@@ -355,7 +384,7 @@ def test_compare_by_recording_tells_where_there_is_only_one(two_results: tuple[P
     assert found.exit_code == 0, found.output
     text = " ".join(found.output.split())
     assert "20 resamples of recordings" in text
-    assert "Too narrow: all clips are of one recording in fan, section 00, anomaly, source" in text
+    assert "too narrow: all clips are from one recording in fan, section 00, anomaly, source" in text
 
 
 def test_compare_refuses_other_clips(two_results: tuple[Path, Path], tmp_path: Path) -> None:
@@ -376,7 +405,7 @@ def test_compare_refuses_other_clips(two_results: tuple[Path, Path], tmp_path: P
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     """With embeddings of this code and of other code, and a finished step of each."""
-    for number, code in enumerate([store.current_code("spectral"), "other"]):
+    for number, code in enumerate([store.current_code("eat"), "other"]):
         origin = store.Origin(
             "eat", "near", code, weights="0123456789" + 54 * "f", options={"blocks": [11, 12]}
         )
@@ -412,18 +441,18 @@ def test_cache_info(cache: Path) -> None:
         ]
         assert [line for line in shown.splitlines() if "scores" in line and made_by in line]
     nothing = invoke("cache", "info", "--cache", cache / "none").output
-    assert nothing.splitlines() == ["no embeddings", "no finished steps"]
+    assert nothing.splitlines() == ["No embeddings.", "No finished steps."]
 
 
 def test_cache_verify(cache: Path) -> None:
     whole = invoke("cache", "verify", "--cache", cache)
-    assert (whole.exit_code, "all embeddings are whole" in whole.output) == (0, True)
+    assert (whole.exit_code, "All embeddings are intact." in whole.output) == (0, True)
     with (cache / "embeddings" / "000001.f32").open("r+b") as file:
         file.write(b"damaged")
     damaged = invoke("cache", "verify", "--cache", cache)
     assert damaged.exit_code == 1
     assert f"000001.f32: damaged: block 12, mean, of the recording {64 * '0'}" in damaged.output
-    assert "removed 1 damaged" in invoke("cache", "clean", "--damaged", "--cache", cache).output
+    assert "Removed 1 damaged" in invoke("cache", "clean", "--damaged", "--cache", cache).output
     assert invoke("cache", "verify", "--cache", cache).exit_code == 0
 
 

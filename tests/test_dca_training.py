@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import asdict
 
 import naive_dca
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from nearfar.encoders.dca import Dca, Network
 from nearfar.training import dca
-from nearfar.training.dca import CollapseError, Objective, Recipe, Training, classes_of, train
+from nearfar.training.dca import CollapseError, DcaRecipe, Objective, Training, classes_of
 from nearfar.training.initialization import draw_weights
 from nearfar.training.losses import sub_center_arcface
 
@@ -36,6 +37,11 @@ CLIPS = tones(500, EACH, seed=0) + tones(3000, EACH, seed=1)
 SOURCE = np.array(["source"] * N)
 GROUPS = np.array(["slow"] * EACH + ["fast"] * EACH)
 ONE_GROUP = np.array(["noAttribute"] * N)
+
+
+def train(encoder, waveforms, *, domain, attributes, seed, folder=None, progress=None, **options):
+    given = {"domain": domain, "attributes": attributes, "seed": seed, "folder": folder, "progress": progress}
+    DcaRecipe(**options).train(encoder, waveforms, **given)
 
 
 def trained(folder=None, waveforms=CLIPS, *, domain=SOURCE, attributes=GROUPS, seed=0, **options):
@@ -74,7 +80,6 @@ def untouchable():
 
 def recipe(**options):
     defaults = {
-        "seed": 0,
         "schedule_epochs": 6,
         "warm_up_epochs": 2,
         "batch_size": 4,
@@ -86,7 +91,7 @@ def recipe(**options):
         "center_weight": None,
         "precision": "float32",
     }
-    return Recipe(**defaults | options)
+    return DcaRecipe(**defaults | options)
 
 
 # equal bytes
@@ -674,8 +679,7 @@ def test_the_number_of_threads_is_as_before_even_after_an_interruption(threads, 
 
 def test_the_defaults_are_those_of_the_report_and_of_the_decisions():
     assert (dca.EPOCHS, dca.WARM_UP_EPOCHS) == (30, 5)
-    assert train.__kwdefaults__ == {
-        "folder": None,
+    assert asdict(DcaRecipe()) == {
         "epochs": 30,
         "schedule_epochs": 30,
         "warm_up_epochs": 5,
@@ -689,7 +693,6 @@ def test_the_defaults_are_those_of_the_report_and_of_the_decisions():
         "precision": "auto",
         "checkpoint_every": 10,
         "threads": 1,
-        "progress": None,
     }
 
 

@@ -299,7 +299,7 @@ def test_one_clip(tmp_path: Path) -> None:
 
 def test_too_few_clips_for_the_false_alarm_rate(tmp_path: Path) -> None:
     folder = write_machine(tmp_path, "fan", train=8, target=0, test=1)
-    with pytest.raises(ValueError, match=r"attain no rate below 1/9 .* give 19 normal clips or more"):
+    with pytest.raises(ValueError, match=r"attain no rate below 1/9 .* fit to 19 normal clips or more"):
         fit(folder)
 
 
@@ -499,7 +499,7 @@ def test_an_unattainable_rate_is_told_before_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nearfar.systems.branches.Branch.fit_encoder", None)
-    with pytest.raises(ValueError, match="give 95 normal clips or more"):
+    with pytest.raises(ValueError, match="fit to 95 normal clips or more"):
         fit(write_machine(tmp_path, "fan", test=1), "baseline_mse")
 
 
@@ -549,3 +549,42 @@ def test_motors(motors: Path, tmp_path: Path) -> None:
     }
     assert np.median(scores["anomaly"]) > np.quantile(scores["normal"], 0.75)
     assert not any(v.error for v in verdicts)
+
+
+@pytest.mark.parametrize("method", ["conformal", "gamma"])
+def test_another_false_alarm_rate_is_what_a_fit_with_it_would_decide(
+    method: str, fan: Path, tmp_path: Path
+) -> None:
+    jobs = Jobs(tmp_path / "cache")
+    system = configuration.load("spectral", {"threshold.method": method})
+    before = Detector.fit(fan, system, jobs=jobs)
+    other = before.with_false_alarm_rate(0.2)
+    fitted_so = Detector.fit(fan, system, false_alarm_rate=0.2, jobs=jobs)
+    assert other.describe_threshold() == fitted_so.describe_threshold()
+    assert other.system == fitted_so.system
+    assert before.describe_threshold()["false_alarm_rate"] == 0.05  # it is as it was
+    assert other.threshold.value < before.threshold.value
+    other.save(tmp_path / "other")
+    loaded = Detector.load(tmp_path / "other")
+    for path in (c.path for c in datasets.load_machine(fan).test):
+        assert loaded.score_file(path) == other.score_file(path) == fitted_so.score_file(path)
+        assert other.score_file(path).p_value == before.score_file(path).p_value
+
+
+def test_a_false_alarm_rate_that_the_normal_clips_cannot_attain_is_refused(fitted: Detector) -> None:
+    message = (
+        r"the scores of 28 unseen normal clips attain no rate below 1/29 .* fit to 99 normal clips or more"
+    )
+    with pytest.raises(ValueError, match=message):
+        fitted.with_false_alarm_rate(0.01)
+    with pytest.raises(ValueError, match=r"false_alarm_rate=1\.5: must be above 0 and below 1"):
+        fitted.with_false_alarm_rate(1.5)
+
+
+def test_a_detector_without_a_threshold_takes_no_false_alarm_rate(fan: Path, tmp_path: Path) -> None:
+    system = configuration.load("spectral", {"threshold.method": "none"})
+    undecided = Detector.fit(fan, system, jobs=Jobs(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"the detector of 'fan' was fitted without a threshold.*fit it again"
+    ):
+        undecided.with_false_alarm_rate(0.1)

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from nearfar.files.downloads import RETRIES
+from nearfar.files.downloads import RETRIES, Client
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import DatasetError
 from nearfar.recordings.datasets import DATASETS, dcase2026
@@ -185,15 +185,10 @@ class Fetch:
         self.told: list[tuple[str, int, int]] = []
 
     def __call__(self, name="dcase2026", **how):
-        how = {"server": self.zenodo.address, "sleep": self.pauses.append, "timeout": 5, **how}
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        return download(
-            name,
-            root=self.root,
-            opener=opener,
-            progress=lambda *told: self.told.append(told),
-            **how,
-        )
+        timeout, sleep = how.pop("timeout", 5), how.pop("sleep", self.pauses.append)
+        client = Client(opener, timeout, sleep, lambda *told: self.told.append(told))
+        return download(name, root=self.root, client=client, **{"server": self.zenodo.address, **how})
 
     @property
     def folder(self):
@@ -299,9 +294,9 @@ def test_ctrl_c_in_the_middle_leaves_the_part(fetch, zenodo, monkeypatch):
         if done >= 20_000:
             raise KeyboardInterrupt
 
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    client = Client(urllib.request.build_opener(urllib.request.ProxyHandler({})), progress=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        download("dcase2026", root=fetch.root, server=zenodo.address, opener=opener, progress=interrupt)
+        download("dcase2026", root=fetch.root, server=zenodo.address, client=client)
     (part,) = fetch.files().items()
     assert part == ("dev_ToyCar_r2.zip.part", zenodo.records[1]["dev_ToyCar_r2.zip"][: 5 * 4096])
     fetch()

@@ -23,12 +23,14 @@ from typing import Any
 import page_data
 import pytest
 import typer
-from nearfar.files.storage import CACHE_VARIABLE
 from sybil.document import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 from nearfar.cli import app
+from nearfar.files.steps import CACHE_VARIABLE
+from nearfar.research import fused, reproduce
+from nearfar.systems import configuration
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "nearfar"
@@ -45,6 +47,7 @@ OPTION = re.compile(r"--?[a-z][a-z-]*")
 NOT_OURS = {"-k", "-m"}  # of pytest and Python
 FILE = re.compile(r"(?:src|tests|docs|benchmarks)/(?!_)[\w./*-]+")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+TEST = re.compile(r"(?:test_|Test[A-Z])\w+")
 DOTTED = re.compile(r"nearfar(?:\.\w+)+")
 OPERATOR = re.compile(r"[|&;<>()]+")
 
@@ -173,9 +176,23 @@ def test_python_block_that_cannot_run(block: Block) -> None:
     pytest.skip(block.why_skipped)
 
 
+READERS = {
+    "branch": configuration.load,
+    "fusion": fused.load,
+    "rows": reproduce.load,
+}  # by a key that each file has
+
+
 @pytest.mark.parametrize("block", blocks_in("toml"), ids=str)
-def test_a_toml_block_is_toml(block: Block) -> None:
-    assert tomllib.loads(textwrap.dedent(block.text))
+def test_a_toml_block_can_be_read(block: Block, tmp_path: Path) -> None:
+    """As TOML; and if it is a whole file, as what it describes."""
+    text = textwrap.dedent(block.text)
+    content = tomllib.loads(text)
+    if "name" in content:
+        (reader,) = (READERS[key] for key in READERS if key in content)
+        path = tmp_path / f"{content['name']}.toml"
+        path.write_text(text, encoding="utf-8")
+        assert reader(str(path)).name == content["name"]
 
 
 # Command lines
@@ -282,7 +299,7 @@ def code_spans(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_names_exists(page: Path) -> None:
-    """Files of the repository, links, and modules with what is in them."""
+    """Files of the repository, links, modules with what is in them, and tests."""
     spans = code_spans(page)
     paths = {span for span in spans if FILE.fullmatch(span)} - set(new_files(page))
     links = {link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link}
@@ -293,6 +310,9 @@ def test_what_a_page_names_exists(page: Path) -> None:
             pkgutil.resolve_name(name)
         except (ImportError, AttributeError):
             absent.append(name)
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+    named = sorted(span for span in spans if TEST.fullmatch(span))
+    absent += [name for name in named if not re.search(rf"(?:def|class) {name}\b", tests)]
     assert not absent
 
 

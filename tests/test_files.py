@@ -167,7 +167,7 @@ def test_a_folder_is_replaced_when_asked_for(tmp_path):
 def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path):
     entered = False
     with (
-        pytest.raises(FileExistsError, match="is there already; choose another name, or ask to replace it"),
+        pytest.raises(FileExistsError, match="is there already; choose another name, or remove it first"),
         atomic_folder(tmp_path),
     ):
         entered = True
@@ -532,6 +532,19 @@ def test_what_was_begun_otherwise_is_left_alone(begun: str | None, tmp_path: Pat
     ):
         pytest.fail("the body must not run")
     assert (tmp_path / "out.unfinished").is_dir()
+
+
+def test_the_option_to_replace_is_named_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(
+        FileExistsError, match=r"out is there already; .*, or replace it with --replace \(in Python"
+    ):
+        atomic.refuse_existing(tmp_path / "out", replace=False)
+    with pytest.raises(
+        FileExistsError, match=r"out is there already; choose another name, or remove it first$"
+    ):
+        atomic.refuse_existing(tmp_path / "out")
+    atomic.refuse_existing(tmp_path / "out", replace=True)
 
 
 def test_a_resumable_folder_does_not_replace(tmp_path: Path) -> None:

@@ -692,7 +692,7 @@ class TestCommandLine:
     def test_refuses_what_the_file_says(self, option: tuple[str, str], write: Write, root: Path) -> None:
         done = invoke("run", write(text_of()), "--data", root, *option)
         assert done.exit_code == 2
-        assert "a study names its presets, seeds and settings in its file" in " ".join(done.output.split())
+        assert "is a study; set presets, seeds and settings in its file" in " ".join(done.output.split())
 
 
 def invoke(*arguments: object) -> Invoked:

@@ -15,8 +15,8 @@ from nearfar.recordings.microphones import (
     HOP,
     MICROPHONES,
     N_FFT,
-    Fault,
     MicrophoneError,
+    MicrophoneFault,
     Placement,
     cancelled,
     contrast,
@@ -310,5 +310,5 @@ SPOILT = {
 
 @pytest.mark.parametrize(("kind", "microphone"), SPOILT)
 def test_a_fault_spoils_the_views_that_hear_it(kind, microphone):
-    fault = Fault(kind, microphone, "")
+    fault = MicrophoneFault(kind, microphone, "")
     assert {name for name, m in MICROPHONES.items() if m.is_spoilt_by(fault)} == SPOILT[kind, microphone]

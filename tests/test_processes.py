@@ -74,6 +74,39 @@ def test_a_worker_that_was_killed_is_told() -> None:
         processes.each(kill_oneself, [1, 2], workers=2)
 
 
+ONE_IS_KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from nearfar.files import processes
+
+def work(item, tell):
+    idle = Path(sys.argv[1])
+    if item == 0:
+        while not idle.exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    processes.SECONDS_TO_CLEAN_UP = 0.2  # of this worker
+    idle.touch()
+
+if __name__ == "__main__":
+    begun = time.monotonic()
+    try:
+        processes.each(work, [0, 1], workers=2)
+    except OSError as error:
+        print(str(error)[:27], time.monotonic() - begun < processes.SECONDS_TO_CLEAN_UP)
+"""
+
+
+def test_an_idle_worker_ends_when_another_was_killed(tmp_path: Path) -> None:
+    """It ignores the signal of the pool. From Python 3.12 on the parent waited, too, and for ever."""
+    script = tmp_path / "script.py"
+    script.write_text(ONE_IS_KILLED)
+    command = [sys.executable, script, tmp_path / "idle"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("a worker process was killed True\n", "")
+
+
 @pytest.fixture
 def of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_stopped", False)
@@ -108,7 +141,7 @@ def test_only_the_first_signal_ends_an_item_and_none_ends_an_idle_worker() -> No
 HAIL_OF_SIGNALS = """
 import multiprocessing, os, signal, sys, time
 from threading import Thread
-from nearfar import processes
+from nearfar.files import processes
 
 def tell_much(item, tell):
     for number in range(10000):
@@ -163,7 +196,7 @@ def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
         """
 import os, sys, time
 from pathlib import Path
-from nearfar import processes
+from nearfar.files import processes
 
 def sleep(item, tell):
     Path(sys.argv[1], str(os.getpid())).touch()

@@ -41,7 +41,7 @@ Edit = Callable[[str, str, str], str]
 
 
 def forget() -> None:
-    for memory in (code_digest, provenance._file, provenance._parsed, provenance._version):
+    for memory in (code_digest, provenance._file, provenance._parse, provenance._version):
         memory.cache_clear()
 
 

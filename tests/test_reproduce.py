@@ -824,7 +824,7 @@ class TestTable:
     def test_of_hours(self, own: Path) -> None:
         asked = reproduce.load(str(own), {"needs.minutes": 600.0})
         text = " ".join(rendered(reproductions.plan(reproduce.plan(asked, None)), 200).split())
-        assert "84 hours of one core" in text
+        assert "84 hours on one core" in text
 
 
 @pytest.fixture
@@ -863,7 +863,7 @@ class TestCommandLine:
         planned = invoke(*common, "--plan", columns=columns)
         assert planned.exit_code == 0
         assert "machines: 3, clips: 72" in planned.stdout
-        assert "a projection, not measured here" in " ".join(planned.stdout.split())
+        assert "The time is an estimate from times on" in " ".join(planned.stdout.split())
         assert not (tmp_path / "out").exists()
         done = invoke(*common, columns=columns)
         assert done.exit_code == 0, done.output
@@ -905,6 +905,6 @@ class TestCommandLine:
         said = " ".join(done.stdout.split())
         assert done.exit_code == 0
         assert "needs data dcase2026" in said
-        assert "eat (not here)" in said
+        assert "eat (missing)" in said
         assert "61.44" in said
         assert not (tmp_path / "results").exists()

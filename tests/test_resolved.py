@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -38,6 +39,10 @@ class TestEverySystem:
         content = json.loads(json.dumps(system.describe()))
         assert ResolvedSystem.restore(content) == system
         assert ResolvedSystem.restore(content).identity == system.identity
+
+    def test_can_be_sent_to_another_process(self, name: str) -> None:
+        system = resolved(name)
+        assert pickle.loads(pickle.dumps(system)) == system
 
     def test_has_a_value_for_every_option(self, name: str) -> None:
         for branch in resolved(name).branches:

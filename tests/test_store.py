@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearfar.embedding import store
-from nearfar.embedding.store import Array, Key, Origin, Problem, Store
+from nearfar.embedding.store import Array, DamagedEmbedding, Key, Origin, Store
 from nearfar.encoders import ENCODERS
 from nearfar.files import atomic, steps
 from nearfar.files.steps import Jobs
@@ -306,7 +306,7 @@ def test_a_lost_file_costs_all_that_was_in_it(filled: Store, caplog: pytest.LogC
 def test_a_bad_sector_costs_what_lies_on_it(
     filled: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = store._opened
+    opened = store._open
 
     class Bad:
         def __init__(self, path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_bad_sector_costs_what_lies_on_it(
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return self.file.read(size)
 
-    monkeypatch.setattr(store, "_opened", Bad)
+    monkeypatch.setattr(store, "_open", Bad)
     assert lost(filled, caplog) == {key(0)}
 
 
@@ -391,7 +391,7 @@ def test_verifying_many_tells_how_far_it_is(filled: Store, monkeypatch: pytest.M
     problems = filled.verify(lambda *progress: told.append(progress))
     assert told == [(5, 15), (10, 15), (15, 15)]
     expected = f"damaged: block 12, mean, of the recording {key(0).audio}"
-    assert problems == [Problem(filled.folder / "000002.f32", expected, KEPT + 1)]
+    assert problems == [DamagedEmbedding(filled.folder / "000002.f32", expected, KEPT + 1)]
 
 
 def outcome(place: Store) -> str:
@@ -675,7 +675,7 @@ def test_what_is_being_read_can_be_removed(filled: Store, monkeypatch: pytest.Mo
 def test_nothing_is_removed_between_finding_and_opening_it(
     filled: Store, monkeypatch: pytest.MonkeyPatch, read: Callable[[Store], object]
 ) -> None:
-    opened = store._opened
+    opened = store._open
     tried = []
 
     def opened_while_removed(path: Path) -> object:
@@ -685,7 +685,7 @@ def test_nothing_is_removed_between_finding_and_opening_it(
         return opened(path)
 
     monkeypatch.setattr(store, "PATIENCE", 0.05)
-    monkeypatch.setattr(store, "_opened", opened_while_removed)
+    monkeypatch.setattr(store, "_open", opened_while_removed)
     read(filled)
     assert tried == [shelf(filled)]
 

@@ -189,8 +189,8 @@ class TestTable:
         assert of_clips.table["low"].tolist() != of_recordings.table["low"].tolist()
         alone = sweep("spectral", data, unit="recording", **arguments)
         assert len(alone.single) == 8
-        assert "Too narrow: all clips are of one recording in fan, section 00, anomaly, " in shown(alone)
-        assert "Too narrow" not in shown(of_recordings)
+        assert "too narrow: all clips are from one recording in fan, section 00, anomaly, " in shown(alone)
+        assert "too narrow" not in shown(of_recordings)
 
     def test_of_recordings_that_no_name_tells(self, data: Dataset) -> None:
         test = (replace(c, name=c.name.partition("_speed")[0] + ".wav") for c in data["fan"].test)

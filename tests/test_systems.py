@@ -1,6 +1,7 @@
 """Named systems: their files, settings by dotted path, and errors that name every fault."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -158,6 +159,65 @@ def test_all_wrong_options_are_named_at_once(other, named):
 def test_a_setting_below_a_value_is_an_error():
     with pytest.raises(ValueError, match=r"'branch\.view\.left': 'view' is a value, not a table"):
         load("spectral", {"branch.view.left": True})
+
+
+@pytest.mark.parametrize(
+    ("system", "setting", "message"),
+    [
+        ("spectral", {"view": "near"}, "view: no key 'view' here; did you mean branch.view?"),
+        (
+            "spectral",
+            {"n_mels": 64},
+            "n_mels: no key 'n_mels' here; did you mean branch.encoder_options.n_mels?",
+        ),
+        ("mn04_dld", {"k": 3}, "k: no key 'k' here; did you mean branch.backend_options.k?"),
+        ("mn04_dld", {"branch.k": 3}, "branch.k: no key 'k' here; did you mean branch.backend_options.k?"),
+        (
+            "mn04_dld",
+            {"backend_options.k": 3, "backend_options.metric": "cosine"},
+            "here; did you mean branch.backend_options.k or branch.backend_options.metric?",
+        ),
+        ("baseline_mse", {"epochs": 5}, "epochs: no key 'epochs' here; did you mean branch.training.epochs?"),
+        (
+            "baseline_mse",
+            {"training.epochs": 5},
+            "no key 'training' here; did you mean branch.training.epochs?",
+        ),
+        ("dualmic", {"epochs": 5}, "epochs: no key 'epochs' here; did you mean branch.adaptation.epochs?"),
+        (
+            "spectral",
+            {"branch.threshold.folds": 5},
+            "branch.threshold: no key 'threshold' here; did you mean threshold.folds?",
+        ),
+        (
+            "spectral",
+            {"threshold.seeds": [1]},
+            "threshold.seeds: no key 'seeds' here; did you mean ensemble.seeds?",
+        ),
+        (
+            "mn04_dld",
+            {"branch.encoder_options.k": 3},
+            "no encoder_options key 'k'. There are: blocks, device, precision, sample_rate, weights\n"
+            "  For k, did you mean branch.backend_options.k?",
+        ),
+    ],
+)
+def test_a_misplaced_key_is_pointed_to_its_place(system, setting, message):
+    with pytest.raises(ValueError, match=re.escape(message) + "$"):
+        load(system, setting)
+
+
+@pytest.mark.parametrize("setting", [{"epochs": 5}, {"backend_options.k": 3}, {"depth": 3}])
+def test_a_key_that_this_system_has_nowhere_is_pointed_to_no_place(setting):
+    with pytest.raises(ValueError, match="There are: branch, ensemble") as error:
+        load("spectral", setting)
+    assert "branch." not in str(error.value)
+
+
+def test_a_misplaced_key_is_pointed_to_its_place_whatever_else_is_wrong():
+    with pytest.raises(ValueError, match=r"spectral\.toml: 2 faults") as error:
+        load("spectral", {"branch.backend": "nowhere", "branch.n_mels": 3})
+    assert "did you mean branch.encoder_options.n_mels?" in str(error.value)
 
 
 # names and files

@@ -86,7 +86,7 @@ def test_false_alarms_are_as_rare_as_asked(rng, n, rate):
 def test_unattainable_rate_says_how_many_clips_it_takes(rate):
     with pytest.raises(ValueError, match="attain no rate below 1/2") as error:
         Conformal.fit(np.zeros(1), false_alarm_rate=rate)
-    needed = int(re.search(r"give (\d+) normal clips or more", str(error.value))[1])
+    needed = int(re.search(r"fit to (\d+) normal clips or more", str(error.value))[1])
     Conformal.fit(np.zeros(needed), false_alarm_rate=rate)
     with pytest.raises(ValueError, match="attain no rate below"):
         Conformal.fit(np.zeros(needed - 1), false_alarm_rate=rate)
@@ -100,11 +100,13 @@ def test_how_many_clips_it_takes_counts_those_that_are_fitted_on(tmp_path):
     )
     with pytest.raises(ValueError, match="attain no rate below 1/3") as error:
         Detector.fit(machine, system, jobs=Jobs(tmp_path / "cache"))
-    assert int(re.search(r"give (\d+) normal clips or more", str(error.value))[1]) > 10
+    assert int(re.search(r"fit to (\d+) normal clips or more", str(error.value))[1]) > 10
 
 
 def test_unattainable_rate_says_what_is_attainable():
-    message = r"the scores of 9 unseen normal clips attain no rate below 1/10 = 0\.1; .* give 19 normal clips"
+    message = (
+        r"the scores of 9 unseen normal clips attain no rate below 1/10 = 0\.1; .* fit to 19 normal clips"
+    )
     with pytest.raises(ValueError, match=message):
         Conformal.fit(np.arange(9.0), false_alarm_rate=0.05)
     Conformal.fit(np.arange(9.0), false_alarm_rate=0.1)

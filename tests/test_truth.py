@@ -71,7 +71,7 @@ def test_truth_lists_every_problem(truth):
     lines[5] = lines[4]
     data.write_text("\n".join([*lines, "", ""]))
     (truth / "ground_truth_data" / "ground_truth_ToyDrone.csv").write_text("")
-    with pytest.raises(DatasetError, match=r"'clip3\.wav' is not the name of a test clip") as error:
+    with pytest.raises(DatasetError, match=r"'clip3\.wav' is not a name of a test clip") as error:
         read_truth(truth)
     for said in (
         "section_00_0000.wav has the value '2'; expected 0 or 1",
@@ -176,7 +176,9 @@ def test_scores_list_every_problem(scores):
     )
     write_rows(scores / "decision_result_Polisher_section_00_test.csv", [(NAMES[0], "0.5"), (NAMES[3], 1)])
     write_rows(scores / "anomaly_score_Polisher.csv", [])
-    with pytest.raises(DatasetError, match=r"0000\.wav has 'high'; expected a finite number") as error:
+    with pytest.raises(
+        DatasetError, match=r"0000\.wav has the score 'high'; expected a finite number"
+    ) as error:
         read_scores(scores)
     for said in (
         "2 clips are in another file too, the first is Sander/test/section_00_0000.wav",

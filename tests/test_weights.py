@@ -491,7 +491,7 @@ def test_the_list_says_what_is_here(files):
 def test_get_shows_the_licence_and_the_place():
     found = invoke("get", "tiny")
     assert found.exit_code == 0, found.output
-    assert "licence: MIT, https://opensource.org/license/mit\nYou may use" in found.output
+    assert "Licence: MIT, https://opensource.org/license/mit\nYou may use" in found.output
     assert f"{weights_folder()}/tiny/model.safetensors" in found.output
 
 
@@ -522,9 +522,12 @@ def test_add_asks_for_the_licence_and_notes_how_it_was_accepted(change, files):
 def test_verify_says_what_is_there_and_compares(files):
     found = invoke("verify", "tiny", "--golden", files)
     assert found.exit_code == 0, found.output
-    assert "tiny: loads, 64 parameters; unchanged since it came; no checksum of the published" in found.output
+    assert (
+        "tiny: loads (64 parameters); unchanged since it was added; the checksum of the published"
+        in found.output
+    )
     assert re.search(
-        r"largest difference from the authors' tokens [\d.e-]+, .* correlation 1\.0000", found.output
+        r"Largest difference from the authors' tokens: [\d.e-]+.* correlation: 1\.0000", found.output
     )
 
 

@@ -117,14 +117,14 @@ def restore(estimator: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         else:
             setattr(estimator, attribute, array.item() if array.ndim == 0 else array)
     for attribute, parts in wrapped.items():
-        setattr(estimator, attribute, _restored(estimator, parts))
+        setattr(estimator, attribute, _restore_wrapped(estimator, parts))
 
 
-def _restored(wrapper: Any, arrays: Arrays) -> Any:
+def _restore_wrapped(wrapper: Any, arrays: Arrays) -> Any:
     """The wrapped back end; a list of them if the names begin with a number."""
     numbers = sorted({int(first) for first in (name.partition(".")[0] for name in arrays) if first.isdigit()})
     if numbers:
-        return [_restored(wrapper, part(arrays, str(number))) for number in numbers]
+        return [_restore_wrapped(wrapper, part(arrays, str(number))) for number in numbers]
     backend = wrapper.unfitted()
     restore(backend, arrays)
     return backend

@@ -87,10 +87,10 @@ class Beam(NormalModel):
             raise ValueError(f"rescaling={self.rescaling!r}: must be 'none' or 'varmin'")
 
     def _check_normal(self, X: Array) -> Float:
-        return _checked(X)
+        return _check(X)
 
     def _check_new(self, X: Array) -> Float:
-        X, (n_bands, _, dim) = _checked(X), self.references_.shape
+        X, (n_bands, _, dim) = _check(X), self.references_.shape
         if X.ndim == 3 and X.shape[1:] != (n_bands, dim):
             raise ValueError(
                 f"X has {X.shape[2]} dimensions in {X.shape[1]} bands; it was fitted with {dim} in {n_bands}"
@@ -134,7 +134,7 @@ class Beam(NormalModel):
         return total / n_bands
 
 
-def _checked(X: Array) -> Float:
+def _check(X: Array) -> Float:
     checked: Float = check_array(X, dtype=np.float64, allow_nd=True)
     if checked.ndim > 3:
         raise ValueError(f"X has shape {checked.shape}; it must be (n_clips, bands, dim) or (n_clips, dim)")

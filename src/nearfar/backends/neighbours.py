@@ -137,7 +137,7 @@ def _nearest(
         some = slice(start, start + size)
         own = np.arange(len(queries))[some] if others else None
         rows, columns = _candidates(queries[some], references, lengths, k, offsets, own)
-        exact = _squared_distances(queries[some], references, rows, columns)
+        exact = _square_distances(queries[some], references, rows, columns)
         best = _first(rows, columns, exact + offsets[columns], k)
         indices[some], squared[some] = columns[best], exact[best]
     return indices, squared
@@ -173,7 +173,7 @@ def _candidates(
     return rows, columns
 
 
-def _squared_distances(queries: Float, references: Float, rows: Index, columns: Index) -> Float:
+def _square_distances(queries: Float, references: Float, rows: Index, columns: Index) -> Float:
     squared = np.empty(len(rows))
     size = max(1, BLOCK // queries.shape[1])
     for start in range(0, len(rows), size):

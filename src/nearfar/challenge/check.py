@@ -38,9 +38,7 @@ def check(package: Path) -> list[str]:
     if not package.is_file():
         raise FileNotFoundError(f"{package}: no such file")
     try:
-        with zipfile.ZipFile(package) as archive:
-            names = [member.filename for member in archive.infolist() if not member.is_dir()]
-            files = {name: archive.read(name) for name in names}
+        names, files = _read(package)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
         return [f"not a readable zip archive: {e}"]
     problems = [f"{name}: in the archive {n} times" for name, n in Counter(names).items() if n > 1]
@@ -53,6 +51,13 @@ def check(package: Path) -> list[str]:
     if not 1 <= len(systems) <= SYSTEMS:
         problems.append(f"{len(systems)} systems (folders task2/LABEL); a package must have 1 to {SYSTEMS}")
     return problems + [p for label, files in systems.items() for p in _system_problems(label, files)]
+
+
+def _read(package: Path) -> tuple[list[str], dict[str, bytes]]:
+    """The names of the files in an archive, and their contents by name."""
+    with zipfile.ZipFile(package) as archive:
+        names = [member.filename for member in archive.infolist() if not member.is_dir()]
+        return names, {name: archive.read(name) for name in names}
 
 
 def _system_problems(label: str, files: Mapping[str, bytes]) -> list[str]:
@@ -119,7 +124,7 @@ def _rows(content: bytes) -> tuple[list[tuple[str, str]], list[str]]:
     except UnicodeDecodeError:
         return [], ["not UTF-8 text"]
     problems = []
-    if lines and not lines[0].startswith("section_") and math.isnan(_number(lines[0].rpartition(",")[2])):
+    if lines and _is_header(lines[0]):
         problems.append(f"the first line is a header, {lines.pop(0)!r}; there must be none")
     cells = [line.split(",") for line in lines]
     if bad := [i for i, row in enumerate(cells) if len(row) != 2]:
@@ -128,6 +133,10 @@ def _rows(content: bytes) -> tuple[list[tuple[str, str]], list[str]]:
     if len(lines) != len(CLIP_NAMES):
         problems.append(f"{len(lines)} rows; expected {len(CLIP_NAMES)}")
     return rows, problems + _name_problems(Counter(name for name, _ in rows))
+
+
+def _is_header(line: str) -> bool:
+    return not line.startswith("section_") and math.isnan(_number(line.rpartition(",")[2]))
 
 
 def _name_problems(names: Mapping[str, int]) -> list[str]:

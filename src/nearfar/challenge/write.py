@@ -176,7 +176,7 @@ def _files(entry: Entry) -> dict[str, bytes]:
     if not LABEL.fullmatch(entry.label):
         raise ValueError(f"label={entry.label!r}: must be LASTNAME_INSTITUTE_task2_N with N from 1 to 4")
     results = _read_results(entry.results)
-    meta = yaml.safe_dump(_completed(entry, results), sort_keys=False, allow_unicode=True, width=110)
+    meta = yaml.safe_dump(_complete(entry, results), sort_keys=False, allow_unicode=True, width=110)
     files = {f"{entry.label}.meta.yaml": meta.encode()}
     for result in results:
         files |= _csv_files(_anonymous(result))
@@ -198,7 +198,7 @@ def _csv_files(scores: pd.DataFrame) -> dict[str, bytes]:
     return files
 
 
-def _completed(entry: Entry, results: Sequence[Result]) -> dict[str, Any]:
+def _complete(entry: Entry, results: Sequence[Result]) -> dict[str, Any]:
     """The user's meta information, completed from the results and validated."""
     problems = ["results: omit them; they are taken from the experiments"] if "results" in entry.meta else []
     filled = {
@@ -210,7 +210,7 @@ def _completed(entry: Entry, results: Sequence[Result]) -> dict[str, Any]:
         },
         "results": {"development_dataset": _metrics_in_percent(results)},
     }
-    content = _merged(filled, entry.meta)
+    content = _merge(filled, entry.meta)
     problems += find_problems(content, extra=True)
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
@@ -234,13 +234,13 @@ def _metrics_in_percent(results: Sequence[Result]) -> dict[str, dict[str, float]
     return dict(sorted(found.items()))
 
 
-def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     """Both together; where both have a value, theirs is taken."""
     merged = dict(ours)
     for key, value in theirs.items():
         inner = merged.get(key)
         both = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]  # both are mappings
+        merged[key] = _merge(inner, value) if both else value  # type: ignore[arg-type]  # both are mappings
     return merged
 
 

@@ -1,4 +1,4 @@
-"""The command of the challenge: its package."""
+"""The command for submissions to the challenge."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from nearfar.cli.console import FAILED, out
 
 
 def submit(
-    results: Annotated[list[Path] | None, typer.Argument(metavar="RESULT...", help="Result folders.")] = None,
-    package: Annotated[Path | None, typer.Option("--out", "-o", help="The package, a new zip file.")] = None,
-    label: Annotated[str, typer.Option(help="LASTNAME_INSTITUTE_task2_N.")] = "",
-    meta: Annotated[Path | None, typer.Option(help="Who and how: a YAML or TOML file.")] = None,
-    report: Annotated[Path | None, typer.Option(help="The technical report, a PDF.")] = None,
-    check: Annotated[Path | None, typer.Option(metavar="PACKAGE", help="Check this one instead.")] = None,
+    results: Annotated[
+        list[Path] | None, typer.Argument(metavar="RESULT...", help="Folders of results of `nearfar run`.")
+    ] = None,
+    package: Annotated[Path | None, typer.Option("--out", "-o", help="New zip file for the package.")] = None,
+    label: Annotated[str, typer.Option(help="Label of the submission: LASTNAME_INSTITUTE_task2_N.")] = "",
+    meta: Annotated[
+        Path | None, typer.Option(help="YAML or TOML file that describes authors and system.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Technical report, a PDF file.")] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="PACKAGE", help="Check this package instead of writing one.")
+    ] = None,
 ) -> None:
-    """Write the challenge's package from results, or check one: every rule, every problem."""
+    """Write a submission package for the challenge, or check one against all rules."""
     from nearfar.challenge import schema, write
     from nearfar.challenge.check import check as problems_of
 
@@ -27,7 +33,9 @@ def submit(
         out.print("\n".join(found) or f"{check}: no problems", soft_wrap=True)
         raise typer.Exit(FAILED if found else 0)
     if not (results and package and meta and label):
-        raise typer.BadParameter("needs RESULT..., --out, --label and --meta; or --check PACKAGE")
+        raise typer.BadParameter(
+            "give RESULT..., --out, --label and --meta to write a package, or --check PACKAGE to check one"
+        )
     entry = write.Entry(label, results, schema.read_meta(meta), report)
     write.write([entry], package)
-    out.print(f"wrote {package}; it keeps every rule that `nearfar submit --check` knows", soft_wrap=True)
+    out.print(f"Wrote {package}. It passes all checks of `nearfar submit --check`.", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Where the commands print, and with which codes they exit."""
+"""Consoles for output and errors, and the exit codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.console import Console, RenderableType
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-# exit codes, beside 0 and typer's 2 for wrong usage
+# exit codes; typer has 0 for success and 2 for wrong usage
 FAILED = 1
 ANOMALOUS = 3
 INTERRUPTED = 130
@@ -15,7 +15,7 @@ TERMINATED = 143
 
 
 def show(table: RenderableType, json: str, *, as_json: bool) -> None:
-    """Print one of two forms of the same."""
+    """Print a table, or its content as JSON."""
     if as_json:
         out.print_json(json)
     else:

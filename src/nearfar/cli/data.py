@@ -1,4 +1,4 @@
-"""The commands of data sets: check one, list and download the published ones."""
+"""The commands of data sets: check a data set, list and download published ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nearfar.cli.console import FAILED, out, show
 from nearfar.cli.options import CORES, AsJson, MachineNames, Workers
 from nearfar.cli.progress import CONTINUE, shown_progress
 
-app = typer.Typer(no_args_is_help=True, help="Published data sets: list them, download them.")
+app = typer.Typer(no_args_is_help=True, help="List and download published data sets.")
 
 
 def check(
@@ -19,7 +19,7 @@ def check(
     as_json: AsJson = False,
     workers: Workers = CORES,
 ) -> None:
-    """List everything that is wrong with a data set. Exit code 1 if there is an error."""
+    """Check a data set and list all problems. The exit code is 1 if one of them is an error."""
     from nearfar.recordings import datasets
     from nearfar.recordings.datasets import validation
     from nearfar.report import recordings
@@ -36,7 +36,7 @@ def check(
 
 @app.command("list")
 def data_list() -> None:
-    """The published data sets that nearfar knows."""
+    """List the published data sets that nearfar knows."""
     from nearfar.recordings.datasets import DATASETS
     from nearfar.report import catalogues
 
@@ -45,19 +45,20 @@ def data_list() -> None:
 
 @app.command("download")
 def data_download(
-    name: Annotated[str, typer.Argument(help="Of `nearfar data list`, as dcase2026.")],
+    name: Annotated[str, typer.Argument(help="Name from `nearfar data list`, such as dcase2026.")],
     subset: Annotated[
-        Literal["dev", "train", "eval"] | None, typer.Option("--set", help="This part only.")
+        Literal["dev", "train", "eval"] | None, typer.Option("--set", help="Download only this part.")
     ] = None,
     machine: MachineNames = None,
-    root: Annotated[Path, typer.Option(help="Folder for data sets.")] = Path("data"),
+    root: Annotated[Path, typer.Option(help="Folder in which to put the data set.")] = Path("data"),
 ) -> None:
-    """Download a data set, with checksums; an interrupted download goes on where it stopped."""
+    """Download a data set and verify checksums. Run it again to continue an interrupted download."""
+    from nearfar.files.downloads import Client
     from nearfar.recordings.datasets import DATASETS
     from nearfar.recordings.datasets.download import download
 
-    with shown_progress(f"What has been downloaded is kept; {CONTINUE}") as progress:
-        folders = download(name, root=root, subset=subset, machines=machine, progress=progress)
-    out.print(f"licence: {DATASETS[name].LICENSE}", soft_wrap=True)
+    with shown_progress(f"What has been downloaded is kept; {CONTINUE}.") as progress:
+        folders = download(name, root=root, subset=subset, machines=machine, client=Client(progress=progress))
+    out.print(f"Licence: {DATASETS[name].LICENSE}", soft_wrap=True)
     for folder in folders:
         out.print(f"{folder}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The tour: two machines that do not exist, from recordings to decisions, in about a minute."""
+"""The tour: two simulated machines, from recordings to decisions, in about a minute."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from nearfar.simulation import simulate
 from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress
 
-MACHINES, SECONDS = ("fan", "gearbox"), 4.0  # a small data set: the tour is to take a minute
-COMPARED = {  # what is heard, and the setting of the default system that hears it
+MACHINES, SECONDS = ("fan", "gearbox"), 4.0  # a small data set, so that the tour takes a minute
+COMPARED = {  # microphones, and the view of the default system that uses them
     "far microphone": "far",
     "near microphone": "near",
     "near, noise cancelled": "cancelled",
@@ -30,19 +30,19 @@ COMPARED = {  # what is heard, and the setting of the default system that hears 
 
 
 def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) -> Iterator[RenderableType]:
-    """Simulate, fit, score, evaluate; yields what to show, as it comes.
+    """Simulate, fit, score, evaluate; yields each thing to print as soon as it is known.
 
     Parameters
     ----------
     folder : Path
-        Must not be there; keeps ``recordings``, ``detector``, ``results`` and ``cache``.
+        A new folder, for ``recordings``, ``detector``, ``results`` and ``cache``.
     seed : int
     workers : int
     progress : callable
     """
     refuse_existing(folder)
     yield (
-        "[bold]1.[/] Two machines, a fan and a gearbox, run in a noisy hall; a microphone stands near, another far."
+        "[bold]1.[/] Simulate two machines, a fan and a gearbox, in a noisy hall; one microphone is near, one far."
     )
     simulate(
         folder / "recordings",
@@ -54,7 +54,7 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
     )
     recordings = datasets.load(folder / "recordings")
     yield _inventory(recordings)
-    yield "[bold]2.[/] A detector learns what is normal, from normal recordings alone."
+    yield "[bold]2.[/] Fit a detector to the fan, from normal recordings only."
     jobs = Jobs(folder / "cache")
     machine = recordings.machines[0]
     detector = Detector.fit(
@@ -62,9 +62,9 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
     )
     detector.save(folder / "detector")
     yield fitted.detector(detector)
-    yield "[bold]3.[/] It hears recordings that it has not met: three normal ones, three with a planted fault."
+    yield "[bold]3.[/] Score new recordings of the fan: three normal ones, and three with a simulated fault."
     yield verdicts.table([detector.score_file(path) for path in _examples(machine.test)])
-    yield "[bold]4.[/] Judged on all test recordings by the challenge's metric: what do two microphones gain?"
+    yield "[bold]4.[/] Evaluate all test recordings of both machines: what is gained by two microphones?"
     results = {}  # with one worker each: to start more takes longer than the work on so few clips
     for name, view in COMPARED.items():
         system = configuration.load(named.DEFAULT, {"branch.view": view})
@@ -74,13 +74,13 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
         )
     yield _comparison(results)
     yield (
-        f"All of it is in {folder}/. Your own machine: [bold]nearfar fit FOLDER -o DETECTOR[/], then "
+        f"Everything is in {folder}/. For your own machine: [bold]nearfar fit FOLDER -o DETECTOR[/], then "
         "[bold]nearfar score DETECTOR CLIPS[/]."
     )
 
 
 def _inventory(recordings: Dataset) -> Table:
-    table = Table("machine", "normal, to learn from", "to test on", "of them with a fault")
+    table = Table("machine", "normal training clips", "test clips", "test clips with a fault")
     for machine in recordings:
         faulty = sum(clip.label == "anomaly" for clip in machine.test)
         table.add_row(machine.name, str(len(machine.train)), str(len(machine.test)), str(faulty))
@@ -94,15 +94,12 @@ def _examples(clips: tuple[Clip, ...]) -> list[Path]:
 
 def _comparison(results: dict[str, Result]) -> Table:
     machines = sorted({machine for result in results.values() for machine in result.metrics["machine"]})
-    table = Table(
-        "the detector hears", *machines, "all (Omega)", title="How well faults are told from normal"
-    )
+    table = Table("microphones", *machines, "all (Omega)", title="How well faults are told from normal clips")
     for name, result in results.items():
         rows = {machine: omega(t) for machine, t in result.metrics.groupby("machine")}
         row = [f"{100 * rows[machine]:.1f}" for machine in machines]
         table.add_row(name, *row, f"[bold]{100 * omega(result.metrics):.1f}[/]")
     table.caption = (
-        "Harmonic mean of the areas under the ROC curve (source, target, low false alarms): 100 is perfect, 50 is "
-        "chance."
+        "Harmonic mean of AUC (source, target) and partial AUC, in percent: 100 is perfect, 50 is chance"
     )
     return table

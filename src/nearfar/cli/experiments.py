@@ -1,9 +1,9 @@
-"""The commands of experiments: one system, a published study, many settings; and what came of them."""
+"""The commands of experiments: run a system or a study, sweep settings, evaluate and compare results."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from nearfar.cli.options import (
     AdapterFile,
     AsJson,
     Cache,
+    FalseAlarmRate,
     MachineNames,
     Preset,
     Seed,
@@ -25,94 +26,145 @@ from nearfar.cli.options import (
 from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
+    from nearfar.research.adaptation import AdaptedOn
     from nearfar.research.fused import Study
+    from nearfar.systems.configuration import System
+
+KEPT = f"Finished steps are kept; {CONTINUE}."  # what is printed after Ctrl-C
 
 
 def run(
     system: Annotated[
-        str, typer.Argument(help="Of `nearfar systems`, or a TOML file of a system or of a study.")
+        str, typer.Argument(help="Name from `nearfar systems`, or a TOML file of a system or a study.")
     ],
-    data: Annotated[Path, typer.Option(help="Folder of a data set, with a folder a machine.")],
+    data: Annotated[Path, typer.Option(help="Folder of a data set, with one folder per machine.")],
     preset: Preset = None,
     machine: MachineNames = None,
-    seeds: Annotated[str | None, typer.Option(help="Joined by commas (default: 13711).")] = None,
-    folder: Annotated[Path | None, typer.Option("--out", help="Default: results/SYSTEM.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Random seeds, separated by commas (default: 13711).")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the results (default: results/SYSTEM).")
+    ] = None,
     truth: Truth = None,
+    false_alarm_rate: FalseAlarmRate = None,
     settings: Settings = None,
     adapted_on: Annotated[
         Literal["others", "all"] | None,
         typer.Option(
-            help="On whose normal clips the adapter of each machine is trained, if there is one (default: others, "
-            "or as a study's protocol has it)."
+            help="For a system that needs an adapter: train it on normal clips of the other machines, or of all "
+            "machines (default: others, or what the protocol of a study says)."
         ),
     ] = None,
     adapter: AdapterFile = None,
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Fit a system to every machine of a data set, score its test clips, evaluate.
+    """Fit a system to each machine of a data set, score the test clips, evaluate the scores.
 
-    A study has several systems as branches, and fuses their scores; its file names seeds and settings.
+    A study runs several systems and fuses their scores; its file sets their seeds and settings.
     """
     from nearfar.files import steps
-    from nearfar.report import results
-    from nearfar.research import experiment, fused
+    from nearfar.research import fused
 
-    is_study = fused.is_study(system)
-    chosen = _study(system, preset, seeds, settings) if is_study else chosen_system(system, preset, settings)
     if adapter is not None and adapted_on is not None:
-        raise typer.BadParameter("--adapter is trained already: give it, or --adapted-on, not both")
-    if adapted_on is not None and not isinstance(chosen, fused.Study) and chosen.branch.adaptation is None:
-        raise typer.BadParameter(f"{chosen.name} is not adapted: leave --adapted-on away")
+        raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
+    work = {"workers": workers, "truth": truth, "jobs": steps.Jobs(cache)}
+    if fused.is_study(system):
+        chosen = _study(system, preset, seeds, settings, false_alarm_rate)
+        _run_study(chosen, data, machine, folder, adapter or adapted_on, work)
+    else:
+        plain = chosen_system(system, preset, settings, false_alarm_rate)
+        if adapted_on is not None and plain.branch.adaptation is None:
+            raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
+        _run_system(plain, data, machine, folder, adapter or adapted_on or "others", seeds, work)
+
+
+def _run_study(
+    chosen: Study,
+    data: Path,
+    machine: list[str] | None,
+    folder: Path | None,
+    adapted_on: AdaptedOn | None,
+    work: dict[str, Any],
+) -> None:
+    from nearfar.report import results
+    from nearfar.research import fused
+
     into = folder or Path("results") / chosen.name
-    with shown_progress(f"Finished steps are kept; {CONTINUE}") as progress:
-        found = chosen_data(data, machine)
-        if isinstance(chosen, fused.Study):
-            of_study = fused.run(
-                chosen, found, into, adapted_on=adapter or adapted_on, workers=workers, truth=truth,
-                jobs=steps.Jobs(cache), progress=progress,
-            )  # fmt: skip
-        else:
-            result = experiment.run(
-                chosen, found, into, seeds=experiment.parse_seeds(seeds or "13711"),
-                adapted_on=adapter or adapted_on or "others", workers=workers, truth=truth,
-                jobs=steps.Jobs(cache), progress=progress,
-            )  # fmt: skip
-    out.print(results.study(of_study) if isinstance(chosen, fused.Study) else results.result(result))
+    with shown_progress(KEPT) as progress:
+        found = fused.run(
+            chosen, chosen_data(data, machine), into, adapted_on=adapted_on, progress=progress, **work
+        )
+    out.print(results.study(found))
 
 
-def _study(path: str, preset: str | None, seeds: str | None, settings: list[str] | None) -> Study:
+def _run_system(
+    chosen: System,
+    data: Path,
+    machine: list[str] | None,
+    folder: Path | None,
+    adapted_on: AdaptedOn,
+    seeds: str | None,
+    work: dict[str, Any],
+) -> None:
+    from nearfar.report import results
+    from nearfar.research import experiment
+
+    into = folder or Path("results") / chosen.name
+    with shown_progress(KEPT) as progress:
+        found = experiment.run(
+            chosen, chosen_data(data, machine), into, seeds=experiment.parse_seeds(seeds or "13711"),
+            adapted_on=adapted_on, progress=progress, **work,
+        )  # fmt: skip
+    out.print(results.result(found))
+
+
+def _study(
+    path: str,
+    preset: str | None,
+    seeds: str | None,
+    settings: list[str] | None,
+    false_alarm_rate: float | None,
+) -> Study:
     from nearfar.research import fused
 
     if preset or seeds or settings:
+        raise typer.BadParameter(f"{path} is a study; set presets, seeds and settings in its file")
+    if false_alarm_rate is not None:
         raise typer.BadParameter(
-            "a study names its presets, seeds and settings in its file: change them there"
+            f"--false-alarm-rate: {path} is a study; set false_alarm_rate in the table [fusion] of its file"
         )
     return fused.load(path)
 
 
 def study(
-    name: Annotated[str | None, typer.Argument(help="Of `nearfar study`, or a TOML file.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name from `nearfar study`, or a TOML file.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of a data set with labels.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only tell what would be done, and the time.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only print what would be done and how long it takes.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="[ENCODER:]KEY=VALUE",
-            help="Replace a setting in all branches, or in those with this encoder, as eat:branch.view=near.",
+            help="Change a setting in all branches, or in those with this encoder, such as eat:branch.view=near. "
+            "May be repeated.",
         ),
     ] = None,
     machine: MachineNames = None,
-    folder: Annotated[Path | None, typer.Option("--out", help="Default: results/NAME.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the results (default: results/NAME).")
+    ] = None,
     truth: Truth = None,
     as_json: AsJson = False,
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Find the numbers of a published report again: its values beside ours. Without a name: list the studies.
+    """Reproduce the numbers of a published report. Without NAME: list the studies.
 
-    What a row needs and is not here, weights or data, is told in its place; the other rows run.
+    Prints published values beside new ones. A row whose weights or data are missing says so; the others run.
     """
     from nearfar.report import catalogues, reproductions
     from nearfar.research import reproduce
@@ -130,7 +182,7 @@ def study(
         show(reproductions.plan(planned), reproductions.plan_json(planned), as_json=as_json)
         return
     (err if as_json else out).print(reproductions.plan(planned))
-    with shown_progress(f"Finished steps are kept; {CONTINUE}") as progress:
+    with shown_progress(KEPT) as progress:
         again = reproduce.run(
             chosen, found, folder or Path("results") / chosen.name, workers=workers, truth=truth,
             jobs=steps.Jobs(cache), progress=progress,
@@ -139,12 +191,12 @@ def study(
 
 
 def sweep(
-    system: Annotated[str, typer.Argument(help="Of `nearfar systems`, or a TOML file.")],
+    system: Annotated[str, typer.Argument(help="Name from `nearfar systems`, or a TOML file.")],
     vary: Annotated[
         list[str],
         typer.Option(
             metavar="KEY=A;B;...",
-            help="As 'branch.backend_options.k=1;2;4'; repeat it for every combination with further settings.",
+            help="Setting and its values, such as 'branch.view=near;far'. Repeat it to try all combinations.",
         ),
     ],
     data: Annotated[Path, typer.Option(help="Folder of a data set with labels.")],
@@ -153,20 +205,24 @@ def sweep(
     settings: Settings = None,
     adapter: AdapterFile = None,
     by_recording: Annotated[
-        bool, typer.Option("--by-recording", help="Intervals: clips of one recording come and go together.")
+        bool,
+        typer.Option("--by-recording", help="Resample whole recordings instead of clips for the intervals."),
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Try settings of a system, from embeddings that are computed once. Its best row is no honest result."""
+    """Compare settings of a system. Embeddings are computed once for all of them.
+
+    Do not report the best row as a result: the labels of the test clips chose it.
+    """
     from nearfar.files import steps
     from nearfar.report import results
     from nearfar.research.sweep import sweep
     from nearfar.systems.settings import parse_options, parse_settings
 
-    with shown_progress(f"Finished embeddings are kept; {CONTINUE}") as progress:
+    with shown_progress(f"Finished embeddings are kept; {CONTINUE}.") as progress:
         swept = sweep(
             system, chosen_data(data, machine), parse_options(vary),
             preset=preset, settings=parse_settings(settings or ()), seed=seed,
@@ -175,20 +231,20 @@ def sweep(
         )  # fmt: skip
     if as_csv:
         typer.echo(swept.table.to_csv(index=False), nl=False)
-        err.print(f"scope: {swept.scope}", soft_wrap=True)
+        err.print(f"Scope: {swept.scope}", soft_wrap=True)
     else:
         out.print(results.sweep(swept))
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(metavar="SCORES", help="Folder of anomaly_score_*.csv.")],
+    folder: Annotated[Path, typer.Argument(metavar="SCORES", help="Folder of files anomaly_score_*.csv.")],
     truth: Truth = None,
     machine: MachineNames = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate anyone's score files by the official metric.
+    """Evaluate score files in the format of the challenge with its official metrics.
 
-    Without --truth the names of the clips must tell domain and label, as those of development sets do.
+    Without --truth, the names of the clips must contain domain and label, as in development sets.
     """
     from nearfar.evaluation.official import evaluate_folder
     from nearfar.report import results
@@ -198,18 +254,23 @@ def evaluate(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="RESULT_A", help="Folder of `nearfar run`.")],
-    b: Annotated[Path, typer.Argument(metavar="RESULT_B", help="Another, of the same clips.")],
+    a: Annotated[Path, typer.Argument(metavar="RESULT_A", help="Folder of a result of `nearfar run`.")],
+    b: Annotated[
+        Path, typer.Argument(metavar="RESULT_B", help="Folder of another result for the same clips.")
+    ],
     by_recording: Annotated[
-        bool, typer.Option("--by-recording", help="Clips of one recording come and go together.")
+        bool,
+        typer.Option("--by-recording", help="Resample whole recordings instead of clips for the intervals."),
     ] = False,
-    resamples: Annotated[int, typer.Option(min=1, help="Of the test clips.")] = 1000,
+    resamples: Annotated[
+        int, typer.Option(min=1, help="Number of bootstrap resamples of the test clips.")
+    ] = 1000,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Is B better than A? The difference of two results, with its interval.
+    """Compare two results: the difference B - A with its confidence interval.
 
-    Clips of a machine with the same attributes in their names count as one recording.
+    For --by-recording, clips of a machine with equal attributes in their names count as one recording.
     """
     from nearfar.report import results
     from nearfar.research import experiment
@@ -222,7 +283,7 @@ def compare(
 
 
 def systems() -> None:
-    """The systems that can be fitted, and what each needs."""
+    """List the systems that can be fitted, and what each of them needs."""
     from nearfar.report import catalogues
     from nearfar.systems import named
 

@@ -1,4 +1,4 @@
-"""The commands of one machine: fit a detector, adapt a network beforehand, score new clips."""
+"""The commands for one machine: fit a detector, score new clips; adapt a network before that."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nearfar.cli.options import (
     CORES,
     AdapterFile,
     Cache,
+    FalseAlarmRate,
     MachineNames,
     Preset,
     Seed,
@@ -25,26 +26,26 @@ from nearfar.cli.options import (
 from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
-    from nearfar.detector.detector import Verdict
+    from nearfar.detector.fitted import Verdict
     from nearfar.systems.branches import Progress
 
 
 def fit(
-    folder: Annotated[Path, typer.Argument(help="Normal clips of one machine; or its folder with train/.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of normal clips of one machine, directly or in train/.")
+    ],
     into: Annotated[Path, typer.Option("--out", "-o", help="New folder for the detector.")],
-    system: Annotated[str, typer.Option(help="Of `nearfar systems`, or a TOML file.")] = "spectral",
+    system: Annotated[str, typer.Option(help="Name from `nearfar systems`, or a TOML file.")] = "spectral",
     preset: Preset = None,
-    false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal clips to flag.")] = None,
+    false_alarm_rate: FalseAlarmRate = None,
     settings: Settings = None,
     adapter: AdapterFile = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of a detector that is there.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing detector.")] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Learn what is normal: from a folder of normal clips to a detector."""
+    """Fit a detector to normal clips of one machine."""
     from nearfar.detector.file_format import refuse_to_replace
     from nearfar.detector.fitted import Detector
     from nearfar.files import steps
@@ -54,7 +55,7 @@ def fit(
 
     chosen = chosen_system(system, preset, settings, false_alarm_rate)
     refuse_to_replace(into, replace=replace)
-    with shown_progress(f"Finished trainings are kept; {CONTINUE}") as progress:
+    with shown_progress(f"Finished trainings are kept; {CONTINUE}.") as progress:
         machine = datasets.load_machine(folder)
         detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
@@ -62,64 +63,80 @@ def fit(
         )  # fmt: skip
     detector.save(into, replace=replace)
     out.print(fitted.detector(detector))
-    out.print(f"wrote {into}; now try `nearfar score {into} CLIPS`", soft_wrap=True)
+    out.print(f"Wrote {into}. Next: `nearfar score {into} CLIPS`", soft_wrap=True)
 
 
 def adapt(
-    system: Annotated[str, typer.Argument(help="Of `nearfar systems`, as dualmic, or a TOML file.")],
-    data: Annotated[Path, typer.Option(help="Folder of a data set, with a folder a machine.")],
+    system: Annotated[
+        str, typer.Argument(help="Name from `nearfar systems`, such as dualmic, or a TOML file.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder of a data set, with one folder per machine.")],
     file: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="New file, as dualmic.safetensors.")
+        Path, typer.Option("--out", "-o", metavar="FILE", help="New file, such as dualmic.safetensors.")
     ],
     preset: Preset = None,
     machine: MachineNames = None,
     settings: Settings = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of a file that is there.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing file.")] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Adapt a frozen network to machines: trains low-rank adapters on the normal clips of all of them."""
+    """Adapt a pretrained network to machines: train low-rank adapters on the normal clips of all machines."""
     from nearfar.files import atomic, steps
     from nearfar.report import fitted
     from nearfar.research import adaptation
 
     chosen = chosen_system(system, preset, settings)
     atomic.refuse_existing(file, replace=replace)
-    with shown_progress(f"The training so far is kept; {CONTINUE}") as progress:
+    with shown_progress(f"The training so far is kept; {CONTINUE}.") as progress:
         adapter = adaptation.train(
             chosen, chosen_data(data, machine).machines, seed=seed, workers=workers, jobs=steps.Jobs(cache),
             progress=progress,
         )  # fmt: skip
     adapter.save(file)
     out.print(fitted.adapter(adapter))
-    out.print(f"wrote {file}; now try `nearfar run {system} --data OTHERS --adapter {file}`", soft_wrap=True)
+    out.print(f"Wrote {file}. Next: `nearfar run {system} --data OTHERS --adapter {file}`", soft_wrap=True)
 
 
 def score(
     detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
     clips: Annotated[
-        list[str], typer.Argument(help="Files and folders of recordings; - for raw PCM on stdin.")
+        list[str], typer.Argument(help="Files or folders of recordings, or - for raw 16-bit PCM from stdin.")
     ],
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, line by line.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, line by line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per clip.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line per clip.")] = False,
     rate: Annotated[
-        int | None, typer.Option(min=1, help="Of stdin, in Hz (default: as in training).")
+        int | None,
+        typer.Option(
+            min=1, help="Sampling rate of the PCM on stdin, in Hz (default: that of the training clips)."
+        ),
     ] = None,
-    channels: Annotated[int | None, typer.Option(min=1, help="Of stdin (default: as in training).")] = None,
-    fail_on_anomaly: Annotated[bool, typer.Option("--fail-on-anomaly", help="Then exit with 3.")] = False,
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Number of channels of the PCM on stdin (default: that of the training clips)."
+        ),
+    ] = None,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(help="Decide with another false-alarm rate than the detector's own, without a new fit."),
+    ] = None,
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="Exit with code 3 if a clip is anomalous.")
+    ] = False,
     workers: Workers = CORES,
 ) -> None:
-    """Score new clips: anomaly score, p-value, decision, and the state of the microphones.
+    """Score new clips: anomaly score, p-value, decision, and faults of the microphones.
 
-    Exit code 0, or 1 if a recording could not be used, or 3 with --fail-on-anomaly if one is an anomaly.
+    The exit code is 1 if a recording could not be used; with --fail-on-anomaly it is 3 if a clip is anomalous.
     """
     from nearfar.detector.fitted import Detector
     from nearfar.report import verdicts
 
     loaded = Detector.load(detector)
+    if false_alarm_rate is not None:
+        loaded = loaded.with_false_alarm_rate(false_alarm_rate)
     if clips == ["-"]:
         n_clips, found = 1, iter([loaded.score_stream(sys.stdin.buffer, rate=rate, channels=channels)])
     else:
@@ -135,18 +152,18 @@ def score(
 
 
 def _counted(verdicts: Iterable[Verdict], n_clips: int, progress: Progress) -> Iterator[Verdict]:
-    """The same, and their progress."""
+    """The same verdicts; each is reported as progress."""
     for number, verdict in enumerate(verdicts, start=1):
         yield verdict
         progress("scoring", number, n_clips)
 
 
 def _recordings(names: list[str]) -> list[Path]:
-    """The audio files that these files and folders are or hold, in order."""
+    """These files, and all audio files in these folders, in order."""
     from nearfar.recordings.datasets.layout import recordings_below
 
     if "-" in names:
-        raise typer.BadParameter("- stands for standard input, and then for the only recording")
+        raise typer.BadParameter("- reads one recording from stdin, so it must be the only argument")
     found = []
     for path in map(Path, names):
         within = recordings_below(path) if path.is_dir() else [path]

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they stand for."""
+"""Options that several commands share, and the objects that they stand for."""
 
 from __future__ import annotations
 
@@ -14,25 +14,41 @@ if TYPE_CHECKING:
 
 CORES = os.cpu_count() or 1
 
-Workers = Annotated[int, typer.Option(min=1, help="Processes or threads that work side by side.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of parallel processes or threads.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Cache = Annotated[
     Path | None,
-    typer.Option(help="Where finished steps are kept (default: $NEARFAR_CACHE, or the user's cache)."),
+    typer.Option(
+        help="Cache folder for finished steps (default: $NEARFAR_CACHE, or the user's cache folder)."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the system, as branch.view=near."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting of the system, such as branch.view=near. May be repeated.",
+    ),
 ]
 Preset = Annotated[
-    str | None, typer.Option(help="Settings that the system's file has under this name, as small.")
+    str | None, typer.Option(help="Preset of the system (named settings in its file), such as small.")
 ]
 AdapterFile = Annotated[
     Path | None,
-    typer.Option("--adapter", metavar="FILE", help="For a system that is adapted: of `nearfar adapt`."),
+    typer.Option(
+        "--adapter", metavar="FILE", help="File from `nearfar adapt`, for a system that needs an adapter."
+    ),
 ]
-MachineNames = Annotated[list[str] | None, typer.Option(help="This machine only; may be repeated.")]
-Truth = Annotated[Path | None, typer.Option(help="Ground truth, as the official evaluator has it.")]
+MachineNames = Annotated[list[str] | None, typer.Option(help="Use only this machine. May be repeated.")]
+Truth = Annotated[
+    Path | None, typer.Option(help="Folder of the ground truth, in the layout of the official evaluator.")
+]
+FalseAlarmRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of normal clips that may be flagged by mistake (default: as set in the system)."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

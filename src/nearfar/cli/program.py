@@ -1,4 +1,4 @@
-"""The program: all commands in the order of its help, its errors and exit codes."""
+"""The program: all commands in the order of the help, error messages, exit codes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 
 from nearfar.cli import cache, challenge, data, experiments, machine, simulation, weights
 from nearfar.cli.console import FAILED, TERMINATED, err, out
+from nearfar.cli.progress import CONTINUE
 from nearfar.files.extras import MissingPackageError
 
 DEBUG = "NEARFAR_DEBUG"
@@ -41,8 +42,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Hears that a machine is failing: learns from normal recordings, of a near and a far microphone.",
-    epilog="Try `nearfar demo` first. A detector of your own: `nearfar fit FOLDER -o DETECTOR`, then "
+    help="Detects failing machines by their sound. Learns from normal recordings only, made with one microphone "
+    "near the machine and one far from it.",
+    epilog="Start with `nearfar demo`. For your own machine: `nearfar fit FOLDER -o DETECTOR`, then "
     "`nearfar score DETECTOR CLIPS`.",
 )
 for _name, _command in COMMANDS.items():
@@ -52,32 +54,31 @@ for _name, _group in GROUPS.items():
 
 
 def main() -> None:
-    """The console script: one error line instead of a traceback, unless ``NEARFAR_DEBUG`` is set."""
-    for variable in ONE_THREAD:  # clips are worked on side by side; more threads for one only get in the way
+    """Run the program. An error is one line instead of a traceback, unless ``NEARFAR_DEBUG`` is set."""
+    for (
+        variable
+    ) in ONE_THREAD:  # clips are processed in parallel, so more threads for one clip only slow that down
         os.environ.setdefault(variable, "1")
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(TERMINATED)
-    )  # so that workers end and nothing is left half done
+    # an exception, so that workers end and nothing is left half done
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         app()
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except (ValueError, OSError, LookupError, MissingPackageError) as error:
         if os.environ.get(DEBUG):
             raise
-        err.print(f"[bold red]error:[/] {_said(error)}", markup=True, soft_wrap=True)
+        err.print(f"[bold red]error:[/] {_message(error)}", markup=True, soft_wrap=True)
         sys.exit(FAILED)
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     from rich.markup import escape
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return escape(
-            f"the disk is full ({error}); free some space and run the same command again: it goes on"
-        )
+        return escape(f"the disk is full ({error}); free some space and {CONTINUE}")
     return escape(str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error))
 
 
@@ -95,4 +96,4 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Hears that a machine is failing."""
+    """Detects failing machines by their sound."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nearfar.systems.branches import Progress
 
-CONTINUE = "run the same command again to continue."
+CONTINUE = "run the same command again to continue"
 MAX_SILENCE = 30.0  # seconds without a line, where no bars can be drawn
 SECONDS_TO_END = 1.0  # that a last line may take
 

@@ -1,4 +1,4 @@
-"""The commands of the simulator: the tour, a data set of one's own, and what can be simulated."""
+"""The commands of the simulator: the tour, a simulated data set, the list of machines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def demo(
     seed: Seed = 0,
     workers: Workers = CORES,
 ) -> None:
-    """Simulate two machines, learn what is normal, score new clips, and say how well that went."""
+    """Take the tour: simulate two machines, fit a detector, score new clips, evaluate the scores."""
     from nearfar.cli.demo import demonstrate
 
     with shown_progress() as progress:
@@ -28,51 +28,69 @@ def demo(
 def simulate(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the recordings.")],
     preset: Annotated[
-        str, typer.Option(help="small, or dcase2026-like: 7 machines x (990 + 10 + 200) clips of 10 s.")
+        str,
+        typer.Option(
+            help="Size of the data set: small, or dcase2026-like (7 machines; for each of them 990 + 10 training "
+            "clips and 200 test clips of 10 s)."
+        ),
     ] = "small",
     machines: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="Of `nearfar machines` (default: seven of them).")
+        str | None,
+        typer.Option(metavar="NAME,...", help="Machines from `nearfar machines` (default: seven of them)."),
     ] = None,
     clips: Annotated[
-        int | None, typer.Option(help="Source-domain training clips a machine (small: 100).")
+        int | None, typer.Option(help="Number of source-domain training clips per machine (small: 100).")
     ] = None,
     test_clips: Annotated[
         int | None,
-        typer.Option(help="Test clips a domain and label (default: 50 to 990 --clips, at least 20)."),
+        typer.Option(
+            help="Number of test clips per machine, domain and label (default: 50 for 990 --clips, at least 20)."
+        ),
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Length of a clip (10).")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of a clip in seconds (default: 10).")] = None,
     rate: Annotated[int, typer.Option(help="Sampling rate in Hz.")] = 16000,
     snr: Annotated[
-        tuple[float, float], typer.Option(metavar="LO HI", help="Machine against noise, near, in dB.")
+        tuple[float, float],
+        typer.Option(
+            metavar="LO HI", help="Lowest and highest signal-to-noise ratio at the near microphone, in dB."
+        ),
     ] = (-8, 0),
     shift: Annotated[
         str | None,
         typer.Option(
             metavar="KIND,...",
-            help="What differs in the target domain: speed, load, unit, noise, microphones; or none. "
-            "By default each machine has its own.",
+            help="What differs in the target domain: speed, load, unit, noise, microphones, or none (default: see "
+            "`nearfar machines`).",
         ),
     ] = None,
     noise: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Recordings to be heard instead of made noise.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of recordings to use as background noise, instead of synthetic noise.",
+        ),
     ] = None,
     microphone_faults: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND,...", help="In a tenth of the test clips: dead, clipped, hum, swapped, delayed."
+            metavar="KIND,...",
+            help="Faults of the microphones in a tenth of the test clips: dead, clipped, hum, swapped, delayed.",
         ),
     ] = None,
     sources: Annotated[
         bool,
-        typer.Option("--sources", help="Also write what each clip is made of: dry machine, machine, noise."),
+        typer.Option(
+            "--sources",
+            help="Also write the parts of each clip: the machine without the room, the machine, the noise.",
+        ),
     ] = False,
     seed: Seed = 0,
     workers: Workers = CORES,
 ) -> None:
-    """Record machines that do not exist, with two microphones, in the layout of the challenge."""
+    """Simulate a data set: machines recorded by two microphones, in the layout of the DCASE challenge."""
     from nearfar.simulation import simulate
 
-    kept = f"Finished recordings are kept; {CONTINUE}"
+    kept = f"Finished recordings are kept; {CONTINUE}."
     with shown_progress(kept) as progress:
         made = simulate(
             folder, preset=preset, machines=_names(machines), source_clips=clips, test_clips=test_clips,
@@ -80,16 +98,16 @@ def simulate(
             microphone_faults=_names(microphone_faults) or (), sources=sources, workers=workers,
             progress=lambda done, total: progress("simulating", done, total),
         )  # fmt: skip
-    out.print(f"wrote {made}; now try `nearfar run spectral --data {made}`", soft_wrap=True)
+    out.print(f"Wrote {made}. Next: `nearfar run spectral --data {made}`", soft_wrap=True)
 
 
 def _names(text: str | None) -> list[str] | None:
-    """Of a list that is joined by commas."""
+    """The names in a list with commas."""
     return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def machines() -> None:
-    """The machines that can be simulated: their speeds, faults, and what shifts in the target domain."""
+    """List the machines that can be simulated: speeds, faults, and what differs in the target domain."""
     from nearfar.report import catalogues
     from nearfar.simulation import catalogue
 

@@ -1,4 +1,4 @@
-"""The commands of pretrained weights: list them, get them, check them."""
+"""The commands of pretrained weights: list, download, add and verify them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import typer
 from nearfar.cli.console import out
 from nearfar.cli.progress import CONTINUE, shown_progress
 
-app = typer.Typer(no_args_is_help=True, help="Pretrained weights: list them, get them, check them.")
+app = typer.Typer(no_args_is_help=True, help="List, download, add and verify pretrained weights.")
 
-Weights = Annotated[str, typer.Argument(help="Of `nearfar weights list`, as eat.")]
+Weights = Annotated[str, typer.Argument(help="Name from `nearfar weights list`, such as eat.")]
 AcceptLicence = Annotated[
-    bool, typer.Option("--accept-licence", help="You have read the licence, and accept it.")
+    bool, typer.Option("--accept-licence", help="Confirm that you have read the licence and accept it.")
 ]
 
 
 @app.command("list")
 def weights_list() -> None:
-    """The pretrained weights that nearfar knows, and which of them are here."""
+    """List the pretrained weights that nearfar knows, and which of them are on this computer."""
     from nearfar.encoders.pretrained import PRETRAINED, stored, weights_folder
     from nearfar.report import catalogues
 
@@ -30,12 +30,12 @@ def weights_list() -> None:
 
 @app.command("get")
 def weights_get(name: Weights, accept_licence: AcceptLicence = False) -> None:
-    """Fetch weights, and check them; an interrupted download goes on where it stopped."""
+    """Download weights and verify them. Run it again to continue an interrupted download."""
     from nearfar.encoders import weights
     from nearfar.files.downloads import Client
 
     accepted = _accepted(name, accept_licence)
-    with shown_progress(f"What has been downloaded is kept; {CONTINUE}") as progress:
+    with shown_progress(f"What has been downloaded is kept; {CONTINUE}.") as progress:
         path = weights.get(name, accepted=accepted, client=Client(progress=progress))
     out.print(f"{path}", soft_wrap=True)
 
@@ -43,10 +43,10 @@ def weights_get(name: Weights, accept_licence: AcceptLicence = False) -> None:
 @app.command("add")
 def weights_add(
     name: Weights,
-    file: Annotated[Path, typer.Argument(help="A .safetensors, or a .pt that holds tensors alone.")],
+    file: Annotated[Path, typer.Argument(help="A .safetensors file, or a .pt file that holds only tensors.")],
     accept_licence: AcceptLicence = False,
 ) -> None:
-    """Take weights from a file of yours, if their network loads it; in place of any that are here."""
+    """Add weights from your own file, if their network can load it. They replace weights of the same name."""
     from nearfar.encoders import weights
 
     path = weights.add(name, file, accepted=_accepted(name, accept_licence))
@@ -57,10 +57,14 @@ def weights_add(
 def weights_verify(
     name: Weights,
     golden: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="With a recording, and the authors' tokens of it.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder with a recording and the authors' tokens of it; compares the tokens.",
+        ),
     ] = None,
 ) -> None:
-    """Load weights strictly and check that they have not changed; compare their tokens with the authors'."""
+    """Check that weights fit their network and have not changed since they were added."""
     from nearfar.encoders import weights
     from nearfar.report import fitted
 
@@ -70,14 +74,14 @@ def weights_verify(
 
 
 def _accepted(name: str, accept: bool) -> str:
-    """Show the licence of these weights; how it was accepted, if it must be."""
+    """Show the licence of these weights; returns how it was accepted, if it must be."""
     from nearfar.encoders.pretrained import PRETRAINED
 
     if name not in PRETRAINED:
         return ""
     record = PRETRAINED[name]
     out.print(
-        f"licence: {record.licence.name}, {record.licence.url}\n{record.licence.summary}", soft_wrap=True
+        f"Licence: {record.licence.name}, {record.licence.url}\n{record.licence.summary}", soft_wrap=True
     )
     if not record.must_accept:
         return ""

@@ -130,8 +130,8 @@ def refuse_unattainable(config: ThresholdConfig, n_unseen: int) -> None:
         needed *= config.folds
     raise ValueError(
         f"false_alarm_rate={rate}: the scores of {n_unseen} unseen normal clips attain no rate below "
-        f"1/{n_unseen + 1} = {1 / (n_unseen + 1):.3g}; ask for that or more, give {needed} normal clips or more, "
-        "or take method='gamma', which assumes a distribution"
+        f"1/{n_unseen + 1} = {1 / (n_unseen + 1):.3g}; ask for that or more, fit to {needed} normal clips or more, "
+        "or fit with threshold.method='gamma', which assumes a distribution"
     )
 
 
@@ -163,7 +163,7 @@ class Conformal:
             If so few clips cannot attain the false-alarm rate.
         """
         config = ThresholdConfig(method="conformal", false_alarm_rate=false_alarm_rate)
-        refuse_unattainable(config, len(_checked(normal_scores)))
+        refuse_unattainable(config, len(_require_finite(normal_scores)))
         return cls(normal_scores, false_alarm_rate)
 
     def p_value(self, score: Scores) -> Scores:
@@ -194,7 +194,7 @@ class Gamma:
         ValueError
             If there are fewer than three, or they do not differ.
         """
-        if len(_checked(normal_scores)) < 3 or np.ptp(normal_scores) == 0:
+        if len(_require_finite(normal_scores)) < 3 or np.ptp(normal_scores) == 0:
             raise ValueError(
                 f"{len(normal_scores)} equal or too few normal scores: a gamma needs 3 that differ"
             )
@@ -208,7 +208,7 @@ class Gamma:
 THRESHOLDS: dict[str, type[Any]] = {"conformal": Conformal, "gamma": Gamma}
 
 
-def _checked(normal_scores: Scores) -> Scores:
+def _require_finite(normal_scores: Scores) -> Scores:
     if len(normal_scores) == 0:
         raise ValueError("no normal scores: a threshold needs normal clips that the fit has not seen")
     if not np.isfinite(normal_scores).all():

@@ -6,6 +6,7 @@ a library that computes otherwise, is noticed at once.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.backends import part
-from nearfar.decisions.thresholds import THRESHOLDS, Threshold, is_anomaly
+from nearfar.decisions.thresholds import THRESHOLDS, Threshold, is_anomaly, refuse_unattainable
 from nearfar.detector import file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
@@ -27,7 +28,14 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.audio import AudioError, Samples
 from nearfar.recordings.clips import Clip, Machine
-from nearfar.recordings.microphones import MICROPHONES, Fault, Microphone, MicrophoneError, Placement, health
+from nearfar.recordings.microphones import (
+    MICROPHONES,
+    Microphone,
+    MicrophoneError,
+    MicrophoneFault,
+    Placement,
+    health,
+)
 from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
@@ -56,7 +64,7 @@ class Verdict:
         How often a normal clip would score as high. NaN without a threshold.
     decision : {"normal", "anomaly", "", "unusable"}
         Empty for a detector without a threshold; unusable is also a recording whose microphones are broken.
-    faults : tuple of Fault
+    faults : tuple of MicrophoneFault
         Of the microphones.
     error : str
         Why the recording could not be used.
@@ -66,7 +74,7 @@ class Verdict:
     score: float
     p_value: float
     decision: Literal["normal", "anomaly", "", "unusable"]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[MicrophoneFault, ...] = ()
     error: str = ""
 
 
@@ -175,6 +183,32 @@ class Detector:
             facts["threshold"] = f"{self.threshold.value:.4g}"
             facts["false_alarm_rate"] = f"{self.threshold.false_alarm_rate:g}"
         return facts
+
+    def with_false_alarm_rate(self, rate: float) -> Self:
+        """The same detector with another false-alarm rate. Scores and p-values stay; decisions may change.
+
+        Nothing is fitted again: the threshold comes from the same scores of normal clips.
+
+        Parameters
+        ----------
+        rate : float
+            Share of normal clips that may be flagged.
+
+        Raises
+        ------
+        ValueError
+            If the detector has no threshold, the rate is not between 0 and 1, or its normal clips are too few for
+            the rate.
+        """
+        if self.threshold is None:
+            raise ValueError(
+                f"false_alarm_rate={rate}: the detector of {self.machine!r} was fitted without a threshold, so it "
+                "has no scores of normal clips to take one from; fit it again with threshold.method='conformal'"
+            )
+        system, scores = self.system.with_false_alarm_rate(rate), self.threshold.normal_scores
+        refuse_unattainable(system.threshold, len(scores))
+        threshold = type(self.threshold).fit(scores, false_alarm_rate=rate)
+        return dataclasses.replace(self, system=system, threshold=threshold)
 
     @property
     def sample_rate(self) -> int:

@@ -73,7 +73,7 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):
                 f"{len(X)} normal clips of {X.shape[1]} dimensions do not differ; are they copies of one recording?"
             )
         pca = PCA(svd_solver="full").fit(X)
-        spanned = _spanned(pca.singular_values_, X.shape)
+        spanned = _count_spanned(pca.singular_values_, X.shape)
         n = spanned if self.components is None else self.components
         if not 1 <= n <= spanned:
             raise ValueError(
@@ -165,7 +165,7 @@ class Head(TransformerMixin, BaseEstimator):
         return z / np.linalg.norm(z, axis=1, keepdims=True)
 
 
-def _spanned(singular_values: Array, shape: tuple[int, ...]) -> int:
+def _count_spanned(singular_values: Array, shape: tuple[int, ...]) -> int:
     """The rank of the centred clips, as ``matrix_rank`` computes it, but below n whatever rounding leaves."""
     tolerance = singular_values[0] * max(shape) * np.finfo(np.float64).eps
     return min(int((singular_values > tolerance).sum()), shape[0] - 1)

@@ -79,7 +79,12 @@ def rows(tokens: Array) -> Array:
 
 
 POOLINGS: dict[str, Callable[[Array], Array]] = {
-    f.__name__: f for f in (mean, mean_std, global_mean, global_mean_std, relative_deviation, rows)
+    "mean": mean,
+    "mean_std": mean_std,
+    "global_mean": global_mean,
+    "global_mean_std": global_mean_std,
+    "relative_deviation": relative_deviation,
+    "rows": rows,
 }
 
 
@@ -174,7 +179,7 @@ def embed_each(
 
     def embedding(path: Path) -> Array | AudioError:
         try:
-            return embed(_loaded(path, encoder), encoder, view=view, pooling=pooling)
+            return embed(_load(path, encoder), encoder, view=view, pooling=pooling)
         except AudioError as error:
             return error
 
@@ -188,7 +193,7 @@ def embed_each(
         raise DatasetError(problems)
 
 
-def _loaded(path: Path, encoder: Encoder) -> Samples:
+def _load(path: Path, encoder: Encoder) -> Samples:
     """A recording at the encoder's rate, long enough for it."""
     samples = audio.load(path, encoder.sample_rate)
     audio.require_length(samples, encoder.min_samples, encoder.sample_rate, str(path))
@@ -269,9 +274,9 @@ def compute_missing(
     missing: Keys = {}
     for start in range(0, len(shas), LOOKED_UP_AT_ONCE):
         keys = _keys(shas[start : start + LOOKED_UP_AT_ONCE], wanted)
-        missing |= _missing(keys, _found(keys, made_by, store))
+        missing |= _missing(keys, _look_up(keys, made_by, store))
     task = _Task(recordings, encoder, missing)
-    for _ in _computed(task, made_by, store, workers, batch_size, tell):
+    for _ in _compute(task, made_by, store, workers, batch_size, tell):
         pass  # all that is asked of it is in the store by then
 
 
@@ -305,9 +310,9 @@ def embed_stored(
         If recordings cannot be used; all that cannot.
     """
     keys = _keys(recordings, {m: [(block, pooling) for block in encoder.blocks] for m in made_by})
-    found = _found(keys, made_by, store)
+    found = _look_up(keys, made_by, store)
     task = _Task(recordings, encoder, _missing(keys, found))
-    for microphone, new in _computed(task, made_by, store, workers, None, tell):
+    for microphone, new in _compute(task, made_by, store, workers, None, tell):
         found[microphone] |= new
     return {
         m: {sha: joined(*(found[m][key] for key in of_one[m])) for sha, of_one in keys.items()}
@@ -326,7 +331,7 @@ def _keys(shas: Iterable[str], wanted: Mapping[str, Collection[tuple[int, str]]]
     return {sha: {m: [Key(sha, *pair) for pair in wanted[m]] for m in wanted} for sha in shas}
 
 
-def _found(keys: Keys, made_by: Mapping[str, Origin], store: Store) -> dict[str, dict[Key, Array]]:
+def _look_up(keys: Keys, made_by: Mapping[str, Origin], store: Store) -> dict[str, dict[Key, Array]]:
     """What the store has, by microphone."""
     return {
         m: store.get(origin, (key for of_one in keys.values() for key in of_one[m]))
@@ -344,7 +349,7 @@ def _missing(keys: Keys, found: Mapping[str, Mapping[Key, Array]]) -> Keys:
     return missing
 
 
-def _computed(
+def _compute(
     task: _Task,
     made_by: Mapping[str, Origin],
     store: Store,
@@ -409,7 +414,7 @@ class _Task:
             tokens = _by_block(self.encoder, np.stack([w[microphone] for w in heard.values()]), blocks)
             for clip, sha in enumerate(heard):
                 made[sha][microphone] = {
-                    key: _stored_form(tokens[key.block][clip : clip + 1], key.pooling)
+                    key: _as_stored(tokens[key.block][clip : clip + 1], key.pooling)
                     for key in self.missing[sha][microphone]
                 }
         return list(made.values())
@@ -418,7 +423,7 @@ class _Task:
         """What is to be encoded of a recording, by microphone; nothing if it cannot be used."""
         first = self.recordings[sha][0]
         try:
-            samples = _loaded(first, self.encoder)
+            samples = _load(first, self.encoder)
             return {microphone: listen(samples, microphone) for microphone in self.missing[sha]}
         except (AudioError, MicrophoneError) as error:
             what = str(error).removeprefix(f"{first}: ")
@@ -443,7 +448,7 @@ def _by_block(encoder: Encoder, waveforms: Samples, blocks: Sequence[int]) -> Ma
     return {block: tokens[:, place : place + 1] for place, block in enumerate(encoder.blocks)}
 
 
-def _stored_form(tokens: Array, pooling: str) -> NDArray[np.float32]:
+def _as_stored(tokens: Array, pooling: str) -> NDArray[np.float32]:
     """The embedding of one clip's tokens of one block."""
     (block,) = pooled_blocks(tokens, pooling)
     return block.astype(np.float32)

@@ -130,7 +130,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class DamagedEmbedding:
     """Something that is damaged.
 
     Attributes
@@ -186,7 +186,7 @@ class Store:
                 return {}
             path = self._path(shelf)
             places = _places(index, shelf, keys)
-            data = _opened(path)  # nobody can remove what was opened before the transaction ends
+            data = _open(path)  # nobody can remove what was opened before the transaction ends
         with data:
             found = _whole(data, places)
         if damaged := len(places) - len(found):
@@ -215,7 +215,7 @@ class Store:
         with self._writing() as index:
             shelf = _shelf(index, origin) or _new_shelf(index, origin)
             path = self._path(shelf)
-            with _opened(path) as data:
+            with _open(path) as data:
                 there = _whole(data, _places(index, shelf, embeddings))
             new = {key: array for key, array in embeddings.items() if key not in there}
             if new:
@@ -232,7 +232,7 @@ class Store:
             ).fetchall()
             return [self._content(*row) for row in rows]
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> list[DamagedEmbedding]:
         """Read everything, and tell what is damaged.
 
         Parameters
@@ -243,7 +243,9 @@ class Store:
         with self._reading() as index:
             (said,) = index.execute("PRAGMA integrity_check(1)").fetchone()
             (total,) = index.execute("SELECT count(*) FROM embeddings").fetchone()
-        problems = [] if said == "ok" else [Problem(self.index, f"the index is damaged: {said}", None)]
+        problems = (
+            [] if said == "ok" else [DamagedEmbedding(self.index, f"the index is damaged: {said}", None)]
+        )
         last, done = 0, 0
         while rows := self._verify_after(last, problems):
             last, done = rows[-1], done + len(rows)
@@ -251,7 +253,7 @@ class Store:
                 progress(done, max(done, total))
         return problems
 
-    def drop_damaged(self) -> list[Problem]:
+    def drop_damaged(self) -> list[DamagedEmbedding]:
         """Take what ``verify`` finds out of the store, and mend the index."""
         problems = self.verify()
         if problems:
@@ -290,7 +292,7 @@ class Store:
         status = path.stat()
         return Content(made_by, entries, status.st_size, (time.time() - status.st_mtime) / SECONDS_A_DAY)
 
-    def _verify_after(self, last: int, problems: list[Problem]) -> list[int]:
+    def _verify_after(self, last: int, problems: list[DamagedEmbedding]) -> list[int]:
         """The numbers of the embeddings that follow, at most ``VERIFIED_AT_ONCE``; adds their problems."""
         with ExitStack() as opened:
             with self._reading() as index:
@@ -299,7 +301,7 @@ class Store:
                     "WHERE number > ? ORDER BY number LIMIT ?",
                     (last, VERIFIED_AT_ONCE),
                 ).fetchall()
-                files = {s: opened.enter_context(_opened(self._path(s))) for s in {row[1] for row in rows}}
+                files = {s: opened.enter_context(_open(self._path(s))) for s in {row[1] for row in rows}}
             numbers = [row[0] for row in rows]
             if [last, *numbers] != sorted(
                 {last, *numbers}
@@ -309,7 +311,7 @@ class Store:
                 key, place = Key(*columns[:3]), _Place(*columns[3:])
                 if not _whole(files[shelf], {key: place}):
                     what = f"damaged: block {key.block}, {key.pooling}, of the recording {key.audio}"
-                    problems.append(Problem(self._path(shelf), what, number))
+                    problems.append(DamagedEmbedding(self._path(shelf), what, number))
         return numbers
 
     # The index
@@ -509,7 +511,7 @@ def _append(path: Path, end: int, embeddings: Mapping[Key, Array]) -> dict[Key, 
     return places
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes]:
     """A shelf to be read; an empty one if the file is lost."""
     try:
         return path.open("rb", buffering=0)

@@ -56,7 +56,7 @@ def read(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix in SAFETENSORS:
         return _safe(path, lambda: load_file(path))
-    found = _unpickled(path)
+    found = _unpickle(path)
     while key := next((k for k in NESTED if isinstance(found.get(k), Mapping)), None):
         found = found[key]
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
@@ -77,11 +77,11 @@ def configuration(path: Path) -> dict[str, Any]:
     """
     if path.suffix in SAFETENSORS:
         return json.loads(_safe(path, lambda: _metadata(path)).get(CONFIGURATION, "{}"))
-    found = _unpickled(path)
+    found = _unpickle(path)
     return next((dict(found[k]) for k in CONFIGURED if isinstance(found.get(k), Mapping)), {})
 
 
-def _unpickled(path: Path) -> Mapping[str, Any]:
+def _unpickle(path: Path) -> Mapping[str, Any]:
     if path.suffix not in PICKLED:
         raise CheckpointError(f"{path}: a file of weights ends in {', '.join(SAFETENSORS + PICKLED)}")
     found = _safe(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
@@ -137,17 +137,22 @@ def matched(
     """
     given = {name: tensor for name, tensor in tensors.items() if not name.startswith(dropped)}
     wanted = network.state_dict()
+    if differences := _differences(given, wanted):
+        listed = "; ".join(f"{len(names)} {kind} ({_list(names)})" for kind, names in differences.items())
+        raise CheckpointError(f"{where}: not the weights of this network: {listed}")
+    copies = {name: given[name].detach().to(wanted[name].dtype, copy=True) for name in wanted}
+    network.load_state_dict(copies, strict=True, assign=True)
+
+
+def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """What is missing, unexpected or of another shape; empty kinds are left out."""
     both = [name for name in wanted if name in given and _form(given[name]) != _form(wanted[name])]
-    problems = {
+    found = {
         "missing": [name for name in wanted if name not in given],
         "unexpected": [name for name in given if name not in wanted],
         "of another shape": [f"{n}: {_form(given[n])} instead of {_form(wanted[n])}" for n in both],
     }
-    if any(problems.values()):
-        listed = "; ".join(f"{len(n)} {kind} ({_listed(n)})" for kind, n in problems.items() if n)
-        raise CheckpointError(f"{where}: not the weights of this network: {listed}")
-    copies = {name: given[name].detach().to(wanted[name].dtype, copy=True) for name in wanted}
-    network.load_state_dict(copies, strict=True, assign=True)
+    return {kind: names for kind, names in found.items() if names}
 
 
 def _form(tensor: Tensor) -> str:
@@ -156,7 +161,7 @@ def _form(tensor: Tensor) -> str:
     return shape if tensor.is_floating_point() else f"{shape} of {tensor.dtype}"
 
 
-def _listed(names: Iterable[str]) -> str:
+def _list(names: Iterable[str]) -> str:
     every = list(names)
     more = f", and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
     return ", ".join(every[:SHOWN]) + more

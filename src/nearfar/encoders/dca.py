@@ -78,7 +78,7 @@ class Dca:
     path: ClassVar[None] = None
     blocks: ClassVar[tuple[int, ...]] = (1,)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # its arguments are the options in a system's file
         self,
         *,
         sample_rate: int = 16000,

@@ -405,14 +405,14 @@ def kaldi_fbank(waveform: Any, fbank: Fbank = KALDI, **parameters: Any) -> Any:
             f"{waveform.shape[-1]} samples are too few for a frame of {fbank.length} samples "
             f"({fbank.frame_ms} ms at {fbank.rate} Hz)"
         )
-    frames = _emphasized(xp, _frames(waveform, fbank.length, fbank.hop), fbank.pre_emphasis)
+    frames = _emphasize(xp, _frames(waveform, fbank.length, fbank.hop), fbank.pre_emphasis)
     spectrum = xp.fft.rfft(frames * xp.asarray(_kaldi_window(fbank, name), device=where), n=fbank.n_fft)
     power = xp.real(spectrum) ** 2 + xp.imag(spectrum) ** 2
     bands = power @ xp.asarray(_kaldi_filters_of(fbank, name).T, device=where)
     return xp.log(xp.clip(bands, min=fbank.log_floor))
 
 
-def _emphasized(xp: Any, frames: Any, pre_emphasis: float) -> Any:
+def _emphasize(xp: Any, frames: Any, pre_emphasis: float) -> Any:
     centred = frames - xp.mean(frames, axis=-1, keepdims=True)
     before = xp.concat([centred[..., :1], centred[..., :-1]], axis=-1)
     return centred - pre_emphasis * before

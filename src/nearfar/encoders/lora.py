@@ -182,7 +182,7 @@ def attach(
     names, layers = tuple(names), _layers(network)
     if strange := [name for name in names if name not in layers]:
         raise ValueError(
-            f"cannot be adapted: {_listed(strange)}; only a linear layer or a convolution of single pixels can, "
+            f"cannot be adapted: {_list(strange)}; only a linear layer or a convolution of single pixels can, "
             "and only once"
         )
     network.requires_grad_(False)
@@ -228,7 +228,7 @@ def paired(arrays: Mapping[str, NDArray[Any]], where: str) -> dict[str, tuple[Ar
     if wanted != arrays.keys():
         raise ValueError(
             f"{where}: adapters are pairs of {{layer}}{DOWN} and {{layer}}{UP}, but among "
-            f"{_listed(sorted(arrays))} is no {_listed(sorted(wanted - arrays.keys()))}"
+            f"{_list(sorted(arrays))} is no {_list(sorted(wanted - arrays.keys()))}"
         )
     pairs = {name: (arrays[name + DOWN], arrays[name + UP]) for name in layers}
     wrong = [
@@ -237,7 +237,7 @@ def paired(arrays: Mapping[str, NDArray[Any]], where: str) -> dict[str, tuple[Ar
         if down.ndim != 2 or up.ndim != 2 or len(down) != up.shape[1]
     ]
     if wrong:
-        raise ValueError(f"{where}: down must be (rank, inputs) and up (outputs, rank): {_listed(wrong)}")
+        raise ValueError(f"{where}: down must be (rank, inputs) and up (outputs, rank): {_list(wrong)}")
     return pairs
 
 
@@ -268,7 +268,7 @@ def merge(network: nn.Module, arrays: Mapping[str, NDArray[Any]], where: str) ->
     ]
     problems = {"of no layer that can be adapted": unknown, "of another shape": wrong}
     if any(problems.values()):
-        listed = "; ".join(f"{len(n)} {kind} ({_listed(n)})" for kind, n in problems.items() if n)
+        listed = "; ".join(f"{len(n)} {kind} ({_list(n)})" for kind, n in problems.items() if n)
         raise ValueError(f"{where}: not the adapters of this network: {listed}")
     with torch.no_grad():
         for name, (down, up) in pairs.items():
@@ -276,6 +276,6 @@ def merge(network: nn.Module, arrays: Mapping[str, NDArray[Any]], where: str) ->
             weights[name] += product.view(weights[name].shape).to(weights[name])
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list(names: Sequence[str]) -> str:
     more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

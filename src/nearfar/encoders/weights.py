@@ -122,7 +122,7 @@ def get(name: str, *, accepted: str = "", client: Client | None = None) -> Path:
     if stored(name) is not None:
         return find(name)
     client = client or Client()
-    whole, expected = weights_folder() / f"{name}-{record.file}", _expected(record, client)
+    whole, expected = weights_folder() / f"{name}-{record.file}", _expect(record, client)
     if not (
         whole.is_file() and digest_file(whole) == expected.get("sha256")
     ):  # else it was not stored last time
@@ -183,7 +183,7 @@ def verify(name: str) -> Verified:
         )
     published = PRETRAINED[name].sha256
     as_published = None if published is None else published in (found, known["origin"]["sha256"])
-    return Verified(path, found, as_published, _loaded(PRETRAINED[name], path))
+    return Verified(path, found, as_published, _load(PRETRAINED[name], path))
 
 
 def compare(name: str, folder: Path) -> Likeness:
@@ -238,7 +238,7 @@ def _record(name: str, accepted: str) -> Pretrained:
     return record
 
 
-def _expected(record: Pretrained, client: Client) -> dict[str, Any]:
+def _expect(record: Pretrained, client: Client) -> dict[str, Any]:
     """Size and checksum of the file, as known beforehand or as the server names them."""
     known = {"size": record.size, "sha256": record.sha256}
     if record.pointer is None:
@@ -271,7 +271,7 @@ def _store(record: Pretrained, file: Path, origin: Mapping[str, Any], accepted: 
     """Check that its encoder loads the file, and put it in its folder with what is known of it."""
     from nearfar.encoders import checkpoints
 
-    parameters = _loaded(record, file)
+    parameters = _load(record, file)
     folder = weights_folder() / record.name
     with atomic_folder(folder, replace=True) as staged:
         new = staged / FILE
@@ -290,7 +290,7 @@ def _identity(file: Path) -> dict[str, Any]:
     return {"size": file.stat().st_size, "sha256": digest_file(file)}
 
 
-def _loaded(record: Pretrained, file: Path) -> int:
+def _load(record: Pretrained, file: Path) -> int:
     """How many parameters the network has that loads this file; raises if there is none, or it is another."""
     from nearfar.encoders.checkpoints import CheckpointError
 

@@ -112,7 +112,7 @@ def evaluate_folder(
                 raise ValueError(unknown("machine", machine, set(of_clip)))
         scores = scores[[machine in machines for machine in of_clip]]
     if truth is None:
-        clips = _described(scores.index)
+        clips = _describe(scores.index)
     else:
         clips = read_truth(truth, machines)
         if (truth / ATTRIBUTES).is_dir():
@@ -123,7 +123,7 @@ def evaluate_folder(
     )
 
 
-def _described(keys: Iterable[str]) -> pd.DataFrame:
+def _describe(keys: Iterable[str]) -> pd.DataFrame:
     clips = [parse_clip(Path(key)) for key in keys]
     if hidden := [c.key for c in clips if c.label is None]:
         raise ValueError(

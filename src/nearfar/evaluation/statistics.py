@@ -117,7 +117,7 @@ def bootstrap(
         The recording that each clip was cut from, by key. Clips of one recording are then drawn together.
     """
     _require_level(level)
-    of, score = sections(clips), _aligned(clips, scores)
+    of, score = sections(clips), _align(clips, scores)
     counts = resample(clips, n_resamples=n_resamples, seed=seed, recording=recording)
     value, drawn = all_metrics(of, score), all_metrics(of, score, counts)
     low, high = _ends(drawn.reshape(len(drawn), -1), level)
@@ -184,7 +184,7 @@ def compare(
     of = sections(clips)
     counts = resample(clips, n_resamples=n_resamples, seed=seed, recording=recording)
     once = np.ones((1, len(clips)), dtype=int)
-    systems = [[_aligned(clips, x[column]) for column in x] for x in (a, b)]
+    systems = [[_align(clips, x[column]) for column in x] for x in (a, b)]
     value_a, value_b = (_mean_values(of, system, once)[0] for system in systems)
     drawn_a, drawn_b = (_mean_values(of, system, counts) for system in systems)
     difference = drawn_b - drawn_a
@@ -312,7 +312,7 @@ def jackknife(clips: pd.DataFrame, scores: pd.Series, *, level: float = LEVEL) -
     level : float
     """
     _require_level(level)
-    of, score = sections(clips), _aligned(clips, scores)
+    of, score = sections(clips), _align(clips, scores)
     value = all_metrics(of, score)
     without = np.empty(len(clips))
     for k, s in enumerate(of):  # the clip that is left out changes the metrics of its section alone
@@ -339,7 +339,7 @@ def official_half_width(clips: pd.DataFrame, scores: pd.Series) -> float:
     width is too small by that factor. Use it only to compare with published tables. Otherwise, use ``bootstrap`` or
     ``jackknife``.
     """
-    score = _aligned(clips, scores)
+    score = _align(clips, scores)
     pooled = clips.assign(machine=ALL, section=0, domain=None)
     (everything,) = sections(pooled)
     without = section_metrics(everything, score[None], _each_left_out(len(score)))  # AUC and pAUC
@@ -356,7 +356,7 @@ def _student(level: float, n: int) -> float:
     return float(stats.t.ppf((1 + level) / 2, n - 1))
 
 
-def _aligned(clips: pd.DataFrame, scores: pd.Series) -> Float:
+def _align(clips: pd.DataFrame, scores: pd.Series) -> Float:
     return metrics.joined(clips, scores, kind="score")["value"].to_numpy(float)
 
 

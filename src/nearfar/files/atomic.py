@@ -39,20 +39,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, replace: bool = False, unless: str | None = None) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool | None = None, unless: str | None = None) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it becomes ``path`` at the end.
 
     Parameters
     ----------
-    replace : bool
-        Take the place of a folder that is there; it is only removed once the new one is complete.
+    replace : bool or None
+        Take the place of a folder that is there; it is only removed once the new one is complete. None or False: do
+        not; see ``refuse_existing``.
     unless : str or None
         But leave it alone if it has a file of this name: somebody else was first.
 
     Raises
     ------
     FileExistsError
-        If something is there and ``replace`` is not asked for.
+        If something is there, unless ``replace``.
     """
     refuse_existing(path, replace=replace)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,16 +100,25 @@ def resumable_folder(path: Path, *, parameters: Any, kept_in: str) -> Iterator[P
     unfinished.rename(path)
 
 
-def refuse_existing(path: Path, *, replace: bool = False) -> None:
+def refuse_existing(path: Path, *, replace: bool | None = None) -> None:
     """Raise before long work whose outcome would have no place.
+
+    Parameters
+    ----------
+    path : Path
+    replace : bool or None
+        Whether the user wants to replace what is there; None if the caller does not offer that.
 
     Raises
     ------
     FileExistsError
-        If something is there and ``replace`` is not asked for.
+        If something is there, unless ``replace``; says what to do.
     """
     if path.exists() and not replace:
-        raise FileExistsError(f"{path} is there already; choose another name, or ask to replace it")
+        remedy = (
+            "remove it first" if replace is None else "replace it with --replace (in Python: replace=True)"
+        )
+        raise FileExistsError(f"{path} is there already; choose another name, or {remedy}")
     refuse_unwritable(path)
 
 

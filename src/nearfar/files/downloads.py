@@ -125,21 +125,19 @@ class Client:
         if size is not None and have > size:
             have = 0
         with self._open(url, {"Range": f"bytes={have}-"} if have else {}) as response:
-            content_range = response.headers.get("Content-Range", "")
-            if response.status != PARTIAL_CONTENT:
-                have = 0  # the server starts over
-            elif not content_range.startswith(f"bytes {have}-"):
-                raise http.client.HTTPException(f"bytes from {have} were asked for, others were sent")
-            total = _total(content_range) if have else response.length
-            if size is not None and total not in (None, size):
-                raise DownloadError(f"{url}: has {total} bytes, but {size} were published")
+            have = _begins_at(response, have)
+            total = _total(response.headers.get("Content-Range", "")) if have else response.length
+            _refuse_other_size(url, total, size)
             with part.open("ab" if have else "wb") as file:
-                while block := response.read(BLOCK):
+                for block in iter(lambda: response.read(BLOCK), b""):
                     file.write(block)
                     have += len(block)
-                    if self.progress:
-                        self.progress(name, have, size or total or have)
+                    self._tell(name, have, size or total or have)
         return size or total or have
+
+    def _tell(self, name: str, done: int, total: int) -> None:
+        if self.progress:
+            self.progress(name, done, total)
 
     def _open(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         if not url.startswith(("http://", "https://")):
@@ -164,6 +162,20 @@ class Client:
         pause = min(pause, MAX_BACKOFF_SECONDS)
         logger.warning("%s: %s; trying again in %g s", url, error, pause)
         self.sleep(pause)
+
+
+def _begins_at(response: http.client.HTTPResponse, asked: int) -> int:
+    """The byte with which an answer begins: the one that was asked for, or 0 if the server starts over."""
+    if response.status != PARTIAL_CONTENT:
+        return 0
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {asked}-"):
+        raise http.client.HTTPException(f"bytes from {asked} were asked for, others were sent")
+    return asked
+
+
+def _refuse_other_size(url: str, total: int | None, published: int | None) -> None:
+    if published is not None and total not in (None, published):
+        raise DownloadError(f"{url}: has {total} bytes, but {published} were published")
 
 
 def _size(file: Path) -> int:

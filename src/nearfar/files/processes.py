@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any, TypeVar
@@ -131,18 +132,20 @@ def _listen(messages: Any, tell: Tell) -> None:
 
 
 _messages: Any = None  # of a worker process: where its progress goes
+_told: Any = None  # of a worker process: wakes the thread that ends it in time
 _stopped = False  # of a worker process: it was told to end
 _busy = False  # of a worker process: it is working on an item
 
 
 def _start(messages: Any) -> None:
     """In a new worker: leave Ctrl-C to the parent, whose signal to end then leaves nothing half written."""
-    global _messages
+    global _messages, _told
     _messages = messages
+    wakes, _told = multiprocessing.Pipe(duplex=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     messages.put(())  # starts the thread that hands them on, in which no signal must come between
-    Thread(target=_end_with_the_parent, daemon=True).start()
+    Thread(target=_end_in_time, args=(wakes,), daemon=True).start()
 
 
 def _stop(*_: Any) -> None:
@@ -150,23 +153,28 @@ def _stop(*_: Any) -> None:
 
     Between items nothing is to be ended: the pool tells an idle worker to go, and one that goes must not be
     disturbed, for an exception while it hands its last messages on would make it wait for ever. So only the first
-    of several signals raises, too.
+    of several signals raises, too. But a pool that is broken only waits: ``_end_in_time`` ends the worker then.
     """
     global _stopped, _busy
-    _stopped = True
+    is_first, _stopped = not _stopped, True
+    if is_first and _told is not None:
+        _told.send_bytes(b"end")
     if _busy:
         _busy = False
         sys.exit("stopped")
 
 
-def _end_with_the_parent() -> None:
-    """Of a parent that was killed no signal comes, and its workers would wait for ever."""
+def _end_in_time(told: Connection) -> None:
+    """End this worker some seconds after it was told to end, or its parent was killed, in whatever state it is.
+
+    A parent that was killed sends no signal. And when another worker was killed, the pool signals all the others
+    and waits for them; from Python 3.12 on it keeps its lock meanwhile, so that the parent waits, too.
+    """
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    if told not in wait([told] if parent is None else [told, parent.sentinel]):
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(SECONDS_TO_CLEAN_UP)
-        os._exit(1)
+    time.sleep(SECONDS_TO_CLEAN_UP)
+    os._exit(1)
 
 
 def _in_worker(function: Callable[[S, Tell], T], item: S) -> T:

@@ -102,7 +102,7 @@ def _closure(modules: Iterable[str]) -> dict[str, _Module]:
         file = _file(name)
         if file is None:
             raise ModuleNotFoundError(f"{name}: no such module")
-        found[name] = _parsed(file)
+        found[name] = _parse(file)
         if name.partition(".")[0] == PACKAGE:
             waiting += [own for own in found[name].imports if _has_part(own) and _file(own) is not None]
     return found
@@ -148,7 +148,7 @@ def _file(name: str) -> Path | None:
 
 
 @cache
-def _parsed(file: Path) -> _Module:
+def _parse(file: Path) -> _Module:
     content = file.read_bytes()
     if file.suffix != ".py":  # compiled
         return _Module(hashlib.sha256(content).hexdigest(), ())

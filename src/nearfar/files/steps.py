@@ -35,7 +35,7 @@ def default_cache() -> Path:
 
 
 @contextmanager
-def _told(place: Path) -> Iterator[None]:
+def _explain_errors(place: Path) -> Iterator[None]:
     """An error of the database as one of ours, with what to do."""
     try:
         yield
@@ -92,7 +92,10 @@ class Jobs:
         self.root.mkdir(parents=True, exist_ok=True)
         place = self.root / "digests.sqlite"
         # in autocommit mode it is locked for moments only
-        with _told(place), closing(sqlite3.connect(place, timeout=60, isolation_level=None)) as known:
+        with (
+            _explain_errors(place),
+            closing(sqlite3.connect(place, timeout=60, isolation_level=None)) as known,
+        ):
             known.execute("PRAGMA synchronous = OFF")  # what is lost is only computed again
             known.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, size, mtime, sha256)")
             return [self._digest_of(known, path) for path in paths]

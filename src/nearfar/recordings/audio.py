@@ -29,15 +29,15 @@ NEAR, FAR = 0, 1  # DCASE 2026 Task 2: left and right channel
 INT16_SCALE = 1 / 32768
 UNKNOWN_LENGTH = 0x7FFFF000  # bytes; from here on a placeholder of a program that could not seek back
 RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 148 dB down
-Fault = Literal["empty", "unreadable", "truncated", "not_finite", "refused"]
+AudioFault = Literal["empty", "unreadable", "truncated", "not_finite", "refused"]
 
 
 class AudioError(ValueError):
     """A recording cannot be used; the message says which and why, ``fault`` what kind of wrong it is."""
 
-    def __init__(self, message: str, *, fault: Fault = "refused") -> None:
+    def __init__(self, message: str, *, fault: AudioFault = "refused") -> None:
         super().__init__(message)
-        self.fault: Fault = fault
+        self.fault: AudioFault = fault
 
 
 @dataclass(frozen=True, slots=True)

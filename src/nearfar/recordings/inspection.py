@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header
 from nearfar.recordings.clips import Clip, DatasetError, Machine
-from nearfar.recordings.microphones import Fault, Microphone, Placement, contrast, health
+from nearfar.recordings.microphones import Microphone, MicrophoneFault, Placement, contrast, health
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _warn(machine: Machine, faults: Counter[str]) -> None:
 class _Look:
     """What one clip showed: microphone faults, the contrast of two channels, why it cannot be used."""
 
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[MicrophoneFault, ...] = ()
     contrast: NDArray[np.float64] | None = None
     problem: str = ""
 

@@ -121,7 +121,7 @@ class Microphone:
         """How many channels a recording must have."""
         return 1 + max(NAMES.index(name) for name in self.hears)
 
-    def is_spoilt_by(self, fault: Fault) -> bool:
+    def is_spoilt_by(self, fault: MicrophoneFault) -> bool:
         """Whether the view is worthless with this fault: a dead microphone, or two that are one."""
         if fault.kind == "identical":
             return len(self.hears) > 1
@@ -153,7 +153,7 @@ def listen(samples: Samples, microphone: str) -> Waveform:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class MicrophoneFault:
     """Something wrong with the microphones themselves.
 
     Attributes
@@ -169,7 +169,7 @@ class Fault:
     message: str
 
 
-def health(samples: Samples, placement: Placement | None = None) -> tuple[Fault, ...]:
+def health(samples: Samples, placement: Placement | None = None) -> tuple[MicrophoneFault, ...]:
     """Everything that is wrong with the microphones in this recording; empty if nothing is.
 
     Parameters
@@ -179,27 +179,29 @@ def health(samples: Samples, placement: Placement | None = None) -> tuple[Fault,
         What normal recordings of this installation sound like; without it swapped microphones go unseen.
     """
     names = NAMES if len(samples) > 1 else NAMES[:1]
-    dead = [_dead(channel, name) for name, channel in zip(names, samples, strict=False)]
-    faults = [*dead, *(_clipped(channel, name) for name, channel in zip(names, samples, strict=False))]
+    dead = [_find_silence(channel, name) for name, channel in zip(names, samples, strict=False)]
+    faults = [*dead, *(_find_clipping(channel, name) for name, channel in zip(names, samples, strict=False))]
     if len(samples) > 1 and not any(dead):
-        faults.append(_identical(samples))
+        faults.append(_find_doubling(samples))
         if placement is not None and faults[-1] is None:
             faults.append(placement.swapped(samples))
     return tuple(f for f in faults if f is not None)
 
 
-def _dead(channel: Waveform, name: str) -> Fault | None:
+def _find_silence(channel: Waveform, name: str) -> MicrophoneFault | None:
     rms = float(np.std(channel))
     if rms >= DEAD_RMS:
         return None
-    return Fault("dead", name, f"the {name} microphone is silent (RMS {rms:.1e}); check its cable and supply")
+    return MicrophoneFault(
+        "dead", name, f"the {name} microphone is silent (RMS {rms:.1e}); check its cable and supply"
+    )
 
 
-def _clipped(channel: Waveform, name: str) -> Fault | None:
+def _find_clipping(channel: Waveform, name: str) -> MicrophoneFault | None:
     share = _flat_share(channel) + _flat_share(-channel)
     if share <= CLIPPED_SHARE:
         return None
-    return Fault(
+    return MicrophoneFault(
         "clipped", name, f"the {name} microphone clips ({share:.2%} of the time); turn its gain down"
     )
 
@@ -215,12 +217,12 @@ def _flat_share(channel: Waveform) -> float:
     return float(np.lib.stride_tricks.sliding_window_view(at_top, FLAT_TOP).all(axis=-1).mean())
 
 
-def _identical(samples: Samples) -> Fault | None:
+def _find_doubling(samples: Samples) -> MicrophoneFault | None:
     of_near, of_far = (samples[c] - samples[c].mean() for c in (NEAR, FAR))
     correlation = float(of_near @ of_far / np.sqrt((of_near @ of_near) * (of_far @ of_far)))
     if abs(correlation) < IDENTICAL:
         return None
-    return Fault(
+    return MicrophoneFault(
         "identical",
         "both",
         f"near and far are one signal (correlation {correlation:.5f}); a mono recording was probably doubled",
@@ -250,7 +252,7 @@ class Placement:
         covariance = centred.T @ centred / len(rows) + CONTRAST_FLOOR * np.eye(BANDS)
         return cls(rows.mean(axis=0), np.linalg.inv(covariance))
 
-    def swapped(self, samples: Samples) -> Fault | None:
+    def swapped(self, samples: Samples) -> MicrophoneFault | None:
         """A fault if the recording is implausible as it is, and plausible with its channels exchanged.
 
         The odds are those of two Gaussians, one the mirror image of the other. Where both microphones hear
@@ -260,7 +262,7 @@ class Placement:
         as_is, exchanged = (float(r @ self.precision @ r) for r in (heard - self.mean, -heard - self.mean))
         if exchanged > PLAUSIBLE or (as_is - exchanged) / 2 < SWAP_LOG_ODDS:
             return None
-        return Fault(
+        return MicrophoneFault(
             "swapped", "both", "near and far seem to be exchanged; check which cable is in which input"
         )
 

@@ -1,4 +1,4 @@
-"""What is in the cache, and what was cleaned away."""
+"""What is in the cache, and what was removed from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def embeddings(contents: Iterable[Content]) -> Table | Text:
     """What the embedding store has, by what made it; ``code`` is the digest of the code that is here."""
     known = list(contents)
     if not known:
-        return Text("no embeddings")
+        return Text("No embeddings.")
     words = [Column(h, overflow="fold") for h in ("encoder", "options", "weights", "precision", "microphone")]
     numbers = [Column(heading, justify="right") for heading in ("embeddings", "MB", "days unused")]
     table = Table(*words, *numbers, "code", title="Embeddings")
@@ -29,7 +29,9 @@ def embeddings(contents: Iterable[Content]) -> Table | Text:
         named = (made.encoder, json.dumps(dict(made.options)), (made.weights or "none")[:8], made.precision)
         counted = (f"{c.entries:,}", f"{c.size / 1e6:,.1f}", f"{c.unused_days:.0f}")
         table.add_row(*map(escape, named), made.microphone, *counted, _whose(c))
-    table.caption = "those of other code cannot be used here; `nearfar cache clean` removes them"
+    table.caption = (
+        "Embeddings of other code cannot be used by this version; `nearfar cache clean` removes them."
+    )
     return table
 
 
@@ -39,7 +41,7 @@ def steps(jobs: Iterable[Job]) -> Table | Text:
     for job in jobs:
         sizes[job.step, _whose(job)].append(job.size)
     if not sizes:
-        return Text("no finished steps")
+        return Text("No finished steps.")
     numbers = [Column(heading, justify="right") for heading in ("finished", "MB")]
     table = Table("step", "code", *numbers, title="Finished steps")
     for (step, whose), of_step in sorted(sizes.items()):
@@ -52,7 +54,7 @@ def _whose(made: Content | Job) -> str:
 
 
 def removed(found: Iterable[Removed]) -> Table:
-    """What was cleaned away."""
+    """What was removed."""
     table = Table("removed", Column("number", justify="right"), Column("MB", justify="right"))
     for r in found:
         table.add_row(r.what, f"{r.count:,}", f"{r.size / 1e6:,.1f}")

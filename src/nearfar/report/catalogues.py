@@ -1,6 +1,6 @@
-"""What there is to choose from: systems, simulated machines, data sets, published studies, weights.
+"""Lists to choose from: systems, simulated machines, data sets, published studies, weights.
 
-These tables are made of names and numbers alone, so that a list appears at once.
+These tables need only names and numbers, so a list appears at once.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from nearfar.encoders.pretrained import Pretrained
-    from nearfar.research.reproduce.catalogue import Description as PublishedStudy
-    from nearfar.simulation.catalogue import Description as SimulatedMachine
-    from nearfar.systems.named import Description
+    from nearfar.research.reproduce.catalogue import StudyDescription
+    from nearfar.simulation.catalogue import MachineDescription
+    from nearfar.systems.named import SystemDescription
 
 
-def systems(described: Iterable[Description]) -> Table:
-    """What there is to fit, and what each needs."""
+def systems(described: Iterable[SystemDescription]) -> Table:
+    """The systems that can be fitted, and what each of them needs."""
     known = list(described)
-    table = Table(Column("system", no_wrap=True), "what it is, and what it needs", title="Systems")
+    table = Table(Column("system", no_wrap=True), "summary, and what it needs", title="Systems")
     for d in known:
         table.add_row(d.name, f"{escape(d.summary)}\n[dim]{escape(_needs(d))}[/]", end_section=True)
     on = "; ".join(sorted({d.needs.measured_on for d in known}))
-    table.caption = f"time: to fit one machine of 1,000 clips of 10 s on {on}"
+    table.caption = f"Times are for a fit to 1,000 clips of 10 s, on {on}."
     return table
 
 
-def _needs(d: Description) -> str:
-    """As a sentence without a verb."""
+def _needs(d: SystemDescription) -> str:
+    """What the system needs, in one line."""
     microphones = f"{d.needs.channels} microphone{'s' if d.needs.channels > 1 else ''}"
     minutes = d.needs.minutes
     time = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{minutes:g} minutes"
     hours = d.needs.adapter_minutes / 60
-    adapter = [f"{hours:.0f} hours for an adapter over seven such machines"] if hours else []
+    adapter = [f"{hours:.0f} hours to train an adapter on seven such machines"] if hours else []
     presets = [f"--preset {preset}" for preset in d.presets]
     return "; ".join(
         [
@@ -51,7 +51,7 @@ def _needs(d: Description) -> str:
     )
 
 
-def simulated(described: Iterable[SimulatedMachine]) -> Table:
+def simulated(described: Iterable[MachineDescription]) -> Table:
     """The machines that can be simulated."""
     table = Table(
         "machine", "what it is", "speeds", "faults", "shifts", title="Machines that can be simulated"
@@ -59,12 +59,12 @@ def simulated(described: Iterable[SimulatedMachine]) -> Table:
     for d in described:
         speeds = f"{', '.join(map(str, d.speeds))} {d.speed_unit}"
         table.add_row(d.name, d.summary, speeds, ", ".join(d.faults), ", ".join(d.shift))
-    table.caption = "shifts: what differs in the target domain, unless --shift says otherwise"
+    table.caption = "Shifts: what differs in the target domain by default; --shift changes it."
     return table
 
 
 def published(modules: Mapping[str, ModuleType]) -> Table:
-    """The published data sets, what is in them, and under which licence."""
+    """The published data sets: machines, parts, licences."""
     table = Table("data set", "machines", "parts to download", "licence", title="Published data sets")
     for name, module in modules.items():
         published = module.PUBLISHED
@@ -74,10 +74,10 @@ def published(modules: Mapping[str, ModuleType]) -> Table:
     return table
 
 
-def studies(described: Iterable[PublishedStudy]) -> Table:
-    """The published studies that can be run again."""
+def studies(described: Iterable[StudyDescription]) -> Table:
+    """The published studies that can be reproduced."""
     names = [Column(heading, no_wrap=True) for heading in ("study", "rows", "data")]
-    table = Table(*names, "what it is, and where it is from", title="Published studies")
+    table = Table(*names, "title, summary, source", title="Published studies")
     for d in described:
         table.add_row(
             d.name,
@@ -90,14 +90,14 @@ def studies(described: Iterable[PublishedStudy]) -> Table:
 
 
 def weights(records: Iterable[Pretrained], here: Collection[str], folder: Path) -> Table:
-    """Pretrained weights: of which encoder, how large, under which licence, and how to get those not here."""
+    """Pretrained weights: encoder, size, licence, and how to get those that are not on this computer."""
     names = [Column(heading, no_wrap=True) for heading in ("weights", "encoder", "size")]
     table = Table(*names, "licence", Column("", no_wrap=True), title="Weights")
     for record in records:
         place = "here" if record.name in here else "add" if record.url is None else "get"
         table.add_row(record.name, record.encoder, record.megabytes, record.licence.name, place)
     table.caption = escape(
-        f"here: in {folder}. get: `nearfar weights get NAME`. add: `nearfar weights add NAME FILE`, a file of "
-        "yours from the authors' page, which `nearfar weights get NAME` names."
+        f"here: in {folder}. get: download with `nearfar weights get NAME`. add: download the file yourself "
+        "(`nearfar weights get NAME` says where), then `nearfar weights add NAME FILE`."
     )
     return table

@@ -1,4 +1,4 @@
-"""What was fitted: a detector, an adapter; and whether weights are what they should be."""
+"""What was fitted or loaded: a detector, an adapter, pretrained weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def detector(fitted: Detector) -> Table:
-    """What was fitted, to what, and how it decides."""
+    """What was fitted, to which clips, and how the detector decides."""
     table = Table(show_header=False, title=escape(f"Detector of {fitted.machine!r}"))
     known, limit = fitted.trained_on, fitted.describe_threshold()
     domains = ", ".join(f"{n} {domain}" for domain, n in known["domains"].items())
@@ -25,47 +25,50 @@ def detector(fitted: Detector) -> Table:
         f"{known['clips']} normal clips ({domains}) of {known['channels']} channels at {known['rate']} Hz",
     )
     if known["microphone_faults"]:
-        table.add_row("beware", "; ".join(f"{f} in {n} clips" for f, n in known["microphone_faults"].items()))
+        table.add_row(
+            "warning", "; ".join(f"{f} in {n} clips" for f, n in known["microphone_faults"].items())
+        )
     if limit is None:
-        table.add_row("decides", "not at all: no threshold was asked for")
+        table.add_row("decision", "none: the detector has no threshold")
         return table
     table.add_row(
-        "decides",
-        f"anomaly above a score of {limit['value']:.4g}, set on {limit['normal_clips']:g} normal clips that the "
-        f"fit had not seen: of more clips like these it flags at most {limit['false_alarm_rate']:.1%} by mistake"
-        + (f"; no p-value is below {limit['smallest_p_value']:.2g}" if limit["smallest_p_value"] else ""),
+        "decision",
+        f"anomaly if the score is above {limit['value']:.4g}. This threshold comes from {limit['normal_clips']:g} "
+        "normal clips that the fit did not use. Of other normal clips like these, the detector flags at most "
+        f"{limit['false_alarm_rate']:.1%} by mistake."
+        + (f" No p-value is below {limit['smallest_p_value']:.2g}." if limit["smallest_p_value"] else ""),
     )
     return table
 
 
 def adapter(made: Adapter) -> Table:
-    """What an adapter was trained on, and how many numbers it holds."""
+    """What an adapter was trained on, and how many parameters it has."""
     machines = made.made_with["machines"]
     table = Table(box=None, show_header=False)
-    table.add_row("adapter of", f"{made.made_with['encoder']}, blocks {made.made_with['blocks']}")
+    table.add_row("adapter for", f"{made.made_with['encoder']}, blocks {made.made_with['blocks']}")
     table.add_row("machines", escape(", ".join(machines)))
     table.add_row("normal clips", str(sum(machine["clips"] for machine in machines.values())))
-    table.add_row("numbers", f"{sum(array.size for array in made.arrays.values()):,}")
+    table.add_row("parameters", f"{sum(array.size for array in made.arrays.values()):,}")
     table.add_row("seed", str(made.made_with["seed"]))
     return table
 
 
 def verified(name: str, found: Verified) -> Text:
-    """That weights load and have not changed, and what they are."""
+    """That weights load and have not changed, and which file they are."""
     published = {
         True: "as published",
         False: "not the published file",
-        None: "no checksum of the published file is known",
+        None: "the checksum of the published file is not known",
     }
     return Text(
-        f"{name}: loads, {found.parameters:,} parameters; unchanged since it came; "
+        f"{name}: loads ({found.parameters:,} parameters); unchanged since it was added; "
         f"{published[found.as_published]}\n{found.path}\nSHA-256 {found.sha256}"
     )
 
 
 def likeness(found: Likeness) -> Text:
-    """How far tokens are from those of the authors' program."""
+    """How much tokens differ from those of the authors' program."""
     return Text(
-        f"largest difference from the authors' tokens {found.largest:.3g}, their standard deviation being "
-        f"{found.deviation:.3g}; correlation {found.correlation:.6f}"
+        f"Largest difference from the authors' tokens: {found.largest:.3g} (standard deviation of the tokens: "
+        f"{found.deviation:.3g}); correlation: {found.correlation:.6f}"
     )

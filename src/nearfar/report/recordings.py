@@ -1,4 +1,4 @@
-"""What is wrong with recordings."""
+"""Problems of a data set."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def problems(found: pd.DataFrame) -> Table | Text:
-    """What ``check`` found, one row a problem."""
+    """The problems that ``nearfar check`` found, one per row."""
     if found.empty:
-        return Text("no problems")
+        return Text("No problems.")
     table = Table(*found.columns, title="1 problem" if len(found) == 1 else f"{len(found)} problems")
     for row in found.itertuples(index=False):
         table.add_row(*(Text(str(value)) for value in row))

@@ -1,4 +1,4 @@
-"""A published study: what it is going to do, and its values beside ours."""
+"""A published study: the plan before it runs, then its values beside ours."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def plan(found: Plan) -> Table:
-    """What a published study is going to do, and how long that takes."""
+    """What running a published study will do, and how long it takes."""
     table = Table(show_header=False, title=escape(f"Plan of {found.study}"))
     table.add_row("data", escape(f"{found.data}; machines: {found.machines}, clips: {found.clips:,}"))
-    table.add_row("rows", f"{found.rows}, of which {found.possible} have all their weights here")
+    table.add_row("rows", f"{found.rows}; for {found.possible} of them all weights are on this computer")
     table.add_row("branches", escape(f"{len(found.branches)}: {', '.join(found.branches)}"))
     table.add_row("trainings", f"{found.trainings} for each machine")
-    table.add_row("adapters", f"{found.adapters}, trained over machines")
-    weights = (f"{name} ({'here' if here else 'not here'})" for name, here in found.weights.items())
+    table.add_row("adapters", f"{found.adapters}, each trained on several machines")
+    weights = (f"{name} ({'here' if here else 'missing'})" for name, here in found.weights.items())
     table.add_row("weights", escape(", ".join(weights) or "none"))
     all_rows = "" if found.possible == found.rows else f"; {_hours(found.minutes)} for all rows"
-    table.add_row("time", f"{_hours(found.minutes_possible)} of one core{all_rows}")
+    table.add_row("time", f"{_hours(found.minutes_possible)} on one core{all_rows}")
     table.caption = escape(
-        f"The time is a projection, not measured here, from times on: {'; '.join(found.measured_on)}. "
-        "These include thresholds; what is in the cache already takes none."
+        f"The time is an estimate from times on: {'; '.join(found.measured_on)}. It includes thresholds. Steps "
+        "in the cache take no time."
     )
     return table
 
@@ -43,7 +43,7 @@ def _hours(minutes: float) -> str:
 
 
 def reproduction(found: Reproduction) -> Table:
-    """Each published value beside ours, the difference, and what was selected on what; in percent."""
+    """Each published value beside ours with the difference, in percent; and what was selected on which data."""
     numbers = [
         Column(heading, no_wrap=True, justify="right") for heading in ("published", "ours", "difference")
     ]

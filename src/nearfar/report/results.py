@@ -1,9 +1,10 @@
-"""What was measured: results, sweeps, comparisons, fusions, each with its scope."""
+"""Results of experiments: metrics, sweeps, comparisons, fusions, each with its scope."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.markup import escape
@@ -33,7 +34,7 @@ HEADINGS = {
 
 
 def result(found: Result) -> Table:
-    """What an experiment found: metrics, if labels are known; else how many clips were scored."""
+    """A result: metrics if labels are known, else how many clips were scored."""
     if found.metrics.empty:
         counts = found.scores.groupby("machine")["key"].nunique()
         table = Table("machine", "clips scored", title=f"{found.run.name}: no metrics")
@@ -47,7 +48,7 @@ def result(found: Result) -> Table:
 
 
 def metrics(found: pd.DataFrame, title: str) -> Table:
-    """The official metrics of each machine in percent, mean over seeds, and Omega of all.
+    """The official metrics of each machine in percent, averaged over seeds, and Omega of all machines.
 
     Parameters
     ----------
@@ -68,11 +69,13 @@ def metrics(found: pd.DataFrame, title: str) -> Table:
 
 def _omega(found: pd.DataFrame, seeds: int) -> str:
     if {"auc", "auc_source"} <= set(found):
-        return "No Omega: it is not defined over machines with and without domains; run them apart"
-    return f"Omega {_spread(found)}" + (f" (sample standard deviation of {seeds} seeds)" if seeds > 1 else "")
+        return "No Omega: some machines have domains and some have none; run these separately."
+    return f"Omega {_show_spread(found)}" + (
+        f" (sample standard deviation of {seeds} seeds)" if seeds > 1 else ""
+    )
 
 
-def _spread(found: pd.DataFrame) -> str:
+def _show_spread(found: pd.DataFrame) -> str:
     """Mean over seeds of Omega in percent, and its sample standard deviation if there are several seeds."""
     if found.empty:
         return "no labels"
@@ -83,21 +86,17 @@ def _spread(found: pd.DataFrame) -> str:
 def fusion(found: Finding) -> Table:
     """Metrics of each machine in percent, and the weights of the fold that reported it; always with the scope."""
     names = [c for c in METRICS if c in found.metrics]
-    weights = {m: s.chosen.get("weights", {}) for s in found.selections for m in s.fold.report}
-    branches = list(dict.fromkeys(b for w in weights.values() for b in w))
-    settings = {
-        m: s.chosen["candidate"] for s in found.selections for m in s.fold.report if "candidate" in s.chosen
-    }
+    chosen = {machine: s.chosen for s in found.selections for machine in s.fold.report}
+    branches = _union(of.get("weights", {}) for of in chosen.values())
+    has_candidates = "candidate" in _union(chosen.values())
     table = Table("machine", *(HEADINGS[c] for c in names), title="Fusion (percent, and weights w)")
-    for heading in (*(f"w {b}" for b in branches), *(["settings"] if settings else [])):
+    for heading in [f"w {b}" for b in branches] + ["settings"] * has_candidates:
         table.add_column(escape(heading))
     for row in found.metrics.reset_index().to_dict("records"):
-        machine, section = row["machine"], row["section"]
-        label = str(machine) if section == 0 else f"{machine} {section:02d}"
-        numbers = [f"{100 * row[c]:.2f}" for c in names] + [
-            f"{weights[machine].get(b, 0):.3g}" for b in branches
-        ]
-        table.add_row(escape(label), *numbers, *([escape(settings[machine])] if settings else []))
+        of_machine = chosen[row["machine"]]
+        cells = [_section(row["machine"], row["section"]), *(f"{100 * row[c]:.2f}" for c in names)]
+        cells += _show_choice(of_machine, branches, has_candidates)
+        table.add_row(*map(escape, cells))
     table.caption = escape(
         f"Omega {100 * found.omega:.2f}: {found.scope}.\n"
         f"Protocol: {found.protocol.name}; selected on {found.protocol.selected_on}."
@@ -105,13 +104,29 @@ def fusion(found: Finding) -> Table:
     return table
 
 
+def _show_choice(of_machine: Mapping[str, Any], branches: Iterable[str], has_candidates: bool) -> list[str]:
+    """What a fold chose: the weight of each branch, and the candidate if there are some."""
+    weights = [f"{of_machine.get('weights', {}).get(b, 0):.3g}" for b in branches]
+    return [*weights, of_machine["candidate"]] if has_candidates else weights
+
+
+def _union(mappings: Iterable[Mapping[str, object]]) -> list[str]:
+    """The keys of all mappings, each once, in order of appearance."""
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
+
+
+def _section(machine: object, section: int) -> str:
+    """Name of the machine, with the number of the section unless that is 0."""
+    return str(machine) if section == 0 else f"{machine} {section:02d}"
+
+
 def study(found: StudyResult) -> Table:
     """Omega of each branch alone and of their fusion, in percent; always with the scope."""
     described = found.result.run
     table = Table("branch", "Omega", "system", title=f"{described.name} (percent)")
     for name, alone in found.branches.items():
-        table.add_row(escape(name), _spread(alone.metrics), escape(alone.run.name))
-    table.add_row("[bold]fused[/]", f"[bold]{_spread(found.result.metrics)}[/]", "")
+        table.add_row(escape(name), _show_spread(alone.metrics), escape(alone.run.name))
+    table.add_row("[bold]fused[/]", f"[bold]{_show_spread(found.result.metrics)}[/]", "")
     protocol = described.protocol
     table.caption = escape(
         f"Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
@@ -121,7 +136,7 @@ def study(found: StudyResult) -> Table:
 
 
 def sweep(found: Sweep) -> Table:
-    """The settings that were tried, the best first, in percent; always with the scope."""
+    """All settings, best first, in percent; always with the scope."""
     machines = [str(c) for c in found.table if c not in {*found.settings, "omega", "low", "high"}]
     keys = [key.removeprefix("branch.") for key in found.settings]
     table = Table(
@@ -132,15 +147,17 @@ def sweep(found: Sweep) -> Table:
         numbers = (f"{100 * row[m]:.1f}" for m in machines)
         chosen = (escape(row[key]) for key in found.settings)
         table.add_row(*chosen, f"{100 * row['omega']:.2f}", interval, *numbers)
-    beware = (
-        f"Too narrow: all clips are of one recording in {'; '.join(found.single)}. " if found.single else ""
+    warning = (
+        f"The intervals are too narrow: all clips are from one recording in {'; '.join(found.single)}. "
+        if found.single
+        else ""
     )
-    table.caption = escape(f"Intervals by {found.unit}s. {beware}Scope: {found.scope}.")
+    table.caption = escape(f"Intervals by {found.unit}s. {warning}Scope: {found.scope}.")
     return table
 
 
 def comparison(found: Comparison, a: Result, b: Result) -> Table:
-    """Two results side by side in percent, the difference with its interval, and how sure its sign is."""
+    """Two results side by side in percent, their difference with its interval, and how certain its sign is."""
     a_name, b_name = (Text(r.run.name) for r in (a, b))
     table = Table("machine", title=escape(f"A: {a.folder}, B: {b.folder} (percent)"))
     interval = f"{found.level:.0%} interval"
@@ -152,19 +169,21 @@ def comparison(found: Comparison, a: Result, b: Result) -> Table:
         table.add_row(escape(str(machine)), *values, low_high, f"{row['b_better']:.3f}")
     n_a, n_b = (len(r.run.seeds) for r in (a, b))
     selected = (f"{name} selected on {r.run.protocol.selected_on}." for name, r in (("A", a), ("B", b)))
-    beware = (
-        f"\nToo narrow: all clips are of one recording in {'; '.join(found.single)}." if found.single else ""
+    warning = (
+        f"\nThe intervals are too narrow: all clips are from one recording in {'; '.join(found.single)}."
+        if found.single
+        else ""
     )
     table.caption = escape(
-        f"Harmonic mean of each machine's metrics; {found.table.index[-1]}: Omega; mean of {n_a} and {n_b} seeds. "
-        f"Paired bootstrap, {found.n_resamples} resamples of {found.unit}s, seed {found.seed}: for these machines, "
-        f"not for others.{beware}\n" + "\n".join(selected)
+        f"Harmonic mean of the metrics of each machine; {found.table.index[-1]}: Omega. Means of {n_a} (A) and "
+        f"{n_b} (B) seeds. Paired bootstrap, {found.n_resamples} resamples of {found.unit}s, seed {found.seed}. "
+        f"The intervals hold for these machines, not for others.{warning}\n" + "\n".join(selected)
     )
     return table
 
 
 def comparison_json(found: Comparison, a: Result, b: Result) -> str:
-    """The same in full precision, as fractions, with what either result was selected on."""
+    """The same in full precision, as fractions, with the protocols of both results."""
     results = {
         name: {"folder": str(r.folder), "system": r.run.name, "protocol": r.run.protocol.describe()}
         for name, r in (("a", a), ("b", b))
@@ -177,16 +196,16 @@ def comparison_json(found: Comparison, a: Result, b: Result) -> str:
 
 
 def evaluation(found: Evaluation) -> Table:
-    """What the official evaluator would report of a folder of scores."""
-    return metrics(_joined(found), "Official metrics")
+    """The official metrics of a folder of scores."""
+    return metrics(_join(found), "Official metrics")
 
 
 def evaluation_json(found: Evaluation) -> str:
     """The same in full precision, as fractions."""
-    table = _joined(found)
+    table = _join(found)
     return json.dumps({"omega": omega(table), "sections": table.drop(columns="seed").to_dict("records")})
 
 
-def _joined(found: Evaluation) -> pd.DataFrame:
+def _join(found: Evaluation) -> pd.DataFrame:
     table = found.metrics if found.decisions is None else found.metrics.join(found.decisions)
     return table.reset_index().assign(seed=0)

@@ -1,4 +1,4 @@
-"""What a detector says of recordings: as a table, as CSV, as JSON lines."""
+"""Verdicts of a detector on recordings: as a table, as CSV, as JSON lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = ("recording", "score", "p_value", "decision", "microphones", "error")
 
 
 def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
-    """Print verdicts; CSV and JSON line by line as they come, a table at the end.
+    """Print verdicts: CSV and JSON line by line as they arrive, a table at the end.
 
     Parameters
     ----------
@@ -52,27 +52,28 @@ def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a recording, and how many of which decision."""
+    """One row per recording, and the number of each decision."""
     folder = _common_folder([v.name for v in verdicts])
     shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision", "microphones")
     shown.title = escape(folder) or None
     for v in verdicts:
-        health = v.error or "; ".join(f.message for f in v.faults) or "ok"
-        numbers = ("-" if math.isnan(x) else f"{x:.4g}" for x in (v.score, v.p_value))
-        shown.add_row(
-            Text(v.name.removeprefix(folder)),
-            *numbers,
-            Text(v.decision or "-", STYLES[v.decision]),
-            Text(health),
-        )
+        shown.add_row(*_cells(v, folder))
     counts = Counter(v.decision or "without a decision" for v in verdicts)
     total = "1 recording" if len(verdicts) == 1 else f"{len(verdicts)} recordings"
     shown.caption = f"{total}: " + ", ".join(f"{n} {d}" for d, n in sorted(counts.items()))
     return shown
 
 
+def _cells(v: Verdict, folder: str) -> tuple[Text, ...]:
+    """The row of one verdict; its recording is named relative to the folder."""
+    health = v.error or "; ".join(f.message for f in v.faults) or "ok"
+    score, p_value = (Text("-" if math.isnan(x) else f"{x:.4g}") for x in (v.score, v.p_value))
+    decision = Text(v.decision or "-", STYLES[v.decision])
+    return Text(v.name.removeprefix(folder)), score, p_value, decision, Text(health)
+
+
 def _common_folder(names: Sequence[str]) -> str:
-    """The folder that all these paths lie in, with the slash behind it; empty if there is none."""
+    """The folder that contains all these paths, with a slash at the end; empty if there is none."""
     parents = [Path(name).parent for name in names]
     if len(names) < 2 or len({parent.anchor for parent in parents}) > 1:  # relative, absolute, another drive
         return ""
@@ -81,7 +82,7 @@ def _common_folder(names: Sequence[str]) -> str:
 
 
 def csv_line(verdict: Verdict) -> str:
-    """With the columns ``COLUMNS``; an unknown number is empty, faults are joined by semicolons."""
+    """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons."""
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
     return _csv((verdict.name, *numbers, verdict.decision, faults, verdict.error))

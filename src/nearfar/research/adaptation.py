@@ -42,7 +42,7 @@ ON_OTHERS = ProtocolRecord(
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class AdapterTraining:
     """One adapter to be trained."""
 
     branch: ResolvedBranch
@@ -95,7 +95,7 @@ def train(
     (branch,) = resolved.branches
     _refuse_untrainable(machines)
     return Adapter.load(
-        _trained(Task(branch, tuple(machines), jobs.root, workers), progress or processes.nobody)
+        _train(AdapterTraining(branch, tuple(machines), jobs.root, workers), progress or processes.nobody)
     )
 
 
@@ -131,28 +131,33 @@ def for_machines(
     DatasetError
         If a machine has no training clips.
     """
-    names = [machine.name for machine in dataset]
+    keys = [(seed, machine.name) for seed in seeds for machine in dataset]
     if isinstance(adapted_on, Path):
         resolve(system, seed=seeds[0], jobs=jobs).with_adapters([Adapter.load(adapted_on)])  # does it suit?
+        return dict.fromkeys(keys, (adapted_on,))
     if system.branch.adaptation is None:
-        return {(seed, name): () for seed in seeds for name in names}
-    if isinstance(adapted_on, Path):
-        return {(seed, name): (adapted_on,) for seed in seeds for name in names}
+        return dict.fromkeys(keys, ())
     _refuse_untrainable(dataset.machines)
-    resolved = {seed: resolve(system, seed=seed, jobs=jobs) for seed in seeds}
-    wanted = {
-        (seed, name): [
-            Task(branch, tuple(dataset[n] for n in trained_on), jobs.root)
-            for branch in resolved[seed].branches
-        ]
-        for seed in seeds
-        for name, trained_on in machines_for(names, adapted_on).items()
-    }
+    wanted = _plan(system, dataset, seeds, adapted_on, jobs)
     distinct = {_identity(task): task for tasks in wanted.values() for task in tasks}
     with threadpool_limits(1):
-        made = processes.each(_trained, list(distinct.values()), workers=workers, tell=progress)
+        made = processes.each(_train, list(distinct.values()), workers=workers, tell=progress)
     path_of = dict(zip(distinct, made, strict=True))
     return {key: tuple(path_of[_identity(task)] for task in tasks) for key, tasks in wanted.items()}
+
+
+def _plan(
+    system: System, dataset: Dataset, seeds: Sequence[int], adapted_on: Literal["others", "all"], jobs: Jobs
+) -> dict[tuple[int, str], list[AdapterTraining]]:
+    """The trainings that each seed and machine needs, one a branch; many of them are the same."""
+    machines = machines_for([machine.name for machine in dataset], adapted_on)
+    wanted = {}
+    for seed in seeds:
+        branches = resolve(system, seed=seed, jobs=jobs).branches
+        for name, trained_on in machines.items():
+            heard = tuple(dataset[other] for other in trained_on)
+            wanted[seed, name] = [AdapterTraining(branch, heard, jobs.root) for branch in branches]
+    return wanted
 
 
 def bind(
@@ -206,14 +211,14 @@ def protocol_of(adapted_on: AdaptedOn) -> ProtocolRecord:
     return ON_OTHERS if adapted_on == "others" else ON_ALL
 
 
-def _identity(task: Task) -> tuple[str, tuple[str, ...], int]:
+def _identity(task: AdapterTraining) -> tuple[str, tuple[str, ...], int]:
     """Equal for equal adapters."""
     branch = task.branch.describe()
     made_of = digest({key: branch[key] for key in ("encoder", "weights", "adaptation")})
     return made_of, tuple(m.name for m in task.machines), task.branch.seed
 
 
-def _trained(task: Task, progress: Progress) -> Path:
+def _train(task: AdapterTraining, progress: Progress) -> Path:
     def told(step: str, done: int, total: int) -> None:
         progress(f"{task.name}: {step}", done, total)
 

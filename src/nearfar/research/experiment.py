@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class MachineRun:
     """One machine with one seed: what a worker does in one go."""
 
     machine: Machine
@@ -64,7 +64,7 @@ class Task:
         return f"{self.machine.name}, seed {self.seed}"
 
 
-def run(
+def run(  # noqa: PLR0913  # its keyword-only options are its interface
     system: System | Path | str,
     data: Dataset | Path | str,
     out: Path | str | None = None,
@@ -113,42 +113,83 @@ def run(
     ValueError
         If a seed is given twice, a machine cannot be fitted, or there is nothing to train its adapter on.
     """
+    asked = _prepare(system, data, out, seeds, adapted_on, truth)
+    jobs = jobs or Jobs()
+    tasks, adapters = _tasks(asked, jobs, workers, progress)
+    result = _result(asked, _do_all(tasks, workers, progress), adapters)
+    result.save()
+    return result
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What ``run`` is asked for, once all that can be refused before the work has been looked at."""
+
+    system: System
+    dataset: Dataset
+    out: Path
+    seeds: tuple[int, ...]
+    adapted_on: AdaptedOn
+    truth: Path | None
+    protocol: ProtocolRecord
+
+
+def _prepare(
+    system: System | Path | str,
+    data: Dataset | Path | str,
+    out: Path | str | None,
+    seeds: Sequence[int],
+    adapted_on: AdaptedOn,
+    truth: Path | None,
+) -> _Asked:
+    """The arguments of ``run``, names and paths loaded; raises what can be refused before the work."""
     system = configuration.load(str(system)) if isinstance(system, Path | str) else system
     dataset = data if isinstance(data, Dataset) else datasets.load(data)
-    out = Path("results") / system.name if out is None else Path(out)
+    place = Path("results") / system.name if out is None else Path(out)
+    _refuse_seeds(system, seeds)
+    if without := [m.name for m in dataset if not m.test]:
+        raise DatasetError(f"{name}: no test clips to score; `nearfar fit` only fits" for name in without)
+    protocol = PROTOCOL if system.branch.adaptation is None else adaptation.protocol_of(adapted_on)
+    refuse_other_results(place, system.model_dump(mode="json"), dataset, protocol=protocol)
+    if truth is not None and not truth.is_dir():
+        raise FileNotFoundError(f"{truth}: no folder of ground truth here")
+    return _Asked(system, dataset, place, tuple(seeds), adapted_on, truth, protocol)
+
+
+def _refuse_seeds(system: System, seeds: Sequence[int]) -> None:
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)}: expected one or more, each once")
     if len(seeds) > 1 and system.ensemble.seeds:
         raise ValueError(
-            f"seeds={list(seeds)}: {system.name} names the seeds of its ensemble itself; leave yours away, or "
-            "empty its own (--set 'ensemble.seeds=[]') for a result of each seed"
+            f"seeds={list(seeds)}: {system.name} names the seeds of its ensemble itself; omit yours, or empty its "
+            "own (--set 'ensemble.seeds=[]') for a result of each seed"
         )
-    if without := [m.name for m in dataset if not m.test]:
-        raise DatasetError(f"{name}: no test clips to score; `nearfar fit` only fits" for name in without)
-    protocol = PROTOCOL if system.branch.adaptation is None else adaptation.protocol_of(adapted_on)
-    refuse_other_results(out, system.model_dump(mode="json"), dataset, protocol=protocol)
-    if truth is not None and not truth.is_dir():
-        raise FileNotFoundError(f"{truth}: no folder of ground truth here")
-    jobs = jobs or Jobs()
+
+
+def _tasks(
+    asked: _Asked, jobs: Jobs, workers: int, progress: Progress | None
+) -> tuple[list[MachineRun], adaptation.Adapters]:
+    """One task for each seed and machine, and the adapters that their systems have; these are trained here."""
+    pairs = [(seed, machine) for seed in asked.seeds for machine in asked.dataset]
     resolved = {
-        (seed, machine.name): resolve(system, seed=seed, jobs=jobs, machine=machine.name)
-        for seed in seeds
-        for machine in dataset
+        (seed, machine.name): resolve(asked.system, seed=seed, jobs=jobs, machine=machine.name)
+        for seed, machine in pairs
     }
     adapters = adaptation.for_machines(
-        system, dataset, seeds, adapted_on, jobs=jobs, workers=workers, progress=progress
-    )
+        asked.system, asked.dataset, asked.seeds, asked.adapted_on,
+        jobs=jobs, workers=workers, progress=progress,
+    )  # fmt: skip
     bound = adaptation.bind(resolved, adapters)
-    tasks = [Task(machine, bound[seed, machine.name], jobs.root) for seed in seeds for machine in dataset]
-    outcomes = _all_outcomes(tasks, workers, progress)
-    scores = pd.concat([outcome.scores for outcome in outcomes], ignore_index=True)
-    clips = described(dataset, truth)
-    scores = _with_truth(scores, clips)
+    return [MachineRun(machine, bound[seed, machine.name], jobs.root) for seed, machine in pairs], adapters
+
+
+def _result(asked: _Asked, outcomes: Sequence[Outcome], adapters: adaptation.Adapters) -> Result:
+    """All outcomes in one result; labels and ground truth are read here, after all scores exist."""
+    clips = described(asked.dataset, asked.truth)
+    scores = _add_truth(pd.concat([outcome.scores for outcome in outcomes], ignore_index=True), clips)
     references = pd.concat([outcome.references for outcome in outcomes], ignore_index=True)
-    record = _record(system, dataset, seeds, outcomes, protocol=protocol, adapters=adapters)
-    result = Result(out, scores, _metrics(scores, clips), record, references)
-    result.save()
-    return result
+    record = _record(asked, outcomes, adapters)
+    return Result(asked.out, scores, _metrics(scores, clips), record, references)
 
 
 def compare(
@@ -227,17 +268,17 @@ class Outcome:
     record: MachineRecord
 
 
-def _all_outcomes(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Outcome]:
+def _do_all(tasks: Sequence[MachineRun], workers: int, progress: Progress | None) -> list[Outcome]:
     """Of each task, in their order."""
 
     def finished(done: int, total: int) -> None:
         if progress is not None:
             progress("machines and seeds", done, total)
 
-    return processes.each(_outcome, tasks, workers=workers, tell=progress, finished=finished)
+    return processes.each(_do, tasks, workers=workers, tell=progress, finished=finished)
 
 
-def _outcome(task: Task, progress: Progress) -> Outcome:
+def _do(task: MachineRun, progress: Progress) -> Outcome:
     """Scores and decisions of a machine's test clips; of the finished job, if there is one."""
 
     def told(step: str, done: int, total: int) -> None:
@@ -253,7 +294,7 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
         made = jobs.do("detector", fitted_from, make_detector, made_by=fitted_by)
         detector = Detector.load(made / "detector")
         shutil.copyfile(made / "references.csv", folder / "references.csv")
-        _scored(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False)
+        _score(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False)
         _machine_record(detector, task, tested_on).save(folder / "machine.json")
 
     jobs = Jobs(task.cache)
@@ -267,7 +308,7 @@ def _outcome(task: Task, progress: Progress) -> Outcome:
     return Outcome(task.machine.name, scores, references, MachineRecord.load(folder / "machine.json"))
 
 
-def _machine_record(detector: Detector, task: Task, tested_on: list[list[Any]]) -> MachineRecord:
+def _machine_record(detector: Detector, task: MachineRun, tested_on: list[list[Any]]) -> MachineRecord:
     return MachineRecord(
         sample_rate=detector.sample_rate,
         parameters=detector.parameters,
@@ -278,7 +319,7 @@ def _machine_record(detector: Detector, task: Task, tested_on: list[list[Any]]) 
     )
 
 
-def _detector_inputs(task: Task, jobs: Jobs) -> dict[str, Any]:
+def _detector_inputs(task: MachineRun, jobs: Jobs) -> dict[str, Any]:
     """Everything that a fitted detector depends on."""
     clips = [
         [*row, clip.domain, clip.attributes]
@@ -291,7 +332,7 @@ def _digests(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
     return [[c.key, sha] for c, sha in zip(clips, jobs.digests_of(c.path for c in clips), strict=True)]
 
 
-def _scored(detector: Detector, task: Task, jobs: Jobs, told: Progress) -> pd.DataFrame:
+def _score(detector: Detector, task: MachineRun, jobs: Jobs, told: Progress) -> pd.DataFrame:
     """Of the test clips, in their order."""
     clips = task.machine.test
     table = pd.DataFrame(
@@ -334,7 +375,7 @@ def described(dataset: Dataset, truth: Path | None) -> pd.DataFrame:
     return table
 
 
-def _with_truth(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
+def _add_truth(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
     known = described.loc[scores["key"], ["domain", "label"]].reset_index(drop=True)
     return pd.concat([scores, known], axis=1)[SCORE_COLUMNS]
 
@@ -355,24 +396,16 @@ def _metrics(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows).reset_index() if rows else pd.DataFrame(columns=["seed", "machine", "section"])
 
 
-def _record(
-    system: System,
-    dataset: Dataset,
-    seeds: Iterable[int],
-    outcomes: Sequence[Outcome],
-    *,
-    protocol: ProtocolRecord,
-    adapters: adaptation.Adapters,
-) -> RunRecord:
+def _record(asked: _Asked, outcomes: Sequence[Outcome], adapters: adaptation.Adapters) -> RunRecord:
     """The record of the run; it tells neither the time nor the place."""
     machines = {outcome.machine: outcome.record for outcome in outcomes}
     return RunRecord(
-        system=system.model_dump(mode="json"),
-        seeds=tuple(seeds),
-        data=DataRecord(name=dataset.name, machines=machines),
+        system=asked.system.model_dump(mode="json"),
+        seeds=asked.seeds,
+        data=DataRecord(name=asked.dataset.name, machines=machines),
         sample_rate=max(of.sample_rate for of in machines.values() if of.sample_rate is not None),
         parameters={name: of.parameters for name, of in machines.items() if of.parameters is not None},
         versions={"nearfar": __version__, **library_versions()},
-        protocol=protocol,
+        protocol=asked.protocol,
         adapters=adaptation.describe(adapters) or None,
     )

@@ -79,13 +79,13 @@ BranchName = Annotated[str, Field(pattern=r"^[\w-]+$")]  # it names a folder, to
 Seed = Annotated[int, Field(ge=0)]
 
 
-def _known(protocol: str) -> str:
+def _require_protocol(protocol: str) -> str:
     if protocol not in PROTOCOLS:
         raise ValueError(unknown("protocol", protocol, PROTOCOLS))
     return protocol
 
 
-ProtocolName = Annotated[str, AfterValidator(_known)]
+ProtocolName = Annotated[str, AfterValidator(_require_protocol)]
 
 
 class FusionConfig(BaseModel):
@@ -261,41 +261,41 @@ def run(
         trained on machines that the protocol leaves out, no branch takes one, or as ``experiment.run`` and
         ``fusion.evaluate_fusion``.
     """
-    systems_of = {name: branch.load() for name, branch in study.branches.items()}
-    adapted_on = _adapted_on(study, systems_of, dataset, adapted_on)
-    labelled = _refuse_early(study, systems_of, dataset, out, truth)
     jobs = jobs or Jobs()
-    for system in systems_of.values():
-        resolve(
-            system, seed=study.seeds[0], jobs=jobs
-        )  # weights of any branch are missed now, before the work
+    systems_of = {name: branch.load() for name, branch in study.branches.items()}
+    adapted_on = _choose_adapted_on(study, systems_of, dataset, adapted_on)
+    labelled = _refuse_early(study, systems_of, dataset, out, truth, jobs)
+    work = {"workers": workers, "truth": truth, "jobs": jobs, "progress": progress}
     branches = {
-        name: experiment.run(
-            system,
-            dataset,
-            out / "branches" / name,
-            seeds=study.seeds,
-            adapted_on="others" if system.branch.adaptation is None else adapted_on,
-            workers=workers,
-            truth=truth,
-            jobs=jobs,
-            progress=progress,
-        )
+        name: _run(study, system, dataset, out / "branches" / name, adapted_on, **work)
         for name, system in systems_of.items()
     }
-    fused = {seed: _fused(study, branches, seed, labelled) for seed in study.seeds}
+    fused = {seed: _fuse(study, branches, seed, labelled) for seed in study.seeds}
     result = _result(out, study, branches, fused)
     result.save()
     found = {seed: of_seed.finding for seed, of_seed in fused.items() if of_seed.finding is not None}
     return StudyResult(result, branches, found)
 
 
-def _adapted_on(
+def _run(
+    study: Study,
+    system: configuration.System,
+    dataset: Dataset,
+    folder: Path,
+    adapted_on: AdaptedOn,
+    **work: Any,
+) -> Result:
+    """One branch, with the seeds of the study."""
+    on = "others" if system.branch.adaptation is None else adapted_on
+    return experiment.run(system, dataset, folder, seeds=study.seeds, adapted_on=on, **work)
+
+
+def _choose_adapted_on(
     study: Study, systems_of: Mapping[str, configuration.System], dataset: Dataset, asked: AdaptedOn | None
 ) -> AdaptedOn:
     """On what adapters are trained: what was asked for, if there are some and the protocol allows it."""
     if asked is not None and all(system.branch.adaptation is None for system in systems_of.values()):
-        raise ValueError(f"{study.name} has no branch that is adapted, so it takes no adapter; leave it away")
+        raise ValueError(f"{study.name} has no branch that is adapted, so it takes no adapter; omit it")
     left_out = {machine for f in _folds(study, dataset) for machine in set(f.report) - set(f.select)}
     if asked == "all" and left_out:
         raise ValueError(
@@ -320,12 +320,14 @@ def _refuse_early(
     dataset: Dataset,
     out: Path,
     truth: Path | None,
+    jobs: Jobs,
 ) -> bool:
-    """Raise before long work, of which nothing could be fused or saved; whether the labels are known."""
+    """Raise before long work whose outcome could not be fused or saved; whether the labels are known."""
     refuse_other_results(out, study.model_dump(mode="json"), dataset)
     for name, system in systems_of.items():
         folder = out / "branches" / name
         refuse_other_results(folder, system.model_dump(mode="json"), dataset)
+        resolve(system, seed=study.seeds[0], jobs=jobs)  # raises if weights are missing
     clips = experiment.described(dataset, truth)
     try:
         metrics.require_described(clips)
@@ -354,7 +356,7 @@ class _Fused:
     finding: Finding | None
 
 
-def _fused(study: Study, branches: Mapping[str, Result], seed: int, labelled: bool) -> _Fused:
+def _fuse(study: Study, branches: Mapping[str, Result], seed: int, labelled: bool) -> _Fused:
     """What the fusion of one seed's scores finds."""
     scores, clips = scores_of(branches, seed), clips_of(branches, seed)
     config, protocol = study.fusion, PROTOCOLS[study.protocol]
@@ -369,11 +371,11 @@ def _fused(study: Study, branches: Mapping[str, Result], seed: int, labelled: bo
         fused, selections = finding.scores, finding.selections
     unseen = pd.Series(dtype=float)
     if references is not None:
-        unseen = pd.concat([_unseen(s, references, seed) for s in selections])
-    return _Fused(fused, _decided(config, fused, unseen), unseen, selections, finding)
+        unseen = pd.concat([_score_unseen(s, references, seed) for s in selections])
+    return _Fused(fused, _decide(config, fused, unseen), unseen, selections, finding)
 
 
-def _unseen(selection: Selection, references: pd.DataFrame, seed: int) -> pd.Series:
+def _score_unseen(selection: Selection, references: pd.DataFrame, seed: int) -> pd.Series:
     """Fused scores of the normal clips of a fold's machines, each on a scale made without it."""
     fusion, machines, parts = Fusion.restore(selection.chosen), machine_of(references.index), []
     for machine in selection.fold.report:
@@ -384,7 +386,7 @@ def _unseen(selection: Selection, references: pd.DataFrame, seed: int) -> pd.Ser
     return pd.concat(parts)
 
 
-def _decided(config: FusionConfig, fused: pd.Series, unseen: pd.Series) -> pd.Series:
+def _decide(config: FusionConfig, fused: pd.Series, unseen: pd.Series) -> pd.Series:
     """0 or 1 for each clip, from the unseen normal scores of its machine; none if no rate is asked for."""
     if config.false_alarm_rate is None:
         return pd.Series(pd.NA, index=fused.index, dtype="Int64")

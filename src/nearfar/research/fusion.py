@@ -171,13 +171,13 @@ class Fusion:
         _require_calibration(calibration)
         scale = Scale.of(scores, "the selection fold") if calibration == "selection_fold" else None
         if not isinstance(weights, Search):
-            given = _given(weights, list(scores.columns))
+            given = _take_given(weights, list(scores.columns))
             return cls(given, calibration, scale)
         if clips is None:
             raise ValueError(f"weights={weights}: a search needs clips, with labels; give them, or weights")
         _require_same_clips(scores, clips)
-        calibrated = _calibrated(scores, calibration, scale, references)
-        best, omega = _searched(
+        calibrated = _calibrate(scores, calibration, scale, references)
+        best, omega = _search(
             calibrated, clips.loc[scores.index], simplex(list(scores.columns), weights.step)
         )
         return cls(dict(zip(scores.columns, best.tolist(), strict=True)), calibration, scale, omega)
@@ -203,9 +203,9 @@ class Fusion:
             )
         used = scores[list(self.weights)]
         _require_scores(used, "scores")
-        calibrated = _calibrated(used, self.calibration, self.scale, references)
+        calibrated = _calibrate(used, self.calibration, self.scale, references)
         weights = np.array([list(self.weights.values())])
-        return pd.Series(_combined(calibrated, weights)[0], index=scores.index, name="score")
+        return pd.Series(_combine(calibrated, weights)[0], index=scores.index, name="score")
 
     def describe(self) -> dict[str, Any]:
         """Everything, JSON-able; ``Fusion.restore`` reads it."""
@@ -329,7 +329,7 @@ def refuse_impossible(
     if isinstance(weights, Search):
         simplex(branches, weights.step)
     else:
-        _require_weights(_given(weights, list(branches)))
+        _require_weights(_take_given(weights, list(branches)))
 
 
 def evaluate_nested(
@@ -419,18 +419,18 @@ def _require_honest(protocol: Protocol, chosen: tuple[Choice, ...]) -> None:
         )
 
 
-def _searched(calibrated: Float, clips: pd.DataFrame, grid: Float) -> tuple[Float, float]:
+def _search(calibrated: Float, clips: pd.DataFrame, grid: Float) -> tuple[Float, float]:
     """The best of the weights (n_weights, n_branches), and its Omega."""
     of = sections(clips)
     chunks = (grid[start : start + ROWS] for start in range(0, len(grid), ROWS))
-    omegas = np.concatenate([harmonic_means(all_metrics(of, _combined(calibrated, w))) for w in chunks])
+    omegas = np.concatenate([harmonic_means(all_metrics(of, _combine(calibrated, w))) for w in chunks])
     tied = np.flatnonzero(omegas >= omegas.max() - TIE)
     from_equal = (grid[tied] ** 2).sum(axis=1).round(12)  # the squared distance but for a constant
     best = tied[np.argmin(from_equal)]  # the first, and the grid is in lexicographic order
     return grid[best], float(omegas[best])
 
 
-def _combined(calibrated: Float, weights: Float) -> Float:
+def _combine(calibrated: Float, weights: Float) -> Float:
     """(n_clips, n_branches) and (n_weights, n_branches) to (n_weights, n_clips).
 
     Branch by branch, not as a product of matrices: there the rounding of a clip's score depends on its place
@@ -442,13 +442,13 @@ def _combined(calibrated: Float, weights: Float) -> Float:
     return fused
 
 
-def _calibrated(
+def _calibrate(
     scores: pd.DataFrame, calibration: Calibration, scale: Scale | None, references: pd.DataFrame | None
 ) -> Float:
     """Branches on one scale, (n_clips, n_branches), each in [0, 1]."""
     if scale is not None:
         return scale.sigmoid(scores)
-    known = _checked_references(scores, calibration, references)
+    known = _check_references(scores, calibration, references)
     machines, of_reference = machine_of(scores.index), machine_of(known.index)
     calibrated = np.empty(scores.shape)
     for machine in pd.unique(machines):
@@ -477,7 +477,7 @@ def machine_of(keys: pd.Index) -> NDArray[np.object_]:
     return np.array([str(key).partition("/")[0] for key in keys], dtype=object)
 
 
-def _given(weights: Literal["equal"] | Mapping[str, float], branches: list[str]) -> dict[str, float]:
+def _take_given(weights: Literal["equal"] | Mapping[str, float], branches: list[str]) -> dict[str, float]:
     """Weights in the order of the branches."""
     if isinstance(weights, str):
         if weights != "equal":
@@ -501,7 +501,7 @@ def _require_calibration(calibration: str) -> None:
         raise ValueError(f"calibration={calibration!r}: must be one of {', '.join(CALIBRATIONS)}")
 
 
-def _checked_references(
+def _check_references(
     scores: pd.DataFrame, calibration: Calibration, references: pd.DataFrame | None
 ) -> pd.DataFrame:
     """The references' columns of these branches."""

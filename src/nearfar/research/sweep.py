@@ -44,7 +44,7 @@ Array = NDArray[np.floating[Any]]
 Settings = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """What a sweep found.
 
@@ -69,9 +69,15 @@ class Sweep:
     single: tuple[str, ...]
     scope: str = SCOPE
 
+    def __repr__(self) -> str:
+        best = self.table.iloc[0]
+        chosen = ", ".join(f"{key}={best[key]}" for key in self.settings)
+        omega = f"best Omega {100 * best['omega']:.2f} % with {chosen}"
+        return f"Sweep({len(self.table)} combinations, {omega}; {self.scope})"
+
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class MachineSweep:
     """One machine, and all systems to be tried on it."""
 
     machine: Machine
@@ -95,7 +101,7 @@ def grid(options: Mapping[str, Sequence[Any]]) -> list[Settings]:
     return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
 
 
-def sweep(
+def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
     system: str,
     dataset: Dataset,
     options: Mapping[str, Sequence[Any]],
@@ -141,6 +147,25 @@ def sweep(
     ValueError
         If a combination is no system, cannot be fitted, or the labels are not known.
     """
+    clips = _require_judged_clips(dataset)
+    combinations = grid(options)
+    tried = tuple(configuration.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
+    jobs = jobs or Jobs()
+    of_systems = [
+        _resolve(t, dataset, seed, adapted_on, jobs=jobs, workers=workers, progress=progress) for t in tried
+    ]
+    tasks = [
+        MachineSweep(m, tuple(of_system[m.name] for of_system in of_systems), jobs.root) for m in dataset
+    ]
+    scores = pd.concat(processes.each(_score, tasks, workers=workers, tell=progress))
+    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
+    table = _table(combinations, clips, scores, n_resamples, recording)
+    single = statistics.single_recordings(clips, recording)
+    return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on))
+
+
+def _require_judged_clips(dataset: Dataset) -> pd.DataFrame:
+    """The test clips by which settings are compared; raises if they cannot be."""
     if without := [m.name for m in dataset if not m.test]:
         raise DatasetError(
             f"{name}: no test clips to score; a sweep compares settings by their scores" for name in without
@@ -148,25 +173,22 @@ def sweep(
     clips = clip_table(c for m in dataset for c in m.test)
     require_described(clips)
     require_classes(clips)
-    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
-    combinations = grid(options)
-    tried = tuple(configuration.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
-    jobs = jobs or Jobs()
-    of_systems = [
-        _resolved(t, dataset, seed, adapted_on, jobs=jobs, workers=workers, progress=progress) for t in tried
-    ]
-    tasks = [Task(m, tuple(of_system[m.name] for of_system in of_systems), jobs.root) for m in dataset]
-    scores = pd.concat(processes.each(_scores, tasks, workers=workers, tell=progress))
-    rows = [
-        _row(chosen, clips, scores[number], n_resamples, recording)
-        for number, chosen in enumerate(combinations)
-    ]
-    table = pd.DataFrame(rows).sort_values("omega", ascending=False, kind="stable", ignore_index=True)
-    single = statistics.single_recordings(clips, recording)
-    return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on))
+    return clips
 
 
-def _resolved(
+def _table(
+    combinations: Sequence[Settings],
+    clips: pd.DataFrame,
+    scores: pd.DataFrame,
+    n_resamples: int,
+    recording: pd.Series | None,
+) -> pd.DataFrame:
+    """A row for each combination of settings, the best first."""
+    rows = [_row(c, clips, scores[number], n_resamples, recording) for number, c in enumerate(combinations)]
+    return pd.DataFrame(rows).sort_values("omega", ascending=False, kind="stable", ignore_index=True)
+
+
+def _resolve(
     system: System, dataset: Dataset, seed: int, adapted_on: AdaptedOn, *, jobs: Jobs, **options: Any
 ) -> dict[str, ResolvedSystem]:
     """A system for each machine, with its adapters; ``options`` are of the training of these."""
@@ -197,18 +219,18 @@ def _row(
     return {**settings_as_text, **interval, **{str(m): value for m, value in of_machine.to_dict().items()}}
 
 
-def _scores(task: Task, tell: Progress) -> pd.DataFrame:
+def _score(task: MachineSweep, tell: Progress) -> pd.DataFrame:
     """Of the test clips by key, a column a system."""
     jobs, clips = Jobs(task.cache), task.machine.train
     columns = {}
     with threadpool_limits(1):
-        _listen(task, jobs, tell)
+        _fill_store(task, jobs, tell)
         for number, system in enumerate(task.tried):
             found = []
             for resolved in system.branches:
                 try:
                     branch = Branch(resolved)
-                    X, unseen = _embeddings(task, branch, jobs)
+                    X, unseen = _embed(task, branch, jobs)
                     branch.fit_backend(X, domains(clips), attributes(clips))
                 except ValueError as error:
                     raise ValueError(f"{task.machine.name}, {resolved.backend.name}: {error}") from error
@@ -218,7 +240,7 @@ def _scores(task: Task, tell: Progress) -> pd.DataFrame:
     return pd.DataFrame(columns, index=[clip.key for clip in task.machine.test])
 
 
-def _listen(task: Task, jobs: Jobs, tell: Progress) -> None:
+def _fill_store(task: MachineSweep, jobs: Jobs, tell: Progress) -> None:
     """Have in the store whatever the systems take from it."""
     branches = (branch for system in task.tried for branch in system.branches)
     name, clips = task.machine.name, [*task.machine.train, *task.machine.test]
@@ -232,17 +254,17 @@ def _listen(task: Task, jobs: Jobs, tell: Progress) -> None:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _embeddings(task: Task, branch: Branch, jobs: Jobs) -> tuple[list[Array], list[Array]]:
+def _embed(task: MachineSweep, branch: Branch, jobs: Jobs) -> tuple[list[Array], list[Array]]:
     """Of the training and the test clips, in their order."""
     machine = task.machine
     if branch.uses_store:
         found = branch.embed([*machine.train, *machine.test], workers=1, jobs=jobs)
     else:
-        found = _from_step(task, branch, jobs)
+        found = _embed_as_step(task, branch, jobs)
     return found[: len(machine.train)], found[len(machine.train) :]
 
 
-def _from_step(task: Task, branch: Branch, jobs: Jobs) -> list[Array]:
+def _embed_as_step(task: MachineSweep, branch: Branch, jobs: Jobs) -> list[Array]:
     """Embeddings that the store does not keep: of all clips, those for training first."""
 
     def make(folder: Path) -> None:

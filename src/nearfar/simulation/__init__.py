@@ -10,7 +10,7 @@ The public names load what they need when they are first used, because a list of
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from nearfar.simulation.catalogue import Description, describe
+from nearfar.simulation.catalogue import MachineDescription, describe
 
 if TYPE_CHECKING:
     from nearfar.simulation.dataset import PRESETS, simulate
@@ -22,7 +22,7 @@ _LOADED_WHEN_USED = {
     "simulate": "nearfar.simulation.dataset:simulate",
 }
 
-__all__ = ["MACHINES", "PRESETS", "Description", "describe", "simulate"]
+__all__ = ["MACHINES", "PRESETS", "MachineDescription", "describe", "simulate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -35,7 +35,7 @@ SCENARIOS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class MachineDescription:
     """A machine, for whoever chooses."""
 
     name: str
@@ -46,12 +46,12 @@ class Description:
     shift: tuple[str, ...]
 
 
-def describe() -> list[Description]:
+def describe() -> list[MachineDescription]:
     """The machines that can be simulated."""
     return [read_description(name, (FOLDER / f"{name}.py").read_text(encoding="utf-8")) for name in SCENARIOS]
 
 
-def read_description(name: str, source: str) -> Description:
+def read_description(name: str, source: str) -> MachineDescription:
     """A machine of ``SCENARIOS``, from the source code of its module.
 
     Raises
@@ -63,7 +63,7 @@ def read_description(name: str, source: str) -> Description:
     try:
         machine = _machine(module)
         constants = _constants(machine)
-        return Description(
+        return MachineDescription(
             name=name,
             summary=(ast.get_docstring(module) or "").rstrip("."),
             speeds=_speeds(constants["SPEEDS"]),

@@ -79,7 +79,35 @@ PRESETS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What ``simulate`` was asked for; named and explained there."""
+    """What ``simulate`` was asked for.
+
+    Attributes
+    ----------
+    machines : tuple of str
+        Of ``MACHINES``.
+    source_clips, target_clips : int
+        Normal training clips per machine and domain.
+    test_clips : int
+        Test clips per machine in each of source / target x normal / anomaly.
+    seconds : float
+        Length of a clip.
+    rate : int
+        Samples per second.
+    snr : (float, float)
+        Range in dB of the machine against the noise at the near microphone, drawn per clip.
+    seed : int
+    shift : tuple of str or None
+        Of ``SHIFTS``, for all machines. ``None``: each machine has its own, of ``SCENARIOS``.
+    noise : str or None
+        Folder of recordings to mix in instead of synthesized noise.
+    microphone_faults : tuple of str
+        Of ``MICROPHONE_FAULTS``.
+    microphone_fault_share : float
+        Share of the test clips with one of these faults.
+    sources : bool
+        Also write, for every clip ``machine/split/name.wav``, the ``dry`` machine, and machine and noise at each
+        microphone: ``sources/machine/split/name_{dry,machine,noise}.wav``, 32-bit floating point.
+    """
 
     machines: tuple[str, ...]
     source_clips: int
@@ -220,7 +248,7 @@ class Recorded:
     noise: Channels
 
 
-def simulate(
+def simulate(  # noqa: PLR0913  # its keyword-only options are its interface
     out: Path | str,
     *,
     preset: str = "small",
@@ -250,32 +278,14 @@ def simulate(
     out : Path or str
         The folder to make; it is returned.
     preset : str
-        Of ``PRESETS``: what the next five are, unless given.
-    machines : sequence of str
-        Of ``MACHINES``.
-    source_clips, target_clips : int
-        Normal training clips per machine and domain.
-    test_clips : int
-        Test clips per machine in each of source / target x normal / anomaly. If only ``source_clips`` is given,
-        they are in the challenge's proportion, 50 to 990, but at least 20.
-    seconds : float
-        Length of a clip.
-    rate : int
-        Samples per second.
-    snr : (float, float)
-        Range in dB of the machine against the noise at the near microphone, drawn per clip.
-    seed : int
-    shift : sequence of str or None
-        Of ``SHIFTS``, for all machines; by default each machine has its own, of ``SCENARIOS``.
-    noise : Path, str or None
-        Folder of recordings to be heard instead of synthesized noise.
-    microphone_faults : sequence of str
-        Of ``MICROPHONE_FAULTS``, to befall ``microphone_fault_share`` of the test clips.
-    sources : bool
-        Also write, of every clip ``machine/split/name.wav``, the ``dry`` machine, and machine and noise at each
-        microphone: ``sources/machine/split/name_{dry,machine,noise}.wav``, 32-bit floating point.
+        Of ``PRESETS``: what the next five are, unless given. If only ``source_clips`` is given, ``test_clips`` is
+        in the challenge's proportion, 50 to 990, but at least 20.
+    machines, source_clips, target_clips, test_clips, seconds
+        The size: see ``Settings``.
+    rate, snr, seed, shift, noise, microphone_faults, microphone_fault_share, sources
+        The recordings: see ``Settings``.
     workers : int
-        Processes; they change nothing but the time.
+        Processes; their number does not change the data set.
     progress : callable, optional
         Called after every clip with how many are done, and how many there are.
 
@@ -288,6 +298,25 @@ def simulate(
     ValueError
         If a parameter is out of its range.
     """
+    settings = Settings(
+        **asdict(_size(preset, machines, source_clips, target_clips, test_clips, seconds)),
+        rate=rate, snr=snr, seed=seed, sources=sources,
+        shift=None if shift is None else tuple(shift), noise=None if noise is None else str(noise),
+        microphone_faults=tuple(microphone_faults),
+        microphone_fault_share=microphone_fault_share if microphone_faults else 0.0,
+    )  # fmt: skip
+    return _write_dataset(Path(out), settings, workers, progress)
+
+
+def _size(
+    preset: str,
+    machines: Sequence[str] | None,
+    source_clips: int | None,
+    target_clips: int | None,
+    test_clips: int | None,
+    seconds: float | None,
+) -> Preset:
+    """The size of a data set: that of the preset, except for what is given."""
     if preset not in PRESETS:
         raise ValueError(unknown("preset", preset, PRESETS))
     if test_clips is None and source_clips is not None:
@@ -300,19 +329,12 @@ def simulate(
         "test_clips": test_clips,
         "seconds": seconds,
     }
-    size = replace(PRESETS[preset], **{key: value for key, value in given.items() if value is not None})
-    settings = Settings(
-        **asdict(size),
-        rate=rate,
-        snr=snr,
-        seed=seed,
-        shift=None if shift is None else tuple(shift),
-        noise=None if noise is None else str(noise),
-        microphone_faults=tuple(microphone_faults),
-        microphone_fault_share=microphone_fault_share if microphone_faults else 0.0,
-        sources=sources,
-    )
-    out = Path(out)
+    return replace(PRESETS[preset], **{key: value for key, value in given.items() if value is not None})
+
+
+def _write_dataset(
+    out: Path, settings: Settings, workers: int, progress: Callable[[int, int], None] | None
+) -> Path:
     parameters = {"format": FORMAT, **asdict(settings), "noise_digest": _noise_digest(settings)}
     with resumable_folder(out, parameters=parameters, kept_in=PARAMETERS) as folder:
         _fill(folder, settings, workers, progress)

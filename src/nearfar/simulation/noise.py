@@ -82,7 +82,7 @@ def _floor(*, samples: int, rate: int, rng: np.random.Generator) -> Signal:
     return FLOOR * coloured(FLOOR_SLOPE, samples=samples, rate=rate, rng=rng)
 
 
-def _placed(grains: Signal, at: NDArray[np.int64], *, samples: int) -> Signal:
+def _place(grains: Signal, at: NDArray[np.int64], *, samples: int) -> Signal:
     """The sum of the (grains, length) sounds, each from its sample ``at`` on; what lies beyond is cut off."""
     index = at[:, None] + np.arange(grains.shape[1])
     total: Signal = np.bincount(index.ravel(), grains.ravel(), minlength=samples)[:samples].astype(np.float64)
@@ -309,7 +309,7 @@ class Talker:
         vowels = rng.integers(len(VOWELS), size=len(ends))
         grains = strengths[:, None] * self._vowels(rate)[vowels[syllable]]
         power = self.pitch_hz / rate * np.mean(np.square(self.STRESSES)) * 3 / 8  # the mean of sin^4
-        return _placed(grains, at.astype(np.int64), samples=samples) / math.sqrt(power)
+        return _place(grains, at.astype(np.int64), samples=samples) / math.sqrt(power)
 
     def _vowels(self, rate: int) -> Signal:
         """How one pulse sounds in each of ``VOWELS``, with the energy one: (vowels, samples) array."""
@@ -327,7 +327,7 @@ class Talker:
         burst = hann(int(self.FRICATIVE_SECONDS * rate))
         grains = self.FRICATIVE_LEVEL * burst * rng.standard_normal((len(onsets), len(burst)))
         above = butter(2, self.FRICATIVE_HZ, "highpass", fs=rate)
-        hiss: Signal = lfilter(*above, _placed(grains, onsets, samples=samples))
+        hiss: Signal = lfilter(*above, _place(grains, onsets, samples=samples))
         return hiss
 
 

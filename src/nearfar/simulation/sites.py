@@ -184,7 +184,7 @@ class Site:
         for domain in ("source", "target"):
             shifted = frozenset(shift if domain == "target" else ())
             if "microphones" in shifted:
-                microphones = _moved(room, place, microphones, of_places)
+                microphones = _move(room, place, microphones, of_places)
             if "noise" in shifted:
                 sources = _sources(room, place, microphones[FAR], machine, other, of_noise)
             if shifted & {"microphones", "noise"}:
@@ -315,7 +315,7 @@ def _microphone_places(room: Room, machine: Place, rng: np.random.Generator) -> 
     return near, far
 
 
-def _moved(
+def _move(
     room: Room, machine: Place, microphones: tuple[Place, Place], rng: np.random.Generator
 ) -> tuple[Place, Place]:
     """Both microphones a step away, still within the distances of near and far."""

@@ -26,7 +26,7 @@ from nearfar.recordings.audio import AudioError
 from nearfar.recordings.clips import Clip, DatasetError
 from nearfar.recordings.microphones import listen
 from nearfar.systems.resolved import ResolvedBranch
-from nearfar.training.adapters import HEAD, LAYERS, TRAINS_HEAD, Adapter
+from nearfar.training.adapters import HEAD, LAYERS, TRAINS_HEAD, Adapter, HeardClips
 
 Array = NDArray[np.floating[Any]]
 Progress = Callable[[str, int, int], None]
@@ -84,7 +84,7 @@ class Branch:
             return only
 
         def make(folder: Path) -> None:
-            training.owner(
+            training.make().train(
                 self.encoder,
                 audio.each(clips, waveform, workers=workers),
                 domain=domains(clips),
@@ -92,7 +92,6 @@ class Branch:
                 seed=self.resolved.seed,
                 folder=jobs.unfinished("training", _without_epochs(inputs), made_by=made_by),
                 progress=None if progress is None else lambda done, total: progress("training", done, total),
-                **training.options.arguments(),
             )
             save_arrays(folder / "arrays.safetensors", self.encoder.arrays())
 
@@ -111,7 +110,7 @@ class Branch:
         DatasetError
             If recordings cannot be trained on; all that cannot, as far as their headers tell.
         ValueError
-            If the branch is not one that is adapted, or as ``training.adaptation.train``.
+            If the branch is not one that is adapted, or as ``training.adaptation.AdapterRecipe.train``.
         """
         resolved, adaptation = self.resolved, self.resolved.adaptation
         if adaptation is None:
@@ -125,17 +124,14 @@ class Branch:
 
         def make(folder: Path) -> None:
             _refuse_untrainable(clips, self.encoder, workers)
-            arrays = adaptation.owner(
+            machine = np.array([clip.machine for clip in clips])
+            arrays = adaptation.make().train(
                 self.encoder,
-                hear,
-                machine=np.array([clip.machine for clip in clips]),
-                domain=domains(clips),
-                attributes=attributes(clips),
+                HeardClips(hear, machine, domains(clips), attributes(clips)),
                 seed=resolved.seed,
                 folder=jobs.unfinished("adaptation", inputs, made_by=made_by),
                 workers=workers,
                 progress=None if progress is None else lambda done, total: progress("adapting", done, total),
-                **adaptation.options.arguments(),
             )
             Adapter(arrays, made_with).save(folder / ADAPTER)
 
@@ -144,7 +140,7 @@ class Branch:
             "blocks": list(self.encoder.blocks),
             "adaptation": adaptation.describe()["options"],
             "seed": resolved.seed,
-            "machines": _told_of_machines(clips, jobs),
+            "machines": _describe_machines(clips, jobs),
         }
         told = [
             [sha, c.machine, c.domain, c.attributes]
@@ -196,7 +192,7 @@ class Branch:
             Store(jobs.root),
             pooling=self.resolved.pooling,
             workers=workers,
-            tell=_listening(progress),
+            tell=_tell_listening(progress),
         )
         return [view.combine(*(by_microphone[m][sha] for m in view.microphones)) for sha in shas]
 
@@ -286,7 +282,7 @@ def _why_untrainable(path: Path, encoder: Encoder) -> str:
     return ""
 
 
-def _told_of_machines(clips: Sequence[Clip], jobs: Jobs) -> dict[str, Any]:
+def _describe_machines(clips: Sequence[Clip], jobs: Jobs) -> dict[str, Any]:
     """How many clips each machine has, and their digest."""
     recordings: dict[str, list[str]] = {}
     for sha, clip in zip(jobs.digests_of(clip.path for clip in clips), clips, strict=True):
@@ -339,7 +335,7 @@ def listen_ahead(
             Store(jobs.root),
             wanted={microphone: sorted(pairs) for microphone, pairs in wanted.items()},
             workers=workers,
-            tell=_listening(progress),
+            tell=_tell_listening(progress),
         )
 
 
@@ -360,7 +356,7 @@ def _contents(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
     return [[sha, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
 
 
-def _listening(progress: Progress | None) -> Callable[[int, int], None] | None:
+def _tell_listening(progress: Progress | None) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, total: progress("listening", done, total)
 
 

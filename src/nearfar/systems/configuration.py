@@ -5,7 +5,8 @@ Files are read into frozen models that forbid unknown keys. An error lists every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
@@ -21,6 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from nearfar.backends import BACKENDS, backend_class
 from nearfar.decisions.thresholds import ThresholdConfig
@@ -30,15 +32,15 @@ from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.files.extras import MissingPackageError
 from nearfar.recordings.clips import unknown
 from nearfar.systems.named import FUSED, SYSTEMS, Needs, read_toml
-from nearfar.systems.options import validated_options
-from nearfar.systems.settings import replace
+from nearfar.systems.options import options_model, validated_options
+from nearfar.systems.settings import places_of, replace
 from nearfar.training import adapter_trainer, trainer
 from nearfar.training.adapters import HEAD, TRAINS_HEAD
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class Step(BaseModel):
+class ConditioningStep(BaseModel):
     """A conditioning with options, which are the other keys of its table."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -55,7 +57,9 @@ def _kind(value: Any) -> str:
 
 
 # told apart before they are read, so that an error is about the one that was meant
-NameOrStep = Annotated[Annotated[str, Tag("name")] | Annotated[Step, Tag("table")], Discriminator(_kind)]
+NameOrStep = Annotated[
+    Annotated[str, Tag("name")] | Annotated[ConditioningStep, Tag("table")], Discriminator(_kind)
+]
 
 
 class BranchConfig(BaseModel):
@@ -70,7 +74,7 @@ class BranchConfig(BaseModel):
         before any of them is fitted. ``None``: there is no adapter.
     view, pooling : str
         Of ``embeddings.VIEWS`` and ``embeddings.POOLINGS``.
-    conditioning : tuple of str or Step
+    conditioning : tuple of str or ConditioningStep
         Of ``CONDITIONING``, applied in order to embeddings before the back end; by name, or as a table of name
         and options. In TOML ``conditioning = ["standardize", {name = "whiten", components = 512}]``, on the
         command line ``--set 'branch.conditioning=["standardize", {name = "whiten", components = 512}]'``.
@@ -106,7 +110,9 @@ class BranchConfig(BaseModel):
 
     @field_validator("conditioning")
     @classmethod
-    def _steps_are_known(cls, steps: tuple[str | Step, ...]) -> tuple[str | Step, ...]:
+    def _steps_are_known(
+        cls, steps: tuple[str | ConditioningStep, ...]
+    ) -> tuple[str | ConditioningStep, ...]:
         for name, options in map(name_and_options, steps):
             if name not in CONDITIONING:
                 raise ValueError(unknown("conditioning", name, CONDITIONING))
@@ -173,7 +179,7 @@ class BranchConfig(BaseModel):
         return self
 
 
-def name_and_options(step: str | Step) -> tuple[str, dict[str, Any]]:
+def name_and_options(step: str | ConditioningStep) -> tuple[str, dict[str, Any]]:
     return (step, {}) if isinstance(step, str) else (step.name, step.options)
 
 
@@ -239,7 +245,9 @@ class System(BaseModel):
     def _all_parts_are_valid(self) -> Self:
         for name in self.machines:
             branch = self.of_machine(name).branch
-            if self.branch.adaptation is not None and _adapted(branch) != _adapted(self.branch):
+            if self.branch.adaptation is not None and _what_is_adapted(branch) != _what_is_adapted(
+                self.branch
+            ):
                 raise ValueError(
                     f"machines.{name}: adaptation and encoder are of all machines together, so none has its own"
                 )
@@ -266,7 +274,7 @@ class System(BaseModel):
         return [(branch, each) for branch in branches for each in self.ensemble.seeds or (seed,)]
 
 
-def _adapted(branch: BranchConfig) -> dict[str, Any]:
+def _what_is_adapted(branch: BranchConfig) -> dict[str, Any]:
     """What an adapter is trained for."""
     return branch.model_dump(include={"encoder", "encoder_options", "adaptation"})
 
@@ -331,22 +339,60 @@ def validated(model: type[M], content: Mapping[str, Any], path: Path) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_explain(error, model, path)) from None
+        tables = _tables(content) if model is System else {}
+        raise ValueError(_explain(error, model, tables, path)) from None
     except MissingPackageError as error:
         raise MissingPackageError(f"{path.stem}: {error}", name=error.name) from error
 
 
-def _explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
+def _tables(content: Mapping[str, Any]) -> dict[str, Collection[str]]:
+    """The keys of each table of a system by its dotted path, as far as the content says what it is made of."""
+    tables: dict[str, Collection[str]] = {
+        "": System.model_fields,
+        "branch": BranchConfig.model_fields,
+        "ensemble": Ensemble.model_fields,
+        "threshold": ThresholdConfig.model_fields,
+    }
+    branch = content.get("branch")
+    if not isinstance(branch, Mapping):
+        return tables
+    for table, owner in _OWNERS.items():
+        name = branch.get("backend" if table == "backend_options" else "encoder")
+        with suppress(ValueError, MissingPackageError):  # no such name, or nothing to train
+            tables[f"branch.{table}"] = options_model(owner(str(name))).model_fields
+    if branch.get("adaptation") is not None:
+        recipe: Callable[..., Any] = adapter_trainer()
+        tables["branch.adaptation"] = options_model(recipe).model_fields
+    return tables
+
+
+def _explain(
+    error: ValidationError, model: type[BaseModel], tables: Mapping[str, Collection[str]], path: Path
+) -> str:
     faults = []
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            message = unknown("key", str(fault["loc"][-1]), _fields_at(model, fault["loc"][:-1]))
-        else:
-            message = str(fault["msg"]).removeprefix("Value error, ")
+        message = _message(fault, place, model, tables)
         within = message.replace("\n", "\n  ")  # of a file that this one names
         faults.append(f"  {place}: {within}" if place else f"  {within}")
     return "\n".join([f"{path.name}: {len(faults)} faults" if len(faults) > 1 else f"{path.name}:", *faults])
+
+
+def _message(
+    fault: ErrorDetails, place: str, model: type[BaseModel], tables: Mapping[str, Collection[str]]
+) -> str:
+    """What is wrong at a place; of a key that belongs elsewhere, where."""
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        key = str(fault["loc"][-1])
+        if places := places_of(key, fault["input"], tables):
+            return f"no key {key!r} here; did you mean {' or '.join(places)}?"
+        return unknown("key", key, _fields_at(model, fault["loc"][:-1]))
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if place in tables and isinstance(fault["input"], Mapping):  # options, of which some may be unknown
+        for key, value in fault["input"].items():
+            if key not in tables[place] and (places := places_of(key, value, tables)):
+                message += f"\nFor {key}, did you mean {' or '.join(places)}?"
+    return message
 
 
 def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -49,7 +49,7 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class SystemDescription:
     """What a list of systems shows of one: its name, what it is, what it needs, the names of its presets."""
 
     name: str
@@ -58,11 +58,11 @@ class Description:
     presets: tuple[str, ...] = ()
 
 
-def describe() -> list[Description]:
+def describe() -> list[SystemDescription]:
     """All named systems, read without loading what they are made of."""
     contents = [read_toml(path) for path in (*SYSTEMS.values(), *FUSED.values())]
     return [
-        Description(c["name"], c["summary"], Needs(**c["needs"]), tuple(c.get("presets", ())))
+        SystemDescription(c["name"], c["summary"], Needs(**c["needs"]), tuple(c.get("presets", ())))
         for c in contents
     ]
 

@@ -85,6 +85,10 @@ class Component:
             resolved = resolved.model_copy(update={"backend_options": wrapped})
         return cls(kind, name, resolved)
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """For another process: the class of the options is made anew there."""
+        return Component.resolve, (self.kind, self.name, self.options.arguments())
+
     @property
     def owner(self) -> Callable[..., Any]:
         """The class or function."""
@@ -148,7 +152,7 @@ class ResolvedBranch:
     @property
     def trained_encoder(self) -> Content:
         """What the weights of an encoder that is fitted to a machine depend on, beside the clips."""
-        return {**self._encoder, "training": _described(self.training), "view": self.view, "seed": self.seed}
+        return {**self._encoder, "training": _describe(self.training), "view": self.view, "seed": self.seed}
 
     @property
     def embedding(self) -> Content:
@@ -211,8 +215,8 @@ class ResolvedBranch:
         """Everything, JSON-able."""
         return {
             "encoder": self.encoder.describe(),
-            "training": _described(self.training),
-            "adaptation": _described(self.adaptation),
+            "training": _describe(self.training),
+            "adaptation": _describe(self.adaptation),
             "view": self.view,
             "pooling": self.pooling,
             "conditioning": [step.describe() for step in self.conditioning],
@@ -233,13 +237,13 @@ class ResolvedBranch:
         """
         training, adaptation = content["training"], content["adaptation"]
         return cls(
-            encoder=_restored("encoder", content["encoder"]),
-            training=None if training is None else _restored("training", training),
-            adaptation=None if adaptation is None else _restored("adaptation", adaptation),
+            encoder=_restore("encoder", content["encoder"]),
+            training=None if training is None else _restore("training", training),
+            adaptation=None if adaptation is None else _restore("adaptation", adaptation),
             view=content["view"],
             pooling=content["pooling"],
-            conditioning=tuple(_restored("conditioning", step) for step in content["conditioning"]),
-            backend=_restored("backend", content["backend"]),
+            conditioning=tuple(_restore("conditioning", step) for step in content["conditioning"]),
+            backend=_restore("backend", content["backend"]),
             seed=content["seed"],
             weights=content["weights"],
             adapter_digest=content["adapter"],
@@ -434,11 +438,11 @@ def _digest_of(file: Path, jobs: Jobs | None) -> str:
     return digest_file(file) if jobs is None else jobs.digests_of([file])[0]
 
 
-def _described(part: Component | None) -> Content | None:
+def _describe(part: Component | None) -> Content | None:
     return None if part is None else part.describe()
 
 
-def _restored(kind: str, content: Mapping[str, Any]) -> Component:
+def _restore(kind: str, content: Mapping[str, Any]) -> Component:
     return Component.resolve(kind, content["name"], content["options"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -15,7 +15,7 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
     ValueError
         If there is no ``=``.
     """
-    return {key: _value(text) for key, text in map(_assigned, assignments)}
+    return {key: _value(text) for key, text in map(_split, assignments)}
 
 
 def parse_options(assignments: Iterable[str]) -> dict[str, list[Any]]:
@@ -27,7 +27,7 @@ def parse_options(assignments: Iterable[str]) -> dict[str, list[Any]]:
         If there is no ``=``, a key is given twice, or a value is empty.
     """
     options: dict[str, list[Any]] = {}
-    for key, text in map(_assigned, assignments):
+    for key, text in map(_split, assignments):
         if key in options:
             raise ValueError(f"{key}: given twice; join its values by semicolons")
         parts = text.split(";")
@@ -57,7 +57,36 @@ def replace(content: dict[str, Any], key: str, value: Any) -> None:
     content[last] = value
 
 
-def _assigned(assignment: str) -> tuple[str, str]:
+def places_of(key: str, value: Any, tables: Mapping[str, Collection[str]]) -> list[str]:
+    """The dotted paths that were perhaps meant, where a table has no such key.
+
+    Parameters
+    ----------
+    key : str
+    value : object
+        If it is a table, its keys count: of ``k`` in ``backend_options`` the path is ``branch.backend_options.k``.
+    tables : mapping from dotted path to keys
+        All tables that there are; the path of the outermost is empty.
+    """
+    paths = [f"{table}.{name}".lstrip(".") for table, keys in tables.items() for name in keys]
+    found: dict[str, None] = {}
+    for given in _leaves(key, value):
+        ends = [path for path in paths if path.endswith(f".{given}")]
+        last = given.rpartition(".")[2]
+        found |= dict.fromkeys(ends or [path for path in paths if path.endswith(f".{last}")])
+    return list(found)
+
+
+def _leaves(key: str, value: Any) -> Iterator[str]:
+    """The dotted paths of all values below a key."""
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            yield from _leaves(f"{key}.{name}", below)
+    else:
+        yield key
+
+
+def _split(assignment: str) -> tuple[str, str]:
     key, equals, value = assignment.partition("=")
     if not (equals and key):
         raise ValueError(f"{assignment!r}: expected key=value, such as branch.view=near")

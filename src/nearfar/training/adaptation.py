@@ -35,6 +35,7 @@ from nearfar.encoders import Array, checkpoints, lora
 from nearfar.encoders.devices import autocast, chosen
 from nearfar.encoders.frozen import Frozen, Network
 from nearfar.recordings import audio
+from nearfar.training.adapters import HeardClips
 from nearfar.training.augmentation import spec_augment
 from nearfar.training.initialization import draw_weights
 from nearfar.training.journal import Journal
@@ -58,57 +59,12 @@ Progress = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
 
 
-def train(
-    encoder: Frozen,
-    hear: Callable[[int], NDArray[np.float32]],
-    *,
-    machine: NDArray[np.str_],
-    domain: NDArray[np.str_],
-    attributes: NDArray[np.str_],
-    seed: int,
-    folder: Path | None = None,
-    rank: int = RANK,
-    alpha: float = ALPHA,
-    dropout: float = DROPOUT,
-    blocks: tuple[int, ...] = BLOCKS,
-    targets: tuple[str, ...] = (),
-    dim: int = DIM,
-    scale: float = SCALE,
-    margin: float = MARGIN,
-    machine_weight: float = MACHINE_WEIGHT,
-    domain_weight: float = DOMAIN_WEIGHT,
-    consistency_weight: float = CONSISTENCY_WEIGHT,
-    epochs: int = EPOCHS,
-    batch_size: int = BATCH_SIZE,
-    micro_batch: int = MICRO_BATCH,
-    learning_rate: float = LEARNING_RATE,
-    weight_decay: float = WEIGHT_DECAY,
-    warm_up_share: float = WARM_UP_SHARE,
-    band_mask: float = BAND_MASK,
-    frame_mask: float = FRAME_MASK,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    keep_every: int = KEEP_EVERY,
-    threads: int = 1,
-    workers: int = 1,
-    progress: Progress | None = None,
-) -> dict[str, Array]:
-    """Adapters that have learnt to tell the normal clips of several machines apart.
+@dataclass(frozen=True, kw_only=True)
+class AdapterRecipe:
+    """How an adapter is trained.
 
-    Parameters
+    Attributes
     ----------
-    encoder : Frozen
-        Of one block, whose statistics are trained; it is left as it is.
-    hear : callable
-        Of the number of a clip: (2, samples), near and far, at the encoder's rate. Called from ``workers`` threads,
-        once an epoch for each clip.
-    machine, domain, attributes : (n_clips,) arrays of str
-        What is told apart: each combination of the three, and machines, and domains. What all clips have in
-        common is left out.
-    seed : int
-        Of initial weights, the order of clips, masks and dropout.
-    folder : Path or None
-        Where the training keeps what it has reached, to go on from there; it belongs to trainings of the same
-        clips with the same options. ``None``: nowhere.
     rank, alpha, dropout, blocks, targets
         Of the adapters: ``lora.attach``, ``lora.layers_of``.
     dim : int
@@ -129,80 +85,98 @@ def train(
     precision : {"auto", "float32", "bfloat16"}
         ``"auto"``: bfloat16 on a CUDA device that has it, else float32. Head and losses are always in float32.
     keep_every : int
-        Batches from one state in ``folder`` to the next.
+        Batches from one state that is kept to the next.
     threads : int
-        Of torch, on a CPU.
-    workers : int
-        Threads that read ahead.
-    progress : callable or None
-        Called with (batches done, batches).
-
-    Returns
-    -------
-    mapping from name to array
-        ``lora.{layer}.down`` and ``lora.{layer}.up``, which a ``Frozen`` takes up without their ``lora.``; and
-        ``head.weight``, (dim, 4 * width), and ``head.bias`` of the embedding of ``statistics``, near before far.
-
-    Raises
-    ------
-    ValueError
-        If an option is out of its range, there is nothing to tell apart, a clip is not sound of two microphones,
-        or the loss is not finite.
+        Threads of torch, on a CPU.
     """
-    recipe = Recipe(
-        seed, rank, alpha, dropout, blocks, targets, dim, scale, margin, machine_weight, domain_weight,
-        consistency_weight, epochs, batch_size, micro_batch, learning_rate, weight_decay, warm_up_share, band_mask,
-        frame_mask, precision,
-    )  # fmt: skip
-    _refuse_options(recipe, keep_every, threads, workers)
-    _refuse_encoder(encoder, recipe)
-    classes = classes_of(machine, domain, attributes)
-    steps = epochs * math.ceil(len(machine) / batch_size)
-    rounds = math.ceil(steps / keep_every)
-    journal = Journal(folder, rounds, kind="round")
-    finished = journal.checkpoint(rounds)
-    if finished is not None:
-        return finished
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        adaptation = Adaptation(encoder, hear, classes, recipe)
-        adaptation.run(journal, keep_every, workers, progress)
-    finally:
-        torch.set_num_threads(before)
-    return adaptation.arrays()
+
+    rank: int = RANK
+    alpha: float = ALPHA
+    dropout: float = DROPOUT
+    blocks: tuple[int, ...] = BLOCKS
+    targets: tuple[str, ...] = ()
+    dim: int = DIM
+    scale: float = SCALE
+    margin: float = MARGIN
+    machine_weight: float = MACHINE_WEIGHT
+    domain_weight: float = DOMAIN_WEIGHT
+    consistency_weight: float = CONSISTENCY_WEIGHT
+    epochs: int = EPOCHS
+    batch_size: int = BATCH_SIZE
+    micro_batch: int = MICRO_BATCH
+    learning_rate: float = LEARNING_RATE
+    weight_decay: float = WEIGHT_DECAY
+    warm_up_share: float = WARM_UP_SHARE
+    band_mask: float = BAND_MASK
+    frame_mask: float = FRAME_MASK
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    keep_every: int = KEEP_EVERY
+    threads: int = 1
+
+    def train(
+        self,
+        encoder: Frozen,
+        clips: HeardClips,
+        *,
+        seed: int,
+        folder: Path | None = None,
+        workers: int = 1,
+        progress: Progress | None = None,
+    ) -> dict[str, Array]:
+        """Adapters that have learnt to tell the normal clips of several machines apart.
+
+        Parameters
+        ----------
+        encoder : Frozen
+            Of one block, whose statistics are trained; it is left as it is.
+        clips : HeardClips
+            What is told apart: each combination of machine, domain and attributes, and machines, and domains. What
+            all clips have in common is left out.
+        seed : int
+            Of initial weights, the order of clips, masks and dropout.
+        folder : Path or None
+            Where the training keeps what it has reached, to go on from there; it belongs to trainings of the same
+            clips with the same options. ``None``: nowhere.
+        workers : int
+            Threads that read ahead.
+        progress : callable or None
+            Called with (batches done, batches).
+
+        Returns
+        -------
+        mapping from name to array
+            ``lora.{layer}.down`` and ``lora.{layer}.up``, which a ``Frozen`` takes up without their ``lora.``; and
+            ``head.weight``, (dim, 4 * width), and ``head.bias`` of the embedding of ``statistics``, near before
+            far.
+
+        Raises
+        ------
+        ValueError
+            If an option is out of its range, there is nothing to tell apart, a clip is not sound of two
+            microphones, or the loss is not finite.
+        """
+        _refuse_options(self, workers)
+        _refuse_encoder(encoder, self)
+        classes = classes_of(clips.machine, clips.domain, clips.attributes)
+        steps = self.epochs * math.ceil(len(clips.machine) / self.batch_size)
+        rounds = math.ceil(steps / self.keep_every)
+        journal = Journal(folder, rounds, kind="round")
+        finished = journal.checkpoint(rounds)
+        if finished is not None:
+            return finished
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            adaptation = Adaptation(encoder, clips.hear, classes, self, seed=seed)
+            adaptation.run(journal, workers, progress)
+        finally:
+            torch.set_num_threads(before)
+        return adaptation.arrays()
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The options of ``train`` that its outcome depends on."""
-
-    seed: int
-    rank: int
-    alpha: float
-    dropout: float
-    blocks: tuple[int, ...]
-    targets: tuple[str, ...]
-    dim: int
-    scale: float
-    margin: float
-    machine_weight: float
-    domain_weight: float
-    consistency_weight: float
-    epochs: int
-    batch_size: int
-    micro_batch: int
-    learning_rate: float
-    weight_decay: float
-    warm_up_share: float
-    band_mask: float
-    frame_mask: float
-    precision: Literal["auto", "float32", "bfloat16"]
-
-
-def _refuse_options(recipe: Recipe, keep_every: int, threads: int, workers: int) -> None:
-    counts = {name: getattr(recipe, name) for name in ("dim", "epochs", "batch_size", "micro_batch")}
-    counts |= {"keep_every": keep_every, "threads": threads, "workers": workers}
+def _refuse_options(recipe: AdapterRecipe, workers: int) -> None:
+    names = ("dim", "epochs", "batch_size", "micro_batch", "keep_every", "threads")
+    counts = {**{name: getattr(recipe, name) for name in names}, "workers": workers}
     if small := [f"{name}={count}" for name, count in counts.items() if count < 1]:
         raise ValueError(f"{', '.join(small)}: must be at least 1")
     shares = {name: getattr(recipe, name) for name in ("band_mask", "frame_mask")}
@@ -213,7 +187,7 @@ def _refuse_options(recipe: Recipe, keep_every: int, threads: int, workers: int)
     warm_up_and_cosine(0.0, warm_up=recipe.warm_up_share, length=1.0)
 
 
-def _refuse_encoder(encoder: Frozen, recipe: Recipe) -> None:
+def _refuse_encoder(encoder: Frozen, recipe: AdapterRecipe) -> None:
     if len(encoder.blocks) != 1:
         raise ValueError(f"blocks={encoder.blocks} of the encoder: the statistics of one block are trained")
     if deaf := [block for block in recipe.blocks if block > encoder.blocks[0]]:
@@ -278,13 +252,13 @@ class Objective(nn.Module):
         Of the statistics of one microphone.
     counts : mapping from term to int
         Classes, of what there is to tell apart.
-    recipe : Recipe
+    recipe : AdapterRecipe
     generator : torch.Generator
         Of initial weights; proxies are directions drawn evenly.
     """
 
     def __init__(
-        self, width: int, counts: Mapping[str, int], recipe: Recipe, generator: torch.Generator
+        self, width: int, counts: Mapping[str, int], recipe: AdapterRecipe, generator: torch.Generator
     ) -> None:
         super().__init__()
         self.recipe = recipe
@@ -332,10 +306,11 @@ class Adaptation:
     encoder : Frozen
         Its weights are read again, for a network of the training's own.
     hear : callable
-        As of ``train``.
+        As of ``HeardClips``.
     classes : mapping from term to (n_clips,) array of int
         As of ``classes_of``.
-    recipe : Recipe
+    recipe : AdapterRecipe
+    seed : int
     """
 
     def __init__(
@@ -343,13 +318,15 @@ class Adaptation:
         encoder: Frozen,
         hear: Callable[[int], NDArray[np.float32]],
         classes: Mapping[str, NDArray[np.intp]],
-        recipe: Recipe,
+        recipe: AdapterRecipe,
+        *,
+        seed: int,
     ) -> None:
-        self.encoder, self.hear, self.recipe = encoder, hear, recipe
+        self.encoder, self.hear, self.recipe, self.seed = encoder, hear, recipe, seed
         self.device = chosen(encoder.device)
         self.classes = {term: torch.from_numpy(numbers).to(self.device) for term, numbers in classes.items()}
         self.n_clips = len(classes["attribute"])
-        generator = torch.Generator().manual_seed(recipe.seed)
+        generator = torch.Generator().manual_seed(seed)
         self.module = self._frozen()
         self.network = cast(Network, self.module)
         self.adapters = self._attached(generator)
@@ -399,8 +376,9 @@ class Adaptation:
         """Batches of the whole training."""
         return self.recipe.epochs * self.batches
 
-    def run(self, journal: Journal, keep_every: int, workers: int, progress: Progress | None) -> None:
+    def run(self, journal: Journal, workers: int, progress: Progress | None) -> None:
         """Train to the end, from the last round that the journal knows; a round is ``keep_every`` batches."""
+        keep_every = self.recipe.keep_every
         rounds, found = math.ceil(self.steps / keep_every), list[dict[str, float]]()
         first = keep_every * journal.take_up(rounds, self.learning, self.optimizer)
         if journal.rows and journal.rows[-1]["batch"] != min(first, self.steps):
@@ -430,14 +408,14 @@ class Adaptation:
     def batch(self, step: int) -> list[int]:
         """The numbers of the clips of a step."""
         epoch, number = divmod(step, self.batches)
-        (drawn,) = np.random.SeedSequence([self.recipe.seed, epoch, 0]).generate_state(1, np.uint64) >> 1
+        (drawn,) = np.random.SeedSequence([self.seed, epoch, 0]).generate_state(1, np.uint64) >> 1
         order = torch.randperm(self.n_clips, generator=torch.Generator().manual_seed(int(drawn)))
         return order[number * self.recipe.batch_size :][: self.recipe.batch_size].tolist()
 
     def generators(self, step: int) -> list[torch.Generator]:
         """Of a batch, one a clip: what masks and dropout are drawn from."""
         epoch, number = divmod(step, self.batches)
-        seeds = np.random.SeedSequence([self.recipe.seed, epoch, 1 + number])  # 0 is of the order
+        seeds = np.random.SeedSequence([self.seed, epoch, 1 + number])  # 0 is of the order
         drawn = seeds.generate_state(len(self.batch(step)), np.uint64) >> 1
         return [torch.Generator(self.device).manual_seed(int(seed)) for seed in drawn]
 

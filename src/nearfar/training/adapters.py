@@ -11,7 +11,7 @@ network. A file is safetensors; nothing in it is executed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,24 @@ FORMAT = 1
 DESCRIPTION = "nearfar"  # the key of the file's metadata
 LAYERS, HEAD = "lora", "head"  # owners of the arrays
 TRAINS_HEAD = {"view": "near_and_far", "pooling": "global_mean_std"}  # of ``training.adaptation``
+
+
+@dataclass(frozen=True)
+class HeardClips:
+    """Normal clips of several machines, as the training of an adapter takes them.
+
+    Attributes
+    ----------
+    hear : callable
+        From the number of a clip to (2, samples), near and far, at the encoder's rate. Called from several threads,
+        once an epoch for each clip.
+    machine, domain, attributes : (n_clips,) arrays of str
+    """
+
+    hear: Callable[[int], NDArray[np.float32]]
+    machine: NDArray[np.str_]
+    domain: NDArray[np.str_]
+    attributes: NDArray[np.str_]
 
 
 class AdapterError(ValueError):

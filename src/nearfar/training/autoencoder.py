@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,81 +39,90 @@ Shapes = list[tuple[int, ...]]
 _aten = torch.ops.aten
 
 
-def train(
-    encoder: Autoencoder,
-    waveforms: Iterable[NDArray[np.float32]],
-    *,
-    domain: NDArray[np.str_] | None = None,  # noqa: ARG001  # of the contract; all clips are alike here
-    attributes: NDArray[np.str_] | None = None,  # noqa: ARG001
-    seed: int,
-    folder: Path | None = None,  # noqa: ARG001  # of the contract; a training takes minutes
-    epochs: int = EPOCHS,
-    batch_size: int = BATCH_SIZE,
-    learning_rate: float = LEARNING_RATE,
-    device: str = "cpu",
-    threads: int = 1,
-    progress: Progress | None = None,
-) -> None:
-    """Fit the autoencoder to normal recordings of one machine, in place.
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipe:
+    """How an autoencoder is trained; the defaults are those of the official baseline.
 
-    Parameters
+    Attributes
     ----------
-    encoder : Autoencoder
-    waveforms : iterable of (samples,) arrays
-        Read once; only their log-mel frames are kept (512 bytes a frame).
-    seed : int
-        Of initial weights, the split and the order of vectors. The official baseline's is 13711.
     epochs, batch_size : int
     learning_rate : float
     device : str
         Where to train: ``"cpu"`` or ``"cuda"``.
     threads : int
-        Of torch. Two are a quarter faster than one on an idle machine and far slower on a busy one; two
+        Threads of torch. Two are a quarter faster than one on an idle machine and far slower on a busy one; two
         trainings side by side with one each do more. Results are equal to the bit for an equal number.
-    progress : callable or None
-        Called with (epochs done, epochs).
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two training vectors, or parameters with which nothing is trained.
     """
-    if batch_size < 2 or epochs < 1:
-        raise ValueError(
-            f"batch_size={batch_size}, epochs={epochs}: at least 2 vectors and 1 epoch train anything"
-        )
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        step = _trained(encoder, waveforms, seed, epochs, batch_size, learning_rate, device, progress)
-    finally:
-        torch.set_num_threads(before)
-    encoder.with_arrays({name: t.cpu().numpy() for name, t in step.state().items()})
+
+    epochs: int = EPOCHS
+    batch_size: int = BATCH_SIZE
+    learning_rate: float = LEARNING_RATE
+    device: str = "cpu"
+    threads: int = 1
+
+    def train(
+        self,
+        encoder: Autoencoder,
+        waveforms: Iterable[NDArray[np.float32]],
+        *,
+        domain: NDArray[np.str_] | None = None,  # noqa: ARG002  # of the contract; all clips are alike here
+        attributes: NDArray[np.str_] | None = None,  # noqa: ARG002
+        seed: int,
+        folder: Path | None = None,  # noqa: ARG002  # of the contract; a training takes minutes
+        progress: Progress | None = None,
+    ) -> None:
+        """Fit the autoencoder to normal recordings of one machine, in place.
+
+        Parameters
+        ----------
+        encoder : Autoencoder
+        waveforms : iterable of (samples,) arrays
+            Read once; only their log-mel frames are kept (512 bytes a frame).
+        domain, attributes, folder
+            Not used.
+        seed : int
+            Of initial weights, the split and the order of vectors. The official baseline's is 13711.
+        progress : callable or None
+            Called with (epochs done, epochs).
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two training vectors, or options with which nothing is trained.
+        """
+        if self.batch_size < 2 or self.epochs < 1:
+            raise ValueError(
+                f"batch_size={self.batch_size}, epochs={self.epochs}: at least 2 vectors and 1 epoch train anything"
+            )
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            step = _fit(encoder, waveforms, self, seed, progress)
+        finally:
+            torch.set_num_threads(before)
+        encoder.with_arrays({name: t.cpu().numpy() for name, t in step.state().items()})
 
 
-def _trained(
+def _fit(
     encoder: Autoencoder,
     waveforms: Iterable[NDArray[np.float32]],
+    recipe: AutoencoderRecipe,
     seed: int,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    device: str,
     progress: Progress | None,
 ) -> Step:
-    generator = torch.Generator().manual_seed(seed)
+    generator, device = torch.Generator().manual_seed(seed), recipe.device
     vectors, starts = _vectors([encoder.frames(w) for w in waveforms], device)
     kept = starts[torch.randperm(len(starts), generator=generator)][: int(TRAINING_SHARE * len(starts))]
     if len(kept) < 2:
         raise ValueError(f"{len(kept)} training vectors are too few for batch normalization; give more clips")
-    step = Step(N_FRAMES * encoder.n_mels, batch_size, learning_rate, generator, device)
-    for epoch in range(epochs):
+    step = Step(N_FRAMES * encoder.n_mels, recipe.batch_size, recipe.learning_rate, generator, device)
+    for epoch in range(recipe.epochs):
         order = kept[torch.randperm(len(kept), generator=generator)]
-        for batch in torch.split(order, batch_size):
+        for batch in torch.split(order, recipe.batch_size):
             if len(batch) > 1:  # a batch of one has no variance to normalize by
                 step(torch.index_select(vectors, 0, batch.to(device), out=step.inputs(len(batch))))
         if progress is not None:
-            progress(epoch + 1, epochs)
+            progress(epoch + 1, recipe.epochs)
     return step
 
 

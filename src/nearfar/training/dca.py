@@ -56,42 +56,12 @@ class CollapseError(ValueError):
     """A network gives all clips the same embedding, so that nothing could be heard with it."""
 
 
-def train(
-    encoder: Dca,
-    waveforms: Iterable[NDArray[np.float32]],
-    *,
-    domain: NDArray[np.str_],
-    attributes: NDArray[np.str_],
-    seed: int,
-    folder: Path | None = None,
-    epochs: int = EPOCHS,
-    schedule_epochs: int = EPOCHS,
-    warm_up_epochs: int = WARM_UP_EPOCHS,
-    batch_size: int = BATCH_SIZE,
-    learning_rate: float = LEARNING_RATE,
-    weight_decay: float = WEIGHT_DECAY,
-    sub_centers: int = SUB_CENTERS,
-    scale: float = SCALE,
-    margin: float = MARGIN,
-    center_weight: float | None = None,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    checkpoint_every: int = CHECKPOINT_EVERY,
-    threads: int = 1,
-    progress: Progress | None = None,
-) -> None:
-    """Fit the network to normal recordings of one machine, in place.
+@dataclass(frozen=True, kw_only=True)
+class DcaRecipe:
+    """How a network of DCA is trained.
 
-    Parameters
+    Attributes
     ----------
-    encoder : Dca
-    waveforms : iterable of (2, samples) arrays
-        Read once; their spectrograms are kept, 1 MB a clip of DCA-128.
-    domain, attributes : (n_clips,) arrays of str
-        See ``classes_of``.
-    seed : int
-        Of initial weights, the order of clips, masks and dropout.
-    folder : Path or None
-        Where the training keeps what it has reached; ``None``: nowhere.
     epochs, schedule_epochs, warm_up_epochs : int
         How far to train, and how long the learning rate's schedule is: ``schedules.warm_up_and_cosine``.
     batch_size : int
@@ -104,58 +74,93 @@ def train(
     precision : {"auto", "float32", "bfloat16"}
         ``"auto"``: bfloat16 on a CUDA device that has it, else float32. Embeddings are always computed in float32.
     checkpoint_every : int
-        Epochs from one checkpoint in ``folder`` to the next.
+        Epochs from one checkpoint to the next.
     threads : int
-        Of torch, on a CPU.
-    progress : callable or None
-        Called with (epochs done, epochs).
-
-    Raises
-    ------
-    CollapseError
-        If the embeddings of different clips become the same.
-    ValueError
-        If there are too few clips, or an option is out of its range.
+        Threads of torch, on a CPU.
     """
-    _refuse_options(epochs, schedule_epochs, warm_up_epochs, batch_size, checkpoint_every)
-    if min(sub_centers, threads) < 1 or precision not in PRECISIONS:
-        raise ValueError(
-            f"sub_centers={sub_centers}, threads={threads}, precision={precision!r}: at least 1, at least 1, one "
-            f"of {', '.join(PRECISIONS)}"
-        )
-    encoder.is_fitted = False
-    journal = Journal(folder, checkpoint_every)
-    finished = journal.checkpoint(epochs)
-    if finished is not None:
-        encoder.with_arrays(finished)
-        return
-    used, classes = classes_of(domain, attributes)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        levels = _levels(encoder, waveforms, used, len(domain))
-        training = Training(
-            encoder,
-            levels,
-            torch.from_numpy(classes),
-            Recipe(seed, schedule_epochs, warm_up_epochs, batch_size, learning_rate, weight_decay, sub_centers,
-                   scale, margin, center_weight, precision),
-        )  # fmt: skip
-        training.run(epochs, journal, progress)
-    finally:
-        torch.set_num_threads(before)
-    encoder.is_fitted = True
+
+    epochs: int = EPOCHS
+    schedule_epochs: int = EPOCHS
+    warm_up_epochs: int = WARM_UP_EPOCHS
+    batch_size: int = BATCH_SIZE
+    learning_rate: float = LEARNING_RATE
+    weight_decay: float = WEIGHT_DECAY
+    sub_centers: int = SUB_CENTERS
+    scale: float = SCALE
+    margin: float = MARGIN
+    center_weight: float | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_every: int = CHECKPOINT_EVERY
+    threads: int = 1
+
+    def train(
+        self,
+        encoder: Dca,
+        waveforms: Iterable[NDArray[np.float32]],
+        *,
+        domain: NDArray[np.str_],
+        attributes: NDArray[np.str_],
+        seed: int,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Fit the network to normal recordings of one machine, in place.
+
+        Parameters
+        ----------
+        encoder : Dca
+        waveforms : iterable of (2, samples) arrays
+            Read once; their spectrograms are kept, 1 MB a clip of DCA-128.
+        domain, attributes : (n_clips,) arrays of str
+            See ``classes_of``.
+        seed : int
+            Of initial weights, the order of clips, masks and dropout.
+        folder : Path or None
+            Where the training keeps checkpoints and its state; ``None``: nowhere.
+        progress : callable or None
+            Called with (epochs done, epochs).
+
+        Raises
+        ------
+        CollapseError
+            If the embeddings of different clips become the same.
+        ValueError
+            If there are too few clips, or an option is out of its range.
+        """
+        _refuse_options(self)
+        encoder.is_fitted = False
+        journal = Journal(folder, self.checkpoint_every)
+        finished = journal.checkpoint(self.epochs)
+        if finished is not None:
+            encoder.with_arrays(finished)
+            return
+        used, classes = classes_of(domain, attributes)
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            levels = _levels(encoder, waveforms, used, len(domain))
+            training = Training(encoder, levels, torch.from_numpy(classes), self, seed=seed)
+            training.run(self.epochs, journal, progress)
+        finally:
+            torch.set_num_threads(before)
+        encoder.is_fitted = True
 
 
-def _refuse_options(epochs: int, schedule: int, warm_up: int, batch_size: int, checkpoint_every: int) -> None:
-    if epochs < 1 or batch_size < 2 or checkpoint_every < 1:
+def _refuse_options(recipe: DcaRecipe) -> None:
+    epochs, schedule = recipe.epochs, recipe.schedule_epochs
+    if epochs < 1 or recipe.batch_size < 2 or recipe.checkpoint_every < 1:
         raise ValueError(
-            f"epochs={epochs}, batch_size={batch_size}, checkpoint_every={checkpoint_every}: at least 1 epoch, "
-            "2 clips a batch and 1 epoch from checkpoint to checkpoint are needed"
+            f"epochs={epochs}, batch_size={recipe.batch_size}, checkpoint_every={recipe.checkpoint_every}: at "
+            "least 1 epoch, 2 clips a batch and 1 epoch from checkpoint to checkpoint are needed"
         )
-    warm_up_and_cosine(0.0, warm_up=warm_up, length=schedule)
+    warm_up_and_cosine(0.0, warm_up=recipe.warm_up_epochs, length=schedule)
     if epochs > schedule:
         raise ValueError(f"epochs={epochs}: the schedule is over after schedule_epochs={schedule}")
+    if min(recipe.sub_centers, recipe.threads) < 1 or recipe.precision not in PRECISIONS:
+        raise ValueError(
+            f"sub_centers={recipe.sub_centers}, threads={recipe.threads}, precision={recipe.precision!r}: at least "
+            f"1, at least 1, one of {', '.join(PRECISIONS)}"
+        )
 
 
 def classes_of(
@@ -205,35 +210,18 @@ def _levels(
     return levels
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The options of ``train`` that say what an epoch does."""
-
-    seed: int
-    schedule_epochs: int
-    warm_up_epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    sub_centers: int
-    scale: float
-    margin: float
-    center_weight: float | None
-    precision: Literal["auto", "float32", "bfloat16"]
-
-
 class Objective(nn.Module):
     """The loss of embeddings of both microphones, with the centers that it learns.
 
     Parameters
     ----------
     n_classes, dim : int
-    recipe : Recipe
+    recipe : DcaRecipe
     generator : torch.Generator
         Of the initial centers: directions drawn evenly.
     """
 
-    def __init__(self, n_classes: int, dim: int, recipe: Recipe, generator: torch.Generator) -> None:
+    def __init__(self, n_classes: int, dim: int, recipe: DcaRecipe, generator: torch.Generator) -> None:
         super().__init__()
         self.recipe = recipe
         drawn = torch.randn(n_classes, recipe.sub_centers, dim, generator=generator)
@@ -263,13 +251,16 @@ class Training:
     levels : (n_clips, 2, bands, frames) tensor
         In dB, on the encoder's device.
     classes : (n_clips,) tensor of int
-    recipe : Recipe
+    recipe : DcaRecipe
+    seed : int
     """
 
-    def __init__(self, encoder: Dca, levels: Tensor, classes: Tensor, recipe: Recipe) -> None:
-        self.encoder, self.network, self.recipe = encoder, encoder.network, recipe
+    def __init__(
+        self, encoder: Dca, levels: Tensor, classes: Tensor, recipe: DcaRecipe, *, seed: int
+    ) -> None:
+        self.encoder, self.network, self.recipe, self.seed = encoder, encoder.network, recipe, seed
         self.levels, self.classes = levels, classes.to(encoder.device)
-        generator = torch.Generator().manual_seed(recipe.seed)
+        generator = torch.Generator().manual_seed(seed)
         draw_weights(self.network, generator)
         self.n_classes = int(classes.max()) + 1
         self.objective = Objective(self.n_classes, self.network.projection.out_features, recipe, generator)
@@ -321,7 +312,7 @@ class Training:
 
     def _drawn(self, epoch: int) -> tuple[Tensor, torch.Generator]:
         """The order of clips in this epoch, and what masks and dropout are drawn from."""
-        here, there = np.random.SeedSequence([self.recipe.seed, epoch]).generate_state(2, np.uint64) >> 1
+        here, there = np.random.SeedSequence([self.seed, epoch]).generate_state(2, np.uint64) >> 1
         order = torch.randperm(len(self.levels), generator=torch.Generator().manual_seed(int(here)))
         return order, torch.Generator(self.levels.device).manual_seed(int(there))
 

@@ -15,17 +15,15 @@ import json
 import re
 import shutil
 import stat
-import time
-import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from nearfar.files.atomic import atomic_folder, write_json
-from nearfar.files.downloads import BLOCK, TIMEOUT_SECONDS, Client, DownloadError, Progress
+from nearfar.files.downloads import BLOCK, Client, DownloadError
 from nearfar.recordings.clips import SPLIT_FOLDERS, DatasetError, unknown
 from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.datasets.layout import is_machine
@@ -62,10 +60,7 @@ def download(
     machines: Collection[str] | None = None,
     server: str = SERVER,
     keep: bool = False,
-    progress: Progress | None = None,
-    opener: urllib.request.OpenerDirector | None = None,
-    timeout: float = TIMEOUT_SECONDS,
-    sleep: Callable[[float], None] = time.sleep,
+    client: Client | None = None,
 ) -> list[Path]:
     """Fetch a published set; the folders of its machines.
 
@@ -84,13 +79,8 @@ def download(
         All by default.
     keep : bool
         Leave the archives in ``root/name`` beside what was unpacked from them.
-    progress : callable(archive's name, bytes that are there, bytes in all)
-    opener : OpenerDirector, optional
-        Opens the addresses; by default one that knows the system's proxies.
-    timeout : float
-        Seconds without a byte after which a connection is given up.
-    sleep : callable(seconds)
-        Waits before a retry.
+    client : Client, optional
+        Fetches; by default with the system's proxies, and without telling its progress.
 
     Raises
     ------
@@ -103,9 +93,9 @@ def download(
         dangerous archive.
     """
     published = _published(name)
-    wanted = _wanted(published, subset, machines)
+    wanted = _choose(published, subset, machines)
     folder = root / name
-    client = Client(opener or urllib.request.build_opener(), timeout, sleep, progress)
+    client = client or Client()
     todo = [one for one in wanted if not _is_done(folder, published, *one)]
     try:
         for archive in _archives(published, todo, client, server.rstrip("/")):
@@ -141,18 +131,25 @@ def _published(name: str) -> Published:
     return published
 
 
-def _wanted(
+def _choose(
     published: Published, subset: Subset | None, machines: Collection[str] | None
 ) -> list[tuple[Subset, str]]:
-    if subset is not None and subset not in get_args(Subset):
-        raise ValueError(unknown("subset", subset, get_args(Subset)))
-    subsets = list(published.remotes) if subset is None else [subset]
+    subsets = _subsets(published, subset)
     offered = [(one, machine) for one in subsets for machine in published.machines[PART_OF[one]]]
-    for machine in machines or ():
-        if machine not in [known for _, known in offered]:
-            known = {machine for _, machine in offered}
-            raise ValueError(unknown(f"machine in {published.name} ({', '.join(subsets)})", machine, known))
-    return [one for one in offered if machines is None or one[1] in machines]
+    if machines is None:
+        return offered
+    known = {machine for _, machine in offered}
+    if strange := [machine for machine in machines if machine not in known]:
+        raise ValueError(unknown(f"machine in {published.name} ({', '.join(subsets)})", strange[0], known))
+    return [one for one in offered if one[1] in machines]
+
+
+def _subsets(published: Published, subset: Subset | None) -> list[Subset]:
+    if subset is None:
+        return list(published.remotes)
+    if subset not in get_args(Subset):
+        raise ValueError(unknown("subset", subset, get_args(Subset)))
+    return [subset]
 
 
 def _noted(folder: Path) -> dict[str, Any]:
@@ -179,13 +176,13 @@ def _is_done(folder: Path, published: Published, subset: Subset, machine: str) -
 
 
 def _is_current(name: str, md5: str, subset: Subset, remote: Remote) -> bool:
-    machine, revision = _parsed(name, subset)
-    pinned = [_parsed(known, subset) for known in remote.md5]
+    machine, revision = _parse(name, subset)
+    pinned = [_parse(known, subset) for known in remote.md5]
     newest = max((known for other, known in pinned if other == machine), default=1)
     return revision >= newest and remote.md5.get(name, md5) == md5
 
 
-def _parsed(name: str, subset: Subset) -> tuple[str, int]:
+def _parse(name: str, subset: Subset) -> tuple[str, int]:
     return parse_archive(name, subset) or (name, 1)
 
 

@@ -12,7 +12,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -252,6 +252,14 @@ def _attribute_problems(machine: Machine, table: Path, where: str) -> Iterator[P
         yield Problem("warning", "attributes_unreadable", where, str(error))
         return
     places = {_place(clip): clip for clip in machine.clips}
+    yield from _find_unmatched(said, places, table, where)
+    yield from _contradictions(said, places, where)
+
+
+def _find_unmatched(
+    said: Mapping[str, Sequence[str]], places: Mapping[str, Clip], table: Path, where: str
+) -> Iterator[Problem]:
+    """Files that are listed but not on disk, and clips that are not listed."""
     folders = {PurePosixPath(name).parent for name in said}
     covered = [p for p, c in places.items() if PurePosixPath(p).parent in folders and _covers(table, c)]
     absent = [name for name in said if name not in places]
@@ -262,6 +270,12 @@ def _attribute_problems(machine: Machine, table: Path, where: str) -> Iterator[P
     if unlisted:
         message = f"{len(unlisted)} clips are not listed, {_examples(unlisted)}"
         yield Problem("warning", "attributes_missing", where, message)
+
+
+def _contradictions(
+    said: Mapping[str, Sequence[str]], places: Mapping[str, Clip], where: str
+) -> Iterator[Problem]:
+    """Clips whose names have other attributes than the table."""
     for place, clip in places.items():
         pairs = "_".join(said.get(place, []))
         if pairs and clip.attributes and sorted(pairs.split("_")) != sorted(clip.attributes.split("_")):

@@ -41,17 +41,17 @@ The public names load what they need when they are first used, because a list of
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from nearfar.research.reproduce.catalogue import STUDIES, Description, describe
+from nearfar.research.reproduce.catalogue import STUDIES, StudyDescription, describe
 
 if TYPE_CHECKING:
     from nearfar.research.reproduce.costs import Plan, plan
-    from nearfar.research.reproduce.files import Published, Row, load
+    from nearfar.research.reproduce.files import PublishedStudy, Row, load
     from nearfar.research.reproduce.reproduction import Found, Reproduction, run
 
 _LOADED_WHEN_USED = {
     "Found": "nearfar.research.reproduce.reproduction:Found",
     "Plan": "nearfar.research.reproduce.costs:Plan",
-    "Published": "nearfar.research.reproduce.files:Published",
+    "PublishedStudy": "nearfar.research.reproduce.files:PublishedStudy",
     "Reproduction": "nearfar.research.reproduce.reproduction:Reproduction",
     "Row": "nearfar.research.reproduce.files:Row",
     "load": "nearfar.research.reproduce.files:load",
@@ -61,12 +61,12 @@ _LOADED_WHEN_USED = {
 
 __all__ = [
     "STUDIES",
-    "Description",
     "Found",
     "Plan",
-    "Published",
+    "PublishedStudy",
     "Reproduction",
     "Row",
+    "StudyDescription",
     "describe",
     "load",
     "plan",

@@ -19,7 +19,7 @@ STUDIES: dict[str, Path] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class StudyDescription:
     """What a list of studies shows of one; ``rows`` says how many there are."""
 
     name: str
@@ -30,10 +30,10 @@ class Description:
     rows: int
 
 
-def describe() -> list[Description]:
+def describe() -> list[StudyDescription]:
     """All studies, read without looking up the systems that they name."""
     contents = map(read_toml, STUDIES.values())
     return [
-        Description(c["name"], c["title"], c["source"], c["data"], c["summary"], len(c["rows"]))
+        StudyDescription(c["name"], c["title"], c["source"], c["data"], c["summary"], len(c["rows"]))
         for c in contents
     ]

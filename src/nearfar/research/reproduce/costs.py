@@ -19,7 +19,7 @@ from nearfar.files.digests import digest
 from nearfar.recordings import audio
 from nearfar.recordings.clips import Dataset
 from nearfar.recordings.datasets import DATASETS
-from nearfar.research.reproduce.files import Published
+from nearfar.research.reproduce.files import PublishedStudy
 from nearfar.research.reproduce.runs import Run, is_here, runs_of, runs_of_row, weights_named
 from nearfar.systems.configuration import System
 
@@ -83,18 +83,18 @@ class Plan:
         return asdict(self)
 
 
-def plan(study: Published, dataset: Dataset | None) -> Plan:
+def plan(study: PublishedStudy, dataset: Dataset | None) -> Plan:
     """Count what the study has to do, and project how long that takes; nothing is run.
 
     What is in the cache is not subtracted.
 
     Parameters
     ----------
-    study : Published
+    study : PublishedStudy
     dataset : Dataset or None
         None: as if it were the one of the published values.
     """
-    sizes = _published_sizes(study) if dataset is None else _sizes(dataset)
+    sizes = _sizes_as_published(study) if dataset is None else _sizes(dataset)
     runs = runs_of(study).values()
     weights = {name: is_here(name) for run in runs for name in sorted(weights_named(run.system))}
     rows = [row for row in study.rows if _has_weights(runs_of_row(study, row), weights)]
@@ -127,7 +127,7 @@ def _sizes(dataset: Dataset) -> list[Size]:
     ]
 
 
-def _published_sizes(study: Published) -> list[Size]:
+def _sizes_as_published(study: PublishedStudy) -> list[Size]:
     published = DATASETS[study.data].PUBLISHED
     counts = published.counts
     if counts is None:

@@ -102,17 +102,19 @@ class Row(FusionConfig):
             yield f"protocol={self.protocol!r}: candidates belong to {NESTED.name!r}, and to no other"
         if strange := {b for of in self.candidates.values() for b in of} - set(self.branches):
             yield f"candidates: {', '.join(sorted(strange))} is not among the branches of this row"
-        if self.without is not None and self.without not in self.branches:
-            yield unknown("branch to leave out", self.without, self.branches)
-        elif self.without is not None and (
-            len(self.branches) < 3 or nested or isinstance(self.weights, dict)
-        ):
-            yield f"without={self.without!r}: needs three branches, equal or searched weights, and no candidates"
+        if self.without is not None:
+            yield from self._faults_of_without(self.without, nested)
         try:
             protocol = CROSS_FITTED if nested else PROTOCOLS[self.protocol]
             refuse_impossible(self.branches, protocol, weights=self.asked, calibration=self.calibration)
         except ValueError as error:
             yield str(error)
+
+    def _faults_of_without(self, left_out: str, nested: bool) -> Iterator[str]:
+        if left_out not in self.branches:
+            yield unknown("branch to leave out", left_out, self.branches)
+        elif len(self.branches) < 3 or nested or isinstance(self.weights, dict):
+            yield f"without={left_out!r}: needs three branches, equal or searched weights, and no candidates"
 
     @property
     def of(self) -> Protocol:
@@ -134,7 +136,7 @@ class Row(FusionConfig):
         return "all" if self.protocol in (COMPLETE_DEVELOPMENT.name, FIXED.name) else "others"
 
 
-class Published(BaseModel):
+class PublishedStudy(BaseModel):
     """A table or a figure of a report: its numbers, and how they are to be found again.
 
     Attributes
@@ -231,7 +233,7 @@ class Published(BaseModel):
         return for_all, of_encoder
 
 
-def load(name: str, settings: Mapping[str, Any] | None = None) -> Published:
+def load(name: str, settings: Mapping[str, Any] | None = None) -> PublishedStudy:
     """A named study, or the one in a TOML file, with settings of its branches replaced.
 
     Parameters
@@ -239,7 +241,7 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> Published:
     name : str
         Of ``STUDIES``, or the path of a ``.toml`` file.
     settings : mapping
-        As ``Published.settings``; they come after those of the file.
+        As ``PublishedStudy.settings``; they come after those of the file.
 
     Raises
     ------
@@ -254,4 +256,4 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> Published:
     content = named.read_toml(path)
     if settings:
         content["settings"] = {**content.get("settings", {}), **settings}
-    return configuration.validated(Published, content, path)
+    return configuration.validated(PublishedStudy, content, path)

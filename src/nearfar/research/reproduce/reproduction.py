@@ -22,7 +22,7 @@ from nearfar.recordings.clips import Dataset, DatasetError
 from nearfar.recordings.datasets import DATASETS
 from nearfar.research import experiment, fused
 from nearfar.research.fusion import evaluate_fusion, evaluate_nested
-from nearfar.research.reproduce.files import Published, Row
+from nearfar.research.reproduce.files import PublishedStudy, Row
 from nearfar.research.reproduce.runs import Run, is_here, run_of, runs_of, runs_of_row, wanted, weights_named
 from nearfar.systems.branches import Progress
 
@@ -87,14 +87,14 @@ class Reproduction:
 
     Attributes
     ----------
-    study : Published
+    study : PublishedStudy
     rows : tuple of Found
     data : Dataset or None
     folder : Path or None
         Of ``FILES``; None without data.
     """
 
-    study: Published
+    study: PublishedStudy
     rows: tuple[Found, ...]
     data: Dataset | None
     folder: Path | None
@@ -161,7 +161,7 @@ def is_published(dataset: Dataset, name: str) -> bool:
 
 
 def run(
-    asked: Published,
+    asked: PublishedStudy,
     dataset: Dataset | None,
     out: Path,
     *,
@@ -174,7 +174,7 @@ def run(
 
     Parameters
     ----------
-    asked : Published
+    asked : PublishedStudy
     dataset : Dataset or None
         With labels; None: no row can be run, and nothing is written.
     out : Path
@@ -207,14 +207,14 @@ def run(
         for key, each in runs.items()
     }
     rows = [
-        Found(row, needs[n]) if needs[n] else _found(asked, row, results) for n, row in enumerate(asked.rows)
+        Found(row, needs[n]) if needs[n] else _find(asked, row, results) for n, row in enumerate(asked.rows)
     ]
     reproduction = Reproduction(asked, tuple(rows), dataset, out)
     reproduction.save(out)
     return reproduction
 
 
-def _refuse_other_studies(out: Path, asked: Published, dataset: Dataset) -> None:
+def _refuse_other_studies(out: Path, asked: PublishedStudy, dataset: Dataset) -> None:
     """Raise before long work whose table would take the place of another."""
     file = out / FILES[1]
     if not file.is_file():
@@ -241,13 +241,20 @@ def _run(each: Run, dataset: Dataset, folder: Path, **options: Any) -> Result:
         raise ValueError(f"branch {each.name!r}: {error}") from error
 
 
-def _needs(asked: Published, row: Row, dataset: Dataset | None, clips: pd.DataFrame | None) -> Iterator[str]:
+def _needs(
+    asked: PublishedStudy, row: Row, dataset: Dataset | None, clips: pd.DataFrame | None
+) -> Iterator[str]:
     """What a row lacks."""
     named = {name for each in runs_of_row(asked, row) for name in weights_named(each.system)}
     yield from (wanted(name) for name in sorted(named) if not is_here(name))
     if dataset is None or clips is None:
         yield f"needs data {asked.data}: nearfar data download {asked.data}"
         return
+    yield from _needs_of_data(row, dataset, clips)
+
+
+def _needs_of_data(row: Row, dataset: Dataset, clips: pd.DataFrame) -> Iterator[str]:
+    """What the data lack for a row."""
     machines = [machine.name for machine in dataset]
     if row.machine is not None and row.machine not in machines:
         yield f"needs machine {row.machine}, which {dataset.name} does not have"
@@ -259,7 +266,7 @@ def _needs(asked: Published, row: Row, dataset: Dataset | None, clips: pd.DataFr
         yield f"needs more machines: {error}"
 
 
-def _found(asked: Published, row: Row, results: Mapping[str, Result]) -> Found:
+def _find(asked: PublishedStudy, row: Row, results: Mapping[str, Result]) -> Found:
     """The number of a row, from the results of branches by the keys of their runs."""
     adapted = {each.adapted_on for each in runs_of_row(asked, row)} - {None}
     own = "".join(f"; {ADAPTED[on]}" for on in sorted(map(str, adapted)))
@@ -271,11 +278,11 @@ def _found(asked: Published, row: Row, results: Mapping[str, Result]) -> Found:
         return Found(row, scope, tuple(_value(table, row) for table in tables))
     values, findings = [], []
     for seed in asked.seeds_of(row):
-        found = _fused(asked, row, row.branches, results, seed)
+        found = _fuse(asked, row, row.branches, results, seed)
         value = _value(found.metrics.reset_index(), row)
         findings.append(found.describe())
         if row.without is not None:
-            rest = _fused(asked, row, [b for b in row.branches if b != row.without], results, seed)
+            rest = _fuse(asked, row, [b for b in row.branches if b != row.without], results, seed)
             value = _value(rest.metrics.reset_index(), row) - value
             findings[-1] = {"all": found.describe(), "rest": rest.describe()}
         values.append(value)
@@ -290,8 +297,8 @@ def _value(table: pd.DataFrame, row: Row) -> float:
     return 100 * metrics.harmonic_mean(own[OF_METRIC[row.metric]].to_numpy(float))
 
 
-def _fused(
-    asked: Published, row: Row, names: Sequence[str], results: Mapping[str, Result], seed: int
+def _fuse(
+    asked: PublishedStudy, row: Row, names: Sequence[str], results: Mapping[str, Result], seed: int
 ) -> Finding:
     """What the fusion of these branches finds, under the row's protocol."""
     of_candidate = {

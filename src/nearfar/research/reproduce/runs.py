@@ -8,7 +8,7 @@ from typing import Literal
 
 from nearfar.encoders.pretrained import PRETRAINED, WeightsError, find
 from nearfar.files.digests import digest
-from nearfar.research.reproduce.files import Published, Row
+from nearfar.research.reproduce.files import PublishedStudy, Row
 from nearfar.systems.configuration import System
 from nearfar.systems.named import SEED
 from nearfar.systems.resolved import Component
@@ -39,7 +39,7 @@ class Run:
         return digest([self.system.model_dump(mode="json"), self.adapted_on])
 
 
-def run_of(study: Published, row: Row, branch: str, candidate: str = "") -> Run:
+def run_of(study: PublishedStudy, row: Row, branch: str, candidate: str = "") -> Run:
     """A branch as one row needs it."""
     system = study.system(branch, row, candidate)
     adapted_on = None if system.branch.adaptation is None else row.adapted_on
@@ -48,12 +48,12 @@ def run_of(study: Published, row: Row, branch: str, candidate: str = "") -> Run:
     return Run(name, system, adapted_on, study.seeds_of(row))
 
 
-def runs_of_row(study: Published, row: Row) -> list[Run]:
+def runs_of_row(study: PublishedStudy, row: Row) -> list[Run]:
     """All branches that one row needs, of all candidates."""
     return [run_of(study, row, b, candidate) for candidate in row.choices for b in row.used]
 
 
-def runs_of(study: Published, rows: Iterable[Row] | None = None) -> dict[str, Run]:
+def runs_of(study: PublishedStudy, rows: Iterable[Row] | None = None) -> dict[str, Run]:
     """The distinct branches of some rows by their keys; of all rows by default.
 
     Their names are those that they have among the branches of all rows.
