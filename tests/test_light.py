@@ -188,16 +188,6 @@ def test_a_study_of_networks_asks_for_torch() -> None:
     assert "pip install 'nearfar[networks]'" in done.stderr
 
 
-def test_the_package_of_the_challenge_asks_for_yaml(tmp_path: Path) -> None:
-    finder = "def refused(name): return name == 'yaml'"
-    done = python(COMMAND, "submit", "--check", tmp_path / "package.zip", finder=finder)
-    assert done.returncode == 1
-    assert done.stderr == (
-        "error: the challenge's package needs yaml, which is not installed; install it with: pip install "
-        "'nearfar[challenge]'\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("content", "expected", "match"),
     [
@@ -239,7 +229,7 @@ def test_a_missing_package_is_an_import_error_that_names_it(
 def test_optional_packages_are_in_the_extras_that_are_named_and_nowhere_else() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     always = " ".join(project["dependencies"])
-    distributions = {"torch": "torch", "yaml": "pyyaml"}
+    distributions = {"torch": "torch"}
     assert distributions.keys() == EXTRAS.keys()
     for package, distribution in distributions.items():
         assert distribution not in always

@@ -18,7 +18,7 @@ from pathlib import Path
 NEARFAR = Path(sys.executable).with_name("nearfar")
 INSTALL = "pip install 'nearfar[networks]'"
 OMEGAS = {"far microphone": 52, "near microphone": 64, "near, noise cancelled": 74}  # as README says
-OPTIONAL = ("torch", "onnx", "onnxruntime", "yaml")
+OPTIONAL = ("torch", "onnx", "onnxruntime")
 
 
 def require(condition: object, message: str) -> None:

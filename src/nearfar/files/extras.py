@@ -14,7 +14,7 @@ class Extra(NamedTuple):
     """The extra of this package that installs an optional package, and what to know before that."""
 
     name: str
-    hint: str = ""
+    hint: str
 
 
 EXTRAS = {  # by the name under which the package is imported
@@ -22,7 +22,6 @@ EXTRAS = {  # by the name under which the package is imported
         "networks",
         "without a GPU, install a CPU build of torch first: it saves gigabytes of CUDA libraries",
     ),
-    "yaml": Extra("challenge"),
 }
 
 
@@ -52,9 +51,8 @@ def resolve(name: str, *, needed_by: str) -> Any:
         if error.name not in EXTRAS:
             raise
         extra = EXTRAS[error.name]
-        hint = f" ({extra.hint})" if extra.hint else ""
         raise MissingPackageError(
             f"{needed_by} needs {error.name}, which is not installed; install it with: "
-            f"pip install 'nearfar[{extra.name}]'{hint}",
+            f"pip install 'nearfar[{extra.name}]' ({extra.hint})",
             name=error.name,
         ) from error
