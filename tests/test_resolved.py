@@ -60,6 +60,14 @@ class TestEverySystem:
             assert path is None or str(path) not in json.dumps(system.identity)
 
 
+def test_another_class_under_the_same_name_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resolved("baseline_mse").branches[0]
+    monkeypatch.setitem(ENCODERS, "autoencoder", ENCODERS["difference_autoencoder"])
+    after = resolved("baseline_mse").branches[0]
+    assert before.encoder.module == after.encoder.module
+    assert before.trained_encoder != after.trained_encoder
+
+
 def test_defaults_are_written_out() -> None:
     (branch,) = resolve(configuration.load("spectral"), seed=5).branches
     assert branch.encoder.describe() == {

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from nearfar import __version__
 from nearfar.encoders import ENCODERS
 from nearfar.files.atomic import refuse_unwritable, remove_folder
+from nearfar.files.digests import digest
 from nearfar.files.provenance import code_digest
 from nearfar.files.steps import Jobs, default_cache
 
@@ -389,8 +390,8 @@ def current_code(encoder: str) -> str:
     """Digest of the code that makes embeddings by this encoder here and now; empty if there is no such encoder."""
     if encoder not in ENCODERS:
         return ""
-    module = ENCODERS[encoder].partition(":")[0]
-    return code_digest(module, VIEWS_AND_POOLING)
+    module, _, name = ENCODERS[encoder].partition(":")
+    return digest([name, code_digest(module, VIEWS_AND_POOLING)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,11 @@ class Component:
         """Name and options."""
         return {"name": self.name, "options": self.options.model_dump(mode="json")}
 
+    @property
+    def identity(self) -> Content:
+        """What it is, whatever its name: the class, and its options."""
+        return {**self.describe(), "name": f"{self.module}:{self.owner.__qualname__}"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedBranch:
@@ -152,7 +157,8 @@ class ResolvedBranch:
     @property
     def trained_encoder(self) -> Content:
         """What the weights of an encoder that is fitted to a machine depend on, beside the clips."""
-        return {**self._encoder, "training": _describe(self.training), "view": self.view, "seed": self.seed}
+        training = None if self.training is None else self.training.identity
+        return {**self._encoder, "training": training, "view": self.view, "seed": self.seed}
 
     @property
     def embedding(self) -> Content:
@@ -167,8 +173,9 @@ class ResolvedBranch:
     @property
     def _encoder(self) -> Content:
         """The encoder by the content of its weights, wherever they lie."""
-        options = self.encoder.options.model_dump(mode="json", exclude={"weights"})
-        return {"encoder": self.encoder.name, "options": options, "weights": self.weights}
+        encoder = self.encoder.identity
+        options = {name: value for name, value in encoder["options"].items() if name != "weights"}
+        return {"encoder": encoder["name"], "options": options, "weights": self.weights}
 
     @property
     def identity(self) -> Content:
@@ -176,8 +183,8 @@ class ResolvedBranch:
         return {
             **self.embedding,
             "seed": self.seed,
-            "conditioning": [step.describe() for step in self.conditioning],
-            "backend": self.backend.describe(),
+            "conditioning": [step.identity for step in self.conditioning],
+            "backend": self.backend.identity,
         }
 
     @property
