@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import FrozenInstanceError
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,24 @@ class TestEverySystem:
 
 
 def test_another_class_under_the_same_name_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = resolved("baseline_mse").branches[0]
+    before = Component.resolve("encoder", "autoencoder", {}).identity
     monkeypatch.setitem(ENCODERS, "autoencoder", ENCODERS["difference_autoencoder"])
-    after = resolved("baseline_mse").branches[0]
-    assert before.encoder.module == after.encoder.module
-    assert before.trained_encoder != after.trained_encoder
+    after = Component.resolve("encoder", "autoencoder", {}).identity
+    assert before != after
+    assert {**before, "class": None} == {**after, "class": None}
+
+
+def test_the_code_of_a_wrapped_back_end_counts() -> None:
+    given = {"branch.backend": "per_domain_normalized", "branch.backend_options.backend": "mahalanobis"}
+    (branch,) = resolve(configuration.load("spectral", given), seed=0).branches
+    assert {"nearfar.backends.per_domain_normalized", "nearfar.backends.mahalanobis"} <= set(branch.modules)
+    assert branch.backend.identity["wraps"]["class"] == "nearfar.backends.mahalanobis:Mahalanobis"
+
+
+def test_the_library_of_a_detector_that_is_named_counts() -> None:
+    forest = Component.resolve("backend", "outlier", {"detector": "sklearn.ensemble:IsolationForest"})
+    assert forest.identity["libraries"] == {"sklearn": version("scikit-learn")}
+    assert Component.resolve("encoder", "spectral", {}).identity["libraries"] == {}
 
 
 def test_defaults_are_written_out() -> None:

@@ -91,6 +91,11 @@ def library_versions() -> dict[str, str]:
     return {name: found for name in sorted(LIBRARIES.values()) if (found := _version(name))}
 
 
+def library_version(module: str) -> str:
+    """The version of the library that has this top-level module; empty if it is not installed."""
+    return _version(LIBRARIES.get(module, module))
+
+
 def _closure(modules: Iterable[str]) -> dict[str, _Module]:
     """These modules and all of the package that they import, directly or not, but for ``NO_PART``."""
     found: dict[str, _Module] = {}

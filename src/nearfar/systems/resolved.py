@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,7 @@ from nearfar.embedding import conditioning_class
 from nearfar.embedding.embeddings import NOT_OF_THE_NETWORK
 from nearfar.encoders import encoder_class
 from nearfar.files.digests import digest_file
+from nearfar.files.provenance import library_version
 from nearfar.files.steps import Jobs
 from nearfar.systems.configuration import BranchConfig, System, name_and_options
 from nearfar.systems.options import Options, options_model, validated_options
@@ -28,6 +30,8 @@ from nearfar.training import adapter_trainer, trainer
 from nearfar.training.adapters import HEAD, Adapter, AdapterError
 
 Content = dict[str, Any]  # JSON-able
+
+IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:\w+")
 
 OWNERS: dict[str, Callable[[str], Callable[..., Any]]] = {
     "encoder": encoder_class,
@@ -109,8 +113,37 @@ class Component:
 
     @property
     def identity(self) -> Content:
-        """What it is, whatever its name: the class, and its options."""
-        return {**self.describe(), "name": f"{self.module}:{self.owner.__qualname__}"}
+        """What it is, whatever its name: class, options, what it wraps, and versions of libraries that it names."""
+        inner = self.wrapped
+        return {
+            "class": f"{self.module}:{self.owner.__qualname__}",
+            "options": self.options.model_dump(mode="json"),
+            "wraps": None if inner is None else inner.identity,
+            "libraries": self._libraries,
+        }
+
+    @property
+    def wrapped(self) -> Component | None:
+        """The back end that this one wraps, if it is of that kind."""
+        given = self.options.arguments()
+        if "backend_options" not in given:
+            return None
+        return Component.resolve("backend", given["backend"], given["backend_options"])
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules of its class, and of what it wraps."""
+        inner = self.wrapped
+        return (self.module,) if inner is None else (self.module, *inner.modules)
+
+    @property
+    def _libraries(self) -> dict[str, str]:
+        """Versions of the libraries whose classes its options name, as ``"sklearn.ensemble:IsolationForest"``."""
+        named = (
+            v for v in self.options.arguments().values() if isinstance(v, str) and IMPORT_PATH.fullmatch(v)
+        )
+        packages = {path.partition(":")[0].partition(".")[0] for path in named}
+        return {package: library_version(package) for package in sorted(packages)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +208,7 @@ class ResolvedBranch:
         """The encoder by the content of its weights, wherever they lie."""
         encoder = self.encoder.identity
         options = {name: value for name, value in encoder["options"].items() if name != "weights"}
-        return {"encoder": encoder["name"], "options": options, "weights": self.weights}
+        return {"encoder": encoder["class"], "options": options, "weights": self.weights}
 
     @property
     def identity(self) -> Content:
@@ -191,7 +224,7 @@ class ResolvedBranch:
     def modules(self) -> tuple[str, ...]:
         """The modules of everything that it is made of."""
         parts = (self.encoder, self.training, *self.conditioning, self.backend)
-        return tuple(part.module for part in parts if part is not None)
+        return tuple(module for part in parts if part is not None for module in part.modules)
 
     @property
     def encoder_modules(self) -> tuple[str, ...]:
