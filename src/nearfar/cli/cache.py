@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 from nearfar.cli.console import FAILED, out
+from nearfar.cli.flags import Command, Group
 from nearfar.cli.options import Cache
 from nearfar.cli.progress import shown_progress
 
-app = typer.Typer(no_args_is_help=True, help="Inspect, verify and clean the cache of finished work.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Inspect, verify and clean the cache of finished work."
+)
 
 
-@app.command("info")
+@app.command(cls=Command, name="info")
 def cache_info(cache: Cache = None) -> None:
     """Show what is in the cache: embeddings and finished steps."""
     from nearfar.embedding import store
@@ -24,7 +27,7 @@ def cache_info(cache: Cache = None) -> None:
     out.print(cached.steps(steps.Jobs(cache).finished()))
 
 
-@app.command("verify")
+@app.command(cls=Command, name="verify")
 def cache_verify(cache: Cache = None) -> None:
     """Read all embeddings and list those that are damaged. The exit code is 1 if there are any."""
     from nearfar.embedding.store import Store
@@ -35,7 +38,7 @@ def cache_verify(cache: Cache = None) -> None:
     raise typer.Exit(FAILED if found else 0)
 
 
-@app.command("clean")
+@app.command(cls=Command, name="clean")
 def cache_clean(
     encoder: Annotated[str | None, typer.Option(help="Also remove all embeddings of this encoder.")] = None,
     unused: Annotated[

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from nearfar.cli.console import FAILED, out, show
+from nearfar.cli.flags import Command, Group
 from nearfar.cli.options import CORES, AsJson, MachineNames, Workers
 from nearfar.cli.progress import CONTINUE, shown_progress
 
-app = typer.Typer(no_args_is_help=True, help="List and download published data sets.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="List and download published data sets.")
 
 
 def check(
@@ -34,7 +35,7 @@ def check(
     raise typer.Exit(FAILED if any(p.severity == "error" for p in found) else 0)
 
 
-@app.command("list")
+@app.command(cls=Command, name="list")
 def data_list() -> None:
     """List the published data sets that nearfar knows."""
     from nearfar.recordings.datasets import DATASETS
@@ -43,7 +44,7 @@ def data_list() -> None:
     out.print(catalogues.published(DATASETS))
 
 
-@app.command("download")
+@app.command(cls=Command, name="download")
 def data_download(
     name: Annotated[str, typer.Argument(help="Name from `nearfar data list`, such as dcase2026.")],
     subset: Annotated[

@@ -14,6 +14,7 @@ import typer
 
 from nearfar.cli import cache, challenge, data, experiments, machine, simulation, weights
 from nearfar.cli.console import FAILED, TERMINATED, err, out
+from nearfar.cli.flags import Command, Group
 from nearfar.cli.progress import CONTINUE
 from nearfar.files.extras import MissingPackageError
 
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
 GROUPS = {"data": data.app, "cache": cache.app, "weights": weights.app}
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -48,7 +50,7 @@ app = typer.Typer(
     "`nearfar score DETECTOR CLIPS`.",
 )
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=Command)(_command)
 for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)
 

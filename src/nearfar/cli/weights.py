@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from nearfar.cli.console import out
+from nearfar.cli.flags import Command, Group
 from nearfar.cli.progress import CONTINUE, shown_progress
 
-app = typer.Typer(no_args_is_help=True, help="List, download, add and verify pretrained weights.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="List, download, add and verify pretrained weights.")
 
 Weights = Annotated[str, typer.Argument(help="Name from `nearfar weights list`, such as eat.")]
 AcceptLicence = Annotated[
@@ -18,7 +19,7 @@ AcceptLicence = Annotated[
 ]
 
 
-@app.command("list")
+@app.command(cls=Command, name="list")
 def weights_list() -> None:
     """List the pretrained weights that nearfar knows, and which of them are on this computer."""
     from nearfar.encoders.pretrained import PRETRAINED, stored, weights_folder
@@ -28,7 +29,7 @@ def weights_list() -> None:
     out.print(catalogues.weights(PRETRAINED.values(), here, weights_folder()))
 
 
-@app.command("get")
+@app.command(cls=Command, name="get")
 def weights_get(name: Weights, accept_licence: AcceptLicence = False) -> None:
     """Download weights and verify them. Run it again to continue an interrupted download."""
     from nearfar.encoders import weights
@@ -40,7 +41,7 @@ def weights_get(name: Weights, accept_licence: AcceptLicence = False) -> None:
     out.print(f"{path}", soft_wrap=True)
 
 
-@app.command("add")
+@app.command(cls=Command, name="add")
 def weights_add(
     name: Weights,
     file: Annotated[Path, typer.Argument(help="A .safetensors file, or a .pt file that holds only tensors.")],
@@ -53,7 +54,7 @@ def weights_add(
     out.print(f"{path}", soft_wrap=True)
 
 
-@app.command("verify")
+@app.command(cls=Command, name="verify")
 def weights_verify(
     name: Weights,
     golden: Annotated[
