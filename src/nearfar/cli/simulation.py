@@ -11,6 +11,63 @@ from nearfar.cli.console import out
 from nearfar.cli.options import CORES, Seed, Workers
 from nearfar.cli.progress import CONTINUE, shown_progress
 
+Size = Annotated[
+    str,
+    typer.Option(
+        help="Size of the data set: small, or dcase2026-like (7 machines; for each of them 990 + 10 training "
+        "clips and 200 test clips of 10 s)."
+    ),
+]
+Machines = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,...", help="Machines from `nearfar machines` (default: seven of them)."),
+]
+Clips = Annotated[
+    int | None, typer.Option(help="Number of source-domain training clips per machine (small: 100).")
+]
+TestClips = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of test clips per machine, domain and label (default: 50 for 990 --clips, at least 20)."
+    ),
+]
+Seconds = Annotated[float | None, typer.Option(help="Length of a clip in seconds (default: 10).")]
+Snr = Annotated[
+    tuple[float, float],
+    typer.Option(
+        metavar="LO HI", help="Lowest and highest signal-to-noise ratio at the near microphone, in dB."
+    ),
+]
+Shift = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND,...",
+        help="What differs in the target domain: speed, load, unit, noise, microphones, or none (default: see "
+        "`nearfar machines`).",
+    ),
+]
+NoiseFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder of recordings to use as background noise, instead of synthetic noise.",
+    ),
+]
+MicrophoneFaults = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND,...",
+        help="Faults of the microphones in a tenth of the test clips: dead, clipped, hum, swapped, delayed.",
+    ),
+]
+Sources = Annotated[
+    bool,
+    typer.Option(
+        "--sources",
+        help="Also write the parts of each clip: the machine without the room, the machine, the noise.",
+    ),
+]
+
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="New folder for recordings and results.")] = Path("demo"),
@@ -27,63 +84,17 @@ def demo(
 
 def simulate(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the recordings.")],
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="Size of the data set: small, or dcase2026-like (7 machines; for each of them 990 + 10 training "
-            "clips and 200 test clips of 10 s)."
-        ),
-    ] = "small",
-    machines: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,...", help="Machines from `nearfar machines` (default: seven of them)."),
-    ] = None,
-    clips: Annotated[
-        int | None, typer.Option(help="Number of source-domain training clips per machine (small: 100).")
-    ] = None,
-    test_clips: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of test clips per machine, domain and label (default: 50 for 990 --clips, at least 20)."
-        ),
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Length of a clip in seconds (default: 10).")] = None,
+    preset: Size = "small",
+    machines: Machines = None,
+    clips: Clips = None,
+    test_clips: TestClips = None,
+    seconds: Seconds = None,
     rate: Annotated[int, typer.Option(help="Sampling rate in Hz.")] = 16000,
-    snr: Annotated[
-        tuple[float, float],
-        typer.Option(
-            metavar="LO HI", help="Lowest and highest signal-to-noise ratio at the near microphone, in dB."
-        ),
-    ] = (-8, 0),
-    shift: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND,...",
-            help="What differs in the target domain: speed, load, unit, noise, microphones, or none (default: see "
-            "`nearfar machines`).",
-        ),
-    ] = None,
-    noise: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder of recordings to use as background noise, instead of synthetic noise.",
-        ),
-    ] = None,
-    microphone_faults: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND,...",
-            help="Faults of the microphones in a tenth of the test clips: dead, clipped, hum, swapped, delayed.",
-        ),
-    ] = None,
-    sources: Annotated[
-        bool,
-        typer.Option(
-            "--sources",
-            help="Also write the parts of each clip: the machine without the room, the machine, the noise.",
-        ),
-    ] = False,
+    snr: Snr = (-8, 0),
+    shift: Shift = None,
+    noise: NoiseFolder = None,
+    microphone_faults: MicrophoneFaults = None,
+    sources: Sources = False,
     seed: Seed = 0,
     workers: Workers = CORES,
 ) -> None:
