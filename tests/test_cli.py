@@ -452,3 +452,10 @@ def test_cache_clean(cache: Path) -> None:
     assert "other" not in invoke("cache", "info", "--cache", cache).output.replace("of other code", "")
     invoke("cache", "clean", "--encoder", "eat", "--cache", cache)
     assert store.Store(cache).contents() == []
+
+
+def test_a_rate_without_decisions_has_no_effect_and_is_refused(tmp_path: Path) -> None:
+    asked = ("--false-alarm-rate", "0.1", "--set", "threshold.method=none")
+    done = invoke("fit", tmp_path, "-o", tmp_path / "detector", *asked)
+    assert done.exit_code == 2
+    assert "spectral takes no decisions" in " ".join(done.output.replace("│", " ").split())

@@ -179,6 +179,11 @@ def test_a_false_alarm_rate_is_a_share(rate: float) -> None:
         resolved("spectral").with_false_alarm_rate(rate)
 
 
+def test_a_false_alarm_rate_without_decisions_has_no_effect_and_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"spectral takes no decisions \(threshold.method='none'\)"):
+        resolved("spectral", threshold__method="none").with_false_alarm_rate(0.1)
+
+
 # Former defaults: what detectors of format 1 and 2 left out
 
 

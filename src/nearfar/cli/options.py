@@ -62,7 +62,12 @@ def chosen_system(
     replaced = parse_settings(settings or ())
     if false_alarm_rate is not None:
         replaced["threshold.false_alarm_rate"] = false_alarm_rate
-    return configuration.load(name, replaced, preset=preset)
+    chosen = configuration.load(name, replaced, preset=preset)
+    if false_alarm_rate is not None and chosen.threshold.method == "none":
+        raise typer.BadParameter(
+            f"--false-alarm-rate has no effect: {chosen.name} takes no decisions (threshold.method is 'none')"
+        )
+    return chosen
 
 
 def chosen_data(folder: Path, machines: list[str] | None) -> Dataset:

@@ -74,9 +74,11 @@ def refuse_to_replace(folder: Path, *, replace: bool) -> None:
     FileExistsError
         If the folder is there, unless ``replace`` is asked for and it holds a detector and nothing else.
     """
-    refuse_existing(folder, replace=replace)
     if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= FILES):
-        raise FileExistsError(f"{folder} is not a detector, so it is not replaced; choose another name")
+        raise FileExistsError(
+            f"{folder} is there and is not a detector, so it is not replaced; choose another name"
+        )
+    refuse_existing(folder, replace=replace)
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -366,10 +366,15 @@ class ResolvedSystem:
         Raises
         ------
         ValueError
-            If it is not between 0 and 1.
+            If it is not between 0 and 1, or the system takes no decisions.
         """
         if not 0 < rate < 1:
             raise ValueError(f"false_alarm_rate={rate}: must be above 0 and below 1, such as 0.05")
+        if self.threshold.method == "none":
+            raise ValueError(
+                f"false_alarm_rate={rate}: {self.name} takes no decisions (threshold.method='none'), so a rate has no "
+                "effect; omit it, or choose threshold.method='conformal'"
+            )
         threshold = self.threshold.model_copy(update={"false_alarm_rate": rate})
         return dataclasses.replace(self, threshold=threshold)
 
