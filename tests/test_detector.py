@@ -414,7 +414,7 @@ def expect_scores(name: str, detector: Detector) -> None:
         assert verdict.decision == decision
 
 
-@pytest.mark.parametrize("name", ["spectral", "ensemble", "wrapped"])
+@pytest.mark.parametrize("name", ["spectral", "ensemble", "wrapped", "members"])
 def test_a_detector_of_format_2_scores_as_it_did(name: str, tmp_path: Path) -> None:
     loaded = Detector.load(GOLDEN / name)
     expect_scores(name, loaded)

@@ -308,6 +308,7 @@ def test_other_inputs_another_step_and_other_code_lie_elsewhere(jobs, monkeypatc
         jobs.folder("step", {"x": 1}, made_by=MADE_BY),
         jobs.folder("step", {"x": 2}, made_by=MADE_BY),
         jobs.folder("other", {"x": 1}, made_by=MADE_BY),
+        jobs.folder("step", {"x": 1}, made_by=["nearfar.files.atomic"]),
     }
     monkeypatch.setattr(steps, "code_digest", lambda *_: "changed")
     assert len(folders | {jobs.folder("step", {"x": 1}, made_by=MADE_BY)}) == 5

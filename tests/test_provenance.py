@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import quick
+from synthetic import write_machine
 
 from nearfar.backends import BACKENDS
 from nearfar.embedding import CONDITIONING
 from nearfar.encoders import ENCODERS
 from nearfar.files import provenance
 from nearfar.files.provenance import code_digest, library_versions, modules_of
+from nearfar.files.steps import Jobs
+from nearfar.recordings import datasets
+from nearfar.research import experiment
+from nearfar.research.sweep import sweep
 from nearfar.systems import configuration
+from nearfar.systems.components import Component
 from nearfar.systems.named import SYSTEMS
-from nearfar.systems.resolved import Component
 from nearfar.training import TRAINERS
 
 MODULE = """\
@@ -102,9 +108,9 @@ def test_what_computes_changes_the_digest(edit: Edit, name: str, old: str, new: 
 
 def test_a_module_that_is_gone_has_no_digest(edit: Edit) -> None:
     assert edit("room/other.py", "soxr", "soxr") != ""
-    assert code_digest("nearfar.room.gone") == ""
-    with pytest.raises(ModuleNotFoundError, match=r"nearfar\.room\.gone: no such module"):
-        modules_of("nearfar.room.gone")
+    for asked in (code_digest, modules_of):
+        with pytest.raises(ModuleNotFoundError, match=r"nearfar\.room\.gone: no such module"):
+            asked("nearfar.room.gone")
 
 
 @pytest.mark.usefixtures("edit")
@@ -162,3 +168,26 @@ def test_the_code_of_every_system_is_found(name: str) -> None:
     branch = configuration.load(name).branch
     encoder = Component.resolve("encoder", branch.encoder, branch.encoder_options)
     assert code_digest("nearfar.systems.branches", encoder.module)
+
+
+def test_every_step_counts_the_code_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run and a sweep, of an encoder that is trained and of one that is not."""
+    done: list[tuple[str, str, tuple[str, ...]]] = []
+    do = Jobs.do
+
+    def noted(
+        self: Jobs, step: str, inputs: dict, make: Callable[[Path], None], *, made_by: Sequence[str]
+    ) -> Path:
+        done.append((step, make.__module__, tuple(made_by)))
+        return do(self, step, inputs, make, made_by=made_by)
+
+    monkeypatch.setattr(Jobs, "do", noted)
+    write_machine(tmp_path / "plant", "fan", test=1)
+    dataset, jobs = datasets.load(tmp_path / "plant"), Jobs(tmp_path / "cache")
+    quickly = {**quick.settings("baseline_mse"), "threshold.method": "none"}
+    experiment.run(configuration.load("baseline_mse", quickly), dataset, tmp_path / "out", jobs=jobs)
+    varied = {"branch.view": ["near", "far"]}
+    sweep("baseline_mse", dataset, varied, settings=quickly, n_resamples=2, jobs=jobs)
+    assert {step for step, _, _ in done} == {"encoder", "detector", "scores", "embeddings"}
+    for step, module, made_by in done:
+        assert module in modules_of(*made_by), step

@@ -13,14 +13,17 @@ import quick
 from pydantic import ValidationError
 
 from nearfar.backends import BACKENDS, backend_class
+from nearfar.embedding import CONDITIONING, conditioning_class
 from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.encoders.pretrained import WeightsError
 from nearfar.files.digests import digest_file
 from nearfar.files.steps import Jobs
 from nearfar.systems import configuration
+from nearfar.systems.components import Component
 from nearfar.systems.named import SYSTEMS
 from nearfar.systems.options import options_model
-from nearfar.systems.resolved import Component, ResolvedSystem, former_defaults, resolve
+from nearfar.systems.resolved import ResolvedSystem, former_defaults, resolve
+from nearfar.training import TRAINERS, adapter_trainer, trainer
 
 
 @pytest.fixture
@@ -192,6 +195,9 @@ def test_a_false_alarm_rate_without_decisions_has_no_effect_and_is_refused() -> 
     [
         *(("encoder", name, encoder_class) for name in ENCODERS),
         *(("backend", name, backend_class) for name in BACKENDS),
+        *(("training", name, trainer) for name in TRAINERS),
+        *(("conditioning", name, conditioning_class) for name in CONDITIONING),
+        ("adaptation", "eat", lambda _: adapter_trainer()),
     ],
 )
 def test_former_defaults_are_options_still(kind: str, name: str, owner: object) -> None:

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from nearfar import systems
 from nearfar.embedding.embeddings import VIEWS
 from nearfar.systems import configuration, named
+from nearfar.systems.components import Component
 from nearfar.systems.configuration import load, name_and_options
 from nearfar.systems.named import SYSTEMS
-from nearfar.systems.resolved import Component
 from nearfar.systems.settings import parse_settings
 
 NEEDS = {"channels", "weights", "training", "minutes", "measured_on"}

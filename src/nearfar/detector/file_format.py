@@ -30,11 +30,6 @@ from nearfar.systems.resolved import ResolvedSystem, former_defaults, resolve
 FORMAT = 3
 DESCRIPTION, ARRAYS = "detector.json", "arrays.safetensors"
 FILES = {DESCRIPTION, ARRAYS}
-OPTIONS = {  # in formats 1 and 2: where a branch had options, of which kind, and the key of its name
-    "encoder_options": ("encoder", "encoder"),
-    "training": ("training", "encoder"),
-    "backend_options": ("backend", "backend"),
-}
 
 
 class DetectorError(ValueError):
@@ -129,15 +124,8 @@ def read_system(content: Mapping[str, Any], folder: Path) -> ResolvedSystem:
 
 def _read_old_system(content: Mapping[str, Any]) -> ResolvedSystem:
     """Of format 1 or 2, with the defaults of that time."""
-    system = dict(content["system"])
-    system["branch"] = branch = dict(system["branch"])
-    for key, (kind, of) in OPTIONS.items():
-        former = former_defaults(kind, branch[of])
-        former.pop("random_state", None)  # by default it is the seed
-        branch[key] = {**former, **branch.get(key, {})}
-    if branch.get("adaptation") is not None:
-        branch["adaptation"] = {**former_defaults("adaptation", branch["encoder"]), **branch["adaptation"]}
-    resolved = resolve(System.model_validate(system), seed=content["trained_on"]["seed"])
+    system = System.model_validate(content["system"])
+    resolved = resolve(system, seed=content["trained_on"]["seed"], defaults=former_defaults)
     adapters = content["trained_on"].get("adapters") or [None] * len(resolved.branches)
     branches = (
         replace(b, adapter_digest=None if told is None else told["digest"])

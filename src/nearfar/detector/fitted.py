@@ -289,7 +289,9 @@ class Detector:
         scores = [branch.anomaly_score([x]) for branch, x in zip(self.branches, embeddings, strict=True)]
         return float(average(scores)[0])
 
-    def score_clips(self, clips: Sequence[Clip], *, jobs: Jobs, tell: Progress) -> NDArray[np.float64]:
+    def score_clips(
+        self, clips: Sequence[Clip], *, jobs: Jobs, progress: Progress | None = None
+    ) -> NDArray[np.float64]:
         """Scores of many recordings, (n_clips,), as of ``score_file``; what frozen encoders make of them is kept.
 
         Raises
@@ -299,7 +301,7 @@ class Detector:
         """
         scores = []
         for number, branch in enumerate(self.branches, start=1):
-            told = tell_branch(tell, "", number, len(self.branches))
+            told = tell_branch(progress, "", number, len(self.branches))
             scores.append(branch.anomaly_score(branch.embed(clips, workers=1, jobs=jobs, progress=told)))
         return average(scores)
 

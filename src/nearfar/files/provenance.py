@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,9 @@ from typing import NamedTuple
 from nearfar.files.digests import digest
 
 LIBRARIES = {  # that compute scores: their modules, and the names of their distributions
+    "array_api_compat": "array-api-compat",
     "numpy": "numpy",
+    "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
@@ -43,6 +46,7 @@ NO_PART = (  # these modules, and all below them
     "nearfar.research.adaptation",  # which adapters: their digests are among the inputs
     "nearfar.evaluation",  # what becomes of scores
 )
+IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # "package.module:Class"
 PACKAGE = "nearfar"
 ROOT = Path(__file__).parents[1]  # of the package
 
@@ -63,15 +67,12 @@ def code_digest(*modules: str) -> str:
     modules : str
         Names, such as ``"nearfar.backends.mahalanobis"``. A module outside the package counts by itself.
 
-    Returns
-    -------
-    str
-        Empty if a module is not there.
+    Raises
+    ------
+    ModuleNotFoundError
+        If there is no such module, or it has no file, as one of a notebook.
     """
-    try:
-        found = _closure(modules)
-    except ModuleNotFoundError:
-        return ""
+    found = _closure(modules)
     return digest([[[name, of.tree] for name, of in sorted(found.items())], _libraries(found.values())])
 
 
@@ -106,7 +107,9 @@ def _closure(modules: Iterable[str]) -> dict[str, _Module]:
             continue
         file = _file(name)
         if file is None:
-            raise ModuleNotFoundError(f"{name}: no such module")
+            raise ModuleNotFoundError(
+                f"{name}: no such module, or none with a file; put its code into a module"
+            )
         found[name] = _parse(file)
         if name.partition(".")[0] == PACKAGE:
             waiting += [own for own in found[name].imports if _has_part(own) and _file(own) is not None]
@@ -177,7 +180,7 @@ def _computes_nothing(node: ast.AST) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     if isinstance(node, ast.If):
-        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse
     return isinstance(node, ast.Assign | ast.AnnAssign) and _is_registry(node.value)
 
 
@@ -187,7 +190,8 @@ def _is_registry(value: ast.expr | None) -> bool:
         isinstance(value, ast.Dict)
         and bool(value.values)
         and all(
-            isinstance(v, ast.Constant) and isinstance(v.value, str) and ":" in v.value for v in value.values
+            isinstance(v, ast.Constant) and isinstance(v.value, str) and IMPORT_PATH.fullmatch(v.value)
+            for v in value.values
         )
     )
 

@@ -12,12 +12,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import platformdirs
-
-if TYPE_CHECKING:  # the command line begins without NumPy
-    pass
 
 from nearfar.files.atomic import atomic_folder, write_json
 from nearfar.files.digests import digest, digest_file
@@ -70,7 +67,10 @@ class Job:
     @property
     def is_current(self) -> bool:
         """Whether the code that did it is the code that is installed."""
-        return bool(self.code) and self.code == code_digest(*self.made_by)
+        try:
+            return bool(self.code) and self.code == code_digest(*self.made_by)
+        except ModuleNotFoundError:  # the code that did it is gone
+            return False
 
 
 class Jobs:

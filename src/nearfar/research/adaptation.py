@@ -153,11 +153,26 @@ def _plan(
     machines = machines_for([machine.name for machine in dataset], adapted_on)
     wanted = {}
     for seed in seeds:
-        branches = resolve(system, seed=seed, jobs=jobs).branches
         for name, trained_on in machines.items():
+            branches = resolve(system, seed=seed, jobs=jobs, machine=name).branches
             heard = tuple(dataset[other] for other in trained_on)
             wanted[seed, name] = [AdapterTraining(branch, heard, jobs.root) for branch in branches]
     return wanted
+
+
+def read_adapted_on(given: AdaptedOn | str) -> AdaptedOn:
+    """On what adapters are trained: "others", "all", or the path of an adapter.
+
+    Raises
+    ------
+    ValueError
+        If it is another word.
+    """
+    if isinstance(given, Path) or given in ("others", "all"):
+        return given  # type: ignore[return-value]
+    if Path(given).suffix or Path(given).exists():
+        return Path(given)
+    raise ValueError(f"adapted_on={given!r}: must be 'others', 'all', or the file of an adapter")
 
 
 def bind(

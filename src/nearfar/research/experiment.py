@@ -18,6 +18,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from nearfar import __version__
+from nearfar.decisions.thresholds import is_anomaly
+from nearfar.detector import fitting
 from nearfar.detector.fitted import Detector
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate, named
@@ -41,8 +43,6 @@ from nearfar.systems.named import SEED
 from nearfar.systems.resolved import ResolvedSystem, resolve
 
 PROTOCOL = ProtocolRecord(name=FIXED.name, selected_on=FIXED.selected_on)  # of systems that are not adapted
-
-FITTING = "nearfar.detector.fitting"  # the module that makes the step "detector"
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ def run(  # noqa: PLR0913  # its keyword-only options are its interface
     out: Path | str | None = None,
     *,
     seeds: Sequence[int] = (SEED,),
-    adapted_on: AdaptedOn = "others",
+    adapted_on: AdaptedOn | str = "others",
     workers: int = 1,
-    truth: Path | None = None,
+    truth: Path | str | None = None,
     jobs: Jobs | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -88,12 +88,12 @@ def run(  # noqa: PLR0913  # its keyword-only options are its interface
         Folder of the result: ``FILES``. It may hold a result of the same system on the same machines, which is
         written again. ``None``: ``results/NAME``.
     seeds : sequence of int
-    adapted_on : {"others", "all"} or Path
+    adapted_on : {"others", "all"}, Path or str
         For systems that are adapted: on whose normal clips the adapter of each machine is trained, those of all
         other machines or of all; or the file of an adapter. See ``adaptation``.
     workers : int
         Processes, each on one machine and seed at a time.
-    truth : Path or None
+    truth : Path, str or None
         Ground truth of an evaluation set, in the layout of the official evaluators; read after all scores exist.
     jobs : Jobs or None
         Where finished steps are kept; ``None``: the user's cache.
@@ -139,12 +139,14 @@ def _prepare(
     data: Dataset | Path | str,
     out: Path | str | None,
     seeds: Sequence[int],
-    adapted_on: AdaptedOn,
-    truth: Path | None,
+    adapted_on: AdaptedOn | str,
+    truth: Path | str | None,
 ) -> _Asked:
     """The arguments of ``run``, names and paths loaded; raises what can be refused before the work."""
     system = configuration.load(str(system)) if isinstance(system, Path | str) else system
     dataset = data if isinstance(data, Dataset) else datasets.load(data)
+    adapted_on = adaptation.read_adapted_on(adapted_on)
+    truth = None if truth is None else Path(truth)
     place = Path("results") / system.name if out is None else Path(out)
     _refuse_seeds(system, seeds)
     if without := [m.name for m in dataset if not m.test]:
@@ -299,11 +301,11 @@ def _do(task: MachineRun, progress: Progress) -> Outcome:
 
     jobs = Jobs(task.cache)
     with threadpool_limits(1):
-        fitted_from, fitted_by = _detector_inputs(task, jobs), (FITTING, *task.system.modules)
+        fitted_from, fitted_by = _detector_inputs(task, jobs), (__name__, fitting.__name__, *task.system.modules)
         tested_on = _digests(task.machine.test, jobs)
         inputs = {"detector": fitted_from, "clips": tested_on}
-        folder = jobs.do("scores", inputs, make_scores, made_by=(__name__, *fitted_by))
-    scores = read_table(folder / "scores.csv").astype({"decision": "Int64"})
+        folder = jobs.do("scores", inputs, make_scores, made_by=fitted_by)
+    scores = _describe_clips(task, read_table(folder / "scores.csv").astype({"decision": "Int64"}))
     references = read_table(folder / "references.csv")
     return Outcome(task.machine.name, scores, references, MachineRecord.load(folder / "machine.json"))
 
@@ -333,17 +335,25 @@ def _digests(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
 
 
 def _score(detector: Detector, task: MachineRun, jobs: Jobs, told: Progress) -> pd.DataFrame:
-    """Of the test clips, in their order."""
+    """Scores and decisions of the test clips, in their order: what the step depends on, and no more."""
     clips = task.machine.test
-    table = pd.DataFrame(
-        [(c.key, c.machine, c.section, c.split, task.seed) for c in clips],
-        columns=["key", "machine", "section", "split", "seed"],
-    )
-    scores = detector.score_clips(clips, jobs=jobs, tell=told)
-    decided = pd.Series(pd.NA, index=table.index, dtype="Int64")
+    scores = detector.score_clips(clips, jobs=jobs, progress=told)
+    decided = pd.Series(pd.NA, index=range(len(clips)), dtype="Int64")
     if detector.threshold is not None:
-        decided[:] = (scores > detector.threshold.value).astype(int)
-    return table.assign(score=scores, decision=decided)
+        decided[:] = is_anomaly(detector.threshold, scores).astype(int)
+    return pd.DataFrame({"key": [c.key for c in clips], "score": scores, "decision": decided})
+
+
+def _describe_clips(task: MachineRun, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores, with what the data set says of the clips now: a finished step does not depend on that."""
+    clip_of = {clip.key: clip for clip in task.machine.test}
+    clips = [clip_of[key] for key in scores["key"]]
+    return scores.assign(
+        machine=[c.machine for c in clips],
+        section=[c.section for c in clips],
+        split=[c.split for c in clips],
+        seed=task.seed,
+    )
 
 
 def described(dataset: Dataset, truth: Path | None) -> pd.DataFrame:

@@ -202,7 +202,7 @@ def load(name: Path | str) -> Study:
         If something in it is wrong: everything that is, one line each.
     """
     path = named.FUSED.get(str(name), Path(name))
-    return configuration.validated(Study, named.read_toml(path), path)
+    return configuration.validate(Study, named.read_toml(path), path)
 
 
 @dataclass(frozen=True)

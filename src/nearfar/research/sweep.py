@@ -38,8 +38,6 @@ from nearfar.systems.resolved import ResolvedSystem, resolve
 
 SCOPE = f"settings selected on {COMPLETE_DEVELOPMENT.selected_on}"
 
-BRANCHES = "nearfar.systems.branches"  # the module that makes the step "embeddings"
-
 Array = NDArray[np.floating[Any]]
 Settings = dict[str, Any]
 
@@ -281,6 +279,6 @@ def _embed_as_step(task: MachineSweep, branch: Branch, jobs: Jobs) -> list[Array
         ],
         "test": jobs.digests_of(clip.path for clip in test),
     }
-    made_by = (BRANCHES, *branch.resolved.encoder_modules)
+    made_by = (__name__, *branch.resolved.encoder_modules)
     arrays = load_file(jobs.do("embeddings", inputs, make, made_by=made_by) / "arrays.safetensors")
     return [arrays[str(number)] for number in range(len(arrays))]

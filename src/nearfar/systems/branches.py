@@ -147,7 +147,8 @@ class Branch:
             for sha, c in zip(jobs.digests_of(clip.path for clip in clips), clips, strict=True)
         ]
         device = resolved.encoder.options.arguments().get("device")
-        inputs = {**made_with, "device": device, "clips": told}
+        classes = [resolved.encoder.identity["class"], adaptation.identity["class"]]
+        inputs = {**made_with, "classes": classes, "device": device, "clips": told}
         made_by = (__name__, resolved.encoder.module, adaptation.module)
         return jobs.do("adapter", inputs, make, made_by=made_by) / ADAPTER
 

@@ -5,7 +5,7 @@ Files are read into frozen models that forbid unknown keys. An error lists every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -24,17 +24,17 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from nearfar.backends import BACKENDS, backend_class
+from nearfar.backends import BACKENDS
 from nearfar.decisions.thresholds import ThresholdConfig
-from nearfar.embedding import CONDITIONING, conditioning_class
+from nearfar.embedding import CONDITIONING
 from nearfar.embedding.embeddings import POOLINGS, VIEWS, joined
 from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.files.extras import MissingPackageError
 from nearfar.recordings.clips import unknown
+from nearfar.systems.components import OWNERS, Component
 from nearfar.systems.named import FUSED, SYSTEMS, Needs, read_toml
-from nearfar.systems.options import options_model, validated_options
+from nearfar.systems.options import options_model
 from nearfar.systems.settings import places_of, replace
-from nearfar.training import adapter_trainer, trainer
 from nearfar.training.adapters import HEAD, TRAINS_HEAD
 
 M = TypeVar("M", bound=BaseModel)
@@ -117,7 +117,7 @@ class BranchConfig(BaseModel):
             if name not in CONDITIONING:
                 raise ValueError(unknown("conditioning", name, CONDITIONING))
             if options:
-                validated_options(f"conditioning {name!r}", options, conditioning_class(name))
+                Component.resolve("conditioning", name, options)
         return steps
 
     @field_validator("encoder_options", "training", "backend_options")
@@ -126,7 +126,7 @@ class BranchConfig(BaseModel):
         """Checked even where other fields are wrong, so that an error tells everything."""
         owner = info.data.get("backend" if info.field_name == "backend_options" else "encoder")
         if options and owner is not None:
-            validated_options(info.field_name, options, _OWNERS[info.field_name](owner))
+            Component.resolve(_KINDS[info.field_name], owner, options, label=info.field_name)
         return options
 
     @model_validator(mode="after")
@@ -154,7 +154,7 @@ class BranchConfig(BaseModel):
             return options
         if not hasattr(encoder_class(encoder), "ENCODER"):
             raise ValueError(f"encoder {encoder!r} is not a pretrained network, so there is nothing to adapt")
-        validated_options("adaptation", options, adapter_trainer())
+        Component.resolve("adaptation", encoder, options, label="adaptation")
         return options
 
     @model_validator(mode="after")
@@ -183,11 +183,7 @@ def name_and_options(step: str | ConditioningStep) -> tuple[str, dict[str, Any]]
     return (step, {}) if isinstance(step, str) else (step.name, step.options)
 
 
-_OWNERS: dict[str, Callable[[str], Callable[..., Any]]] = {
-    "encoder_options": encoder_class,
-    "training": trainer,
-    "backend_options": backend_class,
-}
+_KINDS = {"encoder_options": "encoder", "training": "training", "backend_options": "backend"}
 
 
 def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -279,12 +275,12 @@ def _what_is_adapted(branch: BranchConfig) -> dict[str, Any]:
     return branch.model_dump(include={"encoder", "encoder_options", "adaptation"})
 
 
-def load(name: str, settings: Mapping[str, Any] | None = None, *, preset: str | None = None) -> System:
+def load(name: Path | str, settings: Mapping[str, Any] | None = None, *, preset: str | None = None) -> System:
     """A named system, or the one in a TOML file, with some of its settings replaced.
 
     Parameters
     ----------
-    name : str
+    name : Path or str
         Of ``SYSTEMS``, or the path of a ``.toml`` file.
     settings : mapping
         New values by dotted path, ``{"branch.view": "near"}``.
@@ -301,6 +297,7 @@ def load(name: str, settings: Mapping[str, Any] | None = None, *, preset: str | 
     MissingPackageError
         If it needs torch, and torch is not installed.
     """
+    name = str(name)
     if name in FUSED:
         raise ValueError(
             f"{name} has several branches, which are fused; only `nearfar run {name} --data ...` takes it"
@@ -311,7 +308,7 @@ def load(name: str, settings: Mapping[str, Any] | None = None, *, preset: str | 
     content = read_toml(path)
     for key, value in {**_preset(content, preset, path), **(settings or {})}.items():
         replace(content, key, value)
-    return validated(System, content, path)
+    return validate(System, content, path)
 
 
 def _preset(content: dict[str, Any], preset: str | None, path: Path) -> dict[str, Any]:
@@ -326,7 +323,7 @@ def _preset(content: dict[str, Any], preset: str | None, path: Path) -> dict[str
     return {"name": f"{content['name']}_{preset}", **presets[preset]}
 
 
-def validated(model: type[M], content: Mapping[str, Any], path: Path) -> M:
+def validate(model: type[M], content: Mapping[str, Any], path: Path) -> M:
     """The content of a file as a model.
 
     Raises
@@ -356,13 +353,12 @@ def _tables(content: Mapping[str, Any]) -> dict[str, Collection[str]]:
     branch = content.get("branch")
     if not isinstance(branch, Mapping):
         return tables
-    for table, owner in _OWNERS.items():
+    for table, kind in _KINDS.items():
         name = branch.get("backend" if table == "backend_options" else "encoder")
         with suppress(ValueError, MissingPackageError):  # no such name, or nothing to train
-            tables[f"branch.{table}"] = options_model(owner(str(name))).model_fields
+            tables[f"branch.{table}"] = options_model(OWNERS[kind](str(name))).model_fields
     if branch.get("adaptation") is not None:
-        recipe: Callable[..., Any] = adapter_trainer()
-        tables["branch.adaptation"] = options_model(recipe).model_fields
+        tables["branch.adaptation"] = options_model(OWNERS["adaptation"]("")).model_fields
     return tables
 
 

@@ -16,12 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from nearfar.recordings.clips import unknown
 
-# Parameters of trainers that are no options: the fit itself gives them
-GIVEN_BY_THE_FIT = {
-    "self", "encoder", "waveforms", "hear", "machine", "domain", "attributes", "seed", "folder", "workers",
-    "progress", "return",
-}  # fmt: skip
-
 
 class Options(BaseModel):
     """The options of one class or function, each with its value."""
@@ -48,12 +42,12 @@ def options_model(owner: Callable[..., Any]) -> type[Options]:
     fields: dict[str, Any] = {
         p.name: (hints[p.name], ... if p.default is p.empty else p.default)
         for p in inspect.signature(target).parameters.values()
-        if p.name in hints and p.name not in GIVEN_BY_THE_FIT
+        if p.name in hints
     }
     return create_model(f"{owner.__name__}Options", __base__=Options, **fields)
 
 
-def validated_options(kind: str, given: Mapping[str, Any], owner: Callable[..., Any]) -> Options:
+def validate_options(kind: str, given: Mapping[str, Any], owner: Callable[..., Any]) -> Options:
     """The given options, and the defaults of all others.
 
     Parameters

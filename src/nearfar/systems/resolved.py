@@ -8,142 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from nearfar.backends import backend_class
 from nearfar.decisions.thresholds import ThresholdConfig
-from nearfar.embedding import conditioning_class
 from nearfar.embedding.embeddings import NOT_OF_THE_NETWORK
 from nearfar.encoders import encoder_class
 from nearfar.files.digests import digest_file
-from nearfar.files.provenance import library_version
 from nearfar.files.steps import Jobs
+from nearfar.systems.components import Component, Content, Defaults
 from nearfar.systems.configuration import BranchConfig, System, name_and_options
-from nearfar.systems.options import Options, options_model, validated_options
-from nearfar.training import adapter_trainer, trainer
 from nearfar.training.adapters import HEAD, Adapter, AdapterError
-
-Content = dict[str, Any]  # JSON-able
-
-IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:\w+")
-
-OWNERS: dict[str, Callable[[str], Callable[..., Any]]] = {
-    "encoder": encoder_class,
-    "training": trainer,
-    "adaptation": lambda _: adapter_trainer(),
-    "conditioning": conditioning_class,
-    "backend": backend_class,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """Something that a branch is made of, with the value of every option.
-
-    Attributes
-    ----------
-    kind : str
-        Of ``OWNERS``.
-    name : str
-        In the registry of its kind.
-    options : Options
-    """
-
-    kind: str
-    name: str
-    options: Options
-
-    @classmethod
-    def resolve(cls, kind: str, name: str, given: Mapping[str, Any], *, seed: int | None = None) -> Self:
-        """Give every option a value: the given one, or its default.
-
-        Parameters
-        ----------
-        kind, name : str
-        given : mapping
-        seed : int or None
-            The ``random_state`` of a back end that has one, unless it is given.
-
-        Raises
-        ------
-        ValueError
-            If there is no such component, or not with these options.
-        """
-        owner = OWNERS[kind](name)
-        known = options_model(owner).model_fields
-        options = dict(given)
-        if seed is not None and "random_state" in known:
-            options.setdefault("random_state", seed)
-        resolved = validated_options(f"{kind} {name!r}", options, owner)
-        if "backend_options" in known:  # of a back end that wraps another one
-            inner = cls.resolve("backend", resolved.backend, resolved.backend_options or {})  # type: ignore[attr-defined]
-            wrapped = inner.options.arguments()
-            if "random_state" not in (resolved.backend_options or {}):  # type: ignore[attr-defined]
-                wrapped.pop("random_state", None)  # the wrapper gives its own
-            resolved = resolved.model_copy(update={"backend_options": wrapped})
-        return cls(kind, name, resolved)
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """For another process: the class of the options is made anew there."""
-        return Component.resolve, (self.kind, self.name, self.options.arguments())
-
-    @property
-    def owner(self) -> Callable[..., Any]:
-        """The class or function."""
-        return OWNERS[self.kind](self.name)
-
-    @property
-    def module(self) -> str:
-        """The module of the owner."""
-        return self.owner.__module__
-
-    def make(self) -> Any:
-        """An instance of the class."""
-        return self.owner(**self.options.arguments())
-
-    def describe(self) -> Content:
-        """Name and options."""
-        return {"name": self.name, "options": self.options.model_dump(mode="json")}
-
-    @property
-    def identity(self) -> Content:
-        """What it is, whatever its name: class, options, what it wraps, and versions of libraries that it names."""
-        inner = self.wrapped
-        return {
-            "class": f"{self.module}:{self.owner.__qualname__}",
-            "options": self.options.model_dump(mode="json"),
-            "wraps": None if inner is None else inner.identity,
-            "libraries": self._libraries,
-        }
-
-    @property
-    def wrapped(self) -> Component | None:
-        """The back end that this one wraps, if it is of that kind."""
-        given = self.options.arguments()
-        if "backend_options" not in given:
-            return None
-        return Component.resolve("backend", given["backend"], given["backend_options"])
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The modules of its class, and of what it wraps."""
-        inner = self.wrapped
-        return (self.module,) if inner is None else (self.module, *inner.modules)
-
-    @property
-    def _libraries(self) -> dict[str, str]:
-        """Versions of the libraries whose classes its options name, as ``"sklearn.ensemble:IsolationForest"``."""
-        named = (
-            v for v in self.options.arguments().values() if isinstance(v, str) and IMPORT_PATH.fullmatch(v)
-        )
-        packages = {path.partition(":")[0].partition(".")[0] for path in named}
-        return {package: library_version(package) for package in sorted(packages)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +127,7 @@ class ResolvedBranch:
             )
         _require_network(adapter, self.network)
         if any(step.name == HEAD for step in self.conditioning):
-            adapter.require_blocks(self.encoder.options.blocks)  # type: ignore[attr-defined]
+            adapter.require_blocks(self.encoder.options.arguments()["blocks"])
         return dataclasses.replace(self, adapter=adapter, adapter_digest=adapter.digest)
 
     def describe(self) -> Content:
@@ -372,8 +251,8 @@ class ResolvedSystem:
             raise ValueError(f"false_alarm_rate={rate}: must be above 0 and below 1, such as 0.05")
         if self.threshold.method == "none":
             raise ValueError(
-                f"false_alarm_rate={rate}: {self.name} takes no decisions (threshold.method='none'), so a rate has no "
-                "effect; omit it, or choose threshold.method='conformal'"
+                f"false_alarm_rate={rate}: {self.name} takes no decisions (threshold.method='none'), so a rate has "
+                "no effect; omit it, or choose threshold.method='conformal'"
             )
         threshold = self.threshold.model_copy(update={"false_alarm_rate": rate})
         return dataclasses.replace(self, threshold=threshold)
@@ -415,6 +294,7 @@ def resolve(
     jobs: Jobs | None = None,
     machine: str | None = None,
     adapters: Sequence[Adapter] = (),
+    defaults: Defaults | None = None,
 ) -> ResolvedSystem:
     """The one step from what a system's file says to what is fitted.
 
@@ -429,6 +309,8 @@ def resolve(
         For which the system may have settings of its own.
     adapters : sequence of Adapter
         One for each branch; none: they can be bound later (``ResolvedSystem.with_adapters``).
+    defaults : callable or None
+        Defaults of options that take the place of today's, such as ``former_defaults``.
 
     Raises
     ------
@@ -444,36 +326,41 @@ def resolve(
         source=own.source,
         seed=seed,
         branches=tuple(
-            resolve_branch(config, seed=of_member, jobs=jobs) for config, of_member in own.members(seed)
+            resolve_branch(config, seed=of_member, jobs=jobs, defaults=defaults)
+            for config, of_member in own.members(seed)
         ),
         threshold=own.threshold,
     )
     return resolved.with_adapters(adapters) if adapters else resolved
 
 
-def resolve_branch(config: BranchConfig, *, seed: int, jobs: Jobs | None = None) -> ResolvedBranch:
-    """One branch of a system.
+def resolve_branch(
+    config: BranchConfig, *, seed: int, jobs: Jobs | None = None, defaults: Defaults | None = None
+) -> ResolvedBranch:
+    """One branch of a system; arguments as of ``resolve``.
 
     Raises
     ------
     WeightsError
         If its weights are not on this computer; says how to get them.
     """
-    encoder = Component.resolve("encoder", config.encoder, config.encoder_options)
-    is_fitted = encoder_class(config.encoder).fitted_per_machine
+
+    def component(kind: str, name: str, given: Mapping[str, Any], **options: Any) -> Component:
+        return Component.resolve(kind, name, given, defaults=defaults, **options)
+
+    encoder = component("encoder", config.encoder, config.encoder_options)
+    is_fitted, adaptation = encoder_class(config.encoder).fitted_per_machine, config.adaptation
     path = encoder.make().path
     return ResolvedBranch(
         encoder=encoder,
-        training=Component.resolve("training", config.encoder, config.training) if is_fitted else None,
-        adaptation=None
-        if config.adaptation is None
-        else Component.resolve("adaptation", config.encoder, config.adaptation),
+        training=component("training", config.encoder, config.training) if is_fitted else None,
+        adaptation=None if adaptation is None else component("adaptation", config.encoder, adaptation),
         view=config.view,
         pooling=config.pooling,
         conditioning=tuple(
-            Component.resolve("conditioning", *name_and_options(step)) for step in config.conditioning
+            component("conditioning", *name_and_options(step)) for step in config.conditioning
         ),
-        backend=Component.resolve("backend", config.backend, config.backend_options, seed=seed),
+        backend=component("backend", config.backend, config.backend_options, seed=seed),
         seed=seed,
         weights=None if path is None else _digest_of(path, jobs),
     )

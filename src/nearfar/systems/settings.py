@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 
@@ -54,7 +55,7 @@ def replace(content: dict[str, Any], key: str, value: Any) -> None:
             raise ValueError(  # noqa: TRY004  # of the user's setting, not of an argument's type
                 f"{key!r}: {table!r} is a value, not a table"
             )
-    content[last] = value
+    content[last] = deepcopy(value)  # what is within may be replaced later
 
 
 def places_of(key: str, value: Any, tables: Mapping[str, Collection[str]]) -> list[str]:

@@ -256,4 +256,4 @@ def load(name: str, settings: Mapping[str, Any] | None = None) -> PublishedStudy
     content = named.read_toml(path)
     if settings:
         content["settings"] = {**content.get("settings", {}), **settings}
-    return configuration.validated(PublishedStudy, content, path)
+    return configuration.validate(PublishedStudy, content, path)

@@ -9,9 +9,9 @@ from typing import Literal
 from nearfar.encoders.pretrained import PRETRAINED, WeightsError, find
 from nearfar.files.digests import digest
 from nearfar.research.reproduce.files import PublishedStudy, Row
+from nearfar.systems.components import Component
 from nearfar.systems.configuration import System
 from nearfar.systems.named import SEED
-from nearfar.systems.resolved import Component
 
 
 @dataclass(frozen=True)
