@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+MOST_LINES = 60  # of a function
 CALLS = ("raises", "warns", "pytest.raises", "pytest.warns")
 WITHOUT_MESSAGE = ("SystemExit", "KeyboardInterrupt", "typer.Exit")
 
@@ -42,6 +43,18 @@ def test_every_expected_error_is_recognized_by_its_message() -> None:
     assert not found, "raises or warns without match=, so that another fault would pass too:\n" + "\n".join(
         found
     )
+
+
+def test_no_function_is_too_long() -> None:
+    """The linter counts statements; this counts lines, with the docstring."""
+    source = Path(__file__).parents[1] / "src"
+    found = [
+        f"{path.relative_to(source)}:{node.lineno} {node.name}"
+        for path in sorted(source.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= MOST_LINES
+    ]
+    assert not found, f"longer than {MOST_LINES} lines:\n" + "\n".join(found)
 
 
 @pytest.mark.parametrize(

@@ -152,9 +152,7 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
     of_systems = [
         _resolve(t, dataset, seed, adapted_on, jobs=jobs, workers=workers, progress=progress) for t in tried
     ]
-    tasks = [
-        MachineSweep(m, tuple(of_system[m.name] for of_system in of_systems), jobs.root) for m in dataset
-    ]
+    tasks = [MachineSweep(m, tuple(of[m.name] for of in of_systems), jobs.root) for m in dataset]
     scores = pd.concat(processes.each(_score, tasks, workers=workers, tell=progress))
     recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
     table = _table(combinations, clips, scores, n_resamples, recording)
