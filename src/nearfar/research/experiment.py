@@ -301,10 +301,8 @@ def _do(task: MachineRun, progress: Progress) -> Outcome:
 
     jobs = Jobs(task.cache)
     with threadpool_limits(1):
-        fitted_from, fitted_by = (
-            _detector_inputs(task, jobs),
-            (__name__, fitting.__name__, *task.system.modules),
-        )
+        fitted_from = _detector_inputs(task, jobs)
+        fitted_by = (__name__, fitting.__name__, *task.system.modules)
         tested_on = _digests(task.machine.test, jobs)
         inputs = {"detector": fitted_from, "clips": tested_on}
         folder = jobs.do("scores", inputs, make_scores, made_by=fitted_by)
