@@ -17,7 +17,11 @@ from pathlib import Path
 
 NEARFAR = Path(sys.executable).with_name("nearfar")
 INSTALL = "pip install 'nearfar[networks]'"
-OMEGAS = {"far microphone": 52, "near microphone": 64, "near, noise cancelled": 74}  # as README says
+OMEGAS = {
+    "far microphone": 52,
+    "near microphone": 64,
+    "near, noise cancelled": 74,
+}  # in whole percent: those of the simulated recordings
 OPTIONAL = ("torch", "onnx", "onnxruntime")
 
 
