@@ -30,7 +30,7 @@ NAMED_FILE = re.compile(
 
 
 def write_recordings(folder: Path) -> None:
-    """Write ``plant`` and ``hall``, data sets of four machines; and ``recordings/press`` and ``new.wav``."""
+    """Write ``plant`` and ``hall``, data sets of four machines; and recordings of a press."""
     for machine in MACHINES:
         write_machine(folder / "plant", machine, target=8)
     shutil.copytree(folder / "plant", folder / "hall")
@@ -39,6 +39,9 @@ def write_recordings(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         audio.write(path, clip(i), RATE)
     audio.write(folder / "new.wav", clip(NORMAL_CLIPS, faulty=True), RATE)
+    shutil.copytree(folder / "recordings" / "press", folder / "press")
+    (folder / "today").mkdir()
+    shutil.copy(folder / "new.wav", folder / "today" / "1000.wav")
 
 
 def write_named_files(page: str, folder: Path) -> None:

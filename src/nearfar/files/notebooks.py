@@ -19,6 +19,7 @@ def table(caption: str, rows: Iterable[Sequence[object]], *, head: Sequence[str]
 
     Examples
     --------
+    >>> from nearfar.files.notebooks import table
     >>> table("fan", [("clips", 110)])
     '<table><caption>fan</caption><tr><th>clips</th><td>110</td></tr></table>'
     """

@@ -146,6 +146,7 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
         If a combination is no system, cannot be fitted, or the labels are not known.
     """
     clips = _require_judged_clips(dataset)
+    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
     combinations = grid(options)
     tried = tuple(configuration.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
     jobs = jobs or Jobs()
@@ -154,7 +155,6 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
     ]
     tasks = [MachineSweep(m, tuple(of[m.name] for of in of_systems), jobs.root) for m in dataset]
     scores = pd.concat(processes.each(_score, tasks, workers=workers, tell=progress))
-    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
     table = _table(combinations, clips, scores, n_resamples, recording)
     single = statistics.single_recordings(clips, recording)
     return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on))

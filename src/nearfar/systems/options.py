@@ -34,6 +34,7 @@ def options_model(owner: Callable[..., Any]) -> type[Options]:
     Examples
     --------
     >>> from nearfar.backends.nearest_neighbour import NearestNeighbour
+    >>> from nearfar.systems.options import options_model
     >>> options_model(NearestNeighbour)(k=2)
     NearestNeighbourOptions(k=2, metric='euclidean')
     """
