@@ -169,6 +169,18 @@ class TestDamaged:
             refuse_other_results(folder, {}, Dataset("x", folder, (Machine("fan", ()),)))
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name != "run.json"])
+def test_a_file_that_is_no_result_is_not_replaced(name: str, tmp_path: Path) -> None:
+    dataset = Dataset("x", tmp_path, (Machine("fan", ()),))
+    (tmp_path / "notes.txt").write_text("of the user")
+    refuse_other_results(tmp_path, {}, dataset)  # such a folder may be used
+    (tmp_path / name).write_text("of the user")
+    with pytest.raises(
+        FileExistsError, match=rf"has {re.escape(name)}, but no run.json: these are no results"
+    ):
+        refuse_other_results(tmp_path, {}, dataset)
+
+
 def test_keys_of_a_later_version_are_kept(folder: Path) -> None:
     changed(folder, lambda run: [run.update(note="x"), run["data"]["machines"]["fan"].update(room="hall")])
     found = RunRecord.load(folder / "run.json").describe()

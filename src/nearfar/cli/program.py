@@ -81,6 +81,8 @@ def _message(error: Exception) -> str:
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return escape(f"the disk is full ({error}); free some space and {CONTINUE}")
+    if isinstance(error, FileNotFoundError) and error.filename is not None:  # of the operating system
+        return escape(f"{error.filename}: no such file or folder")
     return escape(str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error))
 
 

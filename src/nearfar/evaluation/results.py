@@ -57,10 +57,10 @@ class Result:
 
     def save(self) -> None:
         """Write the folder. Each file is replaced as a whole."""
+        self.run.save(self.folder / FILES[3])  # first: it says whose the other files are
         for name, table in zip(FILES[:3], (self.scores, self.metrics, self.references), strict=True):
             with atomic_file(self.folder / name) as part:
                 table.to_csv(part, index=False, lineterminator="\n")
-        self.run.save(self.folder / FILES[3])
 
     @classmethod
     def load(cls, folder: str | Path) -> Result:
@@ -149,13 +149,19 @@ def refuse_other_results(
     Raises
     ------
     FileExistsError
-        If ``out`` holds a result of another system, another protocol or other machines.
+        If ``out`` holds a result of another system, another protocol or other machines; or files of such names
+        that are no result.
     ValueError
         If the record in ``out`` is damaged.
     """
     file = out / FILES[3]
     refuse_unwritable(file)
     if not file.is_file():
+        if strange := [name for name in FILES if (out / name).exists()]:
+            raise FileExistsError(
+                f"{out} has {', '.join(strange)}, but no {file.name}: these are no results of nearfar and would "
+                "be replaced; choose another folder with --out"
+            )
         return
     there = RunRecord.load(file)
     same_system = there.system == system

@@ -43,7 +43,9 @@ def result(found: Result) -> Table:
     else:
         table = metrics(found.metrics, found.run.name)
         table.caption = f"{table.caption}\nSelected on {found.run.protocol.selected_on}."
-    table.caption = f"{table.caption or ''}\n{found.folder}/scores.csv, metrics.csv, run.json".strip()
+    table.caption = (
+        f"{table.caption or ''}\n{found.folder}/scores.csv, metrics.csv, references.csv, run.json".strip()
+    )
     return table
 
 
@@ -130,7 +132,7 @@ def study(found: StudyResult) -> Table:
     protocol = described.protocol
     table.caption = escape(
         f"Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
-        f"{found.result.folder}/scores.csv, metrics.csv, run.json"
+        f"{found.result.folder}/scores.csv, metrics.csv, references.csv, run.json"
     )
     return table
 
