@@ -582,7 +582,7 @@ class TestRun:
         monkeypatch.setattr(experiment, "run", None)
         with pytest.raises(ValueError, match=r"machines=\('fan',\): the protocol needs 2 or more"):
             fused.run(load(), data.only(["fan"]), tmp_path / "out")
-        with pytest.raises(FileNotFoundError, match="ground_truth_data is not there"):
+        with pytest.raises(FileNotFoundError, match="ground_truth_data: no such folder"):
             fused.run(load(), data, tmp_path / "out", truth=tmp_path / "no")
         for name in MACHINES:
             (tmp_path / "data" / name).mkdir(parents=True)
