@@ -18,6 +18,7 @@ from nearfar.simulation.dataset import SEVEN
 from nearfar.simulation.machines.mechanics import Condition, Machine, dry_sound
 from nearfar.systems import configuration
 
+pytestmark = pytest.mark.slow
 RATE = 16000
 SEVERITIES = (0.2, 0.4, 0.6, 0.8, 1.0)
 FAULTS = [(d.name, fault) for d in describe() for fault in d.faults]
@@ -84,18 +85,15 @@ def omegas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
     return found
 
 
-@pytest.mark.slow
 def test_the_near_microphone_hears_some_faults_of_every_machine(omegas: dict[str, dict[str, float]]) -> None:
     assert set(omegas["near"]) == set(SEVEN)
     assert {m: value for m, value in omegas["near"].items() if not 0.55 <= value <= 0.80} == {}
 
 
-@pytest.mark.slow
 def test_the_far_microphone_alone_is_of_little_use(omegas: dict[str, dict[str, float]]) -> None:
     assert {m: value for m, value in omegas["far"].items() if value >= 0.60} == {}
 
 
-@pytest.mark.slow
 def test_cancelling_helps_on_most_machines_but_not_on_all(omegas: dict[str, dict[str, float]]) -> None:
     helped = [m for m in SEVEN if omegas["cancelled"][m] > omegas["near"][m]]
     assert 4 <= len(helped) < 7

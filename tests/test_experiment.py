@@ -197,10 +197,12 @@ def is_alive(group: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_done(
     data: Path, tmp_path: Path, number: int
 ) -> None:
+    pytest.importorskip("torch")
     command = [
         sys.executable,
         "-c",

@@ -33,6 +33,7 @@ from nearfar.simulation.dataset import (
 from nearfar.simulation.signals import rms
 
 RATE = 8000
+pytestmark = pytest.mark.slow
 SMALL: dict[str, Any] = {"source_clips": 3, "target_clips": 2, "test_clips": 5, "seconds": 0.5, "rate": RATE}
 TINY: dict[str, Any] = {**SMALL, "machines": ["fan"], "source_clips": 1, "target_clips": 1, "test_clips": 1}
 
@@ -267,7 +268,6 @@ def _interrupt(*_: int) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.slow
 def test_a_killed_call_goes_on_and_leaves_no_worker(tmp_path: Path) -> None:
     """SIGKILL in the middle, as for want of memory: what a second call makes is what an unbroken one makes."""
     asked: dict[str, Any] = {**TINY, "test_clips": 12, "seconds": 1.0}

@@ -18,6 +18,7 @@ from nearfar.simulation.noise import NOISES, OtherMachine, Recordings
 from nearfar.simulation.signals import rms
 from nearfar.simulation.sites import SHIFTS, UNITS, Site, Take
 
+pytestmark = pytest.mark.slow
 RATE = 8000
 SEEDS = range(12)
 
