@@ -1,0 +1,277 @@
+"""One pass over the samples of a recording gives the few numbers that all judgements are made of.
+
+Conventions
+-----------
+Levels are in dB re full scale (dBFS; 0 is an RMS of one). ``C`` channels, ``B`` bands that are equally wide on the
+logarithmic axis, ``F`` bins of the transform. Frames are some 0.13 s long and Hann-windowed; they do not overlap,
+except in recordings of a few seconds. So the pass takes about as long as reading the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from nearfar.recordings.audio import FAR, INT16_SCALE, NEAR, Samples
+
+Float = NDArray[np.float64]
+
+FRAME_SECONDS = 0.128  # rooms of plants ring for longer, but their first reflections fit
+OVERLAP_BELOW_SECONDS = 4.0  # shorter recordings have overlapping frames, or there would be too few
+BLOCK_SECONDS = 0.05  # of the levels that show a gap
+BANDS = 24
+LOWEST_HZ = 62.5  # below lies wind and handling noise
+PARTS = 4  # of a recording that are judged one by one
+FEWEST_FRAMES = 2 * PARTS  # of which coherence can be estimated at all
+STUCK_SECONDS = 0.005  # of one and the same sample: no sound stands still for so long
+QUIETEST = 1e-10  # power, -100 dBFS: far below a step of 16 bits
+NEAR_TOP = 24.5 * INT16_SCALE  # of the samples this close to the extreme a quarter lies at it if the top is smooth,
+AT_TOP_SHARE = 0.6  # and nearly all do if it is cut off
+INT16_STEP = 1.5 * INT16_SCALE  # two samples that differ by less are the same to a 16-bit converter
+FLAT_TOP = 3  # equal samples in a row at the recording's own extreme
+FLAT_SHARE = 1e-4  # of samples in flat tops; a peak-normalized clean recording has none
+QUIET_PEAK = 0.05  # below it a flat top is coarse quantization, not clipping
+
+
+@dataclass(frozen=True, slots=True)
+class Spectra:
+    """Short-time spectra of two channels.
+
+    Attributes
+    ----------
+    power : (2, frames, F) array
+    cross : (frames, F) array
+        Near times the conjugate of far.
+    """
+
+    power: NDArray[np.float32]
+    cross: NDArray[np.complex64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How the two channels of a recording belong together.
+
+    Attributes
+    ----------
+    phase : (F,) complex array
+        Mean over frames of the cross-spectrum with magnitude one: between 0, nothing in common, and 1.
+    contrast : (B,) array
+        Level of near over far in each band, in dB.
+    presence : (1 + PARTS, 3 B) array
+        Of the recording, and of its parts: what far does not explain of near, relative to far; its share of near;
+        how much more tonal near is than far. In dB, by band.
+    likeness : float
+        Median over bands of the coherence of near and far, between 0 and 1.
+    correlation : float
+        Of the two waveforms at the delay at which they agree best.
+    """
+
+    phase: NDArray[np.complex64]
+    contrast: Float
+    presence: Float
+    likeness: float
+    correlation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one pass over a recording gives.
+
+    Attributes
+    ----------
+    rate : int
+        In Hz.
+    samples : int
+    mean, peak : (C,) array
+        The offset of each channel, and its largest sample without sign.
+    level : (C,) array
+        In dBFS, without the mean.
+    blocks : (C, n_blocks) array
+        Levels of blocks of ``BLOCK_SECONDS``, in dBFS.
+    stuck : (C,) array
+        Seconds of the longest run of one sample value, other than a flat top; 0 below ``STUCK_SECONDS``.
+    flat : (C,) array
+        Share of samples in flat tops: where the channel clips.
+    bands : (C, B) array
+        Mean power density in each band, in dB.
+    pair : Pair or None
+        Of the first two channels, unless the recording is too short.
+    """
+
+    rate: int
+    samples: int
+    mean: Float
+    peak: Float
+    level: Float
+    blocks: Float
+    stuck: Float
+    flat: Float
+    bands: Float
+    pair: Pair | None = field(repr=False)
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.rate
+
+
+def measure(samples: Samples, rate: int) -> Measured:
+    """Measure a recording.
+
+    Parameters
+    ----------
+    samples : (channels, samples) array
+        Finite.
+    rate : int
+        In Hz, the one that it was recorded at.
+    """
+    samples = samples[: FAR + 1]
+    mean = samples.mean(axis=1).astype(np.float64)
+    peaks = np.stack([samples.max(axis=1), -samples.min(axis=1)], axis=1)
+    spectra = short_time_spectra(samples, rate)
+    edges = band_edges(rate)
+    bands = decibels(_by_band(spectra.power.mean(axis=1), edges) / np.diff(edges))
+    level = decibels(np.maximum(np.einsum("cn,cn->c", samples, samples) / samples.shape[1] - mean**2, 0))
+    return Measured(
+        rate=rate,
+        samples=samples.shape[1],
+        mean=mean,
+        peak=peaks.max(axis=1).astype(np.float64),
+        level=level,
+        blocks=_block_levels(samples, rate),
+        stuck=np.array([_longest_stuck(x, rate, p) for x, p in zip(samples, peaks, strict=True)]),
+        flat=np.array(
+            [_flat_share(x, p[0]) + _flat_share(-x, p[1]) for x, p in zip(samples, peaks, strict=True)]
+        ),
+        bands=bands,
+        pair=_pair(samples, spectra, edges),
+    )
+
+
+def decibels(power: Float) -> Float:
+    """Of a power; nothing is below ``QUIETEST``."""
+    return 10 * np.log10(np.maximum(power, QUIETEST))
+
+
+def frame_length(rate: int) -> int:
+    """The power of two that is nearest to ``FRAME_SECONDS``."""
+    return 1 << max(6, round(float(np.log2(FRAME_SECONDS * rate))))
+
+
+@lru_cache(maxsize=8)
+def _window(length: int) -> NDArray[np.float32]:
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    return (hann / np.sqrt((hann**2).sum() * length / 2)).astype(np.float32)  # the powers of all bins sum to the RMS^2
+
+
+def band_edges(rate: int) -> NDArray[np.intp]:
+    """Bins at which the bands begin, and the end of the last: (B + 1,)."""
+    length = frame_length(rate)
+    lowest = max(1, round(LOWEST_HZ * length / rate))
+    edges = np.geomspace(lowest, length // 2, BANDS + 1).round().astype(np.intp)
+    return np.maximum.accumulate(np.maximum(edges, lowest + np.arange(BANDS + 1)))  # none is empty
+
+
+def short_time_spectra(samples: Samples, rate: int) -> Spectra:
+    """Of the first two channels. A recording shorter than a frame is padded with zeros."""
+    length = frame_length(rate)
+    hop = length // 2 if samples.shape[1] < OVERLAP_BELOW_SECONDS * rate else length
+    if samples.shape[1] < length:
+        samples = np.pad(samples, ((0, 0), (0, length - samples.shape[1])))
+    frames = np.lib.stride_tricks.sliding_window_view(samples, length, axis=1)[:, ::hop]
+    spectrum = scipy.fft.rfft(frames * _window(length))
+    power = spectrum.real**2 + spectrum.imag**2
+    return Spectra(power, spectrum[NEAR] * spectrum[-1].conj())
+
+
+def _by_band(bins: NDArray[np.floating], edges: NDArray[np.intp]) -> Float:
+    """Sums over the bins of each band: (..., F) to (..., B)."""
+    return np.add.reduceat(bins[..., : edges[-1]], edges[:-1], axis=-1).astype(np.float64)
+
+
+def _block_levels(samples: Samples, rate: int) -> Float:
+    size = min(samples.shape[1], max(1, round(BLOCK_SECONDS * rate)))
+    blocks = samples[:, : samples.shape[1] // size * size].reshape(len(samples), -1, size)
+    means = blocks.mean(axis=-1)
+    return decibels(np.maximum(np.einsum("cbn,cbn->cb", blocks, blocks) / size - means**2, 0))
+
+
+def _longest_stuck(channel: NDArray[np.float32], rate: int, peaks: NDArray[np.float32]) -> float:
+    """Seconds; 0 if no run is as long as ``STUCK_SECONDS``. A run at an extreme is a flat top."""
+    half = max(2, int(STUCK_SECONDS * rate / 2))
+    same = channel[1:] == channel[:-1]
+    whole = same[: len(same) // half * half].reshape(-1, half).all(axis=1)
+    if not whole.any():
+        return 0.0
+    changes = np.flatnonzero(np.concatenate(([True], ~same, [True])))
+    values, lengths = channel[changes[:-1]], np.diff(changes)
+    at_top = (values >= peaks[0]) | (-values >= peaks[1])
+    if peaks.max() > 0 and not at_top.all():
+        lengths = np.where(at_top, 0, lengths)
+    longest = float(lengths.max()) / rate
+    return longest if longest >= STUCK_SECONDS else 0.0
+
+
+def _flat_share(channel: NDArray[np.float32], peak: float) -> float:
+    """Share of samples in runs at the highest value, if that is where the signal was cut off."""
+    if peak < QUIET_PEAK or len(channel) < FLAT_TOP:
+        return 0.0
+    at_top = channel >= peak - INT16_STEP
+    count = np.count_nonzero(at_top)
+    if count <= FLAT_SHARE * len(channel) or count == len(channel):
+        return 0.0
+    if count < AT_TOP_SHARE * np.count_nonzero(channel >= peak - NEAR_TOP):
+        return 0.0
+    return float(np.lib.stride_tricks.sliding_window_view(at_top, FLAT_TOP).all(axis=-1).mean())
+
+
+def _pair(samples: Samples, spectra: Spectra, edges: NDArray[np.intp]) -> Pair | None:
+    n_frames = len(spectra.cross)
+    if len(samples) < 2 or n_frames < FEWEST_FRAMES:
+        return None
+    starts = np.linspace(0, n_frames, PARTS + 1).astype(int)[:-1]
+    power = np.add.reduceat(spectra.power, starts, axis=1, dtype=np.float64)
+    cross = np.add.reduceat(spectra.cross, starts, axis=0)
+    whole_power, whole_cross = power.sum(axis=1), cross.sum(axis=0)
+    near, far = (decibels(_by_band(p, edges) / n_frames) for p in whole_power)
+    parts = [_presence(power[:, i], cross[i], edges) for i in range(PARTS)]
+    share = np.abs(whole_cross) ** 2 / np.maximum(whole_power[0] * whole_power[1], QUIETEST**2)
+    return Pair(
+        phase=unit_phase(spectra.cross).mean(axis=0),
+        contrast=near - far,
+        presence=np.stack([_presence(whole_power, whole_cross, edges), *parts]),
+        likeness=float(np.median(_by_band(share, edges) / np.diff(edges))),
+        correlation=_best_correlation(samples, whole_cross),
+    )
+
+
+def unit_phase(cross: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """The same with magnitude one; 0 stays 0."""
+    size = np.abs(cross)
+    return np.divide(cross, size, out=np.zeros_like(cross), where=size > 0)
+
+
+def _presence(power: Float, cross: NDArray[np.complex64], edges: NDArray[np.intp]) -> Float:
+    """What near hears beyond far, (3 B,): see ``Pair.presence``."""
+    near, far = np.maximum(power, QUIETEST)
+    alone = np.maximum(1 - np.abs(cross) ** 2 / (near * far), 1e-4)  # share of near that far does not explain
+    count = np.diff(edges)
+    ratio = decibels(_by_band(near * alone, edges) / _by_band(far, edges))
+    tonal = [decibels(_by_band(p, edges) / count) - _by_band(decibels(p), edges) / count for p in (near, far)]
+    return np.concatenate([ratio, _by_band(decibels(alone), edges) / count, tonal[0] - tonal[1]])
+
+
+def _best_correlation(samples: Samples, cross: NDArray[np.complex64]) -> float:
+    """Of the waveforms, without their means, at the delay at which their cross-correlation is largest."""
+    lags = scipy.fft.irfft(cross)
+    lag = int(np.abs(lags).argmax())
+    lag -= len(lags) if lag > len(lags) // 2 else 0  # near is that many samples later than far
+    near, far = samples[NEAR][max(0, lag) :], samples[FAR][max(0, -lag) :]
+    length = min(len(near), len(far))
+    near, far = near[:length] - near[:length].mean(), far[:length] - far[:length].mean()
+    scale = float(np.sqrt((near @ near) * (far @ far)))
+    return abs(float(near @ far)) / scale if scale > 0 else 0.0

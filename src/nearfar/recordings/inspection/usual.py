@@ -1,0 +1,576 @@
+r"""What the training clips of an installation have in common, and how another recording differs from it.
+
+Two microphones that stand where they stood have a fixed relation. With :math:`M_i` the mean over the frames of clip i
+of the cross-spectrum with magnitude one, and :math:`T` the mean of :math:`M_i` over the training clips of a domain,
+
+.. math:: R = \frac{\mathrm{Re} \sum_f M(f) T^*(f)}{\sum_f |T(f)|^2}
+
+is a matched filter. R, the *agreement* of a recording, is near 1 in all normal clips. It is near 0 if one channel
+hears something else. If one channel is late, the agreement is found at another delay. The magnitude is left out as in
+the phase transform of generalized cross-correlation [1]_, so that loud lines do not rule.
+
+References
+----------
+.. [1] C. Knapp and G. Carter, "The generalized correlation method for estimation of time delay," IEEE Transactions on
+   Acoustics, Speech, and Signal Processing 24, 1976.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
+
+from nearfar.recordings.audio import Samples
+from nearfar.recordings.inspection import alone
+from nearfar.recordings.inspection.faults import BOTH, RecordingFault
+from nearfar.recordings.inspection.measured import (
+    BANDS,
+    FRAME_SECONDS,
+    PARTS,
+    Float,
+    Measured,
+    short_time_spectra,
+    unit_phase,
+)
+from nearfar.recordings.microphones import NAMES
+
+# Our own limits, no one's standard; `benchmarks/inspection.py` measures what they find and what they invent.
+FEWEST_OF_DOMAIN = 5  # clips of a domain that has a template of its own
+FEWEST_FOR_PRESENCE = 12  # clips from which it can be told what a running machine is like
+TELLING = 20.0  # times what unrelated channels have by chance: agreement on which judgements can rest
+LOST = 0.5  # agreement below which a channel may have lost its microphone
+UNRELATED = 0.2  # agreement that is none
+RESTORED = 0.55  # agreement that an exchange or a drift must restore
+FOUND = 8.0  # times what unrelated channels have by chance, at another delay
+STRONGER = 1.5  # than at the usual delay
+LONG_FRAME = 4  # times a frame: for delays that are longer than one
+LATE_SECONDS = 0.001  # 0.34 m of air: warm air and a moved microphone stay below it
+SLOPES = 201  # drifts that are tried
+FASTEST_DRIFT = 1e-3  # seconds per second; clocks of cheap recorders differ by a tenth of that
+UNITS_DB = 20.0  # beyond the levels of training: no machine is so much louder or quieter
+DEAF_DB = 10.0
+SPREADS = 5.0  # robust standard deviations that levels of normal clips may lie apart
+GAP_MARGIN_DB = 10.0  # below the quietest moment of the training clips
+OFFSET_SHARE = 0.1  # of the channel's usual RMS
+LENGTH_MARGIN = 1.2  # ratio of lengths that are the same for all purposes
+PRESENCE_FLOOR = 0.1  # dB^2, added to the variances
+PRESENCE_LIMIT = 2.5  # times the median of the squared distances of training clips
+PRESENCE_SPREADS = 2.5
+SWAP_LOG_ODDS = 11.5  # nats, odds of 100,000 to 1: cables are rarely exchanged, and a clip is soon judged again
+CONTRAST_FLOOR = 1.0  # dB^2, added to the contrast's variance in each band: ten clips cannot know it better
+PLAUSIBLE = 51.2  # the 99.9 % quantile of chi-square with BANDS degrees of freedom
+MAD = 1.4826  # times the median absolute deviation: a standard deviation
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What the training clips have in common.
+
+    Attributes
+    ----------
+    rate : int
+        In Hz.
+    seconds : (2,) array
+        Shortest and longest clip.
+    level : (2, C) array
+        Of each channel the lowest and the highest level of a normal clip, in dBFS.
+    quiet : (C,) array
+        How far the quietest moment of a normal clip lies below its median block, in dB; negative.
+    offset : (2, C) array
+        Median of the means, and their robust spread.
+    templates : (domains, F) complex array
+        T of the module; no domains if there is one channel.
+    agreement : (4,) array
+        Median over the training clips; the value below which a recording is looked at closely; the standard deviation
+        of two channels that have nothing in common; and the agreement with the channels exchanged above which a
+        recording is looked at closely.
+    contrast : (1 + B, B) array
+        Mean of near over far by band, in dB; and the inverse of its covariance.
+    presence : (2, domains, 3 B) array
+        Medians of ``Pair.presence``: of recordings, and of their parts.
+    precision : (2, 3 B, 3 B) array
+        The inverses of their covariances.
+    limits : (2, 2) array
+        Of recordings, and of parts: the largest squared distance, and the lowest mean presence, in dB against the
+        median, of a machine that runs.
+    """
+
+    rate: int
+    seconds: Float
+    level: Float
+    quiet: Float
+    offset: Float
+    templates: NDArray[np.complex64]
+    agreement: Float
+    contrast: Float
+    presence: Float
+    precision: Float
+    limits: Float
+
+    @property
+    def channels(self) -> int:
+        return self.level.shape[1]
+
+    @classmethod
+    def of(cls, clips: Sequence[Measured], domains: Sequence[str]) -> Usual:
+        """Learn from normal clips of one rate and number of channels; robust to a minority of other ones.
+
+        Parameters
+        ----------
+        clips : sequence of Measured
+        domains : sequence of str
+            Of each clip.
+        """
+        levels = np.stack([clip.level for clip in clips])
+        means = np.stack([clip.mean for clip in clips])
+        seconds = np.array([clip.seconds for clip in clips])
+        quiet = np.stack([clip.blocks.min(axis=1) - np.median(clip.blocks, axis=1) for clip in clips])
+        return cls(
+            rate=clips[0].rate,
+            seconds=np.array([seconds.min(), seconds.max()]),
+            level=np.stack(_range(levels)),
+            quiet=_range(quiet)[0],
+            offset=np.stack([np.median(means, axis=0), _spread(means)]),
+            **_relation(clips, _groups(clips, domains)),
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """To save it."""
+        arrays = {name: np.asarray(value) for name, value in vars(self).items()}
+        return arrays | {"templates": np.stack([self.templates.real, self.templates.imag])}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Usual:
+        """What ``arrays`` saved."""
+        real, imaginary = arrays["templates"]
+        return cls(**{**arrays, "rate": int(arrays["rate"]), "templates": real + 1j * imaginary})  # type: ignore[arg-type]
+
+    def agreement_of(self, phase: NDArray[np.complex64]) -> float:
+        """R of the module: with the domain that it agrees with best, (F,)."""
+        return max((float(_agreement(phase, template)) for template in self.templates), default=0.0)
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the two microphones have enough in common for R to mean something."""
+        return len(self.templates) > 0 and bool(self.agreement[0] >= TELLING * self.agreement[2])
+
+
+def faults_against(usual: Usual, measured: Measured, samples: Samples) -> list[RecordingFault]:
+    """How a recording differs from the training clips; empty if it does not.
+
+    Parameters
+    ----------
+    usual : Usual
+    measured : Measured
+        Of the recording.
+    samples : (channels, samples) array
+        The recording, for a closer look.
+    """
+    found = _length(usual, measured)
+    if measured.rate != usual.rate:
+        return [_rate(usual, measured), *found]
+    units = _units(usual, measured)
+    deaf = [] if units else _deaf(usual, measured)
+    spoilt = {fault.microphone for fault in (*units, *deaf)}
+    found += [*units, *deaf]
+    for channel, name in enumerate(NAMES[: min(usual.channels, len(measured.level))]):
+        if spoilt.isdisjoint({name, BOTH}):
+            found += _of_channel(usual, measured, channel, name)
+    if measured.pair is None or deaf or not len(usual.templates):
+        return found
+    apart = _relation_fault(usual, measured, samples)
+    if apart is not None:
+        return [*found, apart]
+    if not any(fault.kind == "gone" for fault in found):
+        found += _not_running(usual, measured)
+    return found
+
+
+def _range(values: Float) -> tuple[Float, Float]:
+    """The lowest and the highest that normal clips reach, (n, ...) to (...): not the extremes, but robust ones."""
+    middle, spread = np.median(values, axis=0), _spread(values)
+    low, high = np.quantile(values, [0.05, 0.95], axis=0)
+    return np.minimum(low, middle - SPREADS * spread), np.maximum(high, middle + SPREADS * spread)
+
+
+def _spread(values: Float) -> Float:
+    spread: Float = MAD * np.median(np.abs(values - np.median(values, axis=0)), axis=0)
+    return spread
+
+
+def _groups(clips: Sequence[Measured], domains: Sequence[str]) -> list[NDArray[np.intp]]:
+    """The clips with two channels by domain; small domains are not told apart."""
+    paired = np.array([clip.pair is not None for clip in clips])
+    labels = np.array(domains, dtype=object)
+    groups = [np.flatnonzero(paired & (labels == domain)) for domain in sorted(set(domains))]
+    if any(len(group) < FEWEST_OF_DOMAIN for group in groups):
+        groups = [np.flatnonzero(paired)]
+    return [group for group in groups if len(group)]
+
+
+def _relation(clips: Sequence[Measured], groups: Sequence[NDArray[np.intp]]) -> dict[str, Any]:
+    """What two channels have in common: everything of ``Usual`` that comes from ``Pair``."""
+    if not groups:
+        empty = np.zeros((0, 0))
+        return {
+            "templates": np.zeros((0, 0), np.complex64),
+            "agreement": np.zeros(4),
+            "contrast": empty,
+            "presence": np.zeros((2, 0, 0)),
+            "precision": np.zeros((2, 0, 0)),
+            "limits": np.zeros((2, 2)),
+        }
+    pairs = [clip.pair for clip in clips if clip.pair is not None]
+    place = {number: row for row, number in enumerate(n for n, clip in enumerate(clips) if clip.pair is not None)}
+    rows = [np.array([place[int(n)] for n in group]) for group in groups]
+    phases = np.stack([pair.phase for pair in pairs])
+    templates = np.stack([_template(phases[group]) for group in rows])
+    whole = np.stack([pair.presence[0] for pair in pairs])
+    parts = np.stack([pair.presence[1:] for pair in pairs])
+    learnt = [_presence(whole[:, None], rows), _presence(parts, rows)]
+    return {
+        "templates": templates,
+        "agreement": _usual_agreement(clips, phases, rows, templates),
+        "contrast": _contrast(np.stack([pair.contrast for pair in pairs])),
+        "presence": np.stack([one[0] for one in learnt]),
+        "precision": np.stack([one[1] for one in learnt]),
+        "limits": np.stack([one[2] for one in learnt]),
+    }
+
+
+def _template(phases: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """The mean of unit phases, without the magnitude that unrelated ones would leave by chance: 1 / sqrt(n)."""
+    mean = phases.mean(axis=0)
+    power = np.abs(mean) ** 2
+    kept: NDArray[np.complex64] = mean * np.sqrt(np.maximum(1 - 1 / (len(phases) * np.maximum(power, 1e-12)), 0))
+    return kept.astype(np.complex64)
+
+
+def _agreement(phases: NDArray[np.complex64], template: NDArray[np.complex64]) -> Float:
+    """R of the module, of (..., F)."""
+    return np.asarray((phases @ template.conj()).real / _weight(template), dtype=np.float64)
+
+
+def _weight(template: NDArray[np.complex64]) -> float:
+    return max(float(np.vdot(template, template).real), 1e-12)
+
+
+def _usual_agreement(
+    clips: Sequence[Measured],
+    phases: NDArray[np.complex64],
+    groups: Sequence[NDArray[np.intp]],
+    templates: NDArray[np.complex64],
+) -> Float:
+    """As ``Usual.agreement``: each clip against the others of its domain."""
+    found: list[float] = []
+    mirrored: list[float] = []
+    for group, template in zip(groups, templates, strict=True):
+        n = len(group)
+        for phase in phases[group]:
+            others = (n * template - phase) / (n - 1) if n > 1 else template
+            found.append(float(_agreement(phase, others)))
+            mirrored.append(float(_agreement(phase.conj(), others)))
+    middle, spread = float(np.median(found)), float(_spread(np.array(found)))
+    frames = float(np.median([clip.seconds for clip in clips])) / FRAME_SECONDS
+    chance = float(np.sqrt(1 / (2 * frames * max(_weight(template) for template in templates))))
+    exchanged = float(np.median(mirrored) + 2 * SPREADS * _spread(np.array(mirrored)) + 0.05)
+    return np.array([middle, min(middle - 2 * SPREADS * spread, 0.9 * middle), chance, exchanged])
+
+
+def _contrast(contrasts: Float) -> Float:
+    middle = np.median(contrasts, axis=0)
+    kept = _inner(((contrasts - middle) ** 2).sum(axis=1))
+    centred = contrasts[kept] - middle
+    covariance = centred.T @ centred / len(centred) + CONTRAST_FLOOR * np.eye(contrasts.shape[1])
+    return np.concatenate([middle[None], np.linalg.inv(covariance)])
+
+
+def _inner(distance: Float) -> NDArray[np.intp]:
+    """The three quarters of the rows with the smallest distances: what outliers cannot reach."""
+    return np.argsort(distance, kind="stable")[: max(2, int(np.ceil(0.75 * len(distance))))]
+
+
+def _presence(values: Float, groups: Sequence[NDArray[np.intp]]) -> tuple[Float, Float, Float]:
+    """Of (n, parts, 3 B): the median of each domain, the inverse covariance, and the limits of ``Usual.limits``."""
+    dim = values.shape[2]
+    middles = np.stack([np.median(values[group].reshape(-1, dim), axis=0) for group in groups])
+    centred = np.concatenate([values[group] - middles[i] for i, group in enumerate(groups)])
+    if len(centred) < FEWEST_FOR_PRESENCE:
+        return middles, np.zeros((dim, dim)), np.array([np.inf, -np.inf])
+    kept = centred[_inner(np.median(centred**2, axis=2).max(axis=1))]
+    distances = []
+    for fold in range(5):
+        precision = _precision(np.concatenate([kept[i::5] for i in range(5) if i != fold]).reshape(-1, dim))
+        rows = kept[fold::5].reshape(-1, dim)
+        distances += np.einsum("nd,de,ne->n", rows, precision, rows).tolist()
+    deficit = mean_presence(centred.reshape(-1, dim))
+    limits = [PRESENCE_LIMIT * float(np.median(distances)), -PRESENCE_SPREADS * float(_spread(deficit)) - 0.3]
+    return middles, _precision(kept.reshape(-1, dim)), np.array(limits)
+
+
+def _precision(rows: Float) -> Float:
+    covariance = ledoit_wolf(rows, assume_centered=True)[0]
+    inverse: Float = np.linalg.inv(covariance + PRESENCE_FLOOR * np.eye(len(covariance)))
+    return inverse
+
+
+def mean_presence(rows: Float) -> Float:
+    """How much less near hears beyond far than usual, in dB: the mean over bands; (n, 3 B) to (n,)."""
+    mean: Float = rows[:, : 2 * BANDS].mean(axis=1)
+    return mean
+
+
+def _length(usual: Usual, measured: Measured) -> list[RecordingFault]:
+    shortest, longest = usual.seconds
+    told = f"{shortest:.4g} s" if shortest == longest else f"{shortest:.4g} to {longest:.4g} s"
+    if measured.seconds * LENGTH_MARGIN < shortest:
+        message = (
+            f"{measured.seconds:.4g} s long, but the training clips are {told}: scores of shorter clips vary more, so "
+            "the threshold does not hold; record as long as for the fit"
+        )
+        return [RecordingFault("short", BOTH, message)]
+    if measured.seconds > LENGTH_MARGIN * longest:
+        message = (
+            f"{measured.seconds:.4g} s long, but the training clips are {told}: a short fault drowns in a long clip; "
+            "cut it into clips as long as those"
+        )
+        return [RecordingFault("long", BOTH, message)]
+    return []
+
+
+def _rate(usual: Usual, measured: Measured) -> RecordingFault:
+    return RecordingFault(
+        "rate",
+        BOTH,
+        f"recorded at {measured.rate} Hz, but the training clips at {usual.rate} Hz: filters of recorder and "
+        "resampling differ, which alone changes the score; record as for the fit, or fit to clips like this one",
+    )
+
+
+def _beyond(usual: Usual, measured: Measured) -> Float:
+    """By how many dB each channel lies above (positive) or below (negative) the levels of training: (C,)."""
+    n = min(usual.channels, len(measured.level))
+    level = measured.level[:n]
+    return np.maximum(level - usual.level[1, :n], 0) - np.maximum(usual.level[0, :n] - level, 0)
+
+
+def _relates(usual: Usual, measured: Measured) -> bool:
+    """Whether near and far agree as in training; true if that cannot be told."""
+    if measured.pair is None or not usual.is_telling:
+        return True
+    return usual.agreement_of(measured.pair.phase) >= LOST * usual.agreement[0]
+
+
+def _units(usual: Usual, measured: Measured) -> list[RecordingFault]:
+    """Levels that no sound explains: other units, other scaling, or another gain."""
+    beyond = _beyond(usual, measured)
+    moved = np.abs(beyond) > UNITS_DB
+    quieter = beyond < 0
+    real = _relates(usual, measured) and measured.pair is not None and usual.is_telling
+    if not moved.any() or (quieter[moved].any() and not (real and moved.all())):
+        return []  # a quiet channel that has lost its relation to the other is deaf
+    names = NAMES[: len(beyond)]
+    where = BOTH if moved.all() and len(moved) > 1 else names[int(np.abs(beyond).argmax())]
+    middle = usual.level.mean(axis=0)[: len(beyond)]
+    by = (measured.level[: len(beyond)] - middle)[int(np.abs(beyond).argmax())]
+    peak = float(measured.peak[: len(beyond)].max())
+    message = (
+        f"{abs(by):.0f} dB {'louder' if by > 0 else 'quieter'} than the training clips (samples up to {peak:.3g}): "
+        "other units or another gain; samples must be scaled as in training"
+    )
+    return [RecordingFault("units", where, message)]
+
+
+def _deaf(usual: Usual, measured: Measured) -> list[RecordingFault]:
+    """Channels that are quieter than ever, and no longer hear what the other hears."""
+    beyond = _beyond(usual, measured)
+    related = _relates(usual, measured)
+    found = []
+    for name, by, level, bands in zip(NAMES, beyond, measured.level, measured.bands, strict=False):
+        lost = not related or alone.is_white(bands) or (usual.channels > 1 and not usual.is_telling)
+        if alone.DEAD_DBFS <= level and by < -DEAF_DB and (lost or by < -2 * UNITS_DB):
+            message = (
+                f"the {name} microphone is {-by:.0f} dB quieter than in any training clip ({level:.0f} dBFS) and no "
+                "longer hears what it heard; check its cable, its supply and its gain"
+            )
+            found.append(RecordingFault("deaf", name, message))
+    return found
+
+
+def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> list[RecordingFault]:
+    levels = measured.blocks[channel]
+    found = []
+    quiet = levels < np.median(levels) + usual.quiet[channel] - GAP_MARGIN_DB
+    quiet |= levels < usual.level[0, channel] + usual.quiet[channel] - GAP_MARGIN_DB
+    start, length = alone.longest_run(quiet)
+    if length >= alone.GAP_BLOCKS and measured.level[channel] >= alone.DEAD_DBFS:
+        message = (
+            f"the {name} microphone is gone {alone.describe_gap(start, length)}: quieter than any moment of the "
+            "training clips; check for a loose plug or lost samples"
+        )
+        found.append(RecordingFault("gone", name, message))
+    middle, spread = usual.offset[:, channel]
+    moved = float(measured.mean[channel] - middle)
+    rms = 10 ** (usual.level[:, channel].mean() / 20)
+    if abs(moved) > max(2 * SPREADS * spread, OFFSET_SHARE * rms):
+        message = (
+            f"the {name} channel has an offset of {measured.mean[channel]:.2g}, in the training clips {middle:.2g}; "
+            "check the input's coupling"
+        )
+        found.append(RecordingFault("offset", name, message))
+    return found
+
+
+def _relation_fault(usual: Usual, measured: Measured, samples: Samples) -> RecordingFault | None:
+    """Why near and far do not belong together as in training, if they do not."""
+    assert measured.pair is not None
+    if not usual.is_telling:
+        return _swapped_by_contrast(usual, measured)
+    usually, low, chance, exchanged = usual.agreement
+    agreement = usual.agreement_of(measured.pair.phase)
+    if agreement >= low and usual.agreement_of(measured.pair.phase.conj()) <= exchanged:
+        return None
+    explanations = [
+        explain(samples[:2], template, measured) for template in usual.templates for explain in (_exchanged, _drifting)
+    ]
+    restored, fault = max(explanations, key=lambda found: found[0])
+    if fault is not None and restored >= max(RESTORED * usually, STRONGER * agreement):
+        return fault
+    restored, fault = max((_late(samples[:2], t, measured) for t in usual.templates), key=lambda found: found[0])
+    if fault is not None and restored >= max(FOUND * chance, STRONGER * agreement):
+        return fault
+    if agreement < UNRELATED * usually:
+        message = (
+            f"near and far have nothing in common that they had in training (agreement {agreement:.2f}, usually "
+            f"{usually:.2f}); check that both microphones are connected, and that they were not moved"
+        )
+        return RecordingFault("unrelated", BOTH, message)
+    return None
+
+
+Explanation = tuple[float, RecordingFault | None]  # the agreement that it restores
+
+
+def _phases(samples: Samples, rate: int) -> NDArray[np.complex64]:
+    return unit_phase(short_time_spectra(samples, rate).cross)
+
+
+def _exchanged(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
+    """Near and far exchanged, from the beginning on or for a part of the clip."""
+    frames = _phases(samples, measured.rate)
+    as_is, exchanged = _agreement(frames, template), _agreement(frames.conj(), template)
+    gain = exchanged - as_is
+    before = np.concatenate([[0.0], np.cumsum(gain)])  # gained by exchanging the frames up to here
+    after = before[-1] - before
+    first, second = int(before.argmax()), int(after.argmax())
+    until = before[first] >= after[second]
+    restored = float(as_is.mean() + max(before[first], after[second]) / len(frames))
+    at = (first if until else second) / len(frames) * measured.seconds
+    where = f" {'until' if until else 'from'} {at:.3g} s"
+    where = "" if min(first, len(frames) - first) <= 1 and until else where
+    message = f"near and far seem to be exchanged{where}; check which cable is in which input"
+    return restored, RecordingFault("swapped", BOTH, message)
+
+
+def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
+    """One channel that runs faster than the other: a line of delays over time."""
+    lags = _lags(_phases(samples, measured.rate), template)
+    n_frames, n_lags = lags.shape
+    time = np.linspace(0, measured.seconds, n_frames)
+    slopes = np.linspace(-FASTEST_DRIFT, FASTEST_DRIFT, SLOPES)
+    best = (-np.inf, 0, 0.0)
+    columns = np.arange(n_lags)
+    for slope in slopes[np.abs(slopes) * measured.seconds >= LATE_SECONDS / 2]:
+        shift = np.round(slope * time * measured.rate).astype(int)
+        line = lags[np.arange(n_frames)[:, None], (columns + shift[:, None]) % n_lags].mean(axis=0)
+        lag = int(line.argmax())
+        best = max(best, (float(line[lag]), lag, float(slope)))
+    late = "far" if best[2] > 0 else "near"
+    message = (
+        f"the {late} channel falls behind the other by {abs(best[2]) * 1e6:.0f} millionths of the time; record both "
+        "channels with one clock"
+    )
+    return best[0], RecordingFault("drifting", BOTH, message)
+
+
+def _late(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
+    """One channel that is late by more than air can explain."""
+    lags = _lags(_phases(samples, measured.rate * LONG_FRAME), _longer(template)).mean(axis=0)
+    lag = int(lags.argmax())
+    signed = lag - len(lags) if lag > len(lags) // 2 else lag
+    seconds = signed / measured.rate
+    if abs(seconds) < LATE_SECONDS:
+        return float(lags[lag]), None
+    late = "near" if seconds > 0 else "far"
+    message = (
+        f"the {late} channel is {abs(seconds) * 1000:.3g} ms late, compared with the training clips; record both "
+        "channels with one device"
+    )
+    return float(lags[lag]), RecordingFault("late", BOTH, message)
+
+
+def _lags(frames: NDArray[np.complex64], template: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """The agreement of each frame at every delay, (frames, lags): first 0, then near later; the last ones negative."""
+    lags: NDArray[np.float32] = scipy.fft.irfft(frames * template.conj())
+    return lags * (lags.shape[1] / 2 / _weight(template))
+
+
+def _longer(template: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """The same template for frames that are ``LONG_FRAME`` times as long."""
+    response = scipy.fft.irfft(template)
+    half = len(response) // 2
+    longer = np.zeros(len(response) * LONG_FRAME, response.dtype)
+    longer[:half], longer[-half:] = response[:half], response[half:]
+    return np.asarray(scipy.fft.rfft(longer), np.complex64)
+
+
+def _swapped_by_contrast(usual: Usual, measured: Measured) -> RecordingFault | None:
+    """A fault if the levels are implausible as they are, and plausible with the channels exchanged.
+
+    The odds are those of two Gaussians, one the mirror image of the other. Where both microphones hear much the same,
+    many a swap goes unseen in a single clip; it is never claimed without cause.
+    """
+    assert measured.pair is not None
+    heard, mean, precision = measured.pair.contrast, usual.contrast[0], usual.contrast[1:]
+    as_is, exchanged = (float(r @ precision @ r) for r in (heard - mean, -heard - mean))
+    if exchanged > PLAUSIBLE or (as_is - exchanged) / 2 < SWAP_LOG_ODDS:
+        return None
+    return RecordingFault(
+        "swapped", BOTH, "near and far seem to be exchanged; check which cable is in which input"
+    )
+
+
+def _not_running(usual: Usual, measured: Measured) -> list[RecordingFault]:
+    """Near hears less beyond far than ever, in most bands: the machine stands still, or a part of the time."""
+    assert measured.pair is not None
+    heard = measured.pair.presence
+    if _stands_still(usual, heard[:1], 0)[0]:
+        return [RecordingFault("not_running", "near", _NOT_RUNNING.format(""))]
+    still = _stands_still(usual, heard[1:], 1)
+    if not still.any():
+        return []
+    first = int(still.argmax())
+    when = f" from {first * measured.seconds / PARTS:.3g} to {(first + still[first:].sum()) * measured.seconds / PARTS:.3g} s"
+    return [RecordingFault("not_running", "near", _NOT_RUNNING.format(when))]
+
+
+_NOT_RUNNING = (
+    "the machine seems not to run{}: the near microphone hears only what the far one hears; is it switched on?"
+)
+
+
+def _stands_still(usual: Usual, rows: Float, which: int) -> NDArray[np.bool_]:
+    """Of recordings (``which`` 0) or parts (1), (n, 3 B): far from normal, and less present than ever."""
+    farthest, lowest = usual.limits[which]
+    residuals = rows - usual.presence[which][:, None]  # (domains, n, 3 B)
+    distance = np.einsum("gnd,de,gne->gn", residuals, usual.precision[which], residuals)
+    nearest = distance.argmin(axis=0)
+    deficit = mean_presence(residuals[nearest, np.arange(len(rows))])
+    still: NDArray[np.bool_] = (distance.min(axis=0) > farthest) & (deficit < lowest)
+    return still
