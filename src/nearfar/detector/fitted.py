@@ -36,6 +36,7 @@ from nearfar.recordings.microphones import (
     Placement,
     health,
 )
+from nearfar.recordings.recording import Channel, Recording
 from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
@@ -92,7 +93,8 @@ class Detector:
     placement : Placement or None
         Of two microphones.
     trained_on : dict
-        Clips by domain, rate, channels, digest of the audio, seed, microphone faults that were seen.
+        Clips by domain, rate, channels, which of the channels were selected, digest of the audio, seed, microphone
+        faults that were seen.
     sample : (channels, samples) array
         The recording of the self-check, at the encoder's rate.
     unseen : mapping from key to float
@@ -220,13 +222,20 @@ class Detector:
         """How many numbers were learnt to make the encoders of all branches."""
         return sum(branch.encoder.parameters for branch in self.branches)
 
-    def score(self, recording: Samples | Path | str, rate: int | None = None, *, name: str = "") -> Verdict:
+    @property
+    def selected_channels(self) -> tuple[Channel, ...]:
+        """Which channels of the training clips were used, as chosen for the fit; empty: all."""
+        return tuple(self.trained_on.get("selected_channels", ()))
+
+    def score(
+        self, recording: Samples | Recording | Path | str, rate: int | None = None, *, name: str = ""
+    ) -> Verdict:
         """What it says of one recording.
 
         Parameters
         ----------
-        recording : (channels, samples) array, Path or str
-            Samples in [-1, 1); or the file of a recording, as of ``score_file``.
+        recording : (channels, samples) array, Recording, Path or str
+            Samples in [-1, 1), of the channels that are used; or a recording, as of ``score_file``.
         rate : int or None
             Of samples, in Hz: at least ``sample_rate``. A file has its own.
         name : str
@@ -239,7 +248,7 @@ class Detector:
         TypeError
             If samples have no rate, or a file is given one.
         """
-        if isinstance(recording, Path | str):
+        if isinstance(recording, Recording | Path | str):
             if rate is not None:
                 raise TypeError(f"rate={rate}: the file {recording} has its own rate; omit it")
             return self.score_file(recording)
@@ -299,25 +308,33 @@ class Detector:
         DatasetError
             If recordings cannot be used; all that cannot.
         """
+        clips = [c if c.channels else dataclasses.replace(c, channels=self.selected_channels) for c in clips]
         scores = []
         for number, branch in enumerate(self.branches, start=1):
             told = tell_branch(progress, "", number, len(self.branches))
             scores.append(branch.anomaly_score(branch.embed(clips, workers=1, jobs=jobs, progress=told)))
         return average(scores)
 
-    def score_file(self, path: Path | str) -> Verdict:
-        """What it says of the recording in a file; an unusable one is a verdict with an error, not an exception."""
-        path = Path(path)
-        try:
-            samples, rate = audio.read(path)
-            return self._score_samples(samples, rate, str(path))
-        except (AudioError, MicrophoneError, OSError) as error:
-            message = str(error).removeprefix(f"{path}: ")
-            return Verdict(str(path), float("nan"), float("nan"), "unusable", error=message)
+    def score_file(self, recording: Recording | Path | str) -> Verdict:
+        """What it says of a recording; an unusable one is a verdict with an error, not an exception.
 
-    def score_files(self, paths: Iterable[Path | str], *, workers: int = 1) -> Iterator[Verdict]:
-        """Verdicts on files, in their order, one at a time."""
-        return audio.each(paths, self.score_file, workers=workers)
+        Its channels are those that the recording chooses, or else those that were chosen for the fit.
+        """
+        asked = Recording.of(Path(recording) if isinstance(recording, str) else recording)
+        used = asked if asked.channels else dataclasses.replace(asked, channels=self.selected_channels)
+        name = str(used)
+        try:
+            samples, rate = audio.read(used)
+            return self._score_samples(samples, rate, name)
+        except (AudioError, MicrophoneError, OSError) as error:
+            message = str(error).removeprefix(f"{name}: ")
+            return Verdict(name, float("nan"), float("nan"), "unusable", error=message)
+
+    def score_files(
+        self, recordings: Iterable[Recording | Path | str], *, workers: int = 1
+    ) -> Iterator[Verdict]:
+        """Verdicts on recordings, in their order, one at a time."""
+        return audio.each(recordings, self.score_file, workers=workers)
 
     def score_stream(
         self, stream: BinaryIO, *, rate: int | None = None, channels: int | None = None

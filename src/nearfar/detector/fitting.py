@@ -26,6 +26,7 @@ from nearfar.recordings.audio import Samples
 from nearfar.recordings.clips import MIN_TRAINING_CLIPS, DatasetError, Machine
 from nearfar.recordings.inspection import Inspection, inspect
 from nearfar.recordings.microphones import MICROPHONES, Placement
+from nearfar.recordings.recording import digests
 from nearfar.systems.branches import Branch, Progress, attributes, domains
 from nearfar.systems.resolved import ResolvedSystem
 
@@ -122,7 +123,7 @@ def fit(
         threshold=_fit_threshold(system.threshold, np.array(list(unseen.values()))),
         placement=found.placement,
         trained_on=_describe_training(this, found),
-        sample=audio.load(clips[0].path, rate)[:, : int(SELF_CHECK_SECONDS * rate)],
+        sample=audio.load(clips[0].recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)],
         unseen=unseen,
     )
 
@@ -158,7 +159,7 @@ def _inspect(this: _Fit) -> Inspection:
 def _describe_training(this: _Fit, found: Inspection) -> dict[str, Any]:
     """What ``Detector.trained_on`` says."""
     clips, system = this.machine.train, this.system
-    recordings = this.jobs.digests_of(c.path for c in clips)
+    recordings = digests((c.recording for c in clips), this.jobs)
     bound = [branch.adapter for branch in system.branches if branch.adapter is not None]
     return {
         "clips": len(clips),
@@ -166,6 +167,7 @@ def _describe_training(this: _Fit, found: Inspection) -> dict[str, Any]:
         "digest": digest([[c.key, sha] for c, sha in zip(clips, recordings, strict=True)]),
         "rate": found.header.rate,
         "channels": found.header.channels,
+        "selected_channels": list(clips[0].channels),
         "seed": system.seed,
         "weights": [branch.weights for branch in system.branches],
         "adapters": [adapter.describe() for adapter in bound],

@@ -24,6 +24,7 @@ from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Samples
 from nearfar.recordings.clips import DatasetError
 from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, listen
+from nearfar.recordings.recording import Recording
 
 Array = NDArray[np.floating[Any]]
 Keys = dict[str, dict[str, list[Key]]]  # of each recording, by microphone
@@ -167,7 +168,7 @@ def heard(samples: Samples, encoder: Encoder, view: str) -> list[Samples]:
 
 
 def embed_each(
-    paths: Iterable[Path], encoder: Encoder, *, view: str, pooling: str, workers: int = 1
+    recordings: Iterable[Recording | Path], encoder: Encoder, *, view: str, pooling: str, workers: int = 1
 ) -> Iterator[Array]:
     """The embeddings of recordings, one at a time, in order; ``workers`` threads work ahead.
 
@@ -177,14 +178,14 @@ def embed_each(
         After the last one, if there were recordings that cannot be used; all of them.
     """
 
-    def embedding(path: Path) -> Array | AudioError:
+    def embedding(recording: Recording | Path) -> Array | AudioError:
         try:
-            return embed(_load(path, encoder), encoder, view=view, pooling=pooling)
+            return embed(_load(recording, encoder), encoder, view=view, pooling=pooling)
         except AudioError as error:
             return error
 
     problems = []
-    for found in audio.each(paths, embedding, workers=workers):
+    for found in audio.each(recordings, embedding, workers=workers):
         if isinstance(found, AudioError):
             problems.append(str(found))
         else:
@@ -193,10 +194,10 @@ def embed_each(
         raise DatasetError(problems)
 
 
-def _load(path: Path, encoder: Encoder) -> Samples:
+def _load(recording: Recording | Path, encoder: Encoder) -> Samples:
     """A recording at the encoder's rate, long enough for it."""
-    samples = audio.load(path, encoder.sample_rate)
-    audio.require_length(samples, encoder.min_samples, encoder.sample_rate, str(path))
+    samples = audio.load(recording, encoder.sample_rate)
+    audio.require_length(samples, encoder.min_samples, encoder.sample_rate, str(recording))
     return samples
 
 
@@ -230,7 +231,7 @@ def origins(
 
 
 def compute_missing(
-    recordings: Mapping[str, Sequence[Path]],
+    recordings: Mapping[str, Sequence[Recording | Path]],
     encoder: Encoder,
     made_by: Mapping[str, Origin],
     store: Store,
@@ -244,7 +245,7 @@ def compute_missing(
 
     Parameters
     ----------
-    recordings : mapping from SHA-256 of a recording's file to the files of this content
+    recordings : mapping from SHA-256 of a recording to the recordings, or their files, of this content
     encoder : Encoder
         Frozen. A ``Layered`` one may be asked for any of its blocks, another one for ``blocks``.
     made_by : mapping from microphone to Origin
@@ -281,7 +282,7 @@ def compute_missing(
 
 
 def embed_stored(
-    recordings: Mapping[str, Sequence[Path]],
+    recordings: Mapping[str, Sequence[Recording | Path]],
     encoder: Encoder,
     made_by: Mapping[str, Origin],
     store: Store,
@@ -379,14 +380,14 @@ class _Task:
 
     Attributes
     ----------
-    recordings : mapping from SHA-256 to files
+    recordings : mapping from SHA-256 to recordings
     encoder : Encoder
     missing : mapping from SHA-256, to a mapping from microphone to keys
     problems : list of str
         Of recordings that could not be used; threads add to it.
     """
 
-    recordings: Mapping[str, Sequence[Path]]
+    recordings: Mapping[str, Sequence[Recording | Path]]
     encoder: Encoder
     missing: Keys
     problems: list[str] = field(default_factory=list)
@@ -427,14 +428,14 @@ class _Task:
             return {microphone: listen(samples, microphone) for microphone in self.missing[sha]}
         except (AudioError, MicrophoneError) as error:
             what = str(error).removeprefix(f"{first}: ")
-            self.problems.extend(f"{path}: {what}" for path in self.recordings[sha])
+            self.problems.extend(f"{recording}: {what}" for recording in self.recordings[sha])
             return {}
 
 
-def _length(path: Path) -> tuple[int, int]:
+def _length(recording: Recording | Path) -> tuple[int, int]:
     """Samples of a recording, and their rate; no samples if it cannot be read, which is told when it is loaded."""
     try:
-        header = audio.read_header(path)
+        header = audio.read_header(recording)
     except AudioError:
         return 0, 1
     return header.samples, header.rate

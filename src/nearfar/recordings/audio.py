@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar
+from types import ModuleType
+from typing import BinaryIO, Literal, TypeVar, cast
 
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
+from nearfar.recordings.recording import Recording
+from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, chosen_channels
+
+__all__ = [  # with what other rooms take from here of a recording that is read
+    "AudioError", "Header", "Note", "Recorded", "Samples", "at_rate", "each", "load", "read", "read_header",
+    "read_pcm16", "read_recorded", "require_length", "require_samples", "resample", "write",
+]  # fmt: skip
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -29,40 +37,56 @@ NEAR, FAR = 0, 1  # DCASE 2026 Task 2: left and right channel
 INT16_SCALE = 1 / 32768
 UNKNOWN_LENGTH = 0x7FFFF000  # bytes; from here on a placeholder of a program that could not seek back
 RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 148 dB down
-AudioFault = Literal["empty", "unreadable", "truncated", "not_finite", "refused"]
+# By suffix, the module that reads such files, with ``read_header(path, channels) -> Header`` and
+# ``read(path, channels) -> Recorded``, which select the channels by number or name. All others are sound files.
+READERS: dict[str, str] = {}
 
 
-class AudioError(ValueError):
-    """A recording cannot be used; the message says which and why, ``fault`` what kind of wrong it is."""
-
-    def __init__(self, message: str, *, fault: AudioFault = "refused") -> None:
-        super().__init__(message)
-        self.fault: AudioFault = fault
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a recording's header promises: ``samples`` of ``channels`` at ``rate`` Hz."""
-
-    rate: int
-    channels: int
-    samples: int
-    format: str
-
-    @property
-    def seconds(self) -> float:
-        return self.samples / self.rate
-
-
-def read_header(path: Path) -> Header:
-    """The header of a WAV or FLAC file, checked against the length of the file.
+def read_header(recording: Recording | Path) -> Header:
+    """The header of a recording, checked against the length of its files; of the channels that are chosen.
 
     Raises
     ------
     FileNotFoundError
     AudioError
-        If the file is empty, not audio, or shorter than its header promises.
+        If a file is empty, not audio, or shorter than its header promises; if a chosen channel is not there.
     """
+    recording = Recording.of(recording)
+    if len(recording.paths) == 1 and (reader := _reader(recording.path)) is not None:
+        return cast(Header, reader.read_header(recording.path, recording.channels))
+    headers = [_read_header(path) for path in recording.paths]
+    return _of_channels(_common_header(recording, headers), recording)
+
+
+def _reader(path: Path) -> ModuleType | None:
+    """The module that reads files with this suffix; ``None`` for a sound file."""
+    name = READERS.get(path.suffix.lower())
+    return None if name is None else import_module(name)
+
+
+def _common_header(recording: Recording, headers: Sequence[Header]) -> Header:
+    """Of all files of a recording together."""
+    first = headers[0]
+    if len(headers) == 1:
+        return first
+    for path, header in zip(recording.paths, headers, strict=True):
+        if header.channels != 1:
+            raise AudioError(f"{path}: {header.channels} channels; a track of a recording must have one")
+        if (header.rate, header.samples) != (first.rate, first.samples):
+            raise AudioError(
+                f"{recording}: {first.samples} samples at {first.rate} Hz, but the other track {path.name} has "
+                f"{header.samples} at {header.rate} Hz; tracks of a recording must have the same rate and length"
+            )
+    return replace(first, channels=len(headers))
+
+
+def _of_channels(header: Header, recording: Recording) -> Header:
+    """The same header with the number of channels that are chosen."""
+    places = chosen_channels(recording.channels, count=header.channels, where=str(recording))
+    return replace(header, channels=len(places))
+
+
+def _read_header(path: Path) -> Header:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -95,8 +119,8 @@ def _refuse_truncated_wav(path: Path) -> None:
             f.seek(length + length % 2, 1)
 
 
-def read(path: Path) -> tuple[Samples, int]:
-    """All channels of a recording and its rate.
+def read(recording: Recording | Path) -> tuple[Samples, int]:
+    """The chosen channels of a recording and its rate; all channels if none is chosen.
 
     Returns
     -------
@@ -110,7 +134,30 @@ def read(path: Path) -> tuple[Samples, int]:
     AudioError
         If the recording is empty, unreadable, truncated, or has samples that are not finite.
     """
-    header = read_header(path)
+    recorded = read_recorded(recording)
+    return recorded.samples, recorded.rate
+
+
+def read_recorded(recording: Recording | Path) -> Recorded:
+    """All that is known of a recording after reading it; arguments and errors as of ``read``."""
+    recording = Recording.of(recording)
+    if len(recording.paths) == 1 and (reader := _reader(recording.path)) is not None:
+        return cast(Recorded, reader.read(recording.path, recording.channels))
+    if len(recording.paths) > 1:
+        read_header(recording)  # refuses tracks that differ before any is read
+    files = [_read(path) for path in recording.paths]
+    header = _common_header(recording, [file.header for file in files])
+    places = chosen_channels(recording.channels, count=header.channels, where=str(recording))
+    samples = files[0].samples if len(files) == 1 else np.concatenate([file.samples for file in files])
+    if recording.channels:
+        samples = np.ascontiguousarray(samples[places])
+    notes = dict.fromkeys(note for file in files for note in file.notes)
+    return Recorded(samples, header.rate, replace(header, channels=len(places)), tuple(notes))
+
+
+def _read(path: Path) -> Recorded:
+    """All channels of a sound file."""
+    header = _read_header(path)
     sixteen_bit = header.format.endswith("PCM_16")
     try:
         data, rate = soundfile.read(path, dtype="int16" if sixteen_bit else "float32", always_2d=True)
@@ -126,7 +173,7 @@ def read(path: Path) -> tuple[Samples, int]:
     elif not np.isfinite(samples).all():
         message = f"{path}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite"
         raise AudioError(message, fault="not_finite")
-    return samples, rate
+    return Recorded(samples, rate, header)
 
 
 def read_pcm16(stream: BinaryIO, *, channels: int) -> Samples:
@@ -156,8 +203,8 @@ def resample(samples: Samples, rate: int, to: int) -> Samples:
     return np.ascontiguousarray(soxr.resample(samples.T, rate, to, quality=RESAMPLING_QUALITY).T)
 
 
-def load(path: Path, rate: int) -> Samples:
-    """All channels of a recording at ``rate`` Hz: (channels, samples).
+def load(recording: Recording | Path, rate: int) -> Samples:
+    """The channels of a recording at ``rate`` Hz, as of ``read``: (channels, samples).
 
     Raises
     ------
@@ -166,8 +213,8 @@ def load(path: Path, rate: int) -> Samples:
         As ``read``; and if the recording has a lower rate, because what lies above its Nyquist frequency was
         never recorded.
     """
-    samples, recorded = read(path)
-    return at_rate(samples, recorded, rate, str(path))
+    samples, recorded = read(recording)
+    return at_rate(samples, recorded, rate, str(recording))
 
 
 def require_samples(samples: Samples, name: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from nearfar.files import notebooks
+from nearfar.recordings.recording import Channel, Recording
 
 Domain = Literal["source", "target"]
 Label = Literal["normal", "anomaly"]
@@ -82,6 +83,10 @@ class Clip:
     label : {"normal", "anomaly"} or None
     attributes : str
         Pairs ``key_value``, joined by ``_``. Empty if the machine has none.
+    tracks : tuple of Path
+        Further mono files of the recording, where ``path`` is the first track.
+    channels : tuple of int or str
+        Which channels are near, far, and so on: numbers from 1, or names; empty: all, as they are.
 
     Examples
     --------
@@ -104,6 +109,8 @@ class Clip:
     domain: Domain | None = None
     label: Label | None = None
     attributes: str = ""
+    tracks: tuple[Path, ...] = ()
+    channels: tuple[Channel, ...] = ()
 
     def __repr__(self) -> str:
         told = (self.domain, self.label, self.attributes)
@@ -113,6 +120,11 @@ class Clip:
     def key(self) -> str:
         """``machine/split/name``."""
         return f"{self.machine}/{self.split}/{self.name}"
+
+    @property
+    def recording(self) -> Recording:
+        """Its files and channels, to be read."""
+        return Recording((self.path, *self.tracks), self.channels)
 
 
 @dataclass(frozen=True, repr=False)

@@ -34,6 +34,7 @@ from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
+from nearfar.recordings.recording import digests
 from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
 from nearfar.systems import configuration
@@ -332,7 +333,7 @@ def _detector_inputs(task: MachineRun, jobs: Jobs) -> dict[str, Any]:
 
 
 def _digests(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
-    return [[c.key, sha] for c, sha in zip(clips, jobs.digests_of(c.path for c in clips), strict=True)]
+    return [[c.key, sha] for c, sha in zip(clips, digests((c.recording for c in clips), jobs), strict=True)]
 
 
 def _score(detector: Detector, task: MachineRun, jobs: Jobs, told: Progress) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
 from nearfar.files import processes
 from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
+from nearfar.recordings.recording import digests
 from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
 from nearfar.systems import configuration
@@ -273,9 +274,9 @@ def _embed_as_step(task: MachineSweep, branch: Branch, jobs: Jobs) -> list[Array
         **branch.resolved.embedding,
         "train": [
             [sha, clip.domain, clip.attributes]
-            for sha, clip in zip(jobs.digests_of(clip.path for clip in train), train, strict=True)
+            for sha, clip in zip(digests((clip.recording for clip in train), jobs), train, strict=True)
         ],
-        "test": jobs.digests_of(clip.path for clip in test),
+        "test": digests((clip.recording for clip in test), jobs),
     }
     made_by = (__name__, *branch.resolved.encoder_modules)
     arrays = load_file(jobs.do("embeddings", inputs, make, made_by=made_by) / "arrays.safetensors")

@@ -25,6 +25,7 @@ from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError
 from nearfar.recordings.clips import Clip, DatasetError
 from nearfar.recordings.microphones import listen
+from nearfar.recordings.recording import Recording, digests
 from nearfar.systems.resolved import ResolvedBranch
 from nearfar.training.adapters import HEAD, LAYERS, TRAINS_HEAD, Adapter, HeardClips
 
@@ -80,7 +81,9 @@ class Branch:
             return
 
         def waveform(clip: Clip) -> NDArray[np.float32]:
-            (only,) = heard(audio.load(clip.path, self.encoder.sample_rate), self.encoder, self.resolved.view)
+            (only,) = heard(
+                audio.load(clip.recording, self.encoder.sample_rate), self.encoder, self.resolved.view
+            )
             return only
 
         def make(folder: Path) -> None:
@@ -117,7 +120,7 @@ class Branch:
             raise ValueError(f"encoder {resolved.encoder.name!r}: this system trains nothing over machines")
 
         def hear(number: int) -> NDArray[np.float32]:
-            samples = audio.load(clips[number].path, self.encoder.sample_rate)
+            samples = audio.load(clips[number].recording, self.encoder.sample_rate)
             return np.stack(
                 [listen(samples, microphone) for microphone in VIEWS[TRAINS_HEAD["view"]].microphones]
             )
@@ -144,7 +147,7 @@ class Branch:
         }
         told = [
             [sha, c.machine, c.domain, c.attributes]
-            for sha, c in zip(jobs.digests_of(clip.path for clip in clips), clips, strict=True)
+            for sha, c in zip(digests((clip.recording for clip in clips), jobs), clips, strict=True)
         ]
         device = resolved.encoder.options.arguments().get("device")
         classes = [resolved.encoder.identity["class"], adaptation.identity["class"]]
@@ -185,7 +188,7 @@ class Branch:
         self._require_adapter()
         if not self.uses_store:
             return self._embedded(clips, workers, progress)
-        view, shas = VIEWS[self.resolved.view], jobs.digests_of(clip.path for clip in clips)
+        view, shas = VIEWS[self.resolved.view], digests((clip.recording for clip in clips), jobs)
         by_microphone = embeddings.embed_stored(
             _of_one_content(shas, clips),
             self.encoder,
@@ -201,7 +204,7 @@ class Branch:
         """The embedding of each clip, computed now."""
         embedded = []
         for array in embeddings.embed_each(
-            [c.path for c in clips],
+            [c.recording for c in clips],
             self.encoder,
             view=self.resolved.view,
             pooling=self.resolved.pooling,
@@ -256,37 +259,37 @@ class Branch:
 
 def _refuse_untrainable(clips: Sequence[Clip], encoder: Encoder, workers: int) -> None:
     """Raise before a long training that would end at a recording; all that are wrong by their headers."""
-    found = audio.each(clips, lambda clip: _why_untrainable(clip.path, encoder), workers=workers)
+    found = audio.each(clips, lambda clip: _why_untrainable(clip.recording, encoder), workers=workers)
     if problems := [problem for problem in found if problem]:
         raise DatasetError(problems)
 
 
-def _why_untrainable(path: Path, encoder: Encoder) -> str:
+def _why_untrainable(recording: Recording, encoder: Encoder) -> str:
     """Why an adapter cannot be trained on a recording; empty if it can."""
     needed, shortest = VIEWS[TRAINS_HEAD["view"]].channels, encoder.min_samples / encoder.sample_rate
     try:
-        header = audio.read_header(path)
+        header = audio.read_header(recording)
     except AudioError as error:
         return str(error)
     if header.channels < needed:
         return (
-            f"{path}: channels={header.channels}, but an adapter is trained with {needed} microphones (near, far); "
-            "record both, or adapt on machines that have both"
+            f"{recording}: channels={header.channels}, but an adapter is trained with {needed} microphones (near, "
+            "far); record both, or adapt on machines that have both"
         )
     if header.rate < encoder.sample_rate:
         return (
-            f"{path}: recorded at {header.rate} Hz, but {encoder.sample_rate} Hz are needed; record at "
+            f"{recording}: recorded at {header.rate} Hz, but {encoder.sample_rate} Hz are needed; record at "
             f"{encoder.sample_rate} Hz or more"
         )
     if header.seconds < shortest:
-        return f"{path}: {header.seconds:.3f} s long; at least {shortest:.3f} s are needed"
+        return f"{recording}: {header.seconds:.3f} s long; at least {shortest:.3f} s are needed"
     return ""
 
 
 def _describe_machines(clips: Sequence[Clip], jobs: Jobs) -> dict[str, Any]:
     """How many clips each machine has, and their digest."""
     recordings: dict[str, list[str]] = {}
-    for sha, clip in zip(jobs.digests_of(clip.path for clip in clips), clips, strict=True):
+    for sha, clip in zip(digests((clip.recording for clip in clips), jobs), clips, strict=True):
         recordings.setdefault(clip.machine, []).append(sha)
     return {m: {"clips": len(shas), "digest": digest(shas)} for m, shas in sorted(recordings.items())}
 
@@ -320,7 +323,7 @@ def listen_ahead(
     DatasetError
         If recordings cannot be used; all that cannot, of the first network that has some.
     """
-    recordings = _of_one_content(jobs.digests_of(clip.path for clip in clips), clips)
+    recordings = _of_one_content(digests((clip.recording for clip in clips), jobs), clips)
     for branches in _by_network(resolved):
         made_by: dict[str, Origin] = {}
         wanted: dict[str, set[tuple[int, str]]] = {}
@@ -353,7 +356,7 @@ def _by_network(resolved: Iterable[ResolvedBranch]) -> list[list[Branch]]:
 
 def _contents(clips: Sequence[Clip], jobs: Jobs) -> list[list[Any]]:
     """What a training takes of each clip: the recording by its digest, domain, attributes."""
-    recordings = jobs.digests_of(c.path for c in clips)
+    recordings = digests((c.recording for c in clips), jobs)
     return [[sha, c.domain, c.attributes] for sha, c in zip(recordings, clips, strict=True)]
 
 
@@ -361,11 +364,11 @@ def _tell_listening(progress: Progress | None) -> Callable[[int, int], None] | N
     return None if progress is None else lambda done, total: progress("listening", done, total)
 
 
-def _of_one_content(shas: Sequence[str], clips: Sequence[Clip]) -> dict[str, list[Path]]:
-    """The files of clips by their content."""
-    found: dict[str, list[Path]] = {}
+def _of_one_content(shas: Sequence[str], clips: Sequence[Clip]) -> dict[str, list[Recording]]:
+    """The recordings of clips by their content."""
+    found: dict[str, list[Recording]] = {}
     for sha, clip in zip(shas, clips, strict=True):
-        found.setdefault(sha, []).append(clip.path)
+        found.setdefault(sha, []).append(clip.recording)
     return found
 
 

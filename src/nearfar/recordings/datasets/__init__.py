@@ -6,6 +6,8 @@ and ``COUNTS``, and with all of them in ``PUBLISHED``. ``load`` reads any of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +24,7 @@ from nearfar.recordings.datasets import (
     folder,
 )
 from nearfar.recordings.datasets.layout import machine_folders, recordings
+from nearfar.recordings.recording import Channel, refuse_strange
 
 DATASETS: dict[str, ModuleType] = {
     "dcase2020": dcase2020,
@@ -34,11 +37,17 @@ DATASETS: dict[str, ModuleType] = {
 }
 
 
-def load(root: Path | str) -> Dataset:
+def load(root: Path | str, channels: Sequence[Channel] = ()) -> Dataset:
     """The data set whose machines' folders lie right below ``root``.
 
     One name of the challenge's grammar makes it the challenge's layout, in which every recording must have
     one; without any, what a clip is follows from its folder alone (``datasets.folder``).
+
+    Parameters
+    ----------
+    root : Path or str
+    channels : sequence of int or str
+        Which channels of the recordings are near, far, and so on: numbers from 1, or names; empty: all of them.
 
     Raises
     ------
@@ -46,14 +55,24 @@ def load(root: Path | str) -> Dataset:
         If there is no such folder.
     DatasetError
         With everything that is wrong, and what to do.
+    ValueError
+        If a channel is less than 1, or there twice.
     """
+    refuse_strange(channels)
     root = Path(root)
     is_dcase = any(_is_dcase(machine) for machine in machine_folders(root))
-    return dcase.load(root) if is_dcase else folder.load(root)
+    found = dcase.load(root) if is_dcase else folder.load(root)
+    return replace(found, machines=tuple(_with_channels(machine, channels) for machine in found.machines))
 
 
-def load_machine(path: Path | str) -> Machine:
+def load_machine(path: Path | str, channels: Sequence[Channel] = ()) -> Machine:
     """One machine: its folder, in either layout, or a plain folder of normal recordings.
+
+    Parameters
+    ----------
+    path : Path or str
+    channels : sequence of int or str
+        As of ``load``.
 
     Raises
     ------
@@ -61,9 +80,17 @@ def load_machine(path: Path | str) -> Machine:
         If there is no such folder.
     DatasetError
         With everything that is wrong.
+    ValueError
+        If a channel is less than 1, or there twice.
     """
+    refuse_strange(channels)
     path = Path(path)
-    return dcase.machine(path) if _is_dcase(path) else folder.machine(path)
+    return _with_channels(dcase.machine(path) if _is_dcase(path) else folder.machine(path), channels)
+
+
+def _with_channels(machine: Machine, channels: Sequence[Channel]) -> Machine:
+    """The same machine, of whose recordings these channels are used."""
+    return Machine(machine.name, tuple(replace(clip, channels=tuple(channels)) for clip in machine.clips))
 
 
 def _is_dcase(machine: Path) -> bool:

@@ -145,7 +145,7 @@ def _recognize(dataset: Dataset) -> list[_Recognized]:
 
 def _listen(clip: Clip) -> _Heard | Problem:
     try:
-        samples, rate = audio.read(clip.path)
+        samples, rate = audio.read(clip.recording)
     except FileNotFoundError as error:
         return Problem("error", "missing", clip.key, str(error))
     except audio.AudioError as error:

@@ -111,7 +111,7 @@ class _Look:
 
 def _look_at(clip: Clip, rate: int, min_samples: int) -> _Look:
     try:
-        samples = audio.load(clip.path, rate)
+        samples = audio.load(clip.recording, rate)
         audio.require_length(samples, min_samples, rate, str(clip.path))
     except AudioError as error:
         return _Look(problem=str(error))
@@ -123,7 +123,7 @@ def _common_header(machine: Machine, channels: int) -> Header:
     headers, problems = [], []
     for clip in machine.train:
         try:
-            headers.append(audio.read_header(clip.path))
+            headers.append(audio.read_header(clip.recording))
         except (AudioError, FileNotFoundError) as error:
             problems.append(str(error))
     problems += _differences(machine.name, headers)

@@ -123,7 +123,8 @@ def _has_weights(runs: Iterable[Run], here: dict[str, bool]) -> bool:
 def _sizes(dataset: Dataset) -> list[Size]:
     """The length is that of each machine's first clip."""
     return [
-        Size(m.name, len(m.train), len(m.test), audio.read_header(m.clips[0].path).seconds) for m in dataset
+        Size(m.name, len(m.train), len(m.test), audio.read_header(m.clips[0].recording).seconds)
+        for m in dataset
     ]
 
 
