@@ -1,62 +1,223 @@
-"""A look at the training clips of a machine before anything is fitted: all problems at once."""
+"""The look at all training clips of a machine: which cannot be used, which are copies, which are unlike the others.
+
+Conventions
+-----------
+The look must not be fooled by the outliers that it looks for. So what is usual comes from medians and from the inner
+three quarters of the clips, and a fault that more than a third of the clips have is no outlier: it is a problem of
+the whole set, and then nothing is left out. Faults of the *machine* that may hide among the clips are never left out;
+``Look.unlike`` lists them.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.recordings import audio
-from nearfar.recordings.audio import AudioError, Header
+from nearfar.recordings.audio import AudioError, Header, Note
 from nearfar.recordings.clips import Clip, DatasetError, Machine
-from nearfar.recordings.microphones import Microphone, MicrophoneFault, Placement, contrast, health
+from nearfar.recordings.inspection import copies
+from nearfar.recordings.inspection import usual as comparison
+from nearfar.recordings.inspection.alone import faults_alone
+from nearfar.recordings.inspection.faults import BOTH, RecordingFault
+from nearfar.recordings.inspection.measured import Float, Measured, measure
+from nearfar.recordings.inspection.usual import LENGTH_MARGIN, Usual, faults_against
+from nearfar.recordings.microphones import MICROPHONES, Microphone
 
 logger = logging.getLogger(__name__)
 
+Progress = Callable[[int, int], None]
+
+MANY = 1 / 3  # of the clips: what so many have is no outlier
+ROUNDS = 3  # of learning what is usual, and leaving out what is not
+UNLIKE_LIMIT = 5.0  # times the median squared distance of the clips
+UNLIKE_SHOWN = 10
+DATED_SHARE = 0.9  # of the clips, whose names tell the day
+_DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d{1,3}(?!\d))")
+OFF = "not_running"
+
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
-    """What the training clips have in common.
+class Suspect:
+    """A training clip, and what is wrong with it.
 
     Attributes
     ----------
-    header : Header
-        Of one of them: all have its rate and its number of channels.
-    faults : mapping from kind to int
-        In how many clips each microphone fault was found.
-    placement : Placement or None
-        How near differs from far, if there are two microphones.
+    clip : Clip
+    kind : str
+        A kind of ``faults.KINDS``; or ``copy``, ``rate``, ``channels``, ``length``, or why it cannot be read.
+    message : str
     """
 
-    header: Header
-    faults: dict[str, int]
-    placement: Placement | None
+    clip: Clip
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.clip.recording}: {self.message}"
 
 
-def inspect(
+@dataclass(frozen=True)
+class Look:
+    """What the training clips of a machine showed.
+
+    Attributes
+    ----------
+    kept : tuple of Clip
+        That a detector can be fitted to.
+    left_out : tuple of Suspect
+        What is certainly broken, or a copy.
+    noticed : tuple of (Clip, RecordingFault)
+        What was found in clips that are kept.
+    unlike : tuple of Suspect
+        Kept clips that are most unlike the others: perhaps faults of the machine.
+    problems : tuple of str
+        Why no detector can be fitted to these clips as they are.
+    warnings : tuple of str
+    header : Header or None
+        Of one of the kept clips: all have its rate and its number of channels.
+    usual : Usual or None
+        What the kept clips have in common.
+    """
+
+    kept: tuple[Clip, ...]
+    left_out: tuple[Suspect, ...]
+    noticed: tuple[tuple[Clip, RecordingFault], ...]
+    unlike: tuple[Suspect, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    header: Header | None
+    usual: Usual | None
+
+    @property
+    def fault_counts(self) -> dict[str, int]:
+        """In how many of the kept clips each fault was found."""
+        counts = Counter(f"{fault.microphone} {fault.kind}" for _, fault in self.noticed)
+        return dict(sorted(counts.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A clip that was read: its header and measurements, or why it cannot be used."""
+
+    clip: Clip
+    header: Header | None = None
+    measured: Measured | None = None
+    notes: tuple[Note, ...] = ()
+    digest: bytes = b""
+    error: tuple[str, str] | None = None  # its kind, and the message
+
+    @property
+    def seconds(self) -> float:
+        return self.known.seconds
+
+    @property
+    def known(self) -> Measured:
+        """The measurements of a clip that can be used."""
+        assert self.measured is not None
+        return self.measured
+
+    def again(self) -> audio.Samples:
+        """Its samples, read again for a closer look."""
+        return audio.read(self.clip.recording)[0]
+
+
+def listen(clip: Clip) -> Seen:
+    """Read a clip once, measure it and let it go."""
+    try:
+        recorded = audio.read_recorded(clip.recording)
+    except FileNotFoundError as error:
+        return Seen(clip, error=("missing", str(error)))
+    except AudioError as error:
+        return Seen(clip, error=(error.fault, str(error)))
+    except OSError as error:
+        return Seen(clip, error=("unreadable", f"{clip.recording}: {error.strerror or error}"))
+    samples = recorded.samples
+    return Seen(clip, recorded.header, measure(samples, recorded.rate), recorded.notes, copies.digest(samples))
+
+
+def look(
     machine: Machine,
     *,
-    needs: Sequence[Microphone],
-    rate: int,
-    min_samples: int,
+    needs: Sequence[Microphone] = tuple(MICROPHONES.values()),
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Inspection:
+    progress: Progress | None = None,
+) -> Look:
     """Look at every training clip of a machine.
 
     Parameters
     ----------
     machine : Machine
     needs : sequence of Microphone
+        The microphone views that are to be used: a fault that spoils none of them leaves a clip in.
+    workers : int
+        Threads.
+    progress : callable or None
+        Called with (clips done, all of them).
+    """
+    seen = []
+    for one in audio.each(machine.train, listen, workers=workers):
+        seen.append(one)
+        if progress is not None:
+            progress(len(seen), len(machine.train))
+    return judge(machine.name, seen, needs)
+
+
+def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
+    """As ``look``, of training clips that have been read.
+
+    Parameters
+    ----------
+    name : str
+        Of the machine.
+    seen : sequence of Seen
+    needs : sequence of Microphone
+    """
+    sieve = _Sieve(name, len(seen), list(seen), [])
+    sieve.drop([Suspect(one.clip, *one.error) for one in seen if one.error is not None])
+    for unlike_the_most in (_other_format, _other_length):
+        sieve.drop_unless_many(unlike_the_most(sieve.kept))
+    alone = {one.clip: [*_of_notes(one), *faults_alone(one.known)] for one in sieve.kept}
+    sieve.drop_unless_many(_spoilt(alone, needs))
+    sieve.drop(_copies(sieve.kept))
+    usual, compared = _compare(sieve, needs)
+    found = [(one.clip, f) for one in sieve.kept for f in _each_once(alone[one.clip] + compared[one.clip])]
+    return Look(
+        kept=tuple(one.clip for one in sieve.kept),
+        left_out=tuple(sieve.dropped),
+        noticed=tuple(found),
+        unlike=tuple(_most_unlike(sieve.kept)),
+        problems=tuple(sieve.problems),
+        warnings=tuple(_warnings(name, sieve.kept)),
+        header=sieve.kept[-1].header if sieve.kept else None,
+        usual=usual,
+    )
+
+
+def inspect(
+    machine: Machine,
+    *,
+    needs: Sequence[Microphone],
+    strict: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Look:
+    """Look at every training clip of a machine before a fit; log what was found.
+
+    Parameters
+    ----------
+    machine : Machine
+    needs : sequence of Microphone
         The microphone views that are to be used.
-    rate : int
-        At which they are used, in Hz.
-    min_samples : int
-        That a clip must have at this rate.
+    strict : bool
+        Refuse clips that would be left out, and clips that are unlike the others.
     workers : int
         Threads.
     progress : callable or None
@@ -65,88 +226,223 @@ def inspect(
     Raises
     ------
     DatasetError
-        If clips cannot be used; everything that is wrong with them.
+        If no detector can be fitted to the clips, with everything that is wrong.
     """
-    clips = machine.train
-    header = _common_header(machine, max(microphone.channels for microphone in needs))
-    looks = []
-    for look in audio.each(clips, lambda clip: _look_at(clip, rate, min_samples), workers=workers):
-        looks.append(look)
-        if progress is not None:
-            progress(len(looks), len(clips))
-    if problems := [p for clip, look in zip(clips, looks, strict=True) for p in look.problems(clip, needs)]:
-        raise DatasetError(problems)
-    faults = Counter[str](f"{fault.microphone} {fault.kind}" for look in looks for fault in look.faults)
-    _warn(machine, faults)
-    contrasts = [look.contrast for look in looks if look.contrast is not None]
-    return Inspection(header, dict(sorted(faults.items())), Placement.of(contrasts) if contrasts else None)
-
-
-def _warn(machine: Machine, faults: Counter[str]) -> None:
-    """Say what a detector can be fitted with, but should not."""
-    clips = machine.train
-    for fault, count in sorted(faults.items()):
-        logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(clips))
-    if {c.domain for c in clips} == {"source"}:
-        logger.warning(
-            "%s: no target-domain training clips; the detector knows only the conditions of the source domain",
-            machine.name,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What one clip showed: microphone faults, the contrast of two channels, why it cannot be used."""
-
-    faults: tuple[MicrophoneFault, ...] = ()
-    contrast: NDArray[np.float64] | None = None
-    problem: str = ""
-
-    def problems(self, clip: Clip, needs: Sequence[Microphone]) -> list[str]:
-        """Why the clip cannot be used by views of these microphones."""
-        unusable = [self.problem] if self.problem else []
-        spoilt = [fault for fault in self.faults if any(m.is_spoilt_by(fault) for m in needs)]
-        return unusable + [f"{clip.path}: {fault.message}" for fault in spoilt]
-
-
-def _look_at(clip: Clip, rate: int, min_samples: int) -> _Look:
-    try:
-        samples = audio.load(clip.recording, rate)
-        audio.require_length(samples, min_samples, rate, str(clip.path))
-    except AudioError as error:
-        return _Look(problem=str(error))
-    return _Look(health(samples), contrast(samples) if len(samples) > 1 else None)
-
-
-def _common_header(machine: Machine, channels: int) -> Header:
-    """The header that all training clips share, except for their length."""
-    headers, problems = [], []
-    for clip in machine.train:
-        try:
-            headers.append(audio.read_header(clip.recording))
-        except (AudioError, FileNotFoundError) as error:
-            problems.append(str(error))
-    problems += _differences(machine.name, headers)
-    counts = {header.channels for header in headers}
-    if len(counts) == 1 and min(counts) < channels:
-        problems.append(
-            f"{machine.name}: the clips have {min(counts)} channel, but this system needs {channels} "
-            "microphones (near, far); record both, or choose a system for one microphone, such as spectral_near"
-        )
-    if problems:
-        raise DatasetError(problems)
-    return headers[-1]
-
-
-def _differences(name: str, headers: Sequence[Header]) -> list[str]:
-    """What must be the same in all clips, and is not."""
-    rates = Counter(header.rate for header in headers)
-    counts = Counter(header.channels for header in headers)
-    found = []
-    if len(rates) > 1:
-        shown = ", ".join(f"{n} clips of {rate} Hz" for rate, n in sorted(rates.items()))
-        found.append(f"{name}: different sampling rates: {shown}; convert all clips to the lowest")
-    if len(counts) > 1:
-        shown = ", ".join(f"{n} clips of {c} channels" for c, n in sorted(counts.items()))
-        found.append(f"{name}: different numbers of channels: {shown}")
+    found = look(machine, needs=needs, workers=workers, progress=progress)
+    refused = [*found.problems]
+    if strict:
+        refused += [str(one) for one in (*found.left_out, *found.unlike)]
+    if found.header is not None and not refused:
+        refused += _too_few_channels(machine.name, found.header, needs)
+    if refused or not found.kept:
+        raise DatasetError(refused or [str(one) for one in found.left_out])
+    _log(machine, found)
     return found
+
+
+@dataclass
+class _Sieve:
+    """The clips that are still kept, and why the others are not."""
+
+    name: str
+    total: int
+    kept: list[Seen]
+    dropped: list[Suspect]
+    problems: list[str] = field(default_factory=list)
+
+    def drop(self, suspects: Sequence[Suspect]) -> None:
+        """Leave these out."""
+        clips = {suspect.clip for suspect in suspects}
+        self.kept = [one for one in self.kept if one.clip not in clips]
+        self.dropped += suspects
+
+    def drop_unless_many(self, suspects: Sequence[Suspect]) -> None:
+        """Leave these out; but if they are too many to be outliers, tell it as a problem of the whole set."""
+        for kind in dict.fromkeys(suspect.kind for suspect in suspects):
+            of_kind = [suspect for suspect in suspects if suspect.kind == kind]
+            if len({suspect.clip for suspect in of_kind}) > MANY * self.total:
+                self.problems.append(
+                    f"{self.name}: {len(of_kind)} of {self.total} training clips ({kind}): {of_kind[0]}"
+                    "; these are too many to be left out, so look which clips are right, and remove or repair the rest"
+                )
+            else:
+                self.drop(of_kind)
+
+
+def _other_format(seen: Sequence[Seen]) -> list[Suspect]:
+    """Clips of another rate, or another number of channels, than most."""
+    suspects: list[Suspect] = []
+    for kind, unit in (("rate", "Hz"), ("channels", "channels")):
+        values = Counter(_format(one, kind) for one in seen)
+        usual = max(values, key=lambda value: (values[value], -value), default=0)
+        suspects += [
+            Suspect(one.clip, kind, f"{_format(one, kind)} {unit}, but most training clips have {usual}")
+            for one in seen
+            if _format(one, kind) != usual
+        ]
+    return suspects
+
+
+def _format(one: Seen, kind: str) -> int:
+    return one.known.rate if kind == "rate" else len(one.known.level)
+
+
+def _other_length(seen: Sequence[Seen]) -> list[Suspect]:
+    """Clips of another length than most: the largest group within ``LENGTH_MARGIN`` is usual."""
+    if not seen:
+        return []
+    seconds = np.array([one.seconds for one in seen])
+    within = (seconds <= seconds[:, None] * LENGTH_MARGIN) & (seconds * LENGTH_MARGIN >= seconds[:, None])
+    usual = int(within.sum(axis=1).argmax())
+    return [
+        Suspect(
+            one.clip, "length", f"{one.seconds:.4g} s long, but most training clips are {seconds[usual]:.4g} s long"
+        )
+        for one, alike in zip(seen, within[usual], strict=True)
+        if not alike
+    ]
+
+
+def _of_notes(one: Seen) -> list[RecordingFault]:
+    return [RecordingFault(note.kind, BOTH, note.message) for note in one.notes]
+
+
+def _each_once(faults: Sequence[RecordingFault]) -> list[RecordingFault]:
+    return list({(fault.kind, fault.microphone): fault for fault in faults}.values())
+
+
+def _spoilt(faults: dict[Clip, list[RecordingFault]], needs: Sequence[Microphone]) -> list[Suspect]:
+    return [
+        Suspect(clip, fault.kind, fault.message)
+        for clip, found in faults.items()
+        for fault in found
+        if fault.spoils(needs)
+    ]
+
+
+def _copies(seen: Sequence[Seen]) -> list[Suspect]:
+    found = copies.find_copies(
+        [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
+    )
+    return [
+        Suspect(seen[copy].clip, "copy", f"a copy of {seen[first].clip.name}") for copy, first in found.items()
+    ]
+
+
+def _compare(
+    sieve: _Sieve, needs: Sequence[Microphone]
+) -> tuple[Usual | None, dict[Clip, list[RecordingFault]]]:
+    """What is usual, and how each clip differs; clips that differ too much are left out, and it is learnt again."""
+    usual: Usual | None = None
+    faults: dict[Clip, list[RecordingFault]] = {}
+    for _ in range(ROUNDS):
+        if not sieve.kept:
+            return None, faults
+        learnt_from = majority([one.known for one in sieve.kept])
+        usual = Usual.of(
+            [sieve.kept[i].known for i in learnt_from], [_domain(sieve.kept[i]) for i in learnt_from]
+        )
+        faults = {one.clip: faults_against(usual, one.known, one.again) for one in sieve.kept}
+        before = len(sieve.kept)
+        suspects = _spoilt(faults, needs)
+        suspects += [Suspect(c, f.kind, f.message) for c, found in faults.items() for f in found if f.kind == OFF]
+        sieve.drop_unless_many(suspects)
+        if len(sieve.kept) == before:
+            break
+    return usual, faults
+
+
+def _domain(one: Seen) -> str:
+    return one.clip.domain or ""
+
+
+def majority(measured: Sequence[Measured]) -> list[int]:
+    """The clips whose channels are not exchanged against those of most.
+
+    An exchange turns the sign of the levels of near over far, and of the imaginary part of the cross-spectrum. So the
+    first singular vector of these, without a mean, tells two groups apart, whatever their sizes.
+    """
+    pairs = [one.pair for one in measured]
+    if any(pair is None for pair in pairs) or len(pairs) < 2:
+        return list(range(len(measured)))
+    rows = np.stack([_odd_part(pair.phase, pair.contrast) for pair in pairs if pair is not None])
+    gram = rows @ rows.T
+    first = np.linalg.eigh(gram)[1][:, -1]
+    positive = first > 0
+    if positive.sum() * 2 < len(first):
+        positive = ~positive
+    kept = np.flatnonzero(positive).tolist()
+    return kept if len(kept) >= 2 else list(range(len(measured)))
+
+
+def _odd_part(phase: NDArray[np.complex64], contrast: Float) -> Float:
+    """What an exchange of the channels turns around, both halves with the same weight."""
+    return np.concatenate([phase.imag / np.sqrt(len(phase)), 0.1 * contrast / np.sqrt(len(contrast))])
+
+
+def _most_unlike(seen: Sequence[Seen]) -> list[Suspect]:
+    """Clips whose spectra are farthest from those of the others of their domain, if they stand out."""
+    if len(seen) < comparison.FEWEST_FOR_PRESENCE:
+        return []
+    rows = np.stack([_spectrum(one.known) for one in seen])
+    domains = np.array([_domain(one) for one in seen])
+    distance = comparison.distances(rows, [np.flatnonzero(domains == d) for d in np.unique(domains)])
+    ratio = distance / np.median(distance)
+    order = np.argsort(-ratio, kind="stable")[:UNLIKE_SHOWN]
+    return [
+        Suspect(
+            seen[i].clip, "unlike", f"most unlike the other training clips ({ratio[i]:.1f} times the usual distance)"
+        )
+        for i in order.tolist()
+        if ratio[i] > UNLIKE_LIMIT
+    ]
+
+
+def _spectrum(measured: Measured) -> Float:
+    """Levels of near by band, and what near hears beyond far."""
+    beyond = measured.pair.presence[0] if measured.pair is not None else np.zeros(0)
+    return np.concatenate([measured.bands[0], beyond])
+
+
+def _warnings(name: str, seen: Sequence[Seen]) -> Iterator[str]:
+    domains = {one.clip.domain for one in seen}
+    if domains == {"source"}:
+        yield f"{name}: no target-domain training clips; the detector knows only the conditions of the source domain"
+    days = [day for one in seen if (day := _day(one.clip.name)) is not None]
+    if len(seen) > 1 and len(days) >= DATED_SHARE * len(seen) and len(set(days)) == 1:
+        yield (
+            f"{name}: all training clips are from one day, {days[0]}, by their names; other days may sound unlike it, "
+            "so record on several"
+        )
+
+
+def _day(name: str) -> date | None:
+    """The day that a file name tells."""
+    for match in _DATE.finditer(name):
+        try:
+            return date(int(match[1]), int(match[3]), int(match[4]))
+        except ValueError:
+            continue
+    return None
+
+
+def _too_few_channels(name: str, header: Header, needs: Sequence[Microphone]) -> list[str]:
+    channels = max(microphone.channels for microphone in needs)
+    if header.channels >= channels:
+        return []
+    return [
+        f"{name}: the clips have {header.channels} channel, but this system needs {channels} microphones (near, far); "
+        "record both, or choose a system for one microphone, such as spectral_near"
+    ]
+
+
+def _log(machine: Machine, found: Look) -> None:
+    """Say what was left out, what was found in clips that are kept, and what may be wrong with them."""
+    for suspect in found.left_out:
+        logger.warning("left out %s", suspect)
+    for fault, count in found.fault_counts.items():
+        logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(found.kept))
+    for suspect in found.unlike:
+        logger.warning("%s; listen to it: a fault among the training clips hides such faults later", suspect)
+    for warning in found.warnings:
+        logger.warning("%s", warning)

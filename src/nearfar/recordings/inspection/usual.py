@@ -3,11 +3,13 @@ r"""What the training clips of an installation have in common, and how another r
 Two microphones that stand where they stood have a fixed relation. With :math:`M_i` the mean over the frames of clip i
 of the cross-spectrum with magnitude one, and :math:`T` the mean of :math:`M_i` over the training clips of a domain,
 
-.. math:: R = \frac{\mathrm{Re} \sum_f M(f) T^*(f)}{\sum_f |T(f)|^2}
+.. math:: R = \frac{\mathrm{Re} \sum_f M(f) T^*(f)}{\sum_f |T(f)|^2}, \qquad
+    c = \frac{\mathrm{Re} \sum_f M(f) T^*(f)}{\sqrt{\sum_f |M(f)|^2 \sum_f |T(f)|^2}}
 
-is a matched filter. R, the *agreement* of a recording, is near 1 in all normal clips. It is near 0 if one channel
-hears something else. If one channel is late, the agreement is found at another delay. The magnitude is left out as in
-the phase transform of generalized cross-correlation [1]_, so that loud lines do not rule.
+are a matched filter and its cosine. Both are near 0 if one channel hears something else. If one channel is late, R is
+found at another delay. The cosine c, the *agreement* of a recording, is nearly the same in all normal clips, also
+where R is not, because the machine is now louder and now softer than the surroundings that both microphones hear. The
+magnitude is left out as in the phase transform of generalized cross-correlation [1]_, so that loud lines do not rule.
 
 References
 ----------
@@ -17,7 +19,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,15 +45,17 @@ from nearfar.recordings.microphones import NAMES
 # Our own limits, no one's standard; `benchmarks/inspection.py` measures what they find and what they invent.
 FEWEST_OF_DOMAIN = 5  # clips of a domain that has a template of its own
 FEWEST_FOR_PRESENCE = 12  # clips from which it can be told what a running machine is like
-TELLING = 20.0  # times what unrelated channels have by chance: agreement on which judgements can rest
-LOST = 0.5  # agreement below which a channel may have lost its microphone
-UNRELATED = 0.2  # agreement that is none
-RESTORED = 0.55  # agreement that an exchange or a drift must restore
-FOUND = 8.0  # times what unrelated channels have by chance, at another delay
-STRONGER = 1.5  # than at the usual delay
+TELLING = 10.0  # times what unrelated channels have by chance: agreement on which judgements can rest
+LOST = 0.5  # share of the usual agreement below which a channel may have lost its microphone
+UNRELATED = 0.2  # share of the usual agreement that is none
+CLOSELY = 8.0  # robust standard deviations from the usual agreement: what is looked at closely
+RESTORED = 0.15  # of R, that an explanation must restore at least; and
+STRONGER = 1.25  # times the R that is there; and
+FOUND = 8.0  # times what unrelated channels have by chance
 LONG_FRAME = 4  # times a frame: for delays that are longer than one
 LATE_SECONDS = 0.001  # 0.34 m of air: warm air and a moved microphone stay below it
-SLOPES = 201  # drifts that are tried
+SLOPES = 101  # drifts that are tried
+DRIFT_SECONDS = 0.02  # delays from which a drift may begin
 FASTEST_DRIFT = 1e-3  # seconds per second; clocks of cheap recorders differ by a tenth of that
 UNITS_DB = 20.0  # beyond the levels of training: no machine is so much louder or quieter
 DEAF_DB = 10.0
@@ -61,10 +65,11 @@ OFFSET_SHARE = 0.1  # of the channel's usual RMS
 LENGTH_MARGIN = 1.2  # ratio of lengths that are the same for all purposes
 PRESENCE_FLOOR = 0.1  # dB^2, added to the variances
 PRESENCE_LIMIT = 2.5  # times the median of the squared distances of training clips
-PRESENCE_SPREADS = 2.5
+PRESENCE_SPREADS = 1.6  # below the median of what near hears beyond far
 SWAP_LOG_ODDS = 11.5  # nats, odds of 100,000 to 1: cables are rarely exchanged, and a clip is soon judged again
 CONTRAST_FLOOR = 1.0  # dB^2, added to the contrast's variance in each band: ten clips cannot know it better
 PLAUSIBLE = 51.2  # the 99.9 % quantile of chi-square with BANDS degrees of freedom
+FOLDS = 5
 MAD = 1.4826  # times the median absolute deviation: a standard deviation
 
 
@@ -87,9 +92,8 @@ class Usual:
     templates : (domains, F) complex array
         T of the module; no domains if there is one channel.
     agreement : (4,) array
-        Median over the training clips; the value below which a recording is looked at closely; the standard deviation
-        of two channels that have nothing in common; and the agreement with the channels exchanged above which a
-        recording is looked at closely.
+        Median of c over the training clips; the value below which a recording is looked at closely; the one above
+        which it is, with its channels exchanged; and the standard deviation for channels that have nothing in common.
     contrast : (1 + B, B) array
         Mean of near over far by band, in dB; and the inverse of its covariance.
     presence : (2, domains, 3 B) array
@@ -152,16 +156,18 @@ class Usual:
         return cls(**{**arrays, "rate": int(arrays["rate"]), "templates": real + 1j * imaginary})  # type: ignore[arg-type]
 
     def agreement_of(self, phase: NDArray[np.complex64]) -> float:
-        """R of the module: with the domain that it agrees with best, (F,)."""
-        return max((float(_agreement(phase, template)) for template in self.templates), default=0.0)
+        """c of the module: with the domain that it agrees with best, (F,)."""
+        return max((_cosine(phase, template) for template in self.templates), default=0.0)
 
     @property
     def is_telling(self) -> bool:
         """Whether the two microphones have enough in common for R to mean something."""
-        return len(self.templates) > 0 and bool(self.agreement[0] >= TELLING * self.agreement[2])
+        return len(self.templates) > 0 and bool(self.agreement[0] >= TELLING * self.agreement[3])
 
 
-def faults_against(usual: Usual, measured: Measured, samples: Samples) -> list[RecordingFault]:
+def faults_against(
+    usual: Usual, measured: Measured, read: Callable[[], Samples]
+) -> list[RecordingFault]:
     """How a recording differs from the training clips; empty if it does not.
 
     Parameters
@@ -169,8 +175,8 @@ def faults_against(usual: Usual, measured: Measured, samples: Samples) -> list[R
     usual : Usual
     measured : Measured
         Of the recording.
-    samples : (channels, samples) array
-        The recording, for a closer look.
+    read : callable
+        Gives the recording, (channels, samples), for a closer look.
     """
     found = _length(usual, measured)
     if measured.rate != usual.rate:
@@ -184,7 +190,7 @@ def faults_against(usual: Usual, measured: Measured, samples: Samples) -> list[R
             found += _of_channel(usual, measured, channel, name)
     if measured.pair is None or deaf or not len(usual.templates):
         return found
-    apart = _relation_fault(usual, measured, samples)
+    apart = _relation_fault(usual, measured, read)
     if apart is not None:
         return [*found, apart]
     if not any(fault.kind == "gone" for fault in found):
@@ -236,7 +242,7 @@ def _relation(clips: Sequence[Measured], groups: Sequence[NDArray[np.intp]]) -> 
     learnt = [_presence(whole[:, None], rows), _presence(parts, rows)]
     return {
         "templates": templates,
-        "agreement": _usual_agreement(clips, phases, rows, templates),
+        "agreement": _usual_agreement(phases, rows, templates),
         "contrast": _contrast(np.stack([pair.contrast for pair in pairs])),
         "presence": np.stack([one[0] for one in learnt]),
         "precision": np.stack([one[1] for one in learnt]),
@@ -258,11 +264,16 @@ def _agreement(phases: NDArray[np.complex64], template: NDArray[np.complex64]) -
 
 
 def _weight(template: NDArray[np.complex64]) -> float:
+    """The energy of a template."""
     return max(float(np.vdot(template, template).real), 1e-12)
 
 
+def _cosine(phase: NDArray[np.complex64], template: NDArray[np.complex64]) -> float:
+    """c of the module, of (F,)."""
+    return float(_agreement(phase, template)) * float(np.sqrt(_weight(template) / _weight(phase)))
+
+
 def _usual_agreement(
-    clips: Sequence[Measured],
     phases: NDArray[np.complex64],
     groups: Sequence[NDArray[np.intp]],
     templates: NDArray[np.complex64],
@@ -274,13 +285,13 @@ def _usual_agreement(
         n = len(group)
         for phase in phases[group]:
             others = (n * template - phase) / (n - 1) if n > 1 else template
-            found.append(float(_agreement(phase, others)))
-            mirrored.append(float(_agreement(phase.conj(), others)))
+            found.append(_cosine(phase, others))
+            mirrored.append(_cosine(phase.conj(), others))
     middle, spread = float(np.median(found)), float(_spread(np.array(found)))
-    frames = float(np.median([clip.seconds for clip in clips])) / FRAME_SECONDS
-    chance = float(np.sqrt(1 / (2 * frames * max(_weight(template) for template in templates))))
-    exchanged = float(np.median(mirrored) + 2 * SPREADS * _spread(np.array(mirrored)) + 0.05)
-    return np.array([middle, min(middle - 2 * SPREADS * spread, 0.9 * middle), chance, exchanged])
+    exchanged = float(np.median(mirrored) + CLOSELY * _spread(np.array(mirrored)))
+    closely = min(middle - CLOSELY * spread, 0.95 * middle)
+    chance = 1 / np.sqrt(2 * phases.shape[1])
+    return np.array([middle, closely, max(exchanged, float(np.median(mirrored)) + 0.05 * middle), chance])
 
 
 def _contrast(contrasts: Float) -> Float:
@@ -303,15 +314,46 @@ def _presence(values: Float, groups: Sequence[NDArray[np.intp]]) -> tuple[Float,
     centred = np.concatenate([values[group] - middles[i] for i, group in enumerate(groups)])
     if len(centred) < FEWEST_FOR_PRESENCE:
         return middles, np.zeros((dim, dim)), np.array([np.inf, -np.inf])
-    kept = centred[_inner(np.median(centred**2, axis=2).max(axis=1))]
-    distances = []
-    for fold in range(5):
-        precision = _precision(np.concatenate([kept[i::5] for i in range(5) if i != fold]).reshape(-1, dim))
-        rows = kept[fold::5].reshape(-1, dim)
-        distances += np.einsum("nd,de,ne->n", rows, precision, rows).tolist()
+    kept = centred[_inner(_size(centred))]
     deficit = mean_presence(centred.reshape(-1, dim))
-    limits = [PRESENCE_LIMIT * float(np.median(distances)), -PRESENCE_SPREADS * float(_spread(deficit)) - 0.3]
-    return middles, _precision(kept.reshape(-1, dim)), np.array(limits)
+    farthest = PRESENCE_LIMIT * float(np.median(_cross_fitted(kept)))
+    lowest = -PRESENCE_SPREADS * float(_spread(deficit))
+    return middles, _precision(kept.reshape(-1, dim)), np.array([farthest, lowest])
+
+
+def _size(centred: Float) -> Float:
+    """How far each clip lies from the median, (n, parts, dim) to (n,); no direction hides another one."""
+    size: Float = np.median(centred**2, axis=2).max(axis=1)
+    return size
+
+
+def _cross_fitted(rows: Float) -> Float:
+    """Squared distances of (n, parts, dim), each by a covariance of the other clips: (n parts,)."""
+    dim = rows.shape[2]
+    found = []
+    for fold in range(FOLDS):
+        precision = _precision(np.concatenate([rows[i::FOLDS] for i in range(FOLDS) if i != fold]).reshape(-1, dim))
+        own = rows[fold::FOLDS].reshape(-1, dim)
+        found.append(np.einsum("nd,de,ne->n", own, precision, own))
+    return np.concatenate(found)
+
+
+def distances(rows: Float, groups: Sequence[NDArray[np.intp]]) -> Float:
+    """Squared Mahalanobis distances of clips from the median of their group, (n, dim) to (n,).
+
+    The covariance is that of the inner three quarters, so that outliers do not shrink their own distances. Each clip
+    is measured by a covariance of the other ones.
+    """
+    centred = np.empty_like(rows)
+    for group in groups:
+        centred[group] = rows[group] - np.median(rows[group], axis=0)
+    inner = _inner(_size(centred[:, None]))
+    found = np.empty(len(rows))
+    for fold in range(FOLDS):
+        own = np.arange(fold, len(rows), FOLDS)
+        precision = _precision(centred[np.setdiff1d(inner, own)])
+        found[own] = np.einsum("nd,de,ne->n", centred[own], precision, centred[own])
+    return found
 
 
 def _precision(rows: Float) -> Float:
@@ -427,23 +469,26 @@ def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> li
     return found
 
 
-def _relation_fault(usual: Usual, measured: Measured, samples: Samples) -> RecordingFault | None:
+def _relation_fault(usual: Usual, measured: Measured, read: Callable[[], Samples]) -> RecordingFault | None:
     """Why near and far do not belong together as in training, if they do not."""
     assert measured.pair is not None
     if not usual.is_telling:
         return _swapped_by_contrast(usual, measured)
-    usually, low, chance, exchanged = usual.agreement
-    agreement = usual.agreement_of(measured.pair.phase)
-    if agreement >= low and usual.agreement_of(measured.pair.phase.conj()) <= exchanged:
+    usually, low, high, _ = usual.agreement
+    phase = measured.pair.phase
+    agreement = usual.agreement_of(phase)
+    if agreement >= low and usual.agreement_of(phase.conj()) <= high:
         return None
-    explanations = [
-        explain(samples[:2], template, measured) for template in usual.templates for explain in (_exchanged, _drifting)
+    samples = read()[:2]
+    found = [
+        explain(samples, template, measured)
+        for explain in (_exchanged, _drifting, _late)
+        for template in usual.templates
     ]
-    restored, fault = max(explanations, key=lambda found: found[0])
-    if fault is not None and restored >= max(RESTORED * usually, STRONGER * agreement):
-        return fault
-    restored, fault = max((_late(samples[:2], t, measured) for t in usual.templates), key=lambda found: found[0])
-    if fault is not None and restored >= max(FOUND * chance, STRONGER * agreement):
+    as_is = max(float(_agreement(phase, template)) for template in usual.templates)
+    chance = max(1 / np.sqrt(2 * measured.seconds / FRAME_SECONDS * _weight(t)) for t in usual.templates)
+    restored, fault = max(found, key=lambda explanation: explanation[0])
+    if fault is not None and restored >= max(STRONGER * as_is, as_is + RESTORED, FOUND * chance):
         return fault
     if agreement < UNRELATED * usually:
         message = (
@@ -454,7 +499,7 @@ def _relation_fault(usual: Usual, measured: Measured, samples: Samples) -> Recor
     return None
 
 
-Explanation = tuple[float, RecordingFault | None]  # the agreement that it restores
+Explanation = tuple[float, RecordingFault | None]  # R with it, and what it is
 
 
 def _phases(samples: Samples, rate: int) -> NDArray[np.complex64]:
@@ -482,18 +527,18 @@ def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measu
     """One channel that runs faster than the other: a line of delays over time."""
     lags = _lags(_phases(samples, measured.rate), template)
     n_frames, n_lags = lags.shape
+    farthest = min(n_lags // 2, round(DRIFT_SECONDS * measured.rate))
+    columns = np.arange(-farthest, farthest)
     time = np.linspace(0, measured.seconds, n_frames)
     slopes = np.linspace(-FASTEST_DRIFT, FASTEST_DRIFT, SLOPES)
-    best = (-np.inf, 0, 0.0)
-    columns = np.arange(n_lags)
+    best = (-np.inf, 0.0)
     for slope in slopes[np.abs(slopes) * measured.seconds >= LATE_SECONDS / 2]:
         shift = np.round(slope * time * measured.rate).astype(int)
         line = lags[np.arange(n_frames)[:, None], (columns + shift[:, None]) % n_lags].mean(axis=0)
-        lag = int(line.argmax())
-        best = max(best, (float(line[lag]), lag, float(slope)))
-    late = "far" if best[2] > 0 else "near"
+        best = max(best, (float(line.max()), float(slope)))
+    late = "near" if best[1] > 0 else "far"
     message = (
-        f"the {late} channel falls behind the other by {abs(best[2]) * 1e6:.0f} millionths of the time; record both "
+        f"the {late} channel falls behind the other by {abs(best[1]) * 1e6:.0f} millionths of the time; record both "
         "channels with one clock"
     )
     return best[0], RecordingFault("drifting", BOTH, message)
@@ -550,14 +595,17 @@ def _not_running(usual: Usual, measured: Measured) -> list[RecordingFault]:
     """Near hears less beyond far than ever, in most bands: the machine stands still, or a part of the time."""
     assert measured.pair is not None
     heard = measured.pair.presence
-    if _stands_still(usual, heard[:1], 0)[0]:
+    distance, deficit = _absence(usual, heard[:1], 0)
+    if distance[0] > usual.limits[0, 0] and deficit[0] < usual.limits[0, 1]:
         return [RecordingFault("not_running", "near", _NOT_RUNNING.format(""))]
-    still = _stands_still(usual, heard[1:], 1)
-    if not still.any():
+    distance, deficit = (
+        np.convolve(x, [0.5, 0.5], mode="valid") for x in _absence(usual, heard[1:], 1)
+    )  # of two neighbouring parts
+    still = np.flatnonzero((distance > usual.limits[1, 0]) & (deficit < usual.limits[1, 1]))
+    if len(still) == 0:
         return []
-    first = int(still.argmax())
-    when = f" from {first * measured.seconds / PARTS:.3g} to {(first + still[first:].sum()) * measured.seconds / PARTS:.3g} s"
-    return [RecordingFault("not_running", "near", _NOT_RUNNING.format(when))]
+    start, end = (part * measured.seconds / PARTS for part in (still[0], still[-1] + 2))
+    return [RecordingFault("not_running", "near", _NOT_RUNNING.format(f" from {start:.3g} to {end:.3g} s"))]
 
 
 _NOT_RUNNING = (
@@ -565,12 +613,8 @@ _NOT_RUNNING = (
 )
 
 
-def _stands_still(usual: Usual, rows: Float, which: int) -> NDArray[np.bool_]:
-    """Of recordings (``which`` 0) or parts (1), (n, 3 B): far from normal, and less present than ever."""
-    farthest, lowest = usual.limits[which]
+def _absence(usual: Usual, rows: Float, which: int) -> tuple[Float, Float]:
+    """Of recordings (``which`` 0) or parts (1), (n, 3 B): squared distance from normal, and the mean presence."""
     residuals = rows - usual.presence[which][:, None]  # (domains, n, 3 B)
     distance = np.einsum("gnd,de,gne->gn", residuals, usual.precision[which], residuals)
-    nearest = distance.argmin(axis=0)
-    deficit = mean_presence(residuals[nearest, np.arange(len(rows))])
-    still: NDArray[np.bool_] = (distance.min(axis=0) > farthest) & (deficit < lowest)
-    return still
+    return distance.min(axis=0), mean_presence(residuals[distance.argmin(axis=0), np.arange(len(rows))])
