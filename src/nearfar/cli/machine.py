@@ -44,12 +44,22 @@ def fit(
     settings: Settings = None,
     adapter: AdapterFile = None,
     channels: Channels = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse clips that would be left out, and clips that are unlike the others."
+        ),
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing detector.")] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Fit a detector to normal clips of one machine."""
+    """Fit a detector to normal clips of one machine.
+
+    Clips that are certainly broken, or copies, are named and left out. Faults that may hide among the clips
+    cannot be told for sure: the clips that are most unlike the others are listed, and kept.
+    """
     from nearfar.detector.file_format import refuse_to_replace
     from nearfar.detector.fitted import Detector
     from nearfar.files import steps
@@ -63,7 +73,7 @@ def fit(
         machine = datasets.load_machine(folder, chosen_channels(channels))
         detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
-            jobs=steps.Jobs(cache), progress=progress,
+            odd_clips="refuse" if strict else "leave out", jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     detector.save(into, replace=replace)
     out.print(fitted.detector(detector))

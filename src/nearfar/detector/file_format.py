@@ -1,7 +1,9 @@
 """A detector on disk: a folder of ``detector.json`` and ``arrays.safetensors``.
 
-There is no pickle in it, so loading one executes nothing. Both files carry a digest. Format 3 holds the resolved
-system: the value of every option. Format 2 held the system's file, without the defaults; format 1 had one branch.
+There is no pickle in it, so loading one executes nothing. Both files carry a digest. Format 4 holds what the
+training clips have in common (``recordings.inspection.usual``). Format 3 held the level of near over far only.
+Since format 3 it holds the resolved system: the value of every option. Format 2 held the system's file, without
+the defaults; format 1 had one branch.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from nearfar.systems.branches import save_arrays
 from nearfar.systems.configuration import System
 from nearfar.systems.resolved import ResolvedSystem, former_defaults, resolve
 
-FORMAT = 3
+FORMAT = 4
+RESOLVED_FORMAT = 3  # the first with a resolved system
 DESCRIPTION, ARRAYS = "detector.json", "arrays.safetensors"
 FILES = {DESCRIPTION, ARRAYS}
 
@@ -107,7 +110,7 @@ def read_system(content: Mapping[str, Any], folder: Path) -> ResolvedSystem:
         If it is made of something that is not known here, or the weights here are other ones.
     """
     try:
-        is_old = content["format"] < FORMAT
+        is_old = content["format"] < RESOLVED_FORMAT
         resolved = _read_old_system(content) if is_old else ResolvedSystem.restore(content["system"])
     except WeightsError:
         raise

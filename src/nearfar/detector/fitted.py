@@ -27,16 +27,14 @@ from nearfar.files import notebooks
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
-from nearfar.recordings.audio import AudioError, Header, Samples
+from nearfar.recordings.audio import AudioError, Header, Note, Samples
 from nearfar.recordings.clips import Clip, Machine
-from nearfar.recordings.microphones import (
-    MICROPHONES,
-    Microphone,
-    MicrophoneError,
-    MicrophoneFault,
-    Placement,
-    health,
-)
+from nearfar.recordings.inspection.alone import faults_alone
+from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
+from nearfar.recordings.inspection.measured import measure
+from nearfar.recordings.inspection.training import OddClips
+from nearfar.recordings.inspection.usual import Usual, faults_against
+from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError
 from nearfar.recordings.recording import Channel, Recording, missing_track
 from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Progress
@@ -65,9 +63,10 @@ class Verdict:
     p_value : float
         How often a normal clip would score as high. NaN without a threshold.
     decision : {"normal", "anomaly", "", "unusable"}
-        Empty for a detector without a threshold; unusable is also a recording whose microphones are broken.
-    faults : tuple of MicrophoneFault
-        Of the microphones.
+        Empty for a detector without a threshold. A recording is also unusable if a fault of it spoils what the
+        detector hears: then the score is of the fault, not of the machine.
+    faults : tuple of RecordingFault
+        What is wrong with the recording itself, compared with the training clips; empty if nothing is.
     error : str
         Why the recording could not be used.
     """
@@ -76,7 +75,7 @@ class Verdict:
     score: float
     p_value: float
     decision: Literal["normal", "anomaly", "", "unusable"]
-    faults: tuple[MicrophoneFault, ...] = ()
+    faults: tuple[RecordingFault, ...] = ()
     error: str = ""
 
 
@@ -91,8 +90,8 @@ class Detector:
     branches : tuple of Branch
         Of the system's ensemble; the score is the mean of theirs.
     threshold : Threshold or None
-    placement : Placement or None
-        Of two microphones.
+    usual : Usual or None
+        What the training clips have in common. Detectors of format 3 and before have none.
     trained_on : dict
         Clips by domain, rate, channels, which of the channels were selected, digest of the audio, seed, microphone
         faults that were seen.
@@ -106,20 +105,20 @@ class Detector:
     system: ResolvedSystem
     branches: tuple[Branch, ...]
     threshold: Threshold | None
-    placement: Placement | None
+    usual: Usual | None
     trained_on: dict[str, Any]
     sample: Samples
     unseen: Mapping[str, float] = field(default_factory=dict, compare=False)
-    _rates_told: set[int] = field(default_factory=set, compare=False)
 
     @classmethod
-    def fit(
+    def fit(  # noqa: PLR0913 -- each of them is a choice of the user
         cls,
         machine: Machine | Path | str,
         system: System | ResolvedSystem | Path | str = DEFAULT,
         *,
         false_alarm_rate: float | None = None,
         adapters: Sequence[Adapter | Path | str] = (),
+        odd_clips: OddClips = "leave out",
         seed: int = SEED,
         workers: int = 1,
         jobs: Jobs | None = None,
@@ -137,6 +136,10 @@ class Detector:
             Share of normal clips that may be flagged; ``None``: as the system says, 0.05 by default.
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch of its ensemble, or the files of these.
+        odd_clips : {"leave out", "refuse", "keep"}
+            Training clips that are certainly broken, or copies, are left out, with a warning that names them;
+            or they are refused, and with them those that are unlike the others; or everything that can be read
+            is kept.
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int
@@ -168,7 +171,9 @@ class Detector:
             system = system.with_adapters(loaded)
         if false_alarm_rate is not None:
             system = system.with_false_alarm_rate(false_alarm_rate)
-        found = fitting.fit(machine, system, workers=workers, jobs=jobs, progress=progress)
+        found = fitting.fit(
+            machine, system, odd_clips=odd_clips, workers=workers, jobs=jobs, progress=progress
+        )
         return cls(machine.name, system, **vars(found))
 
     def __repr__(self) -> str:
@@ -257,35 +262,33 @@ class Detector:
             raise TypeError("rate is missing: samples alone do not tell their sampling rate; give it in Hz")
         return self._score_samples(recording, rate, name)
 
-    def _score_samples(self, samples: Samples, rate: int, name: str) -> Verdict:
+    def _score_samples(self, samples: Samples, rate: int, name: str, notes: Sequence[Note] = ()) -> Verdict:
         audio.require_samples(samples, name or "recording")
+        faults = self._faults(samples, rate, notes)
         samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
-        self._tell_of_another_rate(rate)
         shortest = max(branch.encoder.min_samples for branch in self.branches)
         audio.require_length(samples, shortest, self.sample_rate, name or "recording")
         score = self._score_of(self._embeddings(samples))
-        faults = health(samples, self.placement)
         p_value, decision = float("nan"), ""
         if self.threshold is not None:
             p_value = float(self.threshold.p_value(np.array([score]))[0])
             decision = "anomaly" if is_anomaly(self.threshold, np.array([score]))[0] else "normal"
-        if any(m.is_spoilt_by(fault) for m in self._microphones for fault in faults):
-            decision = "unusable"  # the score is of a broken microphone, not of the machine
+        if any(fault.spoils(self._microphones) for fault in faults):
+            decision = "unusable"  # the score is of the fault, not of the machine
         return Verdict(name, score, p_value, decision, faults)  # type: ignore[arg-type]
+
+    def _faults(self, samples: Samples, rate: int, notes: Sequence[Note]) -> tuple[RecordingFault, ...]:
+        """What is wrong with the recording itself, each kind once for each microphone."""
+        measured = measure(samples, rate)
+        found = [RecordingFault(note.kind, BOTH, note.message) for note in notes]
+        found += faults_alone(measured)
+        if self.usual is not None:
+            found += faults_against(self.usual, measured, lambda: samples)
+        return each_once(found)
 
     @property
     def _microphones(self) -> list[Microphone]:
         return [MICROPHONES[m] for m in VIEWS[self.system.view].microphones]
-
-    def _tell_of_another_rate(self, rate: int) -> None:
-        if rate in {self.trained_on["rate"], *self._rates_told}:
-            return
-        self._rates_told.add(rate)
-        logger.warning(
-            "%s: recordings of %d Hz, but the detector was fitted to %d Hz: the filters of recorder and resampling "
-            "differ near %d Hz, which alone can raise the score; record as for the fit",
-            self.machine, rate, self.trained_on["rate"], self.sample_rate // 2,
-        )  # fmt: skip
 
     def _embeddings(self, samples: Samples) -> list[NDArray[Any]]:
         """Of a recording, by each branch."""
@@ -333,8 +336,8 @@ class Detector:
                         stream, rate=rate, channels=channels, selected=asked.channels, name=name
                     )
             used = asked if asked.channels else dataclasses.replace(asked, channels=self.selected_channels)
-            samples, found = audio.read(used)
-            return self._score_samples(samples, found, name)
+            recorded = audio.read_recorded(used)
+            return self._score_samples(recorded.samples, recorded.rate, name, recorded.notes)
         except (AudioError, MicrophoneError, OSError) as error:
             message = str(error).removeprefix(f"{name}: ")
             if isinstance(error, MicrophoneError):
@@ -415,8 +418,8 @@ class Detector:
             arrays[f"self_check.embeddings.{i}"] = embedding
         if self.threshold is not None:
             arrays["threshold.normal_scores"] = self.threshold.normal_scores
-        if self.placement is not None:
-            arrays |= {"placement.mean": self.placement.mean, "placement.precision": self.placement.precision}
+        if self.usual is not None:
+            arrays |= {f"usual.{name}": array for name, array in self.usual.arrays().items()}
         content = {
             "machine": self.machine,
             "system": self.system.describe(),
@@ -457,17 +460,19 @@ class Detector:
         if content["threshold"] is not None:
             rate = content["threshold"]["false_alarm_rate"]
             threshold = THRESHOLDS[system.threshold.method](arrays["threshold.normal_scores"], rate)
-        placement = None
-        if "placement.mean" in arrays:
-            placement = Placement(arrays["placement.mean"], arrays["placement.precision"])
+        usual = Usual.from_arrays(part(arrays, "usual")) if "usual.rate" in arrays else None
+        if usual is None:
+            logger.warning(
+                "%s: fitted by an older nearfar, so recordings are not compared with its training clips; fit it "
+                "again",
+                folder,
+            )
         branches = tuple(
             Branch(resolved).with_arrays(part(arrays, f"branches.{i}"))
             for i, resolved in enumerate(system.branches)
         )
         sample = arrays["self_check.sample"]
-        detector = cls(
-            content["machine"], system, branches, threshold, placement, content["trained_on"], sample
-        )
+        detector = cls(content["machine"], system, branches, threshold, usual, content["trained_on"], sample)
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.audio import Samples
-from nearfar.recordings.clips import MIN_TRAINING_CLIPS, DatasetError, Machine
-from nearfar.recordings.inspection import Inspection, inspect
-from nearfar.recordings.microphones import MICROPHONES, Placement
+from nearfar.recordings.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
+from nearfar.recordings.inspection.training import Look, OddClips, Suspect, inspect
+from nearfar.recordings.inspection.usual import Usual
+from nearfar.recordings.microphones import MICROPHONES
 from nearfar.recordings.recording import digests
 from nearfar.systems.branches import Branch, Progress, attributes, domains
 from nearfar.systems.resolved import ResolvedSystem
@@ -41,7 +42,8 @@ class Fitted:
     ----------
     branches : tuple of Branch
     threshold : Threshold or None
-    placement : Placement or None
+    usual : Usual or None
+        What the training clips have in common.
     trained_on : dict
         As of ``Detector``.
     sample : (channels, samples) array
@@ -52,7 +54,7 @@ class Fitted:
 
     branches: tuple[Branch, ...]
     threshold: Threshold | None
-    placement: Placement | None
+    usual: Usual | None
     trained_on: dict[str, Any]
     sample: Samples
     unseen: dict[str, float]
@@ -77,6 +79,7 @@ def fit(
     machine: Machine,
     system: ResolvedSystem,
     *,
+    odd_clips: OddClips = "leave out",
     workers: int = 1,
     jobs: Jobs,
     progress: Progress | None = None,
@@ -88,6 +91,8 @@ def fit(
     machine : Machine
     system : ResolvedSystem
         With adapters, if it is adapted.
+    odd_clips : {"leave out", "refuse", "keep"}
+        What happens to training clips that are broken, or copies: see ``inspection.training.inspect``.
     workers : int
         Threads that read recordings and compute features.
     jobs : Jobs
@@ -105,8 +110,9 @@ def fit(
     """
     if system.is_adapted and any(branch.adapter_digest is None for branch in system.branches):
         system.with_adapters(())  # tells how many it needs
+    found = _inspect(_Fit(machine, system, workers, jobs, progress), odd_clips)
+    machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = _Fit(machine, system, workers, jobs, progress), machine.train
-    found = _inspect(this)
     n_unseen = sum(len(held_out) for _, held_out in folds(domains(clips), system.threshold, seed=system.seed))
     refuse_unattainable(system.threshold, n_unseen)
     branches, embedded = [], []
@@ -121,23 +127,17 @@ def fit(
     return Fitted(
         branches=tuple(branches),
         threshold=_fit_threshold(system.threshold, np.array(list(unseen.values()))),
-        placement=found.placement,
+        usual=found.usual,
         trained_on=_describe_training(this, found),
         sample=audio.load(clips[0].recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)],
         unseen=unseen,
     )
 
 
-def _inspect(this: _Fit) -> Inspection:
+def _inspect(this: _Fit, odd_clips: OddClips) -> Look:
     """Look at every training clip, with all that the branches need of one."""
-    machine, system, clips = this.machine, this.system, this.machine.train
-    if len(clips) < MIN_TRAINING_CLIPS:
-        rate = system.threshold.false_alarm_rate
-        raise DatasetError(
-            [f"{machine.name}: {len(clips)} normal training clips; at least {MIN_TRAINING_CLIPS} are needed, and "
-             f"about {round(1 / rate)} for a false-alarm rate of {rate:g}; record more of the machine in normal "
-             "operation"]
-        )  # fmt: skip
+    machine, system = this.machine, this.system
+    _require_clips(this, machine.train, "")
     encoders = [Branch(resolved).encoder for resolved in system.branches]
     rates = sorted({encoder.sample_rate for encoder in encoders})
     if len(rates) > 1:
@@ -146,33 +146,57 @@ def _inspect(this: _Fit) -> Inspection:
             "take the same rate"
         )
     progress = this.progress
-    return inspect(
+    found = inspect(
         machine,
         needs=[MICROPHONES[m] for m in VIEWS[system.view].microphones],
         rate=rates[0],
         min_samples=max(encoder.min_samples for encoder in encoders),
+        odd_clips=odd_clips,
         workers=this.workers,
         progress=None if progress is None else lambda done, total: progress("inspecting", done, total),
     )
+    why = "".join(f"\n    left out {suspect}" for suspect in found.left_out)
+    _require_clips(this, found.kept, why)
+    return found
 
 
-def _describe_training(this: _Fit, found: Inspection) -> dict[str, Any]:
+def _require_clips(this: _Fit, clips: Sequence[Clip], why: str) -> None:
+    if len(clips) < MIN_TRAINING_CLIPS:
+        rate = this.system.threshold.false_alarm_rate
+        raise DatasetError(
+            [
+                f"{this.machine.name}: {len(clips)} normal training clips; at least {MIN_TRAINING_CLIPS} are "
+                f"needed, and about {round(1 / rate)} for a false-alarm rate of {rate:g}; record more of the machine in "
+                f"normal operation{why}"
+            ]
+        )
+
+
+def _describe_training(this: _Fit, found: Look) -> dict[str, Any]:
     """What ``Detector.trained_on`` says."""
     clips, system = this.machine.train, this.system
     recordings = digests((c.recording for c in clips), this.jobs)
+    header = found.header
+    assert header is not None
     bound = [branch.adapter for branch in system.branches if branch.adapter is not None]
     return {
         "clips": len(clips),
         "domains": dict(sorted(Counter(domains(clips).tolist()).items())),
         "digest": digest([[c.key, sha] for c, sha in zip(clips, recordings, strict=True)]),
-        "rate": found.header.rate,
-        "channels": found.header.channels,
+        "rate": header.rate,
+        "channels": header.channels,
         "selected_channels": list(clips[0].channels),
         "seed": system.seed,
         "weights": [branch.weights for branch in system.branches],
         "adapters": [adapter.describe() for adapter in bound],
-        "microphone_faults": found.faults,
+        "faults": found.fault_counts,
+        "left_out": [_describe_suspect(suspect) for suspect in found.left_out],
+        "unlike": [_describe_suspect(suspect) for suspect in found.unlike],
     }
+
+
+def _describe_suspect(suspect: Suspect) -> dict[str, str]:
+    return {"clip": suspect.clip.name, "kind": suspect.kind, "message": suspect.message}
 
 
 def _score_unseen(this: _Fit, embedded: Sequence[Sequence[NDArray[Any]]]) -> dict[str, float]:

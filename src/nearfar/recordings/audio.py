@@ -256,12 +256,17 @@ def require_length(samples: Samples, fewest: int, rate: int, name: str) -> None:
 
 def at_rate(samples: Samples, recorded: int, rate: int, name: str) -> Samples:
     """As ``resample``, but only downwards; ``name`` says in the error which recording it was."""
+    require_rate(recorded, rate, name)
+    return resample(samples, recorded, rate)
+
+
+def require_rate(recorded: int, rate: int, name: str) -> None:
+    """Raise an ``AudioError`` if a recording has a lower rate than is needed, both in Hz."""
     if recorded < rate:
         raise AudioError(
             f"{name}: recorded at {recorded} Hz, but {rate} Hz are needed; record at {rate} Hz or more, "
             f"or fit with --set branch.encoder_options.sample_rate={recorded}"
         )
-    return resample(samples, recorded, rate)
 
 
 def each(items: Iterable[S], function: Callable[[S], T], *, workers: int = 1) -> Iterator[T]:

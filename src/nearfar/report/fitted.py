@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from nearfar.training.adapters import Adapter
 
 
+SHOWN = 5  # clips that a table names; it counts the others
+
+
 def detector(fitted: Detector) -> Table:
     """What was fitted, to which clips, and how the detector decides."""
     table = Table(show_header=False, title=escape(f"Detector of {fitted.machine!r}"))
@@ -24,10 +29,12 @@ def detector(fitted: Detector) -> Table:
         "fitted to",
         f"{known['clips']} normal clips ({domains}) of {known['channels']} channels at {known['rate']} Hz",
     )
-    if known["microphone_faults"]:
-        table.add_row(
-            "warning", "; ".join(f"{f} in {n} clips" for f, n in known["microphone_faults"].items())
-        )
+    if known["left_out"]:
+        table.add_row("left out", _listed(known["left_out"]))
+    if known["faults"]:
+        table.add_row("warning", "; ".join(f"{f} in {n} clips" for f, n in known["faults"].items()))
+    if known["unlike"]:
+        table.add_row("unlike the others", _listed(known["unlike"]))
     if limit is None:
         table.add_row("decision", "none: the detector has no threshold")
         return table
@@ -39,6 +46,16 @@ def detector(fitted: Detector) -> Table:
         + (f" No p-value is below {limit['smallest_p_value']:.2g}." if limit["smallest_p_value"] else ""),
     )
     return table
+
+
+def _listed(suspects: Sequence[Mapping[str, str]]) -> Text:
+    """The first clips and what is wrong with them, and how many more there are."""
+    lines = [f"{suspect['clip']}: {suspect['message']}" for suspect in suspects[:SHOWN]]
+    if len(suspects) > SHOWN:
+        kinds = Counter(suspect["kind"] for suspect in suspects)
+        counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        lines.append(f"... {len(suspects)} clips in all: {counts}")
+    return Text("\n".join(lines))
 
 
 def adapter(made: Adapter) -> Table:

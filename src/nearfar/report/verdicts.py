@@ -19,7 +19,7 @@ from rich.text import Text
 from nearfar.detector.fitted import Verdict
 
 STYLES = {"anomaly": "bold red", "normal": "green", "unusable": "yellow", "": ""}
-COLUMNS = ("recording", "score", "p_value", "decision", "microphones", "error")
+COLUMNS = ("recording", "score", "p_value", "decision", "faults", "error")
 
 
 def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
@@ -54,7 +54,7 @@ def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
 def table(verdicts: Sequence[Verdict]) -> Table:
     """One row per recording, and the number of each decision."""
     folder = _common_folder([v.name for v in verdicts])
-    shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision", "microphones")
+    shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision", "what was found")
     shown.title = escape(folder) or None
     for v in verdicts:
         shown.add_row(*_cells(v, folder))
@@ -103,7 +103,7 @@ def json_line(verdict: Verdict) -> str:
         "score": score,
         "p_value": p_value,
         "decision": verdict.decision or None,
-        "microphones": faults,
+        "faults": faults,
         "error": verdict.error or None,
     }
     return json.dumps(content, ensure_ascii=False) + "\n"

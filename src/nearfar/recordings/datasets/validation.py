@@ -9,7 +9,6 @@ what is kept of it is a digest and a few numbers.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-import numpy as np
 import pandas as pd
 
 from nearfar.recordings import audio
@@ -34,13 +32,13 @@ from nearfar.recordings.clips import (
 )
 from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.datasets.published import RATE, Counts, Part, Published
+from nearfar.recordings.inspection.alone import faults_alone
+from nearfar.recordings.inspection.copies import find_copies
+from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
+from nearfar.recordings.inspection.training import Look, Seen, judge, listen
+from nearfar.recordings.inspection.usual import faults_against
+from nearfar.recordings.microphones import MICROPHONES
 
-# Our own limits, no one's standard. They hold for microphones; a synthetic square wave is "clipped".
-FULL_SCALE = 1 - audio.INT16_SCALE  # the largest positive 16-bit sample
-CLIPPED_SHARE = (
-    1e-3  # of a channel's samples at full scale: 160 in a clip of 10 s at 16 kHz; one peak is none
-)
-SILENT_RANGE = 2 * audio.INT16_SCALE  # from the smallest to the largest sample: dither alone
 NO_CLIPS = Counts(source=0, target=0, cell=0)  # of a section that was not published
 SHOWN = 3  # examples in one message
 
@@ -68,23 +66,6 @@ class Problem:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """What remains of a clip that was read."""
-
-    clip: Clip
-    rate: int
-    channels: int
-    samples: int
-    digest: bytes
-    silent: tuple[int, ...]  # channels
-    full_scale: float  # share of the worst channel's samples
-
-    @property
-    def seconds(self) -> float:
-        return self.samples / self.rate
-
-
 @dataclass(frozen=True)
 class _Recognized:
     """A published part that has exactly these machines."""
@@ -108,17 +89,13 @@ def validate(dataset: Dataset, *, workers: int = 1, progress: Progress | None = 
     problems: list[Problem] = []
     done, total = 0, len(dataset.clips)
     for machine in dataset:
-        heard: list[_Heard] = []
-        for outcome in audio.each(machine.clips, _listen, workers=workers):
-            if isinstance(outcome, Problem):
-                problems.append(outcome)
-            else:
-                heard.append(outcome)
-                problems += _of_clip(outcome)
+        seen: list[Seen] = []
+        for one in audio.each(machine.clips, listen, workers=workers):
+            seen.append(one)
             done += 1
             if progress:
                 progress(done, total)
-        problems += _of_machine(machine, heard, dataset.root, recognized)
+        problems += _of_machine(machine, seen, dataset.root, recognized)
     return problems + _count_problems(dataset, recognized)
 
 
@@ -143,90 +120,84 @@ def _recognize(dataset: Dataset) -> list[_Recognized]:
     ]
 
 
-def _listen(clip: Clip) -> _Heard | Problem:
-    try:
-        samples, rate = audio.read(clip.recording)
-    except FileNotFoundError as error:
-        return Problem("error", "missing", clip.key, str(error))
-    except audio.AudioError as error:
-        return Problem("error", error.fault, clip.key, str(error))
-    span = samples.max(axis=1) - samples.min(axis=1)
-    return _Heard(
-        clip=clip,
-        rate=rate,
-        channels=samples.shape[0],
-        samples=samples.shape[1],
-        digest=hashlib.sha256(samples.tobytes()).digest(),
-        silent=tuple(int(channel) for channel in np.flatnonzero(span <= SILENT_RANGE)),
-        full_scale=float((np.abs(samples) >= FULL_SCALE).mean(axis=1).max()),
-    )
-
-
-def _of_clip(heard: _Heard) -> Iterator[Problem]:
-    key = heard.clip.key
-    if heard.silent:
-        channels = " and ".join(map(str, heard.silent))
-        yield Problem(
-            "error", "silent", key, f"channel {channels} of {heard.channels} is dead: check its microphone"
-        )
-    if heard.full_scale > CLIPPED_SHARE:
-        message = f"{heard.full_scale:.2%} of a channel's samples are at full scale: the gain was too high"
-        yield Problem("warning", "clipped", key, message)
-
-
 def _of_machine(
-    machine: Machine, heard: Sequence[_Heard], root: Path, recognized: Sequence[_Recognized]
+    machine: Machine, seen: Sequence[Seen], root: Path, recognized: Sequence[_Recognized]
 ) -> Iterator[Problem]:
-    channels = {one.published.channels for one in recognized}
-    yield from _differing(machine, heard, "rate", "Hz", RATE if recognized else None)
-    yield from _differing(machine, heard, "channels", "channels", channels.pop() if channels else None)
-    yield from _lengths(machine, heard)
-    yield from _duplicates(heard)
+    """Everything about one machine: its training clips, its test clips compared with them, its tables."""
+    train = [one for one in seen if one.clip.split == "train"]
+    found = judge(machine.name, train, tuple(MICROPHONES.values()))
+    yield from _of_training(machine, found)
+    for one in seen:
+        if one.clip.split == "test":
+            yield from _of_test_clip(one, found)
+    readable = [one for one in seen if one.measured is not None]
+    if recognized:
+        yield from _unpublished(machine, readable, recognized[0].published.channels)
+    yield from _duplicates(readable)
     for table in sorted((root / machine.name).glob("attributes_*.csv")):
         yield from _attribute_problems(machine, table, table.relative_to(root).as_posix())
     yield from _composition(machine)
 
 
-def _differing(
-    machine: Machine, heard: Sequence[_Heard], kind: str, unit: str, published: int | None
-) -> Iterator[Problem]:
-    """Clips whose rate (channels) is not the published one, or else not the usual one of the machine."""
-    values: Counter[int] = Counter(getattr(one, kind) for one in heard)
-    if not values:
+def _of_training(machine: Machine, found: Look) -> Iterator[Problem]:
+    """What ``nearfar fit`` would leave out or refuse, in the same words."""
+    for message in found.problems:
+        yield Problem("error", "training", machine.name, message.removeprefix(f"{machine.name}: "))
+    for suspect in found.left_out:
+        if suspect.kind != "copy":  # ``_duplicates`` tells of test clips, too
+            yield Problem("error", suspect.kind, suspect.clip.key, suspect.message)
+    for clip, fault in found.noticed:
+        yield _of_fault(clip, fault)
+    for suspect in found.unlike:
+        yield Problem("warning", suspect.kind, suspect.clip.key, suspect.message)
+    for message in found.warnings:
+        yield Problem("warning", "training", machine.name, message.removeprefix(f"{machine.name}: "))
+
+
+def _of_test_clip(one: Seen, found: Look) -> Iterator[Problem]:
+    """What ``nearfar score`` would say of a clip beside its score."""
+    if one.error is not None:
+        yield Problem("error", one.error[0], one.clip.key, one.error[1])
         return
-    usual = published or values.most_common(1)[0][0]
-    rule = f"{usual} {unit} as published" if published else f"{usual} as most clips of {machine.name}"
-    others = [one for one in heard if getattr(one, kind) != usual]
-    if len(others) == len(heard):
-        found = " and ".join(map(str, sorted(values)))
-        yield Problem("error", kind, machine.name, f"all clips have {found} {unit}, not {rule}")
-    else:
-        for one in others:
-            yield Problem("error", kind, one.clip.key, f"{getattr(one, kind)} {unit}, not {rule}")
+    faults = [RecordingFault(note.kind, BOTH, note.message) for note in one.notes] + faults_alone(one.known)
+    if found.usual is not None:
+        faults += faults_against(found.usual, one.known, one.again)
+    if found.header is not None and one.header is not None and one.header.channels != found.header.channels:
+        message = f"{one.header.channels} channels, but the training clips have {found.header.channels}"
+        yield Problem("error", "channels", one.clip.key, message)
+    for fault in each_once(faults):
+        yield _of_fault(one.clip, fault)
 
 
-def _lengths(machine: Machine, heard: Sequence[_Heard]) -> Iterator[Problem]:
-    lengths = Counter(one.seconds for one in heard)
-    if len(lengths) > 1:
-        usual = lengths.most_common(1)[0][0]
-        keys = [one.clip.key for one in heard if one.seconds != usual]
-        message = (
-            f"lengths differ, from {min(lengths):g} s to {max(lengths):g} s: {len(keys)} of {len(heard)} clips are "
-            f"not {usual:g} s long, {_examples(keys)}"
-        )
-        yield Problem("warning", "length", machine.name, message)
+def _of_fault(clip: Clip, fault: RecordingFault) -> Problem:
+    severity: Severity = "error" if fault.spoils(MICROPHONES.values()) else "warning"
+    return Problem(severity, fault.kind, clip.key, fault.message)
 
 
-def _duplicates(heard: Sequence[_Heard]) -> Iterator[Problem]:
-    first: dict[bytes, Clip] = {}
-    for one in heard:
-        clip = first.setdefault(one.digest, one.clip)
-        if clip is not one.clip:
-            leaks = clip.split != one.clip.split
-            message = f"the same samples as {clip.key}" + (
-                ": a test clip is also a training clip" if leaks else ""
-            )
-            yield Problem("error" if leaks else "warning", "duplicate", one.clip.key, message)
+def _unpublished(machine: Machine, seen: Sequence[Seen], channels: int) -> Iterator[Problem]:
+    """Clips whose rate or channels are not the published ones."""
+    for kind, unit, published in (("rate", "Hz", RATE), ("channels", "channels", channels)):
+        values = [one.known.rate if kind == "rate" else one.n_channels for one in seen]
+        others = [(one, value) for one, value in zip(seen, values, strict=True) if value != published]
+        if others and len(others) == len(seen):
+            shown = " and ".join(map(str, sorted(set(values))))
+            message = f"all clips have {shown} {unit}, not {published} {unit} as published"
+            yield Problem("error", kind, machine.name, message)
+            continue
+        for one, value in others:
+            yield Problem("error", kind, one.clip.key, f"{value} {unit}, not {published} {unit} as published")
+
+
+def _duplicates(seen: Sequence[Seen]) -> Iterator[Problem]:
+    """Copies, also in other containers or with another gain."""
+    found = find_copies(
+        [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
+    )
+    for copy, first in sorted(found.items()):
+        clip, other = seen[copy].clip, seen[first].clip
+        leaks = clip.split != other.split
+        message = f"a copy of {other.key}" + (": a test clip is also a training clip" if leaks else "")
+        yield Problem("error" if leaks else "warning", "copy", clip.key, message)
 
 
 def _composition(machine: Machine) -> Iterator[Problem]:

@@ -10,7 +10,9 @@ import numpy as np
 from nearfar.recordings.audio import INT16_SCALE, Samples
 from nearfar.recordings.inspection.measured import Float, Measured
 
-SAME_DB = 0.3  # RMS difference of the levels of blocks, without their mean, of clips that are looked at closely
+SAME_DB = (
+    0.3  # RMS difference of the levels of blocks, without their mean, of clips that are looked at closely
+)
 SAME = 0.98  # correlation of the waveforms of copies: encoding with loss leaves more
 LARGEST_SHIFT = 4096  # samples that an encoder may add at the beginning
 

@@ -63,6 +63,9 @@ class RecordingFault:
         return what == "everything"
 
 
-def short_names(faults: Sequence[RecordingFault]) -> list[str]:
-    """Microphone and kind of each fault, such as ``far dead``."""
-    return [f"{fault.microphone} {fault.kind}" for fault in faults]
+def each_once(faults: Sequence[RecordingFault]) -> tuple[RecordingFault, ...]:
+    """The first fault of each kind and microphone."""
+    found: dict[tuple[str, str], RecordingFault] = {}
+    for fault in faults:
+        found.setdefault((fault.kind, fault.microphone), fault)
+    return tuple(found.values())

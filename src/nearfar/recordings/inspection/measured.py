@@ -29,7 +29,9 @@ PARTS = 4  # of a recording that are judged one by one
 FEWEST_FRAMES = 2 * PARTS  # of which coherence can be estimated at all
 STUCK_SECONDS = 0.005  # of one and the same sample: no sound stands still for so long
 QUIETEST = 1e-10  # power, -100 dBFS: far below a step of 16 bits
-NEAR_TOP = 24.5 * INT16_SCALE  # of the samples this close to the extreme a quarter lies at it if the top is smooth,
+NEAR_TOP = (
+    24.5 * INT16_SCALE
+)  # of the samples this close to the extreme a quarter lies at it if the top is smooth,
 AT_TOP_SHARE = 0.6  # and nearly all do if it is cut off
 INT16_STEP = 1.5 * INT16_SCALE  # two samples that differ by less are the same to a 16-bit converter
 FLAT_TOP = 3  # equal samples in a row at the recording's own extreme
@@ -165,7 +167,9 @@ def frame_length(rate: int) -> int:
 @lru_cache(maxsize=8)
 def _window(length: int) -> NDArray[np.float32]:
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-    return (hann / np.sqrt((hann**2).sum() * length / 2)).astype(np.float32)  # the powers of all bins sum to the RMS^2
+    return (hann / np.sqrt((hann**2).sum() * length / 2)).astype(
+        np.float32
+    )  # the powers of all bins sum to the RMS^2
 
 
 def band_edges(rate: int) -> NDArray[np.intp]:

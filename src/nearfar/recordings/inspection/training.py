@@ -2,10 +2,10 @@
 
 Conventions
 -----------
-The look must not be fooled by the outliers that it looks for. So what is usual comes from medians and from the inner
-three quarters of the clips, and a fault that more than a third of the clips have is no outlier: it is a problem of
-the whole set, and then nothing is left out. Faults of the *machine* that may hide among the clips are never left out;
-``Look.unlike`` lists them.
+The look must not be fooled by the outliers that it looks for. So what is usual comes from medians and from the
+inner three quarters of the clips, and a fault that more than a third of the clips have is no outlier: it is a
+problem of the whole set, and then nothing is left out. Faults of the *machine* that may hide among the clips
+are never left out; ``Look.unlike`` lists them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.inspection import copies
 from nearfar.recordings.inspection import usual as comparison
 from nearfar.recordings.inspection.alone import faults_alone
-from nearfar.recordings.inspection.faults import BOTH, RecordingFault
+from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
 from nearfar.recordings.inspection.measured import Float, Measured, measure
 from nearfar.recordings.inspection.usual import LENGTH_MARGIN, Usual, faults_against
 from nearfar.recordings.microphones import MICROPHONES, Microphone
@@ -34,14 +35,29 @@ from nearfar.recordings.microphones import MICROPHONES, Microphone
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
+OddClips = Literal["leave out", "refuse", "keep"]
 
 MANY = 1 / 3  # of the clips: what so many have is no outlier
 ROUNDS = 3  # of learning what is usual, and leaving out what is not
 UNLIKE_LIMIT = 5.0  # times the median squared distance of the clips
+UNLIKE_SPREADS = 5.0  # robust standard deviations of the logarithm of it; the larger limit counts
 UNLIKE_SHOWN = 10
+SHOWN = 5  # clips that a message names
 DATED_SHARE = 0.9  # of the clips, whose names tell the day
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d{1,3}(?!\d))")
 OFF = "not_running"
+UNFIT = (
+    "missing",
+    "empty",
+    "unreadable",
+    "truncated",
+    "not_finite",
+    "refused",
+    "rate",
+    "channels",
+    "dead",
+    "identical",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +135,11 @@ class Seen:
         return self.known.seconds
 
     @property
+    def n_channels(self) -> int:
+        """How many channels it has."""
+        return 0 if self.header is None else self.header.channels
+
+    @property
     def known(self) -> Measured:
         """The measurements of a clip that can be used."""
         assert self.measured is not None
@@ -140,7 +161,9 @@ def listen(clip: Clip) -> Seen:
     except OSError as error:
         return Seen(clip, error=("unreadable", f"{clip.recording}: {error.strerror or error}"))
     samples = recorded.samples
-    return Seen(clip, recorded.header, measure(samples, recorded.rate), recorded.notes, copies.digest(samples))
+    return Seen(
+        clip, recorded.header, measure(samples, recorded.rate), recorded.notes, copies.digest(samples)
+    )
 
 
 def look(
@@ -188,7 +211,7 @@ def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
     sieve.drop_unless_many(_spoilt(alone, needs))
     sieve.drop(_copies(sieve.kept))
     usual, compared = _compare(sieve, needs)
-    found = [(one.clip, f) for one in sieve.kept for f in _each_once(alone[one.clip] + compared[one.clip])]
+    found = [(one.clip, f) for one in sieve.kept for f in each_once(alone[one.clip] + compared[one.clip])]
     return Look(
         kept=tuple(one.clip for one in sieve.kept),
         left_out=tuple(sieve.dropped),
@@ -205,7 +228,9 @@ def inspect(
     machine: Machine,
     *,
     needs: Sequence[Microphone],
-    strict: bool = False,
+    rate: int,
+    min_samples: int,
+    odd_clips: OddClips = "leave out",
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Look:
@@ -216,8 +241,13 @@ def inspect(
     machine : Machine
     needs : sequence of Microphone
         The microphone views that are to be used.
-    strict : bool
-        Refuse clips that would be left out, and clips that are unlike the others.
+    rate : int
+        At which they are used, in Hz.
+    min_samples : int
+        That a clip must have at this rate.
+    odd_clips : {"leave out", "refuse", "keep"}
+        Clips that are certainly broken, or copies, are left out; or they are refused, and with them those that are
+        unlike the others; or everything that can be read is kept, because a protocol says so.
     workers : int
         Threads.
     progress : callable or None
@@ -229,15 +259,31 @@ def inspect(
         If no detector can be fitted to the clips, with everything that is wrong.
     """
     found = look(machine, needs=needs, workers=workers, progress=progress)
-    refused = [*found.problems]
-    if strict:
+    refused = list(found.problems)
+    if odd_clips == "keep":
+        refused = [str(one) for one in found.left_out if one.kind in UNFIT]
+        found = _keeping_all(machine, found)
+    elif odd_clips == "refuse":
         refused += [str(one) for one in (*found.left_out, *found.unlike)]
-    if found.header is not None and not refused:
-        refused += _too_few_channels(machine.name, found.header, needs)
+    if not refused and found.header is not None:
+        refused = _unsuited(machine.name, found.header, needs, rate, min_samples)
     if refused or not found.kept:
         raise DatasetError(refused or [str(one) for one in found.left_out])
     _log(machine, found)
     return found
+
+
+def _keeping_all(machine: Machine, found: Look) -> Look:
+    """The same look, with nothing left out; what would have been is a warning."""
+    told = tuple(f"{suspect}; kept" for suspect in found.left_out)
+    return replace(
+        found,
+        kept=machine.train,
+        left_out=(),
+        unlike=(),
+        warnings=(*found.problems, *told, *found.warnings),
+        problems=(),
+    )
 
 
 @dataclass
@@ -252,18 +298,17 @@ class _Sieve:
 
     def drop(self, suspects: Sequence[Suspect]) -> None:
         """Leave these out."""
-        clips = {suspect.clip for suspect in suspects}
-        self.kept = [one for one in self.kept if one.clip not in clips]
-        self.dropped += suspects
+        first = {suspect.clip: suspect for suspect in reversed(suspects)}
+        self.dropped += [first[one.clip] for one in self.kept if one.clip in first]
+        self.kept = [one for one in self.kept if one.clip not in first]
 
     def drop_unless_many(self, suspects: Sequence[Suspect]) -> None:
         """Leave these out; but if they are too many to be outliers, tell it as a problem of the whole set."""
-        for kind in dict.fromkeys(suspect.kind for suspect in suspects):
-            of_kind = [suspect for suspect in suspects if suspect.kind == kind]
+        for kind, of_kind in _by_kind(suspects):
             if len({suspect.clip for suspect in of_kind}) > MANY * self.total:
                 self.problems.append(
-                    f"{self.name}: {len(of_kind)} of {self.total} training clips ({kind}): {of_kind[0]}"
-                    "; these are too many to be left out, so look which clips are right, and remove or repair the rest"
+                    f"{self.name}: {len(of_kind)} of {self.total} training clips ({kind}), too many to be left out: "
+                    f"{_few(of_kind)}; look which clips are right, and remove or repair the others"
                 )
             else:
                 self.drop(of_kind)
@@ -284,7 +329,7 @@ def _other_format(seen: Sequence[Seen]) -> list[Suspect]:
 
 
 def _format(one: Seen, kind: str) -> int:
-    return one.known.rate if kind == "rate" else len(one.known.level)
+    return one.known.rate if kind == "rate" else one.n_channels
 
 
 def _other_length(seen: Sequence[Seen]) -> list[Suspect]:
@@ -296,7 +341,9 @@ def _other_length(seen: Sequence[Seen]) -> list[Suspect]:
     usual = int(within.sum(axis=1).argmax())
     return [
         Suspect(
-            one.clip, "length", f"{one.seconds:.4g} s long, but most training clips are {seconds[usual]:.4g} s long"
+            one.clip,
+            "length",
+            f"{one.seconds:.4g} s long, but most training clips are {seconds[usual]:.4g} s long",
         )
         for one, alike in zip(seen, within[usual], strict=True)
         if not alike
@@ -305,10 +352,6 @@ def _other_length(seen: Sequence[Seen]) -> list[Suspect]:
 
 def _of_notes(one: Seen) -> list[RecordingFault]:
     return [RecordingFault(note.kind, BOTH, note.message) for note in one.notes]
-
-
-def _each_once(faults: Sequence[RecordingFault]) -> list[RecordingFault]:
-    return list({(fault.kind, fault.microphone): fault for fault in faults}.values())
 
 
 def _spoilt(faults: dict[Clip, list[RecordingFault]], needs: Sequence[Microphone]) -> list[Suspect]:
@@ -321,11 +364,15 @@ def _spoilt(faults: dict[Clip, list[RecordingFault]], needs: Sequence[Microphone
 
 
 def _copies(seen: Sequence[Seen]) -> list[Suspect]:
+    seen = sorted(
+        seen, key=lambda one: (len(one.clip.name), one.clip.name)
+    )  # "a (1).wav" is the copy of "a.wav"
     found = copies.find_copies(
         [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
     )
     return [
-        Suspect(seen[copy].clip, "copy", f"a copy of {seen[first].clip.name}") for copy, first in found.items()
+        Suspect(seen[copy].clip, "copy", f"a copy of {seen[first].clip.name}")
+        for copy, first in found.items()
     ]
 
 
@@ -345,7 +392,9 @@ def _compare(
         faults = {one.clip: faults_against(usual, one.known, one.again) for one in sieve.kept}
         before = len(sieve.kept)
         suspects = _spoilt(faults, needs)
-        suspects += [Suspect(c, f.kind, f.message) for c, found in faults.items() for f in found if f.kind == OFF]
+        suspects += [
+            Suspect(c, f.kind, f.message) for c, found in faults.items() for f in found if f.kind == OFF
+        ]
         sieve.drop_unless_many(suspects)
         if len(sieve.kept) == before:
             break
@@ -359,8 +408,8 @@ def _domain(one: Seen) -> str:
 def majority(measured: Sequence[Measured]) -> list[int]:
     """The clips whose channels are not exchanged against those of most.
 
-    An exchange turns the sign of the levels of near over far, and of the imaginary part of the cross-spectrum. So the
-    first singular vector of these, without a mean, tells two groups apart, whatever their sizes.
+    An exchange turns the sign of the levels of near over far, and of the imaginary part of the cross-spectrum.
+    So the first singular vector of these, without a mean, tells two groups apart, whatever their sizes.
     """
     pairs = [one.pair for one in measured]
     if any(pair is None for pair in pairs) or len(pairs) < 2:
@@ -388,13 +437,17 @@ def _most_unlike(seen: Sequence[Seen]) -> list[Suspect]:
     domains = np.array([_domain(one) for one in seen])
     distance = comparison.distances(rows, [np.flatnonzero(domains == d) for d in np.unique(domains)])
     ratio = distance / np.median(distance)
+    spread = comparison.MAD * np.median(np.abs(np.log(ratio)))
+    limit = max(UNLIKE_LIMIT, float(np.exp(UNLIKE_SPREADS * spread)))
     order = np.argsort(-ratio, kind="stable")[:UNLIKE_SHOWN]
     return [
         Suspect(
-            seen[i].clip, "unlike", f"most unlike the other training clips ({ratio[i]:.1f} times the usual distance)"
+            seen[i].clip,
+            "unlike",
+            f"most unlike the other training clips ({ratio[i]:.1f} times the usual distance)",
         )
         for i in order.tolist()
-        if ratio[i] > UNLIKE_LIMIT
+        if ratio[i] > limit
     ]
 
 
@@ -407,12 +460,15 @@ def _spectrum(measured: Measured) -> Float:
 def _warnings(name: str, seen: Sequence[Seen]) -> Iterator[str]:
     domains = {one.clip.domain for one in seen}
     if domains == {"source"}:
-        yield f"{name}: no target-domain training clips; the detector knows only the conditions of the source domain"
+        yield (
+            f"{name}: no target-domain training clips; the detector knows only the conditions of the source "
+            "domain"
+        )
     days = [day for one in seen if (day := _day(one.clip.name)) is not None]
     if len(seen) > 1 and len(days) >= DATED_SHARE * len(seen) and len(set(days)) == 1:
         yield (
-            f"{name}: all training clips are from one day, {days[0]}, by their names; other days may sound unlike it, "
-            "so record on several"
+            f"{name}: all training clips are from one day, {days[0]}, by their names; other days may sound "
+            "unlike it, so record on several"
         )
 
 
@@ -426,23 +482,51 @@ def _day(name: str) -> date | None:
     return None
 
 
-def _too_few_channels(name: str, header: Header, needs: Sequence[Microphone]) -> list[str]:
+def _unsuited(
+    name: str, header: Header, needs: Sequence[Microphone], rate: int, min_samples: int
+) -> list[str]:
+    """Why clips like these cannot be used by a system, though nothing is wrong with them."""
+    found = []
     channels = max(microphone.channels for microphone in needs)
-    if header.channels >= channels:
-        return []
-    return [
-        f"{name}: the clips have {header.channels} channel, but this system needs {channels} microphones (near, far); "
-        "record both, or choose a system for one microphone, such as spectral_near"
-    ]
+    if header.channels < channels:
+        found.append(
+            f"{name}: the clips have {header.channels} channel, but this system needs {channels} microphones "
+            "(near, "
+            "far); record both, or choose a system for one microphone, such as spectral_near"
+        )
+    if header.seconds < min_samples / rate:
+        found.append(
+            f"{name}: the clips are {header.seconds:.3f} s long; at least {min_samples / rate:.3f} s are needed"
+        )
+    try:
+        audio.require_rate(header.rate, rate, name)
+    except AudioError as error:
+        found.append(str(error))
+    return found
 
 
 def _log(machine: Machine, found: Look) -> None:
     """Say what was left out, what was found in clips that are kept, and what may be wrong with them."""
-    for suspect in found.left_out:
-        logger.warning("left out %s", suspect)
+    for kind, suspects in _by_kind(found.left_out):
+        logger.warning("%s: left out %d of %d training clips (%s): %s",
+                       machine.name, len(suspects), len(machine.train), kind, _few(suspects))  # fmt: skip
     for fault, count in found.fault_counts.items():
         logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(found.kept))
-    for suspect in found.unlike:
-        logger.warning("%s; listen to it: a fault among the training clips hides such faults later", suspect)
+    if found.unlike:
+        logger.warning("%s: %d training clips are most unlike the others, listen to them, because a fault among the "
+                       "training clips hides such faults later: %s",
+                       machine.name, len(found.unlike), _few(found.unlike))  # fmt: skip
     for warning in found.warnings:
         logger.warning("%s", warning)
+
+
+def _by_kind(suspects: Sequence[Suspect]) -> list[tuple[str, list[Suspect]]]:
+    kinds = dict.fromkeys(suspect.kind for suspect in suspects)
+    return [(kind, [suspect for suspect in suspects if suspect.kind == kind]) for kind in kinds]
+
+
+def _few(suspects: Sequence[Suspect]) -> str:
+    """The first one with what is wrong, some names, and how many there are."""
+    names = [suspect.clip.name for suspect in suspects[1:SHOWN]]
+    more = f"; also {', '.join(names)}" if names else ""
+    return f"{suspects[0]}{more}{', ...' if len(suspects) > SHOWN else ''}"

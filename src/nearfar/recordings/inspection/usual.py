@@ -1,20 +1,22 @@
 r"""What the training clips of an installation have in common, and how another recording differs from it.
 
-Two microphones that stand where they stood have a fixed relation. With :math:`M_i` the mean over the frames of clip i
-of the cross-spectrum with magnitude one, and :math:`T` the mean of :math:`M_i` over the training clips of a domain,
+Two microphones that stand where they stood have a fixed relation. With :math:`M_i` the mean over the frames of
+clip i of the cross-spectrum with magnitude one, and :math:`T` the mean of :math:`M_i` over the training clips
+of a domain,
 
 .. math:: R = \frac{\mathrm{Re} \sum_f M(f) T^*(f)}{\sum_f |T(f)|^2}, \qquad
     c = \frac{\mathrm{Re} \sum_f M(f) T^*(f)}{\sqrt{\sum_f |M(f)|^2 \sum_f |T(f)|^2}}
 
-are a matched filter and its cosine. Both are near 0 if one channel hears something else. If one channel is late, R is
-found at another delay. The cosine c, the *agreement* of a recording, is nearly the same in all normal clips, also
-where R is not, because the machine is now louder and now softer than the surroundings that both microphones hear. The
-magnitude is left out as in the phase transform of generalized cross-correlation [1]_, so that loud lines do not rule.
+are a matched filter and its cosine. Both are near 0 if one channel hears something else. If one channel is
+late, R is found at another delay. The cosine c, the *agreement* of a recording, is nearly the same in all
+normal clips, also where R is not, because the machine is now louder and now softer than the surroundings that
+both microphones hear. The magnitude is left out as in the phase transform of generalized cross-correlation
+[1]_, so that loud lines do not rule.
 
 References
 ----------
-.. [1] C. Knapp and G. Carter, "The generalized correlation method for estimation of time delay," IEEE Transactions on
-   Acoustics, Speech, and Signal Processing 24, 1976.
+.. [1] C. Knapp and G. Carter, "The generalized correlation method for estimation of time delay," IEEE
+   Transactions on Acoustics, Speech, and Signal Processing 24, 1976.
 """
 
 from __future__ import annotations
@@ -65,8 +67,12 @@ OFFSET_SHARE = 0.1  # of the channel's usual RMS
 LENGTH_MARGIN = 1.2  # ratio of lengths that are the same for all purposes
 PRESENCE_FLOOR = 0.1  # dB^2, added to the variances
 PRESENCE_LIMIT = 2.5  # times the median of the squared distances of training clips
-PRESENCE_SPREADS = 1.6  # below the median of what near hears beyond far
-SWAP_LOG_ODDS = 11.5  # nats, odds of 100,000 to 1: cables are rarely exchanged, and a clip is soon judged again
+PRESENCE_SPREADS = 1.6  # below the median of what near hears beyond far; and
+PRESENCE_DB = 1.0  # below it at least
+SURELY = 1.6  # times both limits: a clip that is left out of a fit
+SWAP_LOG_ODDS = (
+    11.5  # nats, odds of 100,000 to 1: cables are rarely exchanged, and a clip is soon judged again
+)
 CONTRAST_FLOOR = 1.0  # dB^2, added to the contrast's variance in each band: ten clips cannot know it better
 PLAUSIBLE = 51.2  # the 99.9 % quantile of chi-square with BANDS degrees of freedom
 FOLDS = 5
@@ -93,7 +99,8 @@ class Usual:
         T of the module; no domains if there is one channel.
     agreement : (4,) array
         Median of c over the training clips; the value below which a recording is looked at closely; the one above
-        which it is, with its channels exchanged; and the standard deviation for channels that have nothing in common.
+        which it is, with its channels exchanged; and the standard deviation for channels that have nothing in
+        common.
     contrast : (1 + B, B) array
         Mean of near over far by band, in dB; and the inverse of its covariance.
     presence : (2, domains, 3 B) array
@@ -153,7 +160,8 @@ class Usual:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Usual:
         """What ``arrays`` saved."""
         real, imaginary = arrays["templates"]
-        return cls(**{**arrays, "rate": int(arrays["rate"]), "templates": real + 1j * imaginary})  # type: ignore[arg-type]
+
+        return cls(**{**arrays, "rate": int(arrays["rate"]), "templates": real + 1j * imaginary})
 
     def agreement_of(self, phase: NDArray[np.complex64]) -> float:
         """c of the module: with the domain that it agrees with best, (F,)."""
@@ -165,9 +173,7 @@ class Usual:
         return len(self.templates) > 0 and bool(self.agreement[0] >= TELLING * self.agreement[3])
 
 
-def faults_against(
-    usual: Usual, measured: Measured, read: Callable[[], Samples]
-) -> list[RecordingFault]:
+def faults_against(usual: Usual, measured: Measured, read: Callable[[], Samples]) -> list[RecordingFault]:
     """How a recording differs from the training clips; empty if it does not.
 
     Parameters
@@ -233,7 +239,9 @@ def _relation(clips: Sequence[Measured], groups: Sequence[NDArray[np.intp]]) -> 
             "limits": np.zeros((2, 2)),
         }
     pairs = [clip.pair for clip in clips if clip.pair is not None]
-    place = {number: row for row, number in enumerate(n for n, clip in enumerate(clips) if clip.pair is not None)}
+    place = {
+        number: row for row, number in enumerate(n for n, clip in enumerate(clips) if clip.pair is not None)
+    }
     rows = [np.array([place[int(n)] for n in group]) for group in groups]
     phases = np.stack([pair.phase for pair in pairs])
     templates = np.stack([_template(phases[group]) for group in rows])
@@ -254,7 +262,9 @@ def _template(phases: NDArray[np.complex64]) -> NDArray[np.complex64]:
     """The mean of unit phases, without the magnitude that unrelated ones would leave by chance: 1 / sqrt(n)."""
     mean = phases.mean(axis=0)
     power = np.abs(mean) ** 2
-    kept: NDArray[np.complex64] = mean * np.sqrt(np.maximum(1 - 1 / (len(phases) * np.maximum(power, 1e-12)), 0))
+    kept: NDArray[np.complex64] = mean * np.sqrt(
+        np.maximum(1 - 1 / (len(phases) * np.maximum(power, 1e-12)), 0)
+    )
     return kept.astype(np.complex64)
 
 
@@ -317,7 +327,7 @@ def _presence(values: Float, groups: Sequence[NDArray[np.intp]]) -> tuple[Float,
     kept = centred[_inner(_size(centred))]
     deficit = mean_presence(centred.reshape(-1, dim))
     farthest = PRESENCE_LIMIT * float(np.median(_cross_fitted(kept)))
-    lowest = -PRESENCE_SPREADS * float(_spread(deficit))
+    lowest = -max(PRESENCE_DB, PRESENCE_SPREADS * float(_spread(deficit)))
     return middles, _precision(kept.reshape(-1, dim)), np.array([farthest, lowest])
 
 
@@ -332,7 +342,9 @@ def _cross_fitted(rows: Float) -> Float:
     dim = rows.shape[2]
     found = []
     for fold in range(FOLDS):
-        precision = _precision(np.concatenate([rows[i::FOLDS] for i in range(FOLDS) if i != fold]).reshape(-1, dim))
+        precision = _precision(
+            np.concatenate([rows[i::FOLDS] for i in range(FOLDS) if i != fold]).reshape(-1, dim)
+        )
         own = rows[fold::FOLDS].reshape(-1, dim)
         found.append(np.einsum("nd,de,ne->n", own, precision, own))
     return np.concatenate(found)
@@ -341,8 +353,8 @@ def _cross_fitted(rows: Float) -> Float:
 def distances(rows: Float, groups: Sequence[NDArray[np.intp]]) -> Float:
     """Squared Mahalanobis distances of clips from the median of their group, (n, dim) to (n,).
 
-    The covariance is that of the inner three quarters, so that outliers do not shrink their own distances. Each clip
-    is measured by a covariance of the other ones.
+    The covariance is that of the inner three quarters, so that outliers do not shrink their own distances. Each
+    clip is measured by a covariance of the other ones.
     """
     centred = np.empty_like(rows)
     for group in groups:
@@ -373,13 +385,15 @@ def _length(usual: Usual, measured: Measured) -> list[RecordingFault]:
     told = f"{shortest:.4g} s" if shortest == longest else f"{shortest:.4g} to {longest:.4g} s"
     if measured.seconds * LENGTH_MARGIN < shortest:
         message = (
-            f"{measured.seconds:.4g} s long, but the training clips are {told}: scores of shorter clips vary more, so "
+            f"{measured.seconds:.4g} s long, but the training clips are {told}: scores of shorter clips vary "
+            "more, so "
             "the threshold does not hold; record as long as for the fit"
         )
         return [RecordingFault("short", BOTH, message)]
     if measured.seconds > LENGTH_MARGIN * longest:
         message = (
-            f"{measured.seconds:.4g} s long, but the training clips are {told}: a short fault drowns in a long clip; "
+            f"{measured.seconds:.4g} s long, but the training clips are {told}: a short fault drowns in a long "
+            "clip; "
             "cut it into clips as long as those"
         )
         return [RecordingFault("long", BOTH, message)]
@@ -436,9 +450,10 @@ def _deaf(usual: Usual, measured: Measured) -> list[RecordingFault]:
     found = []
     for name, by, level, bands in zip(NAMES, beyond, measured.level, measured.bands, strict=False):
         lost = not related or alone.is_white(bands) or (usual.channels > 1 and not usual.is_telling)
-        if alone.DEAD_DBFS <= level and by < -DEAF_DB and (lost or by < -2 * UNITS_DB):
+        if level >= alone.DEAD_DBFS and by < -DEAF_DB and (lost or by < -2 * UNITS_DB):
             message = (
-                f"the {name} microphone is {-by:.0f} dB quieter than in any training clip ({level:.0f} dBFS) and no "
+                f"the {name} microphone is {-by:.0f} dB quieter than in any training clip ({level:.0f} dBFS) "
+                "and no "
                 "longer hears what it heard; check its cable, its supply and its gain"
             )
             found.append(RecordingFault("deaf", name, message))
@@ -462,7 +477,8 @@ def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> li
     rms = 10 ** (usual.level[:, channel].mean() / 20)
     if abs(moved) > max(2 * SPREADS * spread, OFFSET_SHARE * rms):
         message = (
-            f"the {name} channel has an offset of {measured.mean[channel]:.2g}, in the training clips {middle:.2g}; "
+            f"the {name} channel has an offset of {measured.mean[channel]:.2g}, in the training clips "
+            f"{middle:.2g}; "
             "check the input's coupling"
         )
         found.append(RecordingFault("offset", name, message))
@@ -538,7 +554,8 @@ def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measu
         best = max(best, (float(line.max()), float(slope)))
     late = "near" if best[1] > 0 else "far"
     message = (
-        f"the {late} channel falls behind the other by {abs(best[1]) * 1e6:.0f} millionths of the time; record both "
+        f"the {late} channel falls behind the other by {abs(best[1]) * 1e6:.0f} millionths of the time; record "
+        "both "
         "channels with one clock"
     )
     return best[0], RecordingFault("drifting", BOTH, message)
@@ -561,7 +578,7 @@ def _late(samples: Samples, template: NDArray[np.complex64], measured: Measured)
 
 
 def _lags(frames: NDArray[np.complex64], template: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """The agreement of each frame at every delay, (frames, lags): first 0, then near later; the last ones negative."""
+    """R of each frame at every delay, (frames, lags): first 0, then near later; the last ones are negative."""
     lags: NDArray[np.float32] = scipy.fft.irfft(frames * template.conj())
     return lags * (lags.shape[1] / 2 / _weight(template))
 
@@ -578,8 +595,8 @@ def _longer(template: NDArray[np.complex64]) -> NDArray[np.complex64]:
 def _swapped_by_contrast(usual: Usual, measured: Measured) -> RecordingFault | None:
     """A fault if the levels are implausible as they are, and plausible with the channels exchanged.
 
-    The odds are those of two Gaussians, one the mirror image of the other. Where both microphones hear much the same,
-    many a swap goes unseen in a single clip; it is never claimed without cause.
+    The odds are those of two Gaussians, one the mirror image of the other. Where both microphones hear much the
+    same, many a swap goes unseen in a single clip; it is never claimed without cause.
     """
     assert measured.pair is not None
     heard, mean, precision = measured.pair.contrast, usual.contrast[0], usual.contrast[1:]
@@ -592,25 +609,40 @@ def _swapped_by_contrast(usual: Usual, measured: Measured) -> RecordingFault | N
 
 
 def _not_running(usual: Usual, measured: Measured) -> list[RecordingFault]:
-    """Near hears less beyond far than ever, in most bands: the machine stands still, or a part of the time."""
-    assert measured.pair is not None
-    heard = measured.pair.presence
+    still = stands_still(usual, measured)
+    if still is None:
+        return []
+    start, end = still
+    when = "" if end - start >= measured.seconds else f" from {start:.3g} to {end:.3g} s"
+    message = f"the machine seems not to run{when}: near hears only what far hears; is it switched on?"
+    return [RecordingFault("not_running", "near", message)]
+
+
+def stands_still(usual: Usual, measured: Measured, *, times: float = 1.0) -> tuple[float, float] | None:
+    """From when until when the machine stands still, in seconds; ``None`` if it runs.
+
+    Near then hears less beyond far than in any normal clip, in most bands.
+
+    Parameters
+    ----------
+    usual : Usual
+    measured : Measured
+    times : float
+        The limits of ``Usual.limits``: more for fewer false claims.
+    """
+    if measured.pair is None or not len(usual.templates):
+        return None
+    heard, limits = measured.pair.presence, times * usual.limits
     distance, deficit = _absence(usual, heard[:1], 0)
-    if distance[0] > usual.limits[0, 0] and deficit[0] < usual.limits[0, 1]:
-        return [RecordingFault("not_running", "near", _NOT_RUNNING.format(""))]
+    if distance[0] > limits[0, 0] and deficit[0] < limits[0, 1]:
+        return 0.0, measured.seconds
     distance, deficit = (
         np.convolve(x, [0.5, 0.5], mode="valid") for x in _absence(usual, heard[1:], 1)
     )  # of two neighbouring parts
-    still = np.flatnonzero((distance > usual.limits[1, 0]) & (deficit < usual.limits[1, 1]))
+    still = np.flatnonzero((distance > limits[1, 0]) & (deficit < limits[1, 1]))
     if len(still) == 0:
-        return []
-    start, end = (part * measured.seconds / PARTS for part in (still[0], still[-1] + 2))
-    return [RecordingFault("not_running", "near", _NOT_RUNNING.format(f" from {start:.3g} to {end:.3g} s"))]
-
-
-_NOT_RUNNING = (
-    "the machine seems not to run{}: the near microphone hears only what the far one hears; is it switched on?"
-)
+        return None
+    return float(still[0] * measured.seconds / PARTS), float((still[-1] + 2) * measured.seconds / PARTS)
 
 
 def _absence(usual: Usual, rows: Float, which: int) -> tuple[Float, Float]:
