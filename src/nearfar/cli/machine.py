@@ -191,7 +191,7 @@ def _channels(
 def _recordings(names: list[str], channels: tuple[Channel, ...]) -> list[Recording]:
     """These files, and all audio files in these folders, in order; tracks of one recording together."""
     from nearfar.recordings import tracks
-    from nearfar.recordings.clips import AUDIO_SUFFIXES
+    from nearfar.recordings.clips import USUAL_SUFFIXES
     from nearfar.recordings.datasets.layout import recordings_below
     from nearfar.recordings.recording import Recording
 
@@ -201,7 +201,7 @@ def _recordings(names: list[str], channels: tuple[Channel, ...]) -> list[Recordi
     for path in map(Path, names):
         within = recordings_below(path) if path.is_dir() else [path]
         if not within:
-            raise FileNotFoundError(f"{path}: no recordings ({', '.join(AUDIO_SUFFIXES)}) in this folder")
+            raise FileNotFoundError(f"{path}: no recordings ({', '.join(USUAL_SUFFIXES)}) in this folder")
         found += within
     return [Recording(files, channels) for files in tracks.grouped(found)]
 
