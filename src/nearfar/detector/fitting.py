@@ -166,8 +166,8 @@ def _require_clips(this: _Fit, clips: Sequence[Clip], why: str) -> None:
         raise DatasetError(
             [
                 f"{this.machine.name}: {len(clips)} normal training clips; at least {MIN_TRAINING_CLIPS} are "
-                f"needed, and about {round(1 / rate)} for a false-alarm rate of {rate:g}; record more of the machine in "
-                f"normal operation{why}"
+                f"needed, and about {round(1 / rate)} for a false-alarm rate of {rate:g}; record more of the "
+                f"machine in normal operation{why}"
             ]
         )
 

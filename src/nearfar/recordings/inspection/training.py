@@ -307,8 +307,8 @@ class _Sieve:
         for kind, of_kind in _by_kind(suspects):
             if len({suspect.clip for suspect in of_kind}) > MANY * self.total:
                 self.problems.append(
-                    f"{self.name}: {len(of_kind)} of {self.total} training clips ({kind}), too many to be left out: "
-                    f"{_few(of_kind)}; look which clips are right, and remove or repair the others"
+                    f"{self.name}: {len(of_kind)} of {self.total} training clips ({kind}), too many to be left "
+                    f"out: {_few(of_kind)}; look which clips are right, and remove or repair the others"
                 )
             else:
                 self.drop(of_kind)
@@ -513,9 +513,11 @@ def _log(machine: Machine, found: Look) -> None:
     for fault, count in found.fault_counts.items():
         logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(found.kept))
     if found.unlike:
-        logger.warning("%s: %d training clips are most unlike the others, listen to them, because a fault among the "
-                       "training clips hides such faults later: %s",
-                       machine.name, len(found.unlike), _few(found.unlike))  # fmt: skip
+        logger.warning(
+            "%s: most unlike the other training clips: %s; listen to them, because a fault among the training clips "
+            "hides such faults later",
+            machine.name, _few(found.unlike),
+        )  # fmt: skip
     for warning in found.warnings:
         logger.warning("%s", warning)
 
