@@ -24,7 +24,7 @@ def test_a_wheel_holds_systems_and_studies_and_runs_elsewhere(tmp_path: Path) ->
     assert {f"nearfar/systems/{name}.toml" for name in SYSTEMS} | {"nearfar/py.typed"} <= names
     assert {f"nearfar/systems/fused/{name}.toml" for name in FUSED} <= names
     assert {f"nearfar/research/reproduce/{name}.toml" for name in STUDIES} <= names
-    assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
+    assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/", "findings/"))]
     code = "import nearfar; print(nearfar.__file__); print(nearfar.load_system('spectral').name)"
     done = subprocess.run(
         [sys.executable, "-c", code],
