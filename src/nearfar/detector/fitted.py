@@ -27,7 +27,7 @@ from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.audio import AudioError, Samples
-from nearfar.recordings.clips import Clip, Machine
+from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.microphones import (
     MICROPHONES,
     Microphone,
@@ -235,7 +235,7 @@ class Detector:
         Raises
         ------
         AudioError, MicrophoneError
-            If the samples have too low a rate or too few channels.
+            If the samples have too low a rate or too few channels, or no finite score.
         TypeError
             If samples have no rate, or a file is given one.
         """
@@ -253,7 +253,13 @@ class Detector:
         self._tell_of_another_rate(rate)
         shortest = max(branch.encoder.min_samples for branch in self.branches)
         audio.require_length(samples, shortest, self.sample_rate, name or "recording")
-        score = self._score_of(self._embeddings(samples))
+        embeddings = self._embeddings(samples)
+        try:
+            score = self._score_of(embeddings)
+        except (
+            ValueError
+        ) as error:  # of this recording: it has no finite embedding, no direction, no finite score
+            raise AudioError(f"{name or 'recording'}: cannot be scored: {error}") from error
         faults = health(samples, self.placement)
         p_value, decision = float("nan"), ""
         if self.threshold is not None:
@@ -299,10 +305,19 @@ class Detector:
         DatasetError
             If recordings cannot be used; all that cannot.
         """
-        scores = []
+        scores: list[NDArray[np.float64]] = []
+        problems: dict[str, str] = {}
         for number, branch in enumerate(self.branches, start=1):
             told = tell_branch(progress, "", number, len(self.branches))
-            scores.append(branch.anomaly_score(branch.embed(clips, workers=1, jobs=jobs, progress=told)))
+            X = branch.embed(clips, workers=1, jobs=jobs, progress=told)
+            scores.append(np.full(len(clips), np.nan))
+            for i, (clip, x) in enumerate(zip(clips, X, strict=True)):
+                try:
+                    scores[-1][i] = branch.anomaly_score([x])[0]
+                except ValueError as error:
+                    problems.setdefault(clip.key, f"{clip.path}: cannot be scored: {error}")
+        if problems:
+            raise DatasetError(problems.values())
         return average(scores)
 
     def score_file(self, path: Path | str) -> Verdict:
