@@ -26,12 +26,13 @@ from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
 from nearfar.files import processes
+from nearfar.files.arrays import save_arrays
 from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
 from nearfar.systems import configuration
-from nearfar.systems.branches import Branch, Progress, attributes, domains, listen_ahead, save_arrays
+from nearfar.systems.branches import Branch, Progress, attributes, domains, listen_ahead
 from nearfar.systems.configuration import System
 from nearfar.systems.named import SEED
 from nearfar.systems.resolved import ResolvedSystem, resolve
