@@ -631,3 +631,10 @@ def test_clips_without_a_finite_score_are_all_named(
     ) as error:
         fitted.score_clips(clips, jobs=Jobs(fan.parent / "cache"))
     assert str(without_a_score[1]) in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_path_in_place_of_several_is_an_error(fitted: Detector, fan: Path, kind: type) -> None:
+    path = datasets.load_machine(fan).test[0].path
+    with pytest.raises(TypeError, match=r"expected several paths; give \['.*'\], or use score_file"):
+        fitted.score_files(kind(path))

@@ -41,7 +41,10 @@ def run(
     preset: Preset = None,
     machine: MachineNames = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Random seeds, separated by commas (default: 13711).")
+        list[str] | None,
+        typer.Option(
+            metavar="N,...", help="Random seeds, separated by commas (default: 13711). May be repeated."
+        ),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Folder for the results (default: results/SYSTEM).")
@@ -77,7 +80,8 @@ def run(
         plain = chosen_system(system, preset, settings, false_alarm_rate)
         if adapted_on is not None and plain.branch.adaptation is None:
             raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
-        _run_system(plain, data, machine, folder, adapter or adapted_on or "others", seeds, work)
+        of_all = ",".join(seeds or ["13711"])
+        _run_system(plain, data, machine, folder, adapter or adapted_on or "others", of_all, work)
 
 
 def _run_study(
@@ -105,7 +109,7 @@ def _run_system(
     machine: list[str] | None,
     folder: Path | None,
     adapted_on: AdaptedOn,
-    seeds: str | None,
+    seeds: str,
     work: dict[str, Any],
 ) -> None:
     from nearfar.report import results
@@ -114,7 +118,7 @@ def _run_system(
     into = folder or Path("results") / chosen.name
     with shown_progress(KEPT) as progress:
         found = experiment.run(
-            chosen, chosen_data(data, machine), into, seeds=experiment.parse_seeds(seeds or "13711"),
+            chosen, chosen_data(data, machine), into, seeds=experiment.parse_seeds(seeds),
             adapted_on=adapted_on, progress=progress, **work,
         )  # fmt: skip
     out.print(results.result(found))
@@ -123,7 +127,7 @@ def _run_system(
 def _study(
     path: str,
     preset: str | None,
-    seeds: str | None,
+    seeds: list[str] | None,
     settings: list[str] | None,
     false_alarm_rate: float | None,
 ) -> Study:
@@ -222,6 +226,7 @@ def sweep(
     from nearfar.research.sweep import sweep
     from nearfar.systems.settings import parse_options, parse_settings
 
+    chosen_system(system, preset, settings)  # raises for --set, before --vary is looked at
     with shown_progress(f"Finished embeddings are kept; {CONTINUE}.") as progress:
         swept = sweep(
             system, chosen_data(data, machine), parse_options(vary),

@@ -134,6 +134,8 @@ def score(
     from nearfar.detector.fitted import Detector
     from nearfar.report import verdicts
 
+    if as_csv and as_json:
+        raise typer.BadParameter("give either --csv or --json, not both")
     loaded = Detector.load(detector)
     if false_alarm_rate is not None:
         loaded = loaded.with_false_alarm_rate(false_alarm_rate)

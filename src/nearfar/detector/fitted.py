@@ -331,7 +331,17 @@ class Detector:
             return Verdict(str(path), float("nan"), float("nan"), "unusable", error=message)
 
     def score_files(self, paths: Iterable[Path | str], *, workers: int = 1) -> Iterator[Verdict]:
-        """Verdicts on files, in their order, one at a time."""
+        """Verdicts on files, in their order, one at a time.
+
+        Raises
+        ------
+        TypeError
+            If one path is given in place of several: the letters of its name are no paths.
+        """
+        if isinstance(paths, str | Path):
+            raise TypeError(
+                f"paths={str(paths)!r}: expected several paths; give [{str(paths)!r}], or use score_file"
+            )
         return audio.each(paths, self.score_file, workers=workers)
 
     def score_stream(

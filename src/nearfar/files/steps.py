@@ -91,6 +91,11 @@ class Jobs:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = default_cache() if root is None else root
+        above = next(place for place in (self.root, *self.root.absolute().parents) if place.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(
+                f"the cache {self.root} cannot be used: {above} is a file; choose another folder with --cache"
+            )
 
     def digests_of(self, paths: Iterable[Path]) -> list[str]:
         """SHA-256 of each file, remembered for as long as its size and modification time stay the same."""

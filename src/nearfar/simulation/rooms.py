@@ -78,17 +78,18 @@ class Room:
         x, y, z = size
         surface = 2 * (x * y + y * z + z * x)
         exponent = EYRING * x * y * z / (surface * reverberation_seconds)  # -ln(1 - absorption)
+        is_short = exponent > 1  # by Eyring's formula, most of the energy would have to go at each reflection
         nearest = np.inf
         for _ in range(STEPS):
             room = cls(size, reverberation_seconds, absorption=float(-np.expm1(-exponent)))
             measured = room._measured(rate)
             if abs(measured / reverberation_seconds - 1) < TOLERANCE:
                 return room
-            nearest = min(nearest, measured, key=lambda found: abs(found - reverberation_seconds))
+            if measured > 0:  # else there is the direct sound, and no decay
+                nearest = min(nearest, measured, key=lambda found: abs(found - reverberation_seconds))
             exponent *= measured / reverberation_seconds
             if not 0 < exponent < np.inf:
                 break
-        is_short = nearest > reverberation_seconds
         remedy = (
             "longer time or a smaller room" if is_short else "shorter time or a room of other proportions"
         )
