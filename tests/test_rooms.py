@@ -133,9 +133,7 @@ def test_a_room_that_takes_too_many_reflections_is_refused_at_once(
 
 @pytest.mark.parametrize(("size", "asked"), [((1e4, 1e4, 1e4), 10.0), ((300.0, 3.0, 3.0), 0.2)])
 def test_a_search_without_an_end_ends(size: tuple[float, ...], asked: float) -> None:
-    with pytest.raises(
-        ValueError, match=r"impossible; the nearest possible time in this room is .* Ask for a"
-    ):
+    with pytest.raises(ValueError, match=r"impossible; .* in this room.*Ask for a"):
         Room.build(size, asked, rate=RATE)
 
 

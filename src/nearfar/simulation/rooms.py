@@ -93,9 +93,11 @@ class Room:
         remedy = (
             "longer time or a smaller room" if is_short else "shorter time or a room of other proportions"
         )
+        found = f"the nearest possible time in this room is {nearest:.3f} s"
+        found = found if nearest < np.inf else "only the direct sound is heard in this room"
         raise ValueError(
-            f"size={size}, reverberation_seconds={reverberation_seconds}: impossible; the nearest possible "
-            f"time in this room is {nearest:.3f} s. Ask for a {remedy}"
+            f"size={size}, reverberation_seconds={reverberation_seconds}: impossible; {found}. Ask for a "
+            f"{remedy}"
         )
 
     def _refuse_unbounded(self, rate: int, decay: float = 1.0) -> None:
