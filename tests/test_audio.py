@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import numpy as np
@@ -216,3 +217,50 @@ def test_each_hands_on_what_was_raised():
 
     with pytest.raises(AudioError, match="clip 0"):
         list(audio.each(range(10), fail))
+
+
+# writing what a format cannot hold
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "message"),
+    [
+        (
+            "a.flac",
+            32,
+            r"a\.flac: bits=32, but the format '\.flac' has no 32-bit floating point; write \.wav",
+        ),
+        ("a.ogg", 16, r"the format '\.ogg' has no 16-bit PCM; write \.wav, .* or \.flac"),
+        ("a.xyz", 16, r"the format '\.xyz' has no 16-bit PCM"),
+        ("a", 32, r"the format '' has no 32-bit floating point"),
+        ("a.wav", 24, r"a\.wav: bits=24; it must be 16 \(PCM\) or 32"),
+    ],
+)
+def test_a_format_that_cannot_hold_the_samples_is_an_error(tmp_path, name, bits, message):
+    with pytest.raises(AudioError, match=message):
+        audio.write(tmp_path / name, np.zeros((1, 4), np.float32), 16000, bits=bits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_channels_than_a_format_has_are_an_error(tmp_path):
+    with pytest.raises(AudioError, match=r"a\.flac: 9 channels at 16000 Hz cannot be written"):
+        audio.write(tmp_path / "a.flac", np.zeros((9, 40), np.float32), 16000)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "bits"), [("a.wav", 16), ("a.WAV", 32), ("a.flac", 16), ("a.w64", 32)])
+def test_what_is_written_is_what_libsndfile_writes_to_a_file(tmp_path, name, bits):
+    samples = 0.1 * np.random.default_rng(0).standard_normal((2, 500)).astype(np.float32)
+    audio.write(tmp_path / name, samples, 16000, bits=bits)
+    written, rate = soundfile.read(tmp_path / name, dtype="float32")
+    assert (rate, [p.name for p in tmp_path.iterdir()]) == (16000, [name])
+    np.testing.assert_allclose(written.T, samples, atol=0 if bits == 32 else 2**-16)
+
+
+def test_a_pipe_stays_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    reader = os.open(tmp_path / "a.wav", os.O_RDONLY | os.O_NONBLOCK)
+    audio.write(tmp_path / "a.wav", np.zeros((1, 100), np.float32), 16000)
+    assert os.read(reader, 1000)[:4] == b"RIFF"
+    os.close(reader)
+    assert (tmp_path / "a.wav").is_fifo()

@@ -175,6 +175,105 @@ def test_numbers_that_are_not_finite_are_an_error(cls, fitted, X, unseen, bad, c
         fitted.anomaly_score(unseen)
 
 
+def awkward_dimension(clips, how):
+    """One dimension that says little: constant, zero or twice another one."""
+    for clip in [clips] if isinstance(clips, np.ndarray) else clips:
+        clip[..., 1] = {"constant": 3.3, "zero": 0.0, "twice another": 2 * clip[..., 0]}[how]
+    return clips
+
+
+@pytest.mark.parametrize("how", ["constant", "zero", "twice another"])
+def test_a_dimension_that_says_nothing_gives_finite_scores_or_is_an_error(cls, X, unseen, how):
+    X, normal = (awkward_dimension(clips, how) for clips in (X, unseen))
+    try:
+        fitted = cls().fit(X, DOMAIN)
+    except ValueError as error:
+        assert "is singular" in str(error)  # noqa: PT017  # of some back ends only
+        fitted = cls(shrinkage=0.1).fit(X, DOMAIN)
+    scores = fitted.anomaly_score(normal)
+    assert np.isfinite(scores).all()
+    assert fitted.anomaly_score(moved(normal, -100.0)).min() > np.median(scores)
+
+
+@pytest.mark.parametrize("where", ["source", "target", "everywhere"])
+def test_equal_clips_give_finite_scores_or_an_error_that_names_copies(cls, X, unseen, where):
+    equal = np.flatnonzero((where == DOMAIN) | (where == "everywhere"))
+    for i in equal[1:]:
+        X[i] = X[equal[0]].copy()
+    try:
+        scores = cls().fit(X, DOMAIN).anomaly_score(unseen)
+    except ValueError as error:
+        assert "are copies of another clip, and count once" in str(error)  # noqa: PT017  # of some back ends only
+    else:
+        assert np.isfinite(scores).all()
+        assert len(set(scores)) > 1
+        assert np.abs(scores).max() < 1e4
+
+
+@pytest.mark.parametrize("times", [2, 7])
+@pytest.mark.parametrize("which", ["one", "some", "all"])
+def test_copies_among_the_normal_clips_change_no_score(cls, X, unseen, which, times, rng):
+    copied = {"one": [3], "some": [0, 5, 6, 31, 32], "all": range(N)}[which]
+    order = rng.permutation([*range(N), *list(copied) * (times - 1)])
+    with_copies, domain = some(X, order), DOMAIN[order]
+    first = np.sort(
+        np.unique(order, return_index=True)[1]
+    )  # the clips, in the order in which they come first
+    without = cls().fit(some(with_copies, first), domain[first]).anomaly_score(unseen)
+    np.testing.assert_array_equal(cls().fit(with_copies, domain).anomaly_score(unseen), without)
+
+
+def test_a_copy_is_no_copy_in_another_domain(cls, X, unseen):
+    X[35] = X[2].copy()
+    assert np.isfinite(cls().fit(X, DOMAIN).anomaly_score(unseen)).all()
+
+
+@pytest.mark.parametrize("size", [1e155, 1e300])
+def test_numbers_whose_squares_overflow_are_an_error(cls, fitted, X, unseen, size):
+    huge, huge_unseen = (
+        c * size if isinstance(c, np.ndarray) else [x * size for x in c] for c in (X, unseen)
+    )
+    message = r"X has numbers up to .*e\+\d+, whose squares overflow; scale it down"
+    with pytest.raises(ValueError, match=message):
+        cls().fit(huge, DOMAIN)
+    with pytest.raises(ValueError, match=message):
+        fitted.anomaly_score(huge_unseen)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_an_error(cls, fitted, unseen, monkeypatch, bad):
+    score = cls._score
+    monkeypatch.setattr(cls, "_score", lambda self, X: np.append(score(self, X)[:-1], bad))
+    with pytest.raises(
+        ValueError, match=rf"the score of X\[6\] is {bad:g} \(1 of 7 are not finite\), by back end"
+    ):
+        fitted.anomaly_score(unseen)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_learnt_and_not_finite_is_an_error(cls, X, monkeypatch, bad):
+    learn = cls._learn
+
+    def learn_badly(self, clips):
+        learn(self, clips)
+        self.bad_ = np.array([1.0, bad])
+
+    monkeypatch.setattr(cls, "_learn", learn_badly)
+    with pytest.raises(
+        ValueError, match=r"bad_ of back end \w+ is not finite; X has numbers up to \d.*: scale it"
+    ):
+        cls().fit(X, DOMAIN)
+
+
+def test_a_square_that_overflows_in_single_precision_is_an_error():
+    residuals = np.full((2, 3, 4), 1e20, np.float32)
+    fitted = MeanSquaredError().fit(residuals, DOMAIN[:2])
+    with pytest.raises(
+        ValueError, match=r"the score of X\[0\] is inf .*2 of 2 .* by back end MeanSquaredError"
+    ):
+        fitted.anomaly_score(residuals)
+
+
 def test_scoring_before_fitting_is_an_error(cls, unseen):
     with pytest.raises(NotFittedError, match="is not fitted yet"):
         cls().anomaly_score(unseen)
@@ -227,11 +326,38 @@ def test_mahalanobis_measures_from_the_nearest_domain(rng):
     assert at_means_and_between[2] > 1000  # of one domain with both clouds it would be 0
 
 
-@pytest.mark.parametrize("domain", ["ssss", "ssst", "sstt"])
-def test_mahalanobis_of_equal_clips_is_an_error(domain):
-    X = np.array([[1.0, 2.0] if d == "s" else [3.0, 4.0] for d in domain])
-    with pytest.raises(ValueError, match=r"the 4 normal clips do not differ .* copies of one recording"):
+@pytest.mark.parametrize(("domain", "copies"), [("ssss", 3), ("ssst", 2), ("sstt", 2)])
+def test_mahalanobis_of_equal_clips_is_an_error(domain, copies):
+    X = np.array([[1.1, 2.2] if d == "s" else [3.3, 4.4] for d in domain])
+    message = (
+        rf"needs at least .* normal clips \({copies} of the 4 are copies of another clip, and count once\)"
+    )
+    with pytest.raises(ValueError, match=message):
         Mahalanobis().fit(X, np.array(list(domain)))
+
+
+def test_mahalanobis_of_clips_that_differ_by_rounding_only_is_an_error():
+    X = np.array([[1.1, 0.1], [np.nextafter(1.1, 2), 0.1], [1.1, np.nextafter(0.1, 0)]])
+    with pytest.raises(ValueError, match=r"the 3 normal clips do not differ .* copies of one recording"):
+        Mahalanobis().fit(X, np.array(["source"] * 3))
+
+
+def test_two_clips_with_many_copies_are_two_clips(rng):
+    """Else Ledoit and Wolf would shrink by nothing, and the inverse would be of rounding errors."""
+    X = np.repeat(rng.normal(size=(2, DIM)), 20, axis=0)
+    with pytest.raises(ValueError, match=r"2 normal clips in 1 domains: .* at least 3"):
+        Mahalanobis().fit(X, np.array(["source"] * N))
+
+
+def test_a_covariance_that_cannot_be_inverted_is_an_error(rng):
+    with pytest.raises(
+        ValueError, match=r"40 normal clips cannot be inverted; X has numbers up to .*e-200: scale"
+    ):
+        Mahalanobis().fit(1e-200 * rng.normal(size=(N, DIM)), DOMAIN)
+    with pytest.raises(
+        ValueError, match=r"precision_ of back end Mahalanobis is not finite; .*e-160: scale it"
+    ):
+        Mahalanobis().fit(1e-160 * rng.normal(size=(N, DIM)), DOMAIN)
 
 
 def test_mahalanobis_of_one_clip_is_an_error(rng):

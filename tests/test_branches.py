@@ -23,11 +23,12 @@ from nearfar.embedding.store import Store
 from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.encoders.checkpoints import write
 from nearfar.encoders.spectral import Spectral
+from nearfar.files.arrays import save_arrays
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import parse_clip
 from nearfar.recordings.microphones import listen
-from nearfar.systems.branches import UNDISCLOSED, attributes, domains, listen_ahead, save_arrays
+from nearfar.systems.branches import UNDISCLOSED, attributes, domains, listen_ahead
 from nearfar.systems.configuration import BranchConfig, ConditioningStep
 from nearfar.systems.resolved import resolve_branch
 from nearfar.training.autoencoder import AutoencoderRecipe

@@ -461,3 +461,59 @@ def test_a_rate_without_decisions_has_no_effect_and_is_refused(tmp_path: Path) -
     done = invoke("fit", tmp_path, "-o", tmp_path / "detector", *asked)
     assert done.exit_code == 2
     assert "spectral takes no decisions" in " ".join(done.output.replace("│", " ").split())
+
+
+# options that are at fault
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--false-alarm-rate", "2"], "--false-alarm-rate=2: Input should be less than 1"),
+        (
+            ["--set", "threshold.folds=1"],
+            "--set:\n  threshold.folds: Input should be greater than or equal to 2",
+        ),
+        (["--set", "branch.vew=near"], "--set:\n  branch.vew: no key 'vew'; did you mean 'view'"),
+        (["--set", "branch.view.a=1"], "--set: 'branch.view.a': 'view' is a value, not a table"),
+        (
+            ["--set", "threshold.folds=1", "--false-alarm-rate", "2"],
+            "--set:\n  --false-alarm-rate=2: Input should be less than 1\n  threshold.folds: Input should be",
+        ),
+    ],
+)
+def test_a_wrong_option_is_named_and_not_the_file_of_the_system(
+    fan: Path, tmp_path: Path, options: list[str], told: str
+) -> None:
+    found = invoke("run", "spectral", "--data", fan.parent, "--out", tmp_path / "out", *options)
+    assert str(found.exception).startswith(told)
+    assert "spectral.toml" not in str(found.exception)
+
+
+def test_a_wrong_file_is_named_whatever_the_options(fan: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("name = 'own'\n")
+    found = invoke("run", tmp_path / "own.toml", "--data", fan.parent, "--false-alarm-rate", "2")
+    assert str(found.exception).startswith("own.toml: ")
+
+
+def test_a_wrong_value_of_a_sweep_is_named(fan: Path) -> None:
+    found = invoke("sweep", "spectral", "--data", fan.parent, "--vary", "branch.view=near;both")
+    assert str(found.exception).startswith("combination branch.view=both: spectral.toml:")
+    found = invoke("sweep", "spectral", "--data", fan.parent, "--vary", "branch.view=near", "--set", "a=1")
+    assert str(found.exception).startswith("--set:\n  a: no key")
+
+
+def test_score_prints_one_format(detector: Path, fan: Path) -> None:
+    found = invoke("score", detector, fan / "test", "--csv", "--json")
+    assert found.exit_code == 2
+    assert "give either --csv or --json" in found.output
+
+
+def test_lists_of_names_may_be_repeated(tmp_path: Path) -> None:
+    made = invoke(
+        "simulate", tmp_path / "plant", "--machines", "fan", "--machines", "pump, fan", "--clips", "4",
+        "--test-clips", "1", "--seconds", "1", "--shift", "speed", "--shift", "noise",
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    assert sorted(path.name for path in (tmp_path / "plant").iterdir() if path.is_dir()) == ["fan", "pump"]
+    assert json.loads((tmp_path / "plant" / "simulated.json").read_text())["shift"] == ["speed", "noise"]

@@ -186,3 +186,12 @@ def test_dataset_error_carries_all_problems():
     assert error.problems == ("one thing", "another")
     assert str(error) == "2 problems in the data:\n  one thing\n  another"
     assert str(DatasetError(["only"])).startswith("1 problem in the data:")
+
+
+def test_one_thing_is_no_things(tmp_path):
+    names = ("train/section_00_source_train_normal_0000.wav", "test/section_00_source_test_normal_0000.wav")
+    clips = tuple(parse_clip(tmp_path / "fan" / name) for name in names)
+    machine = Machine("fan", clips)
+    assert repr(machine) == "Machine('fan', 1 training clip, 1 test clip)"
+    assert repr(Dataset("plant", tmp_path, (machine,))) == "Dataset('plant', 1 machine: fan)"
+    assert repr(Dataset("plant", tmp_path, (machine, machine))) == "Dataset('plant', 2 machines: fan, fan)"

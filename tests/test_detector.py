@@ -588,3 +588,53 @@ def test_a_detector_without_a_threshold_takes_no_false_alarm_rate(fan: Path, tmp
         ValueError, match=r"the detector of 'fan' was fitted without a threshold.*fit it again"
     ):
         undecided.with_false_alarm_rate(0.1)
+
+
+# scores that are no numbers
+
+
+@pytest.fixture
+def without_a_score(fitted: Detector, fan: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path], Path]:
+    """Test clips, and the one among them whose score is not a number."""
+    paths = [clip.path for clip in datasets.load_machine(fan).test[:5]]
+    samples, rate = audio.read(paths[2])
+    bad = fitted._embeddings(audio.at_rate(samples, rate, fitted.sample_rate, ""))[0]
+    backend = type(fitted.branches[0].backend)
+    score, transform = backend._score, fitted.branches[0].conditioning
+    assert not transform
+
+    def some_nan(self: object, X: np.ndarray) -> np.ndarray:
+        return np.where(np.isclose(X, bad).all(axis=1), np.nan, score(self, X))
+
+    monkeypatch.setattr(backend, "_score", some_nan)
+    return paths, paths[2]
+
+
+def test_a_score_that_is_not_a_number_is_unusable_and_ends_no_batch(
+    fitted: Detector, without_a_score: tuple[list[Path], Path]
+) -> None:
+    paths, bad = without_a_score
+    verdicts = list(fitted.score_files(paths))
+    assert [v.decision == "unusable" for v in verdicts] == [path == bad for path in paths]
+    assert np.isnan(verdicts[2].p_value)
+    assert "cannot be scored: the score of X[0] is nan" in verdicts[2].error
+    with pytest.raises(audio.AudioError, match=r"^line 3: cannot be scored: the score of X\[0\] is nan"):
+        fitted.score(*audio.read(bad), name="line 3")
+
+
+def test_clips_without_a_finite_score_are_all_named(
+    fitted: Detector, fan: Path, without_a_score: tuple[list[Path], Path]
+) -> None:
+    clips = datasets.load_machine(fan).test[:5]
+    with pytest.raises(
+        DatasetError, match=r"1 problem in the data:\n .*cannot be scored: the score of X\[0\] is nan"
+    ) as error:
+        fitted.score_clips(clips, jobs=Jobs(fan.parent / "cache"))
+    assert str(without_a_score[1]) in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_path_in_place_of_several_is_an_error(fitted: Detector, fan: Path, kind: type) -> None:
+    path = datasets.load_machine(fan).test[0].path
+    with pytest.raises(TypeError, match=r"expected several paths; give \['.*'\], or use score_file"):
+        fitted.score_files(kind(path))

@@ -312,6 +312,19 @@ def test_hopeless_places_are_refused_before_the_work(data: Path, tmp_path: Path)
         run(configuration.load("spectral"), datasets.load(data), tmp_path / "file" / "out")
     with pytest.raises(FileNotFoundError, match="no folder of ground truth"):
         run(configuration.load("spectral"), datasets.load(data), tmp_path / "out", truth=tmp_path / "none")
+    with pytest.raises(NotADirectoryError, match=r"the cache .*file/cache cannot be used: .*file is a file"):
+        Jobs(tmp_path / "file" / "cache")
+
+
+def test_a_truth_that_is_wrong_is_refused_before_the_work(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "_tasks", lambda *_: pytest.fail("the work has begun"))
+    for folder in ("ground_truth_data", "ground_truth_domain"):
+        (tmp_path / "truth" / folder).mkdir(parents=True)
+    with pytest.raises(DatasetError, match="no file for the machine fan"):
+        run(configuration.load("spectral"), datasets.load(data), tmp_path / "out", truth=tmp_path / "truth")
+    assert not (tmp_path / "out").exists()
 
 
 def test_machines_without_test_clips_and_bad_seeds(data: Path, tmp_path: Path) -> None:

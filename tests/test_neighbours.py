@@ -297,13 +297,34 @@ def test_only_the_domain_called_target_has_the_target_k(rng):
 
 @metrics
 @pytest.mark.parametrize("normalization", ["ratio", "difference"])
-def test_copies_stay_finite(rng, metric, normalization):
+def test_a_scale_is_not_that_of_a_near_copy(rng, metric, normalization):
+    X = rng.normal(size=(30, 4))
+    options = {"k": 1, "k_target": 1, "metric": metric, "normalization": normalization}
+    new = X[2] + np.array([[0.0, 0, 0, 0], [1, -1, 1, 0]])
+    clean = LocalDensity(**options).fit(X, DOMAIN).anomaly_score(new)
+    X[3] = X[2] * (1 + 1e-14)  # equal but for rounding
+    fitted = LocalDensity(**options).fit(X, DOMAIN)
+    assert fitted.scales_[[2, 3]] == pytest.approx(0.05 * np.median(fitted.scales_[:20]))
+    if normalization == "ratio":
+        assert (fitted.anomaly_score(new) <= 100 * clean).all()
+
+
+@metrics
+def test_near_copies_of_one_clip_are_an_error(rng, metric):
+    X = rng.normal(size=4) * (1 + 1e-15 * np.arange(30)[:, None])
+    message = (
+        r"half of the 20 normal clips of domain 'source' have 8 others at a distance of .* by metric .*copies"
+    )
+    with pytest.raises(ValueError, match=message):
+        LocalDensity(metric=metric).fit(X, DOMAIN)
+
+
+@metrics
+def test_too_few_clips_beside_copies_are_an_error(rng, metric):
     X = np.repeat(rng.normal(size=(3, 4)), 10, axis=0)
-    fitted = LocalDensity(metric=metric, normalization=normalization).fit(X, DOMAIN)
-    assert not fitted.scales_.any()
-    scores = fitted.anomaly_score(X[0] + np.array([[0.0, 0, 0, 0], [1, -1, 1, 0]]))
-    assert scores[0] == 0
-    assert 0 < scores[1] < np.inf
+    message = r"k=8, but domain 'source' has 2 normal clips.* \(27 of the 30 are copies of another clip"
+    with pytest.raises(ValueError, match=message):
+        LocalDensity(metric=metric).fit(X, DOMAIN)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ class TestDamaged:
         ("content", "message"),
         [
             ('{"system": {', r"run.json: 1 problem; .*\n  Invalid JSON: EOF while parsing"),
-            ("", r"Invalid JSON: EOF while parsing"),
+            ("", r"Invalid JSON: EOF while parsing(.|\n)*Take a copy .* else remove it .* and run again"),
             ("[]", r"1 problem; .*\n  Input should be an object"),
             ('{"study": {}}', r"7 problems; .*\n  system: missing\n  seeds: missing"),
         ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pyroomacoustics
 import pytest
@@ -100,6 +102,47 @@ def test_a_time_that_is_none_is_refused(asked: float) -> None:
 def test_a_time_too_short_for_the_room_is_refused() -> None:
     with pytest.raises(ValueError, match=r"reverberation_seconds=0.02: impossible; .* Ask for a longer time"):
         Room.build((20.0, 15.0, 8.0), 0.02, rate=RATE)
+
+
+@pytest.mark.parametrize(
+    ("size", "asked"),
+    [
+        (SIZE, 10.0),
+        (SIZE, 1e308),
+        ((0.01, 0.01, 0.01), 0.3),
+        ((1e-300, 1e-300, 1e-300), 0.3),
+        ((1000.0, 2.0, 2.0), 2.0),
+        ((1000.0, 1000.0, 0.1), 0.3),
+        ((1e5, 1e5, 1e5), 0.3),
+        ((1e300, 1.0, 1.0), 0.3),
+    ],
+)
+def test_a_room_that_takes_too_many_reflections_is_refused_at_once(
+    size: tuple[float, ...], asked: float
+) -> None:
+    message = (
+        r"reverberation_seconds=.*: takes \S+ reflections and \S+ samples, but at most 4e\+06 .* shorter time"
+    )
+    before = time.process_time()
+    with pytest.raises(ValueError, match=message):
+        Room.build(size, asked, rate=RATE)
+    with pytest.raises(ValueError, match=message):
+        Room(size, asked, absorption=0.5).ways([], [], rate=RATE)
+    assert time.process_time() - before < 1
+
+
+@pytest.mark.parametrize(("size", "asked"), [((1e4, 1e4, 1e4), 10.0), ((300.0, 3.0, 3.0), 0.2)])
+def test_a_search_without_an_end_ends(size: tuple[float, ...], asked: float) -> None:
+    with pytest.raises(ValueError, match=r"impossible; .* in this room.*Ask for a"):
+        Room.build(size, asked, rate=RATE)
+
+
+@pytest.mark.parametrize(
+    ("size", "rate"), [((np.nan, 2.0, 2.0), RATE), ((np.inf, 2.0, 2.0), RATE), (SIZE, 0)]
+)
+def test_a_room_of_no_size_is_refused(size: tuple[float, ...], rate: int) -> None:
+    with pytest.raises(ValueError, match=r"all must be positive and finite"):
+        Room.build(size, 0.3, rate=rate)
 
 
 def test_both_microphones_hear_a_sound_through_their_way(rng: np.random.Generator) -> None:

@@ -44,7 +44,7 @@ def test_synthetic_references_lie_between_neighbours_of_their_domain():
 
 def test_references_take_turns():
     X = np.concatenate(
-        [np.zeros((20, 1)), 100.0 * np.arange(6)[:, None]]
+        [1e-3 * np.arange(20)[:, None], 100.0 * np.arange(6)[:, None]]
     )  # so far apart that no line is short
     X[20:] += 1000
     domain = np.repeat(["source", "target"], [20, 6])

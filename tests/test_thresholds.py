@@ -11,7 +11,15 @@ from pydantic import ValidationError
 from scipy import stats
 from synthetic import write_machine
 
-from nearfar.decisions.thresholds import THRESHOLDS, Conformal, Gamma, ThresholdConfig, folds, is_anomaly
+from nearfar.decisions.thresholds import (
+    THRESHOLDS,
+    Conformal,
+    Gamma,
+    ThresholdConfig,
+    _likeliest_gamma,
+    folds,
+    is_anomaly,
+)
 from nearfar.detector.fitted import Detector
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
@@ -147,6 +155,102 @@ def test_gamma_of_equal_or_too_few_scores_is_an_error(scores):
         Gamma.fit(np.array(scores), false_alarm_rate=0.1)
 
 
+def normal_quantiles(n):
+    return stats.norm.ppf((np.arange(n) + 0.5) / n)
+
+
+def lognormal(n, deviation=0.8):
+    return np.exp(4 + deviation * normal_quantiles(n))
+
+
+SCORES_THAT_GO_WRONG = {
+    "scipy stops early, 60": lognormal(60),
+    "scipy stops early, 1000": lognormal(1000),
+    "scipy stops early, heavy tail": lognormal(300, 1.5),
+    "two domains": np.concatenate([normal_quantiles(100), 10 + 3 * normal_quantiles(20)]),
+    "one outlier": np.append(100 + 3 * normal_quantiles(40), 200.0),
+    "one outlier, far": np.append(100 + 3 * normal_quantiles(60), 1e6),
+    "skewed to the left": 200 - np.exp(2 + 0.8 * normal_quantiles(60)),
+    "two clusters": np.concatenate([normal_quantiles(60), 100 + 3 * normal_quantiles(60)]),
+    "nearly all equal": np.append(np.ones(58), [1.1, 1.3]),
+}
+
+
+@pytest.mark.parametrize(
+    "move", [lambda x: x, lambda x: 1e-9 * x, lambda x: 1e5 + x], ids=["", "tiny", "far"]
+)
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.25])
+@pytest.mark.parametrize("scores", SCORES_THAT_GO_WRONG.values(), ids=SCORES_THAT_GO_WRONG)
+def test_about_the_asked_share_of_its_own_scores_lies_above_a_gamma(scores, rate, move):
+    scores = move(scores)
+    n, threshold = len(scores), Gamma.fit(scores, false_alarm_rate=rate)
+    above = is_anomaly(threshold, scores).sum()
+    tied = (scores == threshold.value).sum() if threshold.fitted_by == "ranks" else 0
+    assert rate * n / 2 - 1 <= above + tied
+    assert above <= 1.5 * rate * n + 2
+    p_values = threshold.p_value(scores)
+    np.testing.assert_array_equal(
+        is_anomaly(threshold, scores), p_values <= rate * (1 + ROUNDING) if tied else p_values < rate
+    )
+    assert p_values.min() >= threshold.floor
+
+
+@pytest.mark.parametrize(
+    ("name", "fitted_by"),
+    [
+        ("scipy stops early, 60", "likelihood"),
+        ("scipy stops early, 1000", "likelihood"),
+        ("skewed to the left", "ranks"),
+        ("one outlier", "ranks"),
+        ("nearly all equal", "ranks"),
+    ],
+)
+def test_a_gamma_that_contradicts_its_scores_falls_back_in_order(name, fitted_by, caplog):
+    threshold = Gamma.fit(SCORES_THAT_GO_WRONG[name], false_alarm_rate=0.1)
+    assert threshold.fitted_by == fitted_by
+    told = "no gamma distribution agrees" in caplog.text and "threshold.method='conformal'" in caplog.text
+    assert told == (fitted_by == "ranks")
+
+
+def test_ranks_instead_of_a_gamma_are_those_of_conformal():
+    scores = SCORES_THAT_GO_WRONG["one outlier"]
+    threshold, conformal = (kind.fit(scores, false_alarm_rate=0.1) for kind in (Gamma, Conformal))
+    new = np.linspace(90, 250, 99)
+    assert (threshold.value, threshold.floor) == (conformal.value, conformal.floor)
+    np.testing.assert_array_equal(threshold.p_value(new), conformal.p_value(new))
+
+
+def test_scores_without_a_gamma_and_too_few_for_ranks_are_an_error():
+    message = (
+        r"no gamma distribution agrees with the 41 .* attain no rate below 1/42 .* fit to 99 normal clips or"
+    )
+    with pytest.raises(ValueError, match=message):
+        Gamma.fit(SCORES_THAT_GO_WRONG["one outlier"], false_alarm_rate=0.01)
+
+
+def test_the_likeliest_gamma_is_the_one_that_scores_were_drawn_from(rng):
+    shape, location, scale = 3.0, 5.0, 2.0
+    scores = np.sort(stats.gamma(shape, location, scale).rvs(20000, random_state=rng))
+    assert _likeliest_gamma(scores) == pytest.approx((shape, location, scale), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "scores", [np.array([-1e308, 0.0, 1.0, 1e308]), np.array([1.0, 1.0, 1.0 + 1e-15, 2e200])]
+)
+def test_scores_at_the_end_of_the_numbers_have_a_threshold(scores):
+    threshold = Gamma.fit(np.repeat(scores, 10), false_alarm_rate=0.3)
+    assert np.isfinite(threshold.value)
+    assert is_anomaly(threshold, scores).sum() <= 1
+
+
+def test_scipy_that_gives_up_is_no_error(monkeypatch):
+    def gives_up(*_):
+        raise stats.FitError("does not converge")
+
+    monkeypatch.setattr(stats.gamma, "fit", gives_up)
+    assert Gamma.fit(lognormal(60), false_alarm_rate=0.1).fitted_by == "likelihood"
+
+
 # both
 
 
@@ -180,6 +284,17 @@ class TestEveryThreshold:
     def test_scores_that_are_not_finite_are_an_error(self, kind):
         with pytest.raises(ValueError, match="2 of 5 normal scores are not finite"):
             kind.fit(np.array([1.0, np.nan, 2.0, np.inf, 3.0]), false_alarm_rate=0.5)
+
+    @pytest.mark.parametrize("many", [False, True])
+    def test_a_score_that_is_not_a_number_is_neither_normal_nor_an_anomaly(self, kind, many):
+        threshold = kind.fit(np.arange(40.0), false_alarm_rate=0.1)
+        scores = np.array([1.0, np.nan, 50.0] if many else np.nan)
+        message = "1 of 3 scores are NaN" if many else "1 of 1 scores are NaN: not a number is neither normal"
+        with pytest.raises(ValueError, match=message):
+            is_anomaly(threshold, scores)
+        with pytest.raises(ValueError, match=message):
+            threshold.p_value(scores)
+        assert is_anomaly(threshold, np.array([-np.inf, np.inf])).tolist() == [False, True]
 
     def test_no_scores_are_an_error(self, kind):
         with pytest.raises(ValueError, match=r"no normal scores: .* that the fit has not seen"):

@@ -225,8 +225,30 @@ def test_own_scores_that_are_not_above_zero_are_an_error(X, scale):
 
 def test_copies_of_one_recording_are_an_error(X):
     X[DOMAIN == "target"] = 1.0
-    with pytest.raises(ValueError, match=r"domain 'target': .* score of 0 .* copies of one recording"):
+    message = (
+        r"domain 'target' of 1 normal clips: .* 0 others to each.*9 of the 40 are copies of another clip"
+    )
+    with pytest.raises(ValueError, match=message):
         PerDomainNormalized("nearest_neighbour").fit(X, DOMAIN)
+
+
+def test_clips_that_are_equal_to_the_metric_are_an_error(X):
+    X[DOMAIN == "target"] = np.arange(1.0, 11)[:, None]
+    with pytest.raises(ValueError, match=r"domain 'target': .* score of 0 .* copies of one recording"):
+        PerDomainNormalized("nearest_neighbour", {"metric": "cosine"}).fit(X, DOMAIN)
+
+
+@pytest.mark.parametrize("fit_on", ["all", "each_domain"])
+def test_copies_in_another_domain_count_once_where_domains_make_no_difference(X, unseen, fit_on):
+    X[30:] = X[:10]
+    fitted = Outlier("sklearn.neighbors:LocalOutlierFactor", NOVELTY, fit_on=fit_on).fit(X, DOMAIN)
+    assert len(fitted.references_) == (30 if fit_on == "all" else 40)
+    assert np.abs(fitted.anomaly_score(unseen)).max() < 100
+
+
+def test_an_outlier_detector_of_equal_clips_is_an_error():
+    with pytest.raises(ValueError, match=r"the normal clips do not differ.* copies of one recording"):
+        Outlier().fit(np.ones((N, DIM)), DOMAIN)
 
 
 def test_too_few_clips_are_an_error_with_the_domain_s_name(X):

@@ -82,6 +82,9 @@ class Beam(NormalModel):
         self.bands = bands
         self.rescaling = rescaling
 
+    def _tells_apart(self) -> tuple[str, ...]:
+        return ()  # the nearest clip may be of any domain
+
     def _check_options(self) -> None:
         if self.rescaling not in ("none", "varmin"):
             raise ValueError(f"rescaling={self.rescaling!r}: must be 'none' or 'varmin'")

@@ -122,6 +122,9 @@ class Gaussians(NormalModel):
         self.group_ = np.array([*range(len(means)), *(group for _, group, _ in centres)])
         self.factors_ = np.array([*np.ones(len(means)), *(factor for _, _, factor in centres)])
 
+    def _tells_apart(self) -> tuple[str, ...]:
+        return ("domain", "attributes")
+
     def _check_options(self) -> None:
         if self.target_centres not in ("matching", "always", "never"):
             raise ValueError(

@@ -9,6 +9,8 @@ from sklearn.covariance import ledoit_wolf
 
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 
+ROUNDING = 8 * np.finfo(np.float64).eps  # relative: a mean of equal numbers is not quite equal to them
+
 
 class Mahalanobis(NormalModel):
     """Squared Mahalanobis distance to the nearest domain mean.
@@ -60,13 +62,17 @@ class Mahalanobis(NormalModel):
             )
         self.means_ = np.stack([X[index == i].mean(axis=0) for i in range(len(domains))])
         centred = X - self.means_[index]
+        centred[np.abs(centred) <= ROUNDING * np.abs(X).max(axis=0)] = 0.0  # where clips are equal
         if not centred.any():
             raise ValueError(
                 f"the {len(X)} normal clips do not differ within their domains, so there is no covariance; "
                 "are they copies of one recording?"
             )
         covariance, shrinkage = ledoit_wolf(centred, assume_centered=True)
-        self.precision_ = np.linalg.inv(covariance)
+        try:
+            self.precision_ = np.linalg.inv(covariance)
+        except np.linalg.LinAlgError as error:
+            raise FloatingPointError(f"the covariance of {len(X)} normal clips cannot be inverted") from error
         self.shrinkage_ = float(shrinkage)
 
     def _score(self, X: Float) -> Float:

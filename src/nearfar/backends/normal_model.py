@@ -2,10 +2,15 @@
 
 A back end derives from ``NormalModel`` and says what it learns (``_learn``) and how it scores (``_score``).
 ``fit`` and ``anomaly_score`` are the same for all back ends. They check the arrays and call these two methods.
+
+A clip with copies counts once. A copy is no further evidence, and it makes each scale that is learnt from
+neighbours or from clips that are left out too small: the nearest other clip of a copied clip is at distance 0.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +22,17 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
+from nearfar.backends import learnt
+
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
 Index = NDArray[np.intp]
 Bool = NDArray[np.bool_]
 Text = NDArray[np.str_]
+
+LARGEST = 1e150  # whose squares, and sums of thousands of them, stay finite
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +109,27 @@ class NormalModel(BaseEstimator, ABC):
         ------
         ValueError
             If an option is out of its range, the arrays do not fit together, a number is not finite, or the clips
-            do not suffice; see the class.
+            do not suffice; see the class. Copies of a clip count once.
         """
         self._check_options()
-        X = self._check_normal(X)
+        X = _of_bearable_size(self._check_normal(X))
         check_consistent_length(X, domain, attributes)
-        self._learn(
-            NormalClips(X, np.asarray(domain), None if attributes is None else np.asarray(attributes))
-        )
+        attributes = None if attributes is None else np.asarray(attributes)
+        given = NormalClips(X, np.asarray(domain), attributes)
+        clips = _without_copies(given, self._tells_apart())
+        try:
+            with np.errstate(all="ignore"):  # what is not finite in the end is an error
+                self._learn(clips)
+            _require_finite_learnt(self)
+        except FloatingPointError as error:
+            raise ValueError(f"{error}; {_tell_size(X)}") from error
+        except ValueError as error:
+            copies = len(given) - len(clips)
+            if not copies:
+                raise
+            raise ValueError(
+                f"{error} ({copies} of the {len(given)} are copies of another clip, and count once)"
+            ) from error
         return self
 
     def anomaly_score(self, X: Array) -> Float:
@@ -116,10 +140,18 @@ class NormalModel(BaseEstimator, ABC):
         NotFittedError
             If the back end is not fitted.
         ValueError
-            If X has other dimensions than in ``fit``, or a number is not finite.
+            If X has other dimensions than in ``fit``, or a number is not finite, of X or of the scores.
         """
         check_is_fitted(self)
-        return self._score(self._check_new(X))
+        X = _of_bearable_size(self._check_new(X))
+        with np.errstate(all="ignore"):
+            scores = self._score(X)
+        if len(bad := np.flatnonzero(~np.isfinite(scores))):
+            raise ValueError(
+                f"the score of X[{bad[0]}] is {scores[bad[0]]:g} ({len(bad)} of {len(scores)} are not finite), "
+                f"by back end {type(self).__name__}; {_tell_size(X)}"
+            )
+        return scores
 
     @abstractmethod
     def _learn(self, clips: NormalClips) -> None:
@@ -128,6 +160,10 @@ class NormalModel(BaseEstimator, ABC):
     @abstractmethod
     def _score(self, X: Any) -> Float:
         """Score clips that ``_check_new`` has returned: (n_clips,)."""
+
+    def _tells_apart(self) -> tuple[str, ...]:
+        """Which of domain and attributes make two clips two, even if their numbers are equal."""
+        return ("domain",)
 
     def _check_options(self) -> None:
         """Raise a ``ValueError`` for an option that is out of its range."""
@@ -171,3 +207,41 @@ class RowModel(NormalModel):
 def _rows(x: ArrayLike) -> Array:
     """One clip, (rows, dim), checked; single precision stays single, because rows can take gigabytes."""
     return check_array(np.atleast_2d(np.asarray(x)), dtype=(np.float64, np.float32))
+
+
+def _without_copies(clips: NormalClips, tells_apart: Sequence[str]) -> NormalClips:
+    """Each clip once, in the order of the first ones; the clips themselves if there are no copies."""
+    first: dict[tuple[Any, ...], int] = {}
+    for i, x in enumerate(clips.X):
+        row = np.asarray(x)
+        told = tuple(str(names[i]) for name in tells_apart if (names := getattr(clips, name)) is not None)
+        content = np.ascontiguousarray(row + 0.0)  # -0.0 is 0.0
+        first.setdefault((*told, row.shape, hashlib.blake2b(content.data, digest_size=16).digest()), i)
+    if len(first) == len(clips):
+        return clips
+    logger.info(
+        "%d of %d normal clips are copies of another, and count once", len(clips) - len(first), len(clips)
+    )
+    return clips.select(np.array(list(first.values())))
+
+
+def _require_finite_learnt(model: NormalModel) -> None:
+    for name, array in learnt(model).items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise FloatingPointError(f"{name} of back end {type(model).__name__} is not finite")
+
+
+def _of_bearable_size(X: Any) -> Any:
+    if LARGEST < (largest := _largest(X)) < np.inf:
+        raise ValueError(f"X has numbers up to {largest:.3g}, whose squares overflow; scale it down")
+    return X
+
+
+def _tell_size(X: Any) -> str:
+    """What the numbers of clips are like, and what to do if they are too large or too small to compute with."""
+    return f"X has numbers up to {_largest(X):.3g}: scale it, with conditioning 'standardize' for example"
+
+
+def _largest(X: Any) -> float:
+    """The largest absolute value of clips; NaN or 0 if there is none."""
+    return max((float(np.abs(np.asarray(x)).max(initial=0.0)) for x in X), default=0.0)

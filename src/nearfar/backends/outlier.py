@@ -76,11 +76,19 @@ class Outlier(NormalModel):
         self.fit_on = fit_on
         self.random_state = random_state
 
+    def _tells_apart(self) -> tuple[str, ...]:
+        return () if self.fit_on == "all" else ("domain",)
+
     def _check_options(self) -> None:
         if self.fit_on not in get_args(FitOn):
             raise ValueError(f"fit_on={self.fit_on!r}: must be 'all' or 'each_domain'")
 
     def _learn(self, clips: NormalClips) -> None:
+        if len(clips) < 2:
+            raise ValueError(
+                "the normal clips do not differ, so no detector can tell what is unlike them; are they copies of "
+                "one recording?"
+            )
         number = clips.domain_number
         self.references_ = np.ascontiguousarray(clips.X)  # as a file has it: a second fit rounds alike
         self.bank_ = number if self.fit_on == "each_domain" else np.zeros_like(number)

@@ -99,6 +99,10 @@ class PerDomainNormalized(NormalModel):
             options.setdefault("random_state", self.random_state)
         return cls(**options)
 
+    def _tells_apart(self) -> tuple[str, ...]:
+        wrapped = self.unfitted()  # a wrong option is the fault of no domain
+        return ("domain", *(wrapped._tells_apart() if isinstance(wrapped, NormalModel) else ("attributes",)))
+
     def _check_options(self) -> None:
         if self.folds < 2:
             raise ValueError(
@@ -112,7 +116,6 @@ class PerDomainNormalized(NormalModel):
         return X
 
     def _learn(self, clips: NormalClips) -> None:
-        self.unfitted()  # a wrong option is the fault of no domain
         fitted = [self._fit_domain(name, clips.of_domain(name)) for name in clips.counts]
         self.backends_ = [backend for backend, _ in fitted]
         self.scales_ = np.array([scale for _, scale in fitted])

@@ -46,7 +46,10 @@ def run(
     machine: MachineNames = None,
     channels: Channels = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Random seeds, separated by commas (default: 13711).")
+        list[str] | None,
+        typer.Option(
+            metavar="N,...", help="Random seeds, separated by commas (default: 13711). May be repeated."
+        ),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Folder for the results (default: results/SYSTEM).")
@@ -83,7 +86,8 @@ def run(
         plain = chosen_system(system, preset, settings, false_alarm_rate)
         if adapted_on is not None and plain.branch.adaptation is None:
             raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
-        _run_system(plain, chosen_clips, folder, adapter or adapted_on or "others", seeds, work)
+        of_all = ",".join(seeds or ["13711"])
+        _run_system(plain, chosen_clips, folder, adapter or adapted_on or "others", of_all, work)
 
 
 def _run_study(
@@ -107,7 +111,7 @@ def _run_system(
     data: Callable[[], Dataset],
     folder: Path | None,
     adapted_on: AdaptedOn,
-    seeds: str | None,
+    seeds: str,
     work: dict[str, Any],
 ) -> None:
     from nearfar.report import results
@@ -116,7 +120,7 @@ def _run_system(
     into = folder or Path("results") / chosen.name
     with shown_progress(KEPT) as progress:
         found = experiment.run(
-            chosen, data(), into, seeds=experiment.parse_seeds(seeds or "13711"),
+            chosen, data(), into, seeds=experiment.parse_seeds(seeds),
             adapted_on=adapted_on, progress=progress, **work,
         )  # fmt: skip
     out.print(results.result(found))
@@ -125,7 +129,7 @@ def _run_system(
 def _study(
     path: str,
     preset: str | None,
-    seeds: str | None,
+    seeds: list[str] | None,
     settings: list[str] | None,
     false_alarm_rate: float | None,
 ) -> Study:
@@ -224,6 +228,7 @@ def sweep(
     from nearfar.research.sweep import sweep
     from nearfar.systems.settings import parse_options, parse_settings
 
+    chosen_system(system, preset, settings)  # raises for --set, before --vary is looked at
     with shown_progress(f"Finished embeddings are kept; {CONTINUE}.") as progress:
         swept = sweep(
             system, chosen_data(data, machine), parse_options(vary),

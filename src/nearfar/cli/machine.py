@@ -164,6 +164,8 @@ def score(
     from nearfar.detector.fitted import Detector
     from nearfar.report import verdicts
 
+    if as_csv and as_json:
+        raise typer.BadParameter("give either --csv or --json, not both")
     selected, count = _channels(clips, channels, pcm_channels)
     loaded = Detector.load(detector)
     if false_alarm_rate is not None:

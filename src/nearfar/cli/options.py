@@ -71,7 +71,13 @@ def chosen_system(
     replaced = parse_settings(settings or ())
     if false_alarm_rate is not None:
         replaced["threshold.false_alarm_rate"] = false_alarm_rate
-    chosen = configuration.load(name, replaced, preset=preset)
+    try:
+        chosen = configuration.load(name, replaced, preset=preset)
+    except ValueError as error:
+        if not replaced:
+            raise
+        configuration.load(name, preset=preset)  # raises if it is not the options that are at fault
+        raise ValueError(_of_options(str(error), false_alarm_rate)) from error
     if false_alarm_rate is not None and chosen.threshold.method == "none":
         raise typer.BadParameter(
             f"--false-alarm-rate has no effect: {chosen.name} takes no decisions (threshold.method is 'none')"
@@ -89,6 +95,17 @@ def chosen_channels(text: str | None) -> tuple[Channel, ...]:
         return parse_channels(text)
     except ValueError as error:
         raise typer.BadParameter(f"--channels: {error}") from error
+
+
+def _of_options(faults: str, false_alarm_rate: float | None) -> str:
+    """Faults of a system that come from options: those are named, and not the system's file."""
+    if false_alarm_rate is not None:
+        given = f"--false-alarm-rate={false_alarm_rate:g}"
+        faults = faults.replace("\n  threshold.false_alarm_rate: ", f"\n  {given}: ")
+        if faults.partition("\n")[2].startswith(f"  {given}: ") and faults.count("\n") == 1:
+            return faults.partition("\n")[2].strip()
+    heading, newline, listed = faults.partition("\n")
+    return f"--set:\n{listed}" if newline and ".toml" in heading else f"--set: {faults}"
 
 
 def chosen_data(folder: Path, machines: list[str] | None, channels: str | None = None) -> Dataset:

@@ -83,8 +83,12 @@ def main() -> None:
 def _message(error: Exception) -> str:
     from rich.markup import escape
 
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return escape(f"the disk is full ({error}); free some space and {CONTINUE}")
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return escape(
+            f"{error}: there is a limit to the size of a file here (see ulimit -f); raise it and {CONTINUE}"
+        )
     if isinstance(error, FileNotFoundError) and error.filename is not None:  # of the operating system
         return escape(f"{error.filename}: no such file or folder")
     return escape(str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error))

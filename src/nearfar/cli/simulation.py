@@ -19,8 +19,10 @@ Size = Annotated[
     ),
 ]
 Machines = Annotated[
-    str | None,
-    typer.Option(metavar="NAME,...", help="Machines from `nearfar machines` (default: seven of them)."),
+    list[str] | None,
+    typer.Option(
+        metavar="NAME,...", help="Machines from `nearfar machines` (default: seven of them). May be repeated."
+    ),
 ]
 Clips = Annotated[
     int | None, typer.Option(help="Number of source-domain training clips per machine (small: 100).")
@@ -39,11 +41,11 @@ Snr = Annotated[
     ),
 ]
 Shift = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         metavar="KIND,...",
         help="What differs in the target domain: speed, load, unit, noise, microphones, or none (default: see "
-        "`nearfar machines`).",
+        "`nearfar machines`). May be repeated.",
     ),
 ]
 NoiseFolder = Annotated[
@@ -54,10 +56,11 @@ NoiseFolder = Annotated[
     ),
 ]
 MicrophoneFaults = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         metavar="KIND,...",
-        help="Faults of the microphones in a tenth of the test clips: dead, clipped, hum, swapped, delayed.",
+        help="Faults of the microphones in a tenth of the test clips: dead, clipped, hum, swapped, delayed. "
+        "May be repeated.",
     ),
 ]
 Sources = Annotated[
@@ -112,9 +115,11 @@ def simulate(
     out.print(f"Wrote {made}. Next: `nearfar run spectral --data {made}`", soft_wrap=True)
 
 
-def _names(text: str | None) -> list[str] | None:
-    """The names in a list with commas."""
-    return None if text is None else [name.strip() for name in text.split(",")]
+def _names(texts: list[str] | None) -> list[str] | None:
+    """The names in lists with commas, each once."""
+    if texts is None:
+        return None
+    return list(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
 
 
 def machines() -> None:

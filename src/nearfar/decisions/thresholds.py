@@ -10,10 +10,13 @@ References
 .. [2] R. F. Barber et al., "Predictive inference with the jackknife+," Annals of Statistics 49, 2021
    (scores by cross-validation).
 .. [3] T. Nishida et al., arXiv:2606.01578 (the gamma quantile of the DCASE baseline).
+.. [4] R. C. H. Cheng, T. C. Iles, "Corrected maximum likelihood in non-regular problems," Journal of the Royal
+   Statistical Society B 49, 1987 (the likelihood has no bound where a location meets the lowest score).
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Protocol, Self
@@ -23,6 +26,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 ROUNDING = 1e-12  # relative, of a rate such as 1/20 that binary numbers cannot hold
+AGREES_WITHIN = 0.5  # of the asked share: how far a fit may be from its own sample; our choice
+FEWER, MORE = (
+    1,
+    2,
+)  # scores beside that, because few are a matter of chance: of 60, 1 % is 0 to 2 of them; our choice
+ALSO_AGREES_AT = (0.25, 0.5)  # upper shares that a fit must also give, so that it cannot lie far above all
+LOCATIONS = 200  # tried for the likelihood of a gamma, from range / n to 1e4 ranges below the lowest score
+NEWTON_STEPS = 10  # for the shape of a gamma; Minka's start is good to 1.5 %, and each step squares the error
+
+logger = logging.getLogger(__name__)
 
 Scores = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -105,8 +118,14 @@ class Threshold(Protocol):
 
 
 def is_anomaly(threshold: Threshold, score: Scores) -> NDArray[np.bool_]:
-    """Whether each score is above the threshold."""
-    return np.asarray(score) > threshold.value
+    """Whether each score is above the threshold.
+
+    Raises
+    ------
+    ValueError
+        If a score is not a number. It is neither normal nor an anomaly.
+    """
+    return _require_numbers(score) > threshold.value
 
 
 def refuse_unattainable(config: ThresholdConfig, n_unseen: int) -> None:
@@ -167,14 +186,30 @@ class Conformal:
         return cls(normal_scores, false_alarm_rate)
 
     def p_value(self, score: Scores) -> Scores:
-        """(n_scores,) in [floor, 1]."""
+        """(n_scores,) in [floor, 1]; a ``ValueError`` for a score that is not a number."""
         n = len(self.normal_scores)
-        as_high = n - np.searchsorted(self.normal_scores, score, side="left")
+        as_high = n - np.searchsorted(self.normal_scores, _require_numbers(score), side="left")
         return (1 + as_high) / (n + 1)
 
 
 class Gamma:
-    """A quantile of the gamma distribution (shape, location, scale) that fits the normal scores best."""
+    """A quantile of a gamma distribution (shape, location, scale) that was fitted to the normal scores.
+
+    A fit can end in a bad optimum, and some scores are far from any gamma distribution. So a fit counts only if it
+    agrees with its own sample: about the asked share of the normal scores must lie above the threshold (from half
+    of it, less one score, to half as many again, and two more). The same holds at the median and the upper
+    quartile. The first of these that agrees is taken:
+
+    1. scipy's fit (``scipy.stats.gamma.fit``), as the official baseline uses it;
+    2. the largest likelihood over many locations below the lowest score, with the best shape and scale for each.
+       The location stays a little below that score, because the likelihood has no bound there [4]_;
+    3. no distribution at all, but the ranks of the scores, as ``Conformal`` takes them. ``fit`` logs a warning.
+
+    Attributes
+    ----------
+    fitted_by : {"scipy", "likelihood", "ranks"}
+        Which of them it is. p-values come from the same one.
+    """
 
     def __init__(self, normal_scores: Scores, false_alarm_rate: float) -> None:
         from scipy import stats  # here, because it takes half a second to load
@@ -182,8 +217,12 @@ class Gamma:
         self.normal_scores = np.sort(normal_scores)
         self.false_alarm_rate = false_alarm_rate
         self.floor = 0.0
-        self._distribution = stats.gamma(*stats.gamma.fit(self.normal_scores))
-        self.value = float(self._distribution.isf(false_alarm_rate))
+        for self.fitted_by, fitted in (("scipy", _scipys_gamma), ("likelihood", _likeliest_gamma)):
+            self._distribution: Any = stats.gamma(*fitted(self.normal_scores))
+            if self._agrees():
+                self.value = float(self._distribution.isf(false_alarm_rate))
+                return
+        self._take_ranks()
 
     @classmethod
     def fit(cls, normal_scores: Scores, *, false_alarm_rate: float) -> Self:
@@ -192,17 +231,90 @@ class Gamma:
         Raises
         ------
         ValueError
-            If there are fewer than three, or they do not differ.
+            If there are fewer than three, or they do not differ; or if no gamma distribution agrees with them and
+            they are too few for their ranks.
         """
-        if len(_require_finite(normal_scores)) < 3 or np.ptp(normal_scores) == 0:
+        if len(_require_finite(normal_scores)) < 3 or np.min(normal_scores) == np.max(normal_scores):
             raise ValueError(
                 f"{len(normal_scores)} equal or too few normal scores: a gamma needs 3 that differ"
             )
-        return cls(normal_scores, false_alarm_rate)
+        threshold = cls(normal_scores, false_alarm_rate)
+        if threshold.fitted_by == "ranks":
+            logger.warning(
+                "no gamma distribution agrees with the %d normal scores at false_alarm_rate=%g, so the threshold "
+                "comes from their ranks; use threshold.method='conformal', which needs no distribution",
+                len(normal_scores), false_alarm_rate,
+            )  # fmt: skip
+        return threshold
 
     def p_value(self, score: Scores) -> Scores:
-        """(n_scores,) in [0, 1]."""
-        return np.asarray(self._distribution.sf(score))
+        """(n_scores,) in [0, 1]; a ``ValueError`` for a score that is not a number."""
+        if isinstance(self._distribution, Conformal):
+            return self._distribution.p_value(score)
+        return np.asarray(self._distribution.sf(_require_numbers(score)))
+
+    def _agrees(self) -> bool:
+        """Whether the distribution gives the normal scores about the shares that lie above its quantiles."""
+        shares = np.array([self.false_alarm_rate, *ALSO_AGREES_AT])
+        quantiles = self._distribution.isf(shares)
+        if not np.isfinite(quantiles).all():
+            return False
+        n = len(self.normal_scores)
+        above = n - np.searchsorted(self.normal_scores, quantiles, side="right")
+        difference = above - shares * n
+        allowed = AGREES_WITHIN * n * np.minimum(shares, 1 - shares)  # so that 0.95 is as strict as 0.05
+        return bool(((-allowed - FEWER <= difference) & (difference <= allowed + MORE)).all())
+
+    def _take_ranks(self) -> None:
+        n, rate = len(self.normal_scores), self.false_alarm_rate
+        try:
+            refuse_unattainable(ThresholdConfig(false_alarm_rate=rate), n)
+        except ValueError as error:
+            raise ValueError(
+                f"no gamma distribution agrees with the {n} normal scores, and their ranks do not do instead: "
+                f"{str(error).partition(', or fit with')[0]}"
+            ) from error
+        self.fitted_by = "ranks"
+        self._distribution = Conformal(self.normal_scores, rate)
+        self.floor, self.value = self._distribution.floor, self._distribution.value
+
+
+def _scipys_gamma(scores: Scores) -> tuple[float, ...]:
+    """Shape, location and scale by scipy; NaN if it gives up."""
+    from scipy import stats
+
+    try:
+        with np.errstate(all="ignore"):
+            return tuple(stats.gamma.fit(scores))
+    except (ValueError, RuntimeError):  # that it does not converge, or left the range of its parameters
+        return (math.nan,) * 3
+
+
+def _likeliest_gamma(scores: Scores) -> tuple[float, ...]:
+    """Shape, location and scale of the largest likelihood over ``LOCATIONS`` locations; the scores ascend.
+
+    For a location, the likelihood has one maximum: the scale is the mean divided by the shape, and the shape solves
+    ``log(shape) - digamma(shape) = log(mean) - mean(log)`` of the distances from the location.
+    """
+    from scipy.special import digamma, gammaln, polygamma
+
+    n = len(scores)
+    with np.errstate(all="ignore"):
+        span = scores[-1] - scores[0]
+        below = np.geomspace(1 / n, 1e4, LOCATIONS)  # in spans, as all that follows
+        distances = (scores - scores[0]) / span + below[:, None]
+        mean, mean_log = distances.mean(axis=1), np.log(distances).mean(axis=1)
+        s = np.log(mean) - mean_log
+        shape = (3 - s + np.sqrt((s - 3) ** 2 + 24 * s)) / (12 * s)  # Minka's approximation
+        for _ in range(NEWTON_STEPS):
+            step = np.log(shape) - digamma(shape) - s
+            shape = 1 / (1 / shape + step / (shape**2 * (1 / shape - polygamma(1, shape))))
+        likelihood = (shape - 1) * mean_log - shape - shape * np.log(mean / shape) - gammaln(shape)
+    if not np.isfinite(likelihood).any():
+        return (math.nan,) * 3
+    best = np.nanargmax(np.where(np.isfinite(likelihood), likelihood, -np.inf))
+    scale = mean[best] / shape[best] * span
+    return float(shape[best]), float(scores[0] - below[best] * span), float(scale)
 
 
 THRESHOLDS: dict[str, type[Any]] = {"conformal": Conformal, "gamma": Gamma}
@@ -216,3 +328,13 @@ def _require_finite(normal_scores: Scores) -> Scores:
             f"{(~np.isfinite(normal_scores)).sum()} of {len(normal_scores)} normal scores are not finite"
         )
     return normal_scores
+
+
+def _require_numbers(score: Scores) -> Scores:
+    scores = np.asarray(score, dtype=np.float64)
+    if np.isnan(scores).any():
+        raise ValueError(
+            f"{np.isnan(scores).sum()} of {scores.size} scores are NaN: not a number is neither normal nor an "
+            "anomaly, and has no p-value; find out which recording or back end it is from"
+        )
+    return scores

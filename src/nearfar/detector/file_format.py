@@ -21,11 +21,11 @@ from safetensors.numpy import load_file
 
 from nearfar import __version__
 from nearfar.encoders.pretrained import WeightsError
+from nearfar.files.arrays import save_arrays
 from nearfar.files.atomic import atomic_folder, refuse_existing, write_json
 from nearfar.files.digests import digest, digest_file
 from nearfar.files.extras import MissingPackageError
 from nearfar.files.provenance import library_versions
-from nearfar.systems.branches import save_arrays
 from nearfar.systems.configuration import System
 from nearfar.systems.resolved import ResolvedSystem, former_defaults, resolve
 

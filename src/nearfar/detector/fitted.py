@@ -28,7 +28,7 @@ from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.audio import AudioError, Header, Note, Samples
-from nearfar.recordings.clips import Clip, Machine
+from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
 from nearfar.recordings.inspection.measured import measure
@@ -250,7 +250,7 @@ class Detector:
         Raises
         ------
         AudioError, MicrophoneError
-            If the samples have too low a rate or too few channels.
+            If the samples have too low a rate or too few channels, or no finite score.
         TypeError
             If samples have no rate, or a file is given one.
         """
@@ -268,7 +268,11 @@ class Detector:
         samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
         shortest = max(branch.encoder.min_samples for branch in self.branches)
         audio.require_length(samples, shortest, self.sample_rate, name or "recording")
-        score = self._score_of(self._embeddings(samples))
+        embeddings = self._embeddings(samples)
+        try:
+            score = self._score_of(embeddings)
+        except ValueError as error:  # it has no finite embedding, no direction, no finite score
+            raise AudioError(f"{name or 'recording'}: cannot be scored: {error}") from error
         p_value, decision = float("nan"), ""
         if self.threshold is not None:
             p_value = float(self.threshold.p_value(np.array([score]))[0])
@@ -313,10 +317,19 @@ class Detector:
             If recordings cannot be used; all that cannot.
         """
         clips = [c if c.channels else dataclasses.replace(c, channels=self.selected_channels) for c in clips]
-        scores = []
+        scores: list[NDArray[np.float64]] = []
+        problems: dict[str, str] = {}
         for number, branch in enumerate(self.branches, start=1):
             told = tell_branch(progress, "", number, len(self.branches))
-            scores.append(branch.anomaly_score(branch.embed(clips, workers=1, jobs=jobs, progress=told)))
+            X = branch.embed(clips, workers=1, jobs=jobs, progress=told)
+            scores.append(np.full(len(clips), np.nan))
+            for i, (clip, x) in enumerate(zip(clips, X, strict=True)):
+                try:
+                    scores[-1][i] = branch.anomaly_score([x])[0]
+                except ValueError as error:
+                    problems.setdefault(clip.key, f"{clip.path}: cannot be scored: {error}")
+        if problems:
+            raise DatasetError(problems.values())
         return average(scores)
 
     def score_file(
@@ -352,7 +365,16 @@ class Detector:
         rate: int | None = None,
         channels: int | None = None,
     ) -> Iterator[Verdict]:
-        """Verdicts on recordings, in their order, one at a time, as of ``score_file``."""
+        """Verdicts on recordings, in their order, one at a time, as of ``score_file``.
+
+        Raises
+        ------
+        TypeError
+            If one path is given in place of several: the letters of its name are no paths.
+        """
+        if isinstance(recordings, str | Path):
+            given = str(recordings)
+            raise TypeError(f"recordings={given!r}: expected several; give [{given!r}], or use score_file")
         score = partial(self.score_file, rate=rate, channels=channels)
         return audio.each(recordings, score, workers=workers)
 

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from nearfar import __version__
 from nearfar.encoders import ENCODERS
-from nearfar.files.atomic import refuse_unwritable, remove_folder
+from nearfar.files.atomic import no_space_names, refuse_unwritable, remove_folder
 from nearfar.files.digests import digest
 from nearfar.files.provenance import code_digest
 from nearfar.files.steps import Jobs, default_cache
@@ -500,7 +500,7 @@ def _checksum(key: Key, shape: str, content: bytes) -> bytes:
 def _append(path: Path, end: int, embeddings: Mapping[Key, Array]) -> dict[Key, _Place]:
     """Write embeddings behind the first ``end`` bytes of a shelf."""
     places = {}
-    with path.open("ab") as data:
+    with no_space_names(path), path.open("ab") as data:
         data.truncate(end)  # a killed process may have left something there
         for key, array in embeddings.items():
             content, shape = np.asarray(array, "<f4").tobytes(), " ".join(map(str, array.shape))

@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from nearfar.files.arrays import errors_of_the_system
+
 T = TypeVar("T")
 
 SAFETENSORS = (".safetensors",)
@@ -111,7 +113,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], *, configuration: Mapping[s
     """A safetensors file that ``read`` and ``configuration`` read again."""
     own = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     metadata = {CONFIGURATION: json.dumps(configuration, sort_keys=True)} if configuration else {}
-    save_file(own, path, metadata={"format": "pt", **metadata})
+    with errors_of_the_system(path):
+        save_file(own, path, metadata={"format": "pt", **metadata})
 
 
 def matched(

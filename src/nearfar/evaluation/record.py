@@ -52,6 +52,8 @@ class Record(BaseModel):
                     [
                         f"{file}: {count}; the file is damaged, or nearfar did not write it:",
                         *(f"  {p}" for p in problems),
+                        "Take a copy of it if there is one; else remove it with the other files of this result, "
+                        "and run again: finished steps are kept in the cache.",
                     ]
                 )
             ) from None

@@ -1,11 +1,12 @@
 """Files and folders that are whole or absent.
 
 Nothing is ever seen half written: a file or folder appears under its name by one rename, after all of it is on
-disk.
+disk. If there is no space for it, the error names it, and not the temporary name that it had.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,12 @@ if TYPE_CHECKING:  # the command line begins without NumPy
 
 from nearfar.files.digests import digest
 
+NO_SPACE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+)  # the disk is full, the user's quota is, or the file too large
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -31,8 +38,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     part = _beside(path, "part")
     try:
         part.touch()
-        yield part
-        _sync(part)
+        with no_space_names(path, part):
+            yield part
+            _sync(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -60,8 +68,9 @@ def atomic_folder(path: Path, *, replace: bool | None = None, unless: str | None
     part = _beside(path, "part")
     try:
         part.mkdir()
-        yield part
-        _sync_all(part)
+        with no_space_names(path, part):
+            yield part
+            _sync_all(part)
         _take_place(part, path, unless)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -95,9 +104,28 @@ def resumable_folder(path: Path, *, parameters: Any, kept_in: str) -> Iterator[P
         raise FileExistsError(
             f"{unfinished} was begun with other parameters; continue with those, remove it, or choose another name"
         )
-    yield unfinished
-    _sync_all(unfinished)
+    with no_space_names(path):
+        yield unfinished
+        _sync_all(unfinished)
     unfinished.rename(path)
+
+
+@contextmanager
+def no_space_names(path: Path, part: Path | None = None) -> Iterator[None]:
+    """Raise errors for want of space with the name that the user knows: of ``path``, or of what is in it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        written = Path(str(error.filename)) if error.filename is not None else None
+        if written is None:
+            name = path
+        elif part is not None and written.is_relative_to(part):
+            name = path / written.relative_to(part)
+        else:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(name)) from error
 
 
 def refuse_existing(path: Path, *, replace: bool | None = None) -> None:

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nearfar.files.atomic import no_space_names
+
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 60.0  # without a byte
@@ -128,7 +130,7 @@ class Client:
             have = _begins_at(response, have)
             total = _total(response.headers.get("Content-Range", "")) if have else response.length
             _refuse_other_size(url, total, size)
-            with part.open("ab" if have else "wb") as file:
+            with no_space_names(part), part.open("ab" if have else "wb") as file:
                 for block in iter(lambda: response.read(BLOCK), b""):
                     file.write(block)
                     have += len(block)

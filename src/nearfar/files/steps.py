@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -37,6 +38,8 @@ def _explain_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
         raise OSError(
             f"{place}: {error}; it only caches digests, so remove it and run the same command again"
         ) from error
@@ -88,6 +91,11 @@ class Jobs:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = default_cache() if root is None else root
+        above = next(place for place in (self.root, *self.root.absolute().parents) if place.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(
+                f"the cache {self.root} cannot be used: {above} is a file; choose another folder with --cache"
+            )
 
     def digests_of(self, paths: Iterable[Path]) -> list[str]:
         """SHA-256 of each file, remembered for as long as its size and modification time stay the same."""

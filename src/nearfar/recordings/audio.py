@@ -8,6 +8,7 @@ microphone near the machine, channel ``FAR`` the one that hears mostly the surro
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +16,14 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO, Literal, TypeVar, cast
+from typing import Any, BinaryIO, Literal, TypeVar, cast
 
 import numpy as np
 import soundfile
 import soxr
+from numpy.typing import NDArray
 
+from nearfar.files.atomic import atomic_file
 from nearfar.recordings import sound_files
 from nearfar.recordings.containers import BEGINNING, is_container
 from nearfar.recordings.recording import Channel, Recording, missing_track
@@ -53,6 +56,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 NEAR, FAR = 0, 1  # DCASE 2026 Task 2: left and right channel
+WORDS = {16: "16-bit PCM", 32: "32-bit floating point"}
 RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 148 dB down
 RAW_FORMAT = "RAW/PCM_16"  # of a header
 READ_AT_ONCE = 2**20  # bytes of a stream
@@ -293,17 +297,40 @@ def each(items: Iterable[S], function: Callable[[S], T], *, workers: int = 1) ->
 def write(path: Path, samples: Samples, rate: int, *, bits: Literal[16, 32] = 16) -> None:
     """Write (channels, samples), as 16-bit PCM or 32-bit floating point; the suffix names the format.
 
+    The file is whole or, if there is no space for it, what stood there stays.
+
     Raises
     ------
     AudioError
-        If a sample is not finite, or is outside [-1, 1] in PCM: the file would not hold what was given.
+        If a sample is not finite, or is outside [-1, 1] in PCM: the file would not hold what was given. If the
+        format does not exist, or cannot hold such samples: FLAC has no floating point.
+    OSError
+        If it cannot be written, because the disk is full for example.
     """
+    if bits not in (16, 32):
+        raise AudioError(f"{path}: bits={bits}; it must be 16 (PCM) or 32 (floating point)")
+    format_, subtype = path.suffix[1:].upper(), "FLOAT" if bits == 32 else "PCM_16"
+    if not (format_ in soundfile.available_formats() and soundfile.check_format(format_, subtype)):
+        raise AudioError(
+            f"{path}: bits={bits}, but the format {path.suffix!r} has no {WORDS[bits]}; write .wav, which has "
+            "16-bit PCM and 32-bit floating point, or .flac, which has 16-bit PCM only"
+        )
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite")
-    if bits == 32:
-        soundfile.write(path, samples.T, rate, subtype="FLOAT")
+    data: NDArray[Any] = samples.T
+    if bits == 16:
+        if np.abs(samples).max(initial=0) > 1:
+            raise AudioError(f"{path}: samples must be within [-1, 1] to be written as 16-bit PCM")
+        data = np.clip(np.rint(data / INT16_SCALE), -32768, 32767).astype(np.int16)
+    encoded = io.BytesIO()  # libsndfile does not tell why it could not write to a file
+    try:
+        soundfile.write(encoded, data, rate, subtype=subtype, format=format_)
+    except soundfile.SoundFileError as error:
+        raise AudioError(
+            f"{path}: {len(samples)} channels at {rate} Hz cannot be written: {error}"
+        ) from error
+    if path.exists() and not path.is_file():  # a device or a pipe keeps its place
+        path.write_bytes(encoded.getbuffer())
         return
-    if np.abs(samples).max(initial=0) > 1:
-        raise AudioError(f"{path}: samples must be within [-1, 1] to be written as 16-bit PCM")
-    data = np.clip(np.rint(samples.T / INT16_SCALE), -32768, 32767).astype(np.int16)
-    soundfile.write(path, data, rate, subtype="PCM_16")
+    with atomic_file(path) as part:
+        part.write_bytes(encoded.getbuffer())

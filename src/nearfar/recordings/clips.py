@@ -57,13 +57,21 @@ _FOLDERS: dict[str, tuple[Split, Domain | None]] = {
 SPLIT_FOLDERS = tuple(_FOLDERS)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as "1 clip" or "2 clips"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class DatasetError(ValueError):
     """A data set cannot be used; ``problems`` lists everything that is wrong with it, one line each."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"{count} in the data:", *(f"  {p}" for p in self.problems)]))
+        super().__init__(
+            "\n".join(
+                [f"{counted(len(self.problems), 'problem')} in the data:", *(f"  {p}" for p in self.problems)]
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -152,7 +160,8 @@ class Machine:
     clips: tuple[Clip, ...]
 
     def __repr__(self) -> str:
-        return f"Machine({self.name!r}, {len(self.train)} training clips, {len(self.test)} test clips)"
+        train, test = counted(len(self.train), "training clip"), counted(len(self.test), "test clip")
+        return f"Machine({self.name!r}, {train}, {test})"
 
     @cached_property
     def train(self) -> tuple[Clip, ...]:
@@ -195,7 +204,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         names = ", ".join(machine.name for machine in self)
-        return f"Dataset({self.name!r}, {len(self.machines)} machines: {names})"
+        return f"Dataset({self.name!r}, {counted(len(self.machines), 'machine')}: {names})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

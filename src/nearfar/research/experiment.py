@@ -95,7 +95,8 @@ def run(  # noqa: PLR0913  # its keyword-only options are its interface
     workers : int
         Processes, each on one machine and seed at a time.
     truth : Path, str or None
-        Ground truth of an evaluation set, in the layout of the official evaluators; read after all scores exist.
+        Ground truth of an evaluation set, in the layout of the official evaluators. It is read before the work, to
+        see that it is whole, and used after all scores exist.
     jobs : Jobs or None
         Where finished steps are kept; ``None``: the user's cache.
     progress : callable or None
@@ -154,8 +155,10 @@ def _prepare(
         raise DatasetError(f"{name}: no test clips to score; `nearfar fit` only fits" for name in without)
     protocol = PROTOCOL if system.branch.adaptation is None else adaptation.protocol_of(adapted_on)
     refuse_other_results(place, system.model_dump(mode="json"), dataset, protocol=protocol)
-    if truth is not None and not truth.is_dir():
-        raise FileNotFoundError(f"{truth}: no folder of ground truth here")
+    if truth is not None:
+        if not truth.is_dir():
+            raise FileNotFoundError(f"{truth}: no folder of ground truth here")
+        described(dataset, truth)  # raises what would else be raised after the work
     return _Asked(system, dataset, place, tuple(seeds), adapted_on, truth, protocol)
 
 

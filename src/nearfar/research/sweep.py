@@ -26,13 +26,14 @@ from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
 from nearfar.files import processes
+from nearfar.files.arrays import save_arrays
 from nearfar.files.steps import Jobs
-from nearfar.recordings.clips import Dataset, DatasetError, Machine
+from nearfar.recordings.clips import Dataset, DatasetError, Machine, counted
 from nearfar.recordings.recording import digests
 from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
 from nearfar.systems import configuration
-from nearfar.systems.branches import Branch, Progress, attributes, domains, listen_ahead, save_arrays
+from nearfar.systems.branches import Branch, Progress, attributes, domains, listen_ahead
 from nearfar.systems.configuration import System
 from nearfar.systems.named import SEED
 from nearfar.systems.resolved import ResolvedSystem, resolve
@@ -72,7 +73,7 @@ class Sweep:
         best = self.table.iloc[0]
         chosen = ", ".join(f"{key}={best[key]}" for key in self.settings)
         omega = f"best Omega {100 * best['omega']:.2f} % with {chosen}"
-        return f"Sweep({len(self.table)} combinations, {omega}; {self.scope})"
+        return f"Sweep({counted(len(self.table), 'combination')}, {omega}; {self.scope})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
     clips = _require_judged_clips(dataset)
     recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
     combinations = grid(options)
-    tried = tuple(configuration.load(system, {**(settings or {}), **c}, preset=preset) for c in combinations)
+    tried = tuple(_load(system, settings or {}, c, preset) for c in combinations)
     jobs = jobs or Jobs()
     of_systems = [
         _resolve(t, dataset, seed, adapted_on, jobs=jobs, workers=workers, progress=progress) for t in tried
@@ -159,6 +160,17 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
     table = _table(combinations, clips, scores, n_resamples, recording)
     single = statistics.single_recordings(clips, recording)
     return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on))
+
+
+def _load(
+    system: str, settings: Mapping[str, Any], combination: Mapping[str, Any], preset: str | None
+) -> System:
+    """The system with a combination of settings; an error names the combination."""
+    try:
+        return configuration.load(system, {**settings, **combination}, preset=preset)
+    except ValueError as error:
+        told = ", ".join(f"{key}={value}" for key, value in combination.items())
+        raise ValueError(f"combination {told}: {error}") from error
 
 
 def _require_judged_clips(dataset: Dataset) -> pd.DataFrame:

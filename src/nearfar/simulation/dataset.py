@@ -398,10 +398,8 @@ def _work(task: Task, tell: Callable[[], None]) -> None:
 
 
 def _write(path: Path, samples: Channels, rate: int, *, bits: Literal[16, 32] = 16) -> None:
-    """A recording that is whole or absent, whenever the power fails; a hidden rest is written over next time."""
-    hidden = path.with_name(f".{path.name}")
-    write(hidden, samples.astype(np.float32), rate, bits=bits)
-    hidden.replace(path)
+    """A recording that is whole or absent, whenever the power fails."""
+    write(path, samples.astype(np.float32), rate, bits=bits)
 
 
 @lru_cache(maxsize=len(MACHINES))

@@ -9,6 +9,7 @@ samples), so that times between them are exact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ EYRING = 0.161
 DECAY_DB = (-5.0, -25.0)  # "T20" of ISO 3382-1: the part of the decay that is extrapolated to 60 dB
 TOLERANCE = 0.03  # of that mean; single places deviate by more
 STEPS = 12  # of the search for an absorption
+MAX_IMAGES = 4_000_000  # of a source; 2 million take 8 s and 0.8 GB for four ways
+MAX_TAPS = 2**22  # of a way, 260 s at 16 kHz
 MEASURED = 0.75  # part of the decay that is looked at: what comes later moves the level at -25 dB by 0.04 dB
 
 # Where the reverberation time is measured, as parts of the room's size: far apart, on no axis of symmetry.
@@ -63,25 +66,51 @@ class Room:
         Raises
         ------
         ValueError
-            If no absorption does: the room is too large for a time so short, or the time is not positive.
+            If no absorption does: the room is too large for a time so short, or so narrow or small that a time so
+            long takes too many reflections; or if a number is not positive.
         """
-        if not 0 < reverberation_seconds < np.inf or min(size) <= 0:
+        if not all(0 < number < np.inf for number in (*size, reverberation_seconds, rate)):
             raise ValueError(
-                f"size={size}, reverberation_seconds={reverberation_seconds}: all must be positive and finite"
+                f"size={size}, reverberation_seconds={reverberation_seconds}, rate={rate}: all must be positive "
+                "and finite"
             )
+        cls(size, reverberation_seconds, absorption=0.0)._refuse_unbounded(rate)
         x, y, z = size
         surface = 2 * (x * y + y * z + z * x)
         exponent = EYRING * x * y * z / (surface * reverberation_seconds)  # -ln(1 - absorption)
+        is_short = exponent > 1  # by Eyring's formula, most of the energy would have to go at each reflection
+        nearest = np.inf
         for _ in range(STEPS):
             room = cls(size, reverberation_seconds, absorption=float(-np.expm1(-exponent)))
             measured = room._measured(rate)
             if abs(measured / reverberation_seconds - 1) < TOLERANCE:
                 return room
+            if measured > 0:  # else there is the direct sound, and no decay
+                nearest = min(nearest, measured, key=lambda found: abs(found - reverberation_seconds))
             exponent *= measured / reverberation_seconds
-        raise ValueError(
-            f"size={size}, reverberation_seconds={reverberation_seconds}: impossible; the nearest possible "
-            f"time in this room is {measured:.3f} s. Ask for a longer time or a smaller room"
+            if not 0 < exponent < np.inf:
+                break
+        remedy = (
+            "longer time or a smaller room" if is_short else "shorter time or a room of other proportions"
         )
+        found = f"the nearest possible time in this room is {nearest:.3f} s"
+        found = found if nearest < np.inf else "only the direct sound is heard in this room"
+        raise ValueError(
+            f"size={size}, reverberation_seconds={reverberation_seconds}: impossible; {found}. Ask for a "
+            f"{remedy}"
+        )
+
+    def _refuse_unbounded(self, rate: int, decay: float = 1.0) -> None:
+        """Raise before a computation that would take minutes, or all memory."""
+        order, taps = np.float64(self._reflections(decay)), self._seconds(decay) * rate
+        with np.errstate(over="ignore"):
+            images = 4 / 3 * order**3  # in a shoebox: all (i, j, k) with |i| + |j| + |k| up to the order
+        if not (images <= MAX_IMAGES and taps <= MAX_TAPS):
+            raise ValueError(
+                f"size={self.size}, reverberation_seconds={self.reverberation_seconds}, rate={rate}: takes "
+                f"{images:.3g} reflections and {taps:.3g} samples, but at most {MAX_IMAGES:.3g} and {MAX_TAPS:.3g} "
+                "are computed; ask for a shorter time, or a room that is larger or less narrow"
+            )
 
     def _measured(self, rate: int) -> float:
         """The mean of the reverberation time over four ways."""
@@ -116,8 +145,9 @@ class Room:
         Raises
         ------
         ValueError
-            If a place is not in the room.
+            If a place is not in the room, or there are too many reflections.
         """
+        self._refuse_unbounded(rate, decay)
         for place in (*sources, *microphones):
             if not all(0 < at < length for at, length in zip(place, self.size, strict=True)):
                 raise ValueError(
@@ -143,14 +173,21 @@ class Room:
         return ways
 
     def _order(self, decay: float) -> int:
-        """Reflections that a sound can have seen in that time, along the shortest way."""
-        x, y, z = self.size
-        shortest = min(a * b / np.hypot(a, b) for a, b in ((x, y), (y, z), (z, x)))
-        return int(np.ceil(SPEED_OF_SOUND * decay * self.reverberation_seconds / shortest))
+        return int(np.ceil(self._reflections(decay)))
+
+    def _reflections(self, decay: float) -> float:
+        """That a sound can have seen in that time, along the shortest way."""
+        x, y, z = np.array(self.size)
+        with np.errstate(all="ignore"):  # what is not finite is too many
+            shortest = min(a * b / np.hypot(a, b) for a, b in ((x, y), (y, z), (z, x)))
+            return float(SPEED_OF_SOUND * decay * self.reverberation_seconds / shortest)
+
+    def _seconds(self, decay: float) -> float:
+        """Until everything is cut off."""
+        return math.hypot(*self.size) / SPEED_OF_SOUND + decay * self.reverberation_seconds
 
     def _taps(self, rate: int, decay: float) -> int:
-        across = float(np.linalg.norm(self.size)) / SPEED_OF_SOUND
-        return round((across + decay * self.reverberation_seconds) * rate) + 2 * INTERPOLATION
+        return round(self._seconds(decay) * rate) + 2 * INTERPOLATION
 
 
 @contextmanager

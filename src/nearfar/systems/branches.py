@@ -12,13 +12,14 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from nearfar.backends import Arrays, learnt, part, restore
 from nearfar.embedding import embeddings
 from nearfar.embedding.embeddings import VIEWS, heard
 from nearfar.embedding.store import Origin, Store
 from nearfar.encoders import Encoder, Layered
+from nearfar.files.arrays import save_arrays
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
@@ -377,11 +378,6 @@ def _without_epochs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     training = inputs["training"]
     options = {name: value for name, value in training["options"].items() if name != "epochs"}
     return {**inputs, "training": {**training, "options": options}}
-
-
-def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays as safetensors, which stores memory as it lies: hence in C order."""
-    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
 
 
 def domains(clips: Sequence[Clip]) -> NDArray[np.str_]:

@@ -21,8 +21,9 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from nearfar.files.arrays import save_arrays
 from nearfar.files.atomic import atomic_file
 from nearfar.files.digests import digest, digest_arrays
 
@@ -87,10 +88,9 @@ class Adapter:
 
     def save(self, path: Path) -> None:
         """Write the file: whole, or not at all."""
-        arrays = {name: np.asarray(array, order="C") for name, array in self.arrays.items()}
         told = json.dumps({"format": FORMAT, **self.made_with}, sort_keys=True)
         with atomic_file(path) as part:
-            save_file(arrays, part, metadata={DESCRIPTION: told})
+            save_arrays(part, self.arrays, metadata={DESCRIPTION: told})
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -18,9 +18,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import Tensor, nn, optim
 
+from nearfar.files.arrays import save_arrays
 from nearfar.files.atomic import atomic_file
 
 Arrays = dict[str, NDArray[Any]]
@@ -115,7 +116,7 @@ class Journal:
 
 def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     with atomic_file(path) as part:
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, part)
+        save_arrays(part, arrays)
 
 
 def _state(module: nn.Module, optimizer: optim.Optimizer) -> Arrays:

@@ -514,7 +514,7 @@ def _log(machine: Machine, found: Look) -> None:
         logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(found.kept))
     if found.unlike:
         logger.warning(
-            "%s: most unlike the other training clips: %s; listen to them, because a fault among the training clips "
+            "%s: most unlike the other training clips: %s; listen to them, because a fault among the clips "
             "hides such faults later",
             machine.name, _few(found.unlike),
         )  # fmt: skip
