@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -26,6 +28,7 @@ BLOCK_SECONDS = 0.05  # of the levels that show a gap
 BANDS = 24
 LOWEST_HZ = 62.5  # below lies wind and handling noise
 PARTS = 4  # of a recording that are judged one by one
+FRAMES_AT_ONCE = 16  # fit the cache; larger temporaries cost more in page faults than in work
 FEWEST_FRAMES = 2 * PARTS  # of which coherence can be estimated at all
 STUCK_SECONDS = 0.005  # of one and the same sample: no sound stands still for so long
 QUIETEST = 1e-10  # power, -100 dBFS: far below a step of 16 bits
@@ -34,6 +37,7 @@ NEAR_TOP = (
 )  # of the samples this close to the extreme a quarter lies at it if the top is smooth,
 AT_TOP_SHARE = 0.6  # and nearly all do if it is cut off
 INT16_STEP = 1.5 * INT16_SCALE  # two samples that differ by less are the same to a 16-bit converter
+ALIKE_AT_ALL = 0.5  # coherence below which two channels cannot be one signal
 FLAT_TOP = 3  # equal samples in a row at the recording's own extreme
 FLAT_SHARE = 1e-4  # of samples in flat tops; a peak-normalized clean recording has none
 QUIET_PEAK = 0.05  # below it a flat top is coarse quantization, not clipping
@@ -41,17 +45,22 @@ QUIET_PEAK = 0.05  # below it a flat top is coarse quantization, not clipping
 
 @dataclass(frozen=True, slots=True)
 class Spectra:
-    """Short-time spectra of two channels.
+    """Sums of short-time spectra over the frames of each part of a recording.
 
     Attributes
     ----------
-    power : (2, frames, F) array
-    cross : (frames, F) array
+    frames : int
+    power : (C, parts, F) array
+    cross : (parts, F) complex array
         Near times the conjugate of far.
+    phase : (F,) complex array
+        As ``Pair.phase``.
     """
 
-    power: NDArray[np.float32]
+    frames: int
+    power: Float
     cross: NDArray[np.complex64]
+    phase: NDArray[np.complex64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class Pair:
     likeness : float
         Median over bands of the coherence of near and far, between 0 and 1.
     correlation : float
-        Of the two waveforms at the delay at which they agree best.
+        Of the two waveforms at the delay at which they agree best; 0 if the coherence rules out that they are one.
     """
 
     phase: NDArray[np.complex64]
@@ -134,9 +143,8 @@ def measure(samples: Samples, rate: int) -> Measured:
     samples = samples[: FAR + 1]
     mean = samples.mean(axis=1).astype(np.float64)
     peaks = np.stack([samples.max(axis=1), -samples.min(axis=1)], axis=1)
-    spectra = short_time_spectra(samples, rate)
-    edges = band_edges(rate)
-    bands = decibels(_by_band(spectra.power.mean(axis=1), edges) / np.diff(edges))
+    spectra, edges = _spectra(samples, rate), band_edges(rate)
+    density = spectra.power.sum(axis=1) / spectra.frames
     level = decibels(np.maximum(np.einsum("cn,cn->c", samples, samples) / samples.shape[1] - mean**2, 0))
     return Measured(
         rate=rate,
@@ -146,10 +154,8 @@ def measure(samples: Samples, rate: int) -> Measured:
         level=level,
         blocks=_block_levels(samples, rate),
         stuck=np.array([_longest_stuck(x, rate, p) for x, p in zip(samples, peaks, strict=True)]),
-        flat=np.array(
-            [_flat_share(x, p[0]) + _flat_share(-x, p[1]) for x, p in zip(samples, peaks, strict=True)]
-        ),
-        bands=bands,
+        flat=np.array([_flat_share(x, *p) for x, p in zip(samples, peaks, strict=True)]),
+        bands=decibels(_by_band(density, edges) / np.diff(edges)),
         pair=_pair(samples, spectra, edges),
     )
 
@@ -180,19 +186,52 @@ def band_edges(rate: int) -> NDArray[np.intp]:
     return np.maximum.accumulate(np.maximum(edges, lowest + np.arange(BANDS + 1)))  # none is empty
 
 
-def short_time_spectra(samples: Samples, rate: int) -> Spectra:
-    """Of the first two channels. A recording shorter than a frame is padded with zeros."""
+def _frames(samples: Samples, rate: int) -> NDArray[np.float32]:
+    """(channels, frames, length), a view. A recording shorter than a frame is padded with zeros."""
     length = frame_length(rate)
     hop = length // 2 if samples.shape[1] < OVERLAP_BELOW_SECONDS * rate else length
     if samples.shape[1] < length:
         samples = np.pad(samples, ((0, 0), (0, length - samples.shape[1])))
-    frames = np.lib.stride_tricks.sliding_window_view(samples, length, axis=1)[:, ::hop]
-    spectrum = scipy.fft.rfft(frames * _window(length))
-    power = spectrum.real**2 + spectrum.imag**2
-    return Spectra(power, spectrum[NEAR] * spectrum[-1].conj())
+    return np.lib.stride_tricks.sliding_window_view(samples, length, axis=1)[:, ::hop]
 
 
-def _by_band(bins: NDArray[np.floating], edges: NDArray[np.intp]) -> Float:
+def _spectra(samples: Samples, rate: int) -> Spectra:
+    frames = _frames(samples, rate)
+    n_frames, window = frames.shape[1], _window(frames.shape[2])
+    starts = np.unique(np.linspace(0, n_frames, PARTS + 1).astype(int)[:-1]).tolist()
+    shape = (len(starts), frames.shape[2] // 2 + 1)
+    power = np.zeros((len(samples), *shape))
+    cross, phase = np.zeros(shape, np.complex64), np.zeros(shape[1], np.complex64)
+    for part, (start, end) in enumerate(pairwise([*starts, n_frames])):
+        for i in range(start, end, FRAMES_AT_ONCE):
+            spectrum = scipy.fft.rfft(frames[:, i : min(end, i + FRAMES_AT_ONCE)] * window)
+            powers = spectrum.real**2
+            powers += spectrum.imag**2
+            crossed = spectrum[NEAR] * spectrum[-1].conj()
+            ones = np.ones(
+                powers.shape[1], np.float32
+            )  # a product sums faster than a sum over the first axis
+            power[:, part] += ones @ powers
+            cross[part] += (ones @ crossed.view(np.float32)).view(np.complex64)
+            phase += (ones @ _unit(crossed, powers).view(np.float32)).view(np.complex64)
+    return Spectra(n_frames, power, cross, phase / n_frames)
+
+
+def _unit(cross: NDArray[np.complex64], power: NDArray[np.float32]) -> NDArray[np.complex64]:
+    """A cross-spectrum with magnitude one; 0 stays 0."""
+    size = power[NEAR] * power[-1]
+    np.sqrt(np.maximum(size, np.float32(1e-30), out=size), out=size)
+    return cross / size
+
+
+def unit_phases(samples: Samples, rate: int) -> NDArray[np.complex64]:
+    """The cross-spectrum of each frame with magnitude one: (2, samples) to (frames, F)."""
+    frames = _frames(samples, rate)
+    spectrum = scipy.fft.rfft(frames * _window(frames.shape[2]))
+    return _unit(spectrum[NEAR] * spectrum[FAR].conj(), spectrum.real**2 + spectrum.imag**2)
+
+
+def _by_band(bins: NDArray[np.floating[Any]], edges: NDArray[np.intp]) -> Float:
     """Sums over the bins of each band: (..., F) to (..., B)."""
     return np.add.reduceat(bins[..., : edges[-1]], edges[:-1], axis=-1).astype(np.float64)
 
@@ -220,53 +259,54 @@ def _longest_stuck(channel: NDArray[np.float32], rate: int, peaks: NDArray[np.fl
     return longest if longest >= STUCK_SECONDS else 0.0
 
 
-def _flat_share(channel: NDArray[np.float32], peak: float) -> float:
-    """Share of samples in runs at the highest value, if that is where the signal was cut off."""
-    if peak < QUIET_PEAK or len(channel) < FLAT_TOP:
-        return 0.0
-    at_top = channel >= peak - INT16_STEP
-    count = np.count_nonzero(at_top)
-    if count <= FLAT_SHARE * len(channel) or count == len(channel):
-        return 0.0
-    if count < AT_TOP_SHARE * np.count_nonzero(channel >= peak - NEAR_TOP):
-        return 0.0
-    return float(np.lib.stride_tricks.sliding_window_view(at_top, FLAT_TOP).all(axis=-1).mean())
+def _flat_share(channel: NDArray[np.float32], highest: float, lowest: float) -> float:
+    """Share of samples in runs at the highest or lowest value, where the signal was cut off there."""
+    share = 0.0
+    for sign, peak in ((1, highest), (-1, lowest)):
+        if peak < QUIET_PEAK or len(channel) < FLAT_TOP:
+            continue
+        near = channel >= peak - NEAR_TOP if sign > 0 else channel <= NEAR_TOP - peak
+        n_near = np.count_nonzero(near)
+        if n_near <= FLAT_SHARE * len(channel):
+            continue
+        at_top = channel >= peak - INT16_STEP if sign > 0 else channel <= INT16_STEP - peak
+        n_top = np.count_nonzero(at_top)
+        if FLAT_SHARE * len(channel) < n_top < len(channel) and n_top >= AT_TOP_SHARE * n_near:
+            runs = np.lib.stride_tricks.sliding_window_view(at_top, FLAT_TOP)
+            share += float(runs.all(axis=-1).mean())
+    return share
 
 
 def _pair(samples: Samples, spectra: Spectra, edges: NDArray[np.intp]) -> Pair | None:
-    n_frames = len(spectra.cross)
-    if len(samples) < 2 or n_frames < FEWEST_FRAMES:
+    if len(samples) < 2 or spectra.frames < FEWEST_FRAMES:
         return None
-    starts = np.linspace(0, n_frames, PARTS + 1).astype(int)[:-1]
-    power = np.add.reduceat(spectra.power, starts, axis=1, dtype=np.float64)
-    cross = np.add.reduceat(spectra.cross, starts, axis=0)
-    whole_power, whole_cross = power.sum(axis=1), cross.sum(axis=0)
-    near, far = (decibels(_by_band(p, edges) / n_frames) for p in whole_power)
-    parts = [_presence(power[:, i], cross[i], edges) for i in range(PARTS)]
-    share = np.abs(whole_cross) ** 2 / np.maximum(whole_power[0] * whole_power[1], QUIETEST**2)
+    power = np.concatenate(
+        [spectra.power.sum(axis=1, keepdims=True), spectra.power], axis=1
+    )  # whole, and parts
+    cross = np.concatenate([spectra.cross.sum(axis=0, keepdims=True), spectra.cross])
+    near, far = power
+    common = np.minimum((cross.real**2 + cross.imag**2) / np.maximum(near * far, QUIETEST**2), 1)  # coherence
+    likeness = float(np.median(_by_band(common[0], edges) / np.diff(edges)))
+    levels = decibels(_by_band(power[:, 0] / spectra.frames, edges))
     return Pair(
-        phase=unit_phase(spectra.cross).mean(axis=0),
-        contrast=near - far,
-        presence=np.stack([_presence(whole_power, whole_cross, edges), *parts]),
-        likeness=float(np.median(_by_band(share, edges) / np.diff(edges))),
-        correlation=_best_correlation(samples, whole_cross),
+        phase=spectra.phase,
+        contrast=levels[NEAR] - levels[FAR],
+        presence=_presence(near, far, 1 - common, edges),
+        likeness=likeness,
+        correlation=_best_correlation(samples, cross[0]) if likeness > ALIKE_AT_ALL else 0.0,
     )
 
 
-def unit_phase(cross: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """The same with magnitude one; 0 stays 0."""
-    size = np.abs(cross)
-    return np.divide(cross, size, out=np.zeros_like(cross), where=size > 0)
+def _presence(near: Float, far: Float, alone: Float, edges: NDArray[np.intp]) -> Float:
+    """What near hears beyond far, (rows, F) to (rows, 3 B): see ``Pair.presence``.
 
-
-def _presence(power: Float, cross: NDArray[np.complex64], edges: NDArray[np.intp]) -> Float:
-    """What near hears beyond far, (3 B,): see ``Pair.presence``."""
-    near, far = np.maximum(power, QUIETEST)
-    alone = np.maximum(1 - np.abs(cross) ** 2 / (near * far), 1e-4)  # share of near that far does not explain
+    ``alone`` is the share of near's power that far does not explain.
+    """
+    near, far, alone = np.maximum(near, QUIETEST), np.maximum(far, QUIETEST), np.maximum(alone, 1e-4)
     count = np.diff(edges)
     ratio = decibels(_by_band(near * alone, edges) / _by_band(far, edges))
-    tonal = [decibels(_by_band(p, edges) / count) - _by_band(decibels(p), edges) / count for p in (near, far)]
-    return np.concatenate([ratio, _by_band(decibels(alone), edges) / count, tonal[0] - tonal[1]])
+    flat = [decibels(_by_band(p, edges) / count) - _by_band(decibels(p), edges) / count for p in (near, far)]
+    return np.concatenate([ratio, _by_band(decibels(alone), edges) / count, flat[0] - flat[1]], axis=1)
 
 
 def _best_correlation(samples: Samples, cross: NDArray[np.complex64]) -> float:

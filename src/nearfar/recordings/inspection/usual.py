@@ -39,8 +39,7 @@ from nearfar.recordings.inspection.measured import (
     PARTS,
     Float,
     Measured,
-    short_time_spectra,
-    unit_phase,
+    unit_phases,
 )
 from nearfar.recordings.microphones import NAMES
 
@@ -518,13 +517,9 @@ def _relation_fault(usual: Usual, measured: Measured, read: Callable[[], Samples
 Explanation = tuple[float, RecordingFault | None]  # R with it, and what it is
 
 
-def _phases(samples: Samples, rate: int) -> NDArray[np.complex64]:
-    return unit_phase(short_time_spectra(samples, rate).cross)
-
-
 def _exchanged(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
     """Near and far exchanged, from the beginning on or for a part of the clip."""
-    frames = _phases(samples, measured.rate)
+    frames = unit_phases(samples, measured.rate)
     as_is, exchanged = _agreement(frames, template), _agreement(frames.conj(), template)
     gain = exchanged - as_is
     before = np.concatenate([[0.0], np.cumsum(gain)])  # gained by exchanging the frames up to here
@@ -541,7 +536,7 @@ def _exchanged(samples: Samples, template: NDArray[np.complex64], measured: Meas
 
 def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
     """One channel that runs faster than the other: a line of delays over time."""
-    lags = _lags(_phases(samples, measured.rate), template)
+    lags = _lags(unit_phases(samples, measured.rate), template)
     n_frames, n_lags = lags.shape
     farthest = min(n_lags // 2, round(DRIFT_SECONDS * measured.rate))
     columns = np.arange(-farthest, farthest)
@@ -563,7 +558,7 @@ def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measu
 
 def _late(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
     """One channel that is late by more than air can explain."""
-    lags = _lags(_phases(samples, measured.rate * LONG_FRAME), _longer(template)).mean(axis=0)
+    lags = _lags(unit_phases(samples, measured.rate * LONG_FRAME), _longer(template)).mean(axis=0)
     lag = int(lags.argmax())
     signed = lag - len(lags) if lag > len(lags) // 2 else lag
     seconds = signed / measured.rate
@@ -648,5 +643,5 @@ def stands_still(usual: Usual, measured: Measured, *, times: float = 1.0) -> tup
 def _absence(usual: Usual, rows: Float, which: int) -> tuple[Float, Float]:
     """Of recordings (``which`` 0) or parts (1), (n, 3 B): squared distance from normal, and the mean presence."""
     residuals = rows - usual.presence[which][:, None]  # (domains, n, 3 B)
-    distance = np.einsum("gnd,de,gne->gn", residuals, usual.precision[which], residuals)
+    distance = ((residuals @ usual.precision[which]) * residuals).sum(axis=-1)
     return distance.min(axis=0), mean_presence(residuals[distance.argmin(axis=0), np.arange(len(rows))])
