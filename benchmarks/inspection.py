@@ -230,6 +230,7 @@ def spoilt_sets(machine: Machine, root: Path) -> Iterator[tuple[str, list[tuple[
     noise = [noise_of(clip, root) for clip in machine.train[:60]]
     faults = [clip for clip in machine.test if clip.label == "anomaly"][20:30]
     yield "clean", train
+    yield "clean, the first 50", train[:50]
     yield (
         "10 clips of the machine switched off",
         [*train[:50], *zip([n for n, _ in train[50:]], noise[50:], strict=True)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,14 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.audio import Samples
 from nearfar.recordings.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
-from nearfar.recordings.inspection.training import Look, OddClips, Suspect, inspect
+from nearfar.recordings.inspection.training import (
+    Look,
+    OddClips,
+    Suspect,
+    inspect,
+    unlike_by_score,
+    warn_of_unlike,
+)
 from nearfar.recordings.inspection.usual import Usual
 from nearfar.recordings.microphones import MICROPHONES
 from nearfar.recordings.recording import digests
@@ -123,6 +130,8 @@ def fit(
         branches.append(branch.fit_backend(X, domains(clips), attributes(clips)))
         embedded.append(X)
     unseen = _score_unseen(this, embedded)
+    if odd_clips != "keep":
+        found = _with_unlike_scores(this, found, unseen, odd_clips)
     rate = branches[0].encoder.sample_rate
     return Fitted(
         branches=tuple(branches),
@@ -158,6 +167,16 @@ def _inspect(this: _Fit, odd_clips: OddClips) -> Look:
     why = "".join(f"\n    left out {suspect}" for suspect in found.left_out)
     _require_clips(this, found.kept, why)
     return found
+
+
+def _with_unlike_scores(this: _Fit, found: Look, unseen: Mapping[str, float], odd_clips: OddClips) -> Look:
+    """The look, with the clips that the detector itself finds most unlike the others."""
+    known = {suspect.clip for suspect in found.unlike}
+    unlike = [suspect for suspect in unlike_by_score(found.kept, unseen) if suspect.clip not in known]
+    if unlike and odd_clips == "refuse":
+        raise DatasetError(str(suspect) for suspect in unlike)
+    warn_of_unlike(this.machine.name, unlike)
+    return replace(found, unlike=(*found.unlike, *unlike))
 
 
 def _require_clips(this: _Fit, clips: Sequence[Clip], why: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal
@@ -38,14 +38,16 @@ Progress = Callable[[int, int], None]
 OddClips = Literal["leave out", "refuse", "keep"]
 
 MANY = 1 / 3  # of the clips: what so many have is no outlier
-ROUNDS = 3  # of learning what is usual, and leaving out what is not
+ROUNDS = 4  # of learning what is usual, and leaving out what is not
 UNLIKE_LIMIT = 5.0  # times the median squared distance of the clips
 UNLIKE_SPREADS = 5.0  # robust standard deviations of the logarithm of it; the larger limit counts
+UNLIKE_SCORE_SPREADS = 3.0  # the same of scores, that of the median deviation above the median
 UNLIKE_SHOWN = 10
 SHOWN = 5  # clips that a message names
 DATED_SHARE = 0.9  # of the clips, whose names tell the day
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d{1,3}(?!\d))")
 OFF = "not_running"
+FEWEST_OFF, OFF_SHARE = 3, 0.05  # clips of a machine that is off: not by chance
 UNFIT = (
     "missing",
     "empty",
@@ -392,13 +394,48 @@ def _compare(
         faults = {one.clip: faults_against(usual, one.known, one.again) for one in sieve.kept}
         before = len(sieve.kept)
         suspects = _spoilt(faults, needs)
-        suspects += [
-            Suspect(c, f.kind, f.message) for c, found in faults.items() for f in found if f.kind == OFF
-        ]
+        suspects += _off(sieve.kept, usual, faults)
         sieve.drop_unless_many(suspects)
         if len(sieve.kept) == before:
             break
     return usual, faults
+
+
+def _off(
+    seen: Sequence[Seen], usual: Usual, faults: Mapping[Clip, Sequence[RecordingFault]]
+) -> list[Suspect]:
+    """Clips of a machine that does not run. A few of them need stronger evidence than many."""
+    found = [(one, fault) for one in seen for fault in faults[one.clip] if fault.kind == OFF]
+    if len(found) < max(FEWEST_OFF, OFF_SHARE * len(seen)):
+        found = [(one, f) for one, f in found if stands_still(usual, one.known, times=SURELY) is not None]
+    return [Suspect(one.clip, fault.kind, fault.message) for one, fault in found]
+
+
+def unlike_by_score(clips: Sequence[Clip], scores: Mapping[str, float]) -> list[Suspect]:
+    """Clips that a detector finds most unlike the others: perhaps faults of the machine.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+    scores : mapping from key to float
+        Anomaly scores, each by a fit that has not seen the clip.
+    """
+    known = [clip for clip in clips if scores.get(clip.key, 0) > 0]
+    if len(known) < comparison.FEWEST_FOR_PRESENCE:
+        return []
+    values = np.array([scores[clip.key] for clip in known])
+    logs = np.log(values / np.median(values))
+    limit = UNLIKE_SCORE_SPREADS * comparison.MAD * float(np.median(np.abs(logs)))
+    order = np.argsort(-logs, kind="stable")[:UNLIKE_SHOWN].tolist()
+    return [
+        Suspect(
+            known[i],
+            "unlike",
+            f"the detector finds it {np.exp(logs[i]):.1f} times as unlike the others as usual",
+        )
+        for i in order
+        if logs[i] > limit
+    ]
 
 
 def _domain(one: Seen) -> str:
@@ -512,14 +549,19 @@ def _log(machine: Machine, found: Look) -> None:
                        machine.name, len(suspects), len(machine.train), kind, _few(suspects))  # fmt: skip
     for fault, count in found.fault_counts.items():
         logger.warning("%s: %s in %d of %d training clips", machine.name, fault, count, len(found.kept))
-    if found.unlike:
-        logger.warning(
-            "%s: most unlike the other training clips: %s; listen to them, because a fault among the clips "
-            "hides such faults later",
-            machine.name, _few(found.unlike),
-        )  # fmt: skip
+    warn_of_unlike(machine.name, found.unlike)
     for warning in found.warnings:
         logger.warning("%s", warning)
+
+
+def warn_of_unlike(name: str, unlike: Sequence[Suspect]) -> None:
+    """Ask to listen to clips that are most unlike the others."""
+    if unlike:
+        logger.warning(
+            "%s: most unlike the other training clips: %s; listen to them, because a fault among the clips hides "
+            "such faults later",
+            name, _few(unlike),
+        )  # fmt: skip
 
 
 def _by_kind(suspects: Sequence[Suspect]) -> list[tuple[str, list[Suspect]]]:
