@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from nearfar.recordings.clips import ACQUISITION_SUFFIXES
 from nearfar.recordings.recording import Recording
 from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, chosen_channels
 
@@ -39,7 +40,7 @@ UNKNOWN_LENGTH = 0x7FFFF000  # bytes; from here on a placeholder of a program th
 RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 148 dB down
 # By suffix, the module that reads such files, with ``read_header(path, channels) -> Header`` and
 # ``read(path, channels) -> Recorded``, which select the channels by number or name. All others are sound files.
-READERS: dict[str, str] = {}
+READERS = dict.fromkeys(ACQUISITION_SUFFIXES, "nearfar.recordings.acquisition")
 
 
 def read_header(recording: Recording | Path) -> Header:
