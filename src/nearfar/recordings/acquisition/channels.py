@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +74,20 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contents:
-    """What a file holds: its format, as it is shown, and its channels in order."""
+    """What a file holds.
+
+    Attributes
+    ----------
+    format : str
+        As it is shown.
+    channels : tuple of Channel
+    is_ordered : bool
+        Whether their order is that of the recorder, and not of the alphabet: then far comes before near.
+    """
 
     format: str
     channels: tuple[Channel, ...]
+    is_ordered: bool = True
 
 
 def choose(contents: Contents, chosen: Sequence[Chosen], path: Path) -> list[Channel]:
@@ -90,7 +102,7 @@ def choose(contents: Contents, chosen: Sequence[Chosen], path: Path) -> list[Cha
     there = contents.channels
     if not there:
         raise AudioError(f"{path}: no channel with numbers in this {contents.format} file", fault="empty")
-    used = [_one(there, channel, path) for channel in chosen] if chosen else list(there)
+    used = [_one(there, channel, path) for channel in chosen] if chosen else _in_order(contents, path)
     if len({id(channel) for channel in used}) < len(used):
         raise AudioError(
             f"{path}: channels={','.join(map(str, chosen))} names a channel twice; {_list(there)}"
@@ -112,6 +124,28 @@ def choose(contents: Contents, chosen: Sequence[Chosen], path: Path) -> list[Cha
             f"{path}: channel {first.name!r} holds no samples; record it again or remove it", fault="empty"
         )
     return used
+
+
+def _in_order(contents: Contents, path: Path) -> list[Channel]:
+    """All channels, the near one first where two names say which it is."""
+    there = contents.channels
+    said = [_microphone(channel.name) for channel in there]
+    if sorted(said) == ["far", "near"]:
+        return [there[said.index("near")], there[said.index("far")]]
+    numbers = [int("".join(filter(str.isdecimal, channel.name)) or 0) for channel in there]
+    if contents.is_ordered or len(there) == 1 or all(a < b for a, b in pairwise(numbers)):
+        return list(there)
+    raise AudioError(
+        f"{path}: a {contents.format} file keeps its {len(there)} channels in the order of the alphabet, and their "
+        f"names do not tell which microphone is near{_choice(there)}"
+    )
+
+
+def _microphone(name: str) -> str:
+    """``"near"`` or ``"far"``, if a channel's name says one of them as a word."""
+    words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()))
+    found = words & {"near", "far"}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _one(there: Sequence[Channel], wanted: Chosen, path: Path) -> Channel:

@@ -20,14 +20,22 @@ from nearfar.recordings.acquisition.channels import Contents, number
 from nearfar.recordings.sound import AudioError
 
 UNITS = ("units", "unit", "Unit", "Units")
-MOST_DATASETS = 10_000
+MOST_ITEMS = 10_000  # groups and datasets that are looked at
+DEEPEST = 16  # groups within groups: they may contain themselves
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Contents]:
     """The channels of an HDF5 file, while it is open."""
     with hdf5(path) as file:
-        yield Contents("HDF5", channels(tree_of(file)))
+        yield contents_of(file, "HDF5", "/")
+
+
+def contents_of(file: Any, name: str, joined_by: str) -> Contents:
+    """The channels of an open file; what it is called, and what stands between the names of a place."""
+    tree = _tree(file, joined_by)
+    ordered = bool(file.id.get_create_plist().get_link_creation_order()) or len(tree.arrays) == 1
+    return Contents(name, channels(tree), is_ordered=ordered)
 
 
 @contextmanager
@@ -46,14 +54,10 @@ def hdf5(path: Path) -> Iterator[Any]:
         yield file
 
 
-def tree_of(file: Any) -> Tree:
-    """Arrays and single values of a file, also below its groups; links to other files are not followed."""
-    tree = Tree("/")
-    found: list[tuple[Place, Any]] = [((), file)]
-    file.visititems(lambda name, item: found.append((tuple(name.split("/")), item)))
-    for place, item in found[:MOST_DATASETS]:
-        if place and place[0].startswith("#"):  # what MATLAB keeps for itself
-            continue
+def _tree(file: Any, joined_by: str) -> Tree:
+    """Arrays and single values of a file, also below its groups."""
+    tree = Tree(joined_by)
+    for place, item in _items(file):
         attributes = _attributes(item)
         if isinstance(item, h5py.Dataset):
             _add(tree, place, item, attributes)
@@ -61,6 +65,22 @@ def tree_of(file: Any) -> Tree:
             for name, value in attributes.items():
                 tree.note(place, name, value)
     return tree
+
+
+def _items(file: Any) -> Iterator[tuple[Place, Any]]:
+    """Groups and datasets in the order of the file; links to other places and to other files are not followed."""
+    waiting: list[tuple[Place, Any]] = [((), file)]
+    seen = 0
+    while waiting and seen < MOST_ITEMS:
+        place, item = waiting.pop()
+        seen += 1
+        yield place, item
+        if isinstance(item, h5py.Group) and len(place) < DEEPEST:
+            below = [name for name in item if isinstance(item.get(name, getlink=True), h5py.HardLink)]
+            hidden = "#"  # begins the names of what MATLAB keeps for itself
+            waiting += [
+                ((*place, name), item[name]) for name in reversed(below) if not name.startswith(hidden)
+            ]
 
 
 def _add(tree: Tree, place: Place, dataset: Any, attributes: dict[str, object]) -> None:

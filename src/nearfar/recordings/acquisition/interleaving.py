@@ -13,46 +13,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_LOOKED_AT = 2**18  # samples
-FEWEST_LOOKED_AT = 512
+FRAME = 240  # samples; a multiple of every number of channels that is tried
+FEWEST_FRAMES = 16
 MOST_CHANNELS = 4
-OWN_IMAGE = (
-    0.02  # of the sampling rate, around tones that meet themselves when every n-th sample is told apart
-)
-PERIODIC = 0.05  # of the power; two microphones of 0.43 dB difference reach it
-CHANCE = 8.0  # standard deviations of noise
+# Times the coherence that independent spectra have on average. Of 2,976 channels (2 s of real motors, 4 s of all
+# simulated machines) none reached it; of 1,488 pairs of them, taking turns, all but 6 did.
+ODD = 3.2
 
 
 def interleaved(values: NDArray[Any]) -> int:
     """How many channels take turns in these samples: 1 for sound as it was recorded.
 
+    Every ``n``-th sample is of another channel if the spectrum and the spectrum shifted by 1 / n of the sampling rate
+    are coherent at most frequencies. In sound, they are independent but for single tones.
+
     Examples
     --------
     >>> import numpy as np
     >>> from nearfar.recordings.acquisition.interleaving import interleaved
-    >>> near, far = np.random.default_rng(0).standard_normal((2, 4000)) * [[1.0], [0.5]]
+    >>> near, far = np.random.default_rng(0).standard_normal((2, 40_000)) * [[1.0], [0.7]]
     >>> interleaved(near), interleaved(np.stack([near, far], axis=1).ravel())
     (1, 2)
     """
-    x = np.asarray(values[:MOST_LOOKED_AT], dtype=np.float64)
-    if x.size < FEWEST_LOOKED_AT or not np.isfinite(x).all():
+    frames = min(values.size, MOST_LOOKED_AT) // FRAME
+    x = np.asarray(values[: frames * FRAME], dtype=np.float64).reshape(frames, FRAME)
+    if frames < FEWEST_FRAMES or not np.isfinite(x).all():
         return 1
-    limit = max(PERIODIC, CHANCE / np.sqrt(x.size))
+    x = (x - x.mean(axis=1, keepdims=True)) * np.hanning(FRAME)
+    loudness = np.sqrt((x**2).mean(axis=1, keepdims=True))
+    spectra = np.fft.fft(x[loudness[:, 0] > 0] / loudness[loudness[:, 0] > 0], axis=1)
+    if len(spectra) < FEWEST_FRAMES:
+        return 1
     for count in range(2, MOST_CHANNELS + 1):
-        if _turns(x, count) > limit:
+        if _shifted_coherence(spectra, FRAME // count) > ODD / len(spectra):
             return count
     return 1
 
 
-def _turns(x: NDArray[np.float64], count: int) -> float:
-    """How strongly power, or the product of neighbours, repeats with every ``count`` samples; at most 1."""
-    x = x[: x.size // (2 * count) * 2 * count]
-    spectrum = np.fft.rfft(x - x.mean())
-    frequency = np.arange(spectrum.size) / x.size
-    for image in np.arange(0, count + 1) / (2 * count):
-        spectrum[np.abs(frequency - image) < OWN_IMAGE] = 0
-    x = np.fft.irfft(spectrum, n=x.size)
-    power = float((x**2).sum())
-    if power == 0:
-        return 0.0
-    turn = np.exp(-2j * np.pi * np.arange(x.size) / count)
-    return max(abs(turn @ (x * np.roll(x, lag))) for lag in (0, 1)) / power
+def _shifted_coherence(spectra: NDArray[np.complex128], shift: int) -> float:
+    """The squared coherence of spectra (frames, bins) and the same spectra shifted; the median over bins."""
+    shifted = np.roll(spectra, shift, axis=1)
+    power = (np.abs(spectra) ** 2).mean(axis=0)
+    cross = np.abs((spectra * shifted.conj()).mean(axis=0)) ** 2
+    return float(np.median(cross / np.maximum(power * np.roll(power, shift), np.finfo(np.float64).tiny)))

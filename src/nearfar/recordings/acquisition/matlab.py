@@ -39,8 +39,7 @@ def opened(path: Path) -> Iterator[Contents]:
             "nearfar.recordings.acquisition.hdf5", needed_by=f"{path}: a MATLAB file of version 7.3"
         )
         with hdf5.hdf5(path) as file:
-            tree = hdf5.tree_of(file)
-            yield Contents("MATLAB7.3", channels(Tree(".", tree.arrays, tree.values)))
+            yield hdf5.contents_of(file, "MATLAB7.3", ".")
         return
     if major == 1:
         _refuse_cut(path)
@@ -52,7 +51,9 @@ def opened(path: Path) -> Iterator[Contents]:
     for name, value in variables.items():
         if not name.startswith("__"):
             _add(tree, (name,), value)
-    yield Contents(f"MATLAB{'5' if major == 1 else '4'}", channels(tree))
+    places = [array.place for array in tree.arrays]
+    is_ordered = len(places) == 1 or places != sorted(places)
+    yield Contents(f"MATLAB{'5' if major == 1 else '4'}", channels(tree), is_ordered=is_ordered)
 
 
 def _refuse_cut(path: Path) -> None:

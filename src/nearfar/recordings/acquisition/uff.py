@@ -52,7 +52,9 @@ def _refuse_cut(file: Any, path: Path) -> None:
     data = path.read_bytes()
     if not data.rstrip().endswith(DELIMITER.strip()):
         if data.lstrip().startswith(DELIMITER.strip()):
-            message = f"{path}: truncated, the line -1 that ends a data set is missing at its end; export it again"
+            message = (
+                f"{path}: truncated, the line -1 that ends a data set is missing at its end; export it again"
+            )
             raise AudioError(message, fault="truncated")
         raise AudioError(
             f"{path}: not a readable universal file (it begins with no line -1)", fault="unreadable"
