@@ -113,10 +113,10 @@ def daqmx(
         )  # one scaler: 16 bits, buffer 0, its place
         objects += struct.pack("<II", 1, 2 * len(columns))  # one buffer of this width
         properties = [
-            double("wf_increment", 1 / rate), string("NI_Scaling_Status", "unscaled"),
-            whole("NI_Number_Of_Scales", 2), string("NI_Scale[1]_Scale_Type", "Linear"), double("NI_Scale[1]_Linear_Slope", slope),
-            double("NI_Scale[1]_Linear_Y_Intercept", offset), whole("NI_Scale[1]_Linear_Input_Source", 0),
-            string("unit_string", "V"),
+            double("wf_increment", 1 / rate), string("unit_string", "V"),
+            string("NI_Scaling_Status", "unscaled"), whole("NI_Number_Of_Scales", 2),
+            string("NI_Scale[1]_Scale_Type", "Linear"), whole("NI_Scale[1]_Linear_Input_Source", 0),
+            double("NI_Scale[1]_Linear_Slope", slope), double("NI_Scale[1]_Linear_Y_Intercept", offset),
         ]  # fmt: skip
         objects += struct.pack("<I", len(properties)) + b"".join(properties)
     metadata = struct.pack("<I", 2 + len(columns)) + objects

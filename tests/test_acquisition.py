@@ -17,23 +17,25 @@ pytest.importorskip("pyuff", reason="needs the extra daq")
 pytest.importorskip("asammdf", reason="needs the extra daq")
 pytest.importorskip("h5py", reason="needs the extra daq")
 
-import acquisition_files as files  # noqa: E402
-import h5py  # noqa: E402
-import pyuff  # noqa: E402
-import scipy.io  # noqa: E402
-from asammdf import MDF, Signal  # noqa: E402
-from nptdms import ChannelObject, RootObject, TdmsWriter  # noqa: E402
+import acquisition_files as files
+import h5py
+import pyuff
+import scipy.io
+from asammdf import MDF, Signal
+from nptdms import ChannelObject, RootObject, TdmsWriter
 
-from nearfar.files.extras import EXTRAS, MissingPackageError  # noqa: E402
-from nearfar.recordings import acquisition, audio  # noqa: E402
-from nearfar.recordings.acquisition import READERS, rates  # noqa: E402
-from nearfar.recordings.acquisition.interleaving import interleaved  # noqa: E402
-from nearfar.recordings.clips import ACQUISITION_SUFFIXES, AUDIO_SUFFIXES, is_audio  # noqa: E402
-from nearfar.recordings.recording import Recording  # noqa: E402
-from nearfar.recordings.sound import AudioError, Recorded  # noqa: E402
+from nearfar.files.extras import EXTRAS, MissingPackageError
+from nearfar.recordings import acquisition, audio
+from nearfar.recordings.acquisition import READERS, rates
+from nearfar.recordings.acquisition.interleaving import interleaved
+from nearfar.recordings.clips import ACQUISITION_SUFFIXES, AUDIO_SUFFIXES, is_audio
+from nearfar.recordings.recording import Recording
+from nearfar.recordings.sound import AudioError, Recorded
 
 RATE = 48000
 N = 9600
+# pyuff leaves binary files that it wrote open, asammdf damaged files that it could not read
+UNCLOSED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture
@@ -114,9 +116,11 @@ def test_near_comes_first_where_the_names_say_so(
 
 @pytest.mark.parametrize("suffix", files.WRITERS)
 def test_lost_samples_are_counted(suffix: str, columns: dict[str, Any], tmp_path: Path) -> None:
-    columns["far"][100:107] = np.nan
+    columns["far"][100:107] = 777 if suffix == ".uff" else np.nan
     path = tmp_path / f"clip{suffix}"
     files.WRITERS[suffix](path, columns, RATE)
+    if suffix == ".uff":  # pyuff writes 0 for NaN; other programs do not
+        path.write_text(path.read_text().replace("7.77000000000e+02", "NaN".rjust(17)))
     assert fault_of(path, match="channel 'far': 7 of 9600 .* the first is number 101") == "not_finite"
     assert read(path, "near").header.channels == 1
 
@@ -133,7 +137,7 @@ def test_what_is_no_such_file(suffix: str, tmp_path: Path) -> None:
         acquisition.read(path)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@UNCLOSED
 @pytest.mark.parametrize("suffix", files.WRITERS)
 @pytest.mark.parametrize("part", [0.999, 0.9, 0.6, 0.3])
 def test_a_file_that_is_cut_short(suffix: str, part: float, columns: dict[str, Any], tmp_path: Path) -> None:
@@ -163,8 +167,8 @@ def test_channels_that_do_not_belong_together_are_listed(columns: dict[str, Any]
         )
     message = re.escape(
         "differ in rate or length; near and far must be recorded together; choose the microphones with --channels "
-        "NEAR,FAR, by name or number; there are: 1 rig/near (V, 48000 Hz, 9600 samples), 2 rig/far (V, 48000 Hz, 9600 "
-        "samples), 3 slow/rpm (1/min, 100 Hz, 20 samples)"
+        "NEAR,FAR, by name or number; there are: 1 rig/near (V, 48000 Hz, 9600 samples), 2 rig/far (V, 48000 Hz, "
+        "9600 samples), 3 slow/rpm (1/min, 100 Hz, 20 samples)"
     )
     assert fault_of(path, match=message) == "refused"
     assert read(path, "near", "rig/far").header.channels == 2
@@ -262,7 +266,7 @@ def test_missing_stretches_are_refused_and_located(rng: np.random.Generator) -> 
     stamps = np.arange(16000) / 16000 + rng.uniform(-0.05, 0.05, 16000) / 16000
     for lost in (1, 100, 5000):
         with pytest.raises(
-            rates.RateError, match=r"missing: 1 gaps.*the first after 0.3\d* s \(sample 4800\)"
+            rates.RateError, match=r"missing: 1 gaps.*the first after 0\.[23]\d* s \(sample 4800\)"
         ):
             rates.from_stamps(np.delete(stamps, slice(4800, 4800 + lost)))
     with pytest.raises(rates.RateError, match="do not increase"):
@@ -354,6 +358,7 @@ def test_an_old_index_beside_a_tdms_file_is_not_believed(columns: dict[str, Any]
 # Universal files
 
 
+@UNCLOSED
 @pytest.mark.parametrize("suffix", [".uff", ".unv", ".uf58"])
 @pytest.mark.parametrize("binary", [0, 1])
 def test_universal_files(suffix: str, binary: int, columns: dict[str, Any], tmp_path: Path) -> None:
@@ -392,6 +397,7 @@ def test_what_is_no_time_response(columns: dict[str, Any], tmp_path: Path) -> No
     assert fault_of(path, match="channel 'far': its values are complex") == "refused"
 
 
+@UNCLOSED
 def test_doubles_that_are_called_single_are_refused(columns: dict[str, Any], tmp_path: Path) -> None:
     """So pyuff writes single precision in binary files: read back, that is twice as many values, all wrong."""
     path = tmp_path / "clip.uff"
@@ -689,7 +695,8 @@ import sys
 from pathlib import Path
 from nearfar.recordings import audio
 audio.read(Path({str(path)!r}))
-print(*sorted({{"nptdms", "pyuff", "asammdf", "h5py", "scipy", "nearfar.recordings.acquisition"}} & set(sys.modules)))
+heavy = {{"nptdms", "pyuff", "asammdf", "h5py", "scipy", "nearfar.recordings.acquisition"}}
+print(*sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"

@@ -131,7 +131,7 @@ def _notes(used: Sequence[Channel]) -> tuple[Note, ...]:
     starts = [channel.start for channel in used if channel.start is not None and channel.rate is not None]
     if len(starts) > 1 and max(starts) - min(starts) > 0.5 / (used[0].rate or 1):
         apart = max(starts) - min(starts)
-        notes.append(Note("start", f"its channels begin {apart:.6g} s apart, by their own time stamps"))
+        notes.append(Note("start", f"its channels begin {apart:.4g} s apart, by their own time stamps"))
     return tuple(dict.fromkeys(notes))
 
 

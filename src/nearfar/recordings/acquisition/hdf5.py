@@ -34,7 +34,7 @@ def opened(path: Path) -> Iterator[Contents]:
 def contents_of(file: Any, name: str, joined_by: str) -> Contents:
     """The channels of an open file; what it is called, and what stands between the names of a place."""
     tree = _tree(file, joined_by)
-    ordered = bool(file.id.get_create_plist().get_link_creation_order()) or len(tree.arrays) == 1
+    ordered = bool(file["/"].id.get_create_plist().get_link_creation_order()) or len(tree.arrays) == 1
     return Contents(name, channels(tree), is_ordered=ordered)
 
 

@@ -24,8 +24,8 @@ ODD = 3.2
 def interleaved(values: NDArray[Any]) -> int:
     """How many channels take turns in these samples: 1 for sound as it was recorded.
 
-    Every ``n``-th sample is of another channel if the spectrum and the spectrum shifted by 1 / n of the sampling rate
-    are coherent at most frequencies. In sound, they are independent but for single tones.
+    Every ``n``-th sample is of another channel if the spectrum and the spectrum shifted by 1 / n of the sampling
+    rate are coherent at most frequencies. In sound, they are independent but for single tones.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def interleaved(values: NDArray[Any]) -> int:
     spectra = np.fft.fft(x[loudness[:, 0] > 0] / loudness[loudness[:, 0] > 0], axis=1)
     if len(spectra) < FEWEST_FRAMES:
         return 1
-    for count in range(2, MOST_CHANNELS + 1):
+    for count in range(MOST_CHANNELS, 1, -1):
         if _shifted_coherence(spectra, FRAME // count) > ODD / len(spectra):
             return count
     return 1
