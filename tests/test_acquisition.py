@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import subprocess
@@ -209,6 +210,11 @@ def test_integers_without_a_unit_are_divided_by_full_scale(tmp_path: Path) -> No
         assert "16 bits" in kinds(recorded)["integers_scaled"]
     files.tdms(path := tmp_path / "volt.tdms", counts, RATE, unit="mV")
     np.testing.assert_array_equal(read(path).samples, np.stack([*counts.values()]))
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(path := tmp_path / "clip.tdms")
+    assert fault_of(path, match="can't be read from a pipe") == "refused"
 
 
 # Rates

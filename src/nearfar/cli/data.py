@@ -9,7 +9,7 @@ import typer
 
 from nearfar.cli.console import FAILED, out, show
 from nearfar.cli.flags import Command, Group
-from nearfar.cli.options import CORES, AsJson, MachineNames, Workers
+from nearfar.cli.options import CORES, AsJson, Channels, MachineNames, Workers, chosen_channels
 from nearfar.cli.progress import CONTINUE, shown_progress
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="List and download published data sets.")
@@ -17,6 +17,7 @@ app = typer.Typer(cls=Group, no_args_is_help=True, help="List and download publi
 
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a data set.")],
+    channels: Channels = None,
     as_json: AsJson = False,
     workers: Workers = CORES,
 ) -> None:
@@ -27,7 +28,7 @@ def check(
 
     with shown_progress() as progress:
         found = validation.validate(
-            datasets.load(folder),
+            datasets.load(folder, chosen_channels(channels)),
             workers=workers,
             progress=lambda done, total: progress("checking", done, total),
         )

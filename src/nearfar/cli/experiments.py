@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from nearfar.cli.options import (
     AdapterFile,
     AsJson,
     Cache,
+    Channels,
     FalseAlarmRate,
     MachineNames,
     Preset,
@@ -26,6 +29,7 @@ from nearfar.cli.options import (
 from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
+    from nearfar.recordings.clips import Dataset
     from nearfar.research.adaptation import AdaptedOn
     from nearfar.research.fused import Study
     from nearfar.systems.configuration import System
@@ -40,6 +44,7 @@ def run(
     data: Annotated[Path, typer.Option(help="Folder of a data set, with one folder per machine.")],
     preset: Preset = None,
     machine: MachineNames = None,
+    channels: Channels = None,
     seeds: Annotated[
         str | None, typer.Option(help="Random seeds, separated by commas (default: 13711).")
     ] = None,
@@ -70,20 +75,20 @@ def run(
     if adapter is not None and adapted_on is not None:
         raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
     work = {"workers": workers, "truth": truth, "jobs": steps.Jobs(cache)}
+    chosen_clips = partial(chosen_data, data, machine, channels)
     if fused.is_study(system):
         chosen = _study(system, preset, seeds, settings, false_alarm_rate)
-        _run_study(chosen, data, machine, folder, adapter or adapted_on, work)
+        _run_study(chosen, chosen_clips, folder, adapter or adapted_on, work)
     else:
         plain = chosen_system(system, preset, settings, false_alarm_rate)
         if adapted_on is not None and plain.branch.adaptation is None:
             raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
-        _run_system(plain, data, machine, folder, adapter or adapted_on or "others", seeds, work)
+        _run_system(plain, chosen_clips, folder, adapter or adapted_on or "others", seeds, work)
 
 
 def _run_study(
     chosen: Study,
-    data: Path,
-    machine: list[str] | None,
+    data: Callable[[], Dataset],
     folder: Path | None,
     adapted_on: AdaptedOn | None,
     work: dict[str, Any],
@@ -93,16 +98,13 @@ def _run_study(
 
     into = folder or Path("results") / chosen.name
     with shown_progress(KEPT) as progress:
-        found = fused.run(
-            chosen, chosen_data(data, machine), into, adapted_on=adapted_on, progress=progress, **work
-        )
+        found = fused.run(chosen, data(), into, adapted_on=adapted_on, progress=progress, **work)
     out.print(results.study(found))
 
 
 def _run_system(
     chosen: System,
-    data: Path,
-    machine: list[str] | None,
+    data: Callable[[], Dataset],
     folder: Path | None,
     adapted_on: AdaptedOn,
     seeds: str | None,
@@ -114,7 +116,7 @@ def _run_system(
     into = folder or Path("results") / chosen.name
     with shown_progress(KEPT) as progress:
         found = experiment.run(
-            chosen, chosen_data(data, machine), into, seeds=experiment.parse_seeds(seeds or "13711"),
+            chosen, data(), into, seeds=experiment.parse_seeds(seeds or "13711"),
             adapted_on=adapted_on, progress=progress, **work,
         )  # fmt: skip
     out.print(results.result(found))

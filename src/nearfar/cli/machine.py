@@ -14,12 +14,14 @@ from nearfar.cli.options import (
     CORES,
     AdapterFile,
     Cache,
+    Channels,
     FalseAlarmRate,
     MachineNames,
     Preset,
     Seed,
     Settings,
     Workers,
+    chosen_channels,
     chosen_data,
     chosen_system,
 )
@@ -27,6 +29,7 @@ from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Verdict
+    from nearfar.recordings.recording import Channel, Recording
     from nearfar.systems.branches import Progress
 
 
@@ -40,6 +43,7 @@ def fit(
     false_alarm_rate: FalseAlarmRate = None,
     settings: Settings = None,
     adapter: AdapterFile = None,
+    channels: Channels = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing detector.")] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
@@ -56,7 +60,7 @@ def fit(
     chosen = chosen_system(system, preset, settings, false_alarm_rate)
     refuse_to_replace(into, replace=replace)
     with shown_progress(f"Finished trainings are kept; {CONTINUE}.") as progress:
-        machine = datasets.load_machine(folder)
+        machine = datasets.load_machine(folder, chosen_channels(channels))
         detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
             jobs=steps.Jobs(cache), progress=progress,
@@ -102,20 +106,32 @@ def adapt(
 def score(
     detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
     clips: Annotated[
-        list[str], typer.Argument(help="Files or folders of recordings, or - for raw 16-bit PCM from stdin.")
+        list[str],
+        typer.Argument(
+            help="Files or folders of recordings, or - for a recording on stdin: a sound file, or raw 16-bit PCM."
+        ),
     ],
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per clip.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line per clip.")] = False,
     rate: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Sampling rate of the PCM on stdin, in Hz (default: that of the training clips)."
+            min=1, help="Sampling rate of raw PCM on stdin, in Hz (default: that of the training clips)."
         ),
     ] = None,
     channels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NEAR,FAR",
+            help="Which channels of the recordings are near and far, such as 3,1: numbers from 1, or names where "
+            "the files have them (default: as chosen for `nearfar fit`). For raw PCM on stdin without "
+            "--pcm-channels, one number is its number of channels.",
+        ),
+    ] = None,
+    pcm_channels: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of channels of the PCM on stdin (default: that of the training clips)."
+            min=1, help="Number of channels of raw PCM on stdin (default: those that the detector uses)."
         ),
     ] = None,
     false_alarm_rate: Annotated[
@@ -134,14 +150,18 @@ def score(
     from nearfar.detector.fitted import Detector
     from nearfar.report import verdicts
 
+    selected, count = _channels(clips, channels, pcm_channels)
     loaded = Detector.load(detector)
     if false_alarm_rate is not None:
         loaded = loaded.with_false_alarm_rate(false_alarm_rate)
     if clips == ["-"]:
-        n_clips, found = 1, iter([loaded.score_stream(sys.stdin.buffer, rate=rate, channels=channels)])
+        chosen = selected or (() if pcm_channels is None else loaded.selected_channels)
+        stdin = sys.stdin.buffer
+        n_clips, found = 1, iter([loaded.score_stream(stdin, rate=rate, channels=count, selected=chosen)])
     else:
-        paths = _recordings(clips)
-        n_clips, found = len(paths), loaded.score_files(paths, workers=workers)
+        recordings = _recordings(clips, selected)
+        n_clips = len(recordings)
+        found = loaded.score_files(recordings, workers=workers, rate=rate, channels=count)
     if as_csv or as_json:
         decisions = verdicts.show(found, "csv" if as_csv else "json", out)
     else:
@@ -158,9 +178,22 @@ def _counted(verdicts: Iterable[Verdict], n_clips: int, progress: Progress) -> I
         progress("scoring", number, n_clips)
 
 
-def _recordings(names: list[str]) -> list[Path]:
-    """These files, and all audio files in these folders, in order."""
+def _channels(
+    clips: list[str], text: str | None, count: int | None
+) -> tuple[tuple[Channel, ...], int | None]:
+    """Which channels are to be used, and how many raw PCM has; one number without a count is the count of PCM."""
+    chosen = chosen_channels(text)
+    if clips == ["-"] and count is None and len(chosen) == 1 and isinstance(chosen[0], int):
+        return (), chosen[0]
+    return chosen, count
+
+
+def _recordings(names: list[str], channels: tuple[Channel, ...]) -> list[Recording]:
+    """These files, and all audio files in these folders, in order; tracks of one recording together."""
+    from nearfar.recordings import tracks
+    from nearfar.recordings.clips import AUDIO_SUFFIXES
     from nearfar.recordings.datasets.layout import recordings_below
+    from nearfar.recordings.recording import Recording
 
     if "-" in names:
         raise typer.BadParameter("- reads one recording from stdin, so it must be the only argument")
@@ -168,9 +201,9 @@ def _recordings(names: list[str]) -> list[Path]:
     for path in map(Path, names):
         within = recordings_below(path) if path.is_dir() else [path]
         if not within:
-            raise FileNotFoundError(f"{path}: no recordings (.wav, .flac) in this folder")
+            raise FileNotFoundError(f"{path}: no recordings ({', '.join(AUDIO_SUFFIXES)}) in this folder")
         found += within
-    return found
+    return [Recording(files, channels) for files in tracks.grouped(found)]
 
 
 def _exit_code(decisions: set[str], fail_on_anomaly: bool) -> int:

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from nearfar.recordings.clips import Dataset
+    from nearfar.recordings.recording import Channel
     from nearfar.systems.configuration import System
 
 CORES = os.cpu_count() or 1
@@ -49,6 +50,14 @@ FalseAlarmRate = Annotated[
         help="Share of normal clips that may be flagged by mistake (default: as set in the system)."
     ),
 ]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NEAR,FAR",
+        help="Which channels of the recordings are near and far, such as 3,1: numbers from 1, or names where the "
+        "files have them (default: 1,2).",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -70,9 +79,21 @@ def chosen_system(
     return chosen
 
 
-def chosen_data(folder: Path, machines: list[str] | None) -> Dataset:
+def chosen_channels(text: str | None) -> tuple[Channel, ...]:
+    """The channels that the command line names; empty if it names none."""
+    from nearfar.recordings.recording import parse_channels
+
+    if text is None:
+        return ()
+    try:
+        return parse_channels(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--channels: {error}") from error
+
+
+def chosen_data(folder: Path, machines: list[str] | None, channels: str | None = None) -> Dataset:
     """The data set, or some of its machines."""
     from nearfar.recordings import datasets
 
-    found = datasets.load(folder)
+    found = datasets.load(folder, chosen_channels(channels))
     return found.only(machines) if machines else found

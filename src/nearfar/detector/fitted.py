@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
@@ -26,7 +27,7 @@ from nearfar.files import notebooks
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
-from nearfar.recordings.audio import AudioError, Samples
+from nearfar.recordings.audio import AudioError, Header, Samples
 from nearfar.recordings.clips import Clip, Machine
 from nearfar.recordings.microphones import (
     MICROPHONES,
@@ -36,7 +37,7 @@ from nearfar.recordings.microphones import (
     Placement,
     health,
 )
-from nearfar.recordings.recording import Channel, Recording
+from nearfar.recordings.recording import Channel, Recording, missing_track
 from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
@@ -315,43 +316,87 @@ class Detector:
             scores.append(branch.anomaly_score(branch.embed(clips, workers=1, jobs=jobs, progress=told)))
         return average(scores)
 
-    def score_file(self, recording: Recording | Path | str) -> Verdict:
+    def score_file(
+        self, recording: Recording | Path | str, *, rate: int | None = None, channels: int | None = None
+    ) -> Verdict:
         """What it says of a recording; an unusable one is a verdict with an error, not an exception.
 
-        Its channels are those that the recording chooses, or else those that were chosen for the fit.
+        Its channels are those that the recording chooses, or else those that were chosen for the fit. A named pipe
+        or device is read to its end, as by ``score_stream``, for which ``rate`` and ``channels`` are.
         """
         asked = Recording.of(Path(recording) if isinstance(recording, str) else recording)
-        used = asked if asked.channels else dataclasses.replace(asked, channels=self.selected_channels)
-        name = str(used)
+        name = str(asked)
         try:
-            samples, rate = audio.read(used)
-            return self._score_samples(samples, rate, name)
+            if audio.is_stream(asked.path):
+                with asked.path.open("rb") as stream:
+                    return self.score_stream(
+                        stream, rate=rate, channels=channels, selected=asked.channels, name=name
+                    )
+            used = asked if asked.channels else dataclasses.replace(asked, channels=self.selected_channels)
+            samples, found = audio.read(used)
+            return self._score_samples(samples, found, name)
         except (AudioError, MicrophoneError, OSError) as error:
             message = str(error).removeprefix(f"{name}: ")
+            if isinstance(error, MicrophoneError):
+                message += missing_track(asked)
             return Verdict(name, float("nan"), float("nan"), "unusable", error=message)
 
     def score_files(
-        self, recordings: Iterable[Recording | Path | str], *, workers: int = 1
+        self,
+        recordings: Iterable[Recording | Path | str],
+        *,
+        workers: int = 1,
+        rate: int | None = None,
+        channels: int | None = None,
     ) -> Iterator[Verdict]:
-        """Verdicts on recordings, in their order, one at a time."""
-        return audio.each(recordings, self.score_file, workers=workers)
+        """Verdicts on recordings, in their order, one at a time, as of ``score_file``."""
+        score = partial(self.score_file, rate=rate, channels=channels)
+        return audio.each(recordings, score, workers=workers)
 
     def score_stream(
-        self, stream: BinaryIO, *, rate: int | None = None, channels: int | None = None
+        self,
+        stream: BinaryIO,
+        *,
+        rate: int | None = None,
+        channels: int | None = None,
+        selected: Sequence[Channel] = (),
+        name: str = "standard input",
     ) -> Verdict:
-        """What it says of raw interleaved little-endian 16-bit PCM, read to its end.
+        """What it says of a stream, read to its end: of a sound file, or raw interleaved little-endian 16-bit PCM.
 
         Parameters
         ----------
         stream : binary file
         rate, channels : int or None
-            ``None``: as of the training clips.
+            Of PCM; ``None``: as of the training clips. A sound file has its own, and must agree.
+        selected : sequence of int or str
+            Which channels are near, far, and so on; of PCM, ``channels`` must be given. Empty: those chosen for the
+            fit; of PCM, all.
+        name : str
+            What the verdict calls it.
+
+        Raises
+        ------
+        AudioError, MicrophoneError
+            If there is no sound, or it cannot be used.
         """
-        channels = self.trained_on["channels"] if channels is None else channels
-        rate = self.trained_on["rate"] if rate is None else rate
-        if channels < 1 or rate < 1:
-            raise AudioError(f"channels={channels}, rate={rate}: both must be at least 1")
-        return self._score_samples(audio.read_pcm16(stream, channels=channels), rate, "standard input")
+        count = self.trained_on["channels"] if channels is None else channels
+        pcm_rate = self.trained_on["rate"] if rate is None else rate
+        if count < 1 or pcm_rate < 1:
+            raise AudioError(f"channels={count}, rate={pcm_rate}: both must be at least 1")
+        recorded = audio.read_stream(stream, name, rate=pcm_rate, channels=count)
+        if recorded.header.format == audio.RAW_FORMAT:
+            if selected and channels is None:
+                chosen = ",".join(map(str, selected))
+                raise AudioError(
+                    f"{name}: channels {chosen} of raw PCM, which does not tell how many it has; give their number "
+                    "with --pcm-channels"
+                )
+        else:
+            _refuse_contradiction(recorded.header, rate, channels, name)
+            selected = selected or self.selected_channels
+        used = audio.select(recorded, selected, name)
+        return self._score_samples(used.samples, used.rate, name)
 
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the detector's folder: whole, or not at all.
@@ -444,3 +489,12 @@ class Detector:
             f"it was saved and scores {score:.6g} now (libraries changed since: {', '.join(changed) or 'none'}); "
             "fit it again, or install the libraries that it was saved with"
         )
+
+
+def _refuse_contradiction(header: Header, rate: int | None, channels: int | None, name: str) -> None:
+    """Raise if a sound file on a stream is not what was said of it."""
+    for what, said, found in (("rate", rate, header.rate), ("channels", channels, header.channels)):
+        if said not in (None, found):
+            raise AudioError(
+                f"{name}: {what}={said}, but it is a sound file ({header.format}) with {what}={found}; omit {what}"
+            )

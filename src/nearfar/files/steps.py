@@ -103,7 +103,7 @@ class Jobs:
             return [self._digest_of(known, path) for path in paths]
 
     def _digest_of(self, known: sqlite3.Connection, path: Path) -> str:
-        place, status = str(path.resolve()), path.stat()
+        place, status = _as_key(path.resolve()), path.stat()
         row = known.execute("SELECT size, mtime, sha256 FROM digests WHERE path = ?", (place,)).fetchone()
         if row is not None and row[:2] == (status.st_size, status.st_mtime_ns):
             return row[2]
@@ -158,6 +158,16 @@ class Jobs:
 
     def _folders(self) -> list[Path]:
         return sorted(self.root.glob("jobs/*/*/*")) + sorted(self.root.glob("unfinished/*/*/*"))
+
+
+def _as_key(path: Path) -> str | bytes:
+    """A path as SQLite takes it: as text, but as bytes where it is not UTF-8."""
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # as Python stands for bytes that are not UTF-8
+        return os.fsencode(path)
+    return text
 
 
 def _is_unfinished(folder: Path) -> bool:

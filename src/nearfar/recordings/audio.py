@@ -8,7 +8,6 @@ microphone near the machine, channel ``FAR`` the one that hears mostly the surro
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,22 +21,42 @@ import numpy as np
 import soundfile
 import soxr
 
+from nearfar.recordings import sound_files
 from nearfar.recordings.clips import ACQUISITION_SUFFIXES
-from nearfar.recordings.recording import Recording
+from nearfar.recordings.containers import BEGINNING, is_container
+from nearfar.recordings.recording import Channel, Recording, missing_track
 from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, chosen_channels
+from nearfar.recordings.sound_files import INT16_SCALE, MOST_BYTES, MOST_SAMPLES, Source
 
 __all__ = [  # with what other rooms take from here of a recording that is read
-    "AudioError", "Header", "Note", "Recorded", "Samples", "at_rate", "each", "load", "read", "read_header",
-    "read_pcm16", "read_recorded", "require_length", "require_samples", "resample", "write",
-]  # fmt: skip
+    "INT16_SCALE",
+    "AudioError",
+    "Header",
+    "Note",
+    "Recorded",
+    "Samples",
+    "at_rate",
+    "each",
+    "is_stream",
+    "load",
+    "read",
+    "read_header",
+    "read_recorded",
+    "read_stream",
+    "require_length",
+    "require_samples",
+    "resample",
+    "select",
+    "write",
+]
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 NEAR, FAR = 0, 1  # DCASE 2026 Task 2: left and right channel
-INT16_SCALE = 1 / 32768
-UNKNOWN_LENGTH = 0x7FFFF000  # bytes; from here on a placeholder of a program that could not seek back
 RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 148 dB down
+RAW_FORMAT = "RAW/PCM_16"  # of a header
+READ_AT_ONCE = 2**20  # bytes of a stream
 # By suffix, the module that reads such files, with ``read_header(path, channels) -> Header`` and
 # ``read(path, channels) -> Recorded``, which select the channels by number or name. All others are sound files.
 READERS = dict.fromkeys(ACQUISITION_SUFFIXES, "nearfar.recordings.acquisition")
@@ -55,8 +74,8 @@ def read_header(recording: Recording | Path) -> Header:
     recording = Recording.of(recording)
     if len(recording.paths) == 1 and (reader := _reader(recording.path)) is not None:
         return cast(Header, reader.read_header(recording.path, recording.channels))
-    headers = [_read_header(path) for path in recording.paths]
-    return _of_channels(_common_header(recording, headers), recording)
+    header = _common_header(recording, [sound_files.read_header(Source.at(path)) for path in recording.paths])
+    return replace(header, channels=len(_places(recording, header.channels)))
 
 
 def _reader(path: Path) -> ModuleType | None:
@@ -79,45 +98,6 @@ def _common_header(recording: Recording, headers: Sequence[Header]) -> Header:
                 f"{header.samples} at {header.rate} Hz; tracks of a recording must have the same rate and length"
             )
     return replace(first, channels=len(headers))
-
-
-def _of_channels(header: Header, recording: Recording) -> Header:
-    """The same header with the number of channels that are chosen."""
-    places = chosen_channels(recording.channels, count=header.channels, where=str(recording))
-    return replace(header, channels=len(places))
-
-
-def _read_header(path: Path) -> Header:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes); record it again or remove it", fault="empty")
-    try:
-        info = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        message = f"{path}: not a readable recording ({error.error_string})"
-        raise AudioError(message, fault="unreadable") from error
-    if info.format in ("WAV", "WAVEX"):
-        _refuse_truncated_wav(path)
-    if info.frames == 0:
-        raise AudioError(f"{path}: holds no samples; record it again or remove it", fault="empty")
-    return Header(info.samplerate, info.channels, info.frames, f"{info.format}/{info.subtype}")
-
-
-def _refuse_truncated_wav(path: Path) -> None:
-    """libsndfile reads what is left of a truncated file without a word; the chunk sizes tell."""
-    size = path.stat().st_size
-    with path.open("rb") as f:
-        f.seek(12)
-        while len(chunk := f.read(8)) == 8:
-            name, length = struct.unpack("<4sI", chunk)
-            if name == b"data":
-                missing = f.tell() + length - size
-                if missing > 0 and length < UNKNOWN_LENGTH:
-                    message = f"{path}: truncated, {missing} of {length} bytes of audio are missing"
-                    raise AudioError(message, fault="truncated")
-                return
-            f.seek(length + length % 2, 1)
 
 
 def read(recording: Recording | Path) -> tuple[Samples, int]:
@@ -146,48 +126,81 @@ def read_recorded(recording: Recording | Path) -> Recorded:
         return cast(Recorded, reader.read(recording.path, recording.channels))
     if len(recording.paths) > 1:
         read_header(recording)  # refuses tracks that differ before any is read
-    files = [_read(path) for path in recording.paths]
+    files = [sound_files.read(Source.at(path)) for path in recording.paths]
     header = _common_header(recording, [file.header for file in files])
-    places = chosen_channels(recording.channels, count=header.channels, where=str(recording))
     samples = files[0].samples if len(files) == 1 else np.concatenate([file.samples for file in files])
-    if recording.channels:
-        samples = np.ascontiguousarray(samples[places])
     notes = dict.fromkeys(note for file in files for note in file.notes)
-    return Recorded(samples, header.rate, replace(header, channels=len(places)), tuple(notes))
+    recorded = Recorded(samples, header.rate, header, tuple(notes))
+    return _with(recorded, _places(recording, header.channels)) if recording.channels else recorded
 
 
-def _read(path: Path) -> Recorded:
-    """All channels of a sound file."""
-    header = _read_header(path)
-    sixteen_bit = header.format.endswith("PCM_16")
+def _places(recording: Recording, count: int) -> list[int]:
+    """Where its channels are, of so many; an error says so if a track is missing."""
     try:
-        data, rate = soundfile.read(path, dtype="int16" if sixteen_bit else "float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        message = f"{path}: damaged, its samples cannot be decoded ({error.error_string})"
-        raise AudioError(message, fault="unreadable") from error
-    if len(data) != header.samples:
-        message = f"{path}: truncated, {len(data)} of {header.samples} samples could be read"
-        raise AudioError(message, fault="truncated")
-    samples = np.ascontiguousarray(data.T, dtype=np.float32)
-    if sixteen_bit:
-        samples *= np.float32(INT16_SCALE)
-    elif not np.isfinite(samples).all():
-        message = f"{path}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite"
-        raise AudioError(message, fault="not_finite")
-    return Recorded(samples, rate, header)
+        return chosen_channels(recording.channels, count=count, where=str(recording))
+    except AudioError as error:
+        raise AudioError(f"{error}{missing_track(recording)}", fault=error.fault) from None
 
 
-def read_pcm16(stream: BinaryIO, *, channels: int) -> Samples:
-    """Raw interleaved little-endian 16-bit PCM up to the end of the stream: (channels, samples)."""
-    raw = stream.read()
-    if not raw or len(raw) % (2 * channels):
+def is_stream(path: Path) -> bool:
+    """Whether there is a named pipe or a device, which can be read once from beginning to end."""
+    return path.is_fifo() or path.is_char_device() or path.is_block_device()
+
+
+def read_stream(stream: BinaryIO, name: str, *, rate: int, channels: int) -> Recorded:
+    """All channels of what a pipe or device gives until it ends: a sound file, or raw samples.
+
+    Parameters
+    ----------
+    stream : binary file
+    name : str
+        What messages call it.
+    rate, channels : int
+        Of raw samples, which are interleaved little-endian 16-bit PCM.
+
+    Raises
+    ------
+    AudioError
+        If there are no bytes, or more than a recording may have; if raw samples are not whole frames; as ``read``.
+    """
+    content = _read_at_most(stream, BEGINNING)
+    is_file = is_container(content)
+    most = MOST_BYTES if is_file else 2 * MOST_SAMPLES
+    content += _read_at_most(stream, most)
+    if len(content) > most:
+        raise AudioError(f"{name}: it does not end within {most} bytes; give clips of some seconds")
+    if is_file:
+        return sound_files.read(Source(name, content))
+    if not content or len(content) % (2 * channels):
         raise AudioError(
-            f"{len(raw)} bytes on standard input are not whole frames of {channels} 16-bit channels; "
-            f"expected a positive multiple of {2 * channels} bytes of little-endian PCM"
+            f"{name}: {len(content)} bytes are not whole frames of {channels} 16-bit channels; expected a sound "
+            f"file, or a positive multiple of {2 * channels} bytes of little-endian PCM",
+            fault="unreadable" if content else "empty",
         )
-    return np.ascontiguousarray(
-        np.frombuffer(raw, "<i2").reshape(-1, channels).T * np.float32(INT16_SCALE), dtype=np.float32
-    )
+    frames = np.frombuffer(content, "<i2").reshape(-1, channels)
+    samples = np.ascontiguousarray(frames.T * np.float32(INT16_SCALE), dtype=np.float32)
+    return Recorded(samples, rate, Header(rate, channels, len(frames), RAW_FORMAT))
+
+
+def _read_at_most(stream: BinaryIO, most: int) -> bytes:
+    """The next bytes of a stream, until it ends."""
+    found = bytearray()
+    while len(found) < most and (block := stream.read(min(READ_AT_ONCE, most - len(found)))):
+        found += block
+    return bytes(found)
+
+
+def select(recorded: Recorded, channels: Sequence[Channel], where: str) -> Recorded:
+    """The same with these channels only; all, if none is chosen."""
+    if not channels:
+        return recorded
+    return _with(recorded, chosen_channels(channels, count=len(recorded.samples), where=where))
+
+
+def _with(recorded: Recorded, places: Sequence[int]) -> Recorded:
+    """The same with the channels at these places."""
+    samples = np.ascontiguousarray(recorded.samples[places])
+    return replace(recorded, samples=samples, header=replace(recorded.header, channels=len(places)))
 
 
 def resample(samples: Samples, rate: int, to: int) -> Samples:

@@ -14,6 +14,7 @@ from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header
 from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.microphones import Microphone, MicrophoneFault, Placement, contrast, health
+from nearfar.recordings.recording import missing_track
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,7 @@ def _common_header(machine: Machine, channels: int) -> Header:
         problems.append(
             f"{machine.name}: the clips have {min(counts)} channel, but this system needs {channels} "
             "microphones (near, far); record both, or choose a system for one microphone, such as spectral_near"
+            f"{missing_track(machine.train[0].recording)}"
         )
     if problems:
         raise DatasetError(problems)

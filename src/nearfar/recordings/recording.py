@@ -9,6 +9,7 @@ microphone, the second one the far.
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # the command line begins without SQLite
     from nearfar.files.steps import Jobs
 
 Channel = int | str
+
+TRACK = re.compile(r"(?P<name>.+)[-_ ]tr(?:ack)?(?P<number>\d{1,2})", re.IGNORECASE)  # without the suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,21 @@ class Recording:
     def of(cls, what: Recording | Path) -> Recording:
         """The recording in that file, with all its channels; or the recording itself."""
         return what if isinstance(what, Recording) else cls((what,))
+
+
+def is_track(path: Path) -> bool:
+    """Whether the name of a file says that it is one track of a recording, as recorders with several inputs do."""
+    return TRACK.fullmatch(path.stem) is not None
+
+
+def missing_track(recording: Recording) -> str:
+    """What to add to an error about missing channels if the one file is called like a track; else nothing."""
+    if len(recording.paths) > 1 or not is_track(recording.path):
+        return ""
+    return (
+        f". By its name, {recording.path.name} is one of several tracks, but no other one, mono and numbered "
+        "without a gap, is beside it; copy it there"
+    )
 
 
 def parse_channels(text: str) -> tuple[Channel, ...]:

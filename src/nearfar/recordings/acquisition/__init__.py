@@ -72,8 +72,10 @@ def read(path: Path, channels: Sequence[Chosen] = ()) -> Recorded:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Contents]:
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: not a file on disk; files of data acquisition can't be read from a pipe")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes); record it again or remove it", fault="empty")
     suffix = path.suffix.lower()

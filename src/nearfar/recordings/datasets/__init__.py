@@ -24,7 +24,7 @@ from nearfar.recordings.datasets import (
     folder,
 )
 from nearfar.recordings.datasets.layout import machine_folders, recordings
-from nearfar.recordings.recording import Channel, refuse_strange
+from nearfar.recordings.recording import Channel, is_track, refuse_strange
 
 DATASETS: dict[str, ModuleType] = {
     "dcase2020": dcase2020,
@@ -62,7 +62,7 @@ def load(root: Path | str, channels: Sequence[Channel] = ()) -> Dataset:
     root = Path(root)
     is_dcase = any(_is_dcase(machine) for machine in machine_folders(root))
     found = dcase.load(root) if is_dcase else folder.load(root)
-    return replace(found, machines=tuple(_with_channels(machine, channels) for machine in found.machines))
+    return replace(found, machines=tuple(_as_recorded(machine, channels) for machine in found.machines))
 
 
 def load_machine(path: Path | str, channels: Sequence[Channel] = ()) -> Machine:
@@ -85,12 +85,17 @@ def load_machine(path: Path | str, channels: Sequence[Channel] = ()) -> Machine:
     """
     refuse_strange(channels)
     path = Path(path)
-    return _with_channels(dcase.machine(path) if _is_dcase(path) else folder.machine(path), channels)
+    return _as_recorded(dcase.machine(path) if _is_dcase(path) else folder.machine(path), channels)
 
 
-def _with_channels(machine: Machine, channels: Sequence[Channel]) -> Machine:
-    """The same machine, of whose recordings these channels are used."""
-    return Machine(machine.name, tuple(replace(clip, channels=tuple(channels)) for clip in machine.clips))
+def _as_recorded(machine: Machine, channels: Sequence[Channel]) -> Machine:
+    """The same machine, with one clip for the tracks of a recording, and with these channels of each."""
+    clips = machine.clips
+    if any(is_track(clip.path) for clip in clips):
+        from nearfar.recordings import tracks  # reads headers: the command line begins without NumPy
+
+        clips = tracks.joined(clips)
+    return Machine(machine.name, tuple(replace(clip, channels=tuple(channels)) for clip in clips))
 
 
 def _is_dcase(machine: Path) -> bool:
