@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import struct
@@ -22,9 +23,12 @@ import acquisition_files as files
 import h5py
 import pyuff
 import scipy.io
+import synthetic
 from asammdf import MDF, Signal
 from nptdms import ChannelObject, RootObject, TdmsWriter
+from typer.testing import CliRunner
 
+from nearfar.cli import app
 from nearfar.files.extras import EXTRAS, MissingPackageError
 from nearfar.recordings import acquisition, audio
 from nearfar.recordings.acquisition import READERS, rates
@@ -674,6 +678,43 @@ def test_what_hdf5_would_fill_in_is_refused(columns: dict[str, Any], tmp_path: P
 
 
 # In the project
+
+
+def verdicts(folder: Path, suffix: str, *channels: str) -> list[tuple[str, float, str]]:
+    """Of a detector that was fitted to a few clips in files of this format."""
+    for split, count in (("train", 6), ("test/normal", 2), ("test/anomaly", 2)):
+        (place := folder / "fan" / split).mkdir(parents=True)
+        for seed in range(count):
+            near, far = 4 * synthetic.clip(10 * len(split) + seed, faulty="anomaly" in split)
+            if suffix == ".wav":
+                audio.write(place / f"{seed}.wav", np.stack([near, far]), synthetic.RATE, bits=32)
+            else:
+                columns = {"far": far.astype(float), "near": near.astype(float)}
+                files.WRITERS[suffix](place / f"{seed}{suffix}", columns, synthetic.RATE)
+    run = CliRunner()
+    options = ["--cache", str(folder / "cache"), "--false-alarm-rate", "0.2", *channels]
+    done = run.invoke(app, ["fit", str(folder / "fan"), "-o", str(folder / "detector"), *options])
+    assert done.exit_code == 0, done.output
+    done = run.invoke(app, ["score", str(folder / "detector"), str(folder / "fan" / "test"), "--json"])
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(Path(v["recording"]).stem, v["score"], v["decision"]) for v in said]
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, float, str]]:
+    found = verdicts(tmp_path_factory.mktemp("wav"), ".wav")
+    assert [decision for *_, decision in found] == ["anomaly", "anomaly", "normal", "normal"]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", files.WRITERS)
+def test_fit_and_score_say_the_same_as_of_wav(
+    suffix: str, expected: list[tuple[str, float, str]], tmp_path: Path
+) -> None:
+    found = verdicts(tmp_path, suffix, "--channels", "near,far")
+    assert [(name, decision) for name, _, decision in found] == [(n, d) for n, _, d in expected]
+    np.testing.assert_allclose([score for _, score, _ in found], [s for _, s, _ in expected], rtol=1e-3)
 
 
 def test_every_suffix_has_a_reader_and_is_picked_up(tmp_path: Path) -> None:
