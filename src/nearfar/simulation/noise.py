@@ -21,7 +21,7 @@ from scipy.signal import butter, lfilter
 from scipy.signal.windows import hann
 
 from nearfar.recordings.audio import AudioError, read_header, resample
-from nearfar.recordings.clips import AUDIO_SUFFIXES, is_audio
+from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition, Machine, harmonics_db
 from nearfar.simulation.signals import (
@@ -507,7 +507,7 @@ class Recordings:
             raise NotADirectoryError(f"{folder}: not a folder; expected one with recordings of noise")
         paths = tuple(path for path in sorted(folder.rglob("*")) if is_audio(path) and path.is_file())
         if not paths:
-            raise FileNotFoundError(f"{folder}: no recordings ({', '.join(AUDIO_SUFFIXES)}) in this folder")
+            raise FileNotFoundError(f"{folder}: no recordings ({', '.join(USUAL_SUFFIXES)}) in this folder")
         return cls(paths)
 
     def halves(self) -> tuple[Self, Self]:

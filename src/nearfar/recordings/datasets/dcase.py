@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from nearfar.recordings.clips import (
-    AUDIO_SUFFIXES,
     GRAMMAR,
     SPLIT_FOLDERS,
+    USUAL_SUFFIXES,
     Clip,
     Dataset,
     DatasetError,
@@ -60,7 +60,7 @@ def _describe(folder: Path, name: str) -> tuple[Machine, list[str]]:
             f"expected\n{GRAMMAR}",
         ]
     if not files:
-        problems.append(f"{folder}: no {' or '.join(AUDIO_SUFFIXES)} file in {', '.join(SPLIT_FOLDERS)}")
+        problems.append(f"{folder}: no {' or '.join(USUAL_SUFFIXES)} file in {', '.join(SPLIT_FOLDERS)}")
     return Machine(name, tuple(clips)), problems
 
 

@@ -18,8 +18,8 @@ from pathlib import Path, PurePath
 from typing import cast, get_args
 
 from nearfar.recordings.clips import (
-    AUDIO_SUFFIXES,
     SPLIT_FOLDERS,
+    USUAL_SUFFIXES,
     Clip,
     Dataset,
     DatasetError,
@@ -96,7 +96,7 @@ def _is_meant(file: Path, folder: Path) -> bool:
 
 
 def _nothing(folder: Path) -> str:
-    return f"{folder}: no {' or '.join(AUDIO_SUFFIXES)} file to learn from; put normal recordings there"
+    return f"{folder}: no {' or '.join(USUAL_SUFFIXES)} file to learn from; put normal recordings there"
 
 
 def _describe(folder: Path, name: str) -> tuple[Machine, list[str]]:
