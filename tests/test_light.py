@@ -229,7 +229,13 @@ def test_a_missing_package_is_an_import_error_that_names_it(
 def test_optional_packages_are_in_the_extras_that_are_named_and_nowhere_else() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     always = " ".join(project["dependencies"])
-    distributions = {"torch": "torch"}
+    distributions = {
+        "torch": "torch",
+        "nptdms": "npTDMS",
+        "pyuff": "pyuff",
+        "asammdf": "asammdf",
+        "h5py": "h5py",
+    }
     assert distributions.keys() == EXTRAS.keys()
     for package, distribution in distributions.items():
         assert distribution not in always

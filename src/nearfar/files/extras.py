@@ -17,11 +17,16 @@ class Extra(NamedTuple):
     hint: str
 
 
+_DAQ = Extra("daq", "it reads files of data acquisition: TDMS, UFF 58, MDF, HDF5, MATLAB 7.3")
 EXTRAS = {  # by the name under which the package is imported
     "torch": Extra(
         "networks",
         "without a GPU, install a CPU build of torch first: it saves gigabytes of CUDA libraries",
     ),
+    "nptdms": _DAQ,
+    "pyuff": _DAQ,
+    "asammdf": _DAQ,
+    "h5py": _DAQ,
 }
 
 

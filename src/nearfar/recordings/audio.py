@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from nearfar.files.atomic import atomic_file
 from nearfar.recordings import sound_files
+from nearfar.recordings.clips import ACQUISITION_SUFFIXES
 from nearfar.recordings.containers import BEGINNING, is_container
 from nearfar.recordings.recording import Channel, Recording, missing_track
 from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, chosen_channels
@@ -62,7 +63,7 @@ RAW_FORMAT = "RAW/PCM_16"  # of a header
 READ_AT_ONCE = 2**20  # bytes of a stream
 # By suffix, the module that reads such files, with ``read_header(path, channels) -> Header`` and
 # ``read(path, channels) -> Recorded``, which select the channels by number or name. All others are sound files.
-READERS: dict[str, str] = {}
+READERS = dict.fromkeys(ACQUISITION_SUFFIXES, "nearfar.recordings.acquisition")
 
 
 def read_header(recording: Recording | Path) -> Header:

@@ -25,7 +25,12 @@ Split = Literal["train", "test"]
 
 MIN_TRAINING_CLIPS = 4  # three to fit to, the fewest that have a covariance, and one to score unseen
 USUAL_SUFFIXES = (".wav", ".flac")  # that messages name
-AUDIO_SUFFIXES = (*USUAL_SUFFIXES, ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au")
+ACQUISITION_SUFFIXES = (  # of data acquisition
+    ".tdms", ".uff", ".unv", ".uf58", ".mf4", ".mdf", ".mat", ".h5", ".hdf5",
+)  # fmt: skip
+AUDIO_SUFFIXES = (
+    *USUAL_SUFFIXES, ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", *ACQUISITION_SUFFIXES,
+)  # fmt: skip
 NO_ATTRIBUTE = "noAttribute"  # of machines without attributes, 2024 on
 
 GRAMMAR = """\

@@ -29,7 +29,7 @@ from nearfar.recordings.inspection import usual as comparison
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
 from nearfar.recordings.inspection.measured import Float, Measured, measure
-from nearfar.recordings.inspection.usual import LENGTH_MARGIN, Usual, faults_against
+from nearfar.recordings.inspection.usual import LENGTH_MARGIN, SURELY, Usual, faults_against, stands_still
 from nearfar.recordings.microphones import MICROPHONES, Microphone
 
 logger = logging.getLogger(__name__)

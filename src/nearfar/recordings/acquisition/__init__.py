@@ -1,0 +1,140 @@
+"""Files of data acquisition: TDMS, universal files (UFF 58), MDF, MATLAB, HDF5.
+
+Conventions
+-----------
+A file holds channels with a name, a unit and a rate of their own. Near and far are chosen by name or number.
+Without a choice, all channels are taken as they are, if they have one rate and length. Time stamps are no channel.
+Samples are in their unit, such as V, Pa or g, and may exceed [-1, 1); bare integers of a converter are divided by
+their full scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearfar.files import extras
+from nearfar.files.extras import MissingPackageError
+from nearfar.recordings.acquisition.channels import Channel, Contents, choose
+from nearfar.recordings.recording import Channel as Chosen
+from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples
+
+# By suffix, the function that opens a file and gives its ``Contents``: loaded when one is read.
+READERS = {
+    ".tdms": "nearfar.recordings.acquisition.tdms:opened",
+    ".uff": "nearfar.recordings.acquisition.uff:opened",
+    ".unv": "nearfar.recordings.acquisition.uff:opened",
+    ".uf58": "nearfar.recordings.acquisition.uff:opened",
+    ".mf4": "nearfar.recordings.acquisition.mdf:opened",
+    ".mdf": "nearfar.recordings.acquisition.mdf:opened",
+    ".mat": "nearfar.recordings.acquisition.matlab:opened",
+    ".h5": "nearfar.recordings.acquisition.hdf5:opened",
+    ".hdf5": "nearfar.recordings.acquisition.hdf5:opened",
+}
+MOST_SAMPLES = 2**28  # of all chosen channels: 1 GiB in single precision
+
+
+def read_header(path: Path, channels: Sequence[Chosen] = ()) -> Header:
+    """What a file promises of the chosen channels, without reading their samples.
+
+    Raises
+    ------
+    FileNotFoundError
+    MissingPackageError
+        If the package that reads this format is not installed.
+    AudioError
+        If the file can't be read or is cut short, or the channels can't be used together.
+    """
+    with _opened(path) as contents:
+        return _header(contents, choose(contents, channels, path), path)
+
+
+def read(path: Path, channels: Sequence[Chosen] = ()) -> Recorded:
+    """The samples of the chosen channels, in their unit.
+
+    Raises
+    ------
+    FileNotFoundError
+    MissingPackageError
+    AudioError
+        As ``read_header``; and if samples are missing, NaN or infinite.
+    """
+    with _opened(path) as contents:
+        used = choose(contents, channels, path)
+        header = _header(contents, used, path)
+        samples = np.stack([_samples(channel, path) for channel in used])
+    return Recorded(samples, header.rate, header, _notes(used))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Contents]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: not a file on disk; files of data acquisition can't be read from a pipe")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes); record it again or remove it", fault="empty")
+    suffix = path.suffix.lower()
+    reader = extras.resolve(READERS[suffix], needed_by=f"{path}: a {suffix} file")
+    try:
+        with reader(path) as contents:
+            yield contents
+    except (AudioError, MissingPackageError):
+        raise
+    except Exception as error:  # of five libraries, which raise whatever a damaged file leads to
+        said = " ".join(str(error).split())[:200]
+        message = f"{path}: not a readable {suffix} file ({type(error).__name__}: {said})"
+        raise AudioError(message, fault="unreadable") from error
+
+
+def _header(contents: Contents, used: Sequence[Channel], path: Path) -> Header:
+    first = used[0]
+    count = len(used) * first.samples
+    if count > MOST_SAMPLES:
+        raise AudioError(
+            f"{path}: {count} samples in {len(used)} channels; at most {MOST_SAMPLES} are read at once: "
+            "choose fewer channels, or cut the recording into clips"
+        )
+    if first.rate is None:  # a channel without a rate has a problem, and was refused
+        raise AudioError(f"{path}: channel {first.name!r} has no rate")
+    return Header(first.rate, len(used), first.samples, contents.format)
+
+
+def _samples(channel: Channel, path: Path) -> NDArray[np.float32]:
+    values = np.asarray(channel.read())
+    if values.shape != (channel.samples,):
+        raise AudioError(
+            f"{path}: channel {channel.name!r}: {values.shape} values were read, {channel.samples} samples are "
+            "promised; the file is cut short or contradicts itself",
+            fault="truncated" if values.size < channel.samples else "unreadable",
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        samples = np.ascontiguousarray(values, dtype=np.float32)
+    if not np.isfinite(samples).all():
+        lost = ~np.isfinite(samples)
+        raise AudioError(
+            f"{path}: channel {channel.name!r}: {lost.sum()} of {lost.size} samples are marked as lost, NaN or "
+            f"infinite, the first is number {lost.argmax() + 1}; record it again, or cut out a part without them",
+            fault="not_finite",
+        )
+    return samples
+
+
+def _notes(used: Sequence[Channel]) -> tuple[Note, ...]:
+    notes = [note for channel in used for note in channel.notes]
+    units = {channel.unit: channel.name for channel in used if channel.unit}
+    if units:
+        shown = " and ".join(units)
+        notes.append(Note("unit", f"samples are in {shown}, as the file has them, and not in [-1, 1)"))
+    starts = [channel.start for channel in used if channel.start is not None and channel.rate is not None]
+    if len(starts) > 1 and max(starts) - min(starts) > 0.5 / (used[0].rate or 1):
+        apart = max(starts) - min(starts)
+        notes.append(Note("start", f"its channels begin {apart:.4g} s apart, by their own time stamps"))
+    return tuple(dict.fromkeys(notes))
+
+
+__all__ = ["MOST_SAMPLES", "READERS", "Samples", "read", "read_header"]
