@@ -121,7 +121,7 @@ def _decision_problems(content: bytes) -> list[str]:
 def _rows(content: bytes) -> tuple[list[tuple[str, str]], list[str]]:
     """The rows ``name,value`` of a file, and the problems of everything except the values.
 
-    Tables that spreadsheets save otherwise than the challenge takes them are read, so that there is one problem only.
+    A table that a spreadsheet saved in another form is read, too, so that its form is the only problem.
     """
     try:
         table = tables.parse(content)

@@ -14,12 +14,18 @@ from pathlib import Path
 ERRORS = "nearfar.escape"  # what escapes, for `encode(errors=...)` and streams
 
 _UNPRINTABLE = "\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
+_UNENCODABLE = re.compile("[\ud800-\udfff]")
 _IN_TEXT = re.compile(f"[{_UNPRINTABLE}]")
 _IN_NAME = re.compile(f"[{_UNPRINTABLE}\t\n\u2028\u2029]")
 
 
+def encodable(text: str) -> str:
+    """The same text, in which bytes that are not UTF-8 are escaped: it can be written to any file."""
+    return _UNENCODABLE.sub(_escaped, text)
+
+
 def printable(text: str) -> str:
-    r"""The text of a message, in which nothing is left that cannot be printed; lines stay lines.
+    r"""The text of a message, in which also control characters are escaped, except for ends of lines and tabs.
 
     Examples
     --------
@@ -31,7 +37,7 @@ def printable(text: str) -> str:
 
 
 def one_line(name: str) -> str:
-    """A name on one line, in which nothing is left that cannot be printed."""
+    """A name on one line: all control characters are escaped."""
     return _IN_NAME.sub(_escaped, name)
 
 

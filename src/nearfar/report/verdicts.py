@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nearfar.detector.fitted import Verdict
-from nearfar.files.names import one_line
+from nearfar.files.names import encodable, one_line
 
 STYLES = {"anomaly": "bold red", "normal": "green", "unusable": "yellow", "": ""}
 COLUMNS = ("recording", "score", "p_value", "decision", "microphones", "error")
@@ -87,7 +87,7 @@ def csv_line(verdict: Verdict) -> str:
     """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons."""
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
-    row = (one_line(verdict.name), *numbers, verdict.decision, one_line(faults), one_line(verdict.error))
+    row = (encodable(verdict.name), *numbers, verdict.decision, encodable(faults), encodable(verdict.error))
     return _csv(row)
 
 
@@ -101,14 +101,14 @@ def json_line(verdict: Verdict) -> str:
     """One object on one line; an unknown number is null."""
     score, p_value = (None if math.isnan(x) else x for x in (verdict.score, verdict.p_value))
     faults = [
-        {"kind": f.kind, "microphone": f.microphone, "message": one_line(f.message)} for f in verdict.faults
+        {"kind": f.kind, "microphone": f.microphone, "message": encodable(f.message)} for f in verdict.faults
     ]
     content = {
-        "recording": one_line(verdict.name),
+        "recording": encodable(verdict.name),
         "score": score,
         "p_value": p_value,
         "decision": verdict.decision or None,
         "microphones": faults,
-        "error": one_line(verdict.error) or None,
+        "error": encodable(verdict.error) or None,
     }
     return json.dumps(content, ensure_ascii=False) + "\n"

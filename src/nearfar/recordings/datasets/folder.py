@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from nearfar.files import tables
-from nearfar.files.names import quoted
+from nearfar.files.names import one_line, quoted
 from nearfar.recordings.clips import (
     SPLIT_FOLDERS,
     Clip,
@@ -148,7 +148,7 @@ def _remedy(files: Sequence[Path], anomalous: Path) -> str:
     }
     normal = sorted(name for name in beside if is_normal(name))
     if normal:
-        return f"give the folder of normal ones alone: {quoted(anomalous.parent / normal[0])}"
+        return f"use the normal ones alone: `nearfar fit {quoted(anomalous.parent / normal[0])}`"
     return MOVE
 
 
@@ -233,9 +233,9 @@ def _domains(folder: Path, known: set[str]) -> tuple[dict[str, Domain], list[str
             domains[meant[0]] = cast(Domain, domain.lower())
         else:
             problems.append(f"row {row.number}: domain={domain!r} of {said!r}; it must be source or target")
-    problems += [f"{name!r} is missing" for name in sorted(known.difference(rows))]
+    problems += [f"'{one_line(name)}' is missing" for name in sorted(known.difference(rows))]
     problems += [
-        f"{name!r} is listed {len(twice)} times, in rows {' and '.join(map(str, twice))}"
+        f"'{one_line(name)}' is listed {len(twice)} times, in rows {' and '.join(map(str, twice))}"
         for name, twice in rows.items()
         if len(twice) > 1
     ]
@@ -256,5 +256,6 @@ def _domains_file(folder: Path) -> tuple[Path | None, list[str]]:
 
 def _unmatched(said: str, meant: Sequence[str]) -> str:
     if meant:
-        return f"{said!r} may mean {' or '.join(map(repr, meant))}; write the name as it is"
+        names = " or ".join(f"'{one_line(name)}'" for name in meant)
+        return f"{said!r} may mean {names}; write the name as it is"
     return f"no recording {said!r} in train or test"
