@@ -455,13 +455,18 @@ def test_raw_pcm_that_begins_like_a_file_is_raw_pcm(beginning):
     )
 
 
-@pytest.mark.parametrize(("count", "fault"), [(0, "empty"), (2, "unreadable"), (5, "unreadable")])
-def test_raw_pcm_must_be_whole_frames(count, fault):
-    with pytest.raises(
-        AudioError, match=f"standard input: {count} bytes are not whole frames of 2"
-    ) as caught:
+@pytest.mark.parametrize("count", [2, 5])
+def test_raw_pcm_must_be_whole_frames(count):
+    message = f"standard input: {count} bytes are no sound file, and not whole frames of 2 16-bit channels"
+    with pytest.raises(AudioError, match=message) as caught:
         stream(bytes(count))
-    assert caught.value.fault == fault
+    assert caught.value.fault == "unreadable"
+
+
+def test_a_stream_without_a_byte_is_empty():
+    with pytest.raises(AudioError, match="standard input: it ended without a single byte") as caught:
+        stream(b"")
+    assert caught.value.fault == "empty"
 
 
 @pytest.mark.parametrize("content", [bytes(60_000), encoded(FORMATS["wav"])], ids=["raw", "wav"])

@@ -92,7 +92,7 @@ def garbage(path):
 
 
 def truncated(path):
-    path.write_bytes(path.read_bytes()[:-100])
+    path.write_bytes(path.read_bytes()[:1000])
 
 
 def not_finite(path):

@@ -33,6 +33,28 @@ if TYPE_CHECKING:
     from nearfar.recordings.recording import Channel, Recording
     from nearfar.systems.branches import Progress
 
+PcmRate = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Sampling rate of raw PCM on stdin, in Hz (default: that of the training clips)."
+    ),
+]
+PcmChannels = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Number of channels of raw PCM on stdin (default: those that the detector uses)."
+    ),
+]
+ScoredChannels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NEAR,FAR",
+        help="Which channels of the recordings are near and far, such as 3,1: numbers from 1, or names where the "
+        "files have them (default: as chosen for `nearfar fit`). For raw PCM on stdin without --pcm-channels, one "
+        "number is its number of channels.",
+    ),
+]
+
 
 def fit(
     folder: Annotated[
@@ -114,27 +136,9 @@ def score(
     ],
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per clip.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line per clip.")] = False,
-    rate: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Sampling rate of raw PCM on stdin, in Hz (default: that of the training clips)."
-        ),
-    ] = None,
-    channels: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NEAR,FAR",
-            help="Which channels of the recordings are near and far, such as 3,1: numbers from 1, or names where "
-            "the files have them (default: as chosen for `nearfar fit`). For raw PCM on stdin without "
-            "--pcm-channels, one number is its number of channels.",
-        ),
-    ] = None,
-    pcm_channels: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Number of channels of raw PCM on stdin (default: those that the detector uses)."
-        ),
-    ] = None,
+    rate: PcmRate = None,
+    channels: ScoredChannels = None,
+    pcm_channels: PcmChannels = None,
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(help="Decide with another false-alarm rate than the detector's own, without a new fit."),
@@ -193,8 +197,8 @@ def _recordings(names: list[str], channels: tuple[Channel, ...]) -> list[Recordi
     """These files, and all audio files in these folders, in order; tracks of one recording together."""
     from nearfar.files.listing import list_below
     from nearfar.recordings import tracks
-    from nearfar.recordings.clips import is_audio
-    from nearfar.recordings.datasets.layout import no_recordings
+    from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
+    from nearfar.recordings.datasets.layout import what_else
     from nearfar.recordings.recording import Recording
 
     if "-" in names:
@@ -206,7 +210,8 @@ def _recordings(names: list[str], channels: tuple[Channel, ...]) -> list[Recordi
             continue
         below = list_below(path, is_audio)
         if not below.files and not below.unreadable:
-            raise FileNotFoundError(no_recordings(path))
+            kinds = ", ".join(USUAL_SUFFIXES)
+            raise FileNotFoundError(f"{path}: no recordings ({kinds}) in this folder{what_else(path)}")
         found += [*below.files, *below.unreadable]  # a folder that cannot be read gets a verdict that says so
     return [Recording(files, channels) for files in tracks.grouped(found)]
 

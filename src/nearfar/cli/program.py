@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import signal
@@ -63,6 +64,9 @@ def main() -> None:
         variable
     ) in ONE_THREAD:  # clips are processed in parallel, so more threads for one clip only slow that down
         os.environ.setdefault(variable, "1")
+    for stream in (sys.stdout, sys.stderr):  # names of files that are not in its encoding are shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # an exception, so that workers end and nothing is left half done
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     escape_what_cannot_be_encoded()

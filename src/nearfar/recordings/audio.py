@@ -162,31 +162,32 @@ def read_stream(stream: BinaryIO, name: str, *, rate: int, channels: int) -> Rec
     AudioError
         If there are no bytes, or more than a recording may have; if raw samples are not whole frames; as ``read``.
     """
-    content = _read_at_most(stream, BEGINNING)
+    content = bytearray()
+    _read_up_to(BEGINNING, stream, content)
     is_file = is_container(content)
     most = MOST_BYTES if is_file else 2 * MOST_SAMPLES
-    content += _read_at_most(stream, most)
+    _read_up_to(most + 1, stream, content)
     if len(content) > most:
         raise AudioError(f"{name}: it does not end within {most} bytes; give clips of some seconds")
+    if not content:
+        raise AudioError(f"{name}: it ended without a single byte; is the recorder running?", fault="empty")
     if is_file:
         return sound_files.read(Source(name, content))
-    if not content or len(content) % (2 * channels):
+    if len(content) % (2 * channels):
         raise AudioError(
-            f"{name}: {len(content)} bytes are not whole frames of {channels} 16-bit channels; expected a sound "
-            f"file, or a positive multiple of {2 * channels} bytes of little-endian PCM",
-            fault="unreadable" if content else "empty",
+            f"{name}: {len(content)} bytes are no sound file, and not whole frames of {channels} 16-bit channels: "
+            f"raw little-endian PCM must be a multiple of {2 * channels} bytes",
+            fault="unreadable",
         )
     frames = np.frombuffer(content, "<i2").reshape(-1, channels)
     samples = np.ascontiguousarray(frames.T * np.float32(INT16_SCALE), dtype=np.float32)
     return Recorded(samples, rate, Header(rate, channels, len(frames), RAW_FORMAT))
 
 
-def _read_at_most(stream: BinaryIO, most: int) -> bytes:
-    """The next bytes of a stream, until it ends."""
-    found = bytearray()
-    while len(found) < most and (block := stream.read(min(READ_AT_ONCE, most - len(found)))):
-        found += block
-    return bytes(found)
+def _read_up_to(size: int, stream: BinaryIO, content: bytearray) -> None:
+    """Add to the content what a stream gives, until it has that size or the stream ends."""
+    while len(content) < size and (block := stream.read(min(READ_AT_ONCE, size - len(content)))):
+        content += block
 
 
 def select(recorded: Recorded, channels: Sequence[Channel], where: str) -> Recorded:

@@ -24,7 +24,8 @@ Label = Literal["normal", "anomaly"]
 Split = Literal["train", "test"]
 
 MIN_TRAINING_CLIPS = 4  # three to fit to, the fewest that have a covariance, and one to score unseen
-AUDIO_SUFFIXES = (".wav", ".flac", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au")
+USUAL_SUFFIXES = (".wav", ".flac")  # that messages name
+AUDIO_SUFFIXES = (*USUAL_SUFFIXES, ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au")
 NO_ATTRIBUTE = "noAttribute"  # of machines without attributes, 2024 on
 
 GRAMMAR = """\

@@ -131,7 +131,7 @@ class Extent:
         return self.missing > tolerated
 
 
-def is_container(beginning: bytes) -> bool:
+def is_container(beginning: bytes | bytearray) -> bool:
     """Whether a file that begins so is in a known format, and not raw samples."""
     magic = beginning[:4]
     if magic in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
@@ -140,10 +140,10 @@ def is_container(beginning: bytes) -> bool:
         return beginning[8:12] in (b"AIFF", b"AIFC")
     if magic == b"riff":
         return beginning[:16] == W64_RIFF
-    return magic in MAGIC or beginning[:3] == b"ID3" or _is_mpeg(beginning)
+    return beginning[:4] in MAGIC or beginning[:3] == b"ID3" or _is_mpeg(beginning)
 
 
-def _is_mpeg(beginning: bytes) -> bool:
+def _is_mpeg(beginning: bytes | bytearray) -> bool:
     """Whether some frames of MPEG audio, layer III, follow each other."""
     place = 0
     for _ in range(MPEG_FRAMES):

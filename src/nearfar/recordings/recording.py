@@ -99,17 +99,17 @@ def parse_channels(text: str) -> tuple[Channel, ...]:
 def refuse_strange(channels: Sequence[Channel]) -> None:
     """Raise a ``ValueError`` if a channel is empty, less than 1, or there twice."""
     shown = ",".join(map(str, channels))
+    if "" in channels:
+        raise ValueError(
+            f"channels={shown!r}: a channel is empty; give numbers from 1, or names, such as 3,1"
+        )
     for channel, count in Counter(channels).items():
+        if isinstance(channel, int) and channel < 1:
+            raise ValueError(f"channels={shown}: channel {channel}; the first channel is 1")
         if count > 1:
             raise ValueError(
                 f"channels={shown}: channel {channel} is there {count} times; near and far must be different ones"
             )
-        if isinstance(channel, str) and not channel:
-            raise ValueError(
-                f"channels={shown!r}: a channel is empty; give numbers from 1, or names, such as 3,1"
-            )
-        if isinstance(channel, int) and channel < 1:
-            raise ValueError(f"channels={shown}: channel {channel}; the first channel is 1")
 
 
 def digests(recordings: Iterable[Recording], jobs: Jobs) -> list[str]:

@@ -28,7 +28,7 @@ INT32_SCALE = 1 / 2**31
 MOST_SAMPLES = (
     2**28
 )  # of all channels together, in memory at once: 1 GiB, 46 minutes of two channels at 48 kHz
-MOST_BYTES = 8 * MOST_SAMPLES  # of a file that is read: floating point of double precision
+MOST_BYTES = 4 * MOST_SAMPLES  # of a file that is read into memory as it is
 BLOCK = 2**18  # frames that are decoded at once
 FEWEST_BITS = 0.01  # a sample, in a file as its header counts them; if fewer, the header's length is not true
 RAW_SUFFIXES = (".raw", ".pcm")
@@ -42,7 +42,7 @@ class Source:
     """A sound file: on disk, or its bytes; ``name`` is what messages call it."""
 
     name: str
-    content: Path | bytes
+    content: Path | bytes | bytearray
 
     @classmethod
     def at(cls, path: Path) -> Source:
@@ -66,11 +66,11 @@ class Source:
 
     @property
     def size(self) -> int:
-        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+        return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
     def open(self) -> BinaryIO:
         """Its bytes, to be read anywhere."""
-        return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
+        return self.content.open("rb") if isinstance(self.content, Path) else io.BytesIO(self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def in_memory(source: Source, patches: Mapping[int, bytes] | None = None) -> Sou
         content = bytearray(file.read(MOST_BYTES))
     for place, patch in (patches or {}).items():
         content[place : place + len(patch)] = patch
-    return replace(source, content=bytes(content))
+    return replace(source, content=content)
 
 
 def _refuse_too_long(name: str, samples: int, header: Header) -> None:

@@ -1,7 +1,7 @@
 """Recordings whose channels are files of their own: the tracks of one recorder, each with one microphone.
 
-Recorders with several inputs write ``..._Tr1.wav``, ``..._Tr2.wav`` beside each other. They are one recording if all
-of them are mono, and numbered without a gap.
+Recorders with several inputs write ``..._Tr1.wav``, ``..._Tr2.wav`` beside each other. They are one recording if
+all of them are mono, and numbered without a gap.
 """
 
 from __future__ import annotations

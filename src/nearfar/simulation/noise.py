@@ -22,7 +22,7 @@ from scipy.signal.windows import hann
 
 from nearfar.files.listing import list_below
 from nearfar.recordings.audio import AudioError, read_header, resample
-from nearfar.recordings.clips import AUDIO_SUFFIXES, is_audio
+from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition, Machine, harmonics_db
 from nearfar.simulation.signals import (
@@ -512,7 +512,7 @@ class Recordings:
         for unreadable, why in found.unreadable.items():
             raise PermissionError(f"{unreadable}: this folder cannot be read ({why})")
         if not found.files:
-            raise FileNotFoundError(f"{folder}: no recordings ({', '.join(AUDIO_SUFFIXES)}) in this folder")
+            raise FileNotFoundError(f"{folder}: no recordings ({', '.join(USUAL_SUFFIXES)}) in this folder")
         return cls(found.files)
 
     def halves(self) -> tuple[Self, Self]:

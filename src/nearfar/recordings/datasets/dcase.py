@@ -10,6 +10,7 @@ from nearfar.files.names import quoted
 from nearfar.recordings.clips import (
     GRAMMAR,
     SPLIT_FOLDERS,
+    USUAL_SUFFIXES,
     Clip,
     Dataset,
     DatasetError,
@@ -22,9 +23,9 @@ from nearfar.recordings.datasets.layout import (
     few,
     machine_folders,
     machine_name,
-    no_recordings,
     recordings,
     recordings_below,
+    what_else,
 )
 
 TRAIN = "train"
@@ -138,7 +139,8 @@ def _describe(folder: Path, name: str) -> tuple[Machine, list[str]]:
             f"expected\n{GRAMMAR}",
         ]
     if not files:
-        problems.append(f"{no_recordings(folder)}: none in {', '.join(SPLIT_FOLDERS)}")
+        missing = f"no {' or '.join(USUAL_SUFFIXES)} file in {', '.join(SPLIT_FOLDERS)}"
+        problems.append(f"{folder}: {missing}{what_else(folder)}")
     return Machine(name, tuple(clips)), problems
 
 

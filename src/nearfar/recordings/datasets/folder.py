@@ -24,6 +24,7 @@ from nearfar.files import tables
 from nearfar.files.names import one_line, quoted
 from nearfar.recordings.clips import (
     SPLIT_FOLDERS,
+    USUAL_SUFFIXES,
     Clip,
     Dataset,
     DatasetError,
@@ -40,11 +41,11 @@ from nearfar.recordings.datasets.layout import (
     is_machine,
     machine_folders,
     machine_name,
-    no_recordings,
     recordings,
     recordings_below,
     refuse_machines,
     refuse_no_folder,
+    what_else,
 )
 from nearfar.recordings.datasets.listed import ListedNames
 
@@ -95,7 +96,7 @@ def machine(path: Path) -> Machine:
 def _plain(folder: Path, name: str) -> tuple[Machine, list[str]]:
     files = recordings_below(folder)
     clips = [_clip(file, folder, name, "train", "normal") for file in files]
-    problems = [] if clips else [no_recordings(folder)]
+    problems = [] if clips else [_nothing(folder)]
     problems += _misplaced(files, folder) or _not_normal(files, folder)
     return _with_domains(folder, name, clips, problems)
 
@@ -163,6 +164,11 @@ def _warn_beside_normal(files: Sequence[Path], folder: Path) -> None:
         )  # fmt: skip
 
 
+def _nothing(folder: Path) -> str:
+    kinds = " or ".join(USUAL_SUFFIXES)
+    return f"{folder}: no {kinds} file to learn from; put normal recordings there{what_else(folder)}"
+
+
 def _describe(folder: Path, name: str) -> tuple[Machine, list[str]]:
     files = recordings_below(folder / "train")
     train = [_clip(file, folder / "train", name, "train", "normal") for file in files]
@@ -173,7 +179,7 @@ def _describe(folder: Path, name: str) -> tuple[Machine, list[str]]:
         f"{file}: recordings must be in train or test; domains.csv gives their domains" for file in strays
     )
     if not train and not test and not problems:
-        problems.append(no_recordings(folder / "train"))
+        problems.append(_nothing(folder / "train"))
     return _with_domains(folder, name, train + test, problems)
 
 

@@ -145,14 +145,14 @@ def recordings_below(folder: Path) -> list[Path]:
     return list(found.files)
 
 
-def no_recordings(folder: Path) -> str:
-    """That a folder contains no recordings, and what may be the cause."""
-    other = OTHER_SOUND.difference(AUDIO_SUFFIXES)
-    others = {f.suffix.lower() for f in list_below(folder, lambda path: path.suffix.lower() in other).files}
+def what_else(folder: Path) -> str:
+    """To be added to a message that a folder contains no recordings: what it contains in their place."""
     if (folder / DETECTOR).is_file():
-        return f"{folder} is the folder of a detector; it contains no recordings"
-    found = f", only {', '.join(sorted(others))}: convert them to .wav or .flac" if others else ""
-    return f"{folder}: no recordings ({', '.join(AUDIO_SUFFIXES)}) in this folder{found}"
+        return "; it is the folder of a detector"
+    other = OTHER_SOUND.difference(AUDIO_SUFFIXES)
+    found = list_below(folder, lambda path: path.suffix.lower() in other).files
+    kinds = ", ".join(sorted({file.suffix.lower() for file in found}))
+    return f"; convert the {kinds} files to .wav or .flac" if kinds else ""
 
 
 def few(lines: Iterable[str]) -> list[str]:
