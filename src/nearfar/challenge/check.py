@@ -7,7 +7,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -22,6 +22,7 @@ from nearfar.challenge.schema import (
     find_problems,
     nearest,
 )
+from nearfar.files import tables
 
 _FILE = re.compile(r"task2/(?P<label>[^/]+)/(?P<file>[^/]+)")
 _REPORT = re.compile(r"task2/([^/]+/)?[^/]+\.technical_report\.pdf")
@@ -118,25 +119,45 @@ def _decision_problems(content: bytes) -> list[str]:
 
 
 def _rows(content: bytes) -> tuple[list[tuple[str, str]], list[str]]:
-    """The rows ``name,value`` of a file, and the problems of everything except the values."""
+    """The rows ``name,value`` of a file, and the problems of everything except the values.
+
+    A table that a spreadsheet saved in another form is read, too, so that its form is the only problem.
+    """
     try:
-        lines = content.decode("utf-8").splitlines()
-    except UnicodeDecodeError:
-        return [], ["not UTF-8 text"]
+        table = tables.parse(content)
+    except tables.TableError as error:
+        return [], [f"not UTF-8 text: {error}"]
+    rows, problems = list(table.rows), _form_problems(table)
+    if rows and _is_header(rows[0].cells):
+        problems.append(f"the first line is a header, {','.join(rows.pop(0).cells)!r}; there must be none")
+    if bad := [row for row in rows if len(row.cells) != 2]:
+        problems.append(f"{len(bad)} lines are not 'name,value', the first is {','.join(bad[0].cells)!r}")
+    pairs = [(row.cell(0), row.cell(1)) for row in rows if len(row.cells) == 2]
+    if len(rows) != len(CLIP_NAMES):
+        problems.append(f"{len(rows)} rows; expected {len(CLIP_NAMES)}")
+    return pairs, problems + _name_problems(Counter(name for name, _ in pairs))
+
+
+def _form_problems(table: tables.Table) -> list[str]:
+    """How a file is saved otherwise than as UTF-8 with commas."""
     problems = []
-    if lines and _is_header(lines[0]):
-        problems.append(f"the first line is a header, {lines.pop(0)!r}; there must be none")
-    cells = [line.split(",") for line in lines]
-    if bad := [i for i, row in enumerate(cells) if len(row) != 2]:
-        problems.append(f"{len(bad)} lines are not 'name,value', the first is {lines[bad[0]]!r}")
-    rows = [(row[0], row[1]) for row in cells if len(row) == 2]
-    if len(lines) != len(CLIP_NAMES):
-        problems.append(f"{len(lines)} rows; expected {len(CLIP_NAMES)}")
-    return rows, problems + _name_problems(Counter(name for name, _ in rows))
+    if table.encoding == "utf-8-sig":
+        problems.append("begins with a byte order mark; save it as UTF-8 without one")
+    elif table.encoding != "utf-8":
+        problems.append(f"not UTF-8 text, but {table.encoding}; save it as UTF-8")
+    if table.separator != "," and table.rows:
+        first = table.separator.join(table.rows[0].cells)
+        problems.append(
+            f"{len(table.rows)} lines are not 'name,value', the first is {first!r}: separate by commas, and write "
+            "decimal points"
+        )
+    if table.empty_rows:
+        problems.append(f"{table.empty_rows} lines are empty")
+    return problems
 
 
-def _is_header(line: str) -> bool:
-    return not line.startswith("section_") and math.isnan(_number(line.rpartition(",")[2]))
+def _is_header(cells: Sequence[str]) -> bool:
+    return not cells[0].startswith("section_") and math.isnan(_number(cells[-1]))
 
 
 def _name_problems(names: Mapping[str, int]) -> list[str]:

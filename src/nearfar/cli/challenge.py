@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nearfar.cli.console import FAILED, out
+from nearfar.cli.console import FAILED, say
 
 
 def submit(
@@ -30,7 +30,7 @@ def submit(
 
     if check is not None:
         found = problems_of(check)
-        out.print("\n".join(found) or f"{check}: no problems", soft_wrap=True)
+        say("\n".join(found) or f"{check}: no problems")
         raise typer.Exit(FAILED if found else 0)
     if not (results and package and meta and label):
         raise typer.BadParameter(
@@ -38,4 +38,4 @@ def submit(
         )
     entry = write.Entry(label, results, schema.read_meta(meta), report)
     write.write([entry], package)
-    out.print(f"Wrote {package}. It passes all checks of `nearfar submit --check`.", soft_wrap=True)
+    say(f"Wrote {package}. It passes all checks of `nearfar submit --check`.")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nearfar.cli.console import FAILED, out, show
+from nearfar.cli.console import FAILED, out, say, show
 from nearfar.cli.flags import Command, Group
 from nearfar.cli.options import CORES, AsJson, Channels, MachineNames, Workers, chosen_channels
 from nearfar.cli.progress import CONTINUE, shown_progress
@@ -16,19 +16,27 @@ app = typer.Typer(cls=Group, no_args_is_help=True, help="List and download publi
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a data set.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Folder of a data set, of one machine, or of normal recordings of a machine."
+        ),
+    ],
     channels: Channels = None,
     as_json: AsJson = False,
     workers: Workers = CORES,
 ) -> None:
-    """Check a data set and list all problems. The exit code is 1 if one of them is an error."""
+    """Check a data set, or what `nearfar fit` takes, and list all problems.
+
+    The exit code is 1 if one of them is an error.
+    """
     from nearfar.recordings import datasets
     from nearfar.recordings.datasets import validation
     from nearfar.report import recordings
 
     with shown_progress() as progress:
         found = validation.validate(
-            datasets.load(folder, chosen_channels(channels)),
+            datasets.load_any(folder, chosen_channels(channels)),
             workers=workers,
             progress=lambda done, total: progress("checking", done, total),
         )
@@ -61,6 +69,6 @@ def data_download(
 
     with shown_progress(f"What has been downloaded is kept; {CONTINUE}.") as progress:
         folders = download(name, root=root, subset=subset, machines=machine, client=Client(progress=progress))
-    out.print(f"Licence: {DATASETS[name].LICENSE}", soft_wrap=True)
+    say(f"Licence: {DATASETS[name].LICENSE}")
     for folder in folders:
-        out.print(f"{folder}", soft_wrap=True)
+        say(f"{folder}")

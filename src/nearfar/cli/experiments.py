@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nearfar.cli.console import err, out, show
+from nearfar.cli.console import err, out, say, show
 from nearfar.cli.options import (
     CORES,
     AdapterFile,
@@ -238,7 +238,7 @@ def sweep(
         )  # fmt: skip
     if as_csv:
         typer.echo(swept.table.to_csv(index=False), nl=False)
-        err.print(f"Scope: {swept.scope}", soft_wrap=True)
+        say(f"Scope: {swept.scope}", err)
     else:
         out.print(results.sweep(swept))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearfar.cli.console import ANOMALOUS, FAILED, out
+from nearfar.cli.console import ANOMALOUS, FAILED, out, say
 from nearfar.cli.options import (
     CORES,
     AdapterFile,
@@ -26,6 +26,7 @@ from nearfar.cli.options import (
     chosen_system,
 )
 from nearfar.cli.progress import CONTINUE, shown_progress
+from nearfar.files.names import quoted
 
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Verdict
@@ -99,7 +100,7 @@ def fit(
         )  # fmt: skip
     detector.save(into, replace=replace)
     out.print(fitted.detector(detector))
-    out.print(f"Wrote {into}. Next: `nearfar score {into} CLIPS`", soft_wrap=True)
+    say(f"Wrote {into}. Next: `nearfar score {quoted(into)} CLIPS`")
 
 
 def adapt(
@@ -132,7 +133,7 @@ def adapt(
         )  # fmt: skip
     adapter.save(file)
     out.print(fitted.adapter(adapter))
-    out.print(f"Wrote {file}. Next: `nearfar run {system} --data OTHERS --adapter {file}`", soft_wrap=True)
+    say(f"Wrote {file}. Next: `nearfar run {system} --data OTHERS --adapter {quoted(file)}`")
 
 
 def score(
@@ -206,19 +207,24 @@ def _channels(
 
 def _recordings(names: list[str], channels: tuple[Channel, ...]) -> list[Recording]:
     """These files, and all audio files in these folders, in order; tracks of one recording together."""
+    from nearfar.files.listing import list_below
     from nearfar.recordings import tracks
-    from nearfar.recordings.clips import USUAL_SUFFIXES
-    from nearfar.recordings.datasets.layout import recordings_below
+    from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
+    from nearfar.recordings.datasets.layout import what_else
     from nearfar.recordings.recording import Recording
 
     if "-" in names:
         raise typer.BadParameter("- reads one recording from stdin, so it must be the only argument")
     found = []
     for path in map(Path, names):
-        within = recordings_below(path) if path.is_dir() else [path]
-        if not within:
-            raise FileNotFoundError(f"{path}: no recordings ({', '.join(USUAL_SUFFIXES)}) in this folder")
-        found += within
+        if not path.is_dir():
+            found.append(path)
+            continue
+        below = list_below(path, is_audio)
+        if not below.files and not below.unreadable:
+            kinds = ", ".join(USUAL_SUFFIXES)
+            raise FileNotFoundError(f"{path}: no recordings ({kinds}) in this folder{what_else(path)}")
+        found += [*below.files, *below.unreadable]  # a folder that cannot be read gets a verdict that says so
     return [Recording(files, channels) for files in tracks.grouped(found)]
 
 

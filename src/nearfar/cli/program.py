@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from nearfar.cli import cache, challenge, data, experiments, machine, simulation, weights
-from nearfar.cli.console import FAILED, TERMINATED, err, out
+from nearfar.cli.console import FAILED, TERMINATED, err, escape_what_cannot_be_encoded, out
 from nearfar.cli.flags import Command, Group
 from nearfar.cli.progress import CONTINUE
 from nearfar.files.extras import MissingPackageError
+from nearfar.files.names import printable
 
 DEBUG = "NEARFAR_DEBUG"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -67,6 +69,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     # an exception, so that workers end and nothing is left half done
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    escape_what_cannot_be_encoded()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         app()
@@ -76,22 +79,20 @@ def main() -> None:
     except (ValueError, OSError, LookupError, MissingPackageError) as error:
         if os.environ.get(DEBUG):
             raise
-        err.print(f"[bold red]error:[/] {_message(error)}", markup=True, soft_wrap=True)
+        err.print(Text.assemble(("error:", "bold red"), " ", printable(_message(error))), soft_wrap=True)
         sys.exit(FAILED)
 
 
 def _message(error: Exception) -> str:
-    from rich.markup import escape
-
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return escape(f"the disk is full ({error}); free some space and {CONTINUE}")
+        return f"the disk is full ({error}); free some space and {CONTINUE}"
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return escape(
+        return (
             f"{error}: there is a limit to the size of a file here (see ulimit -f); raise it and {CONTINUE}"
         )
     if isinstance(error, FileNotFoundError) and error.filename is not None:  # of the operating system
-        return escape(f"{error.filename}: no such file or folder")
-    return escape(str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error))
+        return f"{error.filename}: no such file or folder"
+    return str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
 
 
 def _version(wanted: bool) -> None:

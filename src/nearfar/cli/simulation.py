@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from nearfar.cli.console import out
+from nearfar.cli.console import out, say
 from nearfar.cli.options import CORES, Seed, Workers
 from nearfar.cli.progress import CONTINUE, shown_progress
+from nearfar.files.names import quoted
 
 Size = Annotated[
     str,
@@ -112,7 +113,7 @@ def simulate(
             microphone_faults=_names(microphone_faults) or (), sources=sources, workers=workers,
             progress=lambda done, total: progress("simulating", done, total),
         )  # fmt: skip
-    out.print(f"Wrote {made}. Next: `nearfar run spectral --data {made}`", soft_wrap=True)
+    say(f"Wrote {made}. Next: `nearfar run spectral --data {quoted(made)}`")
 
 
 def _names(texts: list[str] | None) -> list[str] | None:

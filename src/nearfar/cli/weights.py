@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nearfar.cli.console import out
+from nearfar.cli.console import out, say
 from nearfar.cli.flags import Command, Group
 from nearfar.cli.progress import CONTINUE, shown_progress
 
@@ -38,7 +38,7 @@ def weights_get(name: Weights, accept_licence: AcceptLicence = False) -> None:
     accepted = _accepted(name, accept_licence)
     with shown_progress(f"What has been downloaded is kept; {CONTINUE}.") as progress:
         path = weights.get(name, accepted=accepted, client=Client(progress=progress))
-    out.print(f"{path}", soft_wrap=True)
+    say(f"{path}")
 
 
 @app.command(cls=Command, name="add")
@@ -51,7 +51,7 @@ def weights_add(
     from nearfar.encoders import weights
 
     path = weights.add(name, file, accepted=_accepted(name, accept_licence))
-    out.print(f"{path}", soft_wrap=True)
+    say(f"{path}")
 
 
 @app.command(cls=Command, name="verify")
@@ -81,9 +81,7 @@ def _accepted(name: str, accept: bool) -> str:
     if name not in PRETRAINED:
         return ""
     record = PRETRAINED[name]
-    out.print(
-        f"Licence: {record.licence.name}, {record.licence.url}\n{record.licence.summary}", soft_wrap=True
-    )
+    say(f"Licence: {record.licence.name}, {record.licence.url}\n{record.licence.summary}")
     if not record.must_accept:
         return ""
     if accept:

@@ -160,9 +160,15 @@ def _refuse_other_weights(
 
 def _read_description(folder: Path) -> dict[str, Any]:
     file = folder / DESCRIPTION
+    if folder.is_file():
+        raise FileNotFoundError(
+            f"{folder}: a file, not the folder of a detector; give the detector first: "
+            "`nearfar score DETECTOR CLIPS`"
+        )
     if not file.is_file():
         raise FileNotFoundError(
-            f"{folder}: no detector here ({DESCRIPTION} is missing); fit one with `nearfar fit`"
+            f"{folder}: no detector here ({DESCRIPTION} is missing); fit one with `nearfar fit`, and give the "
+            "detector before the clips: `nearfar score DETECTOR CLIPS`"
         )
     damaged = f"{file}: damaged; restore the folder from a copy, or fit the detector again"
     try:

@@ -19,6 +19,7 @@ from nearfar.files import notebooks
 from nearfar.files.atomic import atomic_file, refuse_unwritable
 from nearfar.recordings.clips import Dataset
 
+NAMES = "surrogateescape"  # names of recordings that are not UTF-8 stay the bytes that they are
 FILES = ("scores.csv", "metrics.csv", "references.csv", "run.json")  # of a result's folder
 SCORE_COLUMNS = ["key", "machine", "section", "split", "domain", "label", "seed", "score", "decision"]
 METRIC_COLUMNS = ["seed", "machine", "section"]  # and the metrics, which depend on what is known of the clips
@@ -60,7 +61,7 @@ class Result:
         self.run.save(self.folder / FILES[3])  # first: it says whose the other files are
         for name, table in zip(FILES[:3], (self.scores, self.metrics, self.references), strict=True):
             with atomic_file(self.folder / name) as part:
-                table.to_csv(part, index=False, lineterminator="\n")
+                table.to_csv(part, index=False, lineterminator="\n", errors=NAMES)
 
     @classmethod
     def load(cls, folder: str | Path) -> Result:
@@ -188,7 +189,7 @@ def read_table(file: Path) -> pd.DataFrame:
         If the file is not such a table.
     """
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], encoding_errors=NAMES)
         for column in table.columns.difference(list(TEXT)):
             table[column] = [float("nan") if pd.isna(text) else float(text) for text in table[column]]
         whole = [column for column in WHOLE if column in table]

@@ -13,7 +13,6 @@ attributes. The official baseline uses these names for its scores of an evaluati
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -22,6 +21,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from nearfar.evaluation.metrics import clip_table
+from nearfar.files import tables
 from nearfar.recordings.clips import DatasetError, parse_clip
 
 DATA, DOMAIN, ATTRIBUTES = "ground_truth_data", "ground_truth_domain", "ground_truth_attributes"
@@ -93,19 +93,27 @@ def read_released_names(folder: Path, machines: Collection[str] | None = None) -
 
 
 def read_pairs(file: Path, problems: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the rows ``name,value`` of a file without header; other rows and repeated names become problems."""
-    seen = set()
-    with file.open(newline="", encoding="utf-8-sig") as f:
-        for row in csv.reader(f):
-            if not row:
-                continue
-            if len(row) != 2:
-                problems.append(f"{file}: {','.join(row)!r} is not a row 'name,value'")
-            elif row[0] in seen:
-                problems.append(f"{file}: {row[0]} occurs twice")
-            else:
-                seen.add(row[0])
-                yield row[0], row[1].strip()
+    """Yield the rows ``name,value`` of a file without header, as spreadsheets save it (``files.tables``).
+
+    Other rows, repeated names, and a file that cannot be read become problems.
+    """
+    try:
+        table = tables.read(file)
+    except tables.TableError as error:
+        problems.append(f"{file}: {error}")
+        return
+    seen: dict[str, int] = {}
+    for row in table.rows:
+        where = f"{file}, row {row.number}"
+        if len(row.cells) != 2:
+            problems.append(f"{where}: {table.separator.join(row.cells)!r} is not a row 'name,value'")
+            continue
+        name, value = row.cells
+        if name in seen:
+            problems.append(f"{where}: {name} occurs twice, first in row {seen[name]}")
+        else:
+            seen[name] = row.number
+            yield name, value
 
 
 def _read(

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from nearfar.files.names import printable
+
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
     from nearfar.encoders.weights import Likeness, Verified
@@ -21,7 +23,7 @@ SHOWN = 5  # clips that a table names; it counts the others
 
 def detector(fitted: Detector) -> Table:
     """What was fitted, to which clips, and how the detector decides."""
-    table = Table(show_header=False, title=escape(f"Detector of {fitted.machine!r}"))
+    table = Table(show_header=False, title=escape(printable(f"Detector of '{fitted.machine}'")))
     known, limit = fitted.trained_on, fitted.describe_threshold()
     domains = ", ".join(f"{n} {domain}" for domain, n in known["domains"].items())
     table.add_row("system", escape(f"{fitted.system.name}: {fitted.system.summary}"))

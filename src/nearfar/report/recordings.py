@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from nearfar.files.names import printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,5 +19,5 @@ def problems(found: pd.DataFrame) -> Table | Text:
         return Text("No problems.")
     table = Table(*found.columns, title="1 problem" if len(found) == 1 else f"{len(found)} problems")
     for row in found.itertuples(index=False):
-        table.add_row(*(Text(str(value)) for value in row))
+        table.add_row(*(Text(printable(str(value))) for value in row))
     return table

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.statistics import spread
+from nearfar.files.names import printable
 
 if TYPE_CHECKING:
     from nearfar.evaluation.official import Evaluation
@@ -37,15 +38,14 @@ def result(found: Result) -> Table:
     """A result: metrics if labels are known, else how many clips were scored."""
     if found.metrics.empty:
         counts = found.scores.groupby("machine")["key"].nunique()
-        table = Table("machine", "clips scored", title=f"{found.run.name}: no metrics")
+        table = Table("machine", "clips scored", title=escape(f"{found.run.name}: no metrics"))
         for machine, n in counts.items():
-            table.add_row(escape(str(machine)), str(n))
+            table.add_row(escape(printable(str(machine))), str(n))
     else:
         table = metrics(found.metrics, found.run.name)
         table.caption = f"{table.caption}\nSelected on {found.run.protocol.selected_on}."
-    table.caption = (
-        f"{table.caption or ''}\n{found.folder}/scores.csv, metrics.csv, references.csv, run.json".strip()
-    )
+    files = escape(printable(f"{found.folder}/scores.csv, metrics.csv, references.csv, run.json"))
+    table.caption = f"{table.caption or ''}\n{files}".strip()
     return table
 
 
@@ -61,7 +61,7 @@ def metrics(found: pd.DataFrame, title: str) -> Table:
     names = [c for c in METRICS if c in found]
     seeds, several = found["seed"].nunique(), found.groupby("machine")["section"].nunique().max() > 1
     unit = f"percent, mean of {seeds} seeds" if seeds > 1 else "percent"
-    table = Table("machine", *(HEADINGS[c] for c in names), title=f"{title} ({unit})")
+    table = Table("machine", *(HEADINGS[c] for c in names), title=escape(f"{title} ({unit})"))
     for (machine, section), rows in found.groupby(["machine", "section"]):
         label = f"{machine} {section:02d}" if several else str(machine)
         table.add_row(escape(label), *(f"{100 * rows[c].mean():.2f}" for c in names))
@@ -125,7 +125,7 @@ def _section(machine: object, section: int) -> str:
 def study(found: StudyResult) -> Table:
     """Omega of each branch alone and of their fusion, in percent; always with the scope."""
     described = found.result.run
-    table = Table("branch", "Omega", "system", title=f"{described.name} (percent)")
+    table = Table("branch", "Omega", "system", title=escape(f"{described.name} (percent)"))
     for name, alone in found.branches.items():
         table.add_row(escape(name), _show_spread(alone.metrics), escape(alone.run.name))
     table.add_row("[bold]fused[/]", f"[bold]{_show_spread(found.result.metrics)}[/]", "")
@@ -168,7 +168,7 @@ def comparison(found: Comparison, a: Result, b: Result) -> Table:
     for machine, row in found.table.iterrows():
         low_high = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
         values = f"{100 * row['a']:.2f}", f"{100 * row['b']:.2f}", f"{100 * row['difference']:+.2f}"
-        table.add_row(escape(str(machine)), *values, low_high, f"{row['b_better']:.3f}")
+        table.add_row(escape(printable(str(machine))), *values, low_high, f"{row['b_better']:.3f}")
     n_a, n_b = (len(r.run.seeds) for r in (a, b))
     selected = (f"{name} selected on {r.run.protocol.selected_on}." for name, r in (("A", a), ("B", b)))
     warning = (

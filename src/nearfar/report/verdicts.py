@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nearfar.detector.fitted import Verdict
+from nearfar.files.names import encodable, one_line
 
 STYLES = {"anomaly": "bold red", "normal": "green", "unusable": "yellow", "": ""}
 COLUMNS = ("recording", "score", "p_value", "decision", "faults", "error")
@@ -55,7 +56,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
     """One row per recording, and the number of each decision."""
     folder = _common_folder([v.name for v in verdicts])
     shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision", "what was found")
-    shown.title = escape(folder) or None
+    shown.title = escape(one_line(folder)) or None
     for v in verdicts:
         shown.add_row(*_cells(v, folder))
     counts = Counter(v.decision or "without a decision" for v in verdicts)
@@ -69,7 +70,8 @@ def _cells(v: Verdict, folder: str) -> tuple[Text, ...]:
     health = v.error or "; ".join(f.message for f in v.faults) or "ok"
     score, p_value = (Text("-" if math.isnan(x) else f"{x:.4g}") for x in (v.score, v.p_value))
     decision = Text(v.decision or "-", STYLES[v.decision])
-    return Text(v.name.removeprefix(folder)), score, p_value, decision, Text(health)
+    name, health = one_line(v.name.removeprefix(folder)), one_line(health)
+    return Text(name), score, p_value, decision, Text(health)
 
 
 def _common_folder(names: Sequence[str]) -> str:
@@ -85,7 +87,8 @@ def csv_line(verdict: Verdict) -> str:
     """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons."""
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
-    return _csv((verdict.name, *numbers, verdict.decision, faults, verdict.error))
+    row = (encodable(verdict.name), *numbers, verdict.decision, encodable(faults), encodable(verdict.error))
+    return _csv(row)
 
 
 def _csv(row: Sequence[str]) -> str:
@@ -97,13 +100,15 @@ def _csv(row: Sequence[str]) -> str:
 def json_line(verdict: Verdict) -> str:
     """One object on one line; an unknown number is null."""
     score, p_value = (None if math.isnan(x) else x for x in (verdict.score, verdict.p_value))
-    faults = [{"kind": f.kind, "microphone": f.microphone, "message": f.message} for f in verdict.faults]
+    faults = [
+        {"kind": f.kind, "microphone": f.microphone, "message": encodable(f.message)} for f in verdict.faults
+    ]
     content = {
-        "recording": verdict.name,
+        "recording": encodable(verdict.name),
         "score": score,
         "p_value": p_value,
         "decision": verdict.decision or None,
         "faults": faults,
-        "error": verdict.error or None,
+        "error": encodable(verdict.error) or None,
     }
     return json.dumps(content, ensure_ascii=False) + "\n"

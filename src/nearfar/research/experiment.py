@@ -25,7 +25,13 @@ from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, decision_metrics, evaluate, named
 from nearfar.evaluation.protocols import FIXED
 from nearfar.evaluation.record import DataRecord, MachineRecord, ProtocolRecord, RunRecord
-from nearfar.evaluation.results import REFERENCE_COLUMNS, SCORE_COLUMNS, read_table, refuse_other_results
+from nearfar.evaluation.results import (
+    NAMES,
+    REFERENCE_COLUMNS,
+    SCORE_COLUMNS,
+    read_table,
+    refuse_other_results,
+)
 from nearfar.evaluation.results import Result as Result
 from nearfar.evaluation.truth import read_truth
 from nearfar.files import processes
@@ -294,13 +300,15 @@ def _do(task: MachineRun, progress: Progress) -> Outcome:
         detector = Detector.fit(task.machine, task.system, odd_clips="keep", jobs=jobs, progress=told)
         detector.save(folder / "detector")
         unseen = [(key, task.machine.name, task.seed, score) for key, score in detector.unseen.items()]
-        pd.DataFrame(unseen, columns=REFERENCE_COLUMNS).to_csv(folder / "references.csv", index=False)
+        pd.DataFrame(unseen, columns=REFERENCE_COLUMNS).to_csv(
+            folder / "references.csv", index=False, errors=NAMES
+        )
 
     def make_scores(folder: Path) -> None:
         made = jobs.do("detector", fitted_from, make_detector, made_by=fitted_by)
         detector = Detector.load(made / "detector")
         shutil.copyfile(made / "references.csv", folder / "references.csv")
-        _score(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False)
+        _score(detector, task, jobs, told).to_csv(folder / "scores.csv", index=False, errors=NAMES)
         _machine_record(detector, task, tested_on).save(folder / "machine.json")
 
     jobs = Jobs(task.cache)

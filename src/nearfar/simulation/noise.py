@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.signal import butter, lfilter
 from scipy.signal.windows import hann
 
+from nearfar.files.listing import list_below
 from nearfar.recordings.audio import AudioError, read_header, resample
 from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
 from nearfar.simulation.machines import MACHINES
@@ -500,15 +501,19 @@ class Recordings:
         Raises
         ------
         NotADirectoryError
+        PermissionError
+            If a folder below cannot be read.
         FileNotFoundError
             If there is no recording.
         """
         if not folder.is_dir():
             raise NotADirectoryError(f"{folder}: not a folder; expected one with recordings of noise")
-        paths = tuple(path for path in sorted(folder.rglob("*")) if is_audio(path) and path.is_file())
-        if not paths:
+        found = list_below(folder, is_audio)
+        for unreadable, why in found.unreadable.items():
+            raise PermissionError(f"{unreadable}: this folder cannot be read ({why})")
+        if not found.files:
             raise FileNotFoundError(f"{folder}: no recordings ({', '.join(USUAL_SUFFIXES)}) in this folder")
-        return cls(paths)
+        return cls(found.files)
 
     def halves(self) -> tuple[Self, Self]:
         """Every other recording from the first and from the second on; a single one is in both."""

@@ -23,7 +23,16 @@ from nearfar.recordings.datasets import (
     dcase2026,
     folder,
 )
-from nearfar.recordings.datasets.layout import machine_folders, recordings
+from nearfar.recordings.datasets.layout import (
+    further_down,
+    is_machine,
+    machine_folders,
+    machines_in,
+    recordings,
+    recordings_below,
+    refuse_machines,
+    refuse_no_folder,
+)
 from nearfar.recordings.recording import Channel, is_track, refuse_strange
 
 DATASETS: dict[str, ModuleType] = {
@@ -35,6 +44,9 @@ DATASETS: dict[str, ModuleType] = {
     "dcase2025": dcase2025,
     "dcase2026": dcase2026,
 }
+
+ONE = "the folder of a machine, or a folder of normal recordings"
+ANY = f"a folder that contains a folder for each machine, {ONE}"
 
 
 def load(root: Path | str, channels: Sequence[Channel] = ()) -> Dataset:
@@ -66,7 +78,7 @@ def load(root: Path | str, channels: Sequence[Channel] = ()) -> Dataset:
 
 
 def load_machine(path: Path | str, channels: Sequence[Channel] = ()) -> Machine:
-    """One machine: its folder, in either layout, or a plain folder of normal recordings.
+    """One machine: its folder, in either layout, or a plain folder of normal recordings (``FAN/train``, too).
 
     Parameters
     ----------
@@ -84,8 +96,48 @@ def load_machine(path: Path | str, channels: Sequence[Channel] = ()) -> Machine:
         If a channel is less than 1, or there twice.
     """
     refuse_strange(channels)
+    return _as_recorded(_machine(Path(path)), channels)
+
+
+def load_any(path: Path | str, channels: Sequence[Channel] = ()) -> Dataset:
+    """Whatever ``load`` or ``load_machine`` takes; one machine is a data set of one machine.
+
+    Parameters
+    ----------
+    path : Path or str
+        A folder of machines' folders, the folder of one machine, or a plain folder of normal recordings.
+    channels : sequence of int or str
+        As of ``load``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    DatasetError
+        With everything that is wrong, and what to do.
+    ValueError
+        If a channel is less than 1, or there twice.
+    """
     path = Path(path)
-    return _as_recorded(dcase.machine(path) if _is_dcase(path) else folder.machine(path), channels)
+    refuse_no_folder(path, "path", ANY)
+    if is_machine(path):
+        above = path.parent if path.name not in ("", "..") else path.resolve().parent
+    elif machines_in(path) or further_down(path):
+        return load(path, channels)
+    else:
+        above = path
+    machine = load_machine(path, channels)
+    return Dataset(machine.name, above, (machine,))
+
+
+def _machine(path: Path) -> Machine:
+    refuse_no_folder(path, "path", ONE)
+    if is_machine(path):
+        return dcase.machine(path) if _is_dcase(path) else folder.machine(path)
+    refuse_machines(path)
+    if any(is_clip_name(file.name) for file in recordings_below(path)):
+        return dcase.training_clips(path)
+    return folder.machine(path)
 
 
 def _as_recorded(machine: Machine, channels: Sequence[Channel]) -> Machine:

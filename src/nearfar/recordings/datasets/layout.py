@@ -3,20 +3,25 @@
 Conventions
 -----------
 A machine's folder is one that holds a split's folder: ``train`` or ``test``, in 2021 also ``source_test`` and
-``target_test``. Hidden files and folders, and files that are not recordings, are left alone; links to folders
-are followed down to a split's folder, not below it.
+``target_test``. A plain folder holds none: it is recordings of one machine. What counts as a file is told in
+``files.listing``: hidden files and what systems leave are left alone, links to folders are followed.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nearfar.recordings.clips import SPLIT_FOLDERS, Dataset, DatasetError, Machine, is_audio
+from nearfar.files.listing import folders_in, list_below
+from nearfar.files.names import quoted
+from nearfar.recordings.clips import AUDIO_SUFFIXES, SPLIT_FOLDERS, Dataset, DatasetError, Machine, is_audio
 
 EXPECTED = "ROOT/MACHINE/train/*.wav, and ROOT/MACHINE/test/*.wav where there are test clips"
 SHOWN = 5  # offenders that an error names; it counts the others
 DEPTH = 2  # how far below a root without machines to look for them: dev_data/raw
+OTHER_SOUND = frozenset((".mp3", ".m4a", ".ogg", ".opus", ".wma", ".aac", ".amr", ".mp4", ".3gp"))  # not read
+DETECTOR = "detector.json"  # in the folder of a detector, which is easily given instead
 
 
 def is_machine(folder: Path) -> bool:
@@ -34,41 +39,89 @@ def machine_folders(root: Path) -> list[Path]:
     DatasetError
         If it holds no machines; says which folder to pass instead, or what is expected.
     """
-    if not root.exists():
-        raise FileNotFoundError(
-            f"root={root}: no such folder; give the folder that contains a folder for each machine"
-        )
-    if not root.is_dir():
-        raise DatasetError(
-            [f"root={root} is a file; give the folder that contains a folder for each machine"]
-        )
+    refuse_no_folder(root, "root", "the folder that contains a folder for each machine")
     if is_machine(root):
         raise DatasetError([f"root={root} is the folder of one machine; give the folder that contains it"])
-    machines = [folder for folder in _folders(root) if is_machine(folder)]
+    machines = machines_in(root)
     if not machines:
         raise DatasetError([_no_machines(root)])
     return machines
 
 
+def machines_in(folder: Path) -> list[Path]:
+    """The machines' folders right below a folder, ordered by name; perhaps none.
+
+    Raises
+    ------
+    DatasetError
+        If folders cannot be read.
+    """
+    below = _folders(folder)
+    if unreadable := [f"{f}: {_denied('permission denied')}" for f in below if not os.access(f, os.X_OK)]:
+        raise DatasetError(few(unreadable))
+    return [f for f in below if is_machine(f)]
+
+
+def refuse_no_folder(path: Path, name: str, expected: str) -> None:
+    """Raise if this is no folder; ``expected`` is what to give.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    DatasetError
+        If it is a file, or the folder of a detector.
+    """
+    if not path.exists():
+        if path.is_symlink():
+            raise FileNotFoundError(f"{name}={path}: a link to {path.readlink()}, which is not there")
+        raise FileNotFoundError(f"{name}={path}: no such folder; give {expected}")
+    if not path.is_dir():
+        one = "; to score one recording, `nearfar score DETECTOR FILE`" if is_audio(path) else ""
+        raise DatasetError([f"{name}={path} is a file; give {expected}{one}"])
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise DatasetError([f"{name}={path}: {_denied('permission denied')}"])
+    if (path / DETECTOR).is_file():
+        raise DatasetError([f"{name}={path} is the folder of a detector; give {expected}"])
+
+
+def refuse_machines(folder: Path) -> None:
+    """Raise a ``DatasetError`` if a folder that is to be plain contains machines' folders; says which to give."""
+    if machines := machines_in(folder):
+        names = ", ".join(few(f.name for f in machines))
+        what = f"the folders of {len(machines)} machines" if len(machines) > 1 else "the folder of a machine"
+        raise DatasetError(
+            [f"{folder} contains {what} ({names}); give one of them, such as {quoted(machines[0])}"]
+        )
+
+
 def _folders(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    try:
+        return folders_in(folder)
+    except OSError as error:
+        raise DatasetError([f"{folder}: {_denied(error.strerror or str(error))}"]) from error
+
+
+def _denied(why: str) -> str:
+    return f"this folder cannot be read ({why.lower()}); change its permissions, or move it elsewhere"
 
 
 def _no_machines(root: Path) -> str:
-    if deeper := _further_down(root):
+    if deeper := further_down(root):
         return f"root={root} contains no folder of a machine, but some are deeper; give {' or '.join(deeper)}"
     if any(is_audio(file) for file in root.iterdir()):
         return f"root={root} contains recordings but no folder of a machine; expected {EXPECTED}"
     return f"root={root} contains no folder of a machine; expected {EXPECTED}"
 
 
-def _further_down(root: Path) -> list[str]:
+def further_down(root: Path) -> list[str]:
+    """Folders some way below ``root`` that contain machines' folders."""
     found, level = [], [root]
     try:
         for _ in range(DEPTH):
-            level = [below for folder in level for below in _folders(folder)]
-            found += [str(folder) for folder in level if any(is_machine(f) for f in _folders(folder))]
-    except PermissionError:  # a root far from any data, such as /
+            level = [below for folder in level for below in folders_in(folder)]
+            found += [str(folder) for folder in level if any(is_machine(f) for f in folders_in(folder))]
+    except OSError:  # a root far from any data, such as /
         return []
     return found
 
@@ -79,14 +132,27 @@ def recordings(machine: Path) -> list[Path]:
 
 
 def recordings_below(folder: Path) -> list[Path]:
-    """All recordings at any depth below a folder, ordered by path."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if is_audio(file)
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    """All recordings at any depth below a folder, ordered by path.
+
+    Raises
+    ------
+    DatasetError
+        If a folder cannot be read: what is in it would be missing without a word.
+    """
+    found = list_below(folder, is_audio)
+    if found.unreadable:
+        raise DatasetError(few(f"{path}: {_denied(why)}" for path, why in found.unreadable.items()))
+    return list(found.files)
+
+
+def what_else(folder: Path) -> str:
+    """To be added to a message that a folder contains no recordings: what it contains in their place."""
+    if (folder / DETECTOR).is_file():
+        return "; it is the folder of a detector"
+    other = OTHER_SOUND.difference(AUDIO_SUFFIXES)
+    found = list_below(folder, lambda path: path.suffix.lower() in other).files
+    kinds = ", ".join(sorted({file.suffix.lower() for file in found}))
+    return f"; convert the {kinds} files to .wav or .flac" if kinds else ""
 
 
 def few(lines: Iterable[str]) -> list[str]:

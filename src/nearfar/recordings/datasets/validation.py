@@ -8,7 +8,6 @@ what is kept of it is a digest and a few numbers.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ from typing import Literal, get_args
 
 import pandas as pd
 
+from nearfar.files import tables
+from nearfar.files.names import printable
 from nearfar.recordings import audio
 from nearfar.recordings.clips import (
     MIN_TRAINING_CLIPS,
@@ -31,6 +32,7 @@ from nearfar.recordings.clips import (
     Split,
 )
 from nearfar.recordings.datasets import DATASETS
+from nearfar.recordings.datasets.listed import ListedNames
 from nearfar.recordings.datasets.published import RATE, Counts, Part, Published
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.copies import find_copies
@@ -102,12 +104,17 @@ def validate(dataset: Dataset, *, workers: int = 1, progress: Progress | None = 
 def to_table(problems: Iterable[Problem]) -> pd.DataFrame:
     """One row for each problem; columns severity, kind, where and message."""
     columns = [field.name for field in fields(Problem)]
-    return pd.DataFrame([asdict(problem) for problem in problems], columns=columns)
+    return pd.DataFrame([_as_text(problem) for problem in problems], columns=columns)
 
 
 def to_json(problems: Iterable[Problem]) -> str:
     """A JSON array of objects with severity, kind, where and message."""
-    return json.dumps([asdict(problem) for problem in problems], indent=2)
+    return json.dumps([_as_text(problem) for problem in problems], indent=2)
+
+
+def _as_text(problem: Problem) -> dict[str, str]:
+    """Its attributes, in which names that cannot be printed are escaped."""
+    return {name: printable(text) for name, text in asdict(problem).items()}
 
 
 def _recognize(dataset: Dataset) -> list[_Recognized]:
@@ -219,12 +226,12 @@ def _composition(machine: Machine) -> Iterator[Problem]:
 
 def _attribute_problems(machine: Machine, table: Path, where: str) -> Iterator[Problem]:
     """What the attribute file says against the clips; a split that it does not mention is not its business."""
+    places = {_place(clip): clip for clip in machine.clips}
     try:
-        said = _read_attributes(table)
-    except (ValueError, csv.Error) as error:
+        said = _read_attributes(table, ListedNames(places))
+    except tables.TableError as error:
         yield Problem("warning", "attributes_unreadable", where, str(error))
         return
-    places = {_place(clip): clip for clip in machine.clips}
     yield from _find_unmatched(said, places, table, where)
     yield from _contradictions(said, places, where)
 
@@ -265,19 +272,18 @@ def _covers(table: Path, clip: Clip) -> bool:
     return table.stem == f"attributes_{clip.section:02}"
 
 
-def _read_attributes(table: Path) -> dict[str, list[str]]:
+def _read_attributes(file: Path, clips: ListedNames) -> dict[str, list[str]]:
     """Of each listed file the keys and values in turn, without empty ones and ``noAttribute``."""
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    if not rows or not rows[0] or rows[0][0] != "file_name":
-        raise ValueError("the first line must be file_name,d1p,d1v,...")
-    return {
-        PurePosixPath(row[0].replace("\\", "/")).as_posix(): [
-            c for c in row[1:] if c not in ("", NO_ATTRIBUTE)
-        ]
-        for row in rows[1:]
-        if any(row)
-    }
+    table = tables.read(file, ("file_name",))
+    place = table.place("file_name")
+    found = {}
+    for row in table.rows:
+        said = row.cell(place)
+        meant = clips.meant(said)
+        name = meant[0] if len(meant) == 1 else said.replace("\\", "/") or f"row {row.number}"
+        cells = row.cells[:place] + row.cells[place + 1 :]
+        found[name] = [cell for cell in cells if cell not in ("", NO_ATTRIBUTE)]
+    return found
 
 
 def _count_problems(dataset: Dataset, recognized: Sequence[_Recognized]) -> list[Problem]:
