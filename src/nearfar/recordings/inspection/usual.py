@@ -65,8 +65,11 @@ GAP_MARGIN_DB = 10.0  # below the quietest moment of the training clips
 OFFSET_SHARE = 0.1  # of the channel's usual RMS
 LENGTH_MARGIN = 1.2  # ratio of lengths that are the same for all purposes
 PRESENCE_FLOOR = 0.1  # dB^2, added to the variances
-PRESENCE_LIMIT = 2.5  # times the median of the squared distances of training clips
-PRESENCE_SPREADS = 1.6  # below the median of what near hears beyond far; and
+PRESENCE_LIMITS = (
+    2.5,
+    2.1,
+)  # times the median of the squared distances: of recordings, of two parts together; and
+PRESENCE_SPREADS = (1.6, 1.4)  # below the median of what near hears beyond far; and
 PRESENCE_DB = 1.0  # below it at least
 SURELY = 1.6  # times both limits: a clip that is left out of a fit
 SWAP_LOG_ODDS = (
@@ -246,7 +249,7 @@ def _relation(clips: Sequence[Measured], groups: Sequence[NDArray[np.intp]]) -> 
     templates = np.stack([_template(phases[group]) for group in rows])
     whole = np.stack([pair.presence[0] for pair in pairs])
     parts = np.stack([pair.presence[1:] for pair in pairs])
-    learnt = [_presence(whole[:, None], rows), _presence(parts, rows)]
+    learnt = [_presence(whole[:, None], rows, 0), _presence(parts, rows, 1)]
     return {
         "templates": templates,
         "agreement": _usual_agreement(phases, rows, templates),
@@ -316,8 +319,11 @@ def _inner(distance: Float) -> NDArray[np.intp]:
     return np.argsort(distance, kind="stable")[: max(2, int(np.ceil(0.75 * len(distance))))]
 
 
-def _presence(values: Float, groups: Sequence[NDArray[np.intp]]) -> tuple[Float, Float, Float]:
-    """Of (n, parts, 3 B): the median of each domain, the inverse covariance, and the limits of ``Usual.limits``."""
+def _presence(values: Float, groups: Sequence[NDArray[np.intp]], which: int) -> tuple[Float, Float, Float]:
+    """Of recordings (``which`` 0) or parts (1), (n, parts, 3 B).
+
+    The median of each domain, the inverse covariance, and the limits of ``Usual.limits``.
+    """
     dim = values.shape[2]
     middles = np.stack([np.median(values[group].reshape(-1, dim), axis=0) for group in groups])
     centred = np.concatenate([values[group] - middles[i] for i, group in enumerate(groups)])
@@ -325,8 +331,8 @@ def _presence(values: Float, groups: Sequence[NDArray[np.intp]]) -> tuple[Float,
         return middles, np.zeros((dim, dim)), np.array([np.inf, -np.inf])
     kept = centred[_inner(_size(centred))]
     deficit = mean_presence(centred.reshape(-1, dim))
-    farthest = PRESENCE_LIMIT * float(np.median(_cross_fitted(kept)))
-    lowest = -max(PRESENCE_DB, PRESENCE_SPREADS * float(_spread(deficit)))
+    farthest = PRESENCE_LIMITS[which] * float(np.median(_cross_fitted(kept)))
+    lowest = -max(PRESENCE_DB, PRESENCE_SPREADS[which] * float(_spread(deficit)))
     return middles, _precision(kept.reshape(-1, dim)), np.array([farthest, lowest])
 
 
