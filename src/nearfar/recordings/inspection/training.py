@@ -420,21 +420,20 @@ def unlike_by_score(clips: Sequence[Clip], scores: Mapping[str, float]) -> list[
     scores : mapping from key to float
         Anomaly scores, each by a fit that has not seen the clip.
     """
-    known = [clip for clip in clips if scores.get(clip.key, 0) > 0]
-    if len(known) < comparison.FEWEST_FOR_PRESENCE:
-        return []
-    values = np.array([scores[clip.key] for clip in known])
-    logs = np.log(values / np.median(values))
-    limit = UNLIKE_SCORE_SPREADS * comparison.MAD * float(np.median(np.abs(logs)))
-    order = np.argsort(-logs, kind="stable")[:UNLIKE_SHOWN].tolist()
+    found = []
+    for domain in dict.fromkeys(clip.domain for clip in clips):
+        known = [clip for clip in clips if clip.domain == domain and scores.get(clip.key, 0) > 0]
+        if len(known) >= comparison.FEWEST_FOR_PRESENCE:
+            values = np.array([scores[clip.key] for clip in known])
+            logs = np.log(values / np.median(values))
+            limit = UNLIKE_SCORE_SPREADS * comparison.MAD * float(np.median(np.abs(logs)))
+            found += [(float(log), clip) for log, clip in zip(logs, known, strict=True) if log > limit]
+    found.sort(key=lambda one: -one[0])
     return [
         Suspect(
-            known[i],
-            "unlike",
-            f"the detector finds it {np.exp(logs[i]):.1f} times as unlike the others as usual",
+            clip, "unlike", f"the detector finds it {np.exp(log):.1f} times as unlike the others as usual"
         )
-        for i in order
-        if logs[i] > limit
+        for log, clip in found[:UNLIKE_SHOWN]
     ]
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ FASTEST_DRIFT = 1e-3  # seconds per second; clocks of cheap recorders differ by 
 UNITS_DB = 20.0  # beyond the levels of training: no machine is so much louder or quieter
 DEAF_DB = 10.0
 SPREADS = 5.0  # robust standard deviations that levels of normal clips may lie apart
-GAP_MARGIN_DB = 10.0  # below the quietest moment of the training clips
+GAP_MARGIN_DB = 10.0  # below the quietest moment of the training clips; and
+GAP_DB = 20.0  # below the loud moments of the clip itself
 OFFSET_SHARE = 0.1  # of the channel's usual RMS
 LENGTH_MARGIN = 1.2  # ratio of lengths that are the same for all purposes
 PRESENCE_FLOOR = 0.1  # dB^2, added to the variances
@@ -69,6 +71,7 @@ PRESENCE_LIMITS = (
     2.5,
     2.1,
 )  # times the median of the squared distances: of recordings, of two parts together; and
+PRESENCE_MARGIN = 1.5  # times what four fifths of the clips stay below; the larger limit counts; and
 PRESENCE_SPREADS = (1.6, 1.4)  # below the median of what near hears beyond far; and
 PRESENCE_DB = 1.0  # below it at least
 SURELY = 1.6  # times both limits: a clip that is left out of a fit
@@ -94,7 +97,7 @@ class Usual:
     level : (2, C) array
         Of each channel the lowest and the highest level of a normal clip, in dBFS.
     quiet : (C,) array
-        How far the quietest moment of a normal clip lies below its median block, in dB; negative.
+        Level of the quietest block of a normal clip, in dBFS.
     offset : (2, C) array
         Median of the means, and their robust spread.
     templates : (domains, F) complex array
@@ -109,7 +112,7 @@ class Usual:
         Medians of ``Pair.presence``: of recordings, and of their parts.
     precision : (2, 3 B, 3 B) array
         The inverses of their covariances.
-    limits : (2, 2) array
+    limits : (2, domains, 2) array
         Of recordings, and of parts: the largest squared distance, and the lowest mean presence, in dB against the
         median, of a machine that runs.
     """
@@ -141,16 +144,17 @@ class Usual:
             Of each clip.
         """
         levels = np.stack([clip.level for clip in clips])
+        quiet = np.stack([clip.blocks.min(axis=1) for clip in clips])
+        groups = _by_domain(domains)
         means = np.stack([clip.mean for clip in clips])
         seconds = np.array([clip.seconds for clip in clips])
-        quiet = np.stack([clip.blocks.min(axis=1) - np.median(clip.blocks, axis=1) for clip in clips])
         return cls(
             rate=clips[0].rate,
             seconds=np.array([seconds.min(), seconds.max()]),
-            level=np.stack(_range(levels)),
-            quiet=_range(quiet)[0],
+            level=np.stack(_range(levels, groups)),
+            quiet=_range(quiet, groups)[0],
             offset=np.stack([np.median(means, axis=0), _spread(means)]),
-            **_relation(clips, _groups(clips, domains)),
+            **_relation(clips, domains),
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -206,11 +210,15 @@ def faults_against(usual: Usual, measured: Measured, read: Callable[[], Samples]
     return found
 
 
-def _range(values: Float) -> tuple[Float, Float]:
-    """The lowest and the highest that normal clips reach, (n, ...) to (...): not the extremes, but robust ones."""
-    middle, spread = np.median(values, axis=0), _spread(values)
-    low, high = np.quantile(values, [0.05, 0.95], axis=0)
-    return np.minimum(low, middle - SPREADS * spread), np.maximum(high, middle + SPREADS * spread)
+def _range(values: Float, groups: Sequence[NDArray[np.intp]]) -> tuple[Float, Float]:
+    """The lowest and the highest that normal clips of a domain reach, (n, C) to (C,): robust, not the extremes."""
+    lows, highs = [], []
+    for group in groups:
+        middle, spread = np.median(values[group], axis=0), _spread(values[group])
+        low, high = np.quantile(values[group], [0.05, 0.95], axis=0)
+        lows.append(np.minimum(low, middle - SPREADS * spread))
+        highs.append(np.maximum(high, middle + SPREADS * spread))
+    return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
 def _spread(values: Float) -> Float:
@@ -218,33 +226,19 @@ def _spread(values: Float) -> Float:
     return spread
 
 
-def _groups(clips: Sequence[Measured], domains: Sequence[str]) -> list[NDArray[np.intp]]:
-    """The clips with two channels by domain; small domains are not told apart."""
-    paired = np.array([clip.pair is not None for clip in clips])
+def _by_domain(domains: Sequence[str]) -> list[NDArray[np.intp]]:
+    """The numbers of the clips of each domain; small domains are not told apart."""
     labels = np.array(domains, dtype=object)
-    groups = [np.flatnonzero(paired & (labels == domain)) for domain in sorted(set(domains))]
-    if any(len(group) < FEWEST_OF_DOMAIN for group in groups):
-        groups = [np.flatnonzero(paired)]
-    return [group for group in groups if len(group)]
+    groups = [np.flatnonzero(labels == domain) for domain in sorted(set(domains))]
+    return groups if all(len(group) >= FEWEST_OF_DOMAIN for group in groups) else [np.arange(len(labels))]
 
 
-def _relation(clips: Sequence[Measured], groups: Sequence[NDArray[np.intp]]) -> dict[str, Any]:
+def _relation(clips: Sequence[Measured], domains: Sequence[str]) -> dict[str, Any]:
     """What two channels have in common: everything of ``Usual`` that comes from ``Pair``."""
-    if not groups:
-        empty = np.zeros((0, 0))
-        return {
-            "templates": np.zeros((0, 0), np.complex64),
-            "agreement": np.zeros(4),
-            "contrast": empty,
-            "presence": np.zeros((2, 0, 0)),
-            "precision": np.zeros((2, 0, 0)),
-            "limits": np.zeros((2, 2)),
-        }
     pairs = [clip.pair for clip in clips if clip.pair is not None]
-    place = {
-        number: row for row, number in enumerate(n for n, clip in enumerate(clips) if clip.pair is not None)
-    }
-    rows = [np.array([place[int(n)] for n in group]) for group in groups]
+    if not pairs:
+        return _NO_RELATION
+    rows = _by_domain([d for clip, d in zip(clips, domains, strict=True) if clip.pair is not None])
     phases = np.stack([pair.phase for pair in pairs])
     templates = np.stack([_template(phases[group]) for group in rows])
     whole = np.stack([pair.presence[0] for pair in pairs])
@@ -258,6 +252,16 @@ def _relation(clips: Sequence[Measured], groups: Sequence[NDArray[np.intp]]) -> 
         "precision": np.stack([one[1] for one in learnt]),
         "limits": np.stack([one[2] for one in learnt]),
     }
+
+
+_NO_RELATION: dict[str, Any] = {  # of one channel, or of clips that are too short
+    "templates": np.zeros((0, 0), np.complex64),
+    "agreement": np.zeros(4),
+    "contrast": np.zeros((0, 0)),
+    "presence": np.zeros((2, 0, 0)),
+    "precision": np.zeros((2, 0, 0)),
+    "limits": np.zeros((2, 0, 2)),
+}
 
 
 def _template(phases: NDArray[np.complex64]) -> NDArray[np.complex64]:
@@ -328,12 +332,25 @@ def _presence(values: Float, groups: Sequence[NDArray[np.intp]], which: int) -> 
     middles = np.stack([np.median(values[group].reshape(-1, dim), axis=0) for group in groups])
     centred = np.concatenate([values[group] - middles[i] for i, group in enumerate(groups)])
     if len(centred) < FEWEST_FOR_PRESENCE:
-        return middles, np.zeros((dim, dim)), np.array([np.inf, -np.inf])
-    kept = centred[_inner(_size(centred))]
-    deficit = mean_presence(centred.reshape(-1, dim))
-    farthest = PRESENCE_LIMITS[which] * float(np.median(_cross_fitted(kept)))
-    lowest = -max(PRESENCE_DB, PRESENCE_SPREADS[which] * float(_spread(deficit)))
-    return middles, _precision(kept.reshape(-1, dim)), np.array([farthest, lowest])
+        return middles, np.zeros((dim, dim)), np.tile([np.inf, -np.inf], (len(groups), 1))
+    inner = _inner(_size(centred))
+    distance = _cross_fitted(centred, inner)
+    starts = np.cumsum([0, *(len(group) for group in groups)])
+    limits = [
+        _limits(
+            distance[some], mean_presence(centred[some].reshape(-1, dim)), float(np.median(distance)), which
+        )
+        for some in (slice(*ends) for ends in pairwise(starts.tolist()))
+    ]
+    return middles, _precision(centred[inner].reshape(-1, dim)), np.array(limits)
+
+
+def _limits(distance: Float, deficit: Float, usually: float, which: int) -> list[float]:
+    """Of the clips of one domain, whose few clips scatter more than their own median tells."""
+    few = 1 + 4 / len(distance)
+    farthest = max(PRESENCE_LIMITS[which] * max(usually, float(np.median(distance)) * few),
+                   PRESENCE_MARGIN * few * float(np.quantile(distance, 0.8)))  # fmt: skip
+    return [farthest, -max(PRESENCE_DB, PRESENCE_SPREADS[which] * few * float(_spread(deficit)))]
 
 
 def _size(centred: Float) -> Float:
@@ -342,17 +359,15 @@ def _size(centred: Float) -> Float:
     return size
 
 
-def _cross_fitted(rows: Float) -> Float:
-    """Squared distances of (n, parts, dim), each by a covariance of the other clips: (n parts,)."""
+def _cross_fitted(rows: Float, inner: NDArray[np.intp]) -> Float:
+    """Squared distances of (n, parts, dim), each by a covariance of the inner ones among the others: (n, parts)."""
     dim = rows.shape[2]
-    found = []
+    found = np.empty(rows.shape[:2])
     for fold in range(FOLDS):
-        precision = _precision(
-            np.concatenate([rows[i::FOLDS] for i in range(FOLDS) if i != fold]).reshape(-1, dim)
-        )
-        own = rows[fold::FOLDS].reshape(-1, dim)
-        found.append(np.einsum("nd,de,ne->n", own, precision, own))
-    return np.concatenate(found)
+        own = np.arange(fold, len(rows), FOLDS)
+        precision = _precision(rows[np.setdiff1d(inner, own)].reshape(-1, dim))
+        found[own] = ((rows[own] @ precision) * rows[own]).sum(axis=-1)
+    return found
 
 
 def distances(rows: Float, groups: Sequence[NDArray[np.intp]]) -> Float:
@@ -364,13 +379,7 @@ def distances(rows: Float, groups: Sequence[NDArray[np.intp]]) -> Float:
     centred = np.empty_like(rows)
     for group in groups:
         centred[group] = rows[group] - np.median(rows[group], axis=0)
-    inner = _inner(_size(centred[:, None]))
-    found = np.empty(len(rows))
-    for fold in range(FOLDS):
-        own = np.arange(fold, len(rows), FOLDS)
-        precision = _precision(centred[np.setdiff1d(inner, own)])
-        found[own] = np.einsum("nd,de,ne->n", centred[own], precision, centred[own])
-    return found
+    return _cross_fitted(centred[:, None], _inner(_size(centred[:, None])))[:, 0]
 
 
 def _precision(rows: Float) -> Float:
@@ -468,8 +477,7 @@ def _deaf(usual: Usual, measured: Measured) -> list[RecordingFault]:
 def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> list[RecordingFault]:
     levels = measured.blocks[channel]
     found = []
-    quiet = levels < np.median(levels) + usual.quiet[channel] - GAP_MARGIN_DB
-    quiet |= levels < usual.level[0, channel] + usual.quiet[channel] - GAP_MARGIN_DB
+    quiet = levels < min(usual.quiet[channel] - GAP_MARGIN_DB, np.percentile(levels, 90) - GAP_DB)
     start, length = alone.longest_run(quiet)
     if length >= alone.GAP_BLOCKS and measured.level[channel] >= alone.DEAD_DBFS:
         message = (
@@ -629,25 +637,31 @@ def stands_still(usual: Usual, measured: Measured, *, times: float = 1.0) -> tup
     usual : Usual
     measured : Measured
     times : float
-        The limits of ``Usual.limits``: more for fewer false claims.
+        How far beyond the limits of ``Usual.limits``: more for fewer false claims.
     """
     if measured.pair is None or not len(usual.templates):
         return None
-    heard, limits = measured.pair.presence, times * usual.limits
+    heard = measured.pair.presence
     distance, deficit = _absence(usual, heard[:1], 0)
-    if distance[0] > limits[0, 0] and deficit[0] < limits[0, 1]:
+    if distance[0] > times and deficit[0] > times:
         return 0.0, measured.seconds
     distance, deficit = (
         np.convolve(x, [0.5, 0.5], mode="valid") for x in _absence(usual, heard[1:], 1)
     )  # of two neighbouring parts
-    still = np.flatnonzero((distance > limits[1, 0]) & (deficit < limits[1, 1]))
+    still = np.flatnonzero((distance > times) & (deficit > times))
     if len(still) == 0:
         return None
     return float(still[0] * measured.seconds / PARTS), float((still[-1] + 2) * measured.seconds / PARTS)
 
 
 def _absence(usual: Usual, rows: Float, which: int) -> tuple[Float, Float]:
-    """Of recordings (``which`` 0) or parts (1), (n, 3 B): squared distance from normal, and the mean presence."""
+    """Of recordings (``which`` 0) or parts (1), (n, 3 B), against the nearest domain, as shares of its limits.
+
+    The squared distance from normal, and how much less than usual near hears beyond far.
+    """
     residuals = rows - usual.presence[which][:, None]  # (domains, n, 3 B)
-    distance = ((residuals @ usual.precision[which]) * residuals).sum(axis=-1)
-    return distance.min(axis=0), mean_presence(residuals[distance.argmin(axis=0), np.arange(len(rows))])
+    limits = usual.limits[which]
+    distance = ((residuals @ usual.precision[which]) * residuals).sum(axis=-1) / limits[:, :1]
+    nearest = distance.argmin(axis=0)
+    deficit = mean_presence(residuals[nearest, np.arange(len(rows))]) / limits[nearest, 1]
+    return distance.min(axis=0), deficit
