@@ -284,7 +284,10 @@ def test_a_recording_is_bounded_whatever_its_format(tmp_path, monkeypatch):
         "c.flac": flac(FRAMES),
     }.items():
         (tmp_path / name).write_bytes(content)
-        assert fault_of(tmp_path / name, message) == "refused"
+        assert fault_of_reading(tmp_path / name, message) == "refused"
+    assert (
+        audio.read_header(tmp_path / "a.wav").samples == FRAMES
+    )  # a long recording of noise is read in parts
 
 
 def test_a_file_is_bounded_before_its_header_is_repaired(tmp_path, monkeypatch):
@@ -299,6 +302,17 @@ def test_a_file_of_endless_chunks_is_looked_at_for_a_bounded_time(tmp_path):
         "unreadable",
         "empty",
     )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [encoded(FORMATS["wav"]), wav(fmt(), chunk(b"data", SOUND, 0)), encoded({"format": "FLAC"}), flac(0)],
+)
+def test_a_part_is_what_the_whole_has_there(tmp_path, content):
+    (tmp_path / "a.wav").write_bytes(content)
+    part = audio.read_part(tmp_path / "a.wav", 15_000, 1000)
+    np.testing.assert_array_equal(part * 32768, SAMPLES[:, 15_000:16_000])
+    assert audio.read_part(tmp_path / "a.wav", FRAMES - 10, 1000).shape == (2, 10)
 
 
 # 24 bits in 32
