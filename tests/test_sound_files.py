@@ -190,6 +190,16 @@ def test_sizes_that_stand_for_unknown_are_read_to_the_end_of_the_file(read, size
     assert recorded.notes == ()
 
 
+@pytest.mark.parametrize(("kind", "name", "after", "width"), [("caf", b"data", 4, 8), ("au", b".snd", 8, 4)])
+def test_other_formats_say_that_they_do_not_know(read, kind, name, after, width):
+    content = bytearray(encoded(FORMATS[kind]))
+    place = content.index(name) + after
+    content[place : place + width] = b"\xff" * width
+    recorded = read(bytes(content))
+    assert_whole(recorded)
+    assert recorded.notes == ()
+
+
 @pytest.mark.parametrize("more", [1, 8, 44, 80, 700])
 @pytest.mark.parametrize("kind", ["wav", "rifx", "w64", "aiff", "au"])
 def test_a_size_that_counts_some_bytes_too_many_is_no_truncation(read, more, kind):
@@ -405,6 +415,16 @@ def test_a_folder_and_a_pipe_are_no_files(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     assert fault_of(tmp_path / "pipe.wav", "a pipe or device, and no file") == "unreadable"
     assert fault_of(tmp_path / "folder.wav", "a folder; give a recording") == "unreadable"
+
+
+def test_a_file_that_may_not_be_opened_is_unreadable(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(encoded(FORMATS["wav"]))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert fault_of(tmp_path / "a.wav", r"cannot be opened \(Permission denied\)") == "unreadable"
 
 
 @pytest.mark.parametrize("kind", ["wav", "aiff"])

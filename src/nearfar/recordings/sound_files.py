@@ -69,8 +69,24 @@ class Source:
         return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
     def open(self) -> BinaryIO:
-        """Its bytes, to be read anywhere."""
-        return self.content.open("rb") if isinstance(self.content, Path) else io.BytesIO(self.content)
+        """Its bytes, to be read anywhere.
+
+        Raises
+        ------
+        FileNotFoundError
+        AudioError
+            If the operating system does not allow it.
+        """
+        if not isinstance(self.content, Path):
+            return io.BytesIO(self.content)
+        try:
+            return self.content.open("rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # one file that cannot be opened is no reason to end a batch
+            raise AudioError(
+                f"{self.name}: cannot be opened ({error.strerror})", fault="unreadable"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
