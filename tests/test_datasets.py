@@ -159,9 +159,21 @@ def test_own_machines_are_told_by_their_folders(tmp_path):
 
 
 def test_a_test_folder_that_is_no_label_is_refused(tmp_path):
-    plant(tmp_path, "saw/train/a.wav", "saw/test/Normal/b.wav")
-    with pytest.raises(DatasetError, match=r"no label 'Normal'; did you mean 'normal'\?"):
+    plant(tmp_path, "saw/train/a.wav", "saw/test/norml/b.wav", "saw/test/normal_and_faulty/c.wav")
+    with pytest.raises(DatasetError, match=r"no label 'norml'; did you mean 'normal'\?") as caught:
         datasets.load(tmp_path)
+    assert "no label 'normal_and_faulty'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("normal", "anomalous"),
+    [("Normal", "Abnormal"), ("good", "broken_large"), ("OK", "NG"), ("NormalSound", "AnomalousSound"),
+     ("gut", "defekt"), ("seijou", "ijou")],
+)  # fmt: skip
+def test_test_folders_may_be_called_as_in_other_data_sets(tmp_path, normal, anomalous):
+    plant(tmp_path, "saw/train/a.wav", f"saw/test/{normal}/b.wav", f"saw/test/{anomalous}/deep/c.wav")
+    said = {clip.name: clip.label for clip in datasets.load(tmp_path)["saw"].test}
+    assert said == {f"{normal}/b.wav": "normal", f"{anomalous}/deep/c.wav": "anomaly"}
 
 
 def test_own_recordings_do_not_lie_in_the_folders_of_2021(tmp_path):
@@ -195,19 +207,20 @@ def test_everything_wrong_with_the_domains_is_listed_at_once(tmp_path):
     with pytest.raises(DatasetError, match=r"'train/a\.wav' is listed 2 times") as caught:
         datasets.load(tmp_path)
     assert [re.sub(r".*domains\.csv: ", "", problem) for problem in caught.value.problems] == [
-        "no column file_name; the first line must be file_name,domain",
-        "no recording '/else/x.wav' in train or test",
-        "no recording '../y.wav' in train or test",
+        "no column file_name: the first row is 'name,domain'; the first row must be file_name,domain, separated by "
+        "commas, semicolons or tabs",
+        "row 4: domain='near' of 'train/b.wav'; it must be source or target",
+        "row 5: no recording '/else/x.wav' in train or test",
+        "row 6: no recording '../y.wav' in train or test",
         "'train/c.wav' is missing",
-        "'train/a.wav' is listed 2 times",
-        "domain='near' of 'train/b.wav'; it must be source or target",
+        "'train/a.wav' is listed 2 times, in rows 2 and 3",
     ]
 
 
 def test_a_table_of_domains_that_is_no_text_is_refused(tmp_path):
     plant(tmp_path, "saw/train/a.wav")
     (tmp_path / "saw/domains.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DatasetError, match=r"domains\.csv: .*can't decode"):
+    with pytest.raises(DatasetError, match=r"domains\.csv: not readable as text .*truncated data"):
         datasets.load(tmp_path)
 
 
@@ -241,13 +254,23 @@ def test_a_plain_folder_is_normal_recordings(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a/train/x.wav", "a/test/x.wav", "Anomaly/x.wav", "x/anomaly/y.wav", f"x/{ANONYMOUS}"]
+    ("name", "message"),
+    [
+        ("a/train/x.wav", r"saw contains the folder of a machine \(a\); give one of them, such as .*saw/a$"),
+        (
+            "a/b/test/x.wav",
+            r"the folder 'a/b/test' is called like a split of a machine; .* contains it, .*saw/a/b$",
+        ),
+        ("a/Train/x.wav", r"the folder 'a/Train' is called .* contains it, .*saw/a, and rename it to train$"),
+        (
+            f"x/{ANONYMOUS}",
+            "2 of 2 recordings are not training clips of the challenge; give a folder of training",
+        ),
+    ],
 )
-def test_a_folder_that_is_more_than_normal_recordings_is_not_taken_for_them(tmp_path, name):
+def test_a_folder_that_is_more_than_normal_recordings_is_not_taken_for_them(tmp_path, name, message):
     plant(tmp_path, f"saw/{name}", "saw/zz.wav")
-    with pytest.raises(
-        DatasetError, match=f"{name} is no normal recording, by its name or folder; give the folder of one"
-    ):
+    with pytest.raises(DatasetError, match=re.compile(message, re.MULTILINE)):
         datasets.load_machine(tmp_path / "saw")
 
 

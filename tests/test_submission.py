@@ -454,6 +454,25 @@ def test_each_rule(tmp_path, files, message):
     assert any(problem.startswith(message) for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.encode("utf-8-sig"), "begins with a byte order mark; save it as UTF-8 without one"),
+        (lambda text: text.encode("utf-16"), "not UTF-8 text, but utf-16; save it as UTF-8"),
+        (lambda text: text.replace(",", ";").replace(".", ",").replace(",wav", ".wav").encode(),
+         "200 lines are not 'name,value', the first is 'section_00_0000.wav;"),
+        (lambda text: f"{text}\n\n".encode(), "2 lines are empty"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_form_breaks_one_rule(tmp_path, files, change, message):
+    files[SCORES] = change(files[SCORES].decode())
+    with zipfile.ZipFile(tmp_path / "broken.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    (problem,) = check(tmp_path / "broken.zip")
+    assert problem.startswith(f"{SCORES}: {message}")
+
+
 def test_foreign_packages_may_say_more(tmp_path, files):
     content = yaml.safe_load(files[META_FILE])
     content["submission"]["note"] = "ours"

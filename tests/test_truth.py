@@ -139,6 +139,39 @@ def test_the_baselines_names_and_released_names(scores, truth):
         pd.testing.assert_frame_equal(found.decisions, expected.decisions)
 
 
+SAVED = {
+    "byte order mark": lambda text: text.encode("utf-8-sig"),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "Unicode text": lambda text: text.replace(",", "\t").encode("utf-16"),
+    "semicolons": lambda text: text.replace(",", ";").encode(),
+    "decimal commas": lambda text: text.replace(",", ";").replace(".", ",").replace(",wav", ".wav").encode(),
+    "quotes, spaces, empty rows": lambda text: (
+        "".join(f'"{name}" , {value}\r\n' for name, value in (line.split(",") for line in text.split()))
+        + ",\r\n"
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("save", SAVED.values(), ids=SAVED)
+def test_scores_and_truth_are_read_however_they_are_saved(scores, truth, save):
+    expected = evaluate_folder(scores, truth)
+    for file in [*scores.iterdir(), *truth.rglob("*.csv")]:
+        file.write_bytes(save(file.read_text()))
+    found = evaluate_folder(scores, truth)
+    pd.testing.assert_frame_equal(found.metrics, expected.metrics)
+    pd.testing.assert_frame_equal(found.decisions, expected.decisions)
+
+
+def test_scores_that_are_no_table_and_rows_are_named(scores):
+    (scores / "anomaly_score_Sander_section_00_test.csv").write_bytes(b"\xff\xfea")
+    file = scores / "anomaly_score_ToyDrone_section_00_test.csv"
+    file.write_bytes(file.read_bytes().replace(b",", b"\t", 1) + f"{NAMES[0]},1\n".encode())
+    with pytest.raises(DatasetError, match="not readable as text") as error:
+        read_scores(scores)
+    for said in ("row 13: 'section_00_0000.wav,1' is not a row", "row 2: 'section_00_0001.wav,"):
+        assert any(said in problem for problem in error.value.problems), said
+
+
 def test_real_scores_of_2020(shared):
     """Per-clip scores of the ToyCar test set with their published AUC and pAUC (MLPerf Tiny, MIT)."""
     folder = shared / "golden" / "toycar_2020"

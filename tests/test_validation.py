@@ -261,6 +261,17 @@ def test_attributes_are_read_leniently(plant, row):
     assert plant.found() == []
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_attributes_may_be_saved_by_a_spreadsheet(plant, separator, encoding):
+    plant.machine()
+    names = plant.attributes()
+    rows = [f"{name},spd,1".replace("/", "\\") for name in ["file_name,d1p,d1v", *names]]
+    table = "\r\n".join(rows).replace("file_name,d1p,d1v,spd,1", "file_name,d1p,d1v").replace(",", separator)
+    (plant.root / "saw/attributes_00.csv").write_bytes(f"{table}\r\n{separator}\r\n".encode(encoding))
+    assert plant.found() == []
+
+
 def test_attributes_may_say_more_than_the_names(plant):
     plant.machine(attributes="noAttribute")
     plant.attributes()
@@ -443,6 +454,12 @@ def test_samples_are_let_go_clip_by_clip(plant, monkeypatch):
     assert plant.problems(workers=2) == []
     assert len(most) == 36
     assert max(most) <= 3
+
+
+def test_names_that_are_not_utf8_are_escaped():
+    problem = Problem("error", "missing", "saw/train/L\udcfc.wav", "L\udcfc.wav: no such file")
+    assert json.loads(to_json([problem]))[0]["where"] == r"saw/train/L\xfc.wav"
+    assert to_table([problem])["message"].tolist() == [r"L\xfc.wav: no such file"]
 
 
 def test_problems_as_a_table_and_as_json():

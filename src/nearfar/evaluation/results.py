@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -19,7 +19,7 @@ from nearfar.files import notebooks
 from nearfar.files.atomic import atomic_file, refuse_unwritable
 from nearfar.recordings.clips import Dataset
 
-NAMES = "surrogateescape"  # names of recordings that are not UTF-8 stay the bytes that they are
+NAMES: Final = "surrogateescape"  # names of recordings that are not UTF-8 stay the bytes that they are
 FILES = ("scores.csv", "metrics.csv", "references.csv", "run.json")  # of a result's folder
 SCORE_COLUMNS = ["key", "machine", "section", "split", "domain", "label", "seed", "score", "decision"]
 METRIC_COLUMNS = ["seed", "machine", "section"]  # and the metrics, which depend on what is known of the clips
