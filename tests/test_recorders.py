@@ -7,7 +7,8 @@ import pytest
 from scipy.signal import find_peaks, welch
 
 from nearfar.recordings.audio import FAR, NEAR
-from nearfar.recordings.microphones import health
+from nearfar.recordings.inspection.alone import faults_alone
+from nearfar.recordings.inspection.measured import measure
 from nearfar.simulation.recorders import (
     DELAY_SECONDS,
     LEAD_SECONDS,
@@ -56,10 +57,10 @@ def test_a_fault_befalls_its_channel_only(
 def test_the_health_check_finds_it(
     recording: Recording, fault: str, channel: int, rng: np.random.Generator
 ) -> None:
-    assert health(recording.clip.astype(np.float32)) == ()
+    assert faults_alone(measure(recording.clip.astype(np.float32), RATE)) == []
     clip = MICROPHONE_FAULTS[fault](recording, channel, rng)
     in_the_file = np.rint(clip * 32768) / 32768
-    (found,) = health(in_the_file.astype(np.float32))
+    (found,) = faults_alone(measure(in_the_file.astype(np.float32), RATE))
     assert (found.kind, found.microphone) == (fault, ("near", "far")[channel])
 
 

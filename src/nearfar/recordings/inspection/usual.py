@@ -58,6 +58,7 @@ LONG_FRAME = 4  # times a frame: for delays that are longer than one
 LATE_SECONDS = 0.001  # 0.34 m of air: warm air and a moved microphone stay below it
 SLOPES = 101  # drifts that are tried
 DRIFT_SECONDS = 0.02  # delays from which a drift may begin
+DELAYS = ("late", "drifting")  # what the surroundings alone may look like: they come from elsewhere
 FASTEST_DRIFT = 1e-3  # seconds per second; clocks of cheap recorders differ by a tenth of that
 UNITS_DB = 20.0  # beyond the levels of training: no machine is so much louder or quieter
 DEAF_DB = 10.0
@@ -200,14 +201,20 @@ def faults_against(usual: Usual, measured: Measured, read: Callable[[], Samples]
     for channel, name in enumerate(NAMES[: min(usual.channels, len(measured.level))]):
         if spoilt.isdisjoint({name, BOTH}):
             found += _of_channel(usual, measured, channel, name)
-    if measured.pair is None or deaf or not len(usual.templates):
+    if measured.pair is None or deaf or not len(usual.templates) or not alone.has_two_signals(measured):
         return found
     apart = _relation_fault(usual, measured, read)
-    if apart is not None:
+    still = [] if _upsets_levels(measured, found) else _not_running(usual, measured)
+    if apart is not None and not (still and apart.kind in DELAYS):
         return [*found, apart]
-    if not any(fault.kind == "gone" for fault in found):
-        found += _not_running(usual, measured)
-    return found
+    return [*found, *still]
+
+
+def _upsets_levels(measured: Measured, found: Sequence[RecordingFault]) -> bool:
+    """Whether something else explains why near hears less beyond far than usual."""
+    return bool((measured.flat > alone.FLAT_SHARE).any()) or any(
+        fault.kind in ("gone", "units", "short") for fault in found
+    )
 
 
 def _range(values: Float, groups: Sequence[NDArray[np.intp]]) -> tuple[Float, Float]:
@@ -501,9 +508,11 @@ def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> li
 def _relation_fault(usual: Usual, measured: Measured, read: Callable[[], Samples]) -> RecordingFault | None:
     """Why near and far do not belong together as in training, if they do not."""
     assert measured.pair is not None
+    usually, low, high, _ = usual.agreement
     if not usual.is_telling:
         return _swapped_by_contrast(usual, measured)
-    usually, low, high, _ = usual.agreement
+    if low <= high and (swapped := _swapped_by_contrast(usual, measured)):
+        return swapped  # sound arrives at both at once, so the phases of exchanged channels are the same
     phase = measured.pair.phase
     agreement = usual.agreement_of(phase)
     if agreement >= low and usual.agreement_of(phase.conj()) <= high:

@@ -1,0 +1,185 @@
+"""Each kind of fault is planted and named, and only it; normal recordings are called nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from two_microphones import RATE, coloured, pcm, recording, tone
+
+from nearfar.recordings.inspection.alone import faults_alone
+from nearfar.recordings.inspection.faults import KINDS, RecordingFault, each_once
+from nearfar.recordings.inspection.measured import measure
+from nearfar.recordings.inspection.usual import Usual, faults_against
+from nearfar.recordings.microphones import MICROPHONES
+
+SECONDS = 10
+N = SECONDS * RATE
+CLIPS = 30
+SIDES = [(0, "near"), (1, "far")]
+
+
+def clip(seed, samples=N, **how):
+    return recording(np.random.default_rng(seed), samples, **how)
+
+
+def kinds(faults):
+    return [(f.kind, f.microphone) for f in faults]
+
+
+def alone(samples, rate=RATE):
+    return faults_alone(measure(samples, rate))
+
+
+def found(usual, samples, rate=RATE):
+    """What is said of a recording, as of a detector."""
+    samples = np.ascontiguousarray(samples, np.float32)
+    measured = measure(samples, rate)
+    return each_once([*faults_alone(measured), *faults_against(usual, measured, lambda: samples)])
+
+
+@pytest.fixture(scope="module")
+def training():
+    return [measure(clip(seed), RATE) for seed in range(CLIPS)]
+
+
+@pytest.fixture(scope="module")
+def usual(training):
+    return Usual.of(training, [""] * CLIPS)
+
+
+# one recording by itself
+
+
+def test_nothing_is_wrong_with_a_good_recording(rng):
+    samples = recording(rng)
+    samples.setflags(write=False)
+    assert alone(samples) == alone(samples[:1]) == []
+
+
+@pytest.mark.parametrize(("channel", "name"), SIDES)
+@pytest.mark.parametrize("left", ["zeros", "offset", "converter noise"])
+def test_a_dead_microphone(rng, channel, name, left):
+    samples = recording(rng)
+    n = samples.shape[1]
+    samples[channel] = {
+        "zeros": np.zeros(n),
+        "offset": np.full(n, 0.1),
+        "converter noise": rng.integers(0, 2, n) / 32768,
+    }[left]
+    faults = alone(samples)
+    assert kinds(faults) == [("dead", name)]
+    assert f"the {name} microphone is silent" in faults[0].message
+
+
+def test_a_quiet_microphone_is_not_dead(rng):
+    assert alone(pcm(recording(rng) * 1e-3)) == []
+
+
+@pytest.mark.parametrize(("channel", "name"), SIDES)
+@pytest.mark.parametrize(
+    "top", [1.0, 0.7, 0.1], ids=["at full scale", "in the preamplifier", "gain lowered after"]
+)
+def test_a_clipped_microphone(rng, channel, name, top):
+    samples = recording(rng)
+    loud = 3 * samples[channel] / np.abs(samples[channel]).max()
+    samples[channel] = pcm(np.clip(loud, -1, 1) * top)
+    faults = alone(samples)
+    assert kinds(faults) == [("clipped", name)]
+    assert f"the {name} microphone clips" in faults[0].message
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_microphone_that_clips_on_one_side(sign):
+    assert kinds(alone(sign * pcm(np.minimum(tone(300.0, 0.9), 0.8))[None])) == [("clipped", "near")]
+
+
+def test_both_microphones_can_clip(rng):
+    samples = pcm(np.clip(30 * recording(rng), -1, 1))
+    assert kinds(alone(samples)) == [("clipped", "near"), ("clipped", "far")]
+
+
+@pytest.mark.parametrize("amplitude", [1.0, 32767 / 32768, 0.999, 0.1])
+@pytest.mark.parametrize(
+    ("frequency", "rate"), [(30, 16_000), (50, 16_000), (100, 16_000), (1000, 16_000), (50, 48_000)]
+)
+def test_a_sine_is_not_clipped_however_loud(frequency, rate, amplitude):
+    """Slow ones stay near their top for several samples."""
+    assert alone(pcm(tone(frequency, amplitude, rate=rate))[None], rate) == []
+
+
+@pytest.mark.parametrize("peak", [10, 30, 300, 1000, 3000])
+def test_a_quiet_quantized_sound_is_not_clipped(rng, peak):
+    """A few steps of the converter make flat tops without clipping."""
+    sound = coloured(rng, 300, 2 * RATE)
+    assert alone(pcm(sound / np.abs(sound).max() * peak / 32768)[None]) == []
+
+
+def test_peak_normalized_noise_is_not_clipped(rng):
+    sound = rng.standard_normal(2 * RATE)
+    assert alone(pcm(sound / np.abs(sound).max())[None]) == []
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.25, -1.0, -0.1])
+def test_a_doubled_mono_recording(rng, gain):
+    samples = recording(rng)
+    samples[1] = gain * samples[0] + 0.01  # an offset does not make it another
+    faults = alone(samples)
+    assert kinds(faults) == [("identical", "both")]
+    assert "near and far are one signal" in faults[0].message
+
+
+def test_two_dead_microphones_are_not_called_identical(rng):
+    assert kinds(alone(0 * recording(rng))) == [("dead", "near"), ("dead", "far")]
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 100, 2047, 4 * RATE // 10])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_shortest_clips_are_measured(usual, samples, channels):
+    """Of fewer frames than coherence needs nothing is said of both channels together."""
+    said = found(usual, clip(7)[:channels, 1000 : 1000 + samples])
+    assert ("short", "both") in kinds(said)
+    assert not {"swapped", "late", "drifting", "unrelated", "identical"} & {f.kind for f in said}
+
+
+# which views a fault spoils
+
+EVERYTHING, NOTHING = set(MICROPHONES), set()
+SPOILT = {
+    ("dead", "near"): {"near", "cancelled"},
+    ("dead", "far"): {"far", "cancelled"},
+    ("deaf", "far"): {"far", "cancelled"},
+    ("gone", "near"): {"near", "cancelled"},
+    ("units", "far"): {"far", "cancelled"},
+    ("units", "both"): EVERYTHING,
+    ("identical", "both"): {"cancelled"},
+    ("late", "both"): {"cancelled"},
+    ("drifting", "both"): {"cancelled"},
+    ("swapped", "both"): EVERYTHING,
+    ("short", "both"): EVERYTHING,
+    ("rate", "both"): EVERYTHING,
+    ("clipped", "near"): NOTHING,
+    ("clipped", "far"): NOTHING,
+    ("offset", "near"): NOTHING,
+    ("long", "both"): NOTHING,
+    ("unrelated", "both"): NOTHING,
+    ("not_running", "near"): NOTHING,
+    ("a note of a reader", "both"): NOTHING,
+}
+
+
+@pytest.mark.parametrize(("kind", "microphone"), SPOILT)
+def test_a_fault_spoils_the_views_that_hear_it(kind, microphone):
+    fault = RecordingFault(kind, microphone, "")
+    assert {name for name, m in MICROPHONES.items() if fault.spoils([m])} == SPOILT[kind, microphone]
+    assert fault.spoils(MICROPHONES.values()) == bool(SPOILT[kind, microphone])
+
+
+def test_every_kind_that_spoils_something_is_judged_above():
+    assert {kind for kind, what in KINDS.items() if what != "nothing"} <= {kind for kind, _ in SPOILT}
+
+
+def test_a_fault_is_told_once_for_each_microphone():
+    near, again, far = (
+        RecordingFault("gone", *said) for said in (("near", "1"), ("near", "2"), ("far", "3"))
+    )
+    assert each_once([near, again, far]) == (near, far)
