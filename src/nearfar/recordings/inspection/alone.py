@@ -38,7 +38,9 @@ def faults_alone(measured: Measured) -> list[RecordingFault]:
 
 def has_two_signals(measured: Measured) -> bool:
     """Whether neither channel is silent, and they are not one signal: else nothing can be said of both together."""
-    silent = any(_silence(measured, channel, name) for channel, name in enumerate(NAMES[: len(measured.level)]))
+    silent = any(
+        _silence(measured, channel, name) for channel, name in enumerate(NAMES[: len(measured.level)])
+    )
     return not silent and (measured.pair is None or _doubling(measured) is None)
 
 
