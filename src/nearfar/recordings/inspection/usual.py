@@ -36,6 +36,7 @@ from nearfar.recordings.inspection import alone
 from nearfar.recordings.inspection.faults import BOTH, RecordingFault
 from nearfar.recordings.inspection.measured import (
     BANDS,
+    FLAT_SHARE,
     FRAME_SECONDS,
     PARTS,
     Float,
@@ -212,7 +213,7 @@ def faults_against(usual: Usual, measured: Measured, read: Callable[[], Samples]
 
 def _upsets_levels(measured: Measured, found: Sequence[RecordingFault]) -> bool:
     """Whether something else explains why near hears less beyond far than usual."""
-    return bool((measured.flat > alone.FLAT_SHARE).any()) or any(
+    return bool((measured.flat > FLAT_SHARE).any()) or any(
         fault.kind in ("gone", "units", "short") for fault in found
     )
 
