@@ -394,19 +394,18 @@ def _compare(
         faults = {one.clip: faults_against(usual, one.known, one.again) for one in sieve.kept}
         before = len(sieve.kept)
         suspects = _spoilt(faults, needs)
-        suspects += _off(sieve.kept, usual, faults)
+        suspects += _off(sieve, usual, faults)
         sieve.drop_unless_many(suspects)
         if len(sieve.kept) == before:
             break
     return usual, faults
 
 
-def _off(
-    seen: Sequence[Seen], usual: Usual, faults: Mapping[Clip, Sequence[RecordingFault]]
-) -> list[Suspect]:
+def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFault]]) -> list[Suspect]:
     """Clips of a machine that does not run. A few of them need stronger evidence than many."""
-    found = [(one, fault) for one in seen for fault in faults[one.clip] if fault.kind == OFF]
-    if len(found) < max(FEWEST_OFF, OFF_SHARE * len(seen)):
+    found = [(one, fault) for one in sieve.kept for fault in faults[one.clip] if fault.kind == OFF]
+    known = sum(suspect.kind == OFF for suspect in sieve.dropped)
+    if len(found) + known < max(FEWEST_OFF, OFF_SHARE * sieve.total):
         found = [(one, f) for one, f in found if stands_still(usual, one.known, times=SURELY) is not None]
     return [Suspect(one.clip, fault.kind, fault.message) for one, fault in found]
 

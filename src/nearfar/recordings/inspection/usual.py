@@ -73,7 +73,7 @@ PRESENCE_LIMITS = (
     2.5,
     2.1,
 )  # times the median of the squared distances: of recordings, of two parts together; and
-PRESENCE_MARGIN = 1.5  # times what four fifths of the clips stay below; the larger limit counts; and
+PRESENCE_MARGIN = 1.7  # times what seven tenths of the clips stay below; the larger limit counts; and
 PRESENCE_SPREADS = (1.6, 1.4)  # below the median of what near hears beyond far; and
 PRESENCE_DB = 1.0  # below it at least
 SURELY = 1.6  # times both limits: a clip that is left out of a fit
@@ -357,7 +357,7 @@ def _limits(distance: Float, deficit: Float, usually: float, which: int) -> list
     """Of the clips of one domain, whose few clips scatter more than their own median tells."""
     few = 1 + 4 / len(distance)
     farthest = max(PRESENCE_LIMITS[which] * max(usually, float(np.median(distance)) * few),
-                   PRESENCE_MARGIN * few * float(np.quantile(distance, 0.8)))  # fmt: skip
+                   PRESENCE_MARGIN * few * float(np.quantile(distance, 0.7)))  # fmt: skip
     return [farthest, -max(PRESENCE_DB, PRESENCE_SPREADS[which] * few * float(_spread(deficit)))]
 
 
