@@ -444,14 +444,21 @@ def test_sound_is_not_taken_for_several_channels(rng: np.random.Generator) -> No
     tones = [np.sin(2 * np.pi * frequency * time + 0.3) for frequency in (50, 997, 1000, 6000, 12000)]
     sounds = [
         *tones, *(tone + 0.01 * noise for tone in tones), sum(tones), noise, np.cumsum(noise), time, 5 + tones[0],
-        noise * (time % 0.02 < 0.002), (time * 120) % 1, np.sign(tones[0]), np.exp(-9 * time) * tones[1],
+        (time * 120) % 1, np.sign(tones[0]), np.exp(-9 * time) * tones[1],
     ]  # fmt: skip
     for sound in sounds:
         assert not takes_turns(sound)
         for far in (0.5 * sound, 0.7 * noise[::-1], 0.3 * sound + 0.2 * noise[::-1]):
             assert takes_turns(np.stack([sound, far], axis=1).ravel()[:N])
     assert takes_turns(np.stack([noise, 0.5 * noise[::-1], 0.25 * noise], axis=1).ravel())
-    for nothing in (np.zeros(N), np.ones(N), noise[:100], noise[:0], np.full(N, np.nan)):
+    for nothing in (
+        noise * (time % 0.02 < 0.002),
+        np.zeros(N),
+        np.ones(N),
+        noise[:100],
+        noise[:0],
+        np.full(N, np.nan),
+    ):
         assert not takes_turns(nothing)
 
 
