@@ -97,6 +97,13 @@ def invoke(*arguments: object, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin, env={"COLUMNS": "200"})
 
 
+def process(*arguments: object, encoding: str = "utf-8:strict") -> subprocess.CompletedProcess[bytes]:
+    """The real thing, in a process of its own."""
+    command = [sys.executable, "-c", "from nearfar.cli import main; main()", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    return subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+
+
 def scored(*arguments: object, stdin: bytes | None = None) -> list[float | None]:
     """What ``nearfar score`` prints."""
     done = invoke("score", *arguments, "--json", stdin=stdin)
@@ -301,18 +308,7 @@ def test_a_name_that_is_not_utf_8_has_a_verdict(saved_plain, tmp_path, form, enc
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/score/L\xfcfter.wav"))
     write(tmp_path / "score/a.wav", clip(100))
     shutil.copy(tmp_path / "score/a.wav", odd)
-    command = [
-        sys.executable,
-        "-c",
-        "from nearfar.cli import main; main()",
-        "score",
-        saved_plain,
-        tmp_path / "score",
-    ]
-    done = subprocess.run(
-        [*command, *form], env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=120,
-        check=False,
-    )  # fmt: skip
+    done = process("score", saved_plain, tmp_path / "score", *form, encoding=encoding)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(b"normal") >= 2
     assert b"L\\udcfcfter.wav" in done.stdout.replace(b"\n", b"")
@@ -331,3 +327,18 @@ def test_names_that_are_not_utf_8_are_fitted_and_digested(root, tmp_path, plain)
         assert fitted.score_file(odd).score == pytest.approx(
             score, rel=1e-9
         )  # the order of the clips is another
+
+
+def test_names_that_are_not_utf_8_are_escaped_in_results(root, tmp_path):
+    shutil.copytree(root / "two", tmp_path / "data")
+    for folder in ("train", "test/normal"):
+        odd = os.fsdecode(os.fsencode(tmp_path / "data/fan" / folder) + b"/L\xfcfter.wav")
+        shutil.copy(root / "two/fan/test/normal/100.wav", odd)
+    checked = process("check", tmp_path / "data", "--json")
+    assert "fan/test/normal/L\\xfcfter.wav" in {problem["where"] for problem in json.loads(checked.stdout)}
+    done = invoke(
+        "run", "spectral", "--data", tmp_path / "data", "--out", tmp_path / "out", "--cache", tmp_path / "cache",
+        "--false-alarm-rate", 0.1, "--workers", 1,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.exception
+    assert r"fan/test/normal/L\xfcfter.wav" in (tmp_path / "out/scores.csv").read_text()

@@ -414,17 +414,22 @@ def test_an_excerpt_tells_what_a_clip_reads(folder: Path) -> None:
 
 
 def test_a_part_is_all_that_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, read = [], soundfile.read
+    asked, read, seek = [], soundfile.SoundFile.read, soundfile.SoundFile.seek
 
-    def spy(path: Path, frames: int, start: int, **options: Any) -> Any:
-        asked.append((path, frames, start))
-        return read(path, frames, start, **options)
+    def spy_read(file: soundfile.SoundFile, frames: int, **options: Any) -> Any:
+        asked.append(frames)
+        return read(file, frames, **options)
+
+    def spy_seek(file: soundfile.SoundFile, start: int, *options: int) -> int:
+        asked.append(start)
+        return int(seek(file, start, *options))
 
     noise = Recordings((folder / "a" / "z.FLAC",))
     told = noise.excerpt(samples=RATE, rate=RATE, rng=generator())
-    monkeypatch.setattr(soundfile, "read", spy)
+    monkeypatch.setattr(soundfile.SoundFile, "read", spy_read)
+    monkeypatch.setattr(soundfile.SoundFile, "seek", spy_seek)
     noise(samples=RATE, rate=RATE, rng=generator())
-    assert asked == [(told.path, 44100, told.start)]
+    assert asked == [told.start, 44100]
 
 
 @pytest.mark.parametrize("recorded", [8000, 11025, 44100, 48000])
@@ -511,8 +516,8 @@ def test_a_damaged_recording_is_refused(tmp_path: Path, rng: np.random.Generator
 
 def test_a_truncated_recording_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.ones(RATE))
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(AudioError, match=r"a\.wav: truncated, 100 of 64000 bytes"):
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(AudioError, match=r"a\.wav: truncated, 5000 of 64000 bytes"):
         clip(Recordings((path,)), seconds=1.0)
 
 

@@ -190,6 +190,16 @@ def test_sizes_that_stand_for_unknown_are_read_to_the_end_of_the_file(read, size
     assert recorded.notes == ()
 
 
+@pytest.mark.parametrize(("kind", "name", "after", "width"), [("caf", b"data", 4, 8), ("au", b".snd", 8, 4)])
+def test_other_formats_say_that_they_do_not_know(read, kind, name, after, width):
+    content = bytearray(encoded(FORMATS[kind]))
+    place = content.index(name) + after
+    content[place : place + width] = b"\xff" * width
+    recorded = read(bytes(content))
+    assert_whole(recorded)
+    assert recorded.notes == ()
+
+
 @pytest.mark.parametrize("more", [1, 8, 44, 80, 700])
 @pytest.mark.parametrize("kind", ["wav", "rifx", "w64", "aiff", "au"])
 def test_a_size_that_counts_some_bytes_too_many_is_no_truncation(read, more, kind):
@@ -284,7 +294,10 @@ def test_a_recording_is_bounded_whatever_its_format(tmp_path, monkeypatch):
         "c.flac": flac(FRAMES),
     }.items():
         (tmp_path / name).write_bytes(content)
-        assert fault_of(tmp_path / name, message) == "refused"
+        assert fault_of_reading(tmp_path / name, message) == "refused"
+    assert (
+        audio.read_header(tmp_path / "a.wav").samples == FRAMES
+    )  # a long recording of noise is read in parts
 
 
 def test_a_file_is_bounded_before_its_header_is_repaired(tmp_path, monkeypatch):
@@ -299,6 +312,17 @@ def test_a_file_of_endless_chunks_is_looked_at_for_a_bounded_time(tmp_path):
         "unreadable",
         "empty",
     )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [encoded(FORMATS["wav"]), wav(fmt(), chunk(b"data", SOUND, 0)), encoded({"format": "FLAC"}), flac(0)],
+)
+def test_a_part_is_what_the_whole_has_there(tmp_path, content):
+    (tmp_path / "a.wav").write_bytes(content)
+    part = audio.read_part(tmp_path / "a.wav", 15_000, 1000)
+    np.testing.assert_array_equal(part * 32768, SAMPLES[:, 15_000:16_000])
+    assert audio.read_part(tmp_path / "a.wav", FRAMES - 10, 1000).shape == (2, 10)
 
 
 # 24 bits in 32
@@ -391,6 +415,16 @@ def test_a_folder_and_a_pipe_are_no_files(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     assert fault_of(tmp_path / "pipe.wav", "a pipe or device, and no file") == "unreadable"
     assert fault_of(tmp_path / "folder.wav", "a folder; give a recording") == "unreadable"
+
+
+def test_a_file_that_may_not_be_opened_is_unreadable(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(encoded(FORMATS["wav"]))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert fault_of(tmp_path / "a.wav", r"cannot be opened \(Permission denied\)") == "unreadable"
 
 
 @pytest.mark.parametrize("kind", ["wav", "aiff"])

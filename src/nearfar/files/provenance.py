@@ -35,6 +35,8 @@ NO_PART = (  # these modules, and all below them
     "nearfar.files",  # where outcomes lie
     "nearfar.recordings.clips",  # names of recordings: they are among the inputs of a step
     "nearfar.recordings.datasets",
+    "nearfar.recordings.recording",
+    "nearfar.recordings.tracks",
     "nearfar.encoders.pretrained",  # where weights lie: their digests are among the inputs
     "nearfar.encoders.weights",
     "nearfar.embedding.store",  # where embeddings lie

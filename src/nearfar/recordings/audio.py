@@ -41,6 +41,7 @@ __all__ = [  # with what other rooms take from here of a recording that is read
     "load",
     "read",
     "read_header",
+    "read_part",
     "read_recorded",
     "read_stream",
     "require_length",
@@ -140,6 +141,13 @@ def _places(recording: Recording, count: int) -> list[int]:
         return chosen_channels(recording.channels, count=count, where=str(recording))
     except AudioError as error:
         raise AudioError(f"{error}{missing_track(recording)}", fault=error.fault) from None
+
+
+def read_part(path: Path, start: int, frames: int) -> Samples:
+    """At most so many samples of a file from that one on: (channels, samples); errors as of ``read``."""
+    if _reader(path) is not None:
+        return read(path)[0][:, start : start + frames]
+    return sound_files.read_part(Source.at(path), start, frames)
 
 
 def is_stream(path: Path) -> bool:

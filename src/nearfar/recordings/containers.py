@@ -211,15 +211,15 @@ def _extent(file: BinaryIO, size: int, family: Family, before: dict[bytes, Chunk
     claimed = max(claimed - family.before_sound, 0)
     patches = {0: b"RF64"} if magic == b"BW64" else {}
     valid_bits = _valid_bits(file, family, before.get(family.format))
-    unknown = UNKNOWN_LENGTH if width == 4 else UNKNOWN_LENGTH_64
-    if claimed == 0 and available and not _is_chain(file, family, start, size):
+    unknown = (UNKNOWN_LENGTH if width == 4 else UNKNOWN_LENGTH_64) - family.before_sound
+    is_unfinished = claimed == 0 and available > 0 and not _is_chain(file, family, start, size)
+    is_unknown = claimed > available and claimed >= unknown
+    if is_unfinished or (is_unknown and family is CAF):  # which libsndfile does not read
         counted = available + family.before_sound + (family.head_size if family.counts_head else 0)
         patches |= {size_at: counted.to_bytes(width, "big" if family.head[0] == ">" else "little")}
         patches |= _patched_frames(file, family, before, available)
-        return Extent(start, None, available, True, valid_bits, patches)
-    if claimed > available and claimed >= unknown - family.before_sound:
-        return Extent(start, None, available, False, valid_bits, patches)
-    return Extent(start, claimed, available, False, valid_bits, patches)
+    said = None if is_unfinished or is_unknown else claimed
+    return Extent(start, said, available, is_unfinished, valid_bits, patches)
 
 
 def _is_chain(file: BinaryIO, family: Family, start: int, size: int) -> bool:

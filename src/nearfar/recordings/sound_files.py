@@ -69,8 +69,24 @@ class Source:
         return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
     def open(self) -> BinaryIO:
-        """Its bytes, to be read anywhere."""
-        return self.content.open("rb") if isinstance(self.content, Path) else io.BytesIO(self.content)
+        """Its bytes, to be read anywhere.
+
+        Raises
+        ------
+        FileNotFoundError
+        AudioError
+            If the operating system does not allow it.
+        """
+        if not isinstance(self.content, Path):
+            return io.BytesIO(self.content)
+        try:
+            return self.content.open("rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # one file that cannot be opened is no reason to end a batch
+            raise AudioError(
+                f"{self.name}: cannot be opened ({error.strerror})", fault="unreadable"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +117,7 @@ def read_header(source: Source) -> Header:
     Raises
     ------
     AudioError
-        If the file is empty, not audio, shorter than its header promises, or too long.
+        If the file is empty, not audio, or shorter than its header promises.
     """
     look = _look_at(source)
     if look.is_counted:
@@ -115,7 +131,7 @@ def read(source: Source) -> Recorded:
     Raises
     ------
     AudioError
-        As ``read_header``; and if it is damaged, or has samples that are not finite.
+        As ``read_header``; and if it is too long, damaged, or has samples that are not finite.
     """
     look = _look_at(source)
     bits = {"PCM_16": 16, "PCM_32": 32}.get(look.header.format.partition("/")[2])
@@ -141,6 +157,27 @@ def read(source: Source) -> Recorded:
     return Recorded(samples, header.rate, header, notes)
 
 
+def read_part(source: Source, start: int, frames: int) -> Samples:
+    """At most so many samples of all channels of a sound file, from that sample on.
+
+    Raises
+    ------
+    AudioError
+        As ``read``, of this part.
+    """
+    look = _look_at(source)
+    if look.is_counted:
+        with _opened(look.source) as file, _explained(source.name):
+            file.seek(start)
+            data = file.read(frames, dtype="float32", always_2d=True)
+    else:
+        data = np.concatenate(list(_decoded(look, "float32")))[start : start + frames]
+    if not np.isfinite(data).all():
+        message = f"{source.name}: {(~np.isfinite(data)).sum()} samples from {start} on are NaN or infinite"
+        raise AudioError(message, fault="not_finite")
+    return np.ascontiguousarray(data.T, dtype=np.float32)
+
+
 def _look_at(source: Source) -> _Look:
     if source.size == 0:
         raise AudioError(
@@ -163,14 +200,9 @@ def _look_at(source: Source) -> _Look:
     is_counted = extent is not None or _is_plausible(header, source.size)
     if is_counted and header.samples == 0:
         raise AudioError(f"{source.name}: holds no samples; record it again or remove it", fault="empty")
-    if is_counted:
-        _refuse_too_long(source.name, header.samples, header)
-    else:
-        notes += (
-            Note(
-                "unfinished_header", "its header does not tell its length; it was read to the end of the file"
-            ),
-        )
+    if not is_counted:
+        message = "its header does not tell its length; it was read to the end of the file"
+        notes += (Note("unfinished_header", message),)
     return _Look(source, header, is_counted, None if extent is None else extent.valid_bits, notes)
 
 
@@ -280,17 +312,26 @@ def _named_raw(source: Source) -> Source:
     return in_memory(source)
 
 
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """An error of decoding as one of ours."""
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        message = f"{name}: damaged, its samples cannot be decoded ({error.error_string})"
+        raise AudioError(message, fault="unreadable") from error
+
+
 def _decoded(look: _Look, dtype: str) -> Iterator[NDArray[Any]]:
     """The samples in blocks, each (frames, channels); never more than a recording may have."""
     name, header = look.source.name, look.header
+    if look.is_counted:
+        _refuse_too_long(name, header.samples, header)
     size, done = (header.samples if look.is_counted else BLOCK), 0
     with _opened(look.source) as file:
         while True:
-            try:
+            with _explained(name):
                 block = file.read(size, dtype=dtype, always_2d=True)
-            except soundfile.LibsndfileError as error:
-                message = f"{name}: damaged, its samples cannot be decoded ({error.error_string})"
-                raise AudioError(message, fault="unreadable") from error
             done += len(block)
             _refuse_too_long(name, done, header)
             if done == 0:

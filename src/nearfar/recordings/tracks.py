@@ -21,18 +21,21 @@ MOST_TRACKS = 8  # of a portable recorder; more files are so many recordings tha
 
 def grouped(paths: Iterable[Path]) -> list[tuple[Path, ...]]:
     """The files of each recording, in the order of their first files; tracks in the order of their numbers."""
-    listed = list(dict.fromkeys(paths))
-    found: dict[tuple[str, ...], list[Path]] = {}
-    for path in listed:
+    places: dict[Path, int] = {}  # of files that may be tracks
+    found: list[tuple[int, tuple[Path, ...]]] = []
+    alike: dict[tuple[str, ...], list[Path]] = {}
+    for place, path in enumerate(paths):
         match = TRACK.fullmatch(path.stem)
-        key = (str(path),) if match is None else (str(path.parent), match["name"], path.suffix.lower())
-        found.setdefault(key, []).append(path)
-    groups: list[tuple[Path, ...]] = []
-    for files in found.values():
-        ordered = sorted(files, key=_number)
-        groups += [tuple(ordered)] if _are_tracks(ordered) else [(file,) for file in files]
-    place = {path: number for number, path in enumerate(listed)}
-    return sorted(groups, key=lambda files: min(place[file] for file in files))
+        if match is None:
+            found.append((place, (path,)))
+        elif path not in places:
+            places[path] = place
+            alike.setdefault((str(path.parent), match["name"], path.suffix.lower()), []).append(path)
+    for files in alike.values():
+        ordered = tuple(sorted(files, key=_number))
+        groups = [ordered] if _are_tracks(ordered) else [(file,) for file in files]
+        found += [(min(places[file] for file in group), group) for group in groups]
+    return [files for _, files in sorted(found, key=lambda one: one[0])]
 
 
 def joined(clips: Sequence[Clip]) -> tuple[Clip, ...]:

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 from scipy.signal import butter, lfilter
 from scipy.signal.windows import hann
 
-from nearfar.recordings.audio import AudioError, read_header, resample
+from nearfar.recordings.audio import AudioError, read_header, read_part, resample
 from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition, Machine, harmonics_db
@@ -542,27 +541,13 @@ class Recordings:
             header = read_header(path)
             frames = _frames(samples, rate, header.rate)
             start = int(rng.integers(max(header.samples - frames, 0) + 1))
-            part = _read_part(path, start, frames)
+            part = read_part(path, start, frames)[0]
             if part.any():
                 return Excerpt(path, start), part
         raise AudioError(
             f"{path}: silent from sample {start} to {start + len(part)}, like {TRIES} parts before; remove "
             "silent recordings, or cut the silence out"
         )
-
-
-def _read_part(path: Path, start: int, frames: int) -> NDArray[np.float32]:
-    """At most so many samples of the first channel."""
-    try:
-        read, _ = soundfile.read(path, frames, start, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        message = f"{path}: damaged, its samples cannot be decoded ({error.error_string})"
-        raise AudioError(message, fault="unreadable") from error
-    part: NDArray[np.float32] = read[:, 0]
-    if not np.isfinite(part).all():
-        message = f"{path}: {(~np.isfinite(part)).sum()} samples from {start} on are NaN or infinite"
-        raise AudioError(message, fault="not_finite")
-    return part
 
 
 def _frames(samples: int, rate: int, recorded: int) -> int:

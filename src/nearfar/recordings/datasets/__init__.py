@@ -89,13 +89,28 @@ def load_machine(path: Path | str, channels: Sequence[Channel] = ()) -> Machine:
 
 
 def _as_recorded(machine: Machine, channels: Sequence[Channel]) -> Machine:
-    """The same machine, with one clip for the tracks of a recording, and with these channels of each."""
+    """The same machine, with one clip for the tracks of a recording, these channels of each, and names of text."""
     clips = machine.clips
     if any(is_track(clip.path) for clip in clips):
         from nearfar.recordings import tracks  # reads headers: the command line begins without NumPy
 
         clips = tracks.joined(clips)
-    return Machine(machine.name, tuple(replace(clip, channels=tuple(channels)) for clip in clips))
+    described = (
+        replace(
+            clip,
+            machine=_as_text(clip.machine),
+            name=_as_text(clip.name),
+            attributes=_as_text(clip.attributes),
+            channels=tuple(channels),
+        )
+        for clip in clips
+    )
+    return Machine(_as_text(machine.name), tuple(described))
+
+
+def _as_text(name: str) -> str:
+    """The same name, in which bytes that are not UTF-8 are escaped: keys are written into tables."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _is_dcase(machine: Path) -> bool:
