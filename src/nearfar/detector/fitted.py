@@ -30,7 +30,7 @@ from nearfar.recordings import audio, datasets
 from nearfar.recordings.audio import AudioError, Header, Note, Samples
 from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.inspection.alone import faults_alone
-from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
+from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import measure
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
@@ -284,7 +284,8 @@ class Detector:
     def _faults(self, samples: Samples, rate: int, notes: Sequence[Note]) -> tuple[RecordingFault, ...]:
         """What is wrong with the recording itself, each kind once for each microphone."""
         measured = measure(samples, rate)
-        found = [RecordingFault(note.kind, BOTH, note.message) for note in notes]
+        known = self.trained_on
+        found = of_notes(notes, known.get("faults"), clips=known["clips"])
         found += faults_alone(measured)
         if self.usual is not None:
             found += faults_against(self.usual, measured, lambda: samples)

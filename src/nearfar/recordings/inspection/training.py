@@ -27,7 +27,7 @@ from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.inspection import copies
 from nearfar.recordings.inspection import usual as comparison
 from nearfar.recordings.inspection.alone import faults_alone
-from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
+from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Float, Measured, measure
 from nearfar.recordings.inspection.usual import LENGTH_MARGIN, SURELY, Usual, faults_against, stands_still
 from nearfar.recordings.microphones import MICROPHONES, Microphone
@@ -47,6 +47,7 @@ SHOWN = 5  # clips that a message names
 DATED_SHARE = 0.9  # of the clips, whose names tell the day
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d{1,3}(?!\d))")
 OFF = "not_running"
+LIKELY = 0.75  # times the limits of a machine that runs, where others are off
 FEWEST_OFF, OFF_SHARE = 3, 0.05  # clips of a machine that is off: not by chance
 UNFIT = (
     "missing",
@@ -209,7 +210,7 @@ def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
     sieve.drop([Suspect(one.clip, *one.error) for one in seen if one.error is not None])
     for unlike_the_most in (_other_format, _other_length):
         sieve.drop_unless_many(unlike_the_most(sieve.kept))
-    alone = {one.clip: [*_of_notes(one), *faults_alone(one.known)] for one in sieve.kept}
+    alone = {one.clip: [*of_notes(one.notes), *faults_alone(one.known)] for one in sieve.kept}
     sieve.drop_unless_many(_spoilt(alone, needs))
     sieve.drop(_copies(sieve.kept))
     usual, compared = _compare(sieve, needs)
@@ -352,10 +353,6 @@ def _other_length(seen: Sequence[Seen]) -> list[Suspect]:
     ]
 
 
-def _of_notes(one: Seen) -> list[RecordingFault]:
-    return [RecordingFault(note.kind, BOTH, note.message) for note in one.notes]
-
-
 def _spoilt(faults: dict[Clip, list[RecordingFault]], needs: Sequence[Microphone]) -> list[Suspect]:
     return [
         Suspect(clip, fault.kind, fault.message)
@@ -407,7 +404,17 @@ def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFa
     known = sum(suspect.kind == OFF for suspect in sieve.dropped)
     if len(found) + known < max(FEWEST_OFF, OFF_SHARE * sieve.total):
         found = [(one, f) for one, f in found if stands_still(usual, one.known, times=SURELY) is not None]
-    return [Suspect(one.clip, fault.kind, fault.message) for one, fault in found]
+        return [Suspect(one.clip, fault.kind, fault.message) for one, fault in found]
+    still = [(one, stands_still(usual, one.known, times=LIKELY)) for one in sieve.kept]
+    return [
+        Suspect(
+            one.clip,
+            OFF,
+            f"the machine seems not to run from {when[0]:.3g} to {when[1]:.3g} s, as in other clips",
+        )
+        for one, when in still
+        if when is not None
+    ]
 
 
 def unlike_by_score(clips: Sequence[Clip], scores: Mapping[str, float]) -> list[Suspect]:
