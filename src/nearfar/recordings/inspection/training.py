@@ -47,6 +47,7 @@ SHOWN = 5  # clips that a message names
 DATED_SHARE = 0.9  # of the clips, whose names tell the day
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d{1,3}(?!\d))")
 OFF = "not_running"
+NO_TARGET = "no target-domain training clips"
 FEWEST_OFF, OFF_SHARE = 3, 0.05  # clips of a machine that is off: not by chance
 UNFIT = (
     "missing",
@@ -79,7 +80,7 @@ class Suspect:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.clip.recording}: {self.message}"
+        return f"{self.clip.recording}: {self.message.removeprefix(f'{self.clip.recording}: ')}"
 
 
 @dataclass(frozen=True)
@@ -497,7 +498,7 @@ def _warnings(name: str, seen: Sequence[Seen]) -> Iterator[str]:
     domains = {one.clip.domain for one in seen}
     if domains == {"source"}:
         yield (
-            f"{name}: no target-domain training clips; the detector knows only the conditions of the source "
+            f"{name}: {NO_TARGET}; the detector knows only the conditions of the source "
             "domain"
         )
     days = [day for one in seen if (day := _day(one.clip.name)) is not None]
