@@ -37,7 +37,7 @@ from nearfar.recordings.datasets.published import RATE, Counts, Part, Published
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.copies import find_copies
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
-from nearfar.recordings.inspection.training import Look, Seen, judge, listen
+from nearfar.recordings.inspection.training import NO_TARGET, Look, Seen, judge, listen
 from nearfar.recordings.inspection.usual import faults_against
 from nearfar.recordings.microphones import MICROPHONES
 
@@ -133,13 +133,14 @@ def _of_machine(
     """Everything about one machine: its training clips, its test clips compared with them, its tables."""
     train = [one for one in seen if one.clip.split == "train"]
     found = judge(machine.name, train, tuple(MICROPHONES.values()))
-    yield from _of_training(machine, found)
-    for one in seen:
-        if one.clip.split == "test":
-            yield from _of_test_clip(one, found)
+    told = list(_of_training(machine, found))
+    told += [problem for one in seen if one.clip.split == "test" for problem in _of_test_clip(one, found)]
     readable = [one for one in seen if one.measured is not None]
     if recognized:
-        yield from _unpublished(machine, readable, recognized[0].published.channels)
+        known = {(problem.kind, problem.where) for problem in told}
+        unpublished = _unpublished(machine, readable, recognized[0].published.channels)
+        told += [problem for problem in unpublished if (problem.kind, problem.where) not in known]
+    yield from told
     yield from _duplicates(readable)
     for table in sorted((root / machine.name).glob("attributes_*.csv")):
         yield from _attribute_problems(machine, table, table.relative_to(root).as_posix())
@@ -158,7 +159,8 @@ def _of_training(machine: Machine, found: Look) -> Iterator[Problem]:
     for suspect in found.unlike:
         yield Problem("warning", suspect.kind, suspect.clip.key, suspect.message)
     for message in found.warnings:
-        yield Problem("warning", "training", machine.name, message.removeprefix(f"{machine.name}: "))
+        kind = "target_domain" if NO_TARGET in message else "training"
+        yield Problem("warning", kind, machine.name, message.removeprefix(f"{machine.name}: "))
 
 
 def _of_test_clip(one: Seen, found: Look) -> Iterator[Problem]:
@@ -214,10 +216,6 @@ def _composition(machine: Machine) -> Iterator[Problem]:
             f"training clips: {len(train)}; at least {MIN_TRAINING_CLIPS} are needed to learn what is normal"
         )
         yield Problem("error", "training", machine.name, message)
-    domains = {clip.domain for clip in train}
-    if "source" in domains and "target" not in domains:
-        message = "no training clip is from the target domain, so domains cannot be treated separately"
-        yield Problem("warning", "target_domain", machine.name, message)
     labels = {clip.label for clip in test}
     if len(labels) == 1 and None not in labels:
         message = f"all {len(test)} test clips are labelled {labels.pop()!r}: no AUC can be computed"

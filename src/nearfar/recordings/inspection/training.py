@@ -48,6 +48,7 @@ DATED_SHARE = 0.9  # of the clips, whose names tell the day
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d{1,3}(?!\d))")
 OFF = "not_running"
 LIKELY = 0.75  # times the limits of a machine that runs, where others are off
+NO_TARGET = "no target-domain training clips"
 FEWEST_OFF, OFF_SHARE = 3, 0.05  # clips of a machine that is off: not by chance
 UNFIT = (
     "missing",
@@ -80,7 +81,7 @@ class Suspect:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.clip.recording}: {self.message}"
+        return f"{self.clip.recording}: {self.message.removeprefix(f'{self.clip.recording}: ')}"
 
 
 @dataclass(frozen=True)
@@ -502,10 +503,7 @@ def _spectrum(measured: Measured) -> Float:
 def _warnings(name: str, seen: Sequence[Seen]) -> Iterator[str]:
     domains = {one.clip.domain for one in seen}
     if domains == {"source"}:
-        yield (
-            f"{name}: no target-domain training clips; the detector knows only the conditions of the source "
-            "domain"
-        )
+        yield (f"{name}: {NO_TARGET}; the detector knows only the conditions of the source domain")
     days = [day for one in seen if (day := _day(one.clip.name)) is not None]
     if len(seen) > 1 and len(days) >= DATED_SHARE * len(seen) and len(set(days)) == 1:
         yield (

@@ -46,7 +46,7 @@ from nearfar.recordings.inspection.measured import (
 from nearfar.recordings.microphones import NAMES
 
 # Our own limits, no one's standard; `benchmarks/inspection.py` measures what they find and what they invent.
-FEWEST_OF_DOMAIN = 5  # clips of a domain that has a template of its own
+FEWEST_OF_DOMAIN = 3  # clips of a domain that has a template of its own
 FEWEST_FOR_PRESENCE = 12  # clips from which it can be told what a running machine is like
 TELLING = 10.0  # times what unrelated channels have by chance: agreement on which judgements can rest
 LOST = 0.5  # share of the usual agreement below which a channel may have lost its microphone
@@ -496,7 +496,8 @@ def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> li
     middle, spread = usual.offset[:, channel]
     moved = float(measured.mean[channel] - middle)
     rms = 10 ** (usual.level[:, channel].mean() / 20)
-    if abs(moved) > max(2 * SPREADS * spread, OFFSET_SHARE * rms):
+    by_chance = 2 * SPREADS * max(float(spread), rms / np.sqrt(measured.samples))  # means of short clips vary
+    if abs(moved) > max(by_chance, OFFSET_SHARE * rms):
         message = (
             f"the {name} channel has an offset of {measured.mean[channel]:.2g}, in the training clips "
             f"{middle:.2g}; "
