@@ -350,7 +350,7 @@ def test_a_table_that_is_a_link_to_nothing_is_not_passed_over(tmp_path):
 def test_faults_among_others_are_refused_whatever_the_folder_is_called(tmp_path):
     plant(tmp_path / "fault_study", "NG_1.wav", "2.wav")
     with pytest.raises(
-        DatasetError, match="1 of 2 recordings are not normal, by their own names, such as 'NG_1.wav'"
+        DatasetError, match=r"1 of 2 recordings are not normal, by their own names, such as 'NG_1\.wav'"
     ):
         datasets.load_machine(tmp_path / "fault_study")
 

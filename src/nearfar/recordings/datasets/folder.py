@@ -260,11 +260,8 @@ def _domains(folder: Path, known: set[str], needed: set[str]) -> tuple[dict[str,
 
 def _domains_file(folder: Path) -> tuple[Path | None, list[str]]:
     """The table of domains, whatever the case of its name; and what is wrong."""
-    files = sorted(
-        f
-        for f in folder.iterdir()
-        if (f.is_file() or f.is_symlink()) and f.name.lower().startswith("domains.")
-    )
+    called = sorted(f for f in folder.iterdir() if f.name.lower().startswith("domains."))
+    files = [file for file in called if file.is_file() or file.is_symlink()]
     tables_there = [file for file in files if file.name.lower() == DOMAINS_FILE]
     others = [file.name for file in files if file.suffix.lower() in SPREADSHEETS]
     if len(tables_there) > 1:
