@@ -341,7 +341,7 @@ def _presence(values: Float, groups: Sequence[NDArray[np.intp]], which: int) -> 
     centred = np.concatenate([values[group] - middles[i] for i, group in enumerate(groups)])
     if len(centred) < FEWEST_FOR_PRESENCE:
         return middles, np.zeros((dim, dim)), np.tile([np.inf, -np.inf], (len(groups), 1))
-    inner = _inner(_size(centred))
+    inner = _inner(_deficit(centred))
     distance = _cross_fitted(centred, inner)
     starts = np.cumsum([0, *(len(group) for group in groups)])
     limits = [
@@ -361,9 +361,21 @@ def _limits(distance: Float, deficit: Float, usually: float, which: int) -> list
     return [farthest, -max(PRESENCE_DB, PRESENCE_SPREADS[which] * few * float(_spread(deficit)))]
 
 
+def _deficit(centred: Float) -> Float:
+    """How much less than usual near hears beyond far, where that is least, (n, parts, 3 B) to (n,).
+
+    So a quarter of the clips may be of a machine that is off, in part or whole, before they change what is usual.
+    """
+    present = np.stack([mean_presence(part) for part in np.moveaxis(centred, 1, 0)], axis=1)
+    if present.shape[1] > 1:
+        present = (present[:, :-1] + present[:, 1:]) / 2
+    deficit: Float = -present.min(axis=1)
+    return deficit
+
+
 def _size(centred: Float) -> Float:
-    """How far each clip lies from the median, (n, parts, dim) to (n,); no direction hides another one."""
-    size: Float = np.median(centred**2, axis=2).max(axis=1)
+    """How far each clip lies from the median, (n, dim) to (n,); no direction hides another one."""
+    size: Float = np.median(centred**2, axis=1)
     return size
 
 
@@ -387,7 +399,7 @@ def distances(rows: Float, groups: Sequence[NDArray[np.intp]]) -> Float:
     centred = np.empty_like(rows)
     for group in groups:
         centred[group] = rows[group] - np.median(rows[group], axis=0)
-    return _cross_fitted(centred[:, None], _inner(_size(centred[:, None])))[:, 0]
+    return _cross_fitted(centred[:, None], _inner(_size(centred)))[:, 0]
 
 
 def _precision(rows: Float) -> Float:
