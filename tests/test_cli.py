@@ -128,7 +128,7 @@ def test_score_as_a_table(detector: Path, fan: Path) -> None:
 
 def test_score_as_csv_and_json(detector: Path, fan: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(invoke("score", detector, fan / "test", "--csv").stdout)))
-    assert list(rows[0]) == ["recording", "score", "p_value", "decision", "microphones", "error"]
+    assert list(rows[0]) == ["recording", "score", "p_value", "decision", "faults", "error"]
     lines = [
         json.loads(line) for line in invoke("score", detector, fan / "test", "--json").stdout.splitlines()
     ]

@@ -27,6 +27,7 @@ from nearfar.files import digests, steps
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import DatasetError
+from nearfar.report import fitted as report
 from nearfar.systems import configuration, named
 from nearfar.systems.options import options_model
 from nearfar.systems.resolved import resolve
@@ -168,14 +169,29 @@ def test_a_stream_scores_as_its_file(fitted: Detector, fan: Path) -> None:
         fitted.score_stream(io.BytesIO(raw[:-1]))
 
 
-def test_a_higher_rate_is_resampled_with_a_warning(
-    fitted: Detector, caplog: pytest.LogCaptureFixture
-) -> None:
-    high = audio.resample(clip(7, seconds=2), RATE, 44100)
+def test_a_higher_rate_is_scored_but_not_judged(fitted: Detector, caplog: pytest.LogCaptureFixture) -> None:
+    high = audio.resample(clip(7, seconds=1), RATE, 44100)
     by_hand = fitted.score(audio.resample(high, 44100, RATE), RATE)
-    assert not caplog.text
-    assert fitted.score(high, 44100) == fitted.score(high, 44100) == by_hand
-    assert caplog.text.count("recordings of 44100 Hz, but the detector was fitted to 16000 Hz") == 1
+    verdict = fitted.score(high, 44100)
+    assert verdict == fitted.score(high, 44100)
+    assert (verdict.score, verdict.p_value) == (by_hand.score, by_hand.p_value)
+    assert [(f.kind, f.microphone) for f in verdict.faults] == [("rate", "both")]
+    assert (verdict.decision, by_hand.decision) == ("unusable", "anomaly")  # the filter cut off the top bands
+    assert by_hand.faults == ()
+    assert "recorded at 44100 Hz, but the training clips at 16000 Hz" in verdict.faults[0].message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kind", "decision"),
+    [(0.8, "short", "unusable"), (0.85, None, "normal"), (1.19, None, "normal"), (1.3, "long", "normal")],
+)
+def test_a_clip_that_is_shorter_than_those_of_training_is_not_judged(
+    fitted: Detector, seconds: float, kind: str | None, decision: str
+) -> None:
+    verdict = fitted.score(clip(1, seconds=seconds), RATE)
+    assert [f.kind for f in verdict.faults] == ([] if kind is None else [kind])
+    assert verdict.decision == decision
+    assert np.isfinite(verdict.score)
 
 
 def test_a_lower_rate_is_refused(fitted: Detector, caplog: pytest.LogCaptureFixture) -> None:
@@ -255,6 +271,11 @@ def test_arrays_that_are_no_recordings_are_refused(fitted: Detector, samples: np
         fitted.score(samples, RATE)
 
 
+def test_samples_of_double_precision_are_scored_alike(fitted: Detector) -> None:
+    samples = clip(1)
+    assert fitted.score(samples.astype(np.float64), RATE) == fitted.score(samples, RATE)
+
+
 def test_a_file_that_is_gone_does_not_end_the_batch(fitted: Detector, fan: Path, tmp_path: Path) -> None:
     path = datasets.load_machine(fan).test[0].path
     gone, there = fitted.score_files([tmp_path / "gone.wav", path])
@@ -262,14 +283,21 @@ def test_a_file_that_is_gone_does_not_end_the_batch(fitted: Detector, fan: Path,
     assert "no such file" in gone.error
 
 
-def test_clips_too_short_for_the_system_are_listed(tmp_path: Path) -> None:
+def test_clips_too_short_for_the_system_are_refused(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", test=1)
+    for i, path in enumerate(sorted((folder / "train").iterdir())):
+        audio.write(path, clip(i)[:, :1500], RATE)
+    with pytest.raises(DatasetError, match=r"fan: the clips are 0\.094 s long; at least .* s are needed"):
+        fit(folder, "baseline_mse", **QUICK)
+
+
+def test_a_few_clips_of_another_length_are_left_out(tmp_path: Path) -> None:
     folder = write_machine(tmp_path, "fan", test=1)
     paths = sorted((folder / "train").iterdir())[:2]
     for path in paths:
         audio.write(path, clip(1)[:, :1500], RATE)
-    with pytest.raises(DatasetError, match=r"0\.094 s long; at least .* s are needed") as error:
-        fit(folder, "baseline_mse", **QUICK)
-    assert [str(p) in problem for p, problem in zip(paths, error.value.problems, strict=True)] == [True] * 2
+    left_out = fit(folder).trained_on["left_out"]
+    assert [(one["clip"], one["kind"]) for one in left_out] == [(path.name, "length") for path in paths]
 
 
 def test_nothing_but_a_detector_is_replaced(fitted: Detector, tmp_path: Path) -> None:
@@ -317,29 +345,73 @@ def test_mono_clips_for_a_system_of_two_microphones(tmp_path: Path) -> None:
         audio.write(path, audio.read(path)[0][:1], RATE)
     with pytest.raises(DatasetError, match=r"have 1 channel.*needs 2 microphones.*spectral_near"):
         fit(folder)
-    assert fit(folder, "spectral_near").placement is None
+    found = fit(folder, "spectral_near")
+    assert found.usual is not None
+    assert (found.usual.channels, len(found.usual.templates)) == (1, 0)
 
 
-def test_different_rates_and_channels_are_listed_together(tmp_path: Path) -> None:
-    folder = write_machine(tmp_path, "fan", test=1)
-    paths = sorted((folder / "train").iterdir())
+def strictly(folder: Path) -> Detector:
+    """A fit that refuses what it would leave out."""
+    return Detector.fit(folder, "spectral", odd_clips="refuse", jobs=Jobs(folder.parent / "cache"))
+
+
+def break_clips(folder: Path) -> list[tuple[str, str]]:
+    """Break four training clips; names and kinds."""
+    paths = sorted((folder / "train").iterdir())[:4]
     audio.write(paths[0], clip(1), 48000)
     audio.write(paths[1], clip(1)[:1], RATE)
-    with pytest.raises(DatasetError, match="different sampling rates: 27 clips of 16000 Hz") as error:
-        fit(folder)
-    assert len(error.value.problems) == 2
-    assert "27 clips of 16000 Hz, 1 clips of 48000 Hz; convert" in str(error.value)
-    assert "1 clips of 1 channels, 27 clips of 2 channels" in str(error.value)
+    paths[2].write_bytes(b"")
+    paths[3].write_bytes(paths[3].read_bytes()[:2000])
+    return [(p.name, kind) for p, kind in zip(paths, ("rate", "channels", "empty", "truncated"), strict=True)]
 
 
-def test_all_broken_training_clips_are_listed(tmp_path: Path) -> None:
+def test_broken_training_clips_are_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = write_machine(tmp_path, "fan", test=1)
-    paths = sorted((folder / "train").iterdir())
-    paths[0].write_bytes(b"")
-    paths[1].write_bytes(paths[1].read_bytes()[:2000])
+    broken = break_clips(folder)
+    with caplog.at_level(logging.WARNING):
+        found = fit(folder)
+    assert found.trained_on["clips"] == 24
+    assert sorted((one["clip"], one["kind"]) for one in found.trained_on["left_out"]) == broken
+    for name, kind in broken:
+        assert f"fan: left out 1 of 28 training clips ({kind}): {folder / 'train' / name}: " in caplog.text
+    for said in ("48000 Hz, but most training clips have 16000", "1 channels, but most training clips have 2"):
+        assert said in caplog.text
+    found.save(tmp_path / "detector")
+    assert Detector.load(tmp_path / "detector").trained_on == found.trained_on
+
+
+def test_a_strict_fit_refuses_broken_training_clips_and_lists_all(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", test=1)
+    broken = break_clips(folder)
     with pytest.raises(DatasetError, match=r"truncated, .* bytes of audio are missing") as error:
+        strictly(folder)
+    assert len(error.value.problems) >= 4
+    for name, _ in broken:
+        (problem,) = (p for p in error.value.problems if name in p)
+        assert problem.count(name) == 1
+
+
+def test_left_out_clips_do_not_change_the_detector(tmp_path: Path) -> None:
+    """As if they had never been there."""
+    folder = write_machine(tmp_path, "fan", test=1)
+    broken = break_clips(folder)
+    with_them = fit(folder)
+    for name, _ in broken:
+        (folder / "train" / name).unlink()
+    assert fit(folder).score(clip(7), RATE) == with_them.score(clip(7), RATE)
+
+
+def test_more_than_a_third_with_one_fault_is_refused(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "fan", test=1)
+    for path in sorted((folder / "train").iterdir())[:10]:
+        samples = audio.read(path)[0]
+        samples[1] = 0
+        audio.write(path, samples, RATE)
+    with pytest.raises(DatasetError, match=r"10 of 28 training clips \(dead\), too many to be left out"):
         fit(folder)
-    assert [("empty" in p, "truncated" in p) for p in error.value.problems] == [(True, False), (False, True)]
+    assert fit(folder, "spectral_near").trained_on["faults"] == {"far dead": 10}
 
 
 def test_a_silent_far_channel(tmp_path: Path) -> None:
@@ -350,7 +422,7 @@ def test_a_silent_far_channel(tmp_path: Path) -> None:
         audio.write(path, samples, RATE)
     with pytest.raises(DatasetError, match=r"the far microphone is silent.*check its cable"):
         fit(folder)
-    assert fit(folder, "spectral_near").trained_on["microphone_faults"] == {"far dead": 28}
+    assert fit(folder, "spectral_near").trained_on["faults"] == {"far dead": 28}
 
 
 def test_a_doubled_mono_recording(tmp_path: Path) -> None:
@@ -386,7 +458,7 @@ def test_a_missing_file(saved: Path, tmp_path: Path) -> None:
 def test_a_newer_format(saved: Path) -> None:
     content = json.loads((saved / "detector.json").read_text())
     (saved / "detector.json").write_text(json.dumps({**content, "format": file_format.FORMAT + 1}))
-    with pytest.raises(DetectorError, match=r"of format 4.*reads up to format 3: install a newer nearfar"):
+    with pytest.raises(DetectorError, match=r"of format 5.*reads up to format 4: install a newer nearfar"):
         Detector.load(saved)
 
 
@@ -438,6 +510,19 @@ def test_a_detector_of_format_1_scores_as_it_did(tmp_path: Path) -> None:
 
     rewritten(folder, change, old)
     expect_scores("spectral", Detector.load(folder))
+
+
+def test_an_older_detector_says_that_it_compares_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = Detector.load(GOLDEN / "spectral")
+    assert "fitted by an older nearfar, so recordings are not compared with its training clips" in caplog.text
+    assert loaded.usual is None
+    assert [loaded.trained_on[key] for key in ("faults", "left_out", "unlike")] == [{}, [], []]
+    dead = clip(1) * [[1], [0]]
+    assert [(f.kind, f.microphone) for f in loaded.score(dead, RATE).faults] == [("dead", "far")]
+    assert loaded.score(clip(1)[::-1].copy(), RATE).faults == ()
+    assert "fan" in str(report.detector(loaded).title)
 
 
 @pytest.mark.parametrize("form", ["2", "present"])
@@ -636,5 +721,5 @@ def test_clips_without_a_finite_score_are_all_named(
 @pytest.mark.parametrize("kind", [str, Path])
 def test_one_path_in_place_of_several_is_an_error(fitted: Detector, fan: Path, kind: type) -> None:
     path = datasets.load_machine(fan).test[0].path
-    with pytest.raises(TypeError, match=r"expected several paths; give \['.*'\], or use score_file"):
+    with pytest.raises(TypeError, match=r"expected several; give \['.*'\], or use score_file"):
         fitted.score_files(kind(path))

@@ -22,14 +22,14 @@ from nearfar.evaluation.protocols import CROSS_FITTED, Finding, Selection, scope
 from nearfar.evaluation.record import RunRecord
 from nearfar.evaluation.results import Result
 from nearfar.recordings.datasets import DATASETS
-from nearfar.recordings.microphones import MicrophoneFault
+from nearfar.recordings.inspection.faults import RecordingFault
 from nearfar.report import catalogues, fitted, recordings, results, verdicts
 from nearfar.systems import configuration, named
 
 NAN = float("nan")
 DEAD, CLIPPED = (
-    MicrophoneFault("dead", "near", "the near one is silent"),
-    MicrophoneFault("clipped", "far", "the far one clips"),
+    RecordingFault("dead", "near", "the near one is silent"),
+    RecordingFault("clipped", "far", "the far one clips"),
 )
 AWKWARD = [
     "a,b.wav",
@@ -87,7 +87,7 @@ def test_lines_parse_back(name, score, p_value, error):
         "score": "" if math.isnan(score) else repr(score),
         "p_value": "" if math.isnan(p_value) else repr(p_value),
         "decision": "anomaly",
-        "microphones": "near dead;far clipped",
+        "faults": "near dead;far clipped",
         "error": error,
     }
     line = verdicts.json_line(verdict)
@@ -98,7 +98,7 @@ def test_lines_parse_back(name, score, p_value, error):
         "score": None if math.isnan(score) else score,
         "p_value": None if math.isnan(p_value) else p_value,
         "decision": "anomaly",
-        "microphones": [
+        "faults": [
             {"kind": "dead", "microphone": "near", "message": DEAD.message},
             {"kind": "clipped", "microphone": "far", "message": CLIPPED.message},
         ],
@@ -110,7 +110,7 @@ def test_lines_of_a_verdict_with_nothing_to_say():
     verdict = Verdict("a.wav", 1.0, NAN, "")
     assert verdicts.csv_line(verdict) == "a.wav,1.0,,,,\n"
     said = json.loads(verdicts.json_line(verdict))
-    assert [said[key] for key in ("p_value", "decision", "microphones", "error")] == [None, None, [], None]
+    assert [said[key] for key in ("p_value", "decision", "faults", "error")] == [None, None, [], None]
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
@@ -215,19 +215,21 @@ def test_table_of_published_data_sets():
     assert "CC BY-NC-SA 4.0" in " ".join(text.split()) or "BY-NC-SA 4.0" in text
 
 
-def a_detector(machine="fan", threshold=None, faults=None):
+def a_detector(machine="fan", threshold=None, faults=None, left_out=()):
     return Detector(
         machine=machine,
         system=configuration.load("spectral"),
         branches=(),
         threshold=threshold,
-        placement=None,
+        usual=None,
         trained_on={
             "clips": 1000,
             "domains": {"source": 990, "target": 10},
             "rate": 16000,
             "channels": 2,
-            "microphone_faults": faults or {},
+            "faults": faults or {},
+            "left_out": left_out,
+            "unlike": [],
         },
         sample=np.zeros((2, 16), np.float32),
     )
@@ -243,6 +245,14 @@ def test_table_of_a_detector():
     assert "anomaly if the score is above 950. This threshold comes from 1000 normal clips that" in text
     assert "the detector flags at most 5.0% by mistake. No p-value is below 0.001." in text
     assert "near clipped in 3 clips" in text.split("warning")[1]
+
+
+def test_table_of_a_detector_names_what_was_left_out():
+    suspects = [{"clip": f"{i}.wav", "kind": "copy", "message": f"a copy of {i}0.wav"} for i in range(7)]
+    text = plain(fitted.detector(a_detector(left_out=suspects)))
+    assert "4.wav: a copy of 40.wav" in text
+    assert "5.wav" not in text
+    assert "7 clips in all: 7 copy" in text
 
 
 def test_table_of_a_detector_without_threshold():

@@ -129,7 +129,7 @@ def test_another_rate_than_the_machines_is_an_error(plant):
     plant.write(FIRST, plant.noise(samples=400), rate=8000)
     (problem,) = plant.problems()
     assert (problem.severity, problem.kind, problem.where) == ("error", "rate", FIRST)
-    assert problem.message == "8000 Hz, not 16000 as most clips of saw"
+    assert problem.message == "8000 Hz, but most training clips have 16000"
 
 
 def test_machines_may_differ_in_rate(plant):
@@ -143,17 +143,27 @@ def test_other_channels_than_the_machines_are_an_error(plant):
     plant.write(FIRST, plant.noise(channels=1))
     (problem,) = plant.problems()
     assert (problem.severity, problem.kind, problem.where) == ("error", "channels", FIRST)
-    assert problem.message == "1 channels, not 2 as most clips of saw"
+    assert problem.message == "1 channels, but most training clips have 2"
 
 
-def test_lengths_that_differ_are_one_warning_for_the_machine(plant):
+def test_another_length_than_most_training_clips_have_is_an_error(plant):
     plant.machine()
     plant.write(FIRST, plant.noise(samples=1600))
     (problem,) = plant.problems()
-    assert (problem.severity, problem.kind, problem.where) == ("warning", "length", "saw")
-    assert problem.message == (
-        f"lengths differ, from 0.05 s to 0.1 s: 1 of 9 clips are not 0.05 s long, e.g. {FIRST}"
-    )
+    assert (problem.severity, problem.kind, problem.where) == ("error", "length", FIRST)
+    assert problem.message == "0.1 s long, but most training clips are 0.05 s long"
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [(600, ("error", "short")), (700, None), (940, None), (1600, ("warning", "long"))],
+)
+def test_a_test_clip_is_as_long_as_the_training_clips(plant, samples, expected):
+    """Within a factor of 1.2; a short clip cannot be judged, a long one can."""
+    plant.machine()
+    name = "saw/test/section_00_source_test_normal_0000_spd_1.wav"
+    plant.write(name, plant.noise(samples=samples))
+    assert plant.found() == ([] if expected is None else [(*expected, name)])
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.25, "dither"])
@@ -163,28 +173,30 @@ def test_a_dead_channel_is_an_error(plant, floor):
     samples[1] = plant.rng.integers(-1, 2, 800) / 32768 if floor == "dither" else floor
     plant.write(FIRST, samples)
     (problem,) = plant.problems()
-    assert (problem.severity, problem.kind, problem.where) == ("error", "silent", FIRST)
-    assert problem.message == "channel 1 of 2 is dead: check its microphone"
+    assert (problem.severity, problem.kind, problem.where) == ("error", "dead", FIRST)
+    assert problem.message.startswith("the far microphone is silent (")
 
 
 def test_silence_is_two_dead_channels(plant):
     plant.machine()
-    plant.write(FIRST, np.zeros((2, 800), np.float32))
-    (problem,) = plant.problems()
-    assert problem.message.startswith("channel 0 and 1 of 2 is dead")
+    plant.write("saw/test/section_00_source_test_normal_0000_spd_1.wav", np.zeros((2, 800), np.float32))
+    assert [(p.kind, p.message.split(" is ")[0]) for p in plant.problems()] == [
+        ("dead", "the near microphone"),
+        ("dead", "the far microphone"),
+    ]
 
 
-def test_clipping_is_a_warning_above_its_limit(plant):
+def test_clipping_is_a_warning_and_single_peaks_are_none(plant):
     plant.machine()
-    samples = plant.noise(samples=10_000)
-    samples[0, :10] = 1.0  # exactly the limit
+    samples = plant.noise()
+    samples[0, [10, 200, 500]] = 1.0
     plant.write(FIRST, samples)
-    assert {p.kind for p in plant.problems()} == {"length"}
-    samples[0, 10] = -1.0
+    assert plant.found() == []
+    samples[0] = np.clip(12 * samples[0], -1, 1)
     plant.write(FIRST, samples)
     clipped = [p for p in plant.problems() if p.kind == "clipped"]
     assert [(p.severity, p.where) for p in clipped] == [("warning", FIRST)]
-    assert clipped[0].message.startswith("0.11% of a channel's samples are at full scale")
+    assert clipped[0].message.startswith("the near microphone clips (")
 
 
 def test_the_same_recording_twice_is_a_warning_in_training_and_an_error_across(plant):
@@ -196,12 +208,12 @@ def test_the_same_recording_twice_is_a_warning_in_training_and_an_error_across(p
     plant.write(test, samples, format="WAVEX")  # the samples count, not the bytes
     assert (folder.parent / test).read_bytes() != (plant.root / FIRST).read_bytes()
     assert [(p.severity, p.kind, p.where, p.message) for p in plant.problems()] == [
-        ("error", "duplicate", FIRST, f"the same samples as {test}: a test clip is also a training clip"),
-        ("error", "duplicate", copy, f"the same samples as {test}: a test clip is also a training clip"),
+        ("error", "copy", FIRST, f"a copy of {test}: a test clip is also a training clip"),
+        ("error", "copy", copy, f"a copy of {test}: a test clip is also a training clip"),
     ]
     (plant.root / test).unlink()
     assert [(p.severity, p.message) for p in plant.problems()] == [
-        ("warning", f"the same samples as {FIRST}")
+        ("warning", f"a copy of {FIRST}")
     ]
 
 
@@ -346,7 +358,7 @@ def test_rate_and_channels_of_a_published_set_are_known(small_2026):
         (
             "channels",
             "ToyCar/train/section_00_source_train_normal_0000_spd_1.wav",
-            "3 channels, not 2 channels as published",
+            "3 channels, but most training clips have 2",
         ),
         ("rate", "fan", "all clips have 48000 Hz, not 16000 Hz as published"),
         ("channels", "fan", "all clips have 1 channels, not 2 channels as published"),
@@ -402,7 +414,7 @@ def test_2020_and_2021_have_counts_that_differ_and_are_not_checked(plant):
 
 
 def test_all_problems_are_found_at_once_whatever_the_threads(plant):
-    folder = plant.machine(source=8)
+    folder = plant.machine(source=9)
     names = plant.attributes()
     train = sorted(folder.glob("train/*source*"))
     empty(train[0])
@@ -410,8 +422,9 @@ def test_all_problems_are_found_at_once_whatever_the_threads(plant):
     truncated(train[2])
     not_finite(train[3])
     plant.write(train[4], np.zeros((2, 800), np.float32))
-    plant.write(train[5], np.ones((1, 400), np.float32), rate=8000)
+    plant.write(train[5], plant.noise(samples=400), rate=8000)
     shutil.copy(train[6], train[7])
+    plant.write(train[8], plant.noise(channels=1))
     plant.attributes(rows=[f"{name},spd,2" for name in names[:1]])
     plant.write("mill/train/section_00_source_train_normal_0000.wav")
     problems = plant.problems()
@@ -419,12 +432,11 @@ def test_all_problems_are_found_at_once_whatever_the_threads(plant):
         "attributes_contradict",
         "attributes_missing",
         "channels",
-        "clipped",
-        "duplicate",
+        "copy",
+        "dead",
         "empty",
         "not_finite",
         "rate",
-        "silent",
         "target_domain",
         "training",
         "truncated",
@@ -442,15 +454,15 @@ def test_progress_is_told_clip_by_clip(plant):
 
 def test_samples_are_let_go_clip_by_clip(plant, monkeypatch):
     plant.machine(source=30)
-    read, held, most = audio.read, [], []
+    read, held, most = audio.read_recorded, [], []
 
-    def watched(path):
-        samples, rate = read(path)
-        held.append(weakref.ref(samples))
+    def watched(recording):
+        recorded = read(recording)
+        held.append(weakref.ref(recorded.samples))
         most.append(sum(ref() is not None for ref in held))
-        return samples, rate
+        return recorded
 
-    monkeypatch.setattr(audio, "read", watched)
+    monkeypatch.setattr(audio, "read_recorded", watched)
     assert plant.problems(workers=2) == []
     assert len(most) == 36
     assert max(most) <= 3
@@ -477,6 +489,9 @@ def test_problems_as_a_table_and_as_json():
     assert json.loads(to_json([])) == []
 
 
-def test_motors_has_no_problem(motors):
+def test_motors_has_next_to_no_problem(motors):
+    """No training clip is called odd, and no more of the others than one in a hundred."""
     dataset = datasets.load(motors)
-    assert validate(dataset, workers=2) == []
+    odd = {p.where for p in validate(dataset, workers=2)}
+    assert not odd & {clip.key for machine in dataset for clip in machine.train}
+    assert len(odd) <= sum(len(machine.test) for machine in dataset) / 100

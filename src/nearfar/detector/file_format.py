@@ -158,6 +158,13 @@ def _refuse_other_weights(
             )
 
 
+def trained_on(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What it was fitted to. Before format 4 no clip was left out, and faults were those of microphones."""
+    told = dict(content["trained_on"])
+    faults = told.pop("microphone_faults", {})
+    return {"faults": faults, "left_out": [], "unlike": [], **told}
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     file = folder / DESCRIPTION
     if folder.is_file():

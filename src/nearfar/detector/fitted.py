@@ -495,7 +495,8 @@ class Detector:
             for i, resolved in enumerate(system.branches)
         )
         sample = arrays["self_check.sample"]
-        detector = cls(content["machine"], system, branches, threshold, usual, content["trained_on"], sample)
+        trained_on = file_format.trained_on(content)
+        detector = cls(content["machine"], system, branches, threshold, usual, trained_on, sample)
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 

@@ -140,7 +140,7 @@ def measure(samples: Samples, rate: int) -> Measured:
     rate : int
         In Hz, the one that it was recorded at.
     """
-    samples = samples[: FAR + 1]
+    samples = samples[: FAR + 1].astype(np.float32, copy=False)
     mean = samples.mean(axis=1).astype(np.float64)
     peaks = np.stack([samples.max(axis=1), -samples.min(axis=1)], axis=1)
     spectra, edges = _spectra(samples, rate), band_edges(rate)
