@@ -376,7 +376,10 @@ def test_broken_training_clips_are_left_out_and_named(
     assert sorted((one["clip"], one["kind"]) for one in found.trained_on["left_out"]) == broken
     for name, kind in broken:
         assert f"fan: left out 1 of 28 training clips ({kind}): {folder / 'train' / name}: " in caplog.text
-    for said in ("48000 Hz, but most training clips have 16000", "1 channels, but most training clips have 2"):
+    for said in (
+        "48000 Hz, but most training clips have 16000",
+        "1 channels, but most training clips have 2",
+    ):
         assert said in caplog.text
     found.save(tmp_path / "detector")
     assert Detector.load(tmp_path / "detector").trained_on == found.trained_on

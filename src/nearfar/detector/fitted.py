@@ -24,6 +24,7 @@ from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.files import notebooks
+from nearfar.files.extras import MissingPackageError
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
@@ -352,7 +353,7 @@ class Detector:
             used = asked if asked.channels else dataclasses.replace(asked, channels=self.selected_channels)
             recorded = audio.read_recorded(used)
             return self._score_samples(recorded.samples, recorded.rate, name, recorded.notes)
-        except (AudioError, MicrophoneError, OSError) as error:
+        except (AudioError, MicrophoneError, MissingPackageError, OSError) as error:
             message = str(error).removeprefix(f"{name}: ")
             if isinstance(error, MicrophoneError):
                 message += missing_track(asked)

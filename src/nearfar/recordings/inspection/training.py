@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nearfar.files.extras import MissingPackageError
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header, Note
 from nearfar.recordings.clips import Clip, DatasetError, Machine
@@ -160,6 +161,8 @@ def listen(clip: Clip) -> Seen:
         recorded = audio.read_recorded(clip.recording)
     except FileNotFoundError as error:
         return Seen(clip, error=("missing", str(error)))
+    except MissingPackageError as error:
+        return Seen(clip, error=("unreadable", f"{clip.recording}: {error}"))
     except AudioError as error:
         return Seen(clip, error=(error.fault, str(error)))
     except OSError as error:
