@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from nearfar.encoders.features import BASELINE, DB_FLOOR, log_mel
 from nearfar.recordings import audio
-from nearfar.recordings.microphones import cancelled, health
+from nearfar.recordings.microphones import cancelled
 
 SECONDS, RATE = 10, 16000
 
@@ -66,7 +66,6 @@ def main() -> None:
         name = f"log_mel, nearfar on NumPy, {cores} workers"
         measure(name, lambda: audio.each(waveforms, log_mel, workers=cores), clips, as_it_comes, one)
         measure("noise cancellation (W1), two channels", lambda: map(cancelled, pairs), clips)
-        measure("microphone health, two channels", lambda: map(health, pairs), clips)
         import torch  # after librosa, whose threads it would change
 
         torch.set_num_threads(1)

@@ -93,7 +93,7 @@ def _of_channel(measured: Measured, channel: int, name: str) -> Iterator[Recordi
 def _gap(measured: Measured, channel: int) -> str:
     """How long and where the channel is gone, in words; empty if it is not."""
     levels, usual = measured.blocks[channel], float(np.median(measured.blocks[channel]))
-    loudest = float(np.percentile(levels, 90))
+    loudest = measured.loud(channel)
     if loudest < DEAD_DBFS + LOUDER_DB:
         return ""
     if measured.stuck[channel] > 0:

@@ -24,6 +24,7 @@ Float = NDArray[np.float64]
 
 FRAME_SECONDS = 0.128  # rooms of plants ring for longer, but their first reflections fit
 OVERLAP_BELOW_SECONDS = 4.0  # shorter recordings have overlapping frames, or there would be too few
+LARGE_OFFSET = 0.01  # of full scale
 BLOCK_SECONDS = 0.05  # of the levels that show a gap
 BANDS = 24
 LOWEST_HZ = 62.5  # below lies wind and handling noise
@@ -53,14 +54,11 @@ class Spectra:
     power : (C, parts, F) array
     cross : (parts, F) complex array
         Near times the conjugate of far.
-    phase : (F,) complex array
-        As ``Pair.phase``.
     """
 
     frames: int
     power: Float
     cross: NDArray[np.complex64]
-    phase: NDArray[np.complex64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class Pair:
     Attributes
     ----------
     phase : (F,) complex array
-        Mean over frames of the cross-spectrum with magnitude one: between 0, nothing in common, and 1.
+        The complex coherence of near and far: between 0, nothing in common, and magnitude one.
     contrast : (B,) array
         Level of near over far in each band, in dB.
     presence : (1 + PARTS, 3 B) array
@@ -129,6 +127,11 @@ class Measured:
     def seconds(self) -> float:
         return self.samples / self.rate
 
+    def loud(self, channel: int) -> float:
+        """The level that nine tenths of the blocks of a channel stay below, in dBFS."""
+        levels = np.sort(self.blocks[channel])
+        return float(levels[int(0.9 * (len(levels) - 1))])
+
 
 def measure(samples: Samples, rate: int) -> Measured:
     """Measure a recording.
@@ -141,16 +144,19 @@ def measure(samples: Samples, rate: int) -> Measured:
         In Hz, the one that it was recorded at.
     """
     samples = samples[: FAR + 1].astype(np.float32, copy=False)
-    mean = samples.mean(axis=1).astype(np.float64)
+    mean = _means(samples)
+    if np.abs(mean).max() > LARGE_OFFSET:  # it would drown in the squares
+        samples = samples - mean[:, None].astype(np.float32)
     peaks = np.stack([samples.max(axis=1), -samples.min(axis=1)], axis=1)
+    centre = _means(samples)
     spectra, edges = _spectra(samples, rate), band_edges(rate)
     density = spectra.power.sum(axis=1) / spectra.frames
-    level = decibels(np.maximum(np.einsum("cn,cn->c", samples, samples) / samples.shape[1] - mean**2, 0))
+    level = decibels(np.maximum(np.einsum("cn,cn->c", samples, samples) / samples.shape[1] - centre**2, 0))
     return Measured(
         rate=rate,
         samples=samples.shape[1],
         mean=mean,
-        peak=peaks.max(axis=1).astype(np.float64),
+        peak=peaks.max(axis=1).astype(np.float64) + np.abs(mean - centre),
         level=level,
         blocks=_block_levels(samples, rate),
         stuck=np.array([_longest_stuck(x, rate, p) for x, p in zip(samples, peaks, strict=True)]),
@@ -158,6 +164,12 @@ def measure(samples: Samples, rate: int) -> Measured:
         bands=decibels(_by_band(density, edges) / np.diff(edges)),
         pair=_pair(samples, spectra, edges),
     )
+
+
+def _means(samples: Samples) -> Float:
+    """The mean of each channel, in one fast pass."""
+    ones = np.ones(samples.shape[1], samples.dtype)
+    return (samples @ ones).astype(np.float64) / samples.shape[1]
 
 
 def decibels(power: Float) -> Float:
@@ -201,20 +213,19 @@ def _spectra(samples: Samples, rate: int) -> Spectra:
     starts = np.unique(np.linspace(0, n_frames, PARTS + 1).astype(int)[:-1]).tolist()
     shape = (len(starts), frames.shape[2] // 2 + 1)
     power = np.zeros((len(samples), *shape))
-    cross, phase = np.zeros(shape, np.complex64), np.zeros(shape[1], np.complex64)
+    cross = np.zeros(shape, np.complex64)
     for part, (start, end) in enumerate(pairwise([*starts, n_frames])):
         for i in range(start, end, FRAMES_AT_ONCE):
             spectrum = scipy.fft.rfft(frames[:, i : min(end, i + FRAMES_AT_ONCE)] * window)
-            powers = spectrum.real**2
-            powers += spectrum.imag**2
-            crossed = spectrum[NEAR] * spectrum[-1].conj()
             ones = np.ones(
-                powers.shape[1], np.float32
+                spectrum.shape[1], np.float32
             )  # a product sums faster than a sum over the first axis
-            power[:, part] += ones @ powers
+            crossed = spectrum[NEAR] * spectrum[-1].conj()
             cross[part] += (ones @ crossed.view(np.float32)).view(np.complex64)
-            phase += (ones @ _unit(crossed, powers).view(np.float32)).view(np.complex64)
-    return Spectra(n_frames, power, cross, phase / n_frames)
+            flat = spectrum.view(np.float32)
+            squares = ones @ np.multiply(flat, flat, out=flat)
+            power[:, part] += squares[:, 0::2] + squares[:, 1::2]
+    return Spectra(n_frames, power, cross)
 
 
 def _unit(cross: NDArray[np.complex64], power: NDArray[np.float32]) -> NDArray[np.complex64]:
@@ -239,7 +250,7 @@ def _by_band(bins: NDArray[np.floating[Any]], edges: NDArray[np.intp]) -> Float:
 def _block_levels(samples: Samples, rate: int) -> Float:
     size = min(samples.shape[1], max(1, round(BLOCK_SECONDS * rate)))
     blocks = samples[:, : samples.shape[1] // size * size].reshape(len(samples), -1, size)
-    means = blocks.mean(axis=-1)
+    means = (blocks @ np.ones(size, np.float32)).astype(np.float64) / size
     return decibels(np.maximum(np.einsum("cbn,cbn->cb", blocks, blocks) / size - means**2, 0))
 
 
@@ -285,11 +296,12 @@ def _pair(samples: Samples, spectra: Spectra, edges: NDArray[np.intp]) -> Pair |
     )  # whole, and parts
     cross = np.concatenate([spectra.cross.sum(axis=0, keepdims=True), spectra.cross])
     near, far = power
-    common = np.minimum((cross.real**2 + cross.imag**2) / np.maximum(near * far, QUIETEST**2), 1)  # coherence
+    both = np.maximum(near * far, QUIETEST**2)
+    common = np.minimum((cross.real**2 + cross.imag**2) / both, 1)  # coherence
     likeness = float(np.median(_by_band(common[0], edges) / np.diff(edges)))
     levels = decibels(_by_band(power[:, 0] / spectra.frames, edges))
     return Pair(
-        phase=spectra.phase,
+        phase=(cross[0] / np.sqrt(both[0])).astype(np.complex64),
         contrast=levels[NEAR] - levels[FAR],
         presence=_presence(near, far, 1 - common, edges),
         likeness=likeness,

@@ -1,8 +1,7 @@
 r"""What the training clips of an installation have in common, and how another recording differs from it.
 
-Two microphones that stand where they stood have a fixed relation. With :math:`M_i` the mean over the frames of
-clip i of the cross-spectrum with magnitude one, and :math:`T` the mean of :math:`M_i` over the training clips
-of a domain,
+Two microphones that stand where they stood have a fixed relation. With :math:`M_i` the complex coherence of the
+two channels of clip i, and :math:`T` the mean of :math:`M_i` over the training clips of a domain,
 
 .. math:: R = \frac{\mathrm{Re} \sum_f M(f) T^*(f)}{\sum_f |T(f)|^2}, \qquad
     c = \frac{\mathrm{Re} \sum_f M(f) T^*(f)}{\sqrt{\sum_f |M(f)|^2 \sum_f |T(f)|^2}}
@@ -10,8 +9,8 @@ of a domain,
 are a matched filter and its cosine. Both are near 0 if one channel hears something else. If one channel is
 late, R is found at another delay. The cosine c, the *agreement* of a recording, is nearly the same in all
 normal clips, also where R is not, because the machine is now louder and now softer than the surroundings that
-both microphones hear. The magnitude is left out as in the phase transform of generalized cross-correlation
-[1]_, so that loud lines do not rule.
+both microphones hear. Each bin of the coherence has its own scale, as in the smoothed coherence transform of
+generalized cross-correlation [1]_, so that loud lines do not rule.
 
 References
 ----------
@@ -497,7 +496,7 @@ def _deaf(usual: Usual, measured: Measured) -> list[RecordingFault]:
 def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> list[RecordingFault]:
     levels = measured.blocks[channel]
     found = []
-    quiet = levels < min(usual.quiet[channel] - GAP_MARGIN_DB, np.percentile(levels, 90) - GAP_DB)
+    quiet = levels < min(usual.quiet[channel] - GAP_MARGIN_DB, measured.loud(channel) - GAP_DB)
     start, length = alone.longest_run(quiet)
     if length >= alone.GAP_BLOCKS and measured.level[channel] >= alone.DEAD_DBFS:
         message = (
@@ -537,7 +536,8 @@ def _relation_fault(usual: Usual, measured: Measured, read: Callable[[], Samples
         for explain in (_exchanged, _drifting, _late)
         for template in usual.templates
     ]
-    as_is = max(float(_agreement(phase, template)) for template in usual.templates)
+    frames = unit_phases(samples, measured.rate).mean(axis=0)
+    as_is = max(float(_agreement(frames, template)) for template in usual.templates)
     chance = max(1 / np.sqrt(2 * measured.seconds / FRAME_SECONDS * _weight(t)) for t in usual.templates)
     restored, fault = max(found, key=lambda explanation: explanation[0])
     if fault is not None and restored >= max(STRONGER * as_is, as_is + RESTORED, FOUND * chance):
