@@ -272,8 +272,9 @@ def test_arrays_that_are_no_recordings_are_refused(fitted: Detector, samples: np
 
 
 def test_samples_of_double_precision_are_scored_alike(fitted: Detector) -> None:
-    samples = clip(1)
-    assert fitted.score(samples.astype(np.float64), RATE) == fitted.score(samples, RATE)
+    double, single = (fitted.score(clip(1).astype(form), RATE) for form in (np.float64, np.float32))
+    assert double.score == pytest.approx(single.score, rel=1e-5)
+    assert (double.decision, double.faults) == (single.decision, single.faults)
 
 
 def test_a_file_that_is_gone_does_not_end_the_batch(fitted: Detector, fan: Path, tmp_path: Path) -> None:
@@ -376,7 +377,10 @@ def test_broken_training_clips_are_left_out_and_named(
     assert sorted((one["clip"], one["kind"]) for one in found.trained_on["left_out"]) == broken
     for name, kind in broken:
         assert f"fan: left out 1 of 28 training clips ({kind}): {folder / 'train' / name}: " in caplog.text
-    for said in ("48000 Hz, but most training clips have 16000", "1 channels, but most training clips have 2"):
+    for said in (
+        "48000 Hz, but most training clips have 16000",
+        "1 channels, but most training clips have 2",
+    ):
         assert said in caplog.text
     found.save(tmp_path / "detector")
     assert Detector.load(tmp_path / "detector").trained_on == found.trained_on

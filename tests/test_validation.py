@@ -212,9 +212,7 @@ def test_the_same_recording_twice_is_a_warning_in_training_and_an_error_across(p
         ("error", "copy", copy, f"a copy of {test}: a test clip is also a training clip"),
     ]
     (plant.root / test).unlink()
-    assert [(p.severity, p.message) for p in plant.problems()] == [
-        ("warning", f"a copy of {FIRST}")
-    ]
+    assert [(p.severity, p.message) for p in plant.problems()] == [("warning", f"a copy of {FIRST}")]
 
 
 def test_clips_that_differ_in_the_far_channel_alone_are_not_the_same(plant):

@@ -497,10 +497,7 @@ def _spectrum(measured: Measured) -> Float:
 def _warnings(name: str, seen: Sequence[Seen]) -> Iterator[str]:
     domains = {one.clip.domain for one in seen}
     if domains == {"source"}:
-        yield (
-            f"{name}: {NO_TARGET}; the detector knows only the conditions of the source "
-            "domain"
-        )
+        yield (f"{name}: {NO_TARGET}; the detector knows only the conditions of the source domain")
     days = [day for one in seen if (day := _day(one.clip.name)) is not None]
     if len(seen) > 1 and len(days) >= DATED_SHARE * len(seen) and len(set(days)) == 1:
         yield (
