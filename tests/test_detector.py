@@ -169,7 +169,7 @@ def test_a_stream_scores_as_its_file(fitted: Detector, fan: Path) -> None:
         fitted.score_stream(io.BytesIO(raw[:-1]))
 
 
-def test_a_higher_rate_is_scored_but_not_judged(fitted: Detector, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_higher_rate_is_scored_but_not_judged(fitted: Detector) -> None:
     high = audio.resample(clip(7, seconds=1), RATE, 44100)
     by_hand = fitted.score(audio.resample(high, 44100, RATE), RATE)
     verdict = fitted.score(high, 44100)
@@ -516,9 +516,7 @@ def test_a_detector_of_format_1_scores_as_it_did(tmp_path: Path) -> None:
     expect_scores("spectral", Detector.load(folder))
 
 
-def test_an_older_detector_says_that_it_compares_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_older_detector_says_that_it_compares_nothing(caplog: pytest.LogCaptureFixture) -> None:
     loaded = Detector.load(GOLDEN / "spectral")
     assert "fitted by an older nearfar, so recordings are not compared with its training clips" in caplog.text
     assert loaded.usual is None

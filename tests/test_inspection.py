@@ -362,7 +362,7 @@ def test_a_gain_of_one_channel_is_neither_of_units_nor_of_the_relation(usual, ga
     assert not {"units", "deaf", "swapped", "unrelated", "late"} & {f.kind for f in said}
 
 
-def test_recordings_of_one_microphone(training):
+def test_recordings_of_one_microphone():
     near = Usual.of([measure(clip(seed)[:1], RATE) for seed in range(12)], [""] * 12)
     assert (near.channels, near.is_telling) == (1, False)
     assert [found(near, clip(1000 + seed)[:1]) for seed in range(10)] == [()] * 10
