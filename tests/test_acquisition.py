@@ -32,7 +32,7 @@ from nearfar.cli import app
 from nearfar.files.extras import EXTRAS, MissingPackageError
 from nearfar.recordings import acquisition, audio
 from nearfar.recordings.acquisition import READERS, rates
-from nearfar.recordings.acquisition.interleaving import interleaved
+from nearfar.recordings.acquisition.interleaving import takes_turns
 from nearfar.recordings.clips import ACQUISITION_SUFFIXES, AUDIO_SUFFIXES, is_audio
 from nearfar.recordings.recording import Recording
 from nearfar.recordings.sound import AudioError, Recorded
@@ -431,30 +431,35 @@ def test_a_stereo_block_that_asammdf_scrambled_is_refused(tmp_path: Path) -> Non
                     N,
                 )  # near and far in turn; half of the recording is lost
             assert (
-                fault_of(path, match=r"'mic' holds the samples of 2 channels in turn.*asammdf") == "refused"
+                fault_of(path, match=r"'mic' holds the samples of several channels in turn.*asammdf")
+                == "refused"
             )
     files.mdf(path, {"near": near, "far": far}, RATE)
     assert read(path).header.channels == 2
 
 
 def test_sound_is_not_taken_for_several_channels(rng: np.random.Generator) -> None:
-    time = np.arange(48000) / 16000
-    tones = (
-        np.sin(2 * np.pi * 4000 * time) + np.sin(2 * np.pi * 1000 * time) + np.sin(2 * np.pi * 7000 * time)
-    )
-    noise = rng.standard_normal(48000)
-    for sound in (
-        noise,
-        np.cumsum(noise),
-        tones + 0.01 * noise,
-        noise * (time % 0.1 < 0.01),
-        np.zeros(48000),
+    time = np.arange(N) / RATE
+    noise = rng.standard_normal(N)
+    tones = [np.sin(2 * np.pi * frequency * time + 0.3) for frequency in (50, 997, 1000, 6000, 12000)]
+    sounds = [
+        *tones, *(tone + 0.01 * noise for tone in tones), sum(tones), noise, np.cumsum(noise), time, 5 + tones[0],
+        (time * 120) % 1, np.sign(tones[0]), np.exp(-9 * time) * tones[1],
+    ]  # fmt: skip
+    for sound in sounds:
+        assert not takes_turns(sound)
+        for far in (0.5 * sound, 0.7 * noise[::-1], 0.3 * sound + 0.2 * noise[::-1]):
+            assert takes_turns(np.stack([sound, far], axis=1).ravel()[:N])
+    assert takes_turns(np.stack([noise, 0.5 * noise[::-1], 0.25 * noise], axis=1).ravel())
+    for nothing in (
+        noise * (time % 0.02 < 0.002),
+        np.zeros(N),
+        np.ones(N),
         noise[:100],
+        noise[:0],
+        np.full(N, np.nan),
     ):
-        assert interleaved(sound) == 1
-    for count in (2, 3, 4):
-        block = noise.reshape(-1, count) * np.geomspace(1, 0.5, count)
-        assert interleaved(block.ravel()) == count
+        assert not takes_turns(nothing)
 
 
 def test_a_channel_array_is_one_channel_for_each_place(columns: dict[str, Any], tmp_path: Path) -> None:

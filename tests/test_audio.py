@@ -264,3 +264,13 @@ def test_a_pipe_stays_a_pipe(tmp_path):
     assert os.read(reader, 1000)[:4] == b"RIFF"
     os.close(reader)
     assert (tmp_path / "a.wav").is_fifo()
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff"])
+def test_equal_samples_give_equal_bytes_whenever_they_are_written(tmp_path, rng, name):
+    samples = rng.standard_normal((2, 500)).astype(np.float32)
+    audio.write(tmp_path / name, samples, 8000, bits=32)
+    content = (tmp_path / name).read_bytes()
+    at = content.index(b"PEAK")
+    assert content[at + 12 : at + 16] == bytes(4)  # where libsndfile writes the time
+    np.testing.assert_array_equal(audio.read(tmp_path / name)[0], samples)

@@ -327,6 +327,34 @@ def test_a_table_that_would_be_passed_over_is_named(tmp_path, files, message):
         datasets.load_any(tmp_path / "saw")
 
 
+def test_of_tracks_the_first_one_must_be_listed_and_the_others_may(tmp_path):
+    plant(tmp_path / "saw", "train/1_Tr1.wav", "train/1_Tr2.wav", "train/2_Tr1.wav", "train/2_Tr2.wav")
+    table = tmp_path / "saw/domains.csv"
+    table.write_text(
+        "file_name,domain\ntrain/1_Tr1.wav,source\ntrain/2_Tr1.wav,target\ntrain/2_Tr2.wav,target\n"
+    )
+    said = {clip.name: clip.domain for clip in datasets.load_machine(tmp_path / "saw").clips}
+    assert said == {"1_Tr1.wav": "source", "2_Tr1.wav": "target"}
+    table.write_text("file_name,domain\ntrain/1_Tr1.wav,source\ntrain/2_Tr2.wav,target\n")
+    with pytest.raises(DatasetError, match=r"'train/2_Tr1\.wav' is missing"):
+        datasets.load_machine(tmp_path / "saw")
+
+
+def test_a_table_that_is_a_link_to_nothing_is_not_passed_over(tmp_path):
+    plant(tmp_path / "saw", "train/a.wav")
+    (tmp_path / "saw/domains.csv").symlink_to("gone.csv")
+    with pytest.raises(FileNotFoundError, match=r"domains\.csv"):
+        datasets.load_machine(tmp_path / "saw")
+
+
+def test_faults_among_others_are_refused_whatever_the_folder_is_called(tmp_path):
+    plant(tmp_path / "fault_study", "NG_1.wav", "2.wav")
+    with pytest.raises(
+        DatasetError, match=r"1 of 2 recordings are not normal, by their own names, such as 'NG_1\.wav'"
+    ):
+        datasets.load_machine(tmp_path / "fault_study")
+
+
 def test_listed_names_prefer_the_name_as_it_is():
     names = ListedNames(["train/a.wav", "train/A.wav", "saw/train/b.wav", "train/b.wav"], "saw")
     assert names.meant("train/A.wav") == ("train/A.wav",)

@@ -24,13 +24,14 @@ from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.files import notebooks
+from nearfar.files.extras import MissingPackageError
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.audio import AudioError, Header, Note, Samples
 from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.inspection.alone import faults_alone
-from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
+from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import measure
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
@@ -284,7 +285,8 @@ class Detector:
     def _faults(self, samples: Samples, rate: int, notes: Sequence[Note]) -> tuple[RecordingFault, ...]:
         """What is wrong with the recording itself, each kind once for each microphone."""
         measured = measure(samples, rate)
-        found = [RecordingFault(note.kind, BOTH, note.message) for note in notes]
+        known = self.trained_on
+        found = of_notes(notes, known.get("faults"), clips=known["clips"])
         found += faults_alone(measured)
         if self.usual is not None:
             found += faults_against(self.usual, measured, lambda: samples)
@@ -351,7 +353,7 @@ class Detector:
             used = asked if asked.channels else dataclasses.replace(asked, channels=self.selected_channels)
             recorded = audio.read_recorded(used)
             return self._score_samples(recorded.samples, recorded.rate, name, recorded.notes)
-        except (AudioError, MicrophoneError, OSError) as error:
+        except (AudioError, MicrophoneError, MissingPackageError, OSError) as error:
             message = str(error).removeprefix(f"{name}: ")
             if isinstance(error, MicrophoneError):
                 message += missing_track(asked)

@@ -60,6 +60,7 @@ T = TypeVar("T")
 NEAR, FAR = 0, 1  # DCASE 2026 Task 2: left and right channel
 WORDS = {16: "16-bit PCM", 32: "32-bit floating point"}
 RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 148 dB down
+PEAK_WITHIN = 256  # bytes from the beginning of a file
 RAW_FORMAT = "RAW/PCM_16"  # of a header
 READ_AT_ONCE = 2**20  # bytes of a stream
 # By suffix, the module that reads such files, with ``read_header(path, channels) -> Header`` and
@@ -338,8 +339,20 @@ def write(path: Path, samples: Samples, rate: int, *, bits: Literal[16, 32] = 16
         raise AudioError(
             f"{path}: {len(samples)} channels at {rate} Hz cannot be written: {error}"
         ) from error
+    content = _without_time(encoded.getvalue())
     if path.exists() and not path.is_file():  # a device or a pipe keeps its place
-        path.write_bytes(encoded.getbuffer())
+        path.write_bytes(content)
         return
     with atomic_file(path) as part:
-        part.write_bytes(encoded.getbuffer())
+        part.write_bytes(content)
+
+
+def _without_time(content: bytes) -> bytes:
+    """The same file without the time at which libsndfile wrote it, so that equal samples give equal bytes.
+
+    Files of floating point have it in a chunk PEAK before the samples: its size, its version, the time.
+    """
+    at = content.find(b"PEAK", 0, PEAK_WITHIN)
+    if at < 0:
+        return content
+    return content[: at + 12] + bytes(4) + content[at + 16 :]

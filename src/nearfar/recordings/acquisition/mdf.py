@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from nearfar.recordings.acquisition import rates
 from nearfar.recordings.acquisition.channels import Channel, Contents, full_scale, is_time
-from nearfar.recordings.acquisition.interleaving import interleaved
+from nearfar.recordings.acquisition.interleaving import takes_turns
 from nearfar.recordings.acquisition.rates import Rate, RateError
 from nearfar.recordings.sound import AudioError, Note
 
@@ -149,10 +149,13 @@ def _is_number(mdf: Any, channel: Any) -> bool:
 
 def _rate(mdf: Any, number: int, samples: int) -> tuple[Rate | None, float | None, str]:
     """Rate and beginning of a group, or what is wrong with its time channel."""
-    master = mdf.masters_db.get(number)
+    home = (
+        number if mdf.version < "4" else mdf.virtual_groups_map.get(number, number)
+    )  # of the columns of a table
+    master = mdf.masters_db.get(home)
     if master is None:
         return None, None, "its group has no time channel; export it with one"
-    if mdf.version >= "4" and mdf.groups[number].channels[master].sync_type not in TIME:
+    if mdf.version >= "4" and mdf.groups[home].channels[master].sync_type not in TIME:
         return None, None, "it is recorded over angle, distance or an index, not over time"
     if samples == 0:
         return None, None, "it holds no samples"
@@ -197,12 +200,11 @@ def _reader(mdf: Any, at: tuple[int, int], place: int | None, scale: tuple[float
 
 
 def _refuse_interleaved(values: NDArray[Any], name: str, path: Path) -> None:
-    count = interleaved(values) if values.ndim == 1 else values.shape[-1]
-    if count > 1:
+    if values.ndim != 1 or takes_turns(values):
         raise AudioError(
-            f"{path}: channel {name!r} holds the samples of {count} channels in turn, and 1 / {count} of the "
-            f"recording: asammdf makes that of a signal of shape (samples, {count}). The rest is lost; write each "
-            "channel as a signal of its own, and record again what has no other copy"
+            f"{path}: channel {name!r} holds the samples of several channels in turn, and a part of the recording: "
+            "asammdf makes that of a signal of shape (samples, channels). The rest is lost; write each channel as "
+            "a signal of its own, and record again what has no other copy"
         )
 
 

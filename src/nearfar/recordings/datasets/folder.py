@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
@@ -48,6 +48,7 @@ from nearfar.recordings.datasets.layout import (
     what_else,
 )
 from nearfar.recordings.datasets.listed import ListedNames
+from nearfar.recordings.recording import is_track
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def _not_normal(files: Sequence[Path], folder: Path) -> list[str]:
     named = [file for file in rest if says_anomaly(file.stem)]
     if len(named) == len(rest) > 0 or (files and says_anomaly(machine_name(folder))):
         logger.warning("%s: taken for normal recordings, though the name says otherwise", folder)
-    elif named:
+    if 0 < len(named) < len(rest):
         problems.append(
             f"{folder}: {len(named)} of {len(files)} recordings are not normal, by their own names, such as "
             f"{named[0].relative_to(folder).as_posix()!r}; {MOVE}"
@@ -211,13 +212,22 @@ def _with_domains(
 ) -> tuple[Machine, list[str]]:
     """The machine of these clips, with the domains that its table says; all that is wrong."""
     place = {clip.path: clip.path.relative_to(folder).as_posix() for clip in clips}
-    domains, wrong = _domains(folder, set(place.values()))
+    domains, wrong = _domains(folder, set(place.values()), {place[path] for path in _first_files(clips)})
     told = [replace(clip, domain=domains.get(place[clip.path])) for clip in clips]
     return Machine(name, tuple(sorted(told, key=lambda clip: clip.key))), [*problems, *wrong]
 
 
-def _domains(folder: Path, known: set[str]) -> tuple[dict[str, Domain], list[str]]:
-    """What ``domains.csv`` says of each recording, by its path below the machine, and all that is wrong."""
+def _first_files(clips: Sequence[Clip]) -> Iterator[Path]:
+    """The file of each recording by which it is called: of tracks, the first one."""
+    if not any(is_track(clip.path) for clip in clips):
+        return (clip.path for clip in clips)
+    from nearfar.recordings import tracks  # reads headers: the command line begins without NumPy
+
+    return (files[0] for files in tracks.grouped(clip.path for clip in clips))
+
+
+def _domains(folder: Path, known: set[str], needed: set[str]) -> tuple[dict[str, Domain], list[str]]:
+    """What ``domains.csv`` says of the known files, by their paths below the machine, and all that is wrong."""
     file, problems = _domains_file(folder)
     if file is None:
         return {}, problems
@@ -239,7 +249,7 @@ def _domains(folder: Path, known: set[str]) -> tuple[dict[str, Domain], list[str
             domains[meant[0]] = cast(Domain, domain.lower())
         else:
             problems.append(f"row {row.number}: domain={domain!r} of {said!r}; it must be source or target")
-    problems += [f"'{one_line(name)}' is missing" for name in sorted(known.difference(rows))]
+    problems += [f"'{one_line(name)}' is missing" for name in sorted(needed.difference(rows))]
     problems += [
         f"'{one_line(name)}' is listed {len(twice)} times, in rows {' and '.join(map(str, twice))}"
         for name, twice in rows.items()
@@ -250,7 +260,8 @@ def _domains(folder: Path, known: set[str]) -> tuple[dict[str, Domain], list[str
 
 def _domains_file(folder: Path) -> tuple[Path | None, list[str]]:
     """The table of domains, whatever the case of its name; and what is wrong."""
-    files = sorted(f for f in folder.iterdir() if f.is_file() and f.name.lower().startswith("domains."))
+    called = sorted(f for f in folder.iterdir() if f.name.lower().startswith("domains."))
+    files = [file for file in called if file.is_file() or file.is_symlink()]
     tables_there = [file for file in files if file.name.lower() == DOMAINS_FILE]
     others = [file.name for file in files if file.suffix.lower() in SPREADSHEETS]
     if len(tables_there) > 1:

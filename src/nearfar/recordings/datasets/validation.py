@@ -36,7 +36,7 @@ from nearfar.recordings.datasets.listed import ListedNames
 from nearfar.recordings.datasets.published import RATE, Counts, Part, Published
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.copies import find_copies
-from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
+from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.training import NO_TARGET, Look, Seen, judge, listen
 from nearfar.recordings.inspection.usual import faults_against
 from nearfar.recordings.microphones import MICROPHONES
@@ -168,7 +168,7 @@ def _of_test_clip(one: Seen, found: Look) -> Iterator[Problem]:
     if one.error is not None:
         yield Problem("error", one.error[0], one.clip.key, one.error[1])
         return
-    faults = [RecordingFault(note.kind, BOTH, note.message) for note in one.notes] + faults_alone(one.known)
+    faults = of_notes(one.notes, found.fault_counts, clips=len(found.kept)) + faults_alone(one.known)
     if found.usual is not None:
         faults += faults_against(found.usual, one.known, one.again)
     if found.header is not None and one.header is not None and one.header.channels != found.header.channels:

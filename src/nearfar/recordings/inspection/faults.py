@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from nearfar.recordings.microphones import NAMES, Microphone
+from nearfar.recordings.sound import Note
 
 BOTH = "both"
 Spoils = Literal["nothing", "its microphone", "both together", "everything"]
@@ -28,10 +29,14 @@ KINDS: dict[str, Spoils] = {
     "clipped": "nothing",
     "offset": "nothing",
     "not_running": "nothing",  # the machine is odd, not the sound: the decision stands
-    "unfinished_header": "nothing",
-    "right_aligned": "nothing",
-    "lossy": "nothing",
 }
+OF_THE_FILE = (
+    "unfinished_header",
+    "wrong_length",
+    "right_aligned",
+    "lossy",
+    "start",
+)  # notes of a reader that are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class RecordingFault:
     Attributes
     ----------
     kind : str
-        Of ``KINDS``, or a note of the reader that spoils nothing.
+        Of ``KINDS``, or of ``OF_THE_FILE``, which spoil nothing.
     microphone : {"near", "far", "both"}
         The channels that have it.
     message : str
@@ -61,6 +66,28 @@ class RecordingFault:
         if what == "both together":
             return any(len(microphone.hears) > 1 for microphone in needs)
         return what == "everything"
+
+
+def of_notes(
+    notes: Iterable[Note], usual: Mapping[str, int] | None = None, *, clips: int = 1
+) -> list[RecordingFault]:
+    """What a reader noted, as faults that spoil nothing; what most training clips have is not told again.
+
+    Parameters
+    ----------
+    notes : iterable of Note
+    usual : mapping from str to int or None
+        In how many training clips each fault was found, by microphone and kind.
+    clips : int
+        How many training clips there are.
+    """
+    usual = usual or {}
+    told = (note for note in notes if note.kind in OF_THE_FILE)
+    return [
+        RecordingFault(note.kind, BOTH, note.message)
+        for note in told
+        if 2 * usual.get(f"{BOTH} {note.kind}", 0) < clips
+    ]
 
 
 def each_once(faults: Sequence[RecordingFault]) -> tuple[RecordingFault, ...]:

@@ -21,13 +21,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nearfar.files.extras import MissingPackageError
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header, Note
 from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.inspection import copies
 from nearfar.recordings.inspection import usual as comparison
 from nearfar.recordings.inspection.alone import faults_alone
-from nearfar.recordings.inspection.faults import BOTH, RecordingFault, each_once
+from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Float, Measured, measure
 from nearfar.recordings.inspection.usual import LENGTH_MARGIN, SURELY, Usual, faults_against, stands_still
 from nearfar.recordings.microphones import MICROPHONES, Microphone
@@ -47,6 +48,7 @@ SHOWN = 5  # clips that a message names
 DATED_SHARE = 0.9  # of the clips, whose names tell the day
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d{1,3}(?!\d))")
 OFF = "not_running"
+LIKELY = 0.75  # times the limits of a machine that runs, where others are off
 NO_TARGET = "no target-domain training clips"
 FEWEST_OFF, OFF_SHARE = 3, 0.05  # clips of a machine that is off: not by chance
 UNFIT = (
@@ -159,6 +161,8 @@ def listen(clip: Clip) -> Seen:
         recorded = audio.read_recorded(clip.recording)
     except FileNotFoundError as error:
         return Seen(clip, error=("missing", str(error)))
+    except MissingPackageError as error:
+        return Seen(clip, error=("unreadable", f"{clip.recording}: {error}"))
     except AudioError as error:
         return Seen(clip, error=(error.fault, str(error)))
     except OSError as error:
@@ -210,7 +214,7 @@ def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
     sieve.drop([Suspect(one.clip, *one.error) for one in seen if one.error is not None])
     for unlike_the_most in (_other_format, _other_length):
         sieve.drop_unless_many(unlike_the_most(sieve.kept))
-    alone = {one.clip: [*_of_notes(one), *faults_alone(one.known)] for one in sieve.kept}
+    alone = {one.clip: [*of_notes(one.notes), *faults_alone(one.known)] for one in sieve.kept}
     sieve.drop_unless_many(_spoilt(alone, needs))
     sieve.drop(_copies(sieve.kept))
     usual, compared = _compare(sieve, needs)
@@ -353,10 +357,6 @@ def _other_length(seen: Sequence[Seen]) -> list[Suspect]:
     ]
 
 
-def _of_notes(one: Seen) -> list[RecordingFault]:
-    return [RecordingFault(note.kind, BOTH, note.message) for note in one.notes]
-
-
 def _spoilt(faults: dict[Clip, list[RecordingFault]], needs: Sequence[Microphone]) -> list[Suspect]:
     return [
         Suspect(clip, fault.kind, fault.message)
@@ -395,21 +395,30 @@ def _compare(
         faults = {one.clip: faults_against(usual, one.known, one.again) for one in sieve.kept}
         before = len(sieve.kept)
         suspects = _spoilt(faults, needs)
-        suspects += _off(sieve.kept, usual, faults)
+        suspects += _off(sieve, usual, faults)
         sieve.drop_unless_many(suspects)
         if len(sieve.kept) == before:
             break
     return usual, faults
 
 
-def _off(
-    seen: Sequence[Seen], usual: Usual, faults: Mapping[Clip, Sequence[RecordingFault]]
-) -> list[Suspect]:
+def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFault]]) -> list[Suspect]:
     """Clips of a machine that does not run. A few of them need stronger evidence than many."""
-    found = [(one, fault) for one in seen for fault in faults[one.clip] if fault.kind == OFF]
-    if len(found) < max(FEWEST_OFF, OFF_SHARE * len(seen)):
+    found = [(one, fault) for one in sieve.kept for fault in faults[one.clip] if fault.kind == OFF]
+    known = sum(suspect.kind == OFF for suspect in sieve.dropped)
+    if len(found) + known < max(FEWEST_OFF, OFF_SHARE * sieve.total):
         found = [(one, f) for one, f in found if stands_still(usual, one.known, times=SURELY) is not None]
-    return [Suspect(one.clip, fault.kind, fault.message) for one, fault in found]
+        return [Suspect(one.clip, fault.kind, fault.message) for one, fault in found]
+    still = [(one, stands_still(usual, one.known, times=LIKELY)) for one in sieve.kept]
+    return [
+        Suspect(
+            one.clip,
+            OFF,
+            f"the machine seems not to run from {when[0]:.3g} to {when[1]:.3g} s, as in other clips",
+        )
+        for one, when in still
+        if when is not None
+    ]
 
 
 def unlike_by_score(clips: Sequence[Clip], scores: Mapping[str, float]) -> list[Suspect]:

@@ -73,7 +73,7 @@ PRESENCE_LIMITS = (
     2.5,
     2.1,
 )  # times the median of the squared distances: of recordings, of two parts together; and
-PRESENCE_MARGIN = 1.5  # times what four fifths of the clips stay below; the larger limit counts; and
+PRESENCE_MARGIN = 1.7  # times what seven tenths of the clips stay below; the larger limit counts; and
 PRESENCE_SPREADS = (1.6, 1.4)  # below the median of what near hears beyond far; and
 PRESENCE_DB = 1.0  # below it at least
 SURELY = 1.6  # times both limits: a clip that is left out of a fit
@@ -341,7 +341,7 @@ def _presence(values: Float, groups: Sequence[NDArray[np.intp]], which: int) -> 
     centred = np.concatenate([values[group] - middles[i] for i, group in enumerate(groups)])
     if len(centred) < FEWEST_FOR_PRESENCE:
         return middles, np.zeros((dim, dim)), np.tile([np.inf, -np.inf], (len(groups), 1))
-    inner = _inner(_size(centred))
+    inner = _inner(_deficit(centred))
     distance = _cross_fitted(centred, inner)
     starts = np.cumsum([0, *(len(group) for group in groups)])
     limits = [
@@ -357,13 +357,25 @@ def _limits(distance: Float, deficit: Float, usually: float, which: int) -> list
     """Of the clips of one domain, whose few clips scatter more than their own median tells."""
     few = 1 + 4 / len(distance)
     farthest = max(PRESENCE_LIMITS[which] * max(usually, float(np.median(distance)) * few),
-                   PRESENCE_MARGIN * few * float(np.quantile(distance, 0.8)))  # fmt: skip
+                   PRESENCE_MARGIN * few * float(np.quantile(distance, 0.7)))  # fmt: skip
     return [farthest, -max(PRESENCE_DB, PRESENCE_SPREADS[which] * few * float(_spread(deficit)))]
 
 
+def _deficit(centred: Float) -> Float:
+    """How much less than usual near hears beyond far, where that is least, (n, parts, 3 B) to (n,).
+
+    So a quarter of the clips may be of a machine that is off, in part or whole, before they change what is usual.
+    """
+    present = np.stack([mean_presence(part) for part in np.moveaxis(centred, 1, 0)], axis=1)
+    if present.shape[1] > 1:
+        present = (present[:, :-1] + present[:, 1:]) / 2
+    deficit: Float = -present.min(axis=1)
+    return deficit
+
+
 def _size(centred: Float) -> Float:
-    """How far each clip lies from the median, (n, parts, dim) to (n,); no direction hides another one."""
-    size: Float = np.median(centred**2, axis=2).max(axis=1)
+    """How far each clip lies from the median, (n, dim) to (n,); no direction hides another one."""
+    size: Float = np.median(centred**2, axis=1)
     return size
 
 
@@ -387,7 +399,7 @@ def distances(rows: Float, groups: Sequence[NDArray[np.intp]]) -> Float:
     centred = np.empty_like(rows)
     for group in groups:
         centred[group] = rows[group] - np.median(rows[group], axis=0)
-    return _cross_fitted(centred[:, None], _inner(_size(centred[:, None])))[:, 0]
+    return _cross_fitted(centred[:, None], _inner(_size(centred)))[:, 0]
 
 
 def _precision(rows: Float) -> Float:
