@@ -364,3 +364,68 @@ def jackknife(omega_of, n):
     without = [omega_of([j for j in range(n) if j != i]) for i in range(n)]
     mean = sum(without) / n
     return ((n - 1) / n * sum((x - mean) ** 2 for x in without)) ** 0.5
+
+
+# inspection of recordings
+
+
+def _band_edges(rate, length, bands=24, lowest=62.5):
+    first = max(1, round(lowest * length / rate))
+    edges = []
+    for band in range(bands + 1):
+        edge = round(first * (length / 2 / first) ** (band / bands))
+        edges.append(max(edge, first + band, *edges[-1:]))
+    return edges
+
+
+def _frames_of(samples, rate):
+    """Pairs of spectra, near and far, of Hann-windowed frames of 0.128 s; shorter recordings overlap them."""
+    length = 2 ** round(np.log2(0.128 * rate))
+    hop = length // 2 if samples.shape[1] < 4 * rate else length
+    window = np.array([0.5 - 0.5 * np.cos(2 * np.pi * i / length) for i in range(length)])
+    window /= np.sqrt(sum(window**2) * length / 2)
+    starts = range(0, samples.shape[1] - length + 1, hop)
+    return [tuple(np.fft.rfft(x[start : start + length] * window) for x in samples) for start in starts]
+
+
+def two_channels(samples, rate):
+    """``Pair`` of a whole recording, and the levels of its channels."""
+    near, far = samples = np.asarray(samples, np.float64)
+    spectra = _frames_of(samples, rate)
+    of_near = sum(abs(a) ** 2 for a, _ in spectra)
+    of_far = sum(abs(b) ** 2 for _, b in spectra)
+    cross = sum(a * np.conj(b) for a, b in spectra)
+    common = abs(cross) ** 2 / (of_near * of_far)
+    length = 2 * (len(cross) - 1)
+    contrast, ratio, share, tonal, likeness = [], [], [], [], []
+    for first, last in pairwise(_band_edges(rate, length)):
+        band = slice(first, last)
+        alone = np.maximum(1 - common[band], 1e-4)
+        contrast.append(10 * np.log10(sum(of_near[band]) / sum(of_far[band])))
+        ratio.append(10 * np.log10(sum(of_near[band] * alone) / sum(of_far[band])))
+        share.append(sum(10 * np.log10(alone)) / len(alone))
+        flat = [10 * np.log10(np.mean(x[band])) - np.mean(10 * np.log10(x[band])) for x in (of_near, of_far)]
+        tonal.append(flat[0] - flat[1])
+        likeness.append(np.mean(common[band]))
+    return {
+        "phase": sum(a * np.conj(b) / abs(a * np.conj(b)) for a, b in spectra) / len(spectra),
+        "contrast": contrast,
+        "presence": [*ratio, *share, *tonal],
+        "likeness": sorted(likeness)[11:13][0] / 2 + sorted(likeness)[11:13][1] / 2,
+        "level": [10 * np.log10(np.mean((x - np.mean(x)) ** 2)) for x in (near, far)],
+    }
+
+
+def agreement(clips, recording, rate):
+    """The cosine between a recording's mean unit phase and that of the training clips."""
+    phases = [two_channels(clip, rate)["phase"] for clip in clips]
+    heard = two_channels(recording, rate)["phase"]
+    product = of_heard = of_template = 0.0
+    for f in range(len(heard)):
+        mean = sum(phase[f] for phase in phases) / len(phases)
+        by_chance = 1 / (len(phases) * max(abs(mean) ** 2, 1e-12))
+        template = mean * np.sqrt(max(0.0, 1 - by_chance))
+        product += (heard[f] * np.conj(template)).real
+        of_heard += abs(heard[f]) ** 2
+        of_template += abs(template) ** 2
+    return product / np.sqrt(of_heard * of_template)

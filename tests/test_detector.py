@@ -169,7 +169,7 @@ def test_a_stream_scores_as_its_file(fitted: Detector, fan: Path) -> None:
         fitted.score_stream(io.BytesIO(raw[:-1]))
 
 
-def test_a_higher_rate_is_scored_but_not_judged(fitted: Detector, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_higher_rate_is_scored_but_not_judged(fitted: Detector) -> None:
     high = audio.resample(clip(7, seconds=1), RATE, 44100)
     by_hand = fitted.score(audio.resample(high, 44100, RATE), RATE)
     verdict = fitted.score(high, 44100)
@@ -272,8 +272,9 @@ def test_arrays_that_are_no_recordings_are_refused(fitted: Detector, samples: np
 
 
 def test_samples_of_double_precision_are_scored_alike(fitted: Detector) -> None:
-    samples = clip(1)
-    assert fitted.score(samples.astype(np.float64), RATE) == fitted.score(samples, RATE)
+    double, single = (fitted.score(clip(1).astype(form), RATE) for form in (np.float64, np.float32))
+    assert double.score == pytest.approx(single.score, rel=1e-5)
+    assert (double.decision, double.faults) == (single.decision, single.faults)
 
 
 def test_a_file_that_is_gone_does_not_end_the_batch(fitted: Detector, fan: Path, tmp_path: Path) -> None:
@@ -515,9 +516,7 @@ def test_a_detector_of_format_1_scores_as_it_did(tmp_path: Path) -> None:
     expect_scores("spectral", Detector.load(folder))
 
 
-def test_an_older_detector_says_that_it_compares_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_older_detector_says_that_it_compares_nothing(caplog: pytest.LogCaptureFixture) -> None:
     loaded = Detector.load(GOLDEN / "spectral")
     assert "fitted by an older nearfar, so recordings are not compared with its training clips" in caplog.text
     assert loaded.usual is None

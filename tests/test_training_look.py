@@ -1,0 +1,356 @@
+"""The look at the training clips: what is broken or a copy is left out, what is common is refused, normal ones stay."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from two_microphones import RATE, pcm, recording
+from typer.testing import CliRunner
+
+from nearfar.cli import app
+from nearfar.detector.fitted import Detector
+from nearfar.files.steps import Jobs
+from nearfar.recordings import audio, datasets
+from nearfar.recordings.clips import Clip, DatasetError
+from nearfar.recordings.datasets.validation import validate
+from nearfar.recordings.inspection import copies
+from nearfar.recordings.inspection.measured import measure
+from nearfar.recordings.inspection.training import Seen, judge, look, majority
+from nearfar.recordings.microphones import MICROPHONES
+
+N = 4 * RATE
+CLIPS = 30
+ALL = tuple(MICROPHONES.values())
+
+
+def clip(seed, samples=N, **how):
+    return recording(np.random.default_rng(seed), samples, **how)
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Seen):
+    """A clip that is in memory."""
+
+    samples: np.ndarray | None = None
+
+    def again(self):
+        return self.samples
+
+
+def held(name, samples, rate=RATE, domain=None):
+    samples = np.ascontiguousarray(samples, np.float32)
+    known = Clip(Path(name), "mill", 0, "train", name, domain=domain)
+    header = audio.Header(rate, len(samples), samples.shape[1], "WAV")
+    return Held(known, header, measure(samples, rate), (), copies.digest(samples), None, samples)
+
+
+@pytest.fixture(scope="module")
+def normal():
+    """Forty normal clips."""
+    return [held(f"{seed:04}.wav", clip(seed)) for seed in range(40)]
+
+
+def planted(normal, odd, count=CLIPS):
+    """Normal clips of which the last ones are replaced by odd ones; the look, and the odd names."""
+    odd = [held(f"odd{i}.wav", samples) for i, samples in enumerate(odd)]
+    seen = [*normal[: count - len(odd)], *odd]
+    return judge("mill", seen, ALL), [one.clip.name for one in odd]
+
+
+def left_out(found):
+    return sorted((suspect.clip.name, suspect.kind) for suspect in found.left_out)
+
+
+def off(seed):
+    return clip(seed, runs=0)
+
+
+def off_half(seed):
+    return clip(seed, runs=np.arange(N) < N / 2)
+
+
+def exchanged(seed):
+    return clip(seed)[::-1]
+
+
+def dead(seed):
+    return clip(seed) * [[1], [0]]
+
+
+def units(seed):
+    return clip(seed) * 32768
+
+
+def gone(seed):
+    samples = clip(seed)
+    samples[0, N // 4 : N // 2] = 0
+    return samples
+
+
+def doubled(seed):
+    return clip(seed)[[0, 0]]
+
+
+LEFT_OUT = {
+    off: "not_running",
+    off_half: "not_running",
+    exchanged: "swapped",
+    dead: "dead",
+    units: "units",
+    gone: "gone",
+    doubled: "identical",
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_left_out_of_a_clean_set(seed):
+    found = judge("mill", [held(f"{i}.wav", clip(1000 * seed + i)) for i in range(CLIPS)], ALL)
+    assert len(found.kept) == CLIPS
+    assert (found.left_out, found.problems, found.warnings, found.unlike) == ((), (), (), ())
+    assert len(found.noticed) <= 1
+
+
+@pytest.mark.parametrize("odd", LEFT_OUT, ids=lambda odd: odd.__name__)
+@pytest.mark.parametrize("count", [1, 5])
+def test_odd_clips_are_left_out_and_only_they(normal, odd, count):
+    if odd in (off, off_half) and count == 1:
+        pytest.skip("one clip of a machine that is off may be noticed only")
+    found, names = planted(normal, [odd(100 + i) for i in range(count)])
+    assert left_out(found) == [(name, LEFT_OUT[odd]) for name in names]
+    assert (found.problems, found.unlike) == ((), ())
+
+
+@pytest.mark.parametrize("odd", [exchanged, dead, gone, doubled, units], ids=lambda odd: odd.__name__)
+def test_what_half_of_the_clips_have_is_a_problem_of_the_set(normal, odd):
+    found, _ = planted(normal, [odd(100 + i) for i in range(CLIPS // 2)])
+    assert not any(suspect.kind == LEFT_OUT[odd] for suspect in found.left_out)
+    (problem,) = found.problems
+    assert f"mill: 15 of 30 training clips ({LEFT_OUT[odd]}), too many to be left out: " in problem
+    assert "look which clips are right" in problem
+
+
+def test_outliers_do_not_change_what_is_said_of_normal_clips(normal):
+    """A fifth of the clips, each odd in another way."""
+    odd = [off(100), exchanged(101), dead(102), units(103), gone(104), off_half(105), doubled(106), off(107)]
+    found, names = planted(normal, odd, count=40)
+    assert {suspect.clip.name for suspect in found.left_out} >= set(names) - {"odd0.wav", "odd5.wav", "odd7.wav"}
+    assert not {suspect.clip.name for suspect in found.left_out} - set(names)
+    assert {c.name for c, _ in found.noticed} <= set(names)
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.4])
+def test_the_majority_is_found_whatever_the_share_of_exchanged_channels(normal, share):
+    few = round(share * CLIPS)
+    measured = [one.known for one in normal[few:CLIPS]]
+    measured += [measure(exchanged(seed), RATE) for seed in range(few)]
+    assert majority(measured) == list(range(CLIPS - few))
+
+
+def test_of_two_equal_halves_one_is_taken(normal):
+    measured = [one.known for one in normal[:15]] + [measure(exchanged(seed), RATE) for seed in range(15)]
+    assert majority(measured) in (list(range(15)), list(range(15, 30)))
+
+
+@pytest.mark.parametrize(("short", "refused"), [(3, False), (15, True)])
+def test_mixed_lengths(normal, short, refused):
+    found, names = planted(normal, [clip(100 + i, N // 2) for i in range(short)])
+    assert bool(found.problems) == refused
+    if refused:
+        assert "15 of 30 training clips (length), too many" in found.problems[0]
+    else:
+        assert left_out(found) == [(name, "length") for name in names]
+
+
+def test_lengths_within_a_fifth_are_mixed_freely(normal):
+    found, _ = planted(normal, [clip(100 + i, int(N * (0.86 + 0.02 * i))) for i in range(10)])
+    assert (found.left_out, found.problems) == ((), ())
+
+
+def test_a_clip_of_another_rate_or_number_of_channels_is_left_out(normal):
+    seen = [*normal[:20], held("fast.wav", clip(100), 48000), held("mono.wav", clip(101)[:1])]
+    found = judge("mill", seen, ALL)
+    assert left_out(found) == [("fast.wav", "rate"), ("mono.wav", "channels")]
+    assert (found.header.rate, found.header.channels) == (RATE, 2)
+
+
+def test_a_fault_of_the_machine_is_listed_and_kept(normal):
+    """A whine that no other clip has."""
+    faulty = clip(100) + 0.05 * np.sin(2 * np.pi * 3000 * np.arange(N) / RATE) * [[1], [0.2]]
+    found, names = planted(normal, [pcm(faulty)])
+    assert [suspect.clip.name for suspect in found.unlike] == names
+    assert "most unlike the other training clips" in found.unlike[0].message
+    assert found.left_out == ()
+
+
+def test_a_fault_of_a_microphone_that_nobody_listens_to_leaves_a_clip_in(normal):
+    seen = [*normal[:25], *(held(f"odd{i}.wav", dead(100 + i)) for i in range(5))]
+    found = judge("mill", seen, [MICROPHONES["near"]])
+    assert found.left_out == ()
+    assert found.fault_counts == {"far dead": 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "days"),
+    [
+        ("press_2026-03-{day:02}_0815_{i}.wav", 1),
+        ("202603{day:02}_{i}.wav", 1),
+        ("2026.03.{day:02} {i}.wav", 1),
+        ("202603{day:02}081500{i:02}.wav", 1),
+        ("202603{day:02}_{i}.wav", 2),
+        ("20269999_{i}.wav", 0),
+        ("{i}.wav", 0),
+    ],
+)
+def test_clips_that_are_all_from_one_day_are_told(normal, name, days):
+    seen = [
+        held(name.format(day=4 + i % max(days, 1), i=i), one.samples) for i, one in enumerate(normal[:20])
+    ]
+    warnings = judge("mill", seen, ALL).warnings
+    assert [("from one day, 2026-03-04" in w) for w in warnings] == ([True] if days == 1 else [])
+
+
+# copies
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve normal clips, and copies of the first ones in several forms."""
+    folder = tmp_path_factory.mktemp("copies") / "mill"
+    folder.mkdir()
+    for i in range(12):
+        audio.write(folder / f"{i:04}.wav", clip(i), RATE)
+    soundfile.write(folder / "0000 (1).wav", clip(0).T, RATE, subtype="FLOAT")
+    soundfile.write(folder / "first again.flac", clip(0).T, RATE)
+    audio.write(folder / "softer, 0001.wav", pcm(0.5 * clip(1)), RATE)
+    soundfile.write(folder / "third in 24 bits.wav", clip(2).T, RATE, subtype="PCM_24")
+    soundfile.write(folder / "fourth as vorbis.ogg", clip(3).T, RATE)
+    return folder
+
+
+COPIES = {
+    "0000 (1).wav": "0000.wav",
+    "first again.flac": "0000.wav",
+    "softer, 0001.wav": "0001.wav",
+    "third in 24 bits.wav": "0002.wav",
+}
+
+
+def test_copies_are_left_out_and_their_originals_named(folder):
+    found = look(datasets.load_machine(folder))
+    said = {suspect.clip.name: suspect.message for suspect in found.left_out if suspect.kind == "copy"}
+    lossy = {"fourth as vorbis.ogg": "0003.wav"} if "fourth as vorbis.ogg" in said else {}
+    assert said == {copy: f"a copy of {original}" for copy, original in (COPIES | lossy).items()}
+    assert len(found.left_out) == len(said)
+
+
+def test_check_finds_the_same_copies(folder):
+    problems = [p for p in validate(datasets.load_any(folder)) if p.kind == "copy"]
+    assert {Path(p.where).name for p in problems} >= set(COPIES)
+
+
+def test_clips_that_are_there_many_times_are_kept_once(normal):
+    seen = [held(f"{i}{'again' * k}.wav", one.samples) for i, one in enumerate(normal[:10]) for k in range(6)]
+    found = judge("mill", seen, ALL)
+    assert [one.name for one in found.kept] == [f"{i}.wav" for i in range(10)]
+    assert Counter(suspect.kind for suspect in found.left_out) == {"copy": 50}
+
+
+def test_two_clips_of_one_machine_are_no_copies(normal):
+    """Not even of pure tones, whose levels hardly vary."""
+    assert judge("mill", normal, ALL).left_out == ()
+    time = np.arange(N) / RATE
+    hums = [
+        held(f"{i}.wav", pcm(0.1 * np.sin(2 * np.pi * 100 * time + i) + 1e-3 * clip(i))) for i in range(15)
+    ]
+    assert not any(suspect.kind == "copy" for suspect in judge("mill", hums, [MICROPHONES["near"]]).left_out)
+
+
+# the same is said by everyone
+
+
+ODD = {
+    "dead": dead,
+    "swapped": exchanged,
+    "gone": gone,
+    "identical": doubled,
+    "units": units,
+    "short": lambda seed: clip(seed, N // 2),
+    "late": lambda seed: np.stack([clip(seed)[0], np.roll(clip(seed)[1], 300)]),
+    "clipped": lambda seed: np.stack([pcm(12 * clip(seed)[0]) / 4, clip(seed)[1]]),
+    "offset": lambda seed: clip(seed) + np.float32([[0.05], [0]]),
+}
+SPOILING = [kind for kind in ODD if kind not in ("clipped", "offset")]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """Thirty normal training clips, and an odd test clip of each kind."""
+    folder = tmp_path_factory.mktemp("data") / "mill"
+    for i in range(CLIPS):
+        path = folder / "train" / f"{i:04}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        audio.write(path, clip(i), RATE)
+    (folder / "test").mkdir()
+    for kind, odd in ODD.items():
+        soundfile.write(folder / "test" / f"{kind}.wav", odd(100).T, RATE, subtype="FLOAT")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detector(machine, tmp_path_factory):
+    found = Detector.fit(machine, "spectral", jobs=Jobs(tmp_path_factory.mktemp("jobs")))
+    found.save(machine.parent / "detector")
+    return found
+
+
+@pytest.fixture(scope="module")
+def problems(machine):
+    return validate(datasets.load_any(machine))
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_score_and_check_say_the_same_of_a_file(detector, problems, machine, kind):
+    verdict = detector.score_file(machine / "test" / f"{kind}.wav")
+    assert [f.kind for f in verdict.faults] == [kind]
+    assert (verdict.decision == "unusable") == (kind in SPOILING)
+    assert np.isfinite(verdict.score)
+    (problem,) = (p for p in problems if p.where.endswith(f"/{kind}.wav"))
+    assert (problem.kind, problem.message) == (kind, verdict.faults[0].message)
+    assert (problem.severity == "error") == (kind in SPOILING)
+
+
+def test_check_says_nothing_else(problems):
+    assert {p.kind for p in problems} == set(ODD)
+
+
+def test_the_command_line_says_the_same(detector, machine):
+    files = [str(machine / "test" / f"{kind}.wav") for kind in ODD]
+    out = CliRunner().invoke(app, ["score", str(machine.parent / "detector"), *files, "--json"]).stdout
+    said = {Path(row["recording"]).stem: row for row in map(json.loads, out.splitlines())}
+    for kind in ODD:
+        assert [f["kind"] for f in said[kind]["faults"]] == [kind]
+        assert said[kind]["faults"][0]["message"] == detector.score_file(said[kind]["recording"]).faults[0].message
+    checked = json.loads(CliRunner().invoke(app, ["check", str(machine), "--json"]).stdout)
+    assert {Path(p["where"]).stem: p["kind"] for p in checked} == {kind: kind for kind in ODD}
+
+
+def test_fit_says_the_same(machine, tmp_path):
+    """Clips that score would not judge are left out, by the same kinds; the length is that of most clips."""
+    folder = tmp_path / "mill"
+    folder.mkdir()
+    for path in (*sorted((machine / "train").iterdir()), *(machine / "test").iterdir()):
+        (folder / path.name).write_bytes(path.read_bytes())
+    found = Detector.fit(folder, "spectral", jobs=Jobs(tmp_path / "jobs")).trained_on
+    as_fit = {kind: "length" if kind == "short" else kind for kind in SPOILING}
+    assert {Path(one["clip"]).stem: one["kind"] for one in found["left_out"]} == as_fit
+    assert found["faults"] == {"near clipped": 1, "near offset": 1}
+    with pytest.raises(DatasetError, match="the far microphone is silent") as refused:
+        Detector.fit(folder, "spectral", odd_clips="refuse", jobs=Jobs(tmp_path / "jobs"))
+    assert all(any(f"{kind}.wav: " in p for p in refused.value.problems) for kind in SPOILING)
