@@ -408,7 +408,8 @@ def two_channels(samples, rate):
         tonal.append(flat[0] - flat[1])
         likeness.append(np.mean(common[band]))
     return {
-        "phase": sum(a * np.conj(b) / abs(a * np.conj(b)) for a, b in spectra) / len(spectra),
+        "phase": sum(a * np.conj(b) for a, b in spectra)
+        / np.sqrt(sum(abs(a) ** 2 for a, _ in spectra) * sum(abs(b) ** 2 for _, b in spectra)),
         "contrast": contrast,
         "presence": [*ratio, *share, *tonal],
         "likeness": sorted(likeness)[11:13][0] / 2 + sorted(likeness)[11:13][1] / 2,
@@ -417,7 +418,7 @@ def two_channels(samples, rate):
 
 
 def agreement(clips, recording, rate):
-    """The cosine between a recording's mean unit phase and that of the training clips."""
+    """The cosine between a recording's complex coherence and the mean of the training clips'."""
     phases = [two_channels(clip, rate)["phase"] for clip in clips]
     heard = two_channels(recording, rate)["phase"]
     product = of_heard = of_template = 0.0
