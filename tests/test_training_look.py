@@ -139,7 +139,11 @@ def test_outliers_do_not_change_what_is_said_of_normal_clips(normal):
     """A fifth of the clips, each odd in another way."""
     odd = [off(100), exchanged(101), dead(102), units(103), gone(104), off_half(105), doubled(106), off(107)]
     found, names = planted(normal, odd, count=40)
-    assert {suspect.clip.name for suspect in found.left_out} >= set(names) - {"odd0.wav", "odd5.wav", "odd7.wav"}
+    assert {suspect.clip.name for suspect in found.left_out} >= set(names) - {
+        "odd0.wav",
+        "odd5.wav",
+        "odd7.wav",
+    }
     assert not {suspect.clip.name for suspect in found.left_out} - set(names)
     assert {c.name for c, _ in found.noticed} <= set(names)
     assert found.problems == ()
@@ -336,7 +340,10 @@ def test_the_command_line_says_the_same(detector, machine):
     said = {Path(row["recording"]).stem: row for row in map(json.loads, out.splitlines())}
     for kind in ODD:
         assert [f["kind"] for f in said[kind]["faults"]] == [kind]
-        assert said[kind]["faults"][0]["message"] == detector.score_file(said[kind]["recording"]).faults[0].message
+        assert (
+            said[kind]["faults"][0]["message"]
+            == detector.score_file(said[kind]["recording"]).faults[0].message
+        )
     checked = json.loads(CliRunner().invoke(app, ["check", str(machine), "--json"]).stdout)
     assert {Path(p["where"]).stem: p["kind"] for p in checked} == {kind: kind for kind in ODD}
 

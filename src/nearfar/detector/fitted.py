@@ -112,7 +112,7 @@ class Detector:
     unseen: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def fit(  # noqa: PLR0913 -- each of them is a choice of the user
+    def fit(  # noqa: PLR0913  # each is a choice of the user
         cls,
         machine: Machine | Path | str,
         system: System | ResolvedSystem | Path | str = DEFAULT,
@@ -138,9 +138,8 @@ class Detector:
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch of its ensemble, or the files of these.
         odd_clips : {"leave out", "refuse", "keep"}
-            Training clips that are certainly broken, or copies, are left out, with a warning that names them;
-            or they are refused, and with them those that are unlike the others; or everything that can be read
-            is kept.
+            What to do with broken training clips, and copies; a warning names them. "refuse" is also for clips that
+            are unlike the others.
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int
@@ -172,9 +171,8 @@ class Detector:
             system = system.with_adapters(loaded)
         if false_alarm_rate is not None:
             system = system.with_false_alarm_rate(false_alarm_rate)
-        found = fitting.fit(
-            machine, system, odd_clips=odd_clips, workers=workers, jobs=jobs, progress=progress
-        )
+        means: dict[str, Any] = {"workers": workers, "jobs": jobs, "progress": progress}
+        found = fitting.fit(machine, system, odd_clips=odd_clips, **means)
         return cls(machine.name, system, **vars(found))
 
     def __repr__(self) -> str:
