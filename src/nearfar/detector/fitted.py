@@ -138,8 +138,7 @@ class Detector:
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch of its ensemble, or the files of these.
         odd_clips : {"leave out", "refuse", "keep"}
-            What to do with broken training clips, and copies; a warning names them. "refuse" is also for clips that
-            are unlike the others.
+            Broken training clips, and copies; refused are also clips that are unlike the others.
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int
@@ -167,8 +166,7 @@ class Detector:
         if isinstance(system, System):
             system = resolve(system, seed=seed, jobs=jobs, machine=machine.name)
         if adapters:
-            loaded = [a if isinstance(a, Adapter) else Adapter.load(Path(a)) for a in adapters]
-            system = system.with_adapters(loaded)
+            system = system.with_adapters([_adapter(one) for one in adapters])
         if false_alarm_rate is not None:
             system = system.with_false_alarm_rate(false_alarm_rate)
         means: dict[str, Any] = {"workers": workers, "jobs": jobs, "progress": progress}
@@ -517,6 +515,10 @@ class Detector:
             f"it was saved and scores {score:.6g} now (libraries changed since: {', '.join(changed) or 'none'}); "
             "fit it again, or install the libraries that it was saved with"
         )
+
+
+def _adapter(given: Adapter | Path | str) -> Adapter:
+    return given if isinstance(given, Adapter) else Adapter.load(Path(given))
 
 
 def _refuse_contradiction(header: Header, rate: int | None, channels: int | None, name: str) -> None:
