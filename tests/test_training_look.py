@@ -116,14 +116,24 @@ def test_nothing_is_left_out_of_a_clean_set(seed):
     assert len(found.noticed) <= 1
 
 
-@pytest.mark.parametrize("odd", LEFT_OUT, ids=lambda odd: odd.__name__)
+BROKEN = [odd for odd, kind in LEFT_OUT.items() if kind != "not_running"]
+
+
+@pytest.mark.parametrize("odd", BROKEN, ids=lambda odd: odd.__name__)
 @pytest.mark.parametrize("count", [1, 5])
-def test_odd_clips_are_left_out_and_only_they(normal, odd, count):
-    if odd in (off, off_half) and count == 1:
-        pytest.skip("one clip of a machine that is off may be noticed only")
+def test_broken_clips_are_left_out_and_only_they(normal, odd, count):
     found, names = planted(normal, [odd(100 + i) for i in range(count)])
     assert left_out(found) == [(name, LEFT_OUT[odd]) for name in names]
     assert (found.problems, found.unlike) == ((), ())
+
+
+@pytest.mark.parametrize("odd", [off, off_half], ids=lambda odd: odd.__name__)
+def test_clips_of_a_machine_that_is_off_are_left_out(normal, odd):
+    """With them at most one in thirty, in which the machine is softest."""
+    found, names = planted(normal, [odd(100 + i) for i in range(5)])
+    assert {kind for _, kind in left_out(found)} == {"not_running"}
+    assert {name for name, _ in left_out(found)} >= set(names)
+    assert len(found.left_out) <= len(names) + 1
 
 
 @pytest.mark.parametrize("odd", [exchanged, dead, gone, doubled, units], ids=lambda odd: odd.__name__)
@@ -136,17 +146,13 @@ def test_what_half_of_the_clips_have_is_a_problem_of_the_set(normal, odd):
 
 
 def test_outliers_do_not_change_what_is_said_of_normal_clips(normal):
-    """A fifth of the clips, each odd in another way."""
-    odd = [off(100), exchanged(101), dead(102), units(103), gone(104), off_half(105), doubled(106), off(107)]
+    """A fifth of the clips, each broken in its own way."""
+    odd = [odd(100 + i) for i, odd in enumerate([*BROKEN, exchanged, gone, units])]
     found, names = planted(normal, odd, count=40)
-    assert {suspect.clip.name for suspect in found.left_out} >= set(names) - {
-        "odd0.wav",
-        "odd5.wav",
-        "odd7.wav",
-    }
-    assert not {suspect.clip.name for suspect in found.left_out} - set(names)
-    assert {c.name for c, _ in found.noticed} <= set(names)
-    assert found.problems == ()
+    assert sorted(suspect.clip.name for suspect in found.left_out) == names
+    clean = judge("mill", normal[:32], ALL)
+    assert {c.name for c, _ in found.noticed} == {c.name for c, _ in clean.noticed}
+    assert found.problems == clean.problems == ()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.4])
@@ -186,7 +192,7 @@ def test_a_clip_of_another_rate_or_number_of_channels_is_left_out(normal):
 
 def test_a_fault_of_the_machine_is_listed_and_kept(normal):
     """A whine that no other clip has."""
-    faulty = clip(100) + 0.05 * np.sin(2 * np.pi * 3000 * np.arange(N) / RATE) * [[1], [0.2]]
+    faulty = clip(100) + 0.3 * np.sin(2 * np.pi * 3000 * np.arange(N) / RATE) * [[1], [0.2]]
     found, names = planted(normal, [pcm(faulty)])
     assert [suspect.clip.name for suspect in found.unlike] == names
     assert "most unlike the other training clips" in found.unlike[0].message
@@ -197,7 +203,7 @@ def test_a_fault_of_a_microphone_that_nobody_listens_to_leaves_a_clip_in(normal)
     seen = [*normal[:25], *(held(f"odd{i}.wav", dead(100 + i)) for i in range(5))]
     found = judge("mill", seen, [MICROPHONES["near"]])
     assert found.left_out == ()
-    assert found.fault_counts == {"far dead": 5}
+    assert found.fault_counts["far dead"] == 5
 
 
 @pytest.mark.parametrize(
@@ -302,8 +308,8 @@ def machine(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         audio.write(path, clip(i), RATE)
     (folder / "test").mkdir()
-    for kind, odd in ODD.items():
-        soundfile.write(folder / "test" / f"{kind}.wav", odd(100).T, RATE, subtype="FLOAT")
+    for seed, (kind, odd) in enumerate(ODD.items(), start=100):
+        soundfile.write(folder / "test" / f"{kind}.wav", odd(seed).T, RATE, subtype="FLOAT")
     return folder
 
 

@@ -199,6 +199,7 @@ def _unpublished(machine: Machine, seen: Sequence[Seen], channels: int) -> Itera
 
 def _duplicates(seen: Sequence[Seen]) -> Iterator[Problem]:
     """Copies, also in other containers or with another gain."""
+    seen = sorted(seen, key=lambda one: (one.clip.split, len(one.clip.name), one.clip.name))  # as ``fit``
     found = find_copies(
         [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
     )

@@ -392,6 +392,8 @@ def _compare(
         usual = Usual.of(
             [sieve.kept[i].known for i in learnt_from], [_domain(sieve.kept[i]) for i in learnt_from]
         )
+        if sieve.problems:  # what so many odd clips have in common is no measure of the others
+            return usual, {one.clip: [] for one in sieve.kept}
         faults = {one.clip: faults_against(usual, one.known, one.again) for one in sieve.kept}
         before = len(sieve.kept)
         suspects = _spoilt(faults, needs)

@@ -221,8 +221,10 @@ def _range(values: Float, groups: Sequence[NDArray[np.intp]]) -> tuple[Float, Fl
     """The lowest and the highest that normal clips of a domain reach, (n, C) to (C,): robust, not the extremes."""
     lows, highs = [], []
     for group in groups:
-        middle, spread = np.median(values[group], axis=0), _spread(values[group])
-        low, high = np.quantile(values[group], [0.05, 0.95], axis=0)
+        middle = np.quantile(values[group], 0.5, axis=0, method="lower")  # a value that is there
+        near = np.where(np.abs(values[group] - middle) <= UNITS_DB, values[group], np.nan)
+        spread = MAD * np.nanmedian(np.abs(near - middle), axis=0)
+        low, high = np.nanquantile(near, [0.05, 0.95], axis=0)
         lows.append(np.minimum(low, middle - SPREADS * spread))
         highs.append(np.maximum(high, middle + SPREADS * spread))
     return np.min(lows, axis=0), np.max(highs, axis=0)
