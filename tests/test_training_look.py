@@ -1,4 +1,4 @@
-"""The look at the training clips: what is broken or a copy is left out, what is common is refused, normal ones stay."""
+"""The look at training clips: broken clips and copies are left out, what is common is refused, normal ones stay."""
 
 from __future__ import annotations
 
