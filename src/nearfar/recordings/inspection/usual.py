@@ -508,7 +508,9 @@ def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> li
         found.append(RecordingFault("gone", name, message))
     middle, spread = usual.offset[:, channel]
     moved = float(measured.mean[channel] - middle)
-    rms = 10 ** (usual.level[:, channel].mean() / 20)
+    rms = 10 ** (
+        max(usual.level[:, channel].mean(), measured.level[channel]) / 20
+    )  # a gain scales offsets, too
     by_chance = 2 * SPREADS * max(float(spread), rms / np.sqrt(measured.samples))  # means of short clips vary
     if abs(moved) > max(by_chance, OFFSET_SHARE * rms):
         message = (
