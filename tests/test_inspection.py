@@ -193,7 +193,7 @@ def test_a_fault_is_told_once_for_each_microphone():
 
 # compared with the training clips: each kind is planted in several clips, and only it is named
 
-SEEDS = (1000, 1001, 1002)
+SEEDS = (1000, 1001)
 REAL = 10 ** (-78 / 20)  # RMS of the noise of a converter
 
 
@@ -351,8 +351,8 @@ def test_no_fault_of_a_recording_is_said_of_a_normal_one(usual, seed, gain_db, b
 
 def test_a_machine_that_runs_is_hardly_ever_said_to_be_off(usual):
     """Where it is by chance much softer than its surroundings; its decision stands."""
-    said = [found(usual, clip(seed)) for seed in range(5000, 5100)]
-    assert sum(map(bool, said)) <= 2
+    said = [found(usual, clip(seed)) for seed in range(5000, 5060)]
+    assert sum(map(bool, said)) <= 1
 
 
 @pytest.mark.parametrize("gains", [(1, 2), (2, 1), (1, 0.5), (0.5, 1)])
