@@ -186,6 +186,12 @@ def planted(folder: Path, seeds: list[int]) -> None:
             assert found.usual is not None
             plant_all(found.usual, machine, root, hits, counts)
             print(f"seed {seed}, {machine.name}: done", flush=True)
+        show(hits, counts, seed)
+
+
+def show(hits: Counter, counts: Counter, seed: int) -> None:
+    """The shares so far, over all machines and for each."""
+    print(f"up to seed {seed}")
     names = [*dict.fromkeys(m for _, m in counts)]
     print(f"{'':32s}{'all':>9s}" + "".join(f"{name:>9s}" for name in names))
     for kind in dict.fromkeys(kind for kind, _ in counts):
