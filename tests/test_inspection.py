@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.ndimage
 from two_microphones import RATE, coloured, pcm, recording, tone
 
 from nearfar.recordings.inspection.alone import faults_alone
@@ -77,7 +78,9 @@ def test_a_quiet_microphone_is_not_dead(rng):
 
 @pytest.mark.parametrize(("channel", "name"), SIDES)
 @pytest.mark.parametrize(
-    "top", [1.0, 0.7, 0.1], ids=["at full scale", "in the preamplifier", "gain lowered after"]
+    "top",
+    [1.0, 0.7, 0.1, 0.02],
+    ids=["at full scale", "in the preamplifier", "gain lowered after", "gain lowered a lot"],
 )
 def test_a_clipped_microphone(rng, channel, name, top):
     samples = recording(rng)
@@ -139,6 +142,45 @@ def test_the_shortest_clips_are_measured(usual, samples, channels):
     said = found(usual, clip(7)[:channels, 1000 : 1000 + samples])
     assert ("short", "both") in kinds(said)
     assert not {"swapped", "late", "drifting", "unrelated", "identical"} & {f.kind for f in said}
+
+
+# how two channels run against each other
+
+
+def late(samples, channel, by):
+    samples = samples.copy()
+    samples[channel] = np.roll(samples[channel], round(by * RATE))
+    return samples
+
+
+@pytest.mark.parametrize(("channel", "name"), SIDES)
+@pytest.mark.parametrize("by", [0.005, 0.02])
+def test_a_late_channel_is_not_called_drifting_where_the_surroundings_are_dull(channel, name, by):
+    """Of low sound a slow drift explains a constant delay nearly as well."""
+
+    def dull(seed):
+        rng = np.random.default_rng(seed)
+        hall = scipy.ndimage.uniform_filter1d(rng.standard_normal(4 * RATE), RATE // 4)
+        hall *= 0.01 / hall.std()
+        machine = sum(tone(30 * k * (1 + 0.003 * rng.standard_normal()), 0.03 / k, 4) for k in range(1, 30))
+        own = 0.002 * rng.standard_normal((2, 4 * RATE))
+        return pcm(np.stack([machine + 0.5 * hall, 0.1 * machine + hall]) + own)
+
+    usual = Usual.of([measure(dull(seed), RATE) for seed in range(CLIPS)], [""] * CLIPS)
+    faults = found(usual, late(dull(1000), channel, by))
+    assert kinds(faults) == [("late", "both")]
+    assert f"the {name} channel is {1000 * by:.3g} ms late" in faults[0].message
+
+
+@pytest.mark.parametrize("drift", [80e-6, -80e-6])
+def test_a_drift_of_a_third_of_a_millisecond_over_a_short_clip(drift):
+    usual = Usual.of([measure(clip(seed, 4 * RATE), RATE) for seed in range(CLIPS)], [""] * CLIPS)
+    samples = clip(1000, 4 * RATE)
+    grid = np.arange(samples.shape[1])
+    samples[1] = np.interp(grid * (1 + drift), grid, samples[1])
+    faults = found(usual, samples)
+    assert kinds(faults) == [("drifting", "both")]
+    assert ("far" if drift < 0 else "near") in faults[0].message
 
 
 # which views a fault spoils

@@ -40,7 +40,7 @@ INT16_STEP = 1.5 * INT16_SCALE  # two samples that differ by less are the same t
 ALIKE_AT_ALL = 0.5  # coherence below which two channels cannot be one signal
 FLAT_TOP = 3  # equal samples in a row at the recording's own extreme
 FLAT_SHARE = 1e-4  # of samples in flat tops; a peak-normalized clean recording has none
-QUIET_PEAK = 0.05  # below it a flat top is coarse quantization, not clipping
+QUIET_PEAK = 200 * INT16_SCALE  # below it a flat top is coarse quantization, not clipping
 
 
 @dataclass(frozen=True, slots=True)

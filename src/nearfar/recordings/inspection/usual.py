@@ -60,6 +60,8 @@ LATE_SECONDS = 0.001  # 0.34 m of air: warm air and a moved microphone stay belo
 SLOPES = 101  # drifts that are tried
 DRIFT_SECONDS = 0.02  # delays from which a drift may begin
 DELAYS = ("late", "drifting")  # what the surroundings alone may look like: they come from elsewhere
+DRIFT_STRONGER = 1.05  # times R of one constant delay, which low sound hardly tells from a drift
+DRIFT_LEAST = 0.0002  # seconds between the beginning and the end of a clip
 FASTEST_DRIFT = 1e-3  # seconds per second; clocks of cheap recorders differ by a tenth of that
 UNITS_DB = 20.0  # beyond the levels of training: no machine is so much louder or quieter
 DEAF_DB = 10.0
@@ -579,11 +581,14 @@ def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measu
     columns = np.arange(-farthest, farthest)
     time = np.linspace(0, measured.seconds, n_frames)
     slopes = np.linspace(-FASTEST_DRIFT, FASTEST_DRIFT, SLOPES)
+    constant = float(lags[:, columns % n_lags].mean(axis=0).max())  # R of one and the same delay
     best = (-np.inf, 0.0)
-    for slope in slopes[np.abs(slopes) * measured.seconds >= LATE_SECONDS / 2]:
+    for slope in slopes[np.abs(slopes) * measured.seconds >= DRIFT_LEAST]:
         shift = np.round(slope * time * measured.rate).astype(int)
         line = lags[np.arange(n_frames)[:, None], (columns + shift[:, None]) % n_lags].mean(axis=0)
         best = max(best, (float(line.max()), float(slope)))
+    if best[0] < DRIFT_STRONGER * constant:
+        return -np.inf, None
     late = "near" if best[1] > 0 else "far"
     message = (
         f"the {late} channel falls behind the other by {abs(best[1]) * 1e6:.0f} millionths of the time; record "
