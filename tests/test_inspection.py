@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -170,6 +172,40 @@ def test_a_late_channel_is_not_called_drifting_where_the_surroundings_are_dull(c
     faults = found(usual, late(dull(1000), channel, by))
     assert kinds(faults) == [("late", "both")]
     assert f"the {name} channel is {1000 * by:.3g} ms late" in faults[0].message
+
+
+@pytest.fixture(scope="module")
+def at_once():
+    """Sound that arrives at both microphones at once: an exchange leaves the phases as they are."""
+
+    def made(seed, runs=1.0):
+        rng = np.random.default_rng(seed)
+        hall = coloured(rng, 1500, 4 * RATE) * rng.uniform(0.01, 0.02)
+        machine = rng.standard_normal(4 * RATE) * rng.uniform(0.08, 0.12) * runs
+        own = 0.002 * rng.standard_normal((2, 4 * RATE))
+        return pcm(np.stack([machine + 0.5 * hall, 0.1 * machine + hall]) + own)
+
+    return made, Usual.of([measure(made(seed), RATE) for seed in range(CLIPS)], [""] * CLIPS)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1 / 3), (0.5, 1), (0.3, 0.7)])
+def test_channels_that_are_exchanged_for_a_part_are_no_machine_that_stands_still(at_once, start, end):
+    made, usual = at_once
+    samples = made(1000)
+    part = slice(int(start * samples.shape[1]), int(end * samples.shape[1]))
+    samples[:, part] = samples[::-1, part].copy()
+    faults = found(usual, samples)
+    assert kinds(faults) == [("swapped", "both")]
+    said = re.search(r"from ([\d.]+) to ([\d.]+) s;", faults[0].message)
+    assert [float(time) for time in said.groups()] == pytest.approx([4 * start, 4 * end], abs=0.15)
+
+
+@pytest.mark.parametrize("off", [slice(0, None), slice(0, RATE), slice(2 * RATE, None)])
+def test_a_machine_that_stands_still_is_not_called_exchanged(at_once, off):
+    made, usual = at_once
+    runs = np.ones(4 * RATE)
+    runs[off] = 0.03
+    assert "swapped" not in {fault.kind for fault in found(usual, made(1000, runs))}
 
 
 @pytest.mark.parametrize("drift", [80e-6, -80e-6])

@@ -231,6 +231,15 @@ def unit_phases(samples: Samples, rate: int) -> NDArray[np.complex64]:
     return _unit(spectrum[NEAR] * spectrum[FAR].conj(), spectrum.real**2 + spectrum.imag**2)
 
 
+def frame_contrasts(samples: Samples, rate: int) -> Float:
+    """``Pair.contrast`` of each frame: (2, samples) to (frames, B)."""
+    frames, edges = _frames(samples, rate), band_edges(rate)
+    spectrum = scipy.fft.rfft(frames * _window(frames.shape[2]))
+    levels = decibels(_by_band(spectrum.real**2 + spectrum.imag**2, edges))
+    contrast: Float = levels[NEAR] - levels[FAR]
+    return contrast
+
+
 def _by_band(bins: NDArray[np.floating[Any]], edges: NDArray[np.intp]) -> Float:
     """Sums over the bins of each band: (..., F) to (..., B)."""
     return np.add.reduceat(bins[..., : edges[-1]], edges[:-1], axis=-1).astype(np.float64)

@@ -41,6 +41,8 @@ from nearfar.recordings.inspection.measured import (
     PARTS,
     Float,
     Measured,
+    frame_contrasts,
+    measure,
     unit_phases,
 )
 from nearfar.recordings.microphones import NAMES
@@ -82,6 +84,7 @@ SURELY = 1.6  # times both limits: a clip that is left out of a fit
 SWAP_LOG_ODDS = (
     11.5  # nats, odds of 100,000 to 1: cables are rarely exchanged, and a clip is soon judged again
 )
+EXCHANGED = 0.5  # share of the log-odds of an exchange that a part of a clip must reach
 CONTRAST_FLOOR = 1.0  # dB^2, added to the contrast's variance in each band: ten clips cannot know it better
 PLAUSIBLE = 51.2  # the 99.9 % quantile of chi-square with BANDS degrees of freedom
 FOLDS = 5
@@ -208,6 +211,8 @@ def faults_against(usual: Usual, measured: Measured, read: Callable[[], Samples]
         return found
     apart = _relation_fault(usual, measured, read)
     still = [] if _upsets_levels(measured, found) else _not_running(usual, measured)
+    if still and apart is None and (partly := _partly_exchanged(usual, measured, read)):
+        return [*found, partly]
     if apart is not None and not (still and apart.kind in DELAYS):
         return [*found, apart]
     return [*found, *still]
@@ -643,6 +648,35 @@ def _swapped_by_contrast(usual: Usual, measured: Measured) -> RecordingFault | N
     return RecordingFault(
         "swapped", BOTH, "near and far seem to be exchanged; check which cable is in which input"
     )
+
+
+def _partly_exchanged(usual: Usual, measured: Measured, read: Callable[[], Samples]) -> RecordingFault | None:
+    """A fault if the machine is there again once the channels are exchanged back, for a part of the clip.
+
+    The part is the one that gains most log-odds by it. If the machine stands still, near and far are less unlike
+    than those of a running machine, and an exchange gains less.
+    """
+    samples = read()[:2]
+    mean, precision = usual.contrast[0], usual.contrast[1:]
+    gain = -2 * frame_contrasts(samples, measured.rate) @ precision @ mean  # log-odds of each frame
+    before = np.concatenate([[0.0], np.cumsum(gain)])
+    since = np.minimum.accumulate(before)
+    end = int((before - since).argmax())
+    start = int(before[: end + 1].argmin())
+    of_an_exchange = 2 * float(mean @ precision @ mean)
+    if end - start < 2 or (before[end] - before[start]) / (end - start) < EXCHANGED * of_an_exchange:
+        return None
+    times = np.array([start, end]) / len(gain) * measured.seconds
+    first, last = np.round(times * measured.rate).astype(int)
+    back = samples.copy()
+    back[:, first:last] = samples[::-1, first:last]
+    if stands_still(usual, measure(back, measured.rate)) is not None:
+        return None
+    message = (
+        f"near and far seem to be exchanged from {times[0]:.3g} to {times[1]:.3g} s; check which cable is in which "
+        "input"
+    )
+    return RecordingFault("swapped", BOTH, message)
 
 
 def _not_running(usual: Usual, measured: Measured) -> list[RecordingFault]:
