@@ -7,6 +7,7 @@ import re
 import naive
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,7 +84,9 @@ def test_a_quiet_microphone_is_not_dead(rng):
 
 @pytest.mark.parametrize(("channel", "name"), SIDES)
 @pytest.mark.parametrize(
-    "top", [1.0, 0.7, 0.1], ids=["at full scale", "in the preamplifier", "gain lowered after"]
+    "top",
+    [1.0, 0.7, 0.1, 0.02],
+    ids=["at full scale", "in the preamplifier", "gain lowered after", "gain lowered a lot"],
 )
 def test_a_clipped_microphone(rng, channel, name, top):
     samples = recording(rng)
@@ -145,6 +148,79 @@ def test_the_shortest_clips_are_measured(usual, samples, channels):
     said = found(usual, clip(7)[:channels, 1000 : 1000 + samples])
     assert ("short", "both") in kinds(said)
     assert not {"swapped", "late", "drifting", "unrelated", "identical"} & {f.kind for f in said}
+
+
+# how two channels run against each other
+
+
+def late(samples, channel, by):
+    samples = samples.copy()
+    samples[channel] = np.roll(samples[channel], round(by * RATE))
+    return samples
+
+
+@pytest.mark.parametrize(("channel", "name"), SIDES)
+@pytest.mark.parametrize("by", [0.005, 0.02])
+def test_a_late_channel_is_not_called_drifting_where_the_surroundings_are_dull(channel, name, by):
+    """Of low sound a slow drift explains a constant delay nearly as well."""
+
+    def dull(seed):
+        rng = np.random.default_rng(seed)
+        hall = scipy.ndimage.uniform_filter1d(rng.standard_normal(4 * RATE), RATE // 4)
+        hall *= 0.01 / hall.std()
+        machine = sum(tone(30 * k * (1 + 0.003 * rng.standard_normal()), 0.03 / k, 4) for k in range(1, 30))
+        own = 0.002 * rng.standard_normal((2, 4 * RATE))
+        return pcm(np.stack([machine + 0.5 * hall, 0.1 * machine + hall]) + own)
+
+    usual = Usual.of([measure(dull(seed), RATE) for seed in range(CLIPS)], [""] * CLIPS)
+    faults = found(usual, late(dull(1000), channel, by))
+    assert kinds(faults) == [("late", "both")]
+    assert f"the {name} channel is {1000 * by:.3g} ms late" in faults[0].message
+
+
+@pytest.fixture(scope="module")
+def at_once():
+    """Sound that arrives at both microphones at once: an exchange leaves the phases as they are."""
+
+    def made(seed, runs=1.0):
+        rng = np.random.default_rng(seed)
+        hall = coloured(rng, 1500, 4 * RATE) * rng.uniform(0.01, 0.02)
+        machine = rng.standard_normal(4 * RATE) * rng.uniform(0.08, 0.12) * runs
+        own = 0.002 * rng.standard_normal((2, 4 * RATE))
+        return pcm(np.stack([machine + 0.5 * hall, 0.1 * machine + hall]) + own)
+
+    return made, Usual.of([measure(made(seed), RATE) for seed in range(CLIPS)], [""] * CLIPS)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1 / 3), (0.5, 1), (0.3, 0.7)])
+def test_channels_that_are_exchanged_for_a_part_are_no_machine_that_stands_still(at_once, start, end):
+    made, usual = at_once
+    samples = made(1000)
+    part = slice(int(start * samples.shape[1]), int(end * samples.shape[1]))
+    samples[:, part] = samples[::-1, part].copy()
+    faults = found(usual, samples)
+    assert kinds(faults) == [("swapped", "both")]
+    said = re.search(r"from ([\d.]+) to ([\d.]+) s;", faults[0].message)
+    assert [float(time) for time in said.groups()] == pytest.approx([4 * start, 4 * end], abs=0.15)
+
+
+@pytest.mark.parametrize("off", [slice(0, None), slice(0, RATE), slice(2 * RATE, None)])
+def test_a_machine_that_stands_still_is_not_called_exchanged(at_once, off):
+    made, usual = at_once
+    runs = np.ones(4 * RATE)
+    runs[off] = 0.03
+    assert "swapped" not in {fault.kind for fault in found(usual, made(1000, runs))}
+
+
+@pytest.mark.parametrize("drift", [80e-6, -80e-6])
+def test_a_drift_of_a_third_of_a_millisecond_over_a_short_clip(drift):
+    usual = Usual.of([measure(clip(seed, 4 * RATE), RATE) for seed in range(CLIPS)], [""] * CLIPS)
+    samples = clip(1000, 4 * RATE)
+    grid = np.arange(samples.shape[1])
+    samples[1] = np.interp(grid * (1 + drift), grid, samples[1])
+    faults = found(usual, samples)
+    assert kinds(faults) == [("drifting", "both")]
+    assert ("far" if drift < 0 else "near") in faults[0].message
 
 
 # which views a fault spoils

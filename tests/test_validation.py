@@ -215,6 +215,16 @@ def test_the_same_recording_twice_is_a_warning_in_training_and_an_error_across(p
     assert [(p.severity, p.message) for p in plant.problems()] == [("warning", f"a copy of {FIRST}")]
 
 
+def test_the_clip_with_the_shortest_name_is_the_original(plant):
+    """As for `nearfar fit`, though "0000 (1).wav" comes before "0000.wav"."""
+    plant.machine()
+    copy = FIRST.replace(".wav", " (1).wav")
+    shutil.copy(plant.root / FIRST, plant.root / copy)
+    assert [(p.where, p.message) for p in plant.problems() if p.kind == "copy"] == [
+        (copy, f"a copy of {FIRST}")
+    ]
+
+
 def test_clips_that_differ_in_the_far_channel_alone_are_not_the_same(plant):
     plant.machine()
     samples, _ = audio.read(plant.root / FIRST)

@@ -34,8 +34,8 @@ from nearfar.recordings.clips import (
 from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.datasets.listed import ListedNames
 from nearfar.recordings.datasets.published import RATE, Counts, Part, Published
+from nearfar.recordings.inspection import copies
 from nearfar.recordings.inspection.alone import faults_alone
-from nearfar.recordings.inspection.copies import find_copies
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.training import NO_TARGET, Look, Seen, judge, listen
 from nearfar.recordings.inspection.usual import faults_against
@@ -198,9 +198,9 @@ def _unpublished(machine: Machine, seen: Sequence[Seen], channels: int) -> Itera
 
 
 def _duplicates(seen: Sequence[Seen]) -> Iterator[Problem]:
-    """Copies, also in other containers or with another gain."""
-    seen = sorted(seen, key=lambda one: (one.clip.split, len(one.clip.name), one.clip.name))  # as ``fit``
-    found = find_copies(
+    """Copies, also in other containers or with another gain; of a training clip's as ``nearfar fit`` tells them."""
+    seen = sorted(seen, key=lambda one: (one.clip.split, *copies.originals_first(one.clip.name)))
+    found = copies.find_copies(
         [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
     )
     for copy, first in sorted(found.items()):

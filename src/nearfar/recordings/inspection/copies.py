@@ -23,6 +23,11 @@ def digest(samples: Samples) -> bytes:
     return hashlib.sha256(rounded.tobytes()).digest()
 
 
+def originals_first(name: str) -> tuple[int, str]:
+    """To sort by: "a (1).wav" is the copy of "a.wav"."""
+    return len(name), name
+
+
 def find_copies(
     digests: Sequence[bytes], measured: Sequence[Measured], read: Callable[[int], Samples]
 ) -> dict[int, int]:

@@ -41,7 +41,7 @@ INT16_STEP = 1.5 * INT16_SCALE  # two samples that differ by less are the same t
 ALIKE_AT_ALL = 0.5  # coherence below which two channels cannot be one signal
 FLAT_TOP = 3  # equal samples in a row at the recording's own extreme
 FLAT_SHARE = 1e-4  # of samples in flat tops; a peak-normalized clean recording has none
-QUIET_PEAK = 0.05  # below it a flat top is coarse quantization, not clipping
+QUIET_PEAK = 200 * INT16_SCALE  # below it a flat top is coarse quantization, not clipping
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +240,15 @@ def unit_phases(samples: Samples, rate: int) -> NDArray[np.complex64]:
     frames = _frames(samples, rate)
     spectrum = scipy.fft.rfft(frames * _window(frames.shape[2]))
     return _unit(spectrum[NEAR] * spectrum[FAR].conj(), spectrum.real**2 + spectrum.imag**2)
+
+
+def frame_contrasts(samples: Samples, rate: int) -> Float:
+    """``Pair.contrast`` of each frame: (2, samples) to (frames, B)."""
+    frames, edges = _frames(samples, rate), band_edges(rate)
+    spectrum = scipy.fft.rfft(frames * _window(frames.shape[2]))
+    levels = decibels(_by_band(spectrum.real**2 + spectrum.imag**2, edges))
+    contrast: Float = levels[NEAR] - levels[FAR]
+    return contrast
 
 
 def _by_band(bins: NDArray[np.floating[Any]], edges: NDArray[np.intp]) -> Float:

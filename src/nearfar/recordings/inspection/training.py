@@ -367,9 +367,7 @@ def _spoilt(faults: dict[Clip, list[RecordingFault]], needs: Sequence[Microphone
 
 
 def _copies(seen: Sequence[Seen]) -> list[Suspect]:
-    seen = sorted(
-        seen, key=lambda one: (len(one.clip.name), one.clip.name)
-    )  # "a (1).wav" is the copy of "a.wav"
+    seen = sorted(seen, key=lambda one: copies.originals_first(one.clip.name))
     found = copies.find_copies(
         [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
     )

@@ -40,6 +40,8 @@ from nearfar.recordings.inspection.measured import (
     PARTS,
     Float,
     Measured,
+    frame_contrasts,
+    measure,
     unit_phases,
 )
 from nearfar.recordings.microphones import NAMES
@@ -59,6 +61,8 @@ LATE_SECONDS = 0.001  # 0.34 m of air: warm air and a moved microphone stay belo
 SLOPES = 101  # drifts that are tried
 DRIFT_SECONDS = 0.02  # delays from which a drift may begin
 DELAYS = ("late", "drifting")  # what the surroundings alone may look like: they come from elsewhere
+DRIFT_STRONGER = 1.05  # times R of one constant delay, which low sound hardly tells from a drift
+DRIFT_LEAST = 0.0002  # seconds between the beginning and the end of a clip
 FASTEST_DRIFT = 1e-3  # seconds per second; clocks of cheap recorders differ by a tenth of that
 UNITS_DB = 20.0  # beyond the levels of training: no machine is so much louder or quieter
 DEAF_DB = 10.0
@@ -79,6 +83,7 @@ SURELY = 1.6  # times both limits: a clip that is left out of a fit
 SWAP_LOG_ODDS = (
     11.5  # nats, odds of 100,000 to 1: cables are rarely exchanged, and a clip is soon judged again
 )
+EXCHANGED = 0.5  # share of the log-odds of an exchange that a part of a clip must reach
 CONTRAST_FLOOR = 1.0  # dB^2, added to the contrast's variance in each band: ten clips cannot know it better
 PLAUSIBLE = 51.2  # the 99.9 % quantile of chi-square with BANDS degrees of freedom
 FOLDS = 5
@@ -205,6 +210,8 @@ def faults_against(usual: Usual, measured: Measured, read: Callable[[], Samples]
         return found
     apart = _relation_fault(usual, measured, read)
     still = [] if _upsets_levels(measured, found) else _not_running(usual, measured)
+    if still and apart is None and (partly := _partly_exchanged(usual, measured, read)):
+        return [*found, partly]
     if apart is not None and not (still and apart.kind in DELAYS):
         return [*found, apart]
     return [*found, *still]
@@ -583,11 +590,14 @@ def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measu
     columns = np.arange(-farthest, farthest)
     time = np.linspace(0, measured.seconds, n_frames)
     slopes = np.linspace(-FASTEST_DRIFT, FASTEST_DRIFT, SLOPES)
+    constant = float(lags[:, columns % n_lags].mean(axis=0).max())  # R of one and the same delay
     best = (-np.inf, 0.0)
-    for slope in slopes[np.abs(slopes) * measured.seconds >= LATE_SECONDS / 2]:
+    for slope in slopes[np.abs(slopes) * measured.seconds >= DRIFT_LEAST]:
         shift = np.round(slope * time * measured.rate).astype(int)
         line = lags[np.arange(n_frames)[:, None], (columns + shift[:, None]) % n_lags].mean(axis=0)
         best = max(best, (float(line.max()), float(slope)))
+    if best[0] < DRIFT_STRONGER * constant:
+        return -np.inf, None
     late = "near" if best[1] > 0 else "far"
     message = (
         f"the {late} channel falls behind the other by {abs(best[1]) * 1e6:.0f} millionths of the time; record "
@@ -642,6 +652,35 @@ def _swapped_by_contrast(usual: Usual, measured: Measured) -> RecordingFault | N
     return RecordingFault(
         "swapped", BOTH, "near and far seem to be exchanged; check which cable is in which input"
     )
+
+
+def _partly_exchanged(usual: Usual, measured: Measured, read: Callable[[], Samples]) -> RecordingFault | None:
+    """A fault if the machine is there again once the channels are exchanged back, for a part of the clip.
+
+    The part is the one that gains most log-odds by it. If the machine stands still, near and far are less unlike
+    than those of a running machine, and an exchange gains less.
+    """
+    samples = read()[:2]
+    mean, precision = usual.contrast[0], usual.contrast[1:]
+    gain = -2 * frame_contrasts(samples, measured.rate) @ precision @ mean  # log-odds of each frame
+    before = np.concatenate([[0.0], np.cumsum(gain)])
+    since = np.minimum.accumulate(before)
+    end = int((before - since).argmax())
+    start = int(before[: end + 1].argmin())
+    of_an_exchange = 2 * float(mean @ precision @ mean)
+    if end - start < 2 or (before[end] - before[start]) / (end - start) < EXCHANGED * of_an_exchange:
+        return None
+    times = np.array([start, end]) / len(gain) * measured.seconds
+    first, last = np.round(times * measured.rate).astype(int)
+    back = samples.copy()
+    back[:, first:last] = samples[::-1, first:last]
+    if stands_still(usual, measure(back, measured.rate)) is not None:
+        return None
+    message = (
+        f"near and far seem to be exchanged from {times[0]:.3g} to {times[1]:.3g} s; check which cable is in which "
+        "input"
+    )
+    return RecordingFault("swapped", BOTH, message)
 
 
 def _not_running(usual: Usual, measured: Measured) -> list[RecordingFault]:
