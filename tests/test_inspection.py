@@ -153,7 +153,7 @@ def test_the_shortest_clips_are_measured(usual, samples, channels):
 # how two channels run against each other
 
 
-def late(samples, channel, by):
+def delayed(samples, channel, by):
     samples = samples.copy()
     samples[channel] = np.roll(samples[channel], round(by * RATE))
     return samples
@@ -173,7 +173,7 @@ def test_a_late_channel_is_not_called_drifting_where_the_surroundings_are_dull(c
         return pcm(np.stack([machine + 0.5 * hall, 0.1 * machine + hall]) + own)
 
     usual = Usual.of([measure(dull(seed), RATE) for seed in range(CLIPS)], [""] * CLIPS)
-    faults = found(usual, late(dull(1000), channel, by))
+    faults = found(usual, delayed(dull(1000), channel, by))
     assert kinds(faults) == [("late", "both")]
     assert f"the {name} channel is {1000 * by:.3g} ms late" in faults[0].message
 
