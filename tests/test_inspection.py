@@ -212,6 +212,19 @@ def test_a_machine_that_stands_still_is_not_called_exchanged(at_once, off):
     assert "swapped" not in {fault.kind for fault in found(usual, made(1000, runs))}
 
 
+@pytest.mark.parametrize(("hears", "kind"), [(True, "not_running"), (False, "gone")])
+def test_a_near_channel_that_still_hears_the_surroundings_is_not_gone(at_once, hears, kind):
+    """A machine that is switched off leaves near far quieter than it ever was."""
+    made, usual = at_once
+    runs = np.ones(4 * RATE)
+    runs[2 * RATE :] = 0
+    samples = made(1000, runs)
+    if not hears:
+        noise = np.random.default_rng(5).standard_normal(2 * RATE)
+        samples[0, 2 * RATE :] = noise * samples[0, 2 * RATE :].std()
+    assert kinds(found(usual, samples)) == [(kind, "near")]
+
+
 @pytest.mark.parametrize("drift", [80e-6, -80e-6])
 def test_a_drift_of_a_third_of_a_millisecond_over_a_short_clip(drift):
     usual = Usual.of([measure(clip(seed, 4 * RATE), RATE) for seed in range(CLIPS)], [""] * CLIPS)

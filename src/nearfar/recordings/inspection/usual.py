@@ -205,7 +205,7 @@ def faults_against(usual: Usual, measured: Measured, read: Callable[[], Samples]
     found += [*units, *deaf]
     for channel, name in enumerate(NAMES[: min(usual.channels, len(measured.level))]):
         if spoilt.isdisjoint({name, BOTH}):
-            found += _of_channel(usual, measured, channel, name)
+            found += _of_channel(usual, measured, channel, name, read)
     if measured.pair is None or deaf or not len(usual.templates) or not alone.has_two_signals(measured):
         return found
     apart = _relation_fault(usual, measured, read)
@@ -502,12 +502,15 @@ def _deaf(usual: Usual, measured: Measured) -> list[RecordingFault]:
     return found
 
 
-def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> list[RecordingFault]:
+def _of_channel(
+    usual: Usual, measured: Measured, channel: int, name: str, read: Callable[[], Samples]
+) -> list[RecordingFault]:
     levels = measured.blocks[channel]
     found = []
     quiet = levels < min(usual.quiet[channel] - GAP_MARGIN_DB, measured.loud(channel) - GAP_DB)
     start, length = alone.longest_run(quiet)
-    if length >= alone.GAP_BLOCKS and measured.level[channel] >= alone.DEAD_DBFS:
+    gone = length >= alone.GAP_BLOCKS and measured.level[channel] >= alone.DEAD_DBFS
+    if gone and not _still_hears(usual, measured, read, levels < usual.quiet[channel]):
         message = (
             f"the {name} microphone is gone {alone.describe_gap(start, length)}: quieter than any moment of the "
             "training clips; check for a loose plug or lost samples"
@@ -527,6 +530,28 @@ def _of_channel(usual: Usual, measured: Measured, channel: int, name: str) -> li
         )
         found.append(RecordingFault("offset", name, message))
     return found
+
+
+def _still_hears(
+    usual: Usual, measured: Measured, read: Callable[[], Samples], quiet: NDArray[np.bool_]
+) -> bool:
+    """Whether a channel that is quiet for some blocks hears what the other hears: then the machine is quiet.
+
+    Unrelated channels leave 1 / n of the energy of the mean of n unit phases, give or take 1 / (n sqrt(bins)). Only
+    bins count in which the two have something in common in training.
+    """
+    if measured.pair is None or stands_still(usual, measured) is None:
+        return False
+    frames = unit_phases(read()[:2], measured.rate)
+    ends = np.linspace(0, len(quiet), len(frames) + 1)
+    inside = np.array([quiet[int(a) : int(np.ceil(b))].all() for a, b in pairwise(ends)])
+    n = int(inside.sum())
+    if n < 2:
+        return False
+    weight = (np.abs(usual.templates) ** 2).sum(axis=0)
+    energy = float(np.average(np.abs(frames[inside].mean(axis=0)) ** 2, weights=weight + 1e-12))
+    bins = float(weight.sum() ** 2 / (weight**2).sum())
+    return (energy * n - 1) * np.sqrt(bins) > FOUND
 
 
 def _relation_fault(usual: Usual, measured: Measured, read: Callable[[], Samples]) -> RecordingFault | None:
