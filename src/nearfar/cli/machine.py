@@ -69,9 +69,7 @@ def fit(
     channels: Channels = None,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict", help="Refuse clips that would be left out, and clips that are unlike the others."
-        ),
+        typer.Option("--strict", help="Refuse training clips that would be left out."),
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing detector.")] = False,
     seed: Seed = 13711,
@@ -80,8 +78,8 @@ def fit(
 ) -> None:
     """Fit a detector to normal clips of one machine.
 
-    Clips that are certainly broken, or copies, are named and left out. Faults that may hide among the clips
-    cannot be told for sure: the clips that are most unlike the others are listed, and kept.
+    Clips that are certainly broken, or copies, are named and left out. Faults may hide among the others: those that
+    are most unlike the rest are listed, and kept.
     """
     from nearfar.detector.file_format import refuse_to_replace
     from nearfar.detector.fitted import Detector

@@ -138,7 +138,7 @@ class Detector:
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch of its ensemble, or the files of these.
         odd_clips : {"leave out", "refuse", "keep"}
-            Broken training clips, and copies; refused are also clips that are unlike the others.
+            What to do with broken training clips, and with copies.
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int

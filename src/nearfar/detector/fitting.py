@@ -131,7 +131,7 @@ def fit(
         embedded.append(X)
     unseen = _score_unseen(this, embedded)
     if odd_clips != "keep":
-        found = _with_unlike_scores(this, found, unseen, odd_clips)
+        found = _with_unlike_scores(this, found, unseen)
     rate = branches[0].encoder.sample_rate
     return Fitted(
         branches=tuple(branches),
@@ -169,12 +169,10 @@ def _inspect(this: _Fit, odd_clips: OddClips) -> Look:
     return found
 
 
-def _with_unlike_scores(this: _Fit, found: Look, unseen: Mapping[str, float], odd_clips: OddClips) -> Look:
+def _with_unlike_scores(this: _Fit, found: Look, unseen: Mapping[str, float]) -> Look:
     """The look, with the clips that the detector itself finds most unlike the others."""
     known = {suspect.clip for suspect in found.unlike}
     unlike = [suspect for suspect in unlike_by_score(found.kept, unseen) if suspect.clip not in known]
-    if unlike and odd_clips == "refuse":
-        raise DatasetError(str(suspect) for suspect in unlike)
     warn_of_unlike(this.machine.name, unlike)
     return replace(found, unlike=(*found.unlike, *unlike))
 

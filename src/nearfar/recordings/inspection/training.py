@@ -253,8 +253,8 @@ def inspect(
     min_samples : int
         That a clip must have at this rate.
     odd_clips : {"leave out", "refuse", "keep"}
-        Clips that are certainly broken, or copies, are left out; or they are refused, and with them those that are
-        unlike the others; or everything that can be read is kept, because a protocol says so.
+        Clips that are certainly broken, or copies, are left out; or they are refused; or everything that can be
+        read is kept, because a protocol says so.
     workers : int
         Threads.
     progress : callable or None
@@ -271,7 +271,7 @@ def inspect(
         refused = [str(one) for one in found.left_out if one.kind in UNFIT]
         found = _keeping_all(machine, found)
     elif odd_clips == "refuse":
-        refused += [str(one) for one in (*found.left_out, *found.unlike)]
+        refused += [str(one) for one in found.left_out]
     if not refused and found.header is not None:
         refused = _unsuited(machine.name, found.header, needs, rate, min_samples)
     if refused or not found.kept:
@@ -399,6 +399,12 @@ def _compare(
         sieve.drop_unless_many(suspects)
         if len(sieve.kept) == before:
             break
+    if usual is not None:
+        usual = usual.allowing([one.known for one in sieve.kept])
+        faults = {
+            one.clip: [f for f in faults[one.clip] if f.kind != OFF or stands_still(usual, one.known)]
+            for one in sieve.kept
+        }
     return usual, faults
 
 

@@ -21,7 +21,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -79,6 +79,7 @@ PRESENCE_LIMITS = (
 PRESENCE_MARGIN = 1.7  # times what seven tenths of the clips stay below; the larger limit counts; and
 PRESENCE_SPREADS = (1.6, 1.4)  # below the median of what near hears beyond far; and
 PRESENCE_DB = 1.0  # below it at least
+FEW_STILL, STILL_MARGIN = 3, 1.15  # so many clips may be missed; and times the stillest of the others
 SURELY = 1.6  # times both limits: a clip that is left out of a fit
 SWAP_LOG_ODDS = (
     11.5  # nats, odds of 100,000 to 1: cables are rarely exchanged, and a clip is soon judged again
@@ -162,6 +163,13 @@ class Usual:
             offset=np.stack([np.median(means, axis=0), _spread(means)]),
             **_relation(clips, domains),
         )
+
+    def allowing(self, clips: Sequence[Measured]) -> Usual:
+        """The same, with limits that these clips keep, but for a few: they are of a machine that runs."""
+        if len(clips) < FEWEST_FOR_PRESENCE:
+            return self
+        stillest = sorted(how_still(self, clip) for clip in clips)[-FEW_STILL]
+        return replace(self, limits=max(1.0, STILL_MARGIN * stillest) * self.limits)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """To save it."""
@@ -363,7 +371,7 @@ def _presence(values: Float, groups: Sequence[NDArray[np.intp]], which: int) -> 
 
 def _limits(distance: Float, deficit: Float, usually: float, which: int) -> list[float]:
     """Of the clips of one domain, whose few clips scatter more than their own median tells."""
-    few = 1 + 4 / len(distance)
+    few = 1 + 8 / len(distance)
     farthest = max(PRESENCE_LIMITS[which] * max(usually, float(np.median(distance)) * few),
                    PRESENCE_MARGIN * few * float(np.quantile(distance, 0.7)))  # fmt: skip
     return [farthest, -max(PRESENCE_DB, PRESENCE_SPREADS[which] * few * float(_spread(deficit)))]
@@ -594,17 +602,19 @@ def _exchanged(samples: Samples, template: NDArray[np.complex64], measured: Meas
     """Near and far exchanged, from the beginning on or for a part of the clip."""
     frames = unit_phases(samples, measured.rate)
     as_is, exchanged = _agreement(frames, template), _agreement(frames.conj(), template)
-    gain = exchanged - as_is
-    before = np.concatenate([[0.0], np.cumsum(gain)])  # gained by exchanging the frames up to here
-    after = before[-1] - before
-    first, second = int(before.argmax()), int(after.argmax())
-    until = before[first] >= after[second]
-    restored = float(as_is.mean() + max(before[first], after[second]) / len(frames))
-    at = (first if until else second) / len(frames) * measured.seconds
-    where = f" {'until' if until else 'from'} {at:.3g} s"
-    where = "" if min(first, len(frames) - first) <= 1 and until else where
+    start, end = _largest(exchanged - as_is)
+    restored = float(as_is.mean() + (exchanged - as_is)[start:end].sum() / len(frames))
+    first, last = (frame / len(frames) * measured.seconds for frame in (start, end))
+    where = "" if end - start >= len(frames) - 2 else f" from {first:.3g} to {last:.3g} s"
     message = f"near and far seem to be exchanged{where}; check which cable is in which input"
     return restored, RecordingFault("swapped", BOTH, message)
+
+
+def _largest(gain: Float) -> tuple[int, int]:
+    """Beginning and end of the run whose sum is largest, (n,)."""
+    before = np.concatenate([[0.0], np.cumsum(gain)])
+    end = int((before - np.minimum.accumulate(before)).argmax())
+    return int(before[: end + 1].argmin()), end
 
 
 def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
@@ -688,12 +698,9 @@ def _partly_exchanged(usual: Usual, measured: Measured, read: Callable[[], Sampl
     samples = read()[:2]
     mean, precision = usual.contrast[0], usual.contrast[1:]
     gain = -2 * frame_contrasts(samples, measured.rate) @ precision @ mean  # log-odds of each frame
-    before = np.concatenate([[0.0], np.cumsum(gain)])
-    since = np.minimum.accumulate(before)
-    end = int((before - since).argmax())
-    start = int(before[: end + 1].argmin())
+    start, end = _largest(gain)
     of_an_exchange = 2 * float(mean @ precision @ mean)
-    if end - start < 2 or (before[end] - before[start]) / (end - start) < EXCHANGED * of_an_exchange:
+    if end - start < 2 or gain[start:end].mean() < EXCHANGED * of_an_exchange:
         return None
     times = np.array([start, end]) / len(gain) * measured.seconds
     first, last = np.round(times * measured.rate).astype(int)
@@ -730,19 +737,29 @@ def stands_still(usual: Usual, measured: Measured, *, times: float = 1.0) -> tup
     times : float
         How far beyond the limits of ``Usual.limits``: more for fewer false claims.
     """
-    if measured.pair is None or not len(usual.templates):
-        return None
-    heard = measured.pair.presence
-    distance, deficit = _absence(usual, heard[:1], 0)
-    if distance[0] > times and deficit[0] > times:
+    whole, parts = _stillness(usual, measured)
+    if whole > times:
         return 0.0, measured.seconds
-    distance, deficit = (
-        np.convolve(x, [0.5, 0.5], mode="valid") for x in _absence(usual, heard[1:], 1)
-    )  # of two neighbouring parts
-    still = np.flatnonzero((distance > times) & (deficit > times))
+    still = np.flatnonzero(parts > times)
     if len(still) == 0:
         return None
     return float(still[0] * measured.seconds / PARTS), float((still[-1] + 2) * measured.seconds / PARTS)
+
+
+def how_still(usual: Usual, measured: Measured) -> float:
+    """The largest ``times`` at which ``stands_still`` says so."""
+    whole, parts = _stillness(usual, measured)
+    return max(whole, float(parts.max(initial=-np.inf)))
+
+
+def _stillness(usual: Usual, measured: Measured) -> tuple[float, Float]:
+    """How far a recording, and each two neighbouring parts, are beyond both limits; minus infinity if unknown."""
+    if measured.pair is None or not len(usual.templates):
+        return -np.inf, np.zeros(0)
+    heard = measured.pair.presence
+    whole = np.minimum(*_absence(usual, heard[:1], 0))
+    distance, deficit = (np.convolve(x, [0.5, 0.5], mode="valid") for x in _absence(usual, heard[1:], 1))
+    return float(whole[0]), np.minimum(distance, deficit)
 
 
 def _absence(usual: Usual, rows: Float, which: int) -> tuple[Float, Float]:
