@@ -144,11 +144,11 @@ def measure(samples: Samples, rate: int) -> Measured:
         In Hz, the one that it was recorded at.
     """
     samples = samples[: FAR + 1].astype(np.float32, copy=False)
-    mean = _means(samples)
-    if np.abs(mean).max() > LARGE_OFFSET:  # it would drown in the squares
+    mean = centre = samples.mean(axis=1).astype(np.float64)
+    if np.abs(mean).max() > LARGE_OFFSET:  # the sound would drown in the squares
         samples = samples - mean[:, None].astype(np.float32)
+        centre = samples.mean(axis=1).astype(np.float64)
     peaks = np.stack([samples.max(axis=1), -samples.min(axis=1)], axis=1)
-    centre = _means(samples)
     spectra, edges = _spectra(samples, rate), band_edges(rate)
     density = spectra.power.sum(axis=1) / spectra.frames
     level = decibels(np.maximum(np.einsum("cn,cn->c", samples, samples) / samples.shape[1] - centre**2, 0))
@@ -164,12 +164,6 @@ def measure(samples: Samples, rate: int) -> Measured:
         bands=decibels(_by_band(density, edges) / np.diff(edges)),
         pair=_pair(samples, spectra, edges),
     )
-
-
-def _means(samples: Samples) -> Float:
-    """The mean of each channel, in one fast pass."""
-    ones = np.ones(samples.shape[1], samples.dtype)
-    return (samples @ ones).astype(np.float64) / samples.shape[1]
 
 
 def decibels(power: Float) -> Float:
@@ -266,10 +260,11 @@ def _block_levels(samples: Samples, rate: int) -> Float:
 def _longest_stuck(channel: NDArray[np.float32], rate: int, peaks: NDArray[np.float32]) -> float:
     """Seconds; 0 if no run is as long as ``STUCK_SECONDS``. A run at an extreme is a flat top."""
     half = max(2, int(STUCK_SECONDS * rate / 2))
-    same = channel[1:] == channel[:-1]
-    whole = same[: len(same) // half * half].reshape(-1, half).all(axis=1)
-    if not whole.any():
+    every = channel[::half]
+    candidates = np.flatnonzero(every[1:] == every[:-1]) * half  # a long run holds two of these samples
+    if not (channel[candidates[:, None] + np.arange(half)] == channel[candidates, None]).all(axis=1).any():
         return 0.0
+    same = channel[1:] == channel[:-1]
     changes = np.flatnonzero(np.concatenate(([True], ~same, [True])))
     values, lengths = channel[changes[:-1]], np.diff(changes)
     at_top = (values >= peaks[0]) | (-values >= peaks[1])
