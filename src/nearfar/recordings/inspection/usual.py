@@ -21,7 +21,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -75,6 +75,7 @@ PRESENCE_LIMITS = (
 PRESENCE_MARGIN = 1.7  # times what seven tenths of the clips stay below; the larger limit counts; and
 PRESENCE_SPREADS = (1.6, 1.4)  # below the median of what near hears beyond far; and
 PRESENCE_DB = 1.0  # below it at least
+FEW_STILL, STILL_MARGIN = 3, 1.15  # so many clips may be missed; and times the stillest of the others
 SURELY = 1.6  # times both limits: a clip that is left out of a fit
 SWAP_LOG_ODDS = (
     11.5  # nats, odds of 100,000 to 1: cables are rarely exchanged, and a clip is soon judged again
@@ -157,6 +158,12 @@ class Usual:
             offset=np.stack([np.median(means, axis=0), _spread(means)]),
             **_relation(clips, domains),
         )
+
+    def allowing(self, clips: Sequence[Measured]) -> Usual:
+        """The same, but with limits that all of these clips keep, but for a few."""
+        stillest = sorted(how_still(self, clip) for clip in clips)[-FEW_STILL:]
+        margin = max(1.0, STILL_MARGIN * stillest[0]) if len(clips) >= FEWEST_FOR_PRESENCE else 1.0
+        return replace(self, limits=margin * self.limits)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """To save it."""
@@ -666,19 +673,29 @@ def stands_still(usual: Usual, measured: Measured, *, times: float = 1.0) -> tup
     times : float
         How far beyond the limits of ``Usual.limits``: more for fewer false claims.
     """
-    if measured.pair is None or not len(usual.templates):
-        return None
-    heard = measured.pair.presence
-    distance, deficit = _absence(usual, heard[:1], 0)
-    if distance[0] > times and deficit[0] > times:
+    whole, parts = _stillness(usual, measured)
+    if whole > times:
         return 0.0, measured.seconds
-    distance, deficit = (
-        np.convolve(x, [0.5, 0.5], mode="valid") for x in _absence(usual, heard[1:], 1)
-    )  # of two neighbouring parts
-    still = np.flatnonzero((distance > times) & (deficit > times))
+    still = np.flatnonzero(parts > times)
     if len(still) == 0:
         return None
     return float(still[0] * measured.seconds / PARTS), float((still[-1] + 2) * measured.seconds / PARTS)
+
+
+def how_still(usual: Usual, measured: Measured) -> float:
+    """The largest ``times`` at which ``stands_still`` says so."""
+    whole, parts = _stillness(usual, measured)
+    return max(whole, float(parts.max(initial=-np.inf)))
+
+
+def _stillness(usual: Usual, measured: Measured) -> tuple[float, Float]:
+    """How far a recording, and each two neighbouring parts, are beyond both limits; minus infinity if unknown."""
+    if measured.pair is None or not len(usual.templates):
+        return -np.inf, np.zeros(0)
+    heard = measured.pair.presence
+    whole = np.minimum(*_absence(usual, heard[:1], 0))
+    distance, deficit = (np.convolve(x, [0.5, 0.5], mode="valid") for x in _absence(usual, heard[1:], 1))
+    return float(whole[0]), np.minimum(distance, deficit)
 
 
 def _absence(usual: Usual, rows: Float, which: int) -> tuple[Float, Float]:
