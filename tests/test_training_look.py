@@ -117,7 +117,7 @@ def test_nothing_is_left_out_of_a_clean_set(seed):
 
 
 def test_a_wide_tail_of_a_clean_set_is_no_machine_that_is_off():
-    """The machine is now louder and now softer than its surroundings: some clips lie beyond the limits by chance."""
+    """The machine is now louder and now softer than its surroundings: some clips lie beyond limits by chance."""
     found = judge("mill", [held(f"{i}.wav", clip(i)) for i in range(100)], ALL)
     assert (found.left_out, found.problems) == ((), ())
     assert len(found.noticed) <= 1
