@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -30,7 +31,14 @@ from nearfar.recordings.inspection import usual as comparison
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Float, Measured, measure
-from nearfar.recordings.inspection.usual import LENGTH_MARGIN, SURELY, Usual, faults_against, stands_still
+from nearfar.recordings.inspection.usual import (
+    LENGTH_MARGIN,
+    SURELY,
+    Usual,
+    faults_against,
+    how_still,
+    stands_still,
+)
 from nearfar.recordings.microphones import MICROPHONES, Microphone
 
 logger = logging.getLogger(__name__)
@@ -48,7 +56,8 @@ SHOWN = 5  # clips that a message names
 DATED_SHARE = 0.9  # of the clips, whose names tell the day
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d{1,3}(?!\d))")
 OFF = "not_running"
-LIKELY = 0.75  # times the limits of a machine that runs, where others are off
+MAYBE = 0.5  # times the limits of a machine that runs, from where on clips of one that is off
+APART = 1.15  # are that many times as still as the others, with none between
 NO_TARGET = "no target-domain training clips"
 FEWEST_OFF, OFF_SHARE = 3, 0.05  # clips of a machine that is off: not by chance
 UNFIT = (
@@ -409,22 +418,29 @@ def _compare(
 
 
 def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFault]]) -> list[Suspect]:
-    """Clips of a machine that does not run. A few of them need stronger evidence than many."""
+    """Clips of a machine that does not run: those beyond doubt; or several that stand apart from the others."""
     found = [(one, fault) for one in sieve.kept for fault in faults[one.clip] if fault.kind == OFF]
     known = sum(suspect.kind == OFF for suspect in sieve.dropped)
-    if len(found) + known < max(FEWEST_OFF, OFF_SHARE * sieve.total):
-        found = [(one, f) for one, f in found if stands_still(usual, one.known, times=SURELY) is not None]
-        return [Suspect(one.clip, fault.kind, fault.message) for one, fault in found]
-    still = [(one, stands_still(usual, one.known, times=LIKELY)) for one in sieve.kept]
-    return [
-        Suspect(
-            one.clip,
-            OFF,
-            f"the machine seems not to run from {when[0]:.3g} to {when[1]:.3g} s, as in other clips",
-        )
-        for one, when in still
-        if when is not None
-    ]
+    stillness = [how_still(usual, one.known) for one in sieve.kept]
+    few = len(found) + known < max(FEWEST_OFF, OFF_SHARE * sieve.total)
+    times = SURELY if few else min(SURELY, _gap(stillness))
+    suspects = []
+    for one in sieve.kept:
+        when = stands_still(usual, one.known, times=times)
+        if when is not None:
+            where = "" if when == (0.0, one.seconds) else f" from {when[0]:.3g} to {when[1]:.3g} s"
+            suspects.append(
+                Suspect(one.clip, OFF, f"the machine seems not to run{where}, unlike in other clips")
+            )
+    return suspects
+
+
+def _gap(stillness: Sequence[float]) -> float:
+    """Where the widest gap above ``MAYBE`` begins; infinite if there is none: then the clips are one group."""
+    ordered = sorted(value for value in stillness if value > MAYBE)
+    gaps = [(high / low, low) for low, high in pairwise(ordered) if low < 1]
+    widest, start = max(gaps, default=(0.0, np.inf))
+    return start if widest > APART else np.inf
 
 
 def unlike_by_score(clips: Sequence[Clip], scores: Mapping[str, float]) -> list[Suspect]:
