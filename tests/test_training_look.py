@@ -21,7 +21,7 @@ from nearfar.recordings.clips import Clip, DatasetError
 from nearfar.recordings.datasets.validation import validate
 from nearfar.recordings.inspection import copies
 from nearfar.recordings.inspection.measured import measure
-from nearfar.recordings.inspection.training import Seen, judge, look, majority
+from nearfar.recordings.inspection.training import Seen, judge, look, majority, where_apart
 from nearfar.recordings.microphones import MICROPHONES
 
 N = 4 * RATE
@@ -374,3 +374,10 @@ def test_fit_says_the_same(machine, tmp_path):
     with pytest.raises(DatasetError, match="the far microphone is silent") as refused:
         Detector.fit(folder, "spectral", odd_clips="refuse", jobs=Jobs(tmp_path / "jobs"))
     assert all(any(f"{kind}.wav: " in p for p in refused.value.problems) for kind in SPOILING)
+
+
+def test_clips_of_a_machine_that_is_off_stand_apart_from_the_others():
+    assert where_apart([0.1, 0.2, 0.4, 1.3, 1.4, 1.5]) == 0.5
+    assert where_apart([0.1, 0.6, 0.7, 1.2, 1.3]) == 0.7
+    assert where_apart([0.8, 0.9, 1.0, 1.1, 1.2]) == np.inf
+    assert where_apart([0.1, 0.2, 0.4]) == np.inf

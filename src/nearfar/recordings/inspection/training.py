@@ -423,7 +423,7 @@ def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFa
     known = sum(suspect.kind == OFF for suspect in sieve.dropped)
     stillness = [how_still(usual, one.known) for one in sieve.kept]
     few = len(found) + known < max(FEWEST_OFF, OFF_SHARE * sieve.total)
-    times = SURELY if few else min(SURELY, _gap(stillness))
+    times = SURELY if few else min(SURELY, where_apart(stillness))
     suspects = []
     for one in sieve.kept:
         when = stands_still(usual, one.known, times=times)
@@ -435,9 +435,17 @@ def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFa
     return suspects
 
 
-def _gap(stillness: Sequence[float]) -> float:
-    """Where the widest gap above ``MAYBE`` begins; infinite if there is none: then the clips are one group."""
+def where_apart(stillness: Sequence[float]) -> float:
+    """Where the widest gap above ``MAYBE`` begins; infinite if there is none: then the clips are one group.
+
+    Parameters
+    ----------
+    stillness : sequence of float
+        Of each clip, as of ``how_still``: above 1 the machine seems not to run.
+    """
     ordered = sorted(value for value in stillness if value > MAYBE)
+    if ordered and ordered[0] > 1:
+        return MAYBE
     gaps = [(high / low, low) for low, high in pairwise(ordered) if low < 1]
     widest, start = max(gaps, default=(0.0, np.inf))
     return start if widest > APART else np.inf
