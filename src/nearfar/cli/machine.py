@@ -78,8 +78,8 @@ def fit(
 ) -> None:
     """Fit a detector to normal clips of one machine.
 
-    Clips that are certainly broken, or copies, are named and left out. Faults may hide among the others: those that
-    are most unlike the rest are listed, and kept.
+    Clips that are certainly broken, or copies, are named and left out.
+    Clips that are most unlike the others, where faults may hide, are listed and kept.
     """
     from nearfar.detector.file_format import refuse_to_replace
     from nearfar.detector.fitted import Detector

@@ -520,7 +520,7 @@ def _most_unlike(seen: Sequence[Seen]) -> list[Suspect]:
         Suspect(
             seen[i].clip,
             "unlike",
-            f"most unlike the other training clips ({ratio[i]:.1f} times the usual distance)",
+            f"{ratio[i]:.1f} times as far from the other training clips as usual",
         )
         for i in order.tolist()
         if ratio[i] > limit
