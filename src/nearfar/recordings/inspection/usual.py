@@ -371,7 +371,7 @@ def _presence(values: Float, groups: Sequence[NDArray[np.intp]], which: int) -> 
 
 def _limits(distance: Float, deficit: Float, usually: float, which: int) -> list[float]:
     """Of the clips of one domain, whose few clips scatter more than their own median tells."""
-    few = 1 + 8 / len(distance)
+    few = 1 + 4 / len(distance)
     farthest = max(PRESENCE_LIMITS[which] * max(usually, float(np.median(distance)) * few),
                    PRESENCE_MARGIN * few * float(np.quantile(distance, 0.7)))  # fmt: skip
     return [farthest, -max(PRESENCE_DB, PRESENCE_SPREADS[which] * few * float(_spread(deficit)))]
