@@ -193,11 +193,11 @@ def show(hits: Counter, counts: Counter, seed: int) -> None:
     """The shares so far, over all machines and for each."""
     print(f"up to seed {seed}")
     names = [*dict.fromkeys(m for _, m in counts)]
-    print(f"{'':32s}{'all':>9s}" + "".join(f"{name:>9s}" for name in names))
+    print(f"{'':34s}{'all':>9s}" + "".join(f"{name:>9s}" for name in names))
     for kind in dict.fromkeys(kind for kind, _ in counts):
         share = sum(hits[kind, m] for m in names) / sum(counts[kind, m] for m in names)
         cells = (f"{hits[kind, m] / counts[kind, m]:9.1%}" for m in names)
-        print(f"{kind:32s}{share:9.2%}" + "".join(cells))
+        print(f"{kind:34s}{share:9.2%}" + "".join(cells))
 
 
 def tell(hits: Counter, counts: Counter, machine: str, kind: str, hit: int, count: int = 1) -> None:
