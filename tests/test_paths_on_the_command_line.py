@@ -176,7 +176,7 @@ def test_results_keep_names_that_are_not_utf8(tmp_path: Path) -> None:
         tmp_path / "cache", "--set", "threshold.method=none",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "/res [1]/scores.csv" in done.stdout
+    assert "/res[1]/scores.csv" in "".join(done.stdout.split())  # long paths are wrapped
     assert r"f\xfcn" in done.stdout
     keys = read_table(tmp_path / "res [1]" / "scores.csv")["key"]
     assert sorted(keys) == sorted(
