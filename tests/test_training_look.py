@@ -381,3 +381,15 @@ def test_clips_of_a_machine_that_is_off_stand_apart_from_the_others():
     assert where_apart([0.1, 0.6, 0.7, 1.2, 1.3]) == 0.7
     assert where_apart([0.8, 0.9, 1.0, 1.1, 1.2]) == np.inf
     assert where_apart([0.1, 0.2, 0.4]) == np.inf
+
+
+@pytest.mark.parametrize("odd_clips", ["leave out", "keep"])
+def test_a_far_microphone_that_is_dead_in_all_clips_is_refused_also_where_a_protocol_keeps_all(
+    tmp_path, rng, odd_clips
+):
+    for number in range(8):
+        samples = recording(rng, 2 * RATE)
+        samples[1] = 0
+        audio.write(tmp_path / "mill" / f"{number}.wav", samples, RATE)
+    with pytest.raises(DatasetError, match=r"8 of 8 training clips \(dead\), too many to be left out"):
+        Detector.fit(tmp_path / "mill", "spectral", odd_clips=odd_clips, jobs=Jobs(tmp_path / "jobs"))

@@ -110,6 +110,8 @@ class Look:
         Kept clips that are most unlike the others: perhaps faults of the machine.
     problems : tuple of str
         Why no detector can be fitted to these clips as they are.
+    problem_kinds : tuple of str
+        What each of the problems is about, as of ``Suspect.kind``.
     warnings : tuple of str
     header : Header or None
         Of one of the kept clips: all have its rate and its number of channels.
@@ -122,6 +124,7 @@ class Look:
     noticed: tuple[tuple[Clip, RecordingFault], ...]
     unlike: tuple[Suspect, ...]
     problems: tuple[str, ...]
+    problem_kinds: tuple[str, ...]
     warnings: tuple[str, ...]
     header: Header | None
     usual: Usual | None
@@ -234,6 +237,7 @@ def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
         noticed=tuple(found),
         unlike=tuple(_most_unlike(sieve.kept)),
         problems=tuple(sieve.problems),
+        problem_kinds=tuple(sieve.problem_kinds),
         warnings=tuple(_warnings(name, sieve.kept)),
         header=sieve.kept[-1].header if sieve.kept else None,
         usual=usual,
@@ -277,7 +281,12 @@ def inspect(
     found = look(machine, needs=needs, workers=workers, progress=progress)
     refused = list(found.problems)
     if odd_clips == "keep":
-        refused = [str(one) for one in found.left_out if one.kind in UNFIT]
+        refused = [
+            message
+            for kind, message in zip(found.problem_kinds, found.problems, strict=True)
+            if kind in UNFIT
+        ]
+        refused += [str(one) for one in found.left_out if one.kind in UNFIT]
         found = _keeping_all(machine, found)
     elif odd_clips == "refuse":
         refused += [str(one) for one in found.left_out]
@@ -299,6 +308,7 @@ def _keeping_all(machine: Machine, found: Look) -> Look:
         unlike=(),
         warnings=(*found.problems, *told, *found.warnings),
         problems=(),
+        problem_kinds=(),
     )
 
 
@@ -311,6 +321,7 @@ class _Sieve:
     kept: list[Seen]
     dropped: list[Suspect]
     problems: list[str] = field(default_factory=list)
+    problem_kinds: list[str] = field(default_factory=list)
 
     def drop(self, suspects: Sequence[Suspect]) -> None:
         """Leave these out."""
@@ -322,6 +333,7 @@ class _Sieve:
         """Leave these out; but if they are too many to be outliers, tell it as a problem of the whole set."""
         for kind, of_kind in _by_kind(suspects):
             if len({suspect.clip for suspect in of_kind}) > MANY * self.total:
+                self.problem_kinds.append(kind)
                 self.problems.append(
                     f"{self.name}: {len(of_kind)} of {self.total} training clips ({kind}), too many to be left "
                     f"out: {_few(of_kind)}; look which clips are right, and remove or repair the others"

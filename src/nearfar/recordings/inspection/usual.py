@@ -498,13 +498,14 @@ def _deaf(usual: Usual, measured: Measured) -> list[RecordingFault]:
     beyond = _beyond(usual, measured)
     related = _relates(usual, measured)
     found = []
-    for name, by, level, bands in zip(NAMES, beyond, measured.level, measured.bands, strict=False):
+    n = len(beyond)
+    channels = zip(NAMES[:n], beyond, measured.level[:n], measured.bands[:n], strict=True)
+    for name, by, level, bands in channels:
         lost = not related or alone.is_white(bands) or (usual.channels > 1 and not usual.is_telling)
         if level >= alone.DEAD_DBFS and by < -DEAF_DB and (lost or by < -2 * UNITS_DB):
             message = (
                 f"the {name} microphone is {-by:.0f} dB quieter than in any training clip ({level:.0f} dBFS) "
-                "and no "
-                "longer hears what it heard; check its cable, its supply and its gain"
+                "and no longer hears what it heard; check its cable, its supply and its gain"
             )
             found.append(RecordingFault("deaf", name, message))
     return found
@@ -533,8 +534,7 @@ def _of_channel(
     if abs(moved) > max(by_chance, OFFSET_SHARE * rms):
         message = (
             f"the {name} channel has an offset of {measured.mean[channel]:.2g}, in the training clips "
-            f"{middle:.2g}; "
-            "check the input's coupling"
+            f"{middle:.2g}; check the input's coupling"
         )
         found.append(RecordingFault("offset", name, message))
     return found
