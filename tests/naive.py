@@ -309,6 +309,21 @@ def normalized_by_domain(fitted, domain, x, fit_and_score):
     return min(relative)
 
 
+def left_out_distances(fitted, domain, shrinkage):
+    """Of each clip, the squared Mahalanobis distance from its domain's mean, by a fit without it; by domain."""
+    distances = {d: [] for d in domain}
+    for i, (x, own) in enumerate(zip(fitted, domain, strict=True)):
+        rest = [(f, d) for j, (f, d) in enumerate(zip(fitted, domain, strict=True)) if j != i]
+        means = {d: np.mean([f for f, e in rest if e == d], axis=0) for _, d in rest}
+        if own not in means:
+            continue
+        scatter = sum(np.outer(f - means[d], f - means[d]) for f, d in rest) / len(rest)
+        dim = len(x)
+        covariance = (1 - shrinkage) * scatter + shrinkage * np.trace(scatter) / dim * np.eye(dim)
+        distances[own].append((x - means[own]) @ np.linalg.inv(covariance) @ (x - means[own]))
+    return distances
+
+
 def sorted_median(values):
     ordered = sorted(values)
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2

@@ -50,6 +50,7 @@ class Backend(Protocol):
 
 BACKENDS = {
     "beam": "nearfar.backends.beam:Beam",
+    "domain_normalized": "nearfar.backends.domain_normalized:DomainNormalized",
     "gaussians": "nearfar.backends.gaussians:Gaussians",
     "local_density": "nearfar.backends.local_density:LocalDensity",
     "mahalanobis": "nearfar.backends.mahalanobis:Mahalanobis",

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import numpy as np
-from sklearn.covariance import ledoit_wolf
-
-from nearfar.backends.normal_model import Float, NormalClips, NormalModel
-
-ROUNDING = 8 * np.finfo(np.float64).eps  # relative: a mean of equal numbers is not quite equal to them
+from nearfar.backends.normal_model import Float
+from nearfar.backends.shared_covariance import SharedCovariance
 
 
-class Mahalanobis(NormalModel):
+class Mahalanobis(SharedCovariance):
     """Squared Mahalanobis distance to the nearest domain mean.
 
     Each domain has its own mean. All domains share one covariance: that of the clips around the mean of their
@@ -51,30 +45,5 @@ class Mahalanobis(NormalModel):
     array([0.4, 9.6])
     """
 
-    MIN_CLIPS: ClassVar[int] = 2
-
-    def _learn(self, clips: NormalClips) -> None:
-        X, domains, index = clips.X, clips.counts, clips.domain_number
-        if len(X) < len(domains) + 2:  # of two residuals one is the other's negative: nothing to shrink by
-            raise ValueError(
-                f"{len(X)} normal clips in {len(domains)} domains: a covariance around the domains' means needs at "
-                f"least {len(domains) + 2}; give more normal clips"
-            )
-        self.means_ = np.stack([X[index == i].mean(axis=0) for i in range(len(domains))])
-        centred = X - self.means_[index]
-        centred[np.abs(centred) <= ROUNDING * np.abs(X).max(axis=0)] = 0.0  # where clips are equal
-        if not centred.any():
-            raise ValueError(
-                f"the {len(X)} normal clips do not differ within their domains, so there is no covariance; "
-                "are they copies of one recording?"
-            )
-        covariance, shrinkage = ledoit_wolf(centred, assume_centered=True)
-        try:
-            self.precision_ = np.linalg.inv(covariance)
-        except np.linalg.LinAlgError as error:
-            raise FloatingPointError(f"the covariance of {len(X)} normal clips cannot be inverted") from error
-        self.shrinkage_ = float(shrinkage)
-
     def _score(self, X: Float) -> Float:
-        residuals = X - self.means_[:, None]  # (n_domains, n_clips, dim)
-        return np.einsum("mnd,mnd->mn", residuals @ self.precision_, residuals).min(axis=0)
+        return self._distances(X).min(axis=0)

@@ -1,0 +1,54 @@
+"""What back ends share that measure Mahalanobis distances: a mean for each domain, one covariance of all clips."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from sklearn.covariance import ledoit_wolf
+
+from nearfar.backends.normal_model import Float, NormalClips, NormalModel
+
+ROUNDING = 8 * np.finfo(np.float64).eps  # relative: a mean of equal numbers is not quite equal to them
+
+
+class SharedCovariance(NormalModel):
+    """A mean for each domain, and one covariance of the clips around the means of their domains.
+
+    Attributes
+    ----------
+    means_ : (n_domains, dim) array
+    precision_ : (dim, dim) array
+        The inverse covariance.
+    shrinkage_ : float
+        Between 0 (the sample covariance) and 1 (a multiple of the identity).
+    """
+
+    MIN_CLIPS: ClassVar[int] = 2
+
+    def _learn(self, clips: NormalClips) -> None:
+        X, domains, index = clips.X, clips.counts, clips.domain_number
+        if len(X) < len(domains) + 2:  # of two residuals one is the other's negative: nothing to shrink by
+            raise ValueError(
+                f"{len(X)} normal clips in {len(domains)} domains: a covariance around the domains' means needs at "
+                f"least {len(domains) + 2}; give more normal clips"
+            )
+        self.means_ = np.stack([X[index == i].mean(axis=0) for i in range(len(domains))])
+        centred = X - self.means_[index]
+        centred[np.abs(centred) <= ROUNDING * np.abs(X).max(axis=0)] = 0.0  # where clips are equal
+        if not centred.any():
+            raise ValueError(
+                f"the {len(X)} normal clips do not differ within their domains, so there is no covariance; "
+                "are they copies of one recording?"
+            )
+        covariance, shrinkage = ledoit_wolf(centred, assume_centered=True)
+        try:
+            self.precision_ = np.linalg.inv(covariance)
+        except np.linalg.LinAlgError as error:
+            raise FloatingPointError(f"the covariance of {len(X)} normal clips cannot be inverted") from error
+        self.shrinkage_ = float(shrinkage)
+
+    def _distances(self, X: Float) -> Float:
+        """Squared distance of each clip from each domain's mean: (n_domains, n_clips)."""
+        residuals = X - self.means_[:, None]  # (n_domains, n_clips, dim)
+        return np.einsum("mnd,mnd->mn", residuals @ self.precision_, residuals)
