@@ -91,6 +91,44 @@ def cancelled(near, far, n_fft=1024, hop=512):
     return summed / weight
 
 
+def cancelled_by_taps(near, far, n_fft, taps, ridge):
+    """Near minus what frames of far explain: the normal equations of each bin, one after the other."""
+    n, hop = len(near), n_fft // 2
+    window = np.hanning(n_fft + 1)[:-1]
+    centres = range(0, n + hop, hop)  # up to the first at or past the end, which closes the overlap
+    around = np.zeros((2, n_fft + n + n_fft))
+    around[:, n_fft : n_fft + n] = near, far
+    C, F = (
+        np.array([np.fft.rfft(window * x[n_fft + c - hop : n_fft + c + hop]) for c in centres])
+        for x in around
+    )
+    inside = [t for t, c in enumerate(centres) if c <= n]
+    explained = np.zeros_like(C)
+    for f in range(hop + 1):
+        design = np.zeros((len(C), len(taps)), complex)
+        for t in range(len(C)):
+            for k, tap in enumerate(taps):
+                if 0 <= t + tap < len(F):
+                    design[t, k] = F[t + tap, f]
+        A, c = design[inside], C[inside, f]
+        gram = A.conj().T @ A
+        loading = ridge * np.trace(gram).real / len(taps)
+        if loading == 0 or not c.any() or len(inside) <= len(taps):
+            continue
+        H = np.linalg.solve(gram + loading * np.eye(len(taps)), A.conj().T @ c)
+        share = 1 - (abs(c - A @ H) ** 2).sum() / (abs(c) ** 2).sum()
+        mean = len(taps) / len(inside)
+        chance = mean + 2 * (mean * (1 - mean) / (len(inside) + 1)) ** 0.5
+        if share > chance and chance < 1:
+            explained[:, f] = (share - chance) / (1 - chance) / share * (design @ H)
+    summed, weight = np.zeros((2, n_fft + n + n_fft))
+    for t, c in enumerate(centres):
+        frame = slice(n_fft + c - hop, n_fft + c + hop)
+        summed[frame] += window * np.fft.irfft(explained[t], n_fft)
+        weight[frame] += window**2
+    return near - summed[n_fft : n_fft + n] / weight[n_fft : n_fft + n]
+
+
 def reconstructed(state, x):
     """The autoencoder's output for the vector x, from a dict of its weights, in double precision."""
     state = {name: np.asarray(value, np.float64) for name, value in state.items()}

@@ -57,7 +57,12 @@ def resolved(configs):
 
 
 ONE_SIGNAL = [name for name, view in VIEWS.items() if len(view.microphones) == 1]
-TOGETHER = ["near_and_cancelled", "near_and_far", "near_twice"]  # suit an encoder of two microphones
+TOGETHER = [  # suit an encoder of two microphones
+    "near_and_cancelled",
+    "near_and_cancelled_3taps",
+    "near_and_far",
+    "near_twice",
+]
 TWO_SIGNALS = [name for name in VIEWS if name not in ONE_SIGNAL]
 
 

@@ -31,7 +31,7 @@ from nearfar.encoders.spectral import Spectral
 from nearfar.files import digests
 from nearfar.recordings import audio
 from nearfar.recordings.clips import DatasetError
-from nearfar.recordings.microphones import MicrophoneError, cancelled
+from nearfar.recordings.microphones import MicrophoneError, cancelled, listen
 
 few = settings(max_examples=40, deadline=None)
 RATE = 16_000
@@ -88,6 +88,9 @@ def of_waveform(waveform):
     return POOLINGS["mean"](Spectral()(waveform[None]))[0]
 
 
+CANCELLED_BY_TAPS = ("cancelled_3taps", "cancelled_5taps", "cancelled_4096")
+
+
 @pytest.fixture
 def samples(rng):
     return rng.standard_normal((2, RATE)).astype(np.float32) / 8
@@ -95,7 +98,10 @@ def samples(rng):
 
 def expected_views(samples):
     near, far, without_noise = (of_waveform(w) for w in (samples[0], samples[1], cancelled(samples)))
+    of_taps = {name: of_waveform(listen(samples, name)) for name in CANCELLED_BY_TAPS}
     return {
+        **of_taps,
+        "near_and_cancelled_3taps": np.r_[near, of_taps["cancelled_3taps"]],
         "near": near,
         "far": far,
         "cancelled": without_noise,

@@ -116,7 +116,11 @@ VIEWS = {
     "near": View(("near",)),
     "far": View(("far",)),
     "cancelled": View(("cancelled",)),
+    "cancelled_3taps": View(("cancelled_3taps",)),
+    "cancelled_5taps": View(("cancelled_5taps",)),
+    "cancelled_4096": View(("cancelled_4096",)),
     "near_and_cancelled": View(("near", "cancelled")),
+    "near_and_cancelled_3taps": View(("near", "cancelled_3taps")),
     "near_and_far": View(("near", "far")),
     "near_twice": View(("near", "near")),  # for a network of two microphones, where the far one is of no use
     "near_and_contrast": View(("near", "far"), contrasted),

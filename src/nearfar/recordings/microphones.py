@@ -16,14 +16,14 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from nearfar.recordings.audio import FAR, NEAR, Samples
+from nearfar.recordings.cancellation import BLOCK, Canceller, framed, hann
 
 Waveform = NDArray[np.float32]
 
 N_FFT, HOP = 1024, 512  # of the cancellation; W1 of the DCASE 2026 recipes
 EPSILON = 1e-12  # added to the far channel's energy in a bin; the same source
 BINS = 1 + N_FFT // 2
-HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)  # periodic
-BLOCK = 64  # frames at a time: fits the cache, and larger temporaries cost more in page faults than in work
+HANN = hann(N_FFT)
 
 NAMES = ("near", "far")  # by channel
 
@@ -62,7 +62,7 @@ def cancelled(samples: Samples) -> Waveform:
         Equal to the near channel where the far one is silent.
     """
     length = samples.shape[-1]
-    frames_of_near, frames_of_far = _frames(samples[NEAR]), _frames(samples[FAR])
+    frames_of_near, frames_of_far = framed(samples[NEAR], N_FFT), framed(samples[FAR], N_FFT)
     n = 1 + length // HOP  # the frame beyond them only closes the overlap at the end
     cross = np.zeros(BINS, np.complex64)
     energy = np.zeros(BINS, np.float32)
@@ -73,12 +73,6 @@ def cancelled(samples: Samples) -> Waveform:
         cross += (of_near * block.conj())[: max(0, n - i)].sum(axis=0)
         energy += (block.real**2 + block.imag**2)[: max(0, n - i)].sum(axis=0)
     return samples[NEAR] - _istft(of_far, cross / (energy + np.float32(EPSILON)), length)
-
-
-def _frames(waveform: Waveform) -> NDArray[np.float32]:
-    """Centred in zeros, the last one reaching past the end: a view of (frames, N_FFT)."""
-    padded = np.pad(waveform, (N_FFT // 2, N_FFT // 2 + -len(waveform) % HOP))
-    return np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP]
 
 
 def _istft(spectrum: NDArray[np.complex64], response: NDArray[np.complex64], length: int) -> Waveform:
@@ -108,6 +102,9 @@ MICROPHONES = {
     "near": Microphone(near, ("near",)),
     "far": Microphone(far, ("far",)),
     "cancelled": Microphone(cancelled, ("near", "far")),
+    "cancelled_3taps": Microphone(Canceller(2048, (-1, 0, 1)), ("near", "far")),
+    "cancelled_5taps": Microphone(Canceller(1024, (-2, -1, 0, 1, 2)), ("near", "far")),
+    "cancelled_4096": Microphone(Canceller(4096, (0,)), ("near", "far")),
 }
 
 

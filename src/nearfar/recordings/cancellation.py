@@ -1,0 +1,281 @@
+"""Noise cancellation: near without what frames of far explain, by least squares in each bin.
+
+Conventions
+-----------
+Samples are ``(channels, samples)``, as in ``audio``. Spectra are of Hann windows that overlap by half, centred in
+zeros: frame t is centred at sample ``t * hop``. A *tap* a says that frame t of near is explained by frame ``t + a``
+of far; a frame outside the recording is zero. Sums over frames are in double precision, transforms in single.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from nearfar.recordings.audio import FAR, NEAR, Samples
+
+Waveform = NDArray[np.float32]
+Spectra = NDArray[np.complex64]  # (frames, bins)
+Complex = NDArray[np.complex128]
+
+N_FFT = 2048  # 128 ms at 16 kHz: longer than the early part of a room's response
+TAPS = (-1, 0, 1)  # a room's response is longer than a frame, and far may hear a noise later than near does
+RIDGE = 1e-3  # of the mean of the diagonal: where the noise is a tone, its frames are nearly dependent
+DEVIATIONS = 2.0  # above the mean of the share of energy that is explained by chance: the usual 95 %
+BLOCK = 64  # frames of 1,024 at a time: fits the cache; larger temporaries cost page faults
+BLOCK_SAMPLES = BLOCK * 1024  # where frames are longer
+
+
+@cache
+def hann(n_fft: int) -> NDArray[np.float32]:
+    """The periodic window."""
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+    window.setflags(write=False)
+    return window
+
+
+def framed(waveform: Waveform, n_fft: int) -> NDArray[np.float32]:
+    """Centred in zeros, the last one reaching past the end: a view of (frames, n_fft)."""
+    hop = n_fft // 2
+    padded = np.pad(waveform, (hop, hop + -len(waveform) % hop))
+    return np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The sums of a least-squares problem in each bin. Those of several recordings add up.
+
+    Attributes
+    ----------
+    gram : (bins, taps, taps) array
+        Sums over t of ``conj(F(t + a)) F(t + b)``: the left side of the normal equations.
+    cross : (bins, taps) array
+        Sums over t of ``conj(F(t + a)) C(t)``: the right side.
+    energy : (bins,) array
+        Sums of ``|C(t)|^2``.
+    frames : int
+        How many were summed.
+    """
+
+    gram: Complex
+    cross: Complex
+    energy: NDArray[np.float64]
+    frames: int
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(
+            self.gram + other.gram,
+            self.cross + other.cross,
+            self.energy + other.energy,
+            self.frames + other.frames,
+        )
+
+    def weighted(self, weight: float) -> Statistics:
+        """As if every sample of both channels had been larger by the root of ``weight``."""
+        return Statistics(weight * self.gram, weight * self.cross, weight * self.energy, self.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Canceller:
+    r"""Takes away from near what far explains, with one complex coefficient for each bin and tap.
+
+    With C and F the short-time spectra of near and far, the coefficients H of a bin minimize
+
+    .. math:: \sum_t \Big| C(t) - \sum_a H_a F(t + a) \Big|^2 + \lambda \sum_a |H_a|^2,
+
+    where lambda is ``ridge`` times the mean over a of :math:`\sum_t |F(t + a)|^2`. Then they are shrunk, because K
+    coefficients explain a part of n frames of anything: by chance K / n of near's energy on average. Let q be this
+    and twice its standard deviation, and :math:`R^2` the share that is explained. The coefficients are multiplied
+    by :math:`\max(0, (R^2 - q) / (R^2 (1 - q)))`. So a bin that is explained no better than by chance stays,
+    and with few frames the result falls towards near.
+
+    Parameters
+    ----------
+    n_fft : int
+        Samples of a frame, an even number.
+    taps : tuple of int
+        Frames of far that explain a frame of near.
+    ridge : float
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.recordings.cancellation import Canceller
+    >>> rng = np.random.default_rng(0)
+    >>> noise, machine = rng.standard_normal((2, 160_000)).astype(np.float32)
+    >>> near = 0.1 * machine + np.roll(noise, 300)
+    >>> left = Canceller()(np.stack([near, noise])) - 0.1 * machine
+    >>> round(float(10 * np.log10(np.var(noise) / np.var(left))))  # dB of noise that are gone
+    19
+    """
+
+    n_fft: int = N_FFT
+    taps: tuple[int, ...] = TAPS
+    ridge: float = RIDGE
+
+    def __post_init__(self) -> None:
+        if self.n_fft < 2 or self.n_fft % 2:
+            raise ValueError(
+                f"n_fft={self.n_fft}: must be even and at least 2, because frames overlap by half"
+            )
+        if not self.taps or len(set(self.taps)) != len(self.taps):
+            raise ValueError(
+                f"taps={self.taps}: expected at least one, each only once; for example (-1, 0, 1)"
+            )
+        if not 0 < self.ridge < np.inf:
+            raise ValueError(
+                f"ridge={self.ridge}: must be positive and finite; without it a tone in far has no unique solution"
+            )
+
+    @property
+    def hop(self) -> int:
+        """Samples from frame to frame."""
+        return self.n_fft // 2
+
+    @property
+    def min_samples(self) -> int:
+        """A shorter recording has no more frames than there are taps, and is returned as it is."""
+        return len(self.taps) * self.hop
+
+    def __call__(self, samples: Samples) -> Waveform:
+        """Near without what far explains in this recording.
+
+        Parameters
+        ----------
+        samples : (2, samples) array
+
+        Returns
+        -------
+        (samples,) array
+            Equal to near if far is silent, or the recording shorter than ``min_samples``.
+        """
+        if samples.shape[-1] < self.min_samples:
+            return samples[NEAR].copy()
+        of_far = self._of_far(samples)
+        return self._without(samples, of_far, self.response(self._summed(samples, of_far)))
+
+    def statistics(self, samples: Samples) -> Statistics:
+        """The sums of a recording, (2, samples)."""
+        return self._summed(samples, self._of_far(samples))
+
+    def apply(self, samples: Samples, response: Complex) -> Waveform:
+        """Near, (samples,), without what far explains with these coefficients, (bins, taps)."""
+        return self._without(samples, self._of_far(samples), response)
+
+    def response(self, statistics: Statistics) -> Complex:
+        """The coefficients that these sums give, (bins, taps); zero in bins where far is silent."""
+        gram, cross, energy = statistics.gram, statistics.cross, statistics.energy
+        taps = len(self.taps)
+        diagonal = np.einsum("fii->f", gram).real / taps
+        heard = (diagonal > 0) & (energy > 0)
+        scale = np.where(heard, diagonal, 1.0)
+        regular = gram / scale[:, None, None] + np.where(heard, self.ridge, 1.0)[:, None, None] * np.eye(taps)
+        found = np.linalg.solve(regular, (cross / scale[:, None])[..., None])[..., 0]
+        of_gram = np.einsum("fa,fab,fb->f", found.conj(), gram, found, optimize=False).real
+        explained = 2 * np.einsum("fa,fa->f", found.conj(), cross).real - of_gram
+        share = np.clip(explained / np.where(heard, energy, 1.0), 0.0, 1.0)
+        return np.asarray(found * (heard * _beyond_chance(share, taps, statistics.frames))[:, None])
+
+    def _of_far(self, samples: Samples) -> Spectra:
+        """Far's spectra, (before + frames + after, bins): frames of zeros around, so that each tap finds one."""
+        frames, window = framed(samples[FAR], self.n_fft), hann(self.n_fft)
+        before, after = self._margins
+        spectra = np.zeros((before + len(frames) + after, self.hop + 1), np.complex64)
+        for i in range(0, len(frames), self._block):
+            block = scipy.fft.rfft(frames[i : i + self._block] * window)
+            spectra[before + i : before + i + len(block)] = block
+        return spectra
+
+    @property
+    def _margins(self) -> tuple[int, int]:
+        return max(0, -min(self.taps)), max(0, max(self.taps))
+
+    @property
+    def _block(self) -> int:
+        return max(1, BLOCK_SAMPLES // self.n_fft)
+
+    def _summed(self, samples: Samples, of_far: Spectra) -> Statistics:
+        frames, window, bins, taps = (
+            framed(samples[NEAR], self.n_fft),
+            hann(self.n_fft),
+            self.hop + 1,
+            self.taps,
+        )
+        n = 1 + samples.shape[-1] // self.hop  # the frame beyond them only closes the overlap at the end
+        before, _ = self._margins
+        cross, energy = np.zeros((len(taps), bins), np.complex128), np.zeros(bins)
+        first = min(taps)
+        lagged = {
+            lag: np.zeros(bins, np.complex128)
+            for lag in sorted({b - a for a in taps for b in taps if b >= a})
+        }
+        for i in range(0, n, self._block):
+            stop = min(i + self._block, n)
+            conjugate = scipy.fft.rfft(frames[i:stop] * window).conj()
+            energy += (conjugate.real**2 + conjugate.imag**2).sum(axis=0)
+            for k, a in enumerate(taps):
+                cross[k] += (conjugate * of_far[before + i + a : before + stop + a]).sum(axis=0)
+            for lag, total in lagged.items():
+                total += _products(of_far, before + i + first, before + stop + first, lag)
+        return Statistics(self._gram(of_far, lagged, n), cross.T.conj(), energy, n)
+
+    def _gram(self, of_far: Spectra, lagged: Mapping[int, Complex], n: int) -> Complex:
+        """From the sums for each lag that begin at the first tap: those of a later tap are of later frames."""
+        gram = np.empty((self.hop + 1, len(self.taps), len(self.taps)), np.complex128)
+        first = self._margins[0] + min(self.taps)
+        for (i, a), (k, b) in product(enumerate(self.taps), repeat=2):
+            if a <= b:
+                start = self._margins[0] + a
+                left_out = _products(of_far, first, start, b - a)
+                gram[:, i, k] = lagged[b - a] - left_out + _products(of_far, first + n, start + n, b - a)
+                gram[:, k, i] = gram[:, i, k].conj()
+        return gram
+
+    def _without(self, samples: Samples, of_far: Spectra, response: Complex) -> Waveform:
+        """Least-squares overlap-add of what is explained, taken from near."""
+        length, hop, window = samples.shape[-1], self.hop, hann(self.n_fft)
+        before, after = self._margins
+        frames, of_taps = len(of_far) - before - after, response.T.astype(np.complex64)
+        summed = np.zeros((frames + 1, hop), np.float32)
+        for i in range(0, frames, self._block):
+            stop = min(i + self._block, frames)
+            explained = np.zeros((stop - i, hop + 1), np.complex64)
+            for a, of_tap in zip(self.taps, of_taps, strict=True):
+                explained += of_far[before + i + a : before + stop + a] * of_tap
+            block = scipy.fft.irfft(explained, n=self.n_fft) * window
+            summed[i:stop] += block[:, :hop]
+            summed[i + 1 : stop + 1] += block[:, hop:]
+        explained_by_far = (summed[1:-1] / (window[:hop] ** 2 + window[hop:] ** 2)).ravel()[:length]
+        return samples[NEAR] - explained_by_far
+
+
+def _products(spectra: Spectra, start: int, stop: int, lag: int) -> NDArray[np.complex64]:
+    """The sum over these frames of the conjugate, times the frame that is so much later: (bins,)."""
+    return np.asarray((spectra[start:stop].conj() * spectra[start + lag : stop + lag]).sum(axis=0))
+
+
+def _beyond_chance(share: NDArray[np.float64], taps: int, frames: int) -> NDArray[np.float64]:
+    """What coefficients are to be multiplied by that explain these shares of energy: from 0 to 1."""
+    chance = 1.0 if frames <= taps else _share_by_chance(taps, frames)
+    beyond = np.clip(
+        share - chance, 0.0, None
+    )  # the division is by share, and by the share that chance leaves
+    return np.divide(beyond, share * (1 - chance), out=np.zeros_like(share), where=beyond > 0)
+
+
+def _share_by_chance(taps: int, frames: int) -> float:
+    """Hardly ever exceeded if far has nothing to do with near: the share then has a beta distribution."""
+    mean = taps / frames
+    return min(1.0, mean + DEVIATIONS * math.sqrt(mean * (1 - mean) / (frames + 1)))
