@@ -15,7 +15,7 @@ OF_ONE_CLIP = (
 
 
 class DomainNormalized(SharedCovariance):
-    r"""Squared Mahalanobis distance to each domain's mean, in units of the domain's own clips; the smallest of these.
+    r"""Squared Mahalanobis distance to a domain's mean, in units of the domain's own clips; the smallest one.
 
     .. math::
 
@@ -23,10 +23,10 @@ class DomainNormalized(SharedCovariance):
         m_d = \operatorname{median}_{i \in d}\;
         (x_i - \mu_{d \setminus i})^\top \Sigma_{\setminus i}^{-1} (x_i - \mu_{d \setminus i})
 
-    Means and covariance are those of ``Mahalanobis``: a mean for each domain, and one shrunk covariance of all clips.
-    A mean of ten clips lies further from new clips than a mean of 990, and new conditions may spread more than known
-    ones. So a distance that is usual for the small domain would be an anomaly in the large one. Here, 1 is the
-    distance of a domain's median normal clip that was left out, in every domain.
+    Means and covariance are those of ``Mahalanobis``: a mean for each domain, and one shrunk covariance. A mean of
+    ten clips lies further from new clips than a mean of 990, and new conditions may spread more than known ones. So
+    a distance that is usual for the small domain would be an anomaly in the large one. Here, 1 is the distance of a
+    domain's median normal clip that was left out, in every domain.
 
     Leaving clip i out changes its domain's mean and the covariance, but not ``shrinkage_``, which hardly depends on
     one clip. Then all n distances follow from one eigendecomposition (formula of Sherman and Morrison). No random
@@ -78,8 +78,8 @@ class DomainNormalized(SharedCovariance):
     def _left_out(self, residuals: Float, sizes: Float) -> Float:
         """Squared distance of each clip from its domain's mean, by a fit without the clip: (n_clips,).
 
-        With residuals r around the means, and n_d clips in a domain, a mean without clip i is further from the clip by
-        the factor f = n_d / (n_d - 1), and the scatter lacks f r r'.
+        With residuals r around the means, and n_d clips in a domain, a mean without clip i is further from the clip
+        by the factor f = n_d / (n_d - 1), and the scatter lacks f r r'.
         """
         n, dim = residuals.shape
         others = n - 1

@@ -51,6 +51,16 @@ def mean_std(tokens: Array) -> Array:
     return np.hstack([mean(tokens), tokens.std(axis=2).reshape(len(tokens), -1)])
 
 
+def shape_mean_std(tokens: Array) -> Array:
+    """As ``mean_std``, with the mean over bands taken out of the means: (clips, 2 * blocks * bands * dim).
+
+    For levels in dB: how loud a whole clip is depends on gains and distances, and is no part of the result.
+    """
+    means = tokens.mean(axis=2)
+    means -= means.mean(axis=2, keepdims=True)
+    return np.hstack([means.reshape(len(tokens), -1), tokens.std(axis=2).reshape(len(tokens), -1)])
+
+
 def global_mean(tokens: Array) -> Array:
     """Mean over time and bands: (clips, blocks * dim)."""
     return tokens.mean(axis=(2, 3)).reshape(len(tokens), -1)
@@ -82,6 +92,7 @@ def rows(tokens: Array) -> Array:
 POOLINGS: dict[str, Callable[[Array], Array]] = {
     "mean": mean,
     "mean_std": mean_std,
+    "shape_mean_std": shape_mean_std,
     "global_mean": global_mean,
     "global_mean_std": global_mean_std,
     "relative_deviation": relative_deviation,
