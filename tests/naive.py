@@ -347,8 +347,11 @@ def normalized_by_domain(fitted, domain, x, fit_and_score):
     return min(relative)
 
 
-def left_out_distances(fitted, domain, shrinkage):
-    """Of each clip, the squared Mahalanobis distance from its domain's mean, by a fit without it; by domain."""
+def left_out_distances(fitted, domain, shrinkage, by_clips=()):
+    """Of each clip, the squared Mahalanobis distance from its domain, by a fit without it; by domain.
+
+    It is that to the mean of the domain, or, in the domains ``by_clips``, to the nearest clip of it.
+    """
     distances = {d: [] for d in domain}
     for i, (x, own) in enumerate(zip(fitted, domain, strict=True)):
         rest = [(f, d) for j, (f, d) in enumerate(zip(fitted, domain, strict=True)) if j != i]
@@ -358,7 +361,9 @@ def left_out_distances(fitted, domain, shrinkage):
         scatter = sum(np.outer(f - means[d], f - means[d]) for f, d in rest) / len(rest)
         dim = len(x)
         covariance = (1 - shrinkage) * scatter + shrinkage * np.trace(scatter) / dim * np.eye(dim)
-        distances[own].append((x - means[own]) @ np.linalg.inv(covariance) @ (x - means[own]))
+        precision = np.linalg.inv(covariance)
+        centres = [f for f, d in rest if d == own] if own in by_clips else [means[own]]
+        distances[own].append(min((x - c) @ precision @ (x - c) for c in centres))
     return distances
 
 

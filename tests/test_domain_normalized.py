@@ -21,24 +21,56 @@ def two_domains(rng, n_source, n_target, dim, spread=3.0):
     return X, np.repeat(["source", "target"], [n_source, n_target])
 
 
-@given(seeds, st.integers(6, 25), st.integers(2, 6), st.integers(1, 12))
-@settings(max_examples=25, deadline=None)
-def test_scales_are_medians_of_clips_that_were_left_out(seed, n_source, n_target, dim):
+@given(seeds, st.integers(6, 25), st.integers(2, 6), st.integers(1, 12), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_scales_are_medians_of_clips_that_were_left_out(seed, n_source, n_target, dim, by_clips):
     X, domain = two_domains(np.random.default_rng(seed), n_source, n_target, dim)
-    fitted = DomainNormalized().fit(X, domain)
-    own = naive.left_out_distances(list(X), list(domain), fitted.shrinkage_)
-    source, target = (naive.sorted_median(own[d]) for d in ("source", "target"))
-    np.testing.assert_allclose(fitted.scales_, [source, max(source, target)], rtol=1e-6)
+    domain[0] = "source"
+    fitted = DomainNormalized(few=30 if by_clips else 1).fit(X, domain)
+    small = "target" if n_target <= n_source else "source"
+    own = naive.left_out_distances(list(X), list(domain), fitted.shrinkage_, [small] if by_clips else [])
+    medians = [naive.sorted_median(own[d]) for d in ("source", "target")]
+    least = medians[0] if small == "target" else medians[1]
+    np.testing.assert_allclose(fitted.scales_, np.maximum(medians, least), rtol=1e-6)
 
 
-def test_a_score_is_the_smallest_distance_over_the_scales(rng):
+@pytest.mark.parametrize("few", [1, 10, 11])
+def test_a_score_is_the_smallest_distance_over_the_scales(rng, few):
     X, domain = two_domains(rng, 40, 10, 5)
-    fitted, plain = DomainNormalized().fit(X, domain), Mahalanobis().fit(X, domain)
-    unseen = 5 * rng.normal(size=(9, 5))
-    to_means = [[(x - m) @ plain.precision_ @ (x - m) for m in plain.means_] for x in unseen]
-    np.testing.assert_allclose(
-        fitted.anomaly_score(unseen), (np.array(to_means) / fitted.scales_).min(axis=1), rtol=1e-9
-    )
+    fitted, plain = DomainNormalized(few=few).fit(X, domain), Mahalanobis().fit(X, domain)
+    source, target = plain.means_
+    of_target = X[40:] if few > 10 else [target]
+    for x in 5 * rng.normal(size=(9, 5)):
+        to_source, *to_target = [(x - c) @ plain.precision_ @ (x - c) for c in (source, *of_target)]
+        expected = min(to_source / fitted.scales_[0], min(to_target) / fitted.scales_[1])
+        assert fitted.anomaly_score([x])[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_largest_domain_has_its_mean_as_centre_however_few_its_clips(rng):
+    X, domain = two_domains(rng, 12, 5, 3)
+    fitted = DomainNormalized().fit(X, domain)
+    np.testing.assert_allclose(fitted.centres_, [X[:12].mean(axis=0), *X[12:]])
+    assert fitted.centre_domains_.tolist() == [0, 1, 1, 1, 1, 1]
+
+
+def test_a_few_clips_of_several_states_are_normal_in_each_state_and_not_between(rng):
+    """Of a target with two speeds, the mean is a speed at which the machine never runs."""
+    states = np.repeat([[30.0, 0.0], [-30.0, 0.0]], 5, axis=0)
+    X = np.concatenate([rng.normal(size=(90, 2)), np.array([0.0, 50.0]) + states + rng.normal(size=(10, 2))])
+    domain = np.repeat(["source", "target"], [90, 10])
+    at_states, between = [[30.0, 50.0], [-30.0, 50.0]], [[0.0, 50.0]]
+    by_clips, by_mean = DomainNormalized().fit(X, domain), DomainNormalized(few=1).fit(X, domain)
+    assert by_clips.anomaly_score(at_states).max() < by_clips.anomaly_score(between).min() / 10
+    assert by_mean.anomaly_score(at_states).min() > by_mean.anomaly_score(between).max()
+
+
+@pytest.mark.parametrize("few", [0, -3])
+def test_less_than_one_clip_is_an_error(rng, few):
+    X, domain = two_domains(rng, 12, 5, 3)
+    with pytest.raises(
+        ValueError, match=f"few={few}: must be at least 1; with 1, every domain has one centre"
+    ):
+        DomainNormalized(few=few).fit(X, domain)
 
 
 @pytest.mark.parametrize("spread", [1.0, 3.0])

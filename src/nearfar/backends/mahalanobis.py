@@ -46,4 +46,4 @@ class Mahalanobis(SharedCovariance):
     """
 
     def _score(self, X: Float) -> Float:
-        return self._distances(X).min(axis=0)
+        return self._distances(X, self.means_).min(axis=0)

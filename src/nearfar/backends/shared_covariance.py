@@ -48,7 +48,10 @@ class SharedCovariance(NormalModel):
             raise FloatingPointError(f"the covariance of {len(X)} normal clips cannot be inverted") from error
         self.shrinkage_ = float(shrinkage)
 
-    def _distances(self, X: Float) -> Float:
-        """Squared distance of each clip from each domain's mean: (n_domains, n_clips)."""
-        residuals = X - self.means_[:, None]  # (n_domains, n_clips, dim)
-        return np.einsum("mnd,mnd->mn", residuals @ self.precision_, residuals)
+    def _distances(self, X: Float, centres: Float) -> Float:
+        """Squared distance of each clip from each centre, (n_centres, dim): (n_centres, n_clips)."""
+        distances = np.empty((len(centres), len(X)))
+        for i, centre in enumerate(centres):
+            residuals = X - centre
+            distances[i] = np.einsum("nd,nd->n", residuals @ self.precision_, residuals)
+        return distances

@@ -55,8 +55,8 @@ class FlooredSpectral(Spectral):
     It hears two waveforms: near, and what is left of near, such as ``cancelled_3taps``. Where nearly all of near
     was taken away, what is left is the error of the cancellation and changes by many dB from clip to clip. A
     logarithm shows these changes as large as any fault. So pink noise is added to the power before the logarithm.
-    (Its power, not its samples: nothing is random.) Pink noise has equal power in each octave, as machines and halls
-    have roughly.
+    (Its power, not its samples: nothing is random.) Pink noise has equal power in each octave, as machines and
+    halls have roughly.
 
     Parameters
     ----------
