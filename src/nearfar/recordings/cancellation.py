@@ -28,7 +28,9 @@ Complex = NDArray[np.complex128]
 N_FFT = 2048  # 128 ms at 16 kHz: longer than the early part of a room's response
 TAPS = (-1, 0, 1)  # a room's response is longer than a frame, and far may hear a noise later than near does
 RIDGE = 1e-3  # of the mean of the diagonal: where the noise is a tone, its frames are nearly dependent
+LIMIT_DB = 15.0  # docs/cancellation.md: the least that costs nothing where noise dominates
 DEVIATIONS = 2.0  # above the mean of the share of energy that is explained by chance: the usual 95 %
+BANDS_HZ = {"below 1 kHz": (0.0, 1e3), "1 to 4 kHz": (1e3, 4e3), "above 4 kHz": (4e3, math.inf)}
 BLOCK = 64  # frames of 1,024 at a time: fits the cache; larger temporaries cost page faults
 BLOCK_SAMPLES = BLOCK * 1024  # where frames are longer
 
@@ -96,6 +98,10 @@ class Canceller:
     by :math:`\max(0, (R^2 - q) / (R^2 (1 - q)))`. So a bin that is explained no better than by chance stays,
     and with few frames the result falls towards near.
 
+    Last, a bin loses at most ``limit_db``: coefficients that would take more are made smaller. Least squares cannot
+    tell the machine from noise. Where the machine reaches far and little else does, it is the machine that is taken
+    away, and the limit says how much of it is left at least.
+
     Parameters
     ----------
     n_fft : int
@@ -103,6 +109,8 @@ class Canceller:
     taps : tuple of int
         Frames of far that explain a frame of near.
     ridge : float
+    limit_db : float
+        Of energy, in each bin over the recording; infinite for no limit.
 
     Raises
     ------
@@ -124,6 +132,7 @@ class Canceller:
     n_fft: int = N_FFT
     taps: tuple[int, ...] = TAPS
     ridge: float = RIDGE
+    limit_db: float = LIMIT_DB
 
     def __post_init__(self) -> None:
         if self.n_fft < 2 or self.n_fft % 2:
@@ -137,6 +146,11 @@ class Canceller:
         if not 0 < self.ridge < np.inf:
             raise ValueError(
                 f"ridge={self.ridge}: must be positive and finite; without it a tone in far has no unique solution"
+            )
+
+        if not self.limit_db > 0:
+            raise ValueError(
+                f"limit_db={self.limit_db}: must be positive: what a bin may lose; inf for no limit"
             )
 
     @property
@@ -183,10 +197,11 @@ class Canceller:
         scale = np.where(heard, diagonal, 1.0)
         regular = gram / scale[:, None, None] + np.where(heard, self.ridge, 1.0)[:, None, None] * np.eye(taps)
         found = np.linalg.solve(regular, (cross / scale[:, None])[..., None])[..., 0]
-        of_gram = np.einsum("fa,fab,fb->f", found.conj(), gram, found, optimize=False).real
-        explained = 2 * np.einsum("fa,fa->f", found.conj(), cross).real - of_gram
-        share = np.clip(explained / np.where(heard, energy, 1.0), 0.0, 1.0)
-        return np.asarray(found * (heard * _beyond_chance(share, taps, statistics.frames))[:, None])
+        beside = 2 * np.einsum("fa,fa->f", found.conj(), cross).real / np.where(heard, energy, 1.0)
+        own = np.einsum("fa,fab,fb->f", found.conj(), gram, found).real / np.where(heard, energy, 1.0)
+        factor = _beyond_chance(np.clip(beside - own, 0.0, 1.0), taps, statistics.frames)
+        factor *= _within(1 - 10 ** (-self.limit_db / 10), factor * beside, factor**2 * own)
+        return np.asarray(found * (heard * factor)[:, None])
 
     def _of_far(self, samples: Samples) -> Spectra:
         """Far's spectra, (before + frames + after, bins): frames of zeros around, so that each tap finds one."""
@@ -279,3 +294,52 @@ def _share_by_chance(taps: int, frames: int) -> float:
     """Hardly ever exceeded if far has nothing to do with near: the share then has a beta distribution."""
     mean = taps / frames
     return min(1.0, mean + DEVIATIONS * math.sqrt(mean * (1 - mean) / (frames + 1)))
+
+
+def _within(limit: float, beside: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest factors s up to 1 of the coefficients that take at most a share of near: s beside - s^2 own."""
+    over = beside - own > limit
+    root = np.sqrt(np.clip(beside**2 - 4 * own * limit, 0.0, None))
+    return np.divide(beside - root, 2 * own, out=np.ones_like(own), where=over)
+
+
+def energy_taken(near: Waveform, cancelled: Waveform, *, rate: int) -> dict[str, float]:
+    """By how many dB cancellation lowered each band of ``BANDS_HZ``, by the band's name.
+
+    A large number is good where it is noise that went, and bad where it is the machine. Compare it with how much of
+    what near hears is noise: with the surroundings silent, all of it is the machine's.
+
+    Parameters
+    ----------
+    near, cancelled : (samples,) arrays
+    rate : int
+        In Hz. Bands that begin above half of it are left out.
+
+    Returns
+    -------
+    dict from str to float
+        0 where near is silent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.recordings.cancellation import energy_taken
+    >>> near = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    >>> taken = energy_taken(near, near / 10, rate=16_000)
+    >>> {name: round(taken[name], 3) for name in taken}
+    {'below 1 kHz': 20.0, '1 to 4 kHz': 20.0, 'above 4 kHz': 20.0}
+    """
+    frequencies = np.fft.rfftfreq(N_FFT, 1 / rate)
+    powers = []
+    for waveform in (near, cancelled):
+        frames, power = framed(waveform, N_FFT), np.zeros(len(frequencies))
+        for i in range(0, len(frames), BLOCK):
+            power += (abs(scipy.fft.rfft(frames[i : i + BLOCK] * hann(N_FFT))) ** 2).sum(axis=0)
+        powers.append(power)
+    taken = {}
+    for name, (low, high) in BANDS_HZ.items():
+        of_band = (frequencies >= low) & (frequencies < high)
+        if low < rate / 2:
+            before, after = (float(power[of_band].sum()) for power in powers)
+            taken[name] = 0.0 if before == 0 else math.inf if after == 0 else 10 * math.log10(before / after)
+    return taken
