@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from two_microphones import RATE, decibels, recording, tone
 
-from nearfar.recordings.cancellation import BANDS_HZ, Canceller, Statistics, energy_taken
+from nearfar.recordings.cancellation import BANDS_HZ, Canceller, FittedCanceller, Statistics, energy_taken
 from nearfar.recordings.microphones import MICROPHONES, N_FFT, cancelled, listen
 
 CANCELLERS = {name: m.view for name, m in MICROPHONES.items() if isinstance(m.view, Canceller)}
@@ -265,3 +265,68 @@ def test_of_silence_nothing_is_taken_and_of_sound_all():
     silence, sound = np.zeros(5000, np.float32), np.ones(5000, np.float32)
     assert set(energy_taken(silence, silence, rate=RATE).values()) == {0.0}
     assert energy_taken(sound, silence, rate=RATE)["below 1 kHz"] == np.inf
+
+
+# from training clips
+
+
+def test_many_recordings_tell_more_than_a_short_one(rng):
+    ways = rng.standard_normal((2, 600)) * np.exp(-np.arange(600) / 100)
+    machine = tone(1000.0, 0.1, seconds=1.0)
+
+    def heard():
+        noise = 0.005 * scipy.signal.oaconvolve(rng.standard_normal((1, RATE)), ways, axes=-1)[:, :RATE]
+        return (noise + np.stack([machine, 0 * machine])).astype(np.float32)
+
+    samples, fitted = heard(), Canceller().fit(heard() for _ in range(20))
+    left = {
+        weight: decibels(replace(fitted, weight=weight)(samples) - machine) for weight in (0.0, 1.0, np.inf)
+    }
+    assert max(left[np.inf], left[1.0]) < left[0.0] - 0.5
+    assert left[0.0] < decibels(samples[0] - machine) - 3
+
+
+def test_a_loud_recording_does_not_rule(rng):
+    quiet, loud = recording(rng), 100 * recording(rng)
+    fitted = Canceller().fit([quiet, loud])
+    np.testing.assert_allclose(
+        fitted.response(quiet), Canceller().fit([quiet, loud / 100]).response(quiet), rtol=0, atol=1e-4
+    )
+
+
+def test_of_a_recording_unlike_the_training_ones_no_bin_loses_more_than_the_limit(rng):
+    fitted = Canceller(limit_db=6.0).fit([recording(rng) for _ in range(3)])
+    twice = recording(rng)[[0, 0]]
+    assert decibels(twice[0]) - decibels(fitted(twice)) < 6.2
+
+
+def test_a_fitted_canceller_leaves_near_where_far_is_silent(rng):
+    fitted = Canceller().fit([recording(rng)])
+    samples = recording(rng) * np.float32([[1], [0]])
+    np.testing.assert_array_equal(fitted(samples), samples[0])
+
+
+def test_what_was_learnt_is_saved_and_taken_up_again(rng):
+    fitted, samples = Canceller(512).fit([recording(rng) for _ in range(2)], weight=0.5), recording(rng)
+    again = FittedCanceller.of(Canceller(512), fitted.arrays, weight=0.5)
+    np.testing.assert_array_equal(again(samples), fitted(samples))
+
+
+def test_what_another_canceller_learnt_is_refused(rng):
+    arrays = Canceller(512).fit([recording(rng)]).arrays
+    with pytest.raises(ValueError, match=r"arrays of \(bins, taps\) \(257, 3\), but .* has \(1025, 3\)"):
+        FittedCanceller.of(Canceller(), arrays)
+
+
+@pytest.mark.parametrize("recordings", [[], [np.zeros((2, 5000), np.float32)]])
+def test_nothing_is_learnt_from_nothing(recordings):
+    with pytest.raises(
+        ValueError, match="no recording to learn cancellation from in which the far microphone"
+    ):
+        Canceller().fit(recordings)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_a_weight_is_not_negative(rng, weight):
+    with pytest.raises(ValueError, match=f"weight={weight}: must not be negative"):
+        Canceller().fit([recording(rng)], weight=weight)

@@ -10,10 +10,11 @@ of far; a frame outside the recording is zero. Sums over frames are in double pr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -70,6 +71,11 @@ class Statistics:
     cross: Complex
     energy: NDArray[np.float64]
     frames: int
+
+    @property
+    def far_energy(self) -> float:
+        """Of all bins, once for each tap."""
+        return float(np.einsum("fii->", self.gram).real)
 
     def __add__(self, other: Statistics) -> Statistics:
         return Statistics(
@@ -190,18 +196,45 @@ class Canceller:
 
     def response(self, statistics: Statistics) -> Complex:
         """The coefficients that these sums give, (bins, taps); zero in bins where far is silent."""
-        gram, cross, energy = statistics.gram, statistics.cross, statistics.energy
         taps = len(self.taps)
-        diagonal = np.einsum("fii->f", gram).real / taps
-        heard = (diagonal > 0) & (energy > 0)
+        diagonal = np.einsum("fii->f", statistics.gram).real / taps
+        heard = diagonal > 0
         scale = np.where(heard, diagonal, 1.0)
-        regular = gram / scale[:, None, None] + np.where(heard, self.ridge, 1.0)[:, None, None] * np.eye(taps)
-        found = np.linalg.solve(regular, (cross / scale[:, None])[..., None])[..., 0]
-        beside = 2 * np.einsum("fa,fa->f", found.conj(), cross).real / np.where(heard, energy, 1.0)
-        own = np.einsum("fa,fab,fb->f", found.conj(), gram, found).real / np.where(heard, energy, 1.0)
-        factor = _beyond_chance(np.clip(beside - own, 0.0, 1.0), taps, statistics.frames)
-        factor *= _within(1 - 10 ** (-self.limit_db / 10), factor * beside, factor**2 * own)
-        return np.asarray(found * (heard * factor)[:, None])
+        loading = np.where(heard, self.ridge, 1.0)[:, None, None] * np.eye(taps)
+        regular = statistics.gram / scale[:, None, None] + loading
+        solved = np.linalg.solve(regular, (statistics.cross / scale[:, None])[..., None])[..., 0]
+        found = solved.astype(np.complex128)
+        beside, own = _shares(found, statistics)
+        found *= _beyond_chance(np.clip(beside - own, 0.0, 1.0), taps, statistics.frames)[:, None]
+        return self.limited(found, statistics)
+
+    def limited(self, response: Complex, statistics: Statistics) -> Complex:
+        """Coefficients that take at most ``limit_db`` from any bin of these sums."""
+        limit = 1 - 10 ** (-self.limit_db / 10)
+        return np.asarray(response * _within(limit, *_shares(response, statistics))[:, None])
+
+    def fit(self, recordings: Iterable[Samples], *, weight: float = math.inf) -> FittedCanceller:
+        """A canceller that knows the sums of many recordings, each (2, samples).
+
+        Every recording counts as if far were as loud as in the others.
+
+        Raises
+        ------
+        ValueError
+            If there is no recording, far is silent in all of them, or the weight is negative.
+        """
+        total, count = None, 0
+        for samples in recordings:
+            of_one = self.statistics(samples)
+            if of_one.far_energy > 0:
+                of_one = of_one.weighted(1 / of_one.far_energy)
+                total, count = (of_one if total is None else total + of_one), count + 1
+        if total is None:
+            raise ValueError(
+                "no recording to learn cancellation from in which the far microphone hears anything; are near and "
+                "far the channels that you think?"
+            )
+        return FittedCanceller(self, total.weighted(1 / count), weight)
 
     def _of_far(self, samples: Samples) -> Spectra:
         """Far's spectra, (before + frames + after, bins): frames of zeros around, so that each tap finds one."""
@@ -281,6 +314,81 @@ def _products(spectra: Spectra, start: int, stop: int, lag: int) -> NDArray[np.c
     return np.asarray((spectra[start:stop].conj() * spectra[start + lag : stop + lag]).sum(axis=0))
 
 
+@dataclass(frozen=True, slots=True)
+class FittedCanceller:
+    """Cancels with what many recordings say, the recording itself, or both.
+
+    For microphones and noise that stay where they are. What machine and noise have in common by chance averages out
+    over recordings, so that less of the machine is lost; what far hears of the machine itself does not.
+
+    Attributes
+    ----------
+    canceller : Canceller
+    training : Statistics
+        The mean of those of the recordings, each with ``far_energy`` one.
+    weight : float
+        Of ``training``, against 1 for the recording itself; infinite for ``training`` alone.
+    """
+
+    canceller: Canceller
+    training: Statistics
+    weight: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ValueError(
+                f"weight={self.weight}: must not be negative; inf for the training recordings alone"
+            )
+
+    def __call__(self, samples: Samples) -> Waveform:
+        """Near, (samples,), without what far explains of these (2, samples)."""
+        return self.canceller.apply(samples, self.response(samples))
+
+    def response(self, samples: Samples) -> Complex:
+        """The coefficients for a recording, (bins, taps); it loses no more than the canceller's limit."""
+        own = self.canceller.statistics(samples)
+        energy = own.far_energy
+        if energy == 0:
+            return np.zeros_like(own.cross)
+        own = own.weighted(1 / energy)
+        return self.canceller.limited(self.canceller.response(self._both(own)), own)
+
+    def _both(self, own: Statistics) -> Statistics:
+        """The weighted mean, and how many frames say as much as those that are in it."""
+        if self.weight == math.inf:
+            return self.training
+        of_own = 1 / (1 + self.weight)
+        mean = own.weighted(of_own) + self.training.weighted(1 - of_own)
+        frames = 1 / (of_own**2 / own.frames + (1 - of_own) ** 2 / self.training.frames)
+        return replace(mean, frames=round(frames))
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learnt, to be saved."""
+        of = self.training
+        return {"gram": of.gram, "cross": of.cross, "energy": of.energy, "frames": np.array(of.frames)}
+
+    @classmethod
+    def of(
+        cls, canceller: Canceller, arrays: Mapping[str, NDArray[Any]], *, weight: float = math.inf
+    ) -> FittedCanceller:
+        """From saved ``arrays``.
+
+        Raises
+        ------
+        ValueError
+            If they are those of another canceller.
+        """
+        expected = (canceller.hop + 1, len(canceller.taps))
+        if arrays["cross"].shape != expected:
+            raise ValueError(
+                f"arrays of (bins, taps) {arrays['cross'].shape}, but {canceller} has {expected}: they were learnt "
+                "with another one"
+            )
+        training = Statistics(arrays["gram"], arrays["cross"], arrays["energy"], int(arrays["frames"]))
+        return cls(canceller, training, weight)
+
+
 def _beyond_chance(share: NDArray[np.float64], taps: int, frames: int) -> NDArray[np.float64]:
     """What coefficients are to be multiplied by that explain these shares of energy: from 0 to 1."""
     chance = 1.0 if frames <= taps else _share_by_chance(taps, frames)
@@ -294,6 +402,15 @@ def _share_by_chance(taps: int, frames: int) -> float:
     """Hardly ever exceeded if far has nothing to do with near: the share then has a beta distribution."""
     mean = taps / frames
     return min(1.0, mean + DEVIATIONS * math.sqrt(mean * (1 - mean) / (frames + 1)))
+
+
+def _shares(response: Complex, statistics: Statistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What coefficients explain of near, as a share of its energy, is the first minus the second, each (bins,)."""
+    heard = statistics.energy > 0
+    energy = np.where(heard, statistics.energy, 1.0)
+    beside = 2 * np.einsum("fa,fa->f", response.conj(), statistics.cross).real
+    own = np.einsum("fa,fab,fb->f", response.conj(), statistics.gram, response).real
+    return heard * beside / energy, heard * own / energy
 
 
 def _within(limit: float, beside: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
