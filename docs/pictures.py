@@ -8,6 +8,8 @@ noise, so that whatever differs between the rows is the fault. What was chosen s
 * a ratio of 0 dB of machine to noise at the near microphone;
 * the part of the clip: one with an alarm, or that in which the fault changes most;
 * the length of the window: long for lines, short for blows.
+
+One shows noise cancellation instead, where it helps and where it hurts; its places are chosen for that.
 """
 
 from __future__ import annotations
@@ -28,9 +30,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearfar.encoders.features import Mel, log_mel, mel_frequencies
-from nearfar.recordings.microphones import cancelled, far, near
+from nearfar.recordings.audio import NEAR, Samples
+from nearfar.recordings.microphones import cancelled, far, listen, near
 from nearfar.simulation.machines import MACHINES
-from nearfar.simulation.machines.mechanics import Condition
+from nearfar.simulation.machines.mechanics import Condition, dry_sound
+from nearfar.simulation.noise import NOISES as KINDS
+from nearfar.simulation.noise import noise_gain
+from nearfar.simulation.rooms import Place, Room, heard
 from nearfar.simulation.sites import Site
 
 Level = NDArray[np.float32]  # (bands, frames), in dB
@@ -199,6 +205,26 @@ PICTURES = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A row of the picture of cancellation: places in metres, the machine against the noise in dB."""
+
+    title: str
+    far: Place
+    snr_db: float
+
+
+ROOM = ((9.0, 6.0, 4.0), 0.3)  # metres, seconds of reverberation
+GEARBOX, BESIDE_IT, NOISE_PLACE = (4.0, 2.8, 1.0), (4.2, 2.9, 1.2), (7.5, 4.5, 1.5)
+SCENES = (
+    Scene(title="it helps", far=(6.0, 3.5, 1.5), snr_db=-6.0),
+    Scene(title="it hurts", far=(4.3, 2.5, 1.2), snr_db=15.0),
+)
+SCENE_MEL = Mel(rate=RATE, n_fft=1024, win_length=512, hop=100, n_mels=64, f_min=F_MIN)
+SCENE_VIEWS = {"near microphone": "near", "one tap": "cancelled", "three taps": "cancelled_3taps"}
+WARM_UP = 8  # frames that are not shown
+
+
 def main() -> None:
     """Simulate, draw, write: every picture."""
     begun = time.perf_counter()
@@ -212,7 +238,10 @@ def main() -> None:
         figure = draw(picture, site, shown(picture, rows))
         write(figure, file)
         print(f"wrote {file}, {file.stat().st_size / 1024:.0f} KiB")
-    print(f"{len(PICTURES)} pictures in {time.perf_counter() - begun:.0f} s")
+    file = OUT / "cancellation.png"
+    write(draw_scenes(), file)
+    print(f"wrote {file}, {file.stat().st_size / 1024:.0f} KiB")
+    print(f"{len(PICTURES) + 1} pictures in {time.perf_counter() - begun:.0f} s")
 
 
 def write(figure: Figure, file: Path) -> None:
@@ -265,7 +294,7 @@ def draw(picture: Picture, site: Site, rows: Sequence[Sequence[Level]]) -> Figur
     loudest = [max(np.percentile(row[column], 99.5) for row in rows) for column in LOUDEST]
     for across, row, name in zip(axes, rows, ("normal", picture.fault), strict=True):
         for axis, level, reference in zip(across, row, loudest, strict=True):
-            drawn = panel(axis, picture, level - reference)
+            drawn = panel(axis, picture.mel, picture.seconds, level - reference)
         across[0].set_ylabel(f"{name}\n", fontsize=11, fontweight="bold")
         across[0].annotate("frequency (kHz)", (-0.2, 0.5), xycoords="axes fraction", rotation=90, va="center")
     for axis, title in zip(axes[0], COLUMNS, strict=True):
@@ -300,15 +329,14 @@ def caption(picture: Picture, site: Site) -> str:
     )
 
 
-def panel(axis: Axes, picture: Picture, level: Level) -> AxesImage:
+def panel(axis: Axes, mel: Mel, seconds: float, level: Level) -> AxesImage:
     """One spectrogram; the frequency axis is the mel scale, its ticks are in kHz."""
-    mel = picture.mel
     low, high = mel_frequencies(np.array([mel.f_min, mel.f_max]), mel.scale)
     drawn = axis.imshow(
         level,
         origin="lower",
         aspect="auto",
-        extent=(0.0, picture.seconds, low, high),
+        extent=(0.0, seconds, low, high),
         cmap="magma",
         vmin=-RANGE_DB,
         vmax=0.0,
@@ -317,6 +345,62 @@ def panel(axis: Axes, picture: Picture, level: Level) -> AxesImage:
     axis.set_yticks(mel_frequencies(1000 * np.array(KHZ), mel.scale), [f"{k:g}" for k in KHZ])
     axis.tick_params(length=3)
     return drawn
+
+
+def take_scene(scene: Scene) -> tuple[Samples, Samples]:
+    """A gearbox and a hall full of work: of the machine alone and of both, (2, samples)."""
+    rng = np.random.default_rng(0)
+    ways = Room.build(*ROOM, rate=RATE).ways([GEARBOX, NOISE_PLACE], [BESIDE_IT, scene.far], rate=RATE)
+    filled = round(CLIP_SECONDS * RATE) + ways.shape[-1] - 1
+    kind = MACHINES["gearbox"]
+    condition = Condition(kind.SPEEDS.usual[0], LOAD)
+    dry = dry_sound(kind.manufacture(rng), condition, samples=filled, rate=RATE, rng=rng)
+    machine = heard(dry, ways[0])
+    noise = heard(KINDS["factory"].draw(rng)(samples=filled, rate=RATE, rng=rng), ways[1])
+    both = machine + noise_gain(machine[NEAR], noise[NEAR], snr_db=scene.snr_db) * noise
+    gain = 0.1 / np.std(both[NEAR])
+    return (gain * machine).astype(np.float32), (gain * both).astype(np.float32)
+
+
+def draw_scenes() -> Figure:
+    """Where cancellation helps and where it hurts: near, one tap, three taps, and the machine as it was."""
+    columns = (*SCENE_VIEWS, "the machine alone")
+    figure, axes = pyplot.subplots(
+        len(SCENES), len(columns), figsize=(10.5, 5.4), sharex=True, sharey=True, layout="constrained"
+    )
+    seconds = FRAMES * SCENE_MEL.hop / RATE
+    for across, scene in zip(axes, SCENES, strict=True):
+        machine, both = take_scene(scene)
+        waveforms = [*(listen(both, view) for view in SCENE_VIEWS.values()), machine[NEAR]]
+        levels = [log_mel(w, SCENE_MEL)[:, WARM_UP : WARM_UP + FRAMES] for w in waveforms]
+        loudest = np.percentile(levels[-1], 99.5)
+        for axis, level in zip(across, levels, strict=True):
+            drawn = panel(axis, SCENE_MEL, seconds, level - loudest)
+        distance = np.linalg.norm(np.subtract(scene.far, GEARBOX))
+        across[0].set_ylabel(f"{scene.title}\n", fontsize=11, fontweight="bold")
+        across[0].annotate(
+            "frequency (kHz)", (-0.28, 0.5), xycoords="axes fraction", rotation=90, va="center"
+        )
+        across[0].set_title(
+            f"far at {distance:.1f} m, machine to noise {scene.snr_db:+g} dB", fontsize=9, loc="left", pad=4
+        )
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.annotate(
+            title, (0.5, 1.12), xycoords="axes fraction", ha="center", fontsize=11, fontweight="bold"
+        )
+    for axis in axes[-1]:
+        axis.set_xlabel("time (s)")
+        axis.set_xticks((0.0, 0.5, 1.0), ("0", "0.5", "1"))
+    bar = figure.colorbar(
+        drawn, ax=axes, label="level (dB), loudest of the machine = 0", pad=0.015, aspect=35
+    )
+    bar.outline.set_visible(False)
+    figure.supxlabel(
+        "Simulated: a gearbox, with the near microphone at 0.3 m; one source of noise. The level of the machine "
+        "against the noise is that at the near microphone.",
+        fontsize=9.5,
+    )
+    return figure
 
 
 def ruler(axis: Axes, seconds: float, period: float, name: str) -> None:

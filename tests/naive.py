@@ -91,7 +91,7 @@ def cancelled(near, far, n_fft=1024, hop=512):
     return summed / weight
 
 
-def cancelled_by_taps(near, far, n_fft, taps, ridge):
+def cancelled_by_taps(near, far, n_fft, taps, ridge, limit_db):
     """Near minus what frames of far explain: the normal equations of each bin, one after the other."""
     n, hop = len(near), n_fft // 2
     window = np.hanning(n_fft + 1)[:-1]
@@ -120,7 +120,17 @@ def cancelled_by_taps(near, far, n_fft, taps, ridge):
         mean = len(taps) / len(inside)
         chance = mean + 2 * (mean * (1 - mean) / (len(inside) + 1)) ** 0.5
         if share > chance and chance < 1:
-            explained[:, f] = (share - chance) / (1 - chance) / share * (design @ H)
+            H = H * (share - chance) / (1 - chance) / share
+            full, allowed = H, 10 ** (-limit_db / 10) * (abs(c) ** 2).sum()
+            low, high = 0, 1  # by halves: more of the coefficients leave less
+            for _ in range(60 * ((abs(c - A @ H) ** 2).sum() < allowed)):
+                H = (low + high) / 2 * full
+                low, high = (
+                    (low, (low + high) / 2)
+                    if (abs(c - A @ H) ** 2).sum() < allowed
+                    else ((low + high) / 2, high)
+                )
+            explained[:, f] = design @ H
     summed, weight = np.zeros((2, n_fft + n + n_fft))
     for t, c in enumerate(centres):
         frame = slice(n_fft + c - hop, n_fft + c + hop)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from two_microphones import RATE, decibels, recording, tone
 
-from nearfar.recordings.cancellation import Canceller, Statistics
+from nearfar.recordings.cancellation import BANDS_HZ, Canceller, FittedCanceller, Statistics, energy_taken
 from nearfar.recordings.microphones import MICROPHONES, N_FFT, cancelled, listen
 
 CANCELLERS = {name: m.view for name, m in MICROPHONES.items() if isinstance(m.view, Canceller)}
@@ -43,7 +45,7 @@ def test_it_is_its_naive_twin(rng, taps, length):
     near, far = samples = recording(rng, length)
     fast = Canceller(512, taps)(samples)
     assert (fast.shape, fast.dtype) == ((length,), np.float32)
-    expected = naive.cancelled_by_taps(near.astype(float), far.astype(float), 512, taps, 1e-3)
+    expected = naive.cancelled_by_taps(near.astype(float), far.astype(float), 512, taps, 1e-3, 15)
     np.testing.assert_allclose(fast, expected, rtol=0, atol=2e-6)
 
 
@@ -52,7 +54,7 @@ def test_views_are_the_plain_solution_to_a_hundred_thousandth(rng, name):
     near, far = samples = recording(rng, 4 * RATE)
     view = CANCELLERS[name]
     expected = naive.cancelled_by_taps(
-        near.astype(float), far.astype(float), view.n_fft, view.taps, view.ridge
+        near.astype(float), far.astype(float), view.n_fft, view.taps, view.ridge, view.limit_db
     )
     error = listen(samples, name) - expected
     assert np.sqrt(np.mean(error**2)) < 1e-5 * np.sqrt(np.mean(expected**2))
@@ -149,9 +151,26 @@ def test_few_frames_fall_towards_near_and_not_towards_silence(rng, name):
 
 
 @pytest.mark.parametrize("name", CANCELLERS)
-def test_two_equal_channels_cancel(rng, name):
+def test_two_equal_channels_cancel_down_to_the_limit(rng, name):
     samples = recording(rng)[[0, 0]]
-    assert decibels(listen(samples, name)) < decibels(samples[0]) - 50
+    assert decibels(listen(samples, name)) == pytest.approx(decibels(samples[0]) - 15, abs=0.2)
+    unlimited = replace(CANCELLERS[name], limit_db=np.inf)
+    assert decibels(unlimited(samples)) < decibels(samples[0]) - 50
+
+
+@pytest.mark.parametrize("limit_db", [3.0, 6.0])
+def test_no_bin_loses_more_than_the_limit(rng, limit_db):
+    samples = recording(rng)[[0, 1]] + recording(rng)[[0, 0]]
+    canceller = Canceller(limit_db=limit_db)
+    s = canceller.statistics(samples)
+    H = canceller.response(s)
+    left = (
+        s.energy - 2 * (H.conj() * s.cross).sum(1).real + np.einsum("fa,fab,fb->f", H.conj(), s.gram, H).real
+    )
+    lost = 10 * np.log10(s.energy / left)
+    assert lost.max() == pytest.approx(limit_db, abs=1e-6)
+    free = replace(canceller, limit_db=np.inf).response(s)
+    np.testing.assert_array_equal(H[lost < limit_db - 0.01], free[lost < limit_db - 0.01])
 
 
 @pytest.mark.parametrize("name", CANCELLERS)
@@ -187,6 +206,8 @@ def test_samples_are_not_written_to(rng):
         ({"taps": (0, 0)}, r"taps=\(0, 0\): expected at least one, each only once"),
         ({"ridge": 0.0}, "ridge=0.0: must be positive and finite"),
         ({"ridge": float("nan")}, "ridge=nan: must be positive and finite"),
+        ({"limit_db": 0.0}, "limit_db=0.0: must be positive"),
+        ({"limit_db": float("nan")}, "limit_db=nan: must be positive"),
     ],
 )
 def test_impossible_parameters_are_refused(parameters, message):
@@ -219,3 +240,93 @@ def test_silence_has_no_coefficients():
     canceller = Canceller(8)
     empty = Statistics(np.zeros((5, 3, 3), complex), np.zeros((5, 3), complex), np.zeros(5), 100)
     np.testing.assert_array_equal(canceller.response(empty), np.zeros((5, 3)))
+
+
+# what was taken
+
+
+def test_energy_that_was_taken_is_told_by_band():
+    n = 2 * RATE
+    bands = [tone(f, 0.1)[:n] for f in (500.0, 2500.0, 6000.0)]
+    near = np.sum(bands, axis=0).astype(np.float32)
+    left = (bands[0] + 0.5 * bands[1] + 0.1 * bands[2]).astype(np.float32)
+    taken = energy_taken(near, left, rate=RATE)
+    assert list(taken) == list(BANDS_HZ)
+    assert list(taken.values()) == pytest.approx([0.0, 20 * np.log10(2), 20.0], abs=0.01)
+
+
+def test_bands_that_a_recording_has_not_are_left_out(rng):
+    near = rng.standard_normal(8000).astype(np.float32)
+    assert list(energy_taken(near, near, rate=8000)) == ["below 1 kHz", "1 to 4 kHz"]
+    assert energy_taken(near, near, rate=8000)["1 to 4 kHz"] == 0
+
+
+def test_of_silence_nothing_is_taken_and_of_sound_all():
+    silence, sound = np.zeros(5000, np.float32), np.ones(5000, np.float32)
+    assert set(energy_taken(silence, silence, rate=RATE).values()) == {0.0}
+    assert energy_taken(sound, silence, rate=RATE)["below 1 kHz"] == np.inf
+
+
+# from training clips
+
+
+def test_many_recordings_tell_more_than_a_short_one(rng):
+    ways = rng.standard_normal((2, 600)) * np.exp(-np.arange(600) / 100)
+    machine = tone(1000.0, 0.1, seconds=1.0)
+
+    def heard():
+        noise = 0.005 * scipy.signal.oaconvolve(rng.standard_normal((1, RATE)), ways, axes=-1)[:, :RATE]
+        return (noise + np.stack([machine, 0 * machine])).astype(np.float32)
+
+    samples, fitted = heard(), Canceller().fit(heard() for _ in range(20))
+    left = {
+        weight: decibels(replace(fitted, weight=weight)(samples) - machine) for weight in (0.0, 1.0, np.inf)
+    }
+    assert max(left[np.inf], left[1.0]) < left[0.0] - 0.5
+    assert left[0.0] < decibels(samples[0] - machine) - 3
+
+
+def test_a_loud_recording_does_not_rule(rng):
+    quiet, loud = recording(rng), 100 * recording(rng)
+    fitted = Canceller().fit([quiet, loud])
+    np.testing.assert_allclose(
+        fitted.response(quiet), Canceller().fit([quiet, loud / 100]).response(quiet), rtol=0, atol=1e-4
+    )
+
+
+def test_of_a_recording_unlike_the_training_ones_no_bin_loses_more_than_the_limit(rng):
+    fitted = Canceller(limit_db=6.0).fit([recording(rng) for _ in range(3)])
+    twice = recording(rng)[[0, 0]]
+    assert decibels(twice[0]) - decibels(fitted(twice)) < 6.2
+
+
+def test_a_fitted_canceller_leaves_near_where_far_is_silent(rng):
+    fitted = Canceller().fit([recording(rng)])
+    samples = recording(rng) * np.float32([[1], [0]])
+    np.testing.assert_array_equal(fitted(samples), samples[0])
+
+
+def test_what_was_learnt_is_saved_and_taken_up_again(rng):
+    fitted, samples = Canceller(512).fit([recording(rng) for _ in range(2)], weight=0.5), recording(rng)
+    again = FittedCanceller.of(Canceller(512), fitted.arrays, weight=0.5)
+    np.testing.assert_array_equal(again(samples), fitted(samples))
+
+
+def test_what_another_canceller_learnt_is_refused(rng):
+    arrays = Canceller(512).fit([recording(rng)]).arrays
+    with pytest.raises(ValueError, match=r"arrays of \(bins, taps\) \(257, 3\), but .* has \(1025, 3\)"):
+        FittedCanceller.of(Canceller(), arrays)
+
+
+@pytest.mark.parametrize("recordings", [[], [np.zeros((2, 5000), np.float32)]])
+def test_nothing_is_learnt_from_nothing(recordings):
+    with pytest.raises(
+        ValueError, match="no recording to learn cancellation from in which the far microphone"
+    ):
+        Canceller().fit(recordings)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_a_weight_is_not_negative(rng, weight):
+    with pytest.raises(ValueError, match=f"weight={weight}: must not be negative"):
+        Canceller().fit([recording(rng)], weight=weight)

@@ -10,10 +10,11 @@ of far; a frame outside the recording is zero. Sums over frames are in double pr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -28,7 +29,9 @@ Complex = NDArray[np.complex128]
 N_FFT = 2048  # 128 ms at 16 kHz: longer than the early part of a room's response
 TAPS = (-1, 0, 1)  # a room's response is longer than a frame, and far may hear a noise later than near does
 RIDGE = 1e-3  # of the mean of the diagonal: where the noise is a tone, its frames are nearly dependent
+LIMIT_DB = 15.0  # docs/cancellation.md: the least that costs nothing where noise dominates
 DEVIATIONS = 2.0  # above the mean of the share of energy that is explained by chance: the usual 95 %
+BANDS_HZ = {"below 1 kHz": (0.0, 1e3), "1 to 4 kHz": (1e3, 4e3), "above 4 kHz": (4e3, math.inf)}
 BLOCK = 64  # frames of 1,024 at a time: fits the cache; larger temporaries cost page faults
 BLOCK_SAMPLES = BLOCK * 1024  # where frames are longer
 
@@ -69,6 +72,11 @@ class Statistics:
     energy: NDArray[np.float64]
     frames: int
 
+    @property
+    def far_energy(self) -> float:
+        """Of all bins, once for each tap."""
+        return float(np.einsum("fii->", self.gram).real)
+
     def __add__(self, other: Statistics) -> Statistics:
         return Statistics(
             self.gram + other.gram,
@@ -96,6 +104,10 @@ class Canceller:
     by :math:`\max(0, (R^2 - q) / (R^2 (1 - q)))`. So a bin that is explained no better than by chance stays,
     and with few frames the result falls towards near.
 
+    Last, a bin loses at most ``limit_db``: coefficients that would take more are made smaller. Least squares cannot
+    tell the machine from noise. Where the machine reaches far and little else does, it is the machine that is taken
+    away, and the limit says how much of it is left at least.
+
     Parameters
     ----------
     n_fft : int
@@ -103,6 +115,8 @@ class Canceller:
     taps : tuple of int
         Frames of far that explain a frame of near.
     ridge : float
+    limit_db : float
+        Of energy, in each bin over the recording; infinite for no limit.
 
     Raises
     ------
@@ -124,6 +138,7 @@ class Canceller:
     n_fft: int = N_FFT
     taps: tuple[int, ...] = TAPS
     ridge: float = RIDGE
+    limit_db: float = LIMIT_DB
 
     def __post_init__(self) -> None:
         if self.n_fft < 2 or self.n_fft % 2:
@@ -137,6 +152,11 @@ class Canceller:
         if not 0 < self.ridge < np.inf:
             raise ValueError(
                 f"ridge={self.ridge}: must be positive and finite; without it a tone in far has no unique solution"
+            )
+
+        if not self.limit_db > 0:
+            raise ValueError(
+                f"limit_db={self.limit_db}: must be positive: what a bin may lose; inf for no limit"
             )
 
     @property
@@ -176,17 +196,45 @@ class Canceller:
 
     def response(self, statistics: Statistics) -> Complex:
         """The coefficients that these sums give, (bins, taps); zero in bins where far is silent."""
-        gram, cross, energy = statistics.gram, statistics.cross, statistics.energy
         taps = len(self.taps)
-        diagonal = np.einsum("fii->f", gram).real / taps
-        heard = (diagonal > 0) & (energy > 0)
+        diagonal = np.einsum("fii->f", statistics.gram).real / taps
+        heard = diagonal > 0
         scale = np.where(heard, diagonal, 1.0)
-        regular = gram / scale[:, None, None] + np.where(heard, self.ridge, 1.0)[:, None, None] * np.eye(taps)
-        found = np.linalg.solve(regular, (cross / scale[:, None])[..., None])[..., 0]
-        of_gram = np.einsum("fa,fab,fb->f", found.conj(), gram, found, optimize=False).real
-        explained = 2 * np.einsum("fa,fa->f", found.conj(), cross).real - of_gram
-        share = np.clip(explained / np.where(heard, energy, 1.0), 0.0, 1.0)
-        return np.asarray(found * (heard * _beyond_chance(share, taps, statistics.frames))[:, None])
+        loading = np.where(heard, self.ridge, 1.0)[:, None, None] * np.eye(taps)
+        regular = statistics.gram / scale[:, None, None] + loading
+        solved = np.linalg.solve(regular, (statistics.cross / scale[:, None])[..., None])[..., 0]
+        found = solved.astype(np.complex128)
+        beside, own = _shares(found, statistics)
+        found *= _beyond_chance(np.clip(beside - own, 0.0, 1.0), taps, statistics.frames)[:, None]
+        return self.limited(found, statistics)
+
+    def limited(self, response: Complex, statistics: Statistics) -> Complex:
+        """Coefficients that take at most ``limit_db`` from any bin of these sums."""
+        limit = 1 - 10 ** (-self.limit_db / 10)
+        return np.asarray(response * _within(limit, *_shares(response, statistics))[:, None])
+
+    def fit(self, recordings: Iterable[Samples], *, weight: float = math.inf) -> FittedCanceller:
+        """A canceller that knows the sums of many recordings, each (2, samples).
+
+        Every recording counts as if far were as loud as in the others.
+
+        Raises
+        ------
+        ValueError
+            If there is no recording, far is silent in all of them, or the weight is negative.
+        """
+        total, count = None, 0
+        for samples in recordings:
+            of_one = self.statistics(samples)
+            if of_one.far_energy > 0:
+                of_one = of_one.weighted(1 / of_one.far_energy)
+                total, count = (of_one if total is None else total + of_one), count + 1
+        if total is None:
+            raise ValueError(
+                "no recording to learn cancellation from in which the far microphone hears anything; are near and "
+                "far the channels that you think?"
+            )
+        return FittedCanceller(self, total.weighted(1 / count), weight)
 
     def _of_far(self, samples: Samples) -> Spectra:
         """Far's spectra, (before + frames + after, bins): frames of zeros around, so that each tap finds one."""
@@ -266,6 +314,81 @@ def _products(spectra: Spectra, start: int, stop: int, lag: int) -> NDArray[np.c
     return np.asarray((spectra[start:stop].conj() * spectra[start + lag : stop + lag]).sum(axis=0))
 
 
+@dataclass(frozen=True, slots=True)
+class FittedCanceller:
+    """Cancels with what many recordings say, the recording itself, or both.
+
+    For microphones and noise that stay where they are. What machine and noise have in common by chance averages out
+    over recordings, so that less of the machine is lost; what far hears of the machine itself does not.
+
+    Attributes
+    ----------
+    canceller : Canceller
+    training : Statistics
+        The mean of those of the recordings, each with ``far_energy`` one.
+    weight : float
+        Of ``training``, against 1 for the recording itself; infinite for ``training`` alone.
+    """
+
+    canceller: Canceller
+    training: Statistics
+    weight: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ValueError(
+                f"weight={self.weight}: must not be negative; inf for the training recordings alone"
+            )
+
+    def __call__(self, samples: Samples) -> Waveform:
+        """Near, (samples,), without what far explains of these (2, samples)."""
+        return self.canceller.apply(samples, self.response(samples))
+
+    def response(self, samples: Samples) -> Complex:
+        """The coefficients for a recording, (bins, taps); it loses no more than the canceller's limit."""
+        own = self.canceller.statistics(samples)
+        energy = own.far_energy
+        if energy == 0:
+            return np.zeros_like(own.cross)
+        own = own.weighted(1 / energy)
+        return self.canceller.limited(self.canceller.response(self._both(own)), own)
+
+    def _both(self, own: Statistics) -> Statistics:
+        """The weighted mean, and how many frames say as much as those that are in it."""
+        if self.weight == math.inf:
+            return self.training
+        of_own = 1 / (1 + self.weight)
+        mean = own.weighted(of_own) + self.training.weighted(1 - of_own)
+        frames = 1 / (of_own**2 / own.frames + (1 - of_own) ** 2 / self.training.frames)
+        return replace(mean, frames=round(frames))
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learnt, to be saved."""
+        of = self.training
+        return {"gram": of.gram, "cross": of.cross, "energy": of.energy, "frames": np.array(of.frames)}
+
+    @classmethod
+    def of(
+        cls, canceller: Canceller, arrays: Mapping[str, NDArray[Any]], *, weight: float = math.inf
+    ) -> FittedCanceller:
+        """From saved ``arrays``.
+
+        Raises
+        ------
+        ValueError
+            If they are those of another canceller.
+        """
+        expected = (canceller.hop + 1, len(canceller.taps))
+        if arrays["cross"].shape != expected:
+            raise ValueError(
+                f"arrays of (bins, taps) {arrays['cross'].shape}, but {canceller} has {expected}: they were learnt "
+                "with another one"
+            )
+        training = Statistics(arrays["gram"], arrays["cross"], arrays["energy"], int(arrays["frames"]))
+        return cls(canceller, training, weight)
+
+
 def _beyond_chance(share: NDArray[np.float64], taps: int, frames: int) -> NDArray[np.float64]:
     """What coefficients are to be multiplied by that explain these shares of energy: from 0 to 1."""
     chance = 1.0 if frames <= taps else _share_by_chance(taps, frames)
@@ -279,3 +402,61 @@ def _share_by_chance(taps: int, frames: int) -> float:
     """Hardly ever exceeded if far has nothing to do with near: the share then has a beta distribution."""
     mean = taps / frames
     return min(1.0, mean + DEVIATIONS * math.sqrt(mean * (1 - mean) / (frames + 1)))
+
+
+def _shares(response: Complex, statistics: Statistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What coefficients explain of near, as a share of its energy, is the first minus the second, each (bins,)."""
+    heard = statistics.energy > 0
+    energy = np.where(heard, statistics.energy, 1.0)
+    beside = 2 * np.einsum("fa,fa->f", response.conj(), statistics.cross).real
+    own = np.einsum("fa,fab,fb->f", response.conj(), statistics.gram, response).real
+    return heard * beside / energy, heard * own / energy
+
+
+def _within(limit: float, beside: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest factors s up to 1 of the coefficients that take at most a share of near: s beside - s^2 own."""
+    over = beside - own > limit
+    root = np.sqrt(np.clip(beside**2 - 4 * own * limit, 0.0, None))
+    return np.divide(beside - root, 2 * own, out=np.ones_like(own), where=over)
+
+
+def energy_taken(near: Waveform, cancelled: Waveform, *, rate: int) -> dict[str, float]:
+    """By how many dB cancellation lowered each band of ``BANDS_HZ``, by the band's name.
+
+    A large number is good where it is noise that went, and bad where it is the machine. Compare it with how much of
+    what near hears is noise: with the surroundings silent, all of it is the machine's.
+
+    Parameters
+    ----------
+    near, cancelled : (samples,) arrays
+    rate : int
+        In Hz. Bands that begin above half of it are left out.
+
+    Returns
+    -------
+    dict from str to float
+        0 where near is silent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.recordings.cancellation import energy_taken
+    >>> near = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    >>> taken = energy_taken(near, near / 10, rate=16_000)
+    >>> {name: round(taken[name], 3) for name in taken}
+    {'below 1 kHz': 20.0, '1 to 4 kHz': 20.0, 'above 4 kHz': 20.0}
+    """
+    frequencies = np.fft.rfftfreq(N_FFT, 1 / rate)
+    powers = []
+    for waveform in (near, cancelled):
+        frames, power = framed(waveform, N_FFT), np.zeros(len(frequencies))
+        for i in range(0, len(frames), BLOCK):
+            power += (abs(scipy.fft.rfft(frames[i : i + BLOCK] * hann(N_FFT))) ** 2).sum(axis=0)
+        powers.append(power)
+    taken = {}
+    for name, (low, high) in BANDS_HZ.items():
+        of_band = (frequencies >= low) & (frequencies < high)
+        if low < rate / 2:
+            before, after = (float(power[of_band].sum()) for power in powers)
+            taken[name] = 0.0 if before == 0 else math.inf if after == 0 else 10 * math.log10(before / after)
+    return taken
