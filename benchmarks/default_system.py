@@ -27,7 +27,7 @@ import pandas as pd
 from nearfar.backends import backend_class
 from nearfar.decisions.thresholds import Conformal, ThresholdConfig
 from nearfar.embedding.embeddings import POOLINGS, VIEWS, joined
-from nearfar.encoders.spectral import FlooredSpectral, Spectral
+from nearfar.encoders.spectral import Spectral
 from nearfar.evaluation import metrics, statistics
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, Dataset
@@ -45,7 +45,7 @@ class Design:
     pooling: str = "shape_mean_std"
     backend: str = "domain_normalized"
     few: int | None = None
-    floor: bool = True
+    floor_db: float | None = -15.0
 
     def model(self):
         options = {} if self.few is None else {"few": self.few}
@@ -55,19 +55,23 @@ class Design:
 NEAR, THREE = ("near",), ("cancelled_3taps",)
 DESIGNS = (
     Design(
-        "near: mean_std, mahalanobis (spectral_near before)", NEAR, "mean_std", "mahalanobis", floor=False
+        "near: mean_std, mahalanobis (spectral_near before)", NEAR, "mean_std", "mahalanobis", floor_db=None
     ),
-    Design("W1: mean_std, mahalanobis (spectral_w1)", ("cancelled",), "mean_std", "mahalanobis", floor=False),
-    Design("W1, level out", ("cancelled",), backend="mahalanobis", floor=False),
-    Design("3 taps, level out", THREE, backend="mahalanobis", floor=False),
-    Design("3 taps, level out, normalized (means)", THREE, few=1, floor=False),
-    Design("3 taps, level out, normalized", THREE, floor=False),
+    Design(
+        "W1: mean_std, mahalanobis (spectral_w1)", ("cancelled",), "mean_std", "mahalanobis", floor_db=None
+    ),
+    Design("W1, level out", ("cancelled",), backend="mahalanobis", floor_db=None),
+    Design("3 taps, level out", THREE, backend="mahalanobis", floor_db=None),
+    Design("3 taps, level out, normalized (means)", THREE, few=1, floor_db=None),
+    Design("3 taps, level out, normalized", THREE, floor_db=None),
     Design("3 taps, level out, normalized, floor (spectral)", THREE),
     Design("3 taps, level kept, normalized, floor", THREE, "mean_std"),
     Design("W1, level out, normalized, floor", ("cancelled",)),
     Design("4,096, level out, normalized, floor", ("cancelled_4096",)),
     Design("5 taps, level out, normalized, floor", ("cancelled_5taps",)),
-    Design("near, level out, normalized (spectral_near)", NEAR, floor=False),
+    Design("3 taps, level out, normalized, floor at -20 dB", THREE, floor_db=-20.0),
+    Design("3 taps, level out, normalized, floor at -10 dB", THREE, floor_db=-10.0),
+    Design("near, level out, normalized, floor (spectral_near)", NEAR),
     Design("near beside 3 taps, all of it", ("near_and_cancelled_3taps",)),
     Design("mean of the scores of near and 3 taps", ("near", "cancelled_3taps")),
 )
@@ -75,12 +79,12 @@ CHOSEN = next(design for design in DESIGNS if design.name.endswith("(spectral)")
 ALONE = next(design for design in DESIGNS if design.name.endswith("(spectral_near)"))
 
 
-def embeddings(clip: Clip) -> dict[tuple[str, str, bool], np.ndarray]:
+def embeddings(clip: Clip) -> dict[tuple[str, str, float | None], np.ndarray]:
     """By microphone view, pooling and floor."""
-    plain, floored = Spectral(), FlooredSpectral()
-    samples = audio.load(clip.recording, plain.sample_rate)
+    encoders = {floor_db: Spectral(floor_db=floor_db) for floor_db in {d.floor_db for d in DESIGNS}}
+    samples = audio.load(clip.recording, Spectral().sample_rate)
     needed = {
-        (microphone, design.pooling, design.floor)
+        (microphone, design.pooling, design.floor_db)
         for design in DESIGNS
         for view in design.views
         for microphone in VIEWS[view].microphones
@@ -88,10 +92,10 @@ def embeddings(clip: Clip) -> dict[tuple[str, str, bool], np.ndarray]:
     found = {}
     for microphone in {m for m, _, _ in needed}:
         waveform = listen(samples, microphone)
-        for floor in {f for m, _, f in needed if m == microphone}:
-            tokens = floored(np.stack([samples[0], waveform])[None]) if floor else plain(waveform[None])
-            for pooling in {p for m, p, f in needed if (m, f) == (microphone, floor)}:
-                found[microphone, pooling, floor] = POOLINGS[pooling](tokens)[0]
+        for floor_db in {f for m, _, f in needed if m == microphone}:
+            tokens = encoders[floor_db](waveform[None])
+            for pooling in {p for m, p, f in needed if (m, f) == (microphone, floor_db)}:
+                found[microphone, pooling, floor_db] = POOLINGS[pooling](tokens)[0]
     return found
 
 
@@ -130,7 +134,7 @@ def judged(data: Dataset, asked: float, workers: int) -> Iterator[tuple[str, str
                 [
                     np.stack(
                         [
-                            joined(*(e[m, design.pooling, design.floor] for m in VIEWS[v].microphones))
+                            joined(*(e[m, design.pooling, design.floor_db] for m in VIEWS[v].microphones))
                             for e in s
                         ]
                     )

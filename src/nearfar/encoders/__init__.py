@@ -75,7 +75,6 @@ ENCODERS = {
     "difference_autoencoder": "nearfar.encoders.autoencoder:DifferenceAutoencoder",
     "eat": "nearfar.encoders.eat:Eat",
     "efficientat": "nearfar.encoders.efficientat:EfficientAt",
-    "floored_spectral": "nearfar.encoders.spectral:FlooredSpectral",
     "m2d": "nearfar.encoders.m2d:M2d",
     "spectral": "nearfar.encoders.spectral:Spectral",
 }

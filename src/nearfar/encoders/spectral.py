@@ -1,4 +1,4 @@
-"""The log-mel spectrogram itself, plain or above a floor: no weights, no training, no torch."""
+"""The log-mel spectrogram itself: no weights, no training, no torch."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ class Spectral:
         In Hz; recordings of a higher rate are resampled to it.
     n_fft, hop, n_mels : int
         Of the spectrogram. The defaults are the official DCASE baseline's, for 16 kHz.
+    floor_db : float or None
+        Pink noise is added to the power, before the logarithm: so many dB, on average over the bands, against the
+        mean power of the waveform. (Nothing is random: it is the noise's mean power that is added.) Where
+        cancellation took nearly all of a band away, what is left is its error and changes by many dB from clip to
+        clip. A logarithm shows these changes as large as any fault; the floor hides them. Pink noise has equal power
+        in each octave, as machines and halls have roughly. ``None``, the default, adds nothing. ``spectral.toml``
+        takes -15, our choice: see ``benchmarks/default_system.py``.
+
+    Raises
+    ------
+    ValueError
+        If ``floor_db`` is not finite.
     """
 
     fitted_per_machine: ClassVar[bool] = False
@@ -30,15 +42,35 @@ class Spectral:
     parameters: ClassVar[int] = 0
 
     def __init__(
-        self, *, sample_rate: int = 16000, n_fft: int = 1024, hop: int = 512, n_mels: int = 128
+        self,
+        *,
+        sample_rate: int = 16000,
+        n_fft: int = 1024,
+        hop: int = 512,
+        n_mels: int = 128,
+        floor_db: float | None = None,
     ) -> None:
+        if floor_db is not None and not np.isfinite(floor_db):
+            raise ValueError(f"floor_db={floor_db}: must be finite; leave it out for no floor")
         self.sample_rate = sample_rate
         self.min_samples = n_fft
         self.mel = Mel(rate=sample_rate, n_fft=n_fft, hop=hop, n_mels=n_mels, f_max=sample_rate / 2)
+        self.floor_db = floor_db
 
     def __call__(self, waveforms: Array) -> Array:
         """(batch, samples) to (batch, 1, frames, n_mels, 1), in dB."""
-        return log_mel(waveforms, self.mel).swapaxes(-1, -2)[:, None, :, :, None]
+        level = log_mel(waveforms, self.mel) if self.floor_db is None else self._above_floor(waveforms)
+        return level.swapaxes(-1, -2)[:, None, :, :, None]
+
+    def _above_floor(self, waveforms: Array) -> Array:
+        """(batch, n_mels, frames), in dB."""
+        assert self.floor_db is not None
+        power = mel_spectrogram(waveforms, self.mel)
+        pink = mel_filters(self.mel)[:, 1:] @ (1 / np.arange(1, 1 + self.mel.n_fft // 2))
+        floor = (10 ** (self.floor_db / 10) * pink / pink.mean()).astype(power.dtype)
+        power = power + power.mean(axis=(-2, -1), keepdims=True) * floor[:, None]
+        level: Array = DB_PER_NEPER * np.log(np.maximum(power, power.dtype.type(DB_FLOOR)))
+        return level
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {}
@@ -47,52 +79,3 @@ class Spectral:
         if arrays:
             raise ValueError(f"a spectral encoder has no arrays, but was given {sorted(arrays)}")
         return self
-
-
-class FlooredSpectral(Spectral):
-    """Log-mel levels of a view, above a floor that near sets.
-
-    It hears two waveforms: near, and what is left of near, such as ``cancelled_3taps``. Where nearly all of near
-    was taken away, what is left is the error of the cancellation and changes by many dB from clip to clip. A
-    logarithm shows these changes as large as any fault. So pink noise is added to the power before the logarithm.
-    (Its power, not its samples: nothing is random.) Pink noise has equal power in each octave, as machines and
-    halls have roughly.
-
-    Parameters
-    ----------
-    floor_db : float
-        Mean over bands of the pink noise, against the mean over bands and time of near's power. Our choice, -20:
-        see ``benchmarks/default_system.py``.
-    sample_rate, n_fft, hop, n_mels : int
-        As of ``Spectral``.
-
-    Raises
-    ------
-    ValueError
-        If ``floor_db`` is not finite.
-    """
-
-    microphones: ClassVar[int] = 2
-
-    def __init__(
-        self,
-        *,
-        floor_db: float = -20.0,
-        sample_rate: int = 16000,
-        n_fft: int = 1024,
-        hop: int = 512,
-        n_mels: int = 128,
-    ) -> None:
-        super().__init__(sample_rate=sample_rate, n_fft=n_fft, hop=hop, n_mels=n_mels)
-        if not np.isfinite(floor_db):
-            raise ValueError(f"floor_db={floor_db}: must be finite; for no floor take the encoder 'spectral'")
-        frequencies = np.arange(1, 1 + n_fft // 2)
-        pink = mel_filters(self.mel)[:, 1:] @ (1 / frequencies)
-        self.floor = (10 ** (floor_db / 10) * pink / pink.mean()).astype(np.float32)
-
-    def __call__(self, waveforms: Array) -> Array:
-        """(batch, 2, samples), near and what is left of it, to (batch, 1, frames, n_mels, 1), in dB."""
-        near, left = np.moveaxis(mel_spectrogram(waveforms, self.mel), 1, 0)
-        left = left + near.mean(axis=(-2, -1), keepdims=True) * self.floor[:, None]
-        level: Array = DB_PER_NEPER * np.log(np.maximum(left, np.float32(DB_FLOOR)))
-        return level.swapaxes(-1, -2)[:, None, :, :, None]

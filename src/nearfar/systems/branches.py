@@ -165,9 +165,8 @@ class Branch:
 
     @property
     def uses_store(self) -> bool:
-        """Whether its embeddings are kept: its encoder is frozen and hears one waveform, and they are vectors."""
-        one_frozen = not self.encoder.fitted_per_machine and self.encoder.microphones == 1
-        return one_frozen and self.resolved.pooling != "rows"
+        """Whether its embeddings are kept: if its encoder is frozen, and they are one vector a clip."""
+        return not self.encoder.fitted_per_machine and self.resolved.pooling != "rows"
 
     def origins(self) -> dict[str, Origin]:
         """What its embeddings are kept under, by microphone."""
