@@ -1,21 +1,21 @@
-"""How far the clips of a data set are like the real ones: level of far against near, coherence, duration, by machine.
+"""How far a data set is like the real one: level of far against near, coherence, duration, by machine.
 
     python benchmarks/realism.py FOLDER [--clips 30]
 
-The real figures are medians over the 200 labelled test clips of each machine of the DCASE 2026 Task 2 development set.
-They come from the repository NADUNGVN/care-asd (commit 31286a4, MIT licence), whose authors computed them from the
-published recordings. The measures follow the description and the code there:
+The real figures are medians over the 200 labelled test clips of each machine of the development set of DCASE 2026
+Task 2. They come from the repository NADUNGVN/care-asd (commit 31286a4, MIT licence), whose authors computed them
+from the published recordings. The measures follow the description and the code there:
 
-* Frames of 1,024 samples, 512 apart, under a symmetric Hann window; none beyond the clip, one more at its end. Samples
-  are relative to full scale.
-* Coherence: cross-spectrum and powers are averaged exponentially over the frames with the factor 0.95, beginning with
-  the first frame itself. ``|cross|^2 / (near far + 1e-8)``, mean over frames and over the bins of a band, the upper
-  edge left out. The constant 1e-8 pulls quiet bins towards 0. Independent channels have about 0.06, not 0.
+* Frames of 1,024 samples, 512 apart, under a symmetric Hann window; none reaches beyond the clip, and one more lies
+  at its end. Samples are relative to full scale.
+* Coherence: cross-spectrum and powers are averaged exponentially over the frames with the factor 0.95, beginning
+  with the first frame itself. ``|cross|^2 / (near far + 1e-8)``, mean over frames and over the bins of a band, the
+  upper edge left out. The constant 1e-8 pulls quiet bins towards 0. Independent channels have about 0.05, not 0.
 * Level: the median over frames and bins of ``|far|^2 / max(|near|^2, 1e-8)``.
 
 The test clips of each machine are measured, at most so many of each domain and label. A median is within the real
-spread if it lies between the smallest and the largest median of the seven real machines; in parentheses: of the five
-machines whose far microphone is about as loud as the near one.
+spread if it lies between the smallest and the largest median of the seven real machines; in parentheses: of the
+five machines whose far microphone is about as loud as the near one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SMALLEST = 1e-8
 BANDS_HZ = ((0, 1000), (1000, 4000), (4000, 8000))
 COLUMNS = ("duration (s)", "far / near", "below 1 kHz", "1 to 4 kHz", "4 to 8 kHz")
 FAINT = ("ToyCar", "ToyCarEmu")  # the real machines whose far microphone is much quieter
-REAL = {  # medians of shared data `golden/dcase2026_dev/recordings.csv`, see above
+REAL = {  # medians, rounded; where from, see above
     "ToyCar": (11.0, 0.0068, 0.268, 0.123, 0.061),
     "ToyCarEmu": (12.0, 0.156, 0.258, 0.250, 0.324),
     "bearingEmu": (10.0, 0.765, 0.437, 0.400, 0.460),

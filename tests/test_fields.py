@@ -1,4 +1,4 @@
-"""Noise from many places: that it is the sum of what its sources would be heard as, and as incoherent as that is."""
+"""Noise from many places: that it is what its sources together would be heard as."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def test_a_crowd_is_many_sources_around(room: Room) -> None:
         assert SOURCES[0] <= len(crowd.places) <= SOURCES[1]
         assert len(crowd.levels_db) == len(crowd.slopes) == len(crowd.places)
         for place in crowd.places:
-            assert all(0.4 - 1e-9 <= at <= size - 0.4 + 1e-9 for at, size in zip(place, room.size, strict=True))
+            assert all(
+                0.4 - 1e-9 <= at <= size - 0.4 + 1e-9 for at, size in zip(place, room.size, strict=True)
+            )
             assert min(math.dist(place, MACHINE), math.dist(place, MICROPHONES[FAR])) >= 1.0
         around = np.sign(np.array(crowd.places)[:, :2] - MICROPHONES[NEAR][:2])
         assert len({tuple(quadrant) for quadrant in around}) >= 3

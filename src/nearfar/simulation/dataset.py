@@ -286,8 +286,8 @@ def simulate(  # noqa: PLR0913  # its keyword-only options are its interface
     out : Path or str
         The folder to make; it is returned.
     preset : str
-        Of ``PRESETS``: what the next five and ``noise_field`` are, unless given. If only ``source_clips`` is given, ``test_clips`` is
-        in the challenge's proportion, 50 to 990, but at least 20.
+        Of ``PRESETS``: what the next five and ``noise_field`` are, unless given. If only ``source_clips`` is
+        given, ``test_clips`` is in the challenge's proportion, 50 to 990, but at least 20.
     machines, source_clips, target_clips, test_clips, seconds
         The size: see ``Settings``.
     rate, snr, seed, shift, noise, microphone_faults, microphone_fault_share, sources

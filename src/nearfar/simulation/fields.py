@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-Signals are as in ``signals``, places and ways as in ``rooms``. Of two microphones the first is near, the second far.
+Signals are as in ``signals``, places and ways as in ``rooms``. Of two microphones the first is near, the second
+far.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SOURCES = (12, 24)  # fewest and most
 LEVELS_DB = (-6.0, 0.0)  # of a source at 1 m; our choice: none stands out
 OUTWARDS = (0.5, 1.0)  # of the way from the middle between the microphones to the walls; our choice
 SLOPES = (1.0, 4.0)  # dB per octave downwards; our choice: flatter than a factory
-# As of a factory: every source's level wanders on its own, so that what two microphones have in common wanders, too.
+# As of a factory. Every source's level wanders on its own, and so does what two microphones have in common.
 WANDER_DB, WANDER_HZ = Factory.WANDER_DB, Factory.WANDER_HZ
 
 
@@ -92,10 +93,10 @@ class Field:
     """What two microphones hear of a crowd.
 
     The sum of independent Gaussian noises, each through its own ways, is Gaussian, too: the powers and the
-    cross-spectrum of the microphones determine it. So a clip needs two noises, not one for each source: in blocks of
-    about a second that overlap by half, with the Cholesky factor of the 2 x 2 matrix of the spectra. In each block
-    every source has its own level. Blocks under the square root of a Hann window keep the power exactly; they lower
-    what is in common at a delay of 1/25 of a block, 14 m at 16 kHz, by 1 percent.
+    cross-spectrum of the microphones determine it. So a clip needs two noises, not one for each source. They are
+    drawn in blocks of about a second that overlap by half, and mixed by the Cholesky factor of the 2 x 2 matrix of
+    the spectra. In each block every source has its own level. Blocks under the square root of a Hann window keep
+    the power exactly; they lower what is in common at a delay of 1/25 of a block, 14 m at 16 kHz, by 1 percent.
 
     Attributes
     ----------

@@ -199,7 +199,7 @@ class Site:
         microphones = _microphone_places(room, place, of_places)
         hall = _Hall(room, place, machine, noise_field == "diffuse", snr_db, rate)
         surroundings = hall.draw(microphones, usual, (of_noise, of_field))
-        gain_db = hall.gain_db(of_places)
+        gain_db = hall.gain_db(of_places)  # in a diffuse field, the level that is reached in the end
         arrival = hall.arrival(surroundings, microphones, gain_db)
         scenes: dict[Domain, Scene] = {}
         for domain in ("source", "target"):
@@ -225,7 +225,7 @@ class Site:
         return site._levelled(gain_db, snr_db, of_field) if hall.is_diffuse else site
 
     def _levelled(self, far_db: float, snr_db: float, rng: np.random.Generator) -> Site:
-        """The site after someone has listened to both channels, and has set the gain of the far one.
+        """The site after the gain of the far channel was set: so that an average clip has the level ``far_db``.
 
         A domain has another gain only if it has other noise or other places of the microphones.
         """
@@ -242,7 +242,7 @@ class Site:
         )
 
     def _far_level_db(self, domain: Domain, snr_db: float, rng: np.random.Generator) -> float:
-        """Of an average clip."""
+        """Of an average clip, with the gains as they are."""
         scene, rngs = self.scenes[domain], rng.spawn(3)
         found = self.take(
             domain, scene.units[0], Condition(scene.speeds[0], scene.loads[0]), fault=None, severity=0.0,
