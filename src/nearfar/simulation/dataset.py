@@ -111,7 +111,8 @@ class Settings:
         Also write, for every clip ``machine/split/name.wav``, the ``dry`` machine, and machine and noise at each
         microphone: ``sources/machine/split/name_{dry,machine,noise}.wav``, 32-bit floating point.
     noise_field : str
-        Of ``NOISE_FIELDS``.
+        Of ``NOISE_FIELDS``: ``places`` is one to four sources of noise, ``diffuse`` is noise from many places at
+        once, as in the development set of 2026.
     """
 
     machines: tuple[str, ...]
@@ -286,15 +287,12 @@ def simulate(  # noqa: PLR0913  # its keyword-only options are its interface
     out : Path or str
         The folder to make; it is returned.
     preset : str
-        Of ``PRESETS``: what the next five and ``noise_field`` are, unless given. If only ``source_clips`` is
+        Of ``PRESETS``: what the next six are, unless given. If only ``source_clips`` is
         given, ``test_clips`` is in the challenge's proportion, 50 to 990, but at least 20.
-    machines, source_clips, target_clips, test_clips, seconds
-        The size: see ``Settings``.
+    machines, source_clips, target_clips, test_clips, seconds, noise_field
+        The size and kind: see ``Settings``.
     rate, snr, seed, shift, noise, microphone_faults, microphone_fault_share, sources
         The recordings: see ``Settings``.
-    noise_field : str or None
-        Of ``NOISE_FIELDS``: ``places`` is one to four sources of noise, ``diffuse`` is noise from many places at
-        once, as in the development set of 2026.
     workers : int
         Processes; their number does not change the data set.
     progress : callable, optional

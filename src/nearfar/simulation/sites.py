@@ -192,10 +192,7 @@ class Site:
         size = tuple(of_room.uniform(*SIZE).tolist())
         room = Room.build(size, of_room.uniform(*REVERBERATION_SECONDS), rate=rate)
         place = _machine_place(room, of_room)
-        usual, other = (recordings, recordings)
-        if recordings is not None and "noise" in shift:
-            usual, other = recordings.halves()
-
+        usual, other = _usual_and_other(recordings, shift)
         microphones = _microphone_places(room, place, of_places)
         hall = _Hall(room, place, machine, noise_field == "diffuse", snr_db, rate)
         surroundings = hall.draw(microphones, usual, (of_noise, of_field))
@@ -336,6 +333,15 @@ def far_level_db(samples: Channels) -> float:
     frames = samples[:, : samples.shape[-1] // FRAME * FRAME].reshape(2, -1, FRAME)
     powers = np.abs(np.fft.rfft(frames * np.hanning(FRAME), axis=-1)) ** 2
     return float(10 * np.log10(np.median(powers[FAR] / powers[NEAR])))
+
+
+def _usual_and_other(
+    recordings: Recordings | None, shift: Sequence[str]
+) -> tuple[Recordings | None, Recordings | None]:
+    """The recordings of noise for source and target."""
+    if recordings is not None and "noise" in shift:
+        return recordings.halves()
+    return recordings, recordings
 
 
 def _units(shift: Sequence[str], domain: Domain) -> tuple[str, ...]:
