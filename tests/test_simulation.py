@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -35,6 +36,8 @@ from nearfar.simulation.signals import rms
 RATE = 8000
 pytestmark = pytest.mark.slow
 SMALL: dict[str, Any] = {"source_clips": 3, "target_clips": 2, "test_clips": 5, "seconds": 0.5, "rate": RATE}
+SIMULATED_DIGEST = "0ce41ed721aba8a9b137fb3920e8529dd5bd3633ae8051404ee7b56f999f1b35"
+MANIFEST_DIGEST = "4be6d1f47c67173d805572a298bce78d8bdea903f9affe916dd8bf0db8661d80"
 TINY: dict[str, Any] = {**SMALL, "machines": ["fan"], "source_clips": 1, "target_clips": 1, "test_clips": 1}
 
 
@@ -401,6 +404,43 @@ def test_a_preset_is_the_size_of_the_challenge() -> None:
         50,
         10.0,
     )
+    assert (preset.noise_field, PRESETS["small"].noise_field) == ("diffuse", "places")
+
+
+def digest_of(folder: Path, names: list[str]) -> str:
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()
+
+
+def test_without_the_new_field_nothing_changes(made: Path) -> None:
+    """Digests of what the same format held before there were noise fields (numbers rounded to 6 digits)."""
+    assert digest_of(made, ["simulated.json"]) == SIMULATED_DIGEST
+    lines = (made / "manifest.jsonl").read_text().splitlines()
+    told = [json.loads(line, parse_float=lambda text: round(float(text), 6)) for line in lines]
+    kept = ("key", "seed", "machine_place", "microphone_places", "gains_db", "noises")
+    text = json.dumps([[line[field] for field in kept] for line in told], sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest() == MANIFEST_DIGEST
+
+
+def test_the_field_can_be_chosen(made: Path, tmp_path: Path) -> None:
+    asked = {**TINY, "preset": "dcase2026-like"}
+    same = simulate(tmp_path / "places", noise_field="places", **asked)
+    assert recordings(same).items() <= recordings(made).items()
+    out = contents(simulate(tmp_path / "diffuse", **asked))
+    assert json.loads(out["simulated.json"])["noise_field"] == "diffuse"
+    assert all("noise_field" in json.loads(line) for line in out["manifest.jsonl"].splitlines())
+    assert not set(recordings(made).values()) & set(recordings(tmp_path / "diffuse").values())
+    small = {**TINY, "noise_field": "diffuse", "workers": 2}
+    assert contents(simulate(tmp_path / "again", **small)) == out
+
+
+def test_an_interrupted_call_in_a_diffuse_field_goes_on(tmp_path: Path) -> None:
+    asked = {**TINY, "noise_field": "diffuse"}
+    with pytest.raises(KeyboardInterrupt):
+        simulate(tmp_path / "out", progress=_interrupt, **asked)
+    with pytest.raises(FileExistsError, match="was begun with other parameters"):
+        simulate(tmp_path / "out", **TINY)
+    simulate(tmp_path / "out", **asked)
+    assert contents(tmp_path / "out") == contents(simulate(tmp_path / "whole", **asked))
 
 
 @pytest.mark.parametrize(("clips", "cell"), [(990, 50), (1980, 100), (100, 20), (1, 20)])
@@ -448,6 +488,7 @@ def test_shift_can_be_chosen(tmp_path: Path) -> None:
         ({"rate": 4000}, "rate=4000: must be at least 8000 Hz"),
         ({"snr": (3.0, -3.0)}, r"snr=\(3.0, -3.0\): expected two finite levels in dB, the lower one first"),
         ({"snr": (0.0, float("inf"))}, "snr=.*: expected two finite levels"),
+        ({"noise_field": "difuse"}, r"no noise field 'difuse'; did you mean 'diffuse'\?"),
         ({"seed": -1}, "seed=-1: must not be negative"),
         ({"shift": ["sped"]}, r"no kind of shift 'sped'; did you mean 'speed'\?"),
         ({"shift": []}, r"shift=\(\): expected 'none' alone, or one or more kinds of shift"),

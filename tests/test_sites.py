@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.signal
 
 from nearfar.recordings.audio import FAR, NEAR, write
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition
 from nearfar.simulation.noise import NOISES, OtherMachine, Recordings
 from nearfar.simulation.signals import rms
-from nearfar.simulation.sites import SHIFTS, UNITS, Site, Take
+from nearfar.simulation.sites import SHIFTS, UNITS, Site, Take, far_level_db
 
 pytestmark = pytest.mark.slow
 RATE = 8000
@@ -173,6 +174,67 @@ def test_what_a_manifest_tells_is_json(sites: list[Site]) -> None:
         assert told["microphone_places"] == [list(p) for p in site.scenes["target"].microphones]
 
 
+# Noise from many places
+
+
+@pytest.fixture(scope="module")
+def diffuse() -> list[Site]:
+    return [draw(seed=seed, shift=("noise",), noise_field="diffuse") for seed in SEEDS[:6]]
+
+
+def coherence(samples: np.ndarray) -> float:
+    """Between two channels, over all frequencies."""
+    return float(np.mean(scipy.signal.coherence(samples[NEAR], samples[FAR], nperseg=1024)[1]))
+
+
+def test_noise_from_many_places_is_less_coherent(diffuse: list[Site]) -> None:
+    found = []
+    for seed, site in zip(SEEDS, diffuse, strict=False):
+        pair = (draw(seed=seed, shift=("noise",)), site)
+        found.append([coherence(take(each, samples=8 * RATE).noise[:, each.lead :]) for each in pair])
+    places, many = np.mean(found, axis=0)
+    assert many < 0.8 * places
+
+
+def test_the_far_channel_is_as_loud_as_in_real_recordings(diffuse: list[Site]) -> None:
+    """Levels of average clips lie about the range that the site's level is drawn from."""
+    for site in diffuse:
+        for domain in site.scenes:
+            found = take(site, domain=domain, samples=4 * RATE)
+            assert -2.4 < far_level_db((found.machine + found.noise)[:, site.lead :]) < 1.9
+
+
+def test_the_far_channel_of_some_machines_is_faint() -> None:
+    for seed in SEEDS[:3]:
+        site = draw("toycar", seed=seed, noise_field="diffuse")
+        found = take(site, samples=4 * RATE)
+        assert -22 < far_level_db((found.machine + found.noise)[:, site.lead :]) < -7
+
+
+def test_a_domain_has_its_own_gain_only_where_it_is_recorded_otherwise() -> None:
+    for shift in ("none", "speed", "unit", "noise", "microphones"):
+        scenes = draw(shift=(shift,), noise_field="diffuse").scenes
+        differs = not np.array_equal(scenes["source"].gains, scenes["target"].gains)
+        assert differs == (shift in ("noise", "microphones"))
+
+
+def test_a_diffuse_site_is_its_seed(diffuse: list[Site]) -> None:
+    again = draw(seed=SEEDS[0], shift=("noise",), noise_field="diffuse")
+    assert json.dumps(again.described("target")) == json.dumps(diffuse[0].described("target"))
+    np.testing.assert_array_equal(take(again).noise, take(diffuse[0]).noise)
+    clips = [take(again, seed=seed).noise for seed in (0, 1)]
+    assert not np.array_equal(clips[0], clips[1])
+
+
+def test_a_diffuse_site_tells_its_sources(diffuse: list[Site]) -> None:
+    for site in diffuse:
+        source, target = (site.described(domain) for domain in ("source", "target"))
+        assert 12 <= len(source["noise_field"]["places"]) <= 24
+        assert source["noise_field"] != target["noise_field"]
+        assert 1 <= len(source["noises"]) <= 2
+    assert "noise_field" not in draw().described("source")
+
+
 @pytest.fixture
 def recordings(tmp_path: Path, rng: np.random.Generator) -> Recordings:
     for name in "abcd":
@@ -188,6 +250,13 @@ def test_recordings_take_the_place_of_noise(recordings: Recordings) -> None:
     assert [set(t) for t in told] == [{"path", "start"}] * len(sources)
     assert {Path(t["path"]) for t in told} <= set(recordings.paths)
     assert rms(take(drawn).noise[NEAR]) > 0
+
+
+def test_recordings_are_played_from_many_places(recordings: Recordings) -> None:
+    scene = draw(recordings=recordings, noise_field="diffuse").scenes["source"]
+    assert {source.kind for source in scene.sources} == {"recordings"}
+    assert 12 <= len(scene.sources) <= 24
+    assert scene.field is None
 
 
 def test_other_noise_means_other_recordings(recordings: Recordings) -> None:

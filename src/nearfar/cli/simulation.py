@@ -15,8 +15,8 @@ from nearfar.files.names import quoted
 Size = Annotated[
     str,
     typer.Option(
-        help="Size of the data set: small, or dcase2026-like (7 machines; for each of them 990 + 10 training "
-        "clips and 200 test clips of 10 s)."
+        help="Size and kind of the data set: small, or dcase2026-like (7 machines; for each of them 990 + 10 "
+        "training clips and 200 test clips of 10 s, in diffuse noise)."
     ),
 ]
 Machines = Annotated[
@@ -54,6 +54,14 @@ NoiseFolder = Annotated[
     typer.Option(
         metavar="FOLDER",
         help="Folder of recordings to use as background noise, instead of synthetic noise.",
+    ),
+]
+NoiseField = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="Where the noise comes from: places (one to four sources; default of small) or diffuse (many sources "
+        "in all directions; default of dcase2026-like).",
     ),
 ]
 MicrophoneFaults = Annotated[
@@ -97,6 +105,7 @@ def simulate(
     snr: Snr = (-8, 0),
     shift: Shift = None,
     noise: NoiseFolder = None,
+    noise_field: NoiseField = None,
     microphone_faults: MicrophoneFaults = None,
     sources: Sources = False,
     seed: Seed = 0,
@@ -110,6 +119,7 @@ def simulate(
         made = simulate(
             folder, preset=preset, machines=_names(machines), source_clips=clips, test_clips=test_clips,
             seconds=seconds, rate=rate, snr=snr, seed=seed, shift=_names(shift), noise=noise,
+            noise_field=noise_field,
             microphone_faults=_names(microphone_faults) or (), sources=sources, workers=workers,
             progress=lambda done, total: progress("simulating", done, total),
         )  # fmt: skip

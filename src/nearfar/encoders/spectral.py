@@ -25,9 +25,9 @@ class Spectral:
         Pink noise is added to the power, before the logarithm: so many dB, on average over the bands, against the
         mean power of the waveform. (Nothing is random: it is the noise's mean power that is added.) Where
         cancellation took nearly all of a band away, what is left is its error and changes by many dB from clip to
-        clip. A logarithm shows these changes as large as any fault; the floor hides them. Pink noise has equal power
-        in each octave, as machines and halls have roughly. ``None``, the default, adds nothing. ``spectral.toml``
-        takes -15, our choice: see ``benchmarks/default_system.py``.
+        clip. A logarithm shows these changes as large as any fault; the floor hides them. Pink noise has equal
+        power in each octave, as machines and halls have roughly. ``None``, the default, adds nothing.
+        ``spectral.toml`` takes -15, our choice: see ``benchmarks/default_system.py``.
 
     Raises
     ------

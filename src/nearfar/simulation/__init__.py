@@ -1,8 +1,9 @@
 """A simulator of machines that fail, heard by a near and a far microphone.
 
 Each module uses only those before it: ``signals`` (what sounds are built of), ``faults``, ``machines``, ``noise``,
-``rooms`` (from a place to two microphones), ``recorders`` (the microphones and how they fail), ``sites`` (a
-machine where it stands), ``dataset`` (the folder of the challenge). ``catalogue`` says what there is.
+``rooms`` (from a place to two microphones), ``fields`` (noise from many places), ``recorders`` (the microphones and
+how they fail), ``sites`` (a machine where it stands), ``dataset`` (the folder of the challenge). ``catalogue`` says
+what there is.
 
 The public names load what they need when they are first used, because a list of the machines needs next to nothing.
 """

@@ -33,7 +33,7 @@ from nearfar.simulation.machines.mechanics import Condition
 from nearfar.simulation.noise import Recordings
 from nearfar.simulation.recorders import MICROPHONE_FAULTS, Channels, Recording, fitting_gain
 from nearfar.simulation.signals import from_db, rms
-from nearfar.simulation.sites import SHIFTS, Site
+from nearfar.simulation.sites import NOISE_FIELDS, SHIFTS, Site
 
 FORMAT = 2  # of the folder; to be raised when equal parameters give other bytes
 PARAMETERS = "simulated.json"  # the file that holds them
@@ -59,17 +59,20 @@ AT_A_TIME = 5  # clips that a worker process is given
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A size of data set; the clips are per machine, ``test_clips`` also per domain and label."""
+    """A size and kind of data set; the clips are per machine, ``test_clips`` also per domain and label."""
 
     machines: tuple[str, ...]
     source_clips: int
     target_clips: int
     test_clips: int
     seconds: float
+    noise_field: str = "places"
 
 
 SEVEN = ("fan", "gearbox", "bearing", "pump", "slider", "valve", "toycar")  # no motor: the toy car has one
-CHALLENGE = Preset(SEVEN, source_clips=990, target_clips=10, test_clips=50, seconds=10.0)
+CHALLENGE = Preset(
+    SEVEN, source_clips=990, target_clips=10, test_clips=50, seconds=10.0, noise_field="diffuse"
+)
 FEWEST_TEST_CLIPS = 20  # of a domain and label, unless asked for: with fewer an AUC means little
 PRESETS = {
     "small": Preset(SEVEN, source_clips=100, target_clips=10, test_clips=FEWEST_TEST_CLIPS, seconds=10.0),
@@ -107,6 +110,9 @@ class Settings:
     sources : bool
         Also write, for every clip ``machine/split/name.wav``, the ``dry`` machine, and machine and noise at each
         microphone: ``sources/machine/split/name_{dry,machine,noise}.wav``, 32-bit floating point.
+    noise_field : str
+        Of ``NOISE_FIELDS``: ``places`` is one to four sources of noise, ``diffuse`` is noise from many places at
+        once, as in the development set of 2026.
     """
 
     machines: tuple[str, ...]
@@ -122,6 +128,7 @@ class Settings:
     microphone_faults: tuple[str, ...]
     microphone_fault_share: float
     sources: bool
+    noise_field: str = "places"
 
     def __post_init__(self) -> None:
         self._refuse_names()
@@ -145,6 +152,7 @@ class Settings:
         for kind, names, known in (
             ("machine", self.machines, MACHINES),
             ("kind of shift", self.shift or (), SHIFTS),
+            ("noise field", (self.noise_field,), NOISE_FIELDS),
             ("microphone fault", self.microphone_faults, MICROPHONE_FAULTS),
         ):
             for name in names:
@@ -265,6 +273,7 @@ def simulate(  # noqa: PLR0913  # its keyword-only options are its interface
     microphone_faults: Sequence[str] = (),
     microphone_fault_share: float = 0.1,
     sources: bool = False,
+    noise_field: str | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -278,10 +287,10 @@ def simulate(  # noqa: PLR0913  # its keyword-only options are its interface
     out : Path or str
         The folder to make; it is returned.
     preset : str
-        Of ``PRESETS``: what the next five are, unless given. If only ``source_clips`` is given, ``test_clips`` is
-        in the challenge's proportion, 50 to 990, but at least 20.
-    machines, source_clips, target_clips, test_clips, seconds
-        The size: see ``Settings``.
+        Of ``PRESETS``: what the next six are, unless given. If only ``source_clips`` is
+        given, ``test_clips`` is in the challenge's proportion, 50 to 990, but at least 20.
+    machines, source_clips, target_clips, test_clips, seconds, noise_field
+        The size and kind: see ``Settings``.
     rate, snr, seed, shift, noise, microphone_faults, microphone_fault_share, sources
         The recordings: see ``Settings``.
     workers : int
@@ -299,7 +308,7 @@ def simulate(  # noqa: PLR0913  # its keyword-only options are its interface
         If a parameter is out of its range.
     """
     settings = Settings(
-        **asdict(_size(preset, machines, source_clips, target_clips, test_clips, seconds)),
+        **asdict(_size(preset, machines, source_clips, target_clips, test_clips, seconds, noise_field)),
         rate=rate, snr=snr, seed=seed, sources=sources,
         shift=None if shift is None else tuple(shift), noise=None if noise is None else str(noise),
         microphone_faults=tuple(microphone_faults),
@@ -315,8 +324,9 @@ def _size(
     target_clips: int | None,
     test_clips: int | None,
     seconds: float | None,
+    noise_field: str | None,
 ) -> Preset:
-    """The size of a data set: that of the preset, except for what is given."""
+    """The size and kind of a data set: those of the preset, except for what is given."""
     if preset not in PRESETS:
         raise ValueError(unknown("preset", preset, PRESETS))
     if test_clips is None and source_clips is not None:
@@ -328,6 +338,7 @@ def _size(
         "target_clips": target_clips,
         "test_clips": test_clips,
         "seconds": seconds,
+        "noise_field": noise_field,
     }
     return replace(PRESETS[preset], **{key: value for key, value in given.items() if value is not None})
 
@@ -336,6 +347,8 @@ def _write_dataset(
     out: Path, settings: Settings, workers: int, progress: Callable[[int, int], None] | None
 ) -> Path:
     parameters = {"format": FORMAT, **asdict(settings), "noise_digest": _noise_digest(settings)}
+    if settings.noise_field == "places":  # as before there were others: what was begun then goes on
+        del parameters["noise_field"]
     with resumable_folder(out, parameters=parameters, kept_in=PARAMETERS) as folder:
         _fill(folder, settings, workers, progress)
     return out
@@ -412,6 +425,7 @@ def site_of(settings: Settings, machine: str) -> Site:
         rate=settings.rate,
         seeds=_sequence(settings.seed, machine),
         recordings=None if settings.noise is None else Recordings.of(Path(settings.noise)),
+        noise_field=settings.noise_field,
     )
 
 

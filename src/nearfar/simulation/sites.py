@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nearfar.recordings.audio import FAR, NEAR
 from nearfar.recordings.clips import Domain
+from nearfar.simulation.fields import Crowd, Field
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition, Machine, dry_sound
 from nearfar.simulation.noise import NOISES, Noise, OtherMachine, Recordings, noise_gain
@@ -31,6 +32,11 @@ SHIFTS = {
     "unit": "the target has other specimens of the machine",
     "noise": "other noise, from other places, surrounds the target",
     "microphones": "the microphones stand elsewhere in the target",
+}
+
+NOISE_FIELDS = {
+    "places": "one to four sources, the loudest beside the far microphone",
+    "diffuse": "many sources in all directions, and one or two others",
 }
 
 # Ranges that a site is drawn from, our choice where nothing else is said.
@@ -50,6 +56,14 @@ AWAY = 1.5  # of every source from the machine, at least
 FAINTER_DB = (-12.0, -3.0)  # every other source against the loudest
 GAIN_DB = (-8.0, 8.0)  # the far channel against the near one, on an average clip: nobody calibrated them
 SENSOR_DB = -50.0  # a microphone's own noise against the machine at the near one
+FRAME = 1024  # samples, to compare levels in
+LEVELLED_SECONDS = 4.0  # of a clip that the gain is set on
+# In the field that is diffuse. The levels of far against near are those of the development set of 2026.
+BESIDES = (1, 2)  # single sources, fewest and most, as without this field
+FIELD_DB = (-9.0, -6.0)  # of the many sources against the others, at the near microphone
+FAR_DB = (-0.9, 0.4)  # the far channel against the near one: the median over time and frequency
+FAINT_FAR_DB = (-20.0, -9.0)  # the same for the machines that are named next
+FAINT_FAR = ("toycar",)
 UNITS: dict[Domain, tuple[str, ...]] = {"source": ("A", "B", "C"), "target": ("D", "E")}
 
 
@@ -91,6 +105,8 @@ class Scene:
     noise_ways : (sources, 2, taps) array
     gains : (2,) array
         Factors of the channels.
+    field : Field or None
+        Noise from many places at once, beside ``sources``.
     """
 
     units: tuple[str, ...]
@@ -101,6 +117,7 @@ class Scene:
     machine_ways: Ways
     noise_ways: Ways
     gains: Signal
+    field: Field | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +169,7 @@ class Site:
         rate: int,
         seeds: np.random.SeedSequence,
         recordings: Recordings | None = None,
+        noise_field: str = "places",
     ) -> Site:
         """Set up a machine in a room.
 
@@ -165,41 +183,69 @@ class Site:
             Of an average clip: whoever set the gains heard that.
         recordings : Recordings or None
             To be heard instead of synthesized noise.
+        noise_field : str
+            Of ``NOISE_FIELDS``.
         """
-        of_units, of_room, of_places, of_noise = map(np.random.default_rng, seeds.spawn(4))
+        of_units, of_room, of_places, of_noise, of_field = map(np.random.default_rng, seeds.spawn(5))
         kind = MACHINES[machine]
         units = {name: kind.manufacture(of_units) for names in UNITS.values() for name in names}
         size = tuple(of_room.uniform(*SIZE).tolist())
         room = Room.build(size, of_room.uniform(*REVERBERATION_SECONDS), rate=rate)
         place = _machine_place(room, of_room)
-        usual, other = (recordings, recordings)
-        if recordings is not None and "noise" in shift:
-            usual, other = recordings.halves()
-
+        usual, other = _usual_and_other(recordings, shift)
         microphones = _microphone_places(room, place, of_places)
-        sources = _sources(room, place, microphones[FAR], machine, usual, of_noise)
-        gain_db = of_places.uniform(*GAIN_DB)
+        hall = _Hall(room, place, machine, noise_field == "diffuse", snr_db, rate)
+        surroundings = hall.draw(microphones, usual, (of_noise, of_field))
+        gain_db = hall.gain_db(of_places)  # in a diffuse field, the level that is reached in the end
+        arrival = hall.arrival(surroundings, microphones, gain_db)
         scenes: dict[Domain, Scene] = {}
-        ways = _ways(room, place, sources, microphones, rate)
         for domain in ("source", "target"):
             shifted = frozenset(shift if domain == "target" else ())
             if "microphones" in shifted:
                 microphones = _move(room, place, microphones, of_places)
             if "noise" in shifted:
-                sources = _sources(room, place, microphones[FAR], machine, other, of_noise)
+                surroundings = hall.draw(microphones, other, (of_noise, of_field))
             if shifted & {"microphones", "noise"}:
-                ways = _ways(room, place, sources, microphones, rate)
+                arrival = hall.arrival(surroundings, microphones, gain_db)
             scenes[domain] = Scene(
                 units=_units(shift, domain),
                 speeds=kind.SPEEDS.shifted if "speed" in shifted else kind.SPEEDS.usual,
                 loads=kind.LOADS.shifted if "load" in shifted else kind.LOADS.usual,
                 microphones=microphones,
-                sources=sources,
-                machine_ways=ways[0],
-                noise_ways=ways[1:],
-                gains=_gains(ways, sources, snr_db=snr_db, gain_db=gain_db),
+                sources=surroundings.sources,
+                machine_ways=arrival.ways[0],
+                noise_ways=arrival.ways[1:],
+                gains=arrival.gains,
+                field=arrival.field,
             )
-        return cls(units=units, room=room, place=place, scenes=scenes, rate=rate)
+        site = cls(units=units, room=room, place=place, scenes=scenes, rate=rate)
+        return site._levelled(gain_db, snr_db, of_field) if hall.is_diffuse else site
+
+    def _levelled(self, far_db: float, snr_db: float, rng: np.random.Generator) -> Site:
+        """The site after the gain of the far channel was set: so that an average clip has the level ``far_db``.
+
+        A domain has another gain only if it has other noise or other places of the microphones.
+        """
+        source, target = self.scenes["source"], self.scenes["target"]
+        levels = {domain: self._far_level_db(domain, snr_db, rng) for domain in self.scenes}
+        if (source.microphones, source.sources) == (target.microphones, target.sources):
+            levels = dict.fromkeys(levels, float(np.mean(list(levels.values()))))
+        return replace(
+            self,
+            scenes={
+                domain: replace(scene, gains=scene.gains * from_db(np.array([0.0, far_db - levels[domain]])))
+                for domain, scene in self.scenes.items()
+            },
+        )
+
+    def _far_level_db(self, domain: Domain, snr_db: float, rng: np.random.Generator) -> float:
+        """Of an average clip, with the gains as they are."""
+        scene, rngs = self.scenes[domain], rng.spawn(3)
+        found = self.take(
+            domain, scene.units[0], Condition(scene.speeds[0], scene.loads[0]), fault=None, severity=0.0,
+            snr_db=snr_db, samples=round(LEVELLED_SECONDS * self.rate), rngs=(rngs[0], rngs[1], rngs[2]),
+        )  # fmt: skip
+        return far_level_db((found.machine + found.noise)[:, self.lead :])
 
     def take(
         self,
@@ -240,6 +286,8 @@ class Site:
         for source, ways, rng in zip(scene.sources, scene.noise_ways, rngs_of_sources, strict=True):
             sound = source.noise(samples=filled, rate=self.rate, rng=rng)
             noise += heard(from_db(source.level_db) * sound, ways)
+        if scene.field is not None:
+            noise += scene.field(samples=noise.shape[-1], rng=of_noise.spawn(1)[0])
         noise *= noise_gain(machine[NEAR, lead:], noise[NEAR, lead:], snr_db=snr_db)
         own = from_db(SENSOR_DB) * rms(machine[NEAR, lead:])
         noise += own * of_sensors.standard_normal(noise.shape)
@@ -269,13 +317,31 @@ class Site:
     def described(self, domain: Domain) -> dict[str, Any]:
         """What a manifest tells of a scene, in values that JSON can hold."""
         scene = self.scenes[domain]
+        field = {} if scene.field is None else {"noise_field": scene.field.described()}
         return {
             "room": asdict(self.room),
             "machine_place": self.place,
             "microphone_places": scene.microphones,
             "gains_db": (20 * np.log10(scene.gains)).tolist(),
             "noises": [source.described() for source in scene.sources],
+            **field,
         }
+
+
+def far_level_db(samples: Channels) -> float:
+    """The level of far against near: the median over time and frequency of the ratio of their powers, in dB."""
+    frames = samples[:, : samples.shape[-1] // FRAME * FRAME].reshape(2, -1, FRAME)
+    powers = np.abs(np.fft.rfft(frames * np.hanning(FRAME), axis=-1)) ** 2
+    return float(10 * np.log10(np.median(powers[FAR] / powers[NEAR])))
+
+
+def _usual_and_other(
+    recordings: Recordings | None, shift: Sequence[str]
+) -> tuple[Recordings | None, Recordings | None]:
+    """The recordings of noise for source and target."""
+    if recordings is not None and "noise" in shift:
+        return recordings.halves()
+    return recordings, recordings
 
 
 def _units(shift: Sequence[str], domain: Domain) -> tuple[str, ...]:
@@ -335,10 +401,11 @@ def _sources(
     name: str,
     recordings: Recordings | None,
     rng: np.random.Generator,
+    counts: tuple[int, int] = NOISE_SOURCES,
 ) -> tuple[Source, ...]:
     """The loudest, which is steady, beside the far microphone, the others anywhere; none close to the machine."""
     sources: list[Source] = []
-    for index in range(rng.integers(NOISE_SOURCES[0], NOISE_SOURCES[1], endpoint=True)):
+    for index in range(rng.integers(counts[0], counts[1], endpoint=True)):
         distances = BESIDE_FAR if index == 0 else ANYWHERE
         place = _around(room, far, distances, MARGIN, rng)
         while math.dist(place, machine) < AWAY:
@@ -361,6 +428,75 @@ def _noise(
     return kind, NOISES[kind].draw(rng)
 
 
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What is heard beside the machine: single sources, and the crowd of a diffuse field."""
+
+    sources: tuple[Source, ...]
+    crowd: Crowd | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """How the machine and its surroundings reach the microphones."""
+
+    ways: Ways
+    field: Field | None
+    gains: Signal
+
+
+@dataclass(frozen=True, slots=True)
+class _Hall:
+    """Where a machine stands, before noise and microphones are there."""
+
+    room: Room
+    machine: Place
+    name: str
+    is_diffuse: bool
+    snr_db: float
+    rate: int
+
+    def draw(
+        self,
+        microphones: tuple[Place, Place],
+        recordings: Recordings | None,
+        rngs: tuple[np.random.Generator, np.random.Generator],
+    ) -> _Surroundings:
+        """Noise, with the generators of the sources and of the crowd."""
+        of_noise, of_field = rngs
+        if not self.is_diffuse:
+            of_places = _sources(self.room, self.machine, microphones[FAR], self.name, recordings, of_noise)
+            return _Surroundings(of_places, None)
+        near, far = microphones
+        middle: Place = tuple(((np.array(near) + np.array(far)) / 2).tolist())
+        away_from = (self.machine, far)
+        crowd = Crowd.draw(self.room, middle, away_from=away_from, away=AWAY, margin=MARGIN, rng=of_field)
+        if recordings is not None:
+            pairs = zip(crowd.places, crowd.levels_db, strict=True)
+            return _Surroundings(tuple(Source("recordings", recordings, *pair) for pair in pairs), None)
+        sources = _sources(self.room, self.machine, far, self.name, None, of_noise, BESIDES)
+        return _Surroundings(sources, replace(crowd, share_db=of_field.uniform(*FIELD_DB)))
+
+    def gain_db(self, rng: np.random.Generator) -> float:
+        """Of the far channel against the near one, on an average clip."""
+        if not self.is_diffuse:
+            return rng.uniform(*GAIN_DB)
+        return rng.uniform(*(FAINT_FAR_DB if self.name in FAINT_FAR else FAR_DB))
+
+    def arrival(self, around: _Surroundings, microphones: tuple[Place, Place], gain_db: float) -> _Arrival:
+        """The ways of everything to these microphones, and their gains."""
+        ways = _ways(self.room, self.machine, around.sources, microphones, self.rate)
+        energy = np.sum(ways**2, axis=-1)
+        levels = from_db(2 * np.array([[source.level_db] for source in around.sources]))
+        noise = sum(energy[1:] * levels)
+        field = None
+        if around.crowd is not None:
+            crowded = self.room.ways(around.crowd.places, microphones, rate=self.rate)
+            field = Field.build(around.crowd, crowded, power=float(noise[NEAR]), rate=self.rate)
+            noise = noise + field.power
+        return _Arrival(ways, field, _gains(energy[0], noise, snr_db=self.snr_db, gain_db=gain_db))
+
+
 def _ways(
     room: Room, machine: Place, sources: Sequence[Source], microphones: Sequence[Place], rate: int
 ) -> Ways:
@@ -368,10 +504,7 @@ def _ways(
     return room.ways([machine, *(source.place for source in sources)], microphones, rate=rate)
 
 
-def _gains(ways: Ways, sources: Sequence[Source], *, snr_db: float, gain_db: float) -> Signal:
-    """Of both channels, so that white sound makes the far one ``gain_db`` louder than the near one."""
-    energy = np.sum(ways**2, axis=-1)
-    machine = energy[0]
-    noise = sum(energy[1:] * from_db(2 * np.array([[source.level_db] for source in sources])))
+def _gains(machine: Signal, noise: Signal, *, snr_db: float, gain_db: float) -> Signal:
+    """Of both channels, so that white sound of these energies is ``gain_db`` louder far than near."""
     heard = machine + noise * machine[NEAR] / noise[NEAR] * from_db(-2 * snr_db)
     return np.array([1.0, from_db(gain_db) * np.sqrt(heard[NEAR] / heard[FAR])])
