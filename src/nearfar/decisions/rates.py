@@ -90,11 +90,15 @@ class FlaggedShare:
     def __str__(self) -> str:
         """Such as "1 of 10 clips (10 %; 95 % interval 0.3 to 44.5 %)"."""
         low, high = self.interval()
-        shown = f"{percent(low).removesuffix(' %')} to {percent(high)}"
-        share = f"{percent(self.share)}; {percent(CONFIDENCE)} interval {shown}"
+        share = f"{percent(self.share)}; {percent(CONFIDENCE)} interval {between(low, high)}"
         return f"{self.flagged} of {counted(self.clips, 'clip')} ({share})"
 
 
 def percent(share: float) -> str:
     """A share in percent, with one decimal where there is one: "10 %", "4.7 %", "0.3 %"."""
     return f"{round(100 * share, 1):g} %"
+
+
+def between(low: float, high: float) -> str:
+    """Two limits in percent: "0.3 to 44.5 %"."""
+    return f"{percent(low).removesuffix(' %')} to {percent(high)}"

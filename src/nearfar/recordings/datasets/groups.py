@@ -52,7 +52,7 @@ def groups_of_names(names: Sequence[str]) -> dict[str, str]:
     {}
     """
     for rule in (_days, _folders, _recordings):
-        found = rule(names)
+        found = dict(rule(names))
         if len(set(found.values())) > 1:
             return found
     return {}
