@@ -51,8 +51,8 @@ def detector(fitted: Detector) -> Table:
     asked, n = percent(limit["false_alarm_rate"]), limit["normal_clips"]
     table.add_row(
         "decision",
-        f"anomaly if the score is above {limit['value']:.4g}. The threshold is set so that about {asked} of {n} normal "
-        "clips are above it, which the fits that scored them had not seen."
+        f"anomaly if the score is above {limit['value']:.4g}. The threshold comes from {n} normal clips, each scored "
+        f"by a fit that had not seen it. By construction, about {asked} of them are above it."
         + (f" No p-value is below {limit['smallest_p_value']:.2g}." if limit["smallest_p_value"] else ""),
     )
     if fitted.calibration is not None:
