@@ -165,6 +165,10 @@ def test_held_out_scores_one_part_of_groups():
     assert len(found.pairs) == 1
     assert found.n_unseen == 5
     assert len({groups[i] for i in found.pairs[0][1]}) == 1
+    groups = [f"{d} {i // 5}" for d in DOMAINS for i in range(20)]
+    domain = np.repeat(DOMAINS, 20)
+    ((_, held_out),) = deal(domain, config, seed=0, groups=groups).pairs
+    assert Counter(domain[held_out].tolist()) == {"source": 5, "target": 5}
 
 
 def test_far_noise_is_told_apart(rng):

@@ -48,13 +48,13 @@ def detector(fitted: Detector) -> Table:
     if limit is None or fitted.threshold is None:
         table.add_row("decision", "none: the detector has no threshold")
         return table
-    scores = fitted.threshold.normal_scores
+    scores, asked = fitted.threshold.normal_scores, percent(limit["false_alarm_rate"])
     above = FlaggedShare.of(scores > limit["value"])
     table.add_row(
         "decision",
         f"anomaly if the score is above {limit['value']:.4g}. The threshold comes from "
         f"{counted(len(scores), 'normal clip')}, each scored by a fit that had not seen it. "
-        f"By construction, {above.flagged} of these are above it, for the {percent(limit['false_alarm_rate'])} you ask."
+        f"By construction, {above.flagged} of these are above it, for the {asked} you ask."
         + (f" No p-value is below {limit['smallest_p_value']:.2g}." if limit["smallest_p_value"] else ""),
     )
     if fitted.calibration is not None:
