@@ -1,8 +1,8 @@
 """Alarms by several clips: "k of n".
 
 A machine that fails goes on failing, so its clips are flagged one after the other. A normal clip that is flagged by
-mistake often stands alone. So an alarm that needs several of the last clips is less often a mistake, at the price of
-coming later.
+mistake often stands alone. So an alarm that needs several of the last clips is less often a mistake. The price is
+that it comes later.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class AlarmRule:
     def __post_init__(self) -> None:
         if not 1 <= self.needed <= self.of_last <= MOST:
             raise ValueError(
-                f"alarm={self}: {self.needed} of the last {self.of_last} clips; the first number must be at least 1 "
-                f"and at most the second, and the second at most {MOST}, such as 3/5"
+                f"alarm={self}: {self.needed} of the last {self.of_last} clips; the first number must be at least "
+                f"1 and at most the second, and the second at most {MOST}, such as 3/5"
             )
 
     @classmethod
@@ -64,8 +64,8 @@ class AlarmRule:
         match = FORM.fullmatch(text)
         if match is None:
             raise ValueError(
-                f"alarm={text!r}: expected two whole numbers with a slash between them, such as 3/5: an alarm if at "
-                "least 3 of the last 5 clips are anomalous"
+                f"alarm={text!r}: expected two whole numbers with a slash between them, such as 3/5: an alarm if "
+                "at least 3 of the last 5 clips are anomalous"
             )
         return cls(int(match[1]), int(match[2]))
 
@@ -73,7 +73,7 @@ class AlarmRule:
         return f"{self.needed}/{self.of_last}"
 
     def rate_if_independent(self, rate: float) -> float:
-        """How often a full group of normal clips alarms, if each clip is flagged with this rate, whatever the others.
+        """How often a full group of normal clips alarms, if each is flagged with this rate, whatever the others.
 
         Parameters
         ----------

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.backends import part
+from nearfar.decisions.alarms import AlarmRule, Alarms
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, is_anomaly, refuse_unattainable
 from nearfar.detector import file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
@@ -70,6 +71,9 @@ class Verdict:
         What is wrong with the recording itself, compared with the training clips; empty if nothing is.
     error : str
         Why the recording could not be used.
+    alarm : bool or None
+        Whether there is an alarm after this recording, by several recordings: see ``Detector.score_files``.
+        ``None`` if no rule for alarms was given.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Verdict:
     decision: Literal["normal", "anomaly", "", "unusable"]
     faults: tuple[RecordingFault, ...] = ()
     error: str = ""
+    alarm: bool | None = None
 
 
 @dataclass(repr=False)
@@ -362,19 +367,40 @@ class Detector:
         workers: int = 1,
         rate: int | None = None,
         channels: int | None = None,
+        alarm: AlarmRule | str | None = None,
     ) -> Iterator[Verdict]:
         """Verdicts on recordings, in their order, one at a time, as of ``score_file``.
+
+        Parameters
+        ----------
+        recordings : iterable of Recording, Path or str
+        workers : int
+            Threads.
+        rate, channels : int or None
+            As of ``score_file``.
+        alarm : AlarmRule, str or None
+            Such as ``"3/5"``: the verdicts then say whether at least 3 of the last 5 recordings are anomalous. The
+            recordings of each folder are counted on their own. An unusable one takes no place among the 5.
 
         Raises
         ------
         TypeError
             If one path is given in place of several: the letters of its name are no paths.
+        ValueError
+            If the rule is none, or the detector has no threshold for it.
         """
         if isinstance(recordings, str | Path):
             given = str(recordings)
             raise TypeError(f"recordings={given!r}: expected several; give [{given!r}], or use score_file")
+        rule = AlarmRule.parse(alarm) if isinstance(alarm, str) else alarm
+        if rule is not None and self.threshold is None:
+            raise ValueError(
+                f"alarm={rule}: the detector of {self.machine!r} has no threshold, so no recording is anomalous; "
+                "set one with `nearfar calibrate`, or omit the alarm"
+            )
         score = partial(self.score_file, rate=rate, channels=channels)
-        return audio.each(recordings, score, workers=workers)
+        verdicts = audio.each(recordings, score, workers=workers)
+        return verdicts if rule is None else _with_alarms(verdicts, Alarms(rule))
 
     def score_stream(
         self,
@@ -515,6 +541,13 @@ class Detector:
             f"it was saved and scores {score:.6g} now (libraries changed since: {', '.join(changed) or 'none'}); "
             "fit it again, or install the libraries that it was saved with"
         )
+
+
+def _with_alarms(verdicts: Iterable[Verdict], alarms: Alarms) -> Iterator[Verdict]:
+    """The same verdicts, each with whether there is an alarm in its folder after it."""
+    for verdict in verdicts:
+        flagged = None if verdict.decision == "unusable" else verdict.decision == "anomaly"
+        yield dataclasses.replace(verdict, alarm=alarms.after(Path(verdict.name).parent, flagged))
 
 
 def _adapter(given: Adapter | Path | str) -> Adapter:
