@@ -346,6 +346,8 @@ def test_from_simulation_to_results(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "Omega" in found.output
     assert "Selected on nothing" in found.output
+    assert "False alarms (5 % asked)" in found.output
+    assert "Means of 2 seeds" in found.output
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(FILES)
 
 
