@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Self
 
 from nearfar.recordings.clips import counted
+
+if TYPE_CHECKING:  # the command line begins without NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
 CONFIDENCE = 0.95  # of an interval, unless another is asked for
 
@@ -58,10 +59,10 @@ class FlaggedShare:
             raise ValueError(f"flagged={self.flagged} of clips={self.clips}: must be from 0 to {self.clips}")
 
     @classmethod
-    def of(cls, flags: NDArray[np.bool_] | Iterable[bool]) -> Self:
+    def of(cls, flags: Iterable[bool] | NDArray[np.bool_]) -> Self:
         """Count flags, one for each clip."""
-        array = np.asarray(flags if isinstance(flags, np.ndarray) else list(flags), dtype=bool)
-        return cls(int(array.sum()), array.size)
+        each = [bool(flag) for flag in flags]
+        return cls(sum(each), len(each))
 
     @property
     def share(self) -> float:
@@ -90,11 +91,15 @@ class FlaggedShare:
     def __str__(self) -> str:
         """Such as "1 of 10 clips (10 %; 95 % interval 0.3 to 44.5 %)"."""
         low, high = self.interval()
-        shown = f"{percent(low).removesuffix(' %')} to {percent(high)}"
-        share = f"{percent(self.share)}; {percent(CONFIDENCE)} interval {shown}"
+        share = f"{percent(self.share)}; {percent(CONFIDENCE)} interval {between(low, high)}"
         return f"{self.flagged} of {counted(self.clips, 'clip')} ({share})"
 
 
 def percent(share: float) -> str:
     """A share in percent, with one decimal where there is one: "10 %", "4.7 %", "0.3 %"."""
     return f"{round(100 * share, 1):g} %"
+
+
+def between(low: float, high: float) -> str:
+    """Two limits in percent: "0.3 to 44.5 %"."""
+    return f"{percent(low).removesuffix(' %')} to {percent(high)}"

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
@@ -58,6 +57,11 @@ class ThresholdConfig(BaseModel):
         fit. The detector itself is fitted on all clips in both cases.
     folds : int
         As many as there are clips, at most, which is leave-one-out.
+    folds_by : {"group_if_known", "group", "attributes", "far", "random"}
+        Which clips are never split between a fit and the clips that it scores (``decisions.folds``). ``"group"``:
+        those of one group, such as a day or a long recording; ``"group_if_known"``: the same where a domain has two
+        groups, else none; ``"attributes"``: those of one combination of attributes; ``"far"``: those in which the
+        far microphone hears alike; ``"random"``: none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,30 +70,7 @@ class ThresholdConfig(BaseModel):
     false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
     calibration: Literal["cross_fit", "held_out"] = "cross_fit"
     folds: Annotated[int, Field(ge=2)] = 10
-
-
-def folds(
-    domain: NDArray[np.str_], config: ThresholdConfig, *, seed: int
-) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs (clips to fit on, clips to score), the domains spread evenly over the parts.
-
-    Parameters
-    ----------
-    domain : (n_clips,) array of str
-    config : ThresholdConfig
-    seed : int
-        Of the order in which clips are dealt out.
-    """
-    rng = np.random.default_rng(seed)
-    n_folds = min(config.folds, len(domain))
-    part = np.empty(len(domain), dtype=int)
-    dealt = 0
-    for d in np.unique(domain):
-        members = rng.permutation(np.flatnonzero(domain == d))
-        part[members] = (dealt + np.arange(len(members))) % n_folds
-        dealt += len(members)
-    for k in range(1 if config.calibration == "held_out" else n_folds):
-        yield np.flatnonzero(part != k), np.flatnonzero(part == k)
+    folds_by: Literal["group_if_known", "group", "attributes", "far", "random"] = "group_if_known"
 
 
 class Threshold(Protocol):

@@ -1,9 +1,10 @@
 """A detector on disk: a folder of ``detector.json`` and ``arrays.safetensors``.
 
-There is no pickle in it, so loading one executes nothing. Both files carry a digest. Format 4 holds what the
-training clips have in common (``recordings.inspection.usual``). Format 3 held the level of near over far only.
-Since format 3 it holds the resolved system: the value of every option. Format 2 held the system's file, without
-the defaults; format 1 had one branch.
+There is no pickle in it, so loading one executes nothing. Both files carry a digest. Format 5 holds domain and
+group of the clips behind the threshold, and which clips were kept together. Since format 4 it holds what the training
+clips have in common (``recordings.inspection.usual``); format 3 held the level of near over far only. Since format 3
+it holds the resolved system: the value of every option. Format 2 held the system's file, without the defaults;
+format 1 had one branch.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from nearfar import __version__
+from nearfar.backends import part
+from nearfar.decisions.calibration import Calibration
 from nearfar.encoders.pretrained import WeightsError
 from nearfar.files.arrays import save_arrays
 from nearfar.files.atomic import atomic_folder, refuse_existing, write_json
@@ -29,8 +32,9 @@ from nearfar.files.provenance import library_versions
 from nearfar.systems.configuration import System
 from nearfar.systems.resolved import ResolvedSystem, former_defaults, resolve
 
-FORMAT = 4
+FORMAT = 5
 RESOLVED_FORMAT = 3  # the first with a resolved system
+GROUPS_FORMAT = 5  # the first that may keep clips together for the threshold
 DESCRIPTION, ARRAYS = "detector.json", "arrays.safetensors"
 FILES = {DESCRIPTION, ARRAYS}
 
@@ -112,6 +116,9 @@ def read_system(content: Mapping[str, Any], folder: Path) -> ResolvedSystem:
     try:
         is_old = content["format"] < RESOLVED_FORMAT
         resolved = _read_old_system(content) if is_old else ResolvedSystem.restore(content["system"])
+        if content["format"] < GROUPS_FORMAT:
+            random = resolved.threshold.model_copy(update={"folds_by": "random"})
+            resolved = replace(resolved, threshold=random)
     except WeightsError:
         raise
     except MissingPackageError as error:
@@ -163,6 +170,14 @@ def trained_on(content: Mapping[str, Any]) -> dict[str, Any]:
     told = dict(content["trained_on"])
     faults = told.pop("microphone_faults", {})
     return {"faults": faults, "left_out": [], "unlike": [], **told}
+
+
+def calibration(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Calibration | None:
+    """The clips behind the threshold; ``None`` without a threshold, and before format 5."""
+    if content["threshold"] is None or content["format"] < GROUPS_FORMAT:
+        return None
+    of_threshold = part(arrays, "threshold")
+    return Calibration.restore(of_threshold["normal_scores"], of_threshold, content["threshold"])
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

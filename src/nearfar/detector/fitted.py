@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from nearfar.backends import part
 from nearfar.decisions.alarms import AlarmRule, Alarms
+from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.rates import FlaggedShare
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, is_anomaly, refuse_unattainable
 from nearfar.detector import file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
@@ -105,6 +107,9 @@ class Detector:
         The recording of the self-check, at the encoder's rate.
     unseen : mapping from key to float
         Scores of training clips by fits that had not seen them: the threshold is learnt from them. Not saved.
+    calibration : Calibration or None
+        The scores that the threshold is learnt from, with domain and group of their clips. Detectors of format 4
+        and before have none.
     """
 
     machine: str
@@ -115,6 +120,7 @@ class Detector:
     trained_on: dict[str, Any]
     sample: Samples
     unseen: Mapping[str, float] = field(default_factory=dict, compare=False)
+    calibration: Calibration | None = field(default=None, compare=False)
 
     @classmethod
     def fit(  # noqa: PLR0913  # each is a choice of the user
@@ -192,7 +198,14 @@ class Detector:
         if self.threshold is not None:
             facts["threshold"] = f"{self.threshold.value:.4g}"
             facts["false_alarm_rate"] = f"{self.threshold.false_alarm_rate:g}"
+            facts |= {f"flagged_{d}": f"{x.flagged} of {x.clips}" for d, x in self.flagged().items()}
         return facts
+
+    def flagged(self) -> dict[str, FlaggedShare]:
+        """Of each domain, how many clips behind the threshold it flags; empty if their domains are not known."""
+        if self.threshold is None or self.calibration is None:
+            return {}
+        return self.calibration.by_domain(above=self.threshold.value)
 
     def with_false_alarm_rate(self, rate: float) -> Self:
         """The same detector with another false-alarm rate. Scores and p-values stay; decisions may change.
@@ -464,6 +477,8 @@ class Detector:
             arrays[f"self_check.embeddings.{i}"] = embedding
         if self.threshold is not None:
             arrays["threshold.normal_scores"] = self.threshold.normal_scores
+        if self.calibration is not None:
+            arrays |= {f"threshold.{name}": array for name, array in self.calibration.arrays().items()}
         if self.usual is not None:
             arrays |= {f"usual.{name}": array for name, array in self.usual.arrays().items()}
         content = {
@@ -477,16 +492,23 @@ class Detector:
         }
         file_format.write(folder, content, arrays, take_place=replace)
 
-    def describe_threshold(self) -> dict[str, float] | None:
-        """The threshold in numbers, or ``None``."""
+    def describe_threshold(self) -> dict[str, Any] | None:
+        """The threshold in numbers, and what is known of the clips behind it; ``None`` without a threshold."""
         if self.threshold is None:
             return None
-        return {
+        told = {
             "value": self.threshold.value,
             "false_alarm_rate": self.threshold.false_alarm_rate,
             "smallest_p_value": self.threshold.floor,
             "normal_clips": len(self.threshold.normal_scores),
         }
+        if self.calibration is None:
+            return told
+        domains = {
+            d: {"clips": x.clips, "flagged": x.flagged, "share": x.share, "interval": list(x.interval())}
+            for d, x in self.flagged().items()
+        }
+        return {**told, "domains": domains, **self.calibration.describe()}
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -506,6 +528,7 @@ class Detector:
         if content["threshold"] is not None:
             rate = content["threshold"]["false_alarm_rate"]
             threshold = THRESHOLDS[system.threshold.method](arrays["threshold.normal_scores"], rate)
+        calibration = file_format.calibration(content, arrays)
         usual = Usual.from_arrays(part(arrays, "usual")) if "usual.rate" in arrays else None
         if usual is None:
             logger.warning(
@@ -520,6 +543,7 @@ class Detector:
         sample = arrays["self_check.sample"]
         trained_on = file_format.trained_on(content)
         detector = cls(content["machine"], system, branches, threshold, usual, trained_on, sample)
+        detector.calibration = calibration
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 

@@ -11,18 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.decisions.thresholds import (
-    THRESHOLDS,
-    Threshold,
-    ThresholdConfig,
-    folds,
-    refuse_unattainable,
-)
+from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.folds import Folds, clusters, deal
+from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig, refuse_unattainable
 from nearfar.embedding.embeddings import VIEWS
+from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
-from nearfar.recordings.audio import Samples
+from nearfar.recordings.audio import FAR, Samples
 from nearfar.recordings.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
 from nearfar.recordings.inspection.training import (
     Look,
@@ -57,6 +54,8 @@ class Fitted:
         The beginning of a training clip, at the encoder's rate.
     unseen : mapping from key to float
         Scores of training clips by fits that had not seen them.
+    calibration : Calibration or None
+        The same scores, with what is known of their clips; ``None`` without a threshold.
     """
 
     branches: tuple[Branch, ...]
@@ -65,6 +64,7 @@ class Fitted:
     trained_on: dict[str, Any]
     sample: Samples
     unseen: dict[str, float]
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def fit(
     found = _inspect(_Fit(machine, system, workers, jobs, progress), odd_clips)
     machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = _Fit(machine, system, workers, jobs, progress), machine.train
-    n_unseen = sum(len(held_out) for _, held_out in folds(domains(clips), system.threshold, seed=system.seed))
-    refuse_unattainable(system.threshold, n_unseen)
+    folds = _folds(this)
+    refuse_unattainable(system.threshold, folds.n_unseen)
     branches, embedded = [], []
     for number, resolved in enumerate(system.branches, start=1):
         branch, told = Branch(resolved), this.tell("", number)
@@ -129,7 +129,7 @@ def fit(
         X = branch.embed(clips, workers=workers, jobs=jobs, progress=told)
         branches.append(branch.fit_backend(X, domains(clips), attributes(clips)))
         embedded.append(X)
-    unseen = _score_unseen(this, embedded)
+    unseen = _score_unseen(this, folds, embedded)
     if odd_clips != "keep":
         found = _with_unlike_scores(this, found, unseen)
     rate = branches[0].encoder.sample_rate
@@ -140,6 +140,7 @@ def fit(
         trained_on=_describe_training(this, found),
         sample=audio.load(clips[0].recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)],
         unseen=unseen,
+        calibration=_calibration(this, folds, unseen),
     )
 
 
@@ -216,16 +217,54 @@ def _describe_suspect(suspect: Suspect) -> dict[str, str]:
     return {"clip": suspect.clip.name, "kind": suspect.kind, "message": suspect.message}
 
 
-def _score_unseen(this: _Fit, embedded: Sequence[Sequence[NDArray[Any]]]) -> dict[str, float]:
+def _folds(this: _Fit) -> Folds:
+    """Which clips are scored by a fit on which others."""
+    config, seed, clips = this.system.threshold, this.system.seed, this.machine.train
+    if config.method == "none":
+        return Folds(())
+    groups: list[str] | None = [clip.group for clip in clips]
+    if config.folds_by == "attributes":
+        groups = [clip.attributes for clip in clips]
+    elif config.folds_by == "far":
+        groups = clusters(_far_levels(this), seed=seed)
+    recordings = digests((c.recording for c in clips), this.jobs)
+    return deal(domains(clips), config, seed=seed, groups=groups, recordings=recordings)
+
+
+def _far_levels(this: _Fit) -> NDArray[np.float32]:
+    """The mean log-mel level of each clip at the far microphone, in dB: (n_clips, bands)."""
+    rate = Branch(this.system.branches[0]).encoder.sample_rate
+    mel = Mel(rate=rate, f_max=rate / 2)
+
+    def levels(clip: Clip) -> NDArray[np.float32]:
+        samples = audio.load(clip.recording, rate)
+        if len(samples) <= FAR:
+            raise ValueError(
+                f"threshold.folds_by='far': {clip.path} has {len(samples)} channel, and no far microphone; record "
+                "it, or choose folds_by='random' or 'group'"
+            )
+        return np.asarray(log_mel(samples[FAR], mel).mean(axis=-1))
+
+    return np.stack(list(audio.each(this.machine.train, levels, workers=this.workers)))
+
+
+def _calibration(this: _Fit, folds: Folds, unseen: Mapping[str, float]) -> Calibration | None:
+    """The unseen scores, with what is known of their clips."""
+    if this.system.threshold.method == "none":
+        return None
+    scored = [clip for clip in this.machine.train if clip.key in unseen]
+    scores, groups = [unseen[clip.key] for clip in scored], [clip.group for clip in scored]
+    return Calibration.of(scores, domains(scored), groups, folds.describe())
+
+
+def _score_unseen(this: _Fit, folds: Folds, embedded: Sequence[Sequence[NDArray[Any]]]) -> dict[str, float]:
     """Scores of training clips by key, each by a fit that has not seen it; empty if no threshold is wanted."""
-    system, clips = this.system, this.machine.train
-    if system.threshold.method == "none":
-        return {}
+    clips = this.machine.train
     scores: dict[str, float] = {}
-    for fitted_on, held_out in folds(domains(clips), system.threshold, seed=system.seed):
+    for fitted_on, held_out in folds.pairs:
         rest, unseen = [clips[i] for i in fitted_on], [clips[i] for i in held_out]
         found = []
-        for number, (resolved, X) in enumerate(zip(system.branches, embedded, strict=True), start=1):
+        for number, (resolved, X) in enumerate(zip(this.system.branches, embedded, strict=True), start=1):
             branch = Branch(resolved)
             branch.fit_encoder(
                 rest, workers=this.workers, jobs=this.jobs, progress=this.tell(" for the threshold", number)
@@ -236,10 +275,24 @@ def _score_unseen(this: _Fit, embedded: Sequence[Sequence[NDArray[Any]]]) -> dic
                 )
             else:
                 of_rest, of_unseen = [X[i] for i in fitted_on], [X[i] for i in held_out]
-            branch.fit_backend(of_rest, domains(rest), attributes(rest))
+            _fit_backend(branch, of_rest, rest, folds)
             found.append(branch.anomaly_score(of_unseen))
         scores |= zip((clip.key for clip in unseen), average(found).tolist(), strict=True)
     return scores
+
+
+def _fit_backend(branch: Branch, X: Sequence[NDArray[Any]], clips: Sequence[Clip], folds: Folds) -> None:
+    """Fit the back end for the threshold; an error says what was left to fit to, where that is by groups."""
+    try:
+        branch.fit_backend(X, domains(clips), attributes(clips))
+    except ValueError as error:
+        if folds.by == "random":
+            raise
+        left = ", ".join(f"{n} {domain}" for domain, n in sorted(Counter(domains(clips).tolist()).items()))
+        raise ValueError(
+            f"{error} (in a fit for the threshold, to {len(clips)} clips: {left}; others are kept together by "
+            f"{folds.by}; give more clips, or choose threshold.folds_by='random')"
+        ) from error
 
 
 def _fit_threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64]) -> Threshold | None:

@@ -101,6 +101,9 @@ class Clip:
         Further mono files of the recording, where ``path`` is the first track.
     channels : tuple of int or str
         Which channels are near, far, and so on: numbers from 1, or names; empty: all, as they are.
+    group : str
+        What it belongs to, such as "day 2026-03-01": clips of one group are more alike than others, so they are not
+        split between a fit and the clips that it scores. Empty: nothing that is known.
 
     Examples
     --------
@@ -125,6 +128,7 @@ class Clip:
     attributes: str = ""
     tracks: tuple[Path, ...] = ()
     channels: tuple[Channel, ...] = ()
+    group: str = ""
 
     def __repr__(self) -> str:
         told = (self.domain, self.label, self.attributes)

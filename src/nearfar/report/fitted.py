@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from nearfar.decisions.rates import CONFIDENCE, FlaggedShare, between, percent
 from nearfar.files.names import printable
+from nearfar.recordings.clips import counted
 
 if TYPE_CHECKING:
+    from nearfar.decisions.calibration import Calibration
     from nearfar.detector.fitted import Detector
     from nearfar.encoders.weights import Likeness, Verified
     from nearfar.training.adapters import Adapter
 
 
+HOLDS_FOR = (
+    "clips like these, of the same days and conditions. Another day or other noise may give more false alarms. Set "
+    "the threshold on normal recordings of a later session: nearfar calibrate DETECTOR NORMALS"
+)
 SHOWN = 5  # clips that a table names; it counts the others
 
 
@@ -40,14 +48,68 @@ def detector(fitted: Detector) -> Table:
     if limit is None:
         table.add_row("decision", "none: the detector has no threshold")
         return table
+    asked, n = percent(limit["false_alarm_rate"]), limit["normal_clips"]
     table.add_row(
         "decision",
-        f"anomaly if the score is above {limit['value']:.4g}. This threshold comes from {limit['normal_clips']:g} "
-        "normal clips that the fit did not use. Of other normal clips like these, the detector flags at most "
-        f"{limit['false_alarm_rate']:.1%} by mistake."
+        f"anomaly if the score is above {limit['value']:.4g}. The threshold comes from {n} normal clips, each scored "
+        f"by a fit that had not seen it. By construction, about {asked} of them are above it."
         + (f" No p-value is below {limit['smallest_p_value']:.2g}." if limit["smallest_p_value"] else ""),
     )
+    if fitted.calibration is not None:
+        _add_rates(table, fitted, fitted.calibration)
     return table
+
+
+def _add_rates(table: Table, fitted: Detector, known: Calibration) -> None:
+    """What the unseen clips tell of the rate, by domain and by group, and of which clips that is true."""
+    assert fitted.threshold is not None
+    asked, above = fitted.threshold.false_alarm_rate, fitted.threshold.value
+    table.add_row("unseen clips", escape(printable(_how_unseen(known.how))))
+    for domain, share in fitted.flagged().items():
+        table.add_row(domain, _rate(share, asked))
+    groups = known.by_group(above=above)
+    if len(groups) > 1:
+        name, most = max(groups.items(), key=lambda item: item[1].share)
+        table.add_row(
+            "groups",
+            escape(printable(f"the one that is flagged most, of {len(groups)}: {name}, {most}")),
+        )
+    table.add_row("holds for", HOLDS_FOR)
+
+
+def _how_unseen(how: Mapping[str, Any]) -> str:
+    """Which clips were kept together, so that no fit saw a part of what it scored."""
+    if how["by"] == "random":
+        told = f"dealt at random to {how['fits']} fits"
+    else:
+        counts = ", ".join(f"{n} of {domain}" for domain, n in how["groups"].items())
+        told = f"kept together by {how['by']} ({counts}), in {how['fits']} fits"
+    why = "; ".join(f"{domain}: {reason}" for domain, reason in how["random_in"].items())
+    if not why:
+        return told
+    return (
+        f"{told}. Groups were not used in {why}" if how["by"] == "random" else f"{told}. At random in {why}"
+    )
+
+
+def _rate(share: FlaggedShare, asked: float) -> str:
+    """How many clips of a domain would have been flagged, and what more of them would tell."""
+    n, (low, high) = share.clips, share.interval()
+    told = (
+        f"of {n} unseen {'clip' if n == 1 else 'clips'} {share.flagged} would have been flagged "
+        f"({percent(share.share)}; {percent(CONFIDENCE)} interval {between(low, high)})"
+    )
+    if 1 / n > asked:
+        told += f": {counted(n, 'clip')} {'tells' if n == 1 else 'tell'} no rate below {percent(1 / n)}"
+    if high - low > asked:
+        more = share.with_clips(_more(n))
+        told += f". With {more.clips} such clips, the interval would be about {between(*more.interval())}"
+    return told
+
+
+def _more(clips: int) -> int:
+    """The next power of ten that is at least twice as many clips."""
+    return 10 ** math.ceil(math.log10(2 * clips))
 
 
 def _listed(suspects: Sequence[Mapping[str, str]]) -> Text:

@@ -338,7 +338,7 @@ def _machine_record(detector: Detector, task: MachineRun, tested_on: list[list[A
 def _detector_inputs(task: MachineRun, jobs: Jobs) -> dict[str, Any]:
     """Everything that a fitted detector depends on."""
     clips = [
-        [*row, clip.domain, clip.attributes]
+        [*row, clip.domain, clip.attributes, clip.group]
         for row, clip in zip(_digests(task.machine.train, jobs), task.machine.train, strict=True)
     ]
     return {"system": task.system.identity, "machine": task.machine.name, "clips": clips}

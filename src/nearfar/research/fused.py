@@ -36,7 +36,8 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from nearfar.decisions.thresholds import Conformal, ThresholdConfig, folds, is_anomaly, refuse_unattainable
+from nearfar.decisions.folds import deal
+from nearfar.decisions.thresholds import Conformal, ThresholdConfig, is_anomaly, refuse_unattainable
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import PROTOCOLS, Finding, Fold, Selection, scope_of
 from nearfar.evaluation.record import DataRecord, FindingRecord, ProtocolRecord, RunRecord
@@ -381,7 +382,7 @@ def _score_unseen(selection: Selection, references: pd.DataFrame, seed: int) -> 
     for machine in selection.fold.report:
         own = references[machines == machine]
         alike = np.full(len(own), "")  # the domains of these are not told
-        for known, left_out in folds(alike, ThresholdConfig(), seed=seed):
+        for known, left_out in deal(alike, ThresholdConfig(), seed=seed).pairs:
             parts.append(fusion.transform(own.iloc[left_out], own.iloc[known]))
     return pd.concat(parts)
 

@@ -153,6 +153,7 @@ def _as_recorded(machine: Machine, channels: Sequence[Channel]) -> Machine:
             machine=_as_text(clip.machine),
             name=_as_text(clip.name),
             attributes=_as_text(clip.attributes),
+            group=_as_text(clip.group),
             channels=tuple(channels),
         )
         for clip in clips

@@ -6,7 +6,8 @@
     Optional. The folders may have the names that other data sets use: see ``datasets.labels``.
 ``MACHINE/domains.csv``
     Optional: columns ``file_name`` (relative to MACHINE) and ``domain`` (source or target), a row for every
-    recording. Without it the domain is not known.
+    recording. Without it the domain is not known. A column ``group``, ``day``, ``session`` or ``recording``, the
+    first of these that is there, says what belongs together; without one, names may (``datasets.groups``).
 
 A plain folder holds normal recordings of one machine, at any depth, and perhaps ``domains.csv``.
 """
@@ -15,8 +16,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -34,6 +35,7 @@ from nearfar.recordings.clips import (
     Split,
     unknown,
 )
+from nearfar.recordings.datasets.groups import COLUMNS, groups_of_names
 from nearfar.recordings.datasets.labels import is_normal, label_of, says_anomaly
 from nearfar.recordings.datasets.layout import (
     collect,
@@ -210,11 +212,24 @@ def _clip(file: Path, split_folder: Path, name: str, split: Split, label: Label 
 def _with_domains(
     folder: Path, name: str, clips: Sequence[Clip], problems: Sequence[str]
 ) -> tuple[Machine, list[str]]:
-    """The machine of these clips, with the domains that its table says; all that is wrong."""
+    """The machine of these clips, with the domains and groups that its table says; all that is wrong."""
     place = {clip.path: clip.path.relative_to(folder).as_posix() for clip in clips}
-    domains, wrong = _domains(folder, set(place.values()), {place[path] for path in _first_files(clips)})
-    told = [replace(clip, domain=domains.get(place[clip.path])) for clip in clips]
+    table, wrong = _domains(folder, set(place.values()), {place[path] for path in _first_files(clips)})
+    groups = table.groups
+    if groups is None:
+        groups = {place[path]: group for path, group in _groups_by_name(clips).items()}
+    told = [
+        replace(clip, domain=table.domains.get(place[clip.path]), group=groups.get(place[clip.path], ""))
+        for clip in clips
+    ]
     return Machine(name, tuple(sorted(told, key=lambda clip: clip.key))), [*problems, *wrong]
+
+
+def _groups_by_name(clips: Sequence[Clip]) -> dict[Path, str]:
+    """The groups of the training clips, as far as their names tell."""
+    train = [clip for clip in clips if clip.split == "train"]
+    groups = groups_of_names([clip.name for clip in train])
+    return {clip.path: groups[clip.name] for clip in train} if groups else {}
 
 
 def _first_files(clips: Sequence[Clip]) -> Iterator[Path]:
@@ -226,36 +241,54 @@ def _first_files(clips: Sequence[Clip]) -> Iterator[Path]:
     return (files[0] for files in tracks.grouped(clip.path for clip in clips))
 
 
-def _domains(folder: Path, known: set[str], needed: set[str]) -> tuple[dict[str, Domain], list[str]]:
+@dataclass(frozen=True)
+class _Listed:
+    """What the table of domains says of recordings, by their paths below the machine; no groups: no such column."""
+
+    domains: Mapping[str, Domain]
+    groups: Mapping[str, str] | None = None
+
+
+def _domains(folder: Path, known: set[str], needed: set[str]) -> tuple[_Listed, list[str]]:
     """What ``domains.csv`` says of the known files, by their paths below the machine, and all that is wrong."""
     file, problems = _domains_file(folder)
     if file is None:
-        return {}, problems
+        return _Listed({}), problems
     try:
         table = tables.read(file, DOMAINS_HEADER)
     except tables.TableError as error:
-        return {}, [f"{file}: {error}"]
+        return _Listed({}), [f"{file}: {error}"]
     names = ListedNames(known, machine_name(folder))
     rows: dict[str, list[int]] = {}
     domains: dict[str, Domain] = {}
+    groups: dict[str, str] = {}
+    column = next((column for column in COLUMNS if column in table.header), None)
     for row in table.rows:
-        said, domain = (row.cell(table.place(column)) for column in DOMAINS_HEADER)
+        said, domain = (row.cell(table.place(needs)) for needs in DOMAINS_HEADER)
         meant = names.meant(said)
         if len(meant) != 1:
             problems.append(f"row {row.number}: {_unmatched(said, meant)}{table.doubt}")
             continue
         rows.setdefault(meant[0], []).append(row.number)
+        if column is not None and (group := row.cell(table.place(column))):
+            groups[meant[0]] = group if column == COLUMNS[0] else f"{column} {group}"
         if domain.lower() in get_args(Domain):
             domains[meant[0]] = cast(Domain, domain.lower())
         else:
             problems.append(f"row {row.number}: domain={domain!r} of {said!r}; it must be source or target")
-    problems += [f"'{one_line(name)}' is missing" for name in sorted(needed.difference(rows))]
-    problems += [
+    problems += _incomplete(rows, needed)
+    listed = _Listed(domains, None if column is None else groups)
+    return listed, few(f"{file}: {problem}" for problem in problems)
+
+
+def _incomplete(rows: Mapping[str, Sequence[int]], needed: set[str]) -> list[str]:
+    """Recordings that a table lacks, or lists more than once."""
+    missing = [f"'{one_line(name)}' is missing" for name in sorted(needed.difference(rows))]
+    return missing + [
         f"'{one_line(name)}' is listed {len(twice)} times, in rows {' and '.join(map(str, twice))}"
         for name, twice in rows.items()
         if len(twice) > 1
     ]
-    return domains, few(f"{file}: {problem}" for problem in problems)
 
 
 def _domains_file(folder: Path) -> tuple[Path | None, list[str]]:
