@@ -135,6 +135,55 @@ def adapt(
     say(f"Wrote {file}. Next: `nearfar run {system} --data OTHERS --adapter {quoted(file)}`")
 
 
+def calibrate(
+    detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
+    normals: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files or folders of normal recordings that the fit has not seen, of a later session for example."
+        ),
+    ],
+    into: Annotated[
+        Path | None, typer.Option("--out", "-o", help="New folder for the calibrated detector.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the detector itself, or the one at --out.")
+    ] = False,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of normal clips that may be flagged by mistake (default: the detector's own)."
+        ),
+    ] = None,
+    workers: Workers = CORES,
+) -> None:
+    """Set the threshold of a detector on normal recordings of a later session. Nothing is fitted again.
+
+    Only these recordings then decide what is too high; the clips of the fit no longer do. Recordings that cannot be
+    used, and copies, are named and left out. Training clips are refused.
+    """
+    from nearfar.detector.file_format import refuse_to_replace
+    from nearfar.detector.fitted import Detector
+    from nearfar.report import fitted
+
+    if into is None and not replace:
+        raise typer.BadParameter(
+            "give --out for a new detector (-o NEW), or --replace to change the one that is there"
+        )
+    if Path("-") in normals:
+        raise typer.BadParameter("- is one recording; give files or folders of normal recordings")
+    place = into or detector
+    if into is not None:
+        refuse_to_replace(into, replace=replace)
+    with shown_progress() as progress:
+        made = Detector.load(detector).calibrate(
+            normals, false_alarm_rate=false_alarm_rate, workers=workers, progress=progress
+        )
+    made.save(place, replace=replace)
+    out.print(fitted.calibrated(made))
+    say(f"Wrote {place}. Next: `nearfar score {quoted(place)} CLIPS`")
+
+
 def score(
     detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
     clips: Annotated[

@@ -22,7 +22,7 @@ from nearfar.decisions.alarms import AlarmRule, Alarms
 from nearfar.decisions.calibration import Calibration
 from nearfar.decisions.rates import FlaggedShare
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, is_anomaly, refuse_unattainable
-from nearfar.detector import file_format, fitting
+from nearfar.detector import calibrating, file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.embedding.embeddings import VIEWS, embed
@@ -110,6 +110,11 @@ class Detector:
     calibration : Calibration or None
         The scores that the threshold is learnt from, with domain and group of their clips. Detectors of format 4
         and before have none.
+    seen : (n_clips,) array of uint64
+        Fingerprints of the training clips, ascending; empty for detectors of format 4 and before.
+    calibrated_on : dict or None
+        If ``calibrate`` set the threshold: number, domains and digest of the recordings, what was left out, and
+        what the threshold was before.
     """
 
     machine: str
@@ -121,6 +126,8 @@ class Detector:
     sample: Samples
     unseen: Mapping[str, float] = field(default_factory=dict, compare=False)
     calibration: Calibration | None = field(default=None, compare=False)
+    seen: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False)
+    calibrated_on: dict[str, Any] | None = None
 
     @classmethod
     def fit(  # noqa: PLR0913  # each is a choice of the user
@@ -229,9 +236,66 @@ class Detector:
                 "has no scores of normal clips to take one from; fit it again with threshold.method='conformal'"
             )
         system, scores = self.system.with_false_alarm_rate(rate), self.threshold.normal_scores
-        refuse_unattainable(system.threshold, len(scores))
+        refuse = refuse_unattainable if self.calibrated_on is None else calibrating.refuse_too_few
+        refuse(system.threshold, len(scores))
         threshold = type(self.threshold).fit(scores, false_alarm_rate=rate)
         return dataclasses.replace(self, system=system, threshold=threshold)
+
+    def calibrate(
+        self,
+        normals: Path | str | Iterable[Path | str | Clip],
+        *,
+        false_alarm_rate: float | None = None,
+        workers: int = 1,
+        progress: Progress | None = None,
+    ) -> Self:
+        """The same detector with a threshold from normal recordings that the fit never saw.
+
+        Nothing is fitted again. The scores of these recordings replace all scores behind the old threshold.
+        Recordings that cannot be used, and copies, are left out; ``calibrated_on`` names them.
+
+        Parameters
+        ----------
+        normals : Path, str, or iterable of Path, str or Clip
+            Files, and folders of normal recordings, of a later session for example; or clips.
+        false_alarm_rate : float or None
+            Share of normal clips that may be flagged; ``None``: as before.
+        workers : int
+            Threads that read recordings and compute features.
+        progress : callable or None
+            Called with (step, done, total).
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+        DatasetError
+            If training clips are among the recordings, or some are not normal by their names.
+        ValueError
+            If the recordings that can be used are too few for the rate.
+        """
+        system = self.system
+        if system.threshold.method == "none":
+            config = system.threshold.model_copy(update={"method": "conformal"})
+            system = dataclasses.replace(system, threshold=config)
+        if false_alarm_rate is not None:
+            system = system.with_false_alarm_rate(false_alarm_rate)
+        if not len(self.seen):
+            logger.warning(
+                "the detector of %r was fitted by an older nearfar and does not know its training clips one by "
+                "one; see to it that none of them is among the recordings",
+                self.machine,
+            )
+        clips = _normal_clips(normals, self.selected_channels)
+        score = partial(self.score_files, workers=workers)
+        found = calibrating.score_normals(clips, score, seen=self.seen, progress=progress)
+        config = system.threshold
+        calibrating.refuse_too_few(config, len(found.scores), found.left_out)
+        threshold = THRESHOLDS[config.method].fit(found.scores, false_alarm_rate=config.false_alarm_rate)
+        return dataclasses.replace(
+            self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
+            calibrated_on=found.describe(self.threshold),
+        )  # fmt: skip
 
     @property
     def sample_rate(self) -> int:
@@ -481,6 +545,8 @@ class Detector:
             arrays |= {f"threshold.{name}": array for name, array in self.calibration.arrays().items()}
         if self.usual is not None:
             arrays |= {f"usual.{name}": array for name, array in self.usual.arrays().items()}
+        if len(self.seen):
+            arrays["trained_on.seen"] = self.seen
         content = {
             "machine": self.machine,
             "system": self.system.describe(),
@@ -488,6 +554,7 @@ class Detector:
             "parameters": self.parameters,
             "trained_on": self.trained_on,
             "threshold": self.describe_threshold(),
+            "calibrated_on": self.calibrated_on,
             "self_check_score": self._score_of(embeddings),
         }
         file_format.write(folder, content, arrays, take_place=replace)
@@ -544,6 +611,8 @@ class Detector:
         trained_on = file_format.trained_on(content)
         detector = cls(content["machine"], system, branches, threshold, usual, trained_on, sample)
         detector.calibration = calibration
+        detector.seen = arrays.get("trained_on.seen", detector.seen)
+        detector.calibrated_on = content.get("calibrated_on")
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 
@@ -572,6 +641,16 @@ def _with_alarms(verdicts: Iterable[Verdict], alarms: Alarms) -> Iterator[Verdic
     for verdict in verdicts:
         flagged = None if verdict.decision == "unusable" else verdict.decision == "anomaly"
         yield dataclasses.replace(verdict, alarm=alarms.after(Path(verdict.name).parent, flagged))
+
+
+def _normal_clips(
+    normals: Path | str | Iterable[Path | str | Clip], channels: Sequence[Channel]
+) -> list[Clip]:
+    """The clips that are meant, with the channels of the fit where they choose none."""
+    given = [normals] if isinstance(normals, Path | str) else list(normals)
+    clips = [one for one in given if isinstance(one, Clip)]
+    clips += datasets.load_normals(one for one in given if not isinstance(one, Clip))
+    return [one if one.channels else dataclasses.replace(one, channels=tuple(channels)) for one in clips]
 
 
 def _adapter(given: Adapter | Path | str) -> Adapter:

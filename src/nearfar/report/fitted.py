@@ -26,6 +26,10 @@ HOLDS_FOR = (
     "clips like these, of the same days and conditions. Another day or other noise may give more false alarms. Set "
     "the threshold on normal recordings of a later session: nearfar calibrate DETECTOR NORMALS"
 )
+HOLDS_FOR_LATER = (
+    "clips like these recordings, of the same days and conditions. Pieces of one recording are alike: several "
+    "sessions tell more than many clips of one"
+)
 SHOWN = 5  # clips that a table names; it counts the others
 
 
@@ -110,6 +114,50 @@ def _rate(share: FlaggedShare, asked: float) -> str:
 def _more(clips: int) -> int:
     """The next power of ten that is at least twice as many clips."""
     return 10 ** math.ceil(math.log10(2 * clips))
+
+
+def calibrated(after: Detector) -> Table:
+    """What a calibration changed: the threshold, and what the old one would have flagged of the new recordings."""
+    told, limit = after.calibrated_on, after.describe_threshold()
+    assert told is not None
+    assert limit is not None
+    table = Table(show_header=False, title=escape(printable(f"Detector of '{after.machine}', calibrated")))
+    domains = ", ".join(f"{n} {domain}" for domain, n in told["domains"].items())
+    table.add_row(
+        "calibrated on", f"{counted(told['clips'], 'normal recording')} ({domains}), each scored once"
+    )
+    if told["left_out"]:
+        table.add_row("left out", _listed(told["left_out"]))
+    _add_before(table, told)
+    asked = percent(limit["false_alarm_rate"])
+    table.add_row(
+        "now",
+        f"anomaly if the score is above {limit['value']:.4g}. This threshold comes from these recordings alone; by "
+        f"construction, at most {asked} of them are above it."
+        + (f" No p-value is below {limit['smallest_p_value']:.2g}." if limit["smallest_p_value"] else ""),
+    )
+    for domain, share in after.flagged().items():
+        table.add_row(domain, _rate(share, limit["false_alarm_rate"]))
+    table.add_row("holds for", HOLDS_FOR_LATER)
+    return table
+
+
+def _add_before(table: Table, told: Mapping[str, Any]) -> None:
+    """The old threshold, and what it would have flagged: whether the calibration was needed."""
+    before = told["before"]
+    if before is None:
+        table.add_row("before", "no threshold")
+        return
+    asked = before["false_alarm_rate"]
+    share = FlaggedShare(before["flagged"], told["clips"])
+    table.add_row(
+        "before",
+        f"threshold {before['value']:.4g}, from {before['normal_clips']} clips of the fit or of an earlier "
+        f"calibration, {percent(asked)} asked. It would have flagged {share}",
+    )
+    if len(told["domains"]) > 1:
+        for domain, of in before["domains"].items():
+            table.add_row(f"before, {domain}", str(FlaggedShare(of["flagged"], of["clips"])))
 
 
 def _listed(suspects: Sequence[Mapping[str, str]]) -> Text:
