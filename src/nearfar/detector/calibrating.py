@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +62,10 @@ class Scored:
         how = {"by": LATER, "fits": 0, "groups": {}, "random_in": {}}
         return Calibration.of(self.scores, domains(self.clips), [clip.group for clip in self.clips], how)
 
-    def describe(self, before: Threshold | None) -> dict[str, Any]:
-        """What ``Detector.calibrated_on`` says."""
+    def describe(
+        self, before: Threshold | None, *, learnt_from: Literal["fit", "calibration"]
+    ) -> dict[str, Any]:
+        """What ``Detector.calibrated_on`` says, with the threshold before it and where that one is from."""
         told: dict[str, Any] = {
             "clips": len(self.clips),
             "domains": dict(sorted(Counter(domains(self.clips).tolist()).items())),
@@ -77,6 +79,7 @@ class Scored:
                 "value": before.value,
                 "false_alarm_rate": before.false_alarm_rate,
                 "normal_clips": len(before.normal_scores),
+                "learnt_from": learnt_from,
                 "flagged": int((self.scores > before.value).sum()),
                 "domains": {d: {"clips": x.clips, "flagged": x.flagged} for d, x in by_domain.items()},
             }

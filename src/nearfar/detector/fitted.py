@@ -294,7 +294,9 @@ class Detector:
         threshold = THRESHOLDS[config.method].fit(found.scores, false_alarm_rate=config.false_alarm_rate)
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
-            calibrated_on=found.describe(self.threshold),
+            calibrated_on=found.describe(
+                self.threshold, learnt_from="fit" if self.calibrated_on is None else "calibration"
+            ),
         )  # fmt: skip
 
     @property

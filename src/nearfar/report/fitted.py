@@ -148,12 +148,12 @@ def _add_before(table: Table, told: Mapping[str, Any]) -> None:
     if before is None:
         table.add_row("before", "no threshold")
         return
-    asked = before["false_alarm_rate"]
+    asked, where = before["false_alarm_rate"], "fit" if before["learnt_from"] == "fit" else "last calibration"
     share = FlaggedShare(before["flagged"], told["clips"])
     table.add_row(
         "before",
-        f"threshold {before['value']:.4g}, from {before['normal_clips']} clips of the fit or of an earlier "
-        f"calibration, {percent(asked)} asked. It would have flagged {share}",
+        f"threshold {before['value']:.4g}, from {counted(before['normal_clips'], 'clip')} of the "
+        f"{where}, {percent(asked)} asked. Of the new recordings it would have flagged {share}",
     )
     if len(told["domains"]) > 1:
         for domain, of in before["domains"].items():
