@@ -462,7 +462,7 @@ def test_a_missing_file(saved: Path, tmp_path: Path) -> None:
 def test_a_newer_format(saved: Path) -> None:
     content = json.loads((saved / "detector.json").read_text())
     (saved / "detector.json").write_text(json.dumps({**content, "format": file_format.FORMAT + 1}))
-    with pytest.raises(DetectorError, match=r"of format 5.*reads up to format 4: install a newer nearfar"):
+    with pytest.raises(DetectorError, match=r"of format 6.*reads up to format 5: install a newer nearfar"):
         Detector.load(saved)
 
 

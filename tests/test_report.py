@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nearfar.decisions.alarms import AlarmRule
+from nearfar.decisions.calibration import Calibration
 from nearfar.decisions.thresholds import Conformal
 from nearfar.detector.fitted import Detector, Verdict
 from nearfar.evaluation.metrics import omega
@@ -278,16 +279,81 @@ def a_detector(machine="fan", threshold=None, faults=None, left_out=()):
     )
 
 
+def text_of(detector):
+    return " ".join(plain(fitted.detector(detector)).replace("│", " ").split())
+
+
 def test_table_of_a_detector():
     threshold = Conformal.fit(np.arange(1000.0), false_alarm_rate=0.05)
-    shown = plain(fitted.detector(a_detector(threshold=threshold, faults={"near clipped": 3})))
-    text = " ".join(shown.replace("│", " ").split())
+    text = text_of(a_detector(threshold=threshold, faults={"near clipped": 3}))
     assert "Detector of 'fan'" in text
     assert "spectral: Log-mel band statistics" in text
     assert "1000 normal clips (990 source, 10 target) of 2 channels at 16000 Hz" in text
-    assert "anomaly if the score is above 950. This threshold comes from 1000 normal clips that" in text
-    assert "the detector flags at most 5.0% by mistake. No p-value is below 0.001." in text
+    assert (
+        "anomaly if the score is above 950. The threshold comes from 1000 normal clips, each scored by"
+        in text
+    )
+    assert (
+        "By construction, 49 of these are above it, for the 5 % you ask. No p-value is below 0.001." in text
+    )
     assert "near clipped in 3 clips" in text.split("warning")[1]
+    assert (
+        "would have been flagged" not in text
+    )  # a detector of an older format does not know of which domain
+
+
+def calibrated(how, *, n_source=190, n_target=10, above=(9, 1), groups=None):
+    """A detector with a threshold of 1.5, of whose clips so many are above it."""
+    scores = np.concatenate(
+        [1.0 + (np.arange(n) < k) for n, k in zip((n_source, n_target), above, strict=True)]
+    )
+    domain = np.repeat(["source", "target"], [n_source, n_target])
+    found = a_detector(threshold=Conformal.fit(scores, false_alarm_rate=0.05))
+    found.threshold.value = 1.5
+    found.calibration = Calibration.of(scores, domain, groups, how)
+    return found
+
+
+AT_RANDOM = {"by": "random", "fits": 10, "groups": {}, "random_in": {}}
+
+
+def test_table_of_a_detector_tells_the_rate_of_each_domain():
+    text = text_of(calibrated(AT_RANDOM))
+    assert "unseen clips dealt at random to 10 fits" in text
+    of_source = "of 190 unseen clips 9 would have been flagged (4.7 %; 95 % interval 2.2 to 8.8 %)."
+    assert f"source {of_source} With 1000 such clips, the interval would be about 3.5 to 6.2 %" in text
+    of_target = "of 10 unseen clips 1 would have been flagged (10 %; 95 % interval 0.3 to 44.5 %): "
+    assert f"target {of_target}10 clips tell no rate below 10 %. With 100 such clips, the interval" in text
+    assert "would be about 4.9 to 17.6 %" in text
+    assert "holds for clips like these, of the same days and conditions." in text
+    assert "nearfar calibrate DETECTOR NORMALS" in text
+    assert "groups" not in text
+    assert "at most" not in text.lower()
+
+
+def test_table_of_a_detector_says_what_was_kept_together():
+    how = {"by": "group", "fits": 4, "groups": {"source": 2}, "random_in": {"target": "no group is known"}}
+    groups = ["day [b]1"] * 100 + ["day 2"] * 90 + [""] * 10
+    text = text_of(calibrated(how, groups=groups))
+    assert "kept together by group (2 of source), in 4 fits. At random in target: no group is known" in text
+    assert (
+        "groups the one that is flagged most, of 2: day [b]1, 9 of 100 clips (9 %; 95 % interval 4.2 to"
+        in text
+    )
+    told = {**AT_RANDOM, "random_in": {"source": "one group alone is known, 'day 1'"}}
+    text = text_of(calibrated(told))
+    assert (
+        "dealt at random to 10 fits. Groups were not used in source: one group alone is known, 'day 1'"
+        in text
+    )
+
+
+def test_one_clip_and_many_clips_tell_what_they_can():
+    text = text_of(calibrated(AT_RANDOM, n_source=19999, n_target=1, above=(1000, 0)))
+    assert "(5 %; 95 % interval 4.7 to 5.3 %) target" in text  # more clips would tell little
+    assert (
+        "of 1 unseen clip 0 would have been flagged (0 %; 95 % interval 0 to 97.5 %): 1 clip tells no" in text
+    )
 
 
 def test_table_of_a_detector_names_what_was_left_out():

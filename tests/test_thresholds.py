@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from scipy import stats
 from synthetic import write_machine
 
+from nearfar.decisions.folds import deal
 from nearfar.decisions.thresholds import (
     THRESHOLDS,
     Conformal,
     Gamma,
     ThresholdConfig,
     _likeliest_gamma,
-    folds,
     is_anomaly,
 )
 from nearfar.detector.fitted import Detector
@@ -316,7 +316,7 @@ def domains_of(counts, seed=0):
 @given(counts, st.integers(2, 12), st.integers(0, 5))
 def test_folds_are_a_partition_stratified_by_domain(counts, n_folds, seed):
     domain = domains_of(counts)
-    pairs = list(folds(domain, ThresholdConfig(folds=n_folds), seed=seed))
+    pairs = list(deal(domain, ThresholdConfig(folds=n_folds), seed=seed).pairs)
     assert len(pairs) == min(n_folds, len(domain))
     assert sorted(np.concatenate([held_out for _, held_out in pairs])) == list(range(len(domain)))
     for fitted_on, held_out in pairs:
@@ -332,8 +332,8 @@ def test_folds_are_a_partition_stratified_by_domain(counts, n_folds, seed):
 @given(counts, st.integers(2, 12), st.integers(0, 5))
 def test_held_out_is_the_first_fold(counts, n_folds, seed):
     domain = domains_of(counts)
-    every = list(folds(domain, ThresholdConfig(folds=n_folds), seed=seed))
-    only = list(folds(domain, ThresholdConfig(folds=n_folds, calibration="held_out"), seed=seed))
+    every = list(deal(domain, ThresholdConfig(folds=n_folds), seed=seed).pairs)
+    only = list(deal(domain, ThresholdConfig(folds=n_folds, calibration="held_out"), seed=seed).pairs)
     assert len(only) == 1
     for one, other in zip(only[0], every[0], strict=True):
         np.testing.assert_array_equal(one, other)
@@ -341,7 +341,7 @@ def test_held_out_is_the_first_fold(counts, n_folds, seed):
 
 @pytest.mark.parametrize("n_folds", [12, 13, 1000])
 def test_as_many_folds_as_clips_leave_one_out(n_folds):
-    pairs = list(folds(domains_of((9, 3, 0)), ThresholdConfig(folds=n_folds), seed=0))
+    pairs = list(deal(domains_of((9, 3, 0)), ThresholdConfig(folds=n_folds), seed=0).pairs)
     assert len(pairs) == 12
     assert all(len(held_out) == 1 and len(fitted_on) == 11 for fitted_on, held_out in pairs)
 
@@ -350,7 +350,7 @@ def test_folds_are_of_the_seed():
     domain = domains_of((20, 5, 0))
 
     def parts(seed):
-        return [held_out.tolist() for _, held_out in folds(domain, ThresholdConfig(), seed=seed)]
+        return [held_out.tolist() for _, held_out in deal(domain, ThresholdConfig(), seed=seed).pairs]
 
     assert parts(1) == parts(1)
     assert parts(1) != parts(2)

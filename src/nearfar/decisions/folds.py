@@ -204,7 +204,10 @@ def _units(groups: Sequence[str], copies: Indices) -> Indices:
 
 
 def _spread(units: Indices, domain: Text, folds: int, seed: int) -> Indices:
-    """The part of each clip: units from the largest on, each to the part that has the least of its domains."""
+    """The part of each clip: units from the largest on, each to the first part that has the least of its domains.
+
+    So the first part, which is the one that is held out, has clips of every domain.
+    """
     numbers, of_domain = np.unique(units), np.unique(domain)
     sizes = np.array([[((units == u) & (domain == d)).sum() for d in of_domain] for u in numbers])
     shares = sizes / sizes.sum(axis=0)
@@ -213,7 +216,7 @@ def _spread(units: Indices, domain: Text, folds: int, seed: int) -> Indices:
     part_of = np.empty(len(numbers), dtype=np.intp)
     for u in sorted(shuffled, key=lambda u: -sizes[u].sum()):
         fullest = load[:, sizes[u] > 0].max(axis=1)
-        part_of[u] = np.lexsort((load.sum(axis=1), fullest))[0]
+        part_of[u] = fullest.argmin()
         load[part_of[u]] += shares[u]
     return part_of[np.searchsorted(numbers, units)]
 

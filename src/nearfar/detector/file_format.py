@@ -1,10 +1,10 @@
 """A detector on disk: a folder of ``detector.json`` and ``arrays.safetensors``.
 
 There is no pickle in it, so loading one executes nothing. Both files carry a digest. Format 5 holds domain and
-group of the clips behind the threshold, and which clips were kept together. Since format 4 it holds what the training
-clips have in common (``recordings.inspection.usual``); format 3 held the level of near over far only. Since format 3
-it holds the resolved system: the value of every option. Format 2 held the system's file, without the defaults;
-format 1 had one branch.
+group of the clips behind the threshold, and which clips were kept together. Since format 4 it holds what the
+training clips have in common (``recordings.inspection.usual``); format 3 held the level of near over far only.
+Since format 3 it holds the resolved system: the value of every option. Format 2 held the system's file, without
+the defaults; format 1 had one branch.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ def trained_on(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def calibration(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Calibration | None:
-    """The clips behind the threshold; ``None`` without a threshold, and before format 5."""
-    if content["threshold"] is None or content["format"] < GROUPS_FORMAT:
+    """The clips behind the threshold; ``None`` without a threshold, and of what was fitted before format 5."""
+    if "threshold.domain" not in arrays:
         return None
     of_threshold = part(arrays, "threshold")
     return Calibration.restore(of_threshold["normal_scores"], of_threshold, content["threshold"])

@@ -49,14 +49,16 @@ def detector(fitted: Detector) -> Table:
         table.add_row("warning", "; ".join(f"{f} in {n} clips" for f, n in known["faults"].items()))
     if known["unlike"]:
         table.add_row("unlike the others", _listed(known["unlike"]))
-    if limit is None:
+    if limit is None or fitted.threshold is None:
         table.add_row("decision", "none: the detector has no threshold")
         return table
-    asked, n = percent(limit["false_alarm_rate"]), limit["normal_clips"]
+    scores, asked = fitted.threshold.normal_scores, percent(limit["false_alarm_rate"])
+    above = FlaggedShare.of(scores > limit["value"])
     table.add_row(
         "decision",
-        f"anomaly if the score is above {limit['value']:.4g}. The threshold comes from {n} normal clips, each scored "
-        f"by a fit that had not seen it. By construction, about {asked} of them are above it."
+        f"anomaly if the score is above {limit['value']:.4g}. The threshold comes from "
+        f"{counted(len(scores), 'normal clip')}, each scored by a fit that had not seen it. "
+        f"By construction, {above.flagged} of these are above it, for the {asked} you ask."
         + (f" No p-value is below {limit['smallest_p_value']:.2g}." if limit["smallest_p_value"] else ""),
     )
     if fitted.calibration is not None:
