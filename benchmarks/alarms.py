@@ -4,8 +4,9 @@
     python benchmarks/alarms.py later MOTORS [--system NAME] [--cache DIR]
 
 ``several``: false alarms and faults found by one clip, and by k of n clips. A *spell* is five clips that follow
-each other: normal ones of one domain in the order of their names, or anomalous ones of one fault, from the source and
-the target in turn (without a manifest: of one recording). A spell alarms if there is an alarm after one of its clips.
+each other: normal ones of one domain in the order of their names, or anomalous ones of one fault, from the source
+and the target in turn (without a manifest: of one recording). A spell alarms if there is an alarm after one of its
+clips.
 
 ``later``: the threshold of ``nearfar calibrate`` on half of the recordings of the normal test clips, judged on the
 other half, for every way to halve them; beside the threshold of the fit. A recording is what a machine's clips of

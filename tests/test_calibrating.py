@@ -88,7 +88,7 @@ def test_it_says_what_the_old_threshold_would_have_flagged(fitted: Detector, lat
     assert "from 28 clips of the fit, 5 % asked" in text
     again = made.calibrate(later, false_alarm_rate=0.1)
     assert f"from {N} clips of the last calibration, 5 % asked" in plain(again)
-    assert "at most 10 % of them are above it" in plain(again)
+    assert "By construction, 1 of them are above it, for the 10 % you ask" in plain(again)
 
 
 def test_a_calibrated_detector_is_saved_and_scores_as_it_did(
@@ -195,6 +195,7 @@ def test_several_folders_are_several_groups(fitted: Detector, later: Path, tmp_p
     assert made.threshold is not None
     groups = made.calibration.by_group(above=made.threshold.value)
     assert [share.clips for share in groups.values()] == [14, 10]
+    assert f"the one that is flagged most, of 2: folder {tmp_path}" in plain(made)
 
 
 def test_clips_of_a_machine_may_be_given(fitted: Detector, fan: Path) -> None:

@@ -73,6 +73,12 @@ def _add_rates(table: Table, fitted: Detector, known: Calibration) -> None:
     table.add_row("unseen clips", escape(printable(_how_unseen(known.how))))
     for domain, share in fitted.flagged().items():
         table.add_row(domain, _rate(share, asked))
+    _add_groups(table, known, above)
+    table.add_row("holds for", HOLDS_FOR)
+
+
+def _add_groups(table: Table, known: Calibration, above: float) -> None:
+    """The group that is flagged most, if there are several."""
     groups = known.by_group(above=above)
     if len(groups) > 1:
         name, most = max(groups.items(), key=lambda item: item[1].share)
@@ -80,7 +86,6 @@ def _add_rates(table: Table, fitted: Detector, known: Calibration) -> None:
             "groups",
             escape(printable(f"the one that is flagged most, of {len(groups)}: {name}, {most}")),
         )
-    table.add_row("holds for", HOLDS_FOR)
 
 
 def _how_unseen(how: Mapping[str, Any]) -> str:
@@ -120,9 +125,10 @@ def _more(clips: int) -> int:
 
 def calibrated(after: Detector) -> Table:
     """What a calibration changed: the threshold, and what the old one would have flagged of the new recordings."""
-    told, limit = after.calibrated_on, after.describe_threshold()
+    told, threshold = after.calibrated_on, after.threshold
     assert told is not None
-    assert limit is not None
+    assert threshold is not None
+    assert after.calibration is not None
     table = Table(show_header=False, title=escape(printable(f"Detector of '{after.machine}', calibrated")))
     domains = ", ".join(f"{n} {domain}" for domain, n in told["domains"].items())
     table.add_row(
@@ -131,15 +137,17 @@ def calibrated(after: Detector) -> Table:
     if told["left_out"]:
         table.add_row("left out", _listed(told["left_out"]))
     _add_before(table, told)
-    asked = percent(limit["false_alarm_rate"])
+    above = FlaggedShare.of(threshold.normal_scores > threshold.value)
     table.add_row(
         "now",
-        f"anomaly if the score is above {limit['value']:.4g}. This threshold comes from these recordings alone; by "
-        f"construction, at most {asked} of them are above it."
-        + (f" No p-value is below {limit['smallest_p_value']:.2g}." if limit["smallest_p_value"] else ""),
+        f"anomaly if the score is above {threshold.value:.4g}. This threshold comes from these recordings alone. "
+        f"By construction, {above.flagged} of them are above it, for the "
+        f"{percent(threshold.false_alarm_rate)} you ask."
+        + (f" No p-value is below {threshold.floor:.2g}." if threshold.floor else ""),
     )
     for domain, share in after.flagged().items():
-        table.add_row(domain, _rate(share, limit["false_alarm_rate"]))
+        table.add_row(domain, _rate(share, threshold.false_alarm_rate))
+    _add_groups(table, after.calibration, threshold.value)
     table.add_row("holds for", HOLDS_FOR_LATER)
     return table
 
