@@ -19,11 +19,10 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import chain, combinations, zip_longest
+from itertools import chain, combinations, product, zip_longest
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 import nearfar
 from nearfar.decisions.alarms import AlarmRule, Alarms
@@ -34,11 +33,13 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Clip, Machine
 
 SPELL = 5  # clips
-RULES = (("1/1", 0.05), ("1/1", 0.01), ("2/3", 0.02), ("3/5", 0.01), ("3/5", 0.05))
+RULES = ("1/1", "2/3", "3/5")
+ASKED = (0.01, 0.02, 0.05, 0.1, 0.2)
+EQUAL = (0.02, 0.05, 0.1, 0.2)  # shares of normal spells with an alarm, at which rules are compared
 RATES = (0.05, 0.01)
 
 Scores = dict[str, float]
-Flags = NDArray[np.bool_]
+Fitted = tuple[Machine, dict[str, str], Detector, Scores]
 
 
 def fitted(machine: Machine, system: str, jobs: Jobs) -> tuple[Detector, Scores]:
@@ -86,26 +87,57 @@ def alarms(rule: AlarmRule, flags: Sequence[bool]) -> bool:
 
 def several(roots: Sequence[Path], system: str, jobs: Jobs) -> None:
     """Print the table of rules."""
-    machines = []
+    machines: list[Fitted] = []
     for root in roots:
         faults = faults_of(root)
         for machine in nearfar.load_dataset(root):
             machines.append((machine, faults, *fitted(machine, system, jobs)))
     print(f"{len(machines)} machines, {system}; flagged clips, and spells of {SPELL} clips with an alarm")
-    print("alarm asked   clips: source      target     spells: source      target      faults found")
-    for text, rate in RULES:
+    print(
+        f"{'':14}clips: source    target          anomalous       spells: source   target          faults found"
+    )
+    for text, rate in product(RULES, ASKED):
         rule, clips, found = AlarmRule.parse(text), defaultdict(list), defaultdict(list)
         for machine, faults, detector, scores in machines:
             threshold = detector.with_false_alarm_rate(rate).threshold
             assert threshold is not None
             for clip in machine.test:
-                if clip.label == "normal":
-                    clips[clip.domain].append(scores[clip.key] > threshold.value)
+                kind = str(clip.domain) if clip.label == "normal" else "fault"
+                clips[kind].append(scores[clip.key] > threshold.value)
             for kind, spell in spells(machine, faults):
                 found[kind].append(alarms(rule, [scores[clip.key] > threshold.value for clip in spell]))
-        cells = [_share(clips[d]) for d in ("source", "target")]
-        cells += [_share(found[kind]) for kind in ("source", "target", "fault")]
-        print(f"{text:5} {rate:4.0%}   {'   '.join(cells)}")
+        kinds = ("source", "target", "fault")
+        cells = [_share(of[kind]) for of in (clips, found) for kind in kinds]
+        print(f"{text:4} at {rate:4.0%}  {'  '.join(cells)}")
+    at_equal_false_alarms(machines)
+
+
+def at_equal_false_alarms(fitted_to: Sequence[Fitted]) -> None:
+    """Print how many faults each rule finds where as many spells of normal clips alarm, of both domains.
+
+    Scores are divided by the threshold of their machine at 5 %. One limit for all of these is chosen for each rule:
+    the lowest that gives no more false alarms.
+    """
+    heads = "".join(f"{f'{most:.0%} of spells':>20}" for most in EQUAL)
+    print(f"\nfaults found where so many spells of normal clips alarm\n    {heads}")
+    for text in (*RULES, "5/5"):
+        rule, highest = AlarmRule.parse(text), defaultdict(list)
+        for machine, faults, detector, scores in fitted_to:
+            threshold = detector.with_false_alarm_rate(0.05).threshold
+            assert threshold is not None
+            for kind, spell in spells(machine, faults):
+                relative = [scores[clip.key] / threshold.value for clip in spell]
+                highest[kind].append(_highest(rule, relative))
+        normal = np.sort([*highest["source"], *highest["target"]])
+        limits = [normal[len(normal) - 1 - int(most * len(normal))] for most in EQUAL]
+        cells = [FlaggedShare.of(np.array(highest["fault"]) > limit) for limit in limits]
+        print(f"{text:4}" + "".join(f"{f'{x.flagged} of {x.clips}, {x.share:.0%}':>20}" for x in cells))
+
+
+def _highest(rule: AlarmRule, scores: Sequence[float]) -> float:
+    """The limit from which on a spell has no alarm: of each group the k-th largest score, of these the largest."""
+    groups = (scores[max(0, end - rule.of_last) : end] for end in range(rule.needed, len(scores) + 1))
+    return max(sorted(group)[-rule.needed] for group in groups)
 
 
 def _share(flags: Sequence[bool]) -> str:
