@@ -159,8 +159,8 @@ def calibrate(
 ) -> None:
     """Set the threshold of a detector on normal recordings of a later session. Nothing is fitted again.
 
-    Only these recordings then decide what is too high; the clips of the fit no longer do. Recordings that cannot be
-    used, and copies, are named and left out. Training clips are refused.
+    These recordings replace the clips of the fit behind the threshold.
+    What cannot be used, and copies, are named and left out. Training clips are refused.
     """
     from nearfar.detector.file_format import refuse_to_replace
     from nearfar.detector.fitted import Detector
