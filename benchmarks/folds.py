@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/folds.py DATA [SYSTEM]
 
 DATA is a folder of machines with labelled test clips of two domains. Each machine is fitted once for each kind of
-folds. The scores are the same for all kinds, so Omega is, too; the thresholds differ. The table says, for each machine
-and kind, how many of the normal test clips are flagged when 5 % are asked, and how many of the anomalous ones are found.
+folds. The scores are the same for all kinds, so Omega is, too; the thresholds differ. The table says, for each
+machine and kind, how many of the normal test clips are flagged when 5 % are asked, and how many of the anomalous
+ones are found.
 """
 
 from __future__ import annotations

@@ -496,8 +496,45 @@ def test_a_detector_of_format_2_scores_as_it_did(name: str, tmp_path: Path) -> N
     expect_scores(name, loaded)
     loaded.save(tmp_path / "again")  # in the present format
     assert json.loads((tmp_path / "again" / "detector.json").read_text())["format"] == file_format.FORMAT
-    expect_scores(name, Detector.load(tmp_path / "again"))
-    assert Detector.load(tmp_path / "again").system == loaded.system
+    again = Detector.load(tmp_path / "again")
+    expect_scores(name, again)
+    assert again.system == loaded.system
+    assert again.system.threshold.folds_by == "random"
+    assert again.calibration is loaded.calibration is None
+    assert again.describe_threshold() == loaded.describe_threshold()
+
+
+def test_a_detector_of_format_4_had_random_folds_and_knows_no_domains(saved: Path, tmp_path: Path) -> None:
+    assert Detector.load(saved).system.threshold.folds_by == "group_if_known"
+    folder = tmp_path / "old"
+    shutil.copytree(saved, folder)
+    arrays = load_file(folder / "arrays.safetensors")
+    del arrays["threshold.domain"], arrays["threshold.group"]
+
+    def change(content: dict) -> None:
+        content["format"] = 4
+        del content["system"]["threshold"]["folds_by"]
+        for name in ("domains", "domain_names", "group_names", "unseen"):
+            del content["threshold"][name]
+
+    rewritten(folder, change, arrays)
+    old = Detector.load(folder)
+    assert old.system.threshold.folds_by == "random"
+    assert old.flagged() == {}
+    assert set(old.describe_threshold()) == {"value", "false_alarm_rate", "smallest_p_value", "normal_clips"}
+    assert old.with_false_alarm_rate(0.5).threshold.false_alarm_rate == 0.5
+    assert "would have been flagged" not in str([list(c.cells) for c in report.detector(old).columns])
+
+
+def test_the_threshold_is_told_by_domain(fitted: Detector) -> None:
+    told = fitted.describe_threshold()
+    assert told["unseen"] == {"by": "random", "fits": 10, "groups": {}, "random_in": {}}
+    assert {d: (x["flagged"], x["clips"]) for d, x in told["domains"].items()} == {
+        d: (x.flagged, x.clips) for d, x in fitted.flagged().items()
+    }
+    by_key = {c: s > fitted.threshold.value for c, s in fitted.unseen.items()}
+    assert told["domains"]["target"]["flagged"] == sum(f for c, f in by_key.items() if "_target_" in c)
+    assert told["domains"]["target"]["clips"] == 4
 
 
 def test_a_detector_of_format_1_scores_as_it_did(tmp_path: Path) -> None:

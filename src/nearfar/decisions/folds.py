@@ -123,7 +123,7 @@ def deal(
         if part is None and config.folds_by != "group_if_known":
             raise ValueError(_no_groups(config.folds_by, why))
     if part is None:
-        part = _at_random(domain, config.folds, seed)[copies]
+        part = _at_random(np.asarray(domain), copies, config.folds, seed)
         return Folds(_pairs(part, config), random_in=why if any(groups or ()) else {})
     return Folds(_pairs(part, config), KINDS[config.folds_by], counts, why)
 
@@ -152,17 +152,18 @@ def _first_alike(recordings: Sequence[str]) -> Indices:
     )
 
 
-def _at_random(domain: Text, folds: int, seed: int) -> Indices:
-    """The part of each clip."""
+def _at_random(domain: Text, copies: Indices, folds: int, seed: int) -> Indices:
+    """The part of each clip; copies go with the first of them."""
+    originals = np.flatnonzero(copies == np.arange(len(copies)))
     rng = np.random.default_rng(seed)
-    n_parts = min(folds, len(domain))
-    part = np.empty(len(domain), dtype=np.intp)
+    n_parts = min(folds, len(originals))
+    part = np.zeros(len(domain), dtype=np.intp)
     dealt = 0
     for d in np.unique(domain):
-        members = rng.permutation(np.flatnonzero(domain == d))
+        members = rng.permutation(originals[domain[originals] == d])
         part[members] = (dealt + np.arange(len(members))) % n_parts
         dealt += len(members)
-    return part
+    return part[copies]
 
 
 def _by_group(
@@ -233,7 +234,7 @@ def _emptied(part: Indices, domain: Text, folds: int) -> dict[str, str]:
 
 
 def _pairs(part: Indices, config: ThresholdConfig) -> tuple[tuple[Indices, Indices], ...]:
-    numbers = np.unique(part)  # without parts that have lost their clips to copies elsewhere
+    numbers = np.unique(part)
     if len(numbers) == 1 and len(part) > 1:
         raise ValueError(
             f"the {len(part)} normal clips are copies of one recording, so none of them is unseen by a fit to the "
