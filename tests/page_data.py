@@ -88,8 +88,16 @@ def _pickled(folder: Path) -> None:
     torch.save({"model": {"layer.weight": torch.eye(2)}}, folder / "OLD.pt")
 
 
+def _later(folder: Path) -> None:
+    """Normal recordings of the fan that its training clips do not contain."""
+    (folder / "later").mkdir()
+    for i in range(NORMAL_CLIPS):
+        audio.write(folder / "later" / f"{i:04d}.wav", clip(77_000 + i, speed=1.1), RATE)
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
     "challenge.md": _submitted,
+    "false-alarms.md": _later,
     "simulator.md": _simulated,
     "studies.md": _fused,
     "weights.md": _pickled,

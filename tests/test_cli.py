@@ -28,8 +28,8 @@ from nearfar.files import atomic, steps
 from nearfar.report import cached
 
 COMMANDS = [
-    "demo", "simulate", "machines", "check", "data", "fit", "score", "run", "study", "sweep", "evaluate", "compare",
-    "submit", "systems", "weights", "cache",
+    "demo", "simulate", "machines", "check", "data", "fit", "calibrate", "score", "run", "study", "sweep",
+    "evaluate", "compare", "submit", "systems", "weights", "cache",
 ]  # fmt: skip
 
 
@@ -148,6 +148,82 @@ def test_exit_codes_of_score(detector: Path, fan: Path, tmp_path: Path) -> None:
     assert found.exit_code == 1
     assert "the file is empty" in found.output
     assert "1 normal, 1 unusable" in found.output
+
+
+@pytest.fixture(scope="module")
+def shift(fan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of a day, in the order of their numbers; the second one is broken."""
+    folder = tmp_path_factory.mktemp("shift")
+    normal, faulty = (sorted((fan / "test").glob(f"*test_{label}*")) for label in ("normal", "anomaly"))
+    day = [normal[0], None, faulty[0], normal[1], faulty[1], faulty[2], normal[2], normal[0]]
+    for number, clip in enumerate(day, start=5):  # from 5.wav to 12.wav
+        if clip is None:
+            (folder / f"{number}.wav").write_bytes(b"")
+        else:
+            shutil.copy(clip, folder / f"{number}.wav")
+    return folder
+
+
+def test_score_with_an_alarm(detector: Path, shift: Path) -> None:
+    found = invoke("score", detector, shift, "--alarm", "2/3", "--json")
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [Path(line["recording"]).name for line in lines] == [f"{n}.wav" for n in range(5, 13)]
+    assert [line["decision"] for line in lines] == [
+        "normal", "unusable", "anomaly", "normal", "anomaly", "anomaly", "normal", "normal",
+    ]  # fmt: skip
+    expected = [False, False, False, False, True, True, True, False]
+    assert [line["alarm"] for line in lines] == expected
+    rows = list(
+        csv.DictReader(io.StringIO(invoke("score", detector, shift, "--alarm", "2/3", "--csv").stdout))
+    )
+    assert [row["alarm"] for row in rows] == [str(int(alarm)) for alarm in expected]
+    table = invoke("score", detector, shift, "--alarm", "2/3").output
+    assert "alarm after 3 of them" in table
+    assert "one group of 3 consecutive normal clips alarms by mistake in 0.73 %" in " ".join(table.split())
+    assert "alarm" not in invoke("score", detector, shift, "--json").stdout
+
+
+def test_an_alarm_never_spans_two_folders(detector: Path, fan: Path, tmp_path: Path) -> None:
+    faulty = sorted((fan / "test").glob("*test_anomaly*"))[:2]
+    for folder, clip in zip(("a", "b"), faulty, strict=True):
+        (tmp_path / folder).mkdir()
+        shutil.copy(clip, tmp_path / folder / "1.wav")
+    arguments = ("score", detector, tmp_path / "a", tmp_path / "b", "--fail-on-anomaly")
+    assert invoke(*arguments).exit_code == 3
+    assert invoke(*arguments, "--alarm", "2/2").exit_code == 0
+    shutil.copy(faulty[1], tmp_path / "a" / "2.wav")
+    assert invoke(*arguments, "--alarm", "2/2").exit_code == 3
+
+
+def test_score_in_the_order_of_time(detector: Path, shift: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(shift, tmp_path / "shift")
+    for number in range(5, 13):
+        os.utime(folder / f"{number}.wav", (1000 - number, 1000 - number))
+    found = invoke("score", detector, folder, folder / "gone.wav", "--order", "time", "--json").stdout
+    names = [Path(json.loads(line)["recording"]).name for line in found.splitlines()]
+    assert names == [*(f"{n}.wav" for n in range(12, 4, -1)), "gone.wav"]
+
+
+@pytest.mark.parametrize(
+    ("clips", "alarm", "message"),
+    [
+        ("shift", "5/3", "--alarm=5/3: 5 of the last 3 clips"),
+        ("shift", "3", "--alarm='3': expected two whole numbers"),
+        ("-", "3/5", "--alarm counts several clips, and - is one"),
+    ],
+)
+def test_an_alarm_that_is_none_is_refused(detector: Path, clips: str, alarm: str, message: str) -> None:
+    found = invoke("score", detector, clips, "--alarm", alarm)
+    assert found.exit_code == 2
+    assert message in " ".join(found.output.replace("│", " ").split())
+
+
+def test_an_alarm_needs_a_threshold(fan: Path, tmp_path: Path) -> None:
+    invoke(
+        "fit", fan, "-o", tmp_path / "mute", "--set", "threshold.method=none", "--cache", tmp_path / "cache"
+    )
+    found = invoke("score", tmp_path / "mute", fan / "test", "--alarm", "3/5")
+    assert "alarm=3/5: the detector of 'fan' has no threshold" in str(found.exception)
 
 
 def test_score_with_another_false_alarm_rate(detector: Path, fan: Path) -> None:
@@ -270,6 +346,8 @@ def test_from_simulation_to_results(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "Omega" in found.output
     assert "Selected on nothing" in found.output
+    assert "False alarms (5 % asked)" in found.output
+    assert "Means of 2 seeds" in found.output
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(FILES)
 
 

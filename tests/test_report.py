@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from nearfar.decisions.alarms import AlarmRule
 from nearfar.decisions.calibration import Calibration
 from nearfar.decisions.thresholds import Conformal
 from nearfar.detector.fitted import Detector, Verdict
@@ -54,10 +56,10 @@ def plain(renderable):
     return console.export_text()
 
 
-def shown(found, form):
+def shown(found, form, rule=None):
     """What ``show`` writes, and what it returns."""
     file = io.StringIO(newline="")
-    decisions = verdicts.show(found, form, Console(file=file, width=40))
+    decisions = verdicts.show(found, form, Console(file=file, width=40), rule)
     return file.getvalue(), decisions
 
 
@@ -156,6 +158,47 @@ def test_lines_are_shown_as_they_come(found, form):
 
     verdicts.show(watched(), form, Console(file=file))
     assert len(file.getvalue().splitlines()) == 4 + (form == "csv")
+
+
+@pytest.fixture
+def alarmed(found):
+    return [
+        replace(verdict, alarm=alarm)
+        for verdict, alarm in zip(found, [False, True, True, False], strict=True)
+    ]
+
+
+def test_lines_with_alarms_have_one_more_field(alarmed):
+    rule = AlarmRule(1, 2)
+    text, occurred = shown(alarmed, "csv", rule=rule)
+    assert [row["alarm"] for row in csv_rows(text)] == ["0", "1", "1", "0"]
+    assert occurred == {"anomaly", "normal", "unusable", "", "alarm"}
+    lines = shown(alarmed, "json", rule=rule)[0].splitlines()
+    assert [json.loads(line)["alarm"] for line in lines] == [False, True, True, False]
+    assert "alarm" not in shown(alarmed[:1], "json", rule=rule)[1]
+
+
+def test_table_with_alarms(alarmed):
+    text = plain(verdicts.table(alarmed))
+    rows = [[c.strip() for c in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
+    assert [row[4] for row in rows] == ["-", "ALARM", "ALARM", "-"]
+    assert "alarm after 2 of them" in text
+
+
+@pytest.mark.parametrize(
+    ("rule", "rate", "group", "independent", "at_most"),
+    [
+        ((3, 5), 0.01, "one group of 5 consecutive normal clips", "0.001 %", "1.7 %"),
+        ((3, 5), 0.05, "one group of 5 consecutive normal clips", "0.12 %", "8.3 %"),
+        ((1, 1), 0.05, "one normal clip", "5 %", "5 %"),
+        ((1, 5), 0.3, "one group of 5 consecutive normal clips", "83 %", "100 %"),
+        ((5, 5), 0.01, "one group of 5 consecutive normal clips", "less than 0.0001 %", "1 %"),
+    ],
+)
+def test_the_rates_of_alarms_in_words(rule, rate, group, independent, at_most):
+    text = verdicts.alarm_rates(AlarmRule(*rule), rate)
+    assert f"{group} alarms by mistake in {independent} of cases if the clips are independent" in text
+    assert f"in at most {at_most} whatever they have in common" in text
 
 
 def test_table_of_verdicts(found):

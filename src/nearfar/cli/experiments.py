@@ -29,6 +29,9 @@ from nearfar.cli.options import (
 from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nearfar.evaluation.results import Result
     from nearfar.recordings.clips import Dataset
     from nearfar.research.adaptation import AdaptedOn
     from nearfar.research.fused import Study
@@ -103,7 +106,7 @@ def _run_study(
     into = folder or Path("results") / chosen.name
     with shown_progress(KEPT) as progress:
         found = fused.run(chosen, data(), into, adapted_on=adapted_on, progress=progress, **work)
-    out.print(results.study(found))
+    _print_with_false_alarms(results.study(found), found.result)
 
 
 def _run_system(
@@ -123,7 +126,15 @@ def _run_system(
             chosen, data(), into, seeds=experiment.parse_seeds(seeds),
             adapted_on=adapted_on, progress=progress, **work,
         )  # fmt: skip
-    out.print(results.result(found))
+    _print_with_false_alarms(results.result(found), found)
+
+
+def _print_with_false_alarms(table: Table, found: Result) -> None:
+    from nearfar.report import results
+
+    out.print(table)
+    if (flagged := results.false_alarms(found)) is not None:
+        out.print(flagged)
 
 
 def _study(

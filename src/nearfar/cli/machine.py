@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,6 +29,7 @@ from nearfar.cli.progress import CONTINUE, shown_progress
 from nearfar.files.names import quoted
 
 if TYPE_CHECKING:
+    from nearfar.decisions.alarms import AlarmRule
     from nearfar.detector.fitted import Verdict
     from nearfar.recordings.recording import Channel, Recording
     from nearfar.systems.branches import Progress
@@ -134,6 +135,55 @@ def adapt(
     say(f"Wrote {file}. Next: `nearfar run {system} --data OTHERS --adapter {quoted(file)}`")
 
 
+def calibrate(
+    detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
+    normals: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files or folders of normal recordings that the fit has not seen, of a later session for example."
+        ),
+    ],
+    into: Annotated[
+        Path | None, typer.Option("--out", "-o", help="New folder for the calibrated detector.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the detector itself, or the one at --out.")
+    ] = False,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of normal clips that may be flagged by mistake (default: the detector's own)."
+        ),
+    ] = None,
+    workers: Workers = CORES,
+) -> None:
+    """Set the threshold of a detector on normal recordings of a later session. Nothing is fitted again.
+
+    These recordings replace the clips of the fit behind the threshold.
+    What cannot be used, and copies, are named and left out. Training clips are refused.
+    """
+    from nearfar.detector.file_format import refuse_to_replace
+    from nearfar.detector.fitted import Detector
+    from nearfar.report import fitted
+
+    if into is None and not replace:
+        raise typer.BadParameter(
+            "give --out for a new detector (-o NEW), or --replace to change the one that is there"
+        )
+    if Path("-") in normals:
+        raise typer.BadParameter("- is one recording; give files or folders of normal recordings")
+    place = into or detector
+    if into is not None:
+        refuse_to_replace(into, replace=replace)
+    with shown_progress() as progress:
+        made = Detector.load(detector).calibrate(
+            normals, false_alarm_rate=false_alarm_rate, workers=workers, progress=progress
+        )
+    made.save(place, replace=replace)
+    out.print(fitted.calibrated(made))
+    say(f"Wrote {place}. Next: `nearfar score {quoted(place)} CLIPS`")
+
+
 def score(
     detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
     clips: Annotated[
@@ -151,8 +201,27 @@ def score(
         float | None,
         typer.Option(help="Decide with another false-alarm rate than the detector's own, without a new fit."),
     ] = None,
+    alarm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Also say after each clip whether at least K of the last N clips are anomalous, such as 3/5. The "
+            "clips of each folder are counted on their own; an unusable clip is passed over.",
+        ),
+    ] = None,
+    order: Annotated[
+        Literal["name", "time"],
+        typer.Option(
+            help="Order of the clips: by the names in each folder (2.wav before 10.wav), or of all clips by the "
+            "time when the files were last changed."
+        ),
+    ] = "name",
     fail_on_anomaly: Annotated[
-        bool, typer.Option("--fail-on-anomaly", help="Exit with code 3 if a clip is anomalous.")
+        bool,
+        typer.Option(
+            "--fail-on-anomaly",
+            help="Exit with code 3 if a clip is anomalous; with --alarm, if there is an alarm.",
+        ),
     ] = False,
     workers: Workers = CORES,
 ) -> None:
@@ -165,6 +234,7 @@ def score(
 
     if as_csv and as_json:
         raise typer.BadParameter("give either --csv or --json, not both")
+    rule = _alarm_rule(alarm, clips)
     selected, count = _channels(clips, channels, pcm_channels)
     loaded = Detector.load(detector)
     if false_alarm_rate is not None:
@@ -174,16 +244,32 @@ def score(
         stdin = sys.stdin.buffer
         n_clips, found = 1, iter([loaded.score_stream(stdin, rate=rate, channels=count, selected=chosen)])
     else:
-        recordings = _recordings(clips, selected)
+        recordings = _recordings(clips, selected, order)
         n_clips = len(recordings)
-        found = loaded.score_files(recordings, workers=workers, rate=rate, channels=count)
+        found = loaded.score_files(recordings, workers=workers, rate=rate, channels=count, alarm=rule)
     if as_csv or as_json:
-        decisions = verdicts.show(found, "csv" if as_csv else "json", out)
+        decisions = verdicts.show(found, "csv" if as_csv else "json", out, rule)
     else:
         with shown_progress() as progress:
             listed = list(_counted(found, n_clips, progress))
-        decisions = verdicts.show(listed, "table", out)
-    raise typer.Exit(_exit_code(decisions, fail_on_anomaly))
+        decisions = verdicts.show(listed, "table", out, rule)
+        if rule is not None and loaded.threshold is not None:
+            out.print(verdicts.alarm_rates(rule, loaded.threshold.false_alarm_rate))
+    failing = verdicts.ALARM if rule is not None else "anomaly"
+    raise typer.Exit(_exit_code(decisions, failing if fail_on_anomaly else None))
+
+
+def _alarm_rule(text: str | None, clips: list[str]) -> AlarmRule | None:
+    from nearfar.decisions.alarms import AlarmRule
+
+    if text is None:
+        return None
+    if clips == ["-"]:
+        raise typer.BadParameter("--alarm counts several clips, and - is one; give files or folders")
+    try:
+        return AlarmRule.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--{error}") from error
 
 
 def _counted(verdicts: Iterable[Verdict], n_clips: int, progress: Progress) -> Iterator[Verdict]:
@@ -203,9 +289,12 @@ def _channels(
     return chosen, count
 
 
-def _recordings(names: list[str], channels: tuple[Channel, ...]) -> list[Recording]:
+def _recordings(
+    names: list[str], channels: tuple[Channel, ...], order: Literal["name", "time"] = "name"
+) -> list[Recording]:
     """These files, and all audio files in these folders, in order; tracks of one recording together."""
     from nearfar.files.listing import list_below
+    from nearfar.files.names import by_numbers
     from nearfar.recordings import tracks
     from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
     from nearfar.recordings.datasets.layout import what_else
@@ -222,11 +311,23 @@ def _recordings(names: list[str], channels: tuple[Channel, ...]) -> list[Recordi
         if not below.files and not below.unreadable:
             kinds = ", ".join(USUAL_SUFFIXES)
             raise FileNotFoundError(f"{path}: no recordings ({kinds}) in this folder{what_else(path)}")
-        found += [*below.files, *below.unreadable]  # a folder that cannot be read gets a verdict that says so
+        found += sorted(below.files, key=by_numbers)
+        found += below.unreadable  # a folder that cannot be read gets a verdict that says so
+    if order == "time":
+        found.sort(key=_last_changed)
     return [Recording(files, channels) for files in tracks.grouped(found)]
 
 
-def _exit_code(decisions: set[str], fail_on_anomaly: bool) -> int:
-    if fail_on_anomaly and "anomaly" in decisions:
+def _last_changed(path: Path) -> float:
+    """When a file was last changed; what cannot be looked at comes last."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return float("inf")
+
+
+def _exit_code(decisions: set[str], failing: str | None) -> int:
+    """Of what occurred, and what of it is a failure of its own."""
+    if failing in decisions:
         return ANOMALOUS
     return FAILED if "unusable" in decisions else 0

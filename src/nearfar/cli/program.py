@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "machines": simulation.machines,
     "check": data.check,
     "fit": machine.fit,
+    "calibrate": machine.calibrate,
     "adapt": machine.adapt,
     "score": machine.score,
     "run": experiments.run,

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.backends import part
+from nearfar.decisions.alarms import AlarmRule, Alarms
 from nearfar.decisions.calibration import Calibration
 from nearfar.decisions.rates import FlaggedShare
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, is_anomaly, refuse_unattainable
-from nearfar.detector import file_format, fitting
+from nearfar.detector import calibrating, file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.embedding.embeddings import VIEWS, embed
@@ -72,6 +73,9 @@ class Verdict:
         What is wrong with the recording itself, compared with the training clips; empty if nothing is.
     error : str
         Why the recording could not be used.
+    alarm : bool or None
+        Whether there is an alarm after this recording, by several recordings: see ``Detector.score_files``.
+        ``None`` if no rule for alarms was given.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Verdict:
     decision: Literal["normal", "anomaly", "", "unusable"]
     faults: tuple[RecordingFault, ...] = ()
     error: str = ""
+    alarm: bool | None = None
 
 
 @dataclass(repr=False)
@@ -105,6 +110,11 @@ class Detector:
     calibration : Calibration or None
         The scores that the threshold is learnt from, with domain and group of their clips. Detectors of format 4
         and before have none.
+    seen : (n_clips,) array of uint64
+        Fingerprints of the training clips, ascending; empty for detectors of format 4 and before.
+    calibrated_on : dict or None
+        If ``calibrate`` set the threshold: number, domains and digest of the recordings, what was left out, and
+        what the threshold was before.
     """
 
     machine: str
@@ -116,6 +126,8 @@ class Detector:
     sample: Samples
     unseen: Mapping[str, float] = field(default_factory=dict, compare=False)
     calibration: Calibration | None = field(default=None, compare=False)
+    seen: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False)
+    calibrated_on: dict[str, Any] | None = None
 
     @classmethod
     def fit(  # noqa: PLR0913  # each is a choice of the user
@@ -224,9 +236,68 @@ class Detector:
                 "has no scores of normal clips to take one from; fit it again with threshold.method='conformal'"
             )
         system, scores = self.system.with_false_alarm_rate(rate), self.threshold.normal_scores
-        refuse_unattainable(system.threshold, len(scores))
+        refuse = refuse_unattainable if self.calibrated_on is None else calibrating.refuse_too_few
+        refuse(system.threshold, len(scores))
         threshold = type(self.threshold).fit(scores, false_alarm_rate=rate)
         return dataclasses.replace(self, system=system, threshold=threshold)
+
+    def calibrate(
+        self,
+        normals: Path | str | Iterable[Path | str | Clip],
+        *,
+        false_alarm_rate: float | None = None,
+        workers: int = 1,
+        progress: Progress | None = None,
+    ) -> Self:
+        """The same detector with a threshold from normal recordings that the fit never saw.
+
+        Nothing is fitted again. The scores of these recordings replace all scores behind the old threshold.
+        Recordings that cannot be used, and copies, are left out; ``calibrated_on`` names them.
+
+        Parameters
+        ----------
+        normals : Path, str, or iterable of Path, str or Clip
+            Files, and folders of normal recordings, of a later session for example; or clips.
+        false_alarm_rate : float or None
+            Share of normal clips that may be flagged; ``None``: as before.
+        workers : int
+            Threads that read recordings and compute features.
+        progress : callable or None
+            Called with (step, done, total).
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+        DatasetError
+            If training clips are among the recordings, or some are not normal by their names.
+        ValueError
+            If the recordings that can be used are too few for the rate.
+        """
+        system = self.system
+        if system.threshold.method == "none":
+            config = system.threshold.model_copy(update={"method": "conformal"})
+            system = dataclasses.replace(system, threshold=config)
+        if false_alarm_rate is not None:
+            system = system.with_false_alarm_rate(false_alarm_rate)
+        if not len(self.seen):
+            logger.warning(
+                "the detector of %r was fitted by an older nearfar and does not know its training clips one by "
+                "one; see to it that none of them is among the recordings",
+                self.machine,
+            )
+        clips = _normal_clips(normals, self.selected_channels)
+        score = partial(self.score_files, workers=workers)
+        found = calibrating.score_normals(clips, score, seen=self.seen, progress=progress)
+        config = system.threshold
+        calibrating.refuse_too_few(config, len(found.scores), found.left_out)
+        threshold = THRESHOLDS[config.method].fit(found.scores, false_alarm_rate=config.false_alarm_rate)
+        return dataclasses.replace(
+            self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
+            calibrated_on=found.describe(
+                self.threshold, learnt_from="fit" if self.calibrated_on is None else "calibration"
+            ),
+        )  # fmt: skip
 
     @property
     def sample_rate(self) -> int:
@@ -375,19 +446,40 @@ class Detector:
         workers: int = 1,
         rate: int | None = None,
         channels: int | None = None,
+        alarm: AlarmRule | str | None = None,
     ) -> Iterator[Verdict]:
         """Verdicts on recordings, in their order, one at a time, as of ``score_file``.
+
+        Parameters
+        ----------
+        recordings : iterable of Recording, Path or str
+        workers : int
+            Threads.
+        rate, channels : int or None
+            As of ``score_file``.
+        alarm : AlarmRule, str or None
+            Such as ``"3/5"``: the verdicts then say whether at least 3 of the last 5 recordings are anomalous. The
+            recordings of each folder are counted on their own. An unusable one takes no place among the 5.
 
         Raises
         ------
         TypeError
             If one path is given in place of several: the letters of its name are no paths.
+        ValueError
+            If the rule is none, or the detector has no threshold for it.
         """
         if isinstance(recordings, str | Path):
             given = str(recordings)
             raise TypeError(f"recordings={given!r}: expected several; give [{given!r}], or use score_file")
+        rule = AlarmRule.parse(alarm) if isinstance(alarm, str) else alarm
+        if rule is not None and self.threshold is None:
+            raise ValueError(
+                f"alarm={rule}: the detector of {self.machine!r} has no threshold, so no recording is anomalous; "
+                "set one with `nearfar calibrate`, or omit the alarm"
+            )
         score = partial(self.score_file, rate=rate, channels=channels)
-        return audio.each(recordings, score, workers=workers)
+        verdicts = audio.each(recordings, score, workers=workers)
+        return verdicts if rule is None else _with_alarms(verdicts, Alarms(rule))
 
     def score_stream(
         self,
@@ -455,6 +547,8 @@ class Detector:
             arrays |= {f"threshold.{name}": array for name, array in self.calibration.arrays().items()}
         if self.usual is not None:
             arrays |= {f"usual.{name}": array for name, array in self.usual.arrays().items()}
+        if len(self.seen):
+            arrays["trained_on.seen"] = self.seen
         content = {
             "machine": self.machine,
             "system": self.system.describe(),
@@ -462,6 +556,7 @@ class Detector:
             "parameters": self.parameters,
             "trained_on": self.trained_on,
             "threshold": self.describe_threshold(),
+            "calibrated_on": self.calibrated_on,
             "self_check_score": self._score_of(embeddings),
         }
         file_format.write(folder, content, arrays, take_place=replace)
@@ -518,6 +613,8 @@ class Detector:
         trained_on = file_format.trained_on(content)
         detector = cls(content["machine"], system, branches, threshold, usual, trained_on, sample)
         detector.calibration = calibration
+        detector.seen = arrays.get("trained_on.seen", detector.seen)
+        detector.calibrated_on = content.get("calibrated_on")
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 
@@ -539,6 +636,23 @@ class Detector:
             f"it was saved and scores {score:.6g} now (libraries changed since: {', '.join(changed) or 'none'}); "
             "fit it again, or install the libraries that it was saved with"
         )
+
+
+def _with_alarms(verdicts: Iterable[Verdict], alarms: Alarms) -> Iterator[Verdict]:
+    """The same verdicts, each with whether there is an alarm in its folder after it."""
+    for verdict in verdicts:
+        flagged = None if verdict.decision == "unusable" else verdict.decision == "anomaly"
+        yield dataclasses.replace(verdict, alarm=alarms.after(Path(verdict.name).parent, flagged))
+
+
+def _normal_clips(
+    normals: Path | str | Iterable[Path | str | Clip], channels: Sequence[Channel]
+) -> list[Clip]:
+    """The clips that are meant, with the channels of the fit where they choose none."""
+    given = [normals] if isinstance(normals, Path | str) else list(normals)
+    clips = [one for one in given if isinstance(one, Clip)]
+    clips += datasets.load_normals(one for one in given if not isinstance(one, Clip))
+    return [one if one.channels else dataclasses.replace(one, channels=tuple(channels)) for one in clips]
 
 
 def _adapter(given: Adapter | Path | str) -> Adapter:

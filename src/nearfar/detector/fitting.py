@@ -31,7 +31,7 @@ from nearfar.recordings.inspection.training import (
 )
 from nearfar.recordings.inspection.usual import Usual
 from nearfar.recordings.microphones import MICROPHONES
-from nearfar.recordings.recording import digests
+from nearfar.recordings.recording import digests, fingerprints
 from nearfar.systems.branches import Branch, Progress, attributes, domains
 from nearfar.systems.resolved import ResolvedSystem
 
@@ -56,6 +56,8 @@ class Fitted:
         Scores of training clips by fits that had not seen them.
     calibration : Calibration or None
         The same scores, with what is known of their clips; ``None`` without a threshold.
+    seen : (n_clips,) array of uint64
+        Fingerprints of the training clips, ascending.
     """
 
     branches: tuple[Branch, ...]
@@ -65,6 +67,7 @@ class Fitted:
     sample: Samples
     unseen: dict[str, float]
     calibration: Calibration | None
+    seen: NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ def fit(
         sample=audio.load(clips[0].recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)],
         unseen=unseen,
         calibration=_calibration(this, folds, unseen),
+        seen=np.array(sorted(fingerprints((clip.recording for clip in clips), jobs)), dtype=np.uint64),
     )
 
 

@@ -83,6 +83,8 @@ class MachineRecord(Record):
         In Hz. ``None`` for a fusion, whose branches may differ.
     parameters : int or None
         How many numbers the networks of the machine's detector hold. ``None`` for a fusion.
+    false_alarm_rate : float or None
+        That decisions were asked for. ``None`` without decisions, and in results of versions before 0.2.
     """
 
     training_clips: Count
@@ -91,9 +93,10 @@ class MachineRecord(Record):
     test_digest: Text
     sample_rate: Count | None = None
     parameters: Count | None = None
+    false_alarm_rate: float | None = None
 
     def without_network(self) -> MachineRecord:
-        """The same without sampling rate and number of parameters: what all branches have in common."""
+        """The same without sampling rate, number of parameters and rate: what all branches have in common."""
         return MachineRecord(
             training_clips=self.training_clips,
             test_clips=self.test_clips,

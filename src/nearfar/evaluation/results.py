@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from nearfar.evaluation.flags import flagged
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.record import ProtocolRecord, RunRecord
 from nearfar.files import notebooks
@@ -95,6 +96,14 @@ class Result:
             raise ValueError("\n".join(problems))
         scores, metrics, references = tables
         return cls(folder, scores, metrics, run, references)
+
+    @property
+    def false_alarms(self) -> pd.DataFrame:
+        """Of each seed, machine, section and domain: normal and anomalous test clips, and how many were flagged.
+
+        See ``flags.flagged``. Empty if no labels are known, or there are no decisions.
+        """
+        return flagged(self.scores)
 
     @property
     def omega(self) -> float | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 ERRORS = "nearfar.escape"  # what escapes, for `encode(errors=...)` and streams
 
 _UNPRINTABLE = "\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
+_DIGITS = re.compile("([0-9]+)")
 _UNENCODABLE = re.compile("[\ud800-\udfff]")
 _IN_TEXT = re.compile(f"[{_UNPRINTABLE}]")
 _IN_NAME = re.compile(f"[{_UNPRINTABLE}\t\n\u2028\u2029]")
@@ -55,6 +56,22 @@ def quoted(path: Path | str) -> str:
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"$'{one_line(escaped)}'"
+
+
+def by_numbers(path: Path) -> tuple[tuple[str | int, ...], ...]:
+    """To sort paths by: numbers in names count as numbers, so that "2.wav" comes before "10.wav".
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nearfar.files.names import by_numbers
+    >>> [path.name for path in sorted([Path("day10.wav"), Path("day9.wav")], key=by_numbers)]
+    ['day9.wav', 'day10.wav']
+    """
+    return tuple(
+        tuple(int(part) if number % 2 else part for number, part in enumerate(_DIGITS.split(name)))
+        for name in (*path.parts, str(path))  # the path itself last: "01" and "1" are equal numbers
+    )
 
 
 def _escaped(found: re.Match[str]) -> str:

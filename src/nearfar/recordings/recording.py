@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearfar.files.digests import digest
+from nearfar.files.digests import digest, digest_file
 
 if TYPE_CHECKING:  # the command line begins without SQLite
     from nearfar.files.steps import Jobs
@@ -112,18 +112,28 @@ def refuse_strange(channels: Sequence[Channel]) -> None:
             )
 
 
-def digests(recordings: Iterable[Recording], jobs: Jobs) -> list[str]:
+def digests(recordings: Iterable[Recording], jobs: Jobs | None) -> list[str]:
     """What each recording contains: SHA-256 of its file; with several files or chosen channels, of all of them.
 
     Parameters
     ----------
     recordings : iterable of Recording
-    jobs : Jobs
-        Which remembers the digests of files.
+    jobs : Jobs or None
+        Which remembers the digests of files; ``None``: they are computed.
     """
     asked = list(recordings)
-    shas = iter(jobs.digests_of(path for recording in asked for path in recording.paths))
+    paths = (path for recording in asked for path in recording.paths)
+    shas = iter(map(digest_file, paths) if jobs is None else jobs.digests_of(paths))
     return [_combined(recording, [next(shas) for _ in recording.paths]) for recording in asked]
+
+
+def fingerprints(recordings: Iterable[Recording], jobs: Jobs | None = None) -> list[int]:
+    """The first 64 bits of the digest of each recording's files, whichever channels are chosen.
+
+    That is enough to find a recording among millions, and small enough to be kept of each.
+    """
+    whole = (Recording(recording.paths) for recording in recordings)
+    return [int(sha[:16], 16) for sha in digests(whole, jobs)]
 
 
 def _combined(recording: Recording, shas: list[str]) -> str:

@@ -26,6 +26,10 @@ HOLDS_FOR = (
     "clips like these, of the same days and conditions. Another day or other noise may give more false alarms. Set "
     "the threshold on normal recordings of a later session: nearfar calibrate DETECTOR NORMALS"
 )
+HOLDS_FOR_LATER = (
+    "clips like these recordings, of the same days and conditions. Pieces of one recording are alike: several "
+    "sessions tell more than many clips of one"
+)
 SHOWN = 5  # clips that a table names; it counts the others
 
 
@@ -69,6 +73,12 @@ def _add_rates(table: Table, fitted: Detector, known: Calibration) -> None:
     table.add_row("unseen clips", escape(printable(_how_unseen(known.how))))
     for domain, share in fitted.flagged().items():
         table.add_row(domain, _rate(share, asked))
+    _add_groups(table, known, above)
+    table.add_row("holds for", HOLDS_FOR)
+
+
+def _add_groups(table: Table, known: Calibration, above: float) -> None:
+    """The group that is flagged most, if there are several."""
     groups = known.by_group(above=above)
     if len(groups) > 1:
         name, most = max(groups.items(), key=lambda item: item[1].share)
@@ -76,7 +86,6 @@ def _add_rates(table: Table, fitted: Detector, known: Calibration) -> None:
             "groups",
             escape(printable(f"the one that is flagged most, of {len(groups)}: {name}, {most}")),
         )
-    table.add_row("holds for", HOLDS_FOR)
 
 
 def _how_unseen(how: Mapping[str, Any]) -> str:
@@ -112,6 +121,53 @@ def _rate(share: FlaggedShare, asked: float) -> str:
 def _more(clips: int) -> int:
     """The next power of ten that is at least twice as many clips."""
     return 10 ** math.ceil(math.log10(2 * clips))
+
+
+def calibrated(after: Detector) -> Table:
+    """What a calibration changed: the threshold, and what the old one would have flagged of the new recordings."""
+    told, threshold = after.calibrated_on, after.threshold
+    assert told is not None
+    assert threshold is not None
+    assert after.calibration is not None
+    table = Table(show_header=False, title=escape(printable(f"Detector of '{after.machine}', calibrated")))
+    domains = ", ".join(f"{n} {domain}" for domain, n in told["domains"].items())
+    table.add_row(
+        "calibrated on", f"{counted(told['clips'], 'normal recording')} ({domains}), each scored once"
+    )
+    if told["left_out"]:
+        table.add_row("left out", _listed(told["left_out"]))
+    _add_before(table, told)
+    above = FlaggedShare.of(threshold.normal_scores > threshold.value)
+    table.add_row(
+        "now",
+        f"anomaly if the score is above {threshold.value:.4g}. This threshold comes from these recordings alone. "
+        f"By construction, {above.flagged} of them are above it, for the "
+        f"{percent(threshold.false_alarm_rate)} you ask."
+        + (f" No p-value is below {threshold.floor:.2g}." if threshold.floor else ""),
+    )
+    for domain, share in after.flagged().items():
+        table.add_row(domain, _rate(share, threshold.false_alarm_rate))
+    _add_groups(table, after.calibration, threshold.value)
+    table.add_row("holds for", HOLDS_FOR_LATER)
+    return table
+
+
+def _add_before(table: Table, told: Mapping[str, Any]) -> None:
+    """The old threshold, and what it would have flagged: whether the calibration was needed."""
+    before = told["before"]
+    if before is None:
+        table.add_row("before", "no threshold")
+        return
+    asked, where = before["false_alarm_rate"], "fit" if before["learnt_from"] == "fit" else "last calibration"
+    share = FlaggedShare(before["flagged"], told["clips"])
+    table.add_row(
+        "before",
+        f"threshold {before['value']:.4g}, from {counted(before['normal_clips'], 'clip')} of the "
+        f"{where}, {percent(asked)} asked. Of the new recordings it would have flagged {share}",
+    )
+    if len(told["domains"]) > 1:
+        for domain, of in before["domains"].items():
+            table.add_row(f"before, {domain}", str(FlaggedShare(of["flagged"], of["clips"])))
 
 
 def _listed(suspects: Sequence[Mapping[str, str]]) -> Text:

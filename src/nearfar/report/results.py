@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from nearfar.decisions.rates import FlaggedShare, percent
+from nearfar.evaluation.flags import COUNTS
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.statistics import spread
 from nearfar.files.names import printable
@@ -47,6 +49,73 @@ def result(found: Result) -> Table:
     files = escape(printable(f"{found.folder}/scores.csv, metrics.csv, references.csv, run.json"))
     table.caption = f"{table.caption or ''}\n{files}".strip()
     return table
+
+
+def false_alarms(found: Result) -> Table | None:
+    """Of each machine and domain: how many normal clips were flagged, and how many anomalous; and of all machines.
+
+    ``None`` if no labels are known, or there are no decisions. Of several seeds it shows the means. The intervals
+    are those of the rounded mean count: seeds share their clips, so more seeds do not make them narrower.
+    """
+    counts = found.false_alarms
+    if counts.empty:
+        return None
+    several = counts.groupby("machine")["section"].nunique().max() > 1
+    rows = (
+        counts.groupby(["machine", "section", "domain"], sort=False, dropna=False)[COUNTS]
+        .mean()
+        .reset_index()
+    )
+    names = [
+        f"{m} {s:02d}" if several else str(m) for m, s in zip(rows["machine"], rows["section"], strict=True)
+    ]
+    rows = rows.assign(name=names)
+    if len(set(names)) > 1:
+        of_all = rows.groupby("domain", sort=False, dropna=False)[COUNTS].sum().reset_index()
+        rows = pd.concat([rows, of_all.assign(name="all machines")], ignore_index=True)
+    table = Table("machine", "domain", title=f"False alarms ({_asked(found)})")
+    for heading in ("normals flagged", "interval", "anomalies found"):
+        table.add_column(heading, justify="right")
+    last = None
+    for row in rows.to_dict("index").values():
+        name = "" if row["name"] == last else escape(printable(row["name"]))
+        if row["name"] == "all machines" != last:
+            table.add_section()
+        last = row["name"]
+        table.add_row(name, "-" if pd.isna(row["domain"]) else str(row["domain"]), *_shares(row))
+    seeds = counts["seed"].nunique()
+    table.caption = (f"Means of {seeds} seeds. " if seeds > 1 else "") + (
+        "95 % intervals, exact for independent clips; pieces of one recording are not independent."
+    )
+    return table
+
+
+def _asked(found: Result) -> str:
+    """The false-alarm rates that the machines' decisions were asked for."""
+    of_machines = (of.false_alarm_rate for of in found.run.data.machines.values())
+    rates = sorted({rate for rate in of_machines if rate is not None})
+    if not rates:
+        return "the rate that was asked for is not recorded"
+    return f"{' to '.join(percent(rate) for rate in dict.fromkeys((rates[0], rates[-1])))} asked"
+
+
+def _shares(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+    """Flagged normals, their interval, flagged anomalies."""
+    normals, anomalies = int(row["normals"]), int(row["anomalies"])
+    interval = "-"
+    if normals:
+        low, high = FlaggedShare(round(row["normals_flagged"]), normals).interval()
+        interval = f"{_rounded(low)} to {_rounded(high)} %"
+    return _share(row["normals_flagged"], normals), interval, _share(row["anomalies_flagged"], anomalies)
+
+
+def _share(flagged: float, clips: int) -> str:
+    return f"{flagged:.4g} of {clips}, {_rounded(flagged / clips)} %" if clips else "-"
+
+
+def _rounded(share: float) -> str:
+    """In percent: one decimal below 10."""
+    return f"{100 * share:.0f}" if share >= 0.0995 else f"{100 * share:.1f}"
 
 
 def metrics(found: pd.DataFrame, title: str) -> Table:

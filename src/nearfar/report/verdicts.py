@@ -16,14 +16,18 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
+from nearfar.decisions.alarms import AlarmRule
 from nearfar.detector.fitted import Verdict
 from nearfar.files.names import encodable, one_line
+from nearfar.recordings.clips import counted
 
 STYLES = {"anomaly": "bold red", "normal": "green", "unusable": "yellow", "": ""}
 COLUMNS = ("recording", "score", "p_value", "decision", "faults", "error")
+ALARM = "alarm"  # one more column, with a rule for alarms
+LEAST_SHOWN = 1e-6  # a rate that is smaller is shown as smaller than that
 
 
-def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
+def show(verdicts: Iterable[Verdict], form: str, console: Console, rule: AlarmRule | None = None) -> set[str]:
     """Print verdicts: CSV and JSON line by line as they arrive, a table at the end.
 
     Parameters
@@ -31,37 +35,80 @@ def show(verdicts: Iterable[Verdict], form: str, console: Console) -> set[str]:
     verdicts : iterable of Verdict
     form : {"table", "csv", "json"}
     console : rich.console.Console
+    rule : AlarmRule or None
+        That the verdicts have alarms by.
 
     Returns
     -------
     set of str
-        The decisions that occurred.
+        The decisions that occurred, and ``ALARM`` if there was an alarm.
     """
     if form == "table":
         found = list(verdicts)
         console.print(table(found))
-        return {v.decision for v in found}
+        return set().union(*map(_occurred, found))
     line: Callable[[Verdict], str] = {"csv": csv_line, "json": json_line}[form]
-    if form == "csv":
-        console.file.write(_csv(COLUMNS))  # not print: rich would expand tabs and colour the numbers
-    decisions: set[str] = set()
+    if form == "csv":  # not print: rich would expand tabs and colour the numbers
+        console.file.write(_csv(COLUMNS if rule is None else (*COLUMNS, ALARM)))
+    occurred: set[str] = set()
     for verdict in verdicts:
         console.file.write(line(verdict))
         console.file.flush()
-        decisions.add(verdict.decision)
-    return decisions
+        occurred |= _occurred(verdict)
+    return occurred
+
+
+def _occurred(verdict: Verdict) -> set[str]:
+    return {verdict.decision, ALARM} if verdict.alarm else {verdict.decision}
+
+
+def alarm_rates(rule: AlarmRule, false_alarm_rate: float) -> str:
+    """What a rule for alarms promises, in plain words.
+
+    Parameters
+    ----------
+    rule : AlarmRule
+    false_alarm_rate : float
+        That the detector was asked for.
+    """
+    group = (
+        "one normal clip" if rule.of_last == 1 else f"one group of {rule.of_last} consecutive normal clips"
+    )
+    independent, at_most = rule.rate_if_independent(false_alarm_rate), rule.rate_at_most(false_alarm_rate)
+    return (
+        f"Alarm: at least {rule.needed} of the last {counted(rule.of_last, 'clip')} anomalous. If "
+        f"{_percent(false_alarm_rate)} of normal clips are flagged, {group} alarms by mistake in "
+        f"{_percent(independent)} of cases if the clips are independent, and in at most {_percent(at_most)} "
+        "whatever they have in common."
+    )
+
+
+def _percent(rate: float) -> str:
+    """A rate in percent, with two digits however small it is."""
+    if 0 < rate < LEAST_SHOWN:
+        return f"less than {100 * LEAST_SHOWN:.4f} %"
+    if rate < 0.0001:
+        return f"{100 * rate:.4f}".rstrip("0").rstrip(".") + " %"
+    return f"{100 * rate:.2g} %" if rate < 0.1 else f"{100 * rate:.0f} %"
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:
     """One row per recording, and the number of each decision."""
     folder = _common_folder([v.name for v in verdicts])
-    shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision", "what was found")
+    with_alarms = any(v.alarm is not None for v in verdicts)
+    shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision")
+    for heading in [ALARM] * with_alarms + ["what was found"]:
+        shown.add_column(heading)
     shown.title = escape(one_line(folder)) or None
     for v in verdicts:
-        shown.add_row(*_cells(v, folder))
+        *cells, health = _cells(v, folder)
+        alarm = [Text("ALARM", STYLES["anomaly"]) if v.alarm else Text("-")] * with_alarms
+        shown.add_row(*cells, *alarm, health)
     counts = Counter(v.decision or "without a decision" for v in verdicts)
     total = "1 recording" if len(verdicts) == 1 else f"{len(verdicts)} recordings"
     shown.caption = f"{total}: " + ", ".join(f"{n} {d}" for d, n in sorted(counts.items()))
+    if with_alarms:
+        shown.caption += f"; alarm after {sum(v.alarm is True for v in verdicts)} of them"
     return shown
 
 
@@ -84,11 +131,14 @@ def _common_folder(names: Sequence[str]) -> str:
 
 
 def csv_line(verdict: Verdict) -> str:
-    """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons."""
+    """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons.
+
+    With a rule for alarms there is one column more: 1 if there is an alarm, else 0.
+    """
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
     row = (encodable(verdict.name), *numbers, verdict.decision, encodable(faults), encodable(verdict.error))
-    return _csv(row)
+    return _csv(row if verdict.alarm is None else (*row, str(int(verdict.alarm))))
 
 
 def _csv(row: Sequence[str]) -> str:
@@ -98,7 +148,7 @@ def _csv(row: Sequence[str]) -> str:
 
 
 def json_line(verdict: Verdict) -> str:
-    """One object on one line; an unknown number is null."""
+    """One object on one line; an unknown number is null. ``alarm`` is there with a rule for alarms only."""
     score, p_value = (None if math.isnan(x) else x for x in (verdict.score, verdict.p_value))
     faults = [
         {"kind": f.kind, "microphone": f.microphone, "message": encodable(f.message)} for f in verdict.faults
@@ -111,4 +161,6 @@ def json_line(verdict: Verdict) -> str:
         "faults": faults,
         "error": encodable(verdict.error) or None,
     }
+    if verdict.alarm is not None:
+        content[ALARM] = verdict.alarm
     return json.dumps(content, ensure_ascii=False) + "\n"

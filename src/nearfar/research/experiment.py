@@ -327,6 +327,7 @@ def _machine_record(detector: Detector, task: MachineRun, tested_on: list[list[A
     return MachineRecord(
         sample_rate=detector.sample_rate,
         parameters=detector.parameters,
+        false_alarm_rate=None if detector.threshold is None else detector.threshold.false_alarm_rate,
         training_clips=len(task.machine.train),
         test_clips=len(task.machine.test),
         training_digest=detector.trained_on["digest"],

@@ -453,7 +453,8 @@ def _record(study: Study, branches: Mapping[str, Result], fused: Mapping[int, _F
     chosen = choices(study.fusion.asked, study.fusion.calibration)
     scope = scope_of(chosen, protocol.folds(list(first.machines)))
     adapted = (f"; {name}: {run.protocol.name}" for name, run in runs.items() if run.adapters is not None)
-    machines = {machine: of.without_network() for machine, of in first.data.machines.items()}
+    asked = {"false_alarm_rate": study.fusion.false_alarm_rate}
+    machines = {m: of.without_network().model_copy(update=asked) for m, of in first.data.machines.items()}
     found = {s: f.finding.describe() for s, f in fused.items() if f.finding is not None}
     return RunRecord(
         system=study.model_dump(mode="json"),

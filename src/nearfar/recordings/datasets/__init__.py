@@ -6,12 +6,12 @@ and ``COUNTS``, and with all of them in ``PUBLISHED``. ``load`` reads any of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from nearfar.recordings.clips import Dataset, Machine, is_clip_name
+from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine, is_clip_name
 from nearfar.recordings.datasets import (
     dcase,
     dcase2020,
@@ -22,6 +22,7 @@ from nearfar.recordings.datasets import (
     dcase2025,
     dcase2026,
     folder,
+    normals,
 )
 from nearfar.recordings.datasets.layout import (
     further_down,
@@ -128,6 +129,52 @@ def load_any(path: Path | str, channels: Sequence[Channel] = ()) -> Dataset:
         above = path
     machine = load_machine(path, channels)
     return Dataset(machine.name, above, (machine,))
+
+
+def load_normals(paths: Iterable[Path | str], channels: Sequence[Channel] = ()) -> tuple[Clip, ...]:
+    """Normal recordings of one machine, in their order: files, and folders of them.
+
+    Names of the challenge's grammar and ``domains.csv`` tell domains and groups. Where several folders are given
+    and nothing tells groups, each folder is one.
+
+    Parameters
+    ----------
+    paths : iterable of Path or str
+        Files; or folders of normal recordings, or of a machine, whose normal recordings are taken.
+    channels : sequence of int or str
+        As of ``load``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    DatasetError
+        If recordings are not normal by their names, or a folder has none.
+    ValueError
+        If a channel is less than 1, or there twice.
+    """
+    refuse_strange(channels)
+    given = [Path(path) for path in paths]
+    folders = [path for path in given if path.is_dir()]
+    clips: list[Clip] = []
+    for path in given:
+        if not path.is_dir():
+            clips.append(normals.by_name(path))
+            continue
+        found = normals.in_folder(path) or _normals_of_machine(path)
+        if len(folders) > 1 and not any(clip.group for clip in found):
+            found = [replace(clip, group=f"folder {path}") for clip in found]
+        clips += found
+    normals.refuse_anomalies(clips)
+    return _as_recorded(Machine("", tuple(clips)), channels).clips
+
+
+def _normals_of_machine(path: Path) -> list[Clip]:
+    try:
+        return [clip for clip in _machine(path).clips if clip.label == "normal"]
+    except DatasetError as error:  # which names the command that takes one folder of normal recordings
+        told = (p.replace("`nearfar fit ", "`nearfar calibrate DETECTOR ") for p in error.problems)
+        raise DatasetError(told) from error
 
 
 def _machine(path: Path) -> Machine:

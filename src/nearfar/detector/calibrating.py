@@ -1,0 +1,185 @@
+"""Setting a threshold on normal recordings that the fit never saw: nothing is fitted again.
+
+All scores behind the old threshold are replaced, not joined by new ones. Those of the fit are of other conditions,
+and each of them is by another fit than the detector's own. The new ones are by the detector itself, so the
+conformal rate is exact for recordings that are exchangeable with them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.thresholds import ROUNDING, Threshold, ThresholdConfig
+from nearfar.files.digests import digest
+from nearfar.recordings import audio
+from nearfar.recordings.clips import Clip, DatasetError, counted
+from nearfar.recordings.datasets.layout import few
+from nearfar.recordings.recording import Recording, fingerprints
+from nearfar.systems.branches import Progress, domains
+
+if TYPE_CHECKING:
+    from nearfar.detector.fitted import Verdict
+
+LATER = "later recordings"  # how the clips came to be unseen
+
+logger = logging.getLogger(__name__)
+
+Score = Callable[[Sequence[Recording]], Iterable["Verdict"]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Normal recordings, what they scored, and what could not be used.
+
+    Attributes
+    ----------
+    clips : tuple of Clip
+        Those that count.
+    scores : (n_clips,) array
+    left_out : tuple of dict
+        Of each recording that does not count: ``clip``, ``kind`` and ``message``.
+    digest : str
+        Of the contents of the clips that count.
+    """
+
+    clips: tuple[Clip, ...]
+    scores: NDArray[np.float64]
+    left_out: tuple[dict[str, str], ...]
+    digest: str
+
+    @property
+    def calibration(self) -> Calibration:
+        """The scores, with what is known of their clips."""
+        how = {"by": LATER, "fits": 0, "groups": {}, "random_in": {}}
+        return Calibration.of(self.scores, domains(self.clips), [clip.group for clip in self.clips], how)
+
+    def describe(
+        self, before: Threshold | None, *, learnt_from: Literal["fit", "calibration"]
+    ) -> dict[str, Any]:
+        """What ``Detector.calibrated_on`` says, with the threshold before it and where that one is from."""
+        told: dict[str, Any] = {
+            "clips": len(self.clips),
+            "domains": dict(sorted(Counter(domains(self.clips).tolist()).items())),
+            "digest": self.digest,
+            "left_out": list(self.left_out),
+            "before": None,
+        }
+        if before is not None:
+            by_domain = self.calibration.by_domain(above=before.value)
+            told["before"] = {
+                "value": before.value,
+                "false_alarm_rate": before.false_alarm_rate,
+                "normal_clips": len(before.normal_scores),
+                "learnt_from": learnt_from,
+                "flagged": int((self.scores > before.value).sum()),
+                "domains": {d: {"clips": x.clips, "flagged": x.flagged} for d, x in by_domain.items()},
+            }
+        return told
+
+
+def score_normals(
+    clips: Sequence[Clip], score: Score, *, seen: NDArray[np.uint64], progress: Progress | None = None
+) -> Scored:
+    """Score normal recordings, each once.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+    score : callable
+        Gives the verdict on each of several recordings, in their order.
+    seen : (n,) array of uint64
+        Fingerprints of the training clips; empty if they are not known.
+    progress : callable or None
+        Called with (step, done, total).
+
+    Raises
+    ------
+    DatasetError
+        If training clips are among the recordings.
+    """
+    prints, left_out = _fingerprints(clips)
+    _refuse_seen([clip for clip in clips if prints.get(clip.recording) in set(seen.tolist())])
+    first: dict[int, Clip] = {}
+    for clip in clips:
+        if clip.recording in prints and first.setdefault(prints[clip.recording], clip) is not clip:
+            message = f"a copy of {first[prints[clip.recording]].recording}"
+            left_out.append(_left_out(clip, "copy", message))
+    kept, scores = [], []
+    told = _told(score([clip.recording for clip in first.values()]), len(first), progress)
+    for clip, verdict in zip(first.values(), told, strict=True):
+        if verdict.decision == "unusable":
+            kinds = [fault.kind for fault in verdict.faults] or ["unreadable"]
+            message = verdict.error or "; ".join(fault.message for fault in verdict.faults)
+            left_out.append(_left_out(clip, kinds[0], message))
+        else:
+            kept.append(clip)
+            scores.append(verdict.score)
+    contents = sorted(prints[clip.recording] for clip in kept)
+    return Scored(tuple(kept), np.array(scores, dtype=np.float64), tuple(left_out), digest(contents))
+
+
+def refuse_too_few(config: ThresholdConfig, scored: int, left_out: Sequence[dict[str, str]] = ()) -> None:
+    """Raise if so few normal recordings cannot attain the false-alarm rate.
+
+    Raises
+    ------
+    ValueError
+        With the number of recordings that it takes, and what was left out.
+    """
+    rate = config.false_alarm_rate
+    why = "".join(f"\n  left out {line}" for line in few(f"{x['clip']}: {x['message']}" for x in left_out))
+    if scored == 0:
+        raise ValueError(f"no normal recording that can be used, so there is no threshold to set{why}")
+    if config.method != "conformal" or rate * (scored + 1) * (1 + ROUNDING) >= 1:
+        return
+    needed, lowest = math.ceil((1 - ROUNDING) / rate) - 1, 1 / (scored + 1)
+    raise ValueError(
+        f"false_alarm_rate={rate:g}: {counted(scored, 'normal recording')} that can be used attain no rate below "
+        f"1/{scored + 1} = {lowest:.3g}; give {needed} or more, or ask for that rate or more{why}"
+    )
+
+
+def _fingerprints(clips: Sequence[Clip]) -> tuple[dict[Recording, int], list[dict[str, str]]]:
+    """Of each recording that can be read more than once; and the others."""
+    found: dict[Recording, int] = {}
+    left_out = []
+    for clip in clips:
+        try:
+            if any(audio.is_stream(path) for path in clip.recording.paths):
+                left_out.append(_left_out(clip, "stream", "a pipe or a device; give files"))
+            else:
+                (found[clip.recording],) = fingerprints([clip.recording])
+        except OSError as error:
+            left_out.append(_left_out(clip, "unreadable", error.strerror or str(error)))
+    return found, left_out
+
+
+def _refuse_seen(seen: Sequence[Clip]) -> None:
+    if seen:
+        raise DatasetError(
+            [
+                f"{counted(len(seen), 'recording')} known to the fit, so their scores are too low; give normal "
+                "recordings that it has not seen, of a later session if you can",
+                *few(f"{clip.recording}: among the training clips" for clip in seen),
+            ]
+        )
+
+
+def _left_out(clip: Clip, kind: str, message: str) -> dict[str, str]:
+    return {"clip": str(clip.recording), "kind": kind, "message": message}
+
+
+def _told(verdicts: Iterable[Verdict], total: int, progress: Progress | None) -> Iterator[Verdict]:
+    for number, verdict in enumerate(verdicts, start=1):
+        yield verdict
+        if progress is not None:
+            progress("scoring", number, total)
