@@ -69,6 +69,26 @@ def test_poolings_are_statistics_over_time(pooling, clips):
 
 @few
 @given(tokens)
+def test_shape_mean_std_has_the_means_without_their_own_mean_over_bands(clips):
+    n, blocks, _, bands, dim = clips.shape
+    means = POOLINGS["mean"](clips).reshape(n, blocks, bands, dim)
+    shape = [
+        [means[c, b, k, d] - mean(means[c, b, :, d].tolist()) for b, k, d in np.ndindex(blocks, bands, dim)]
+        for c in range(n)
+    ]
+    deviations = POOLINGS["mean_std"](clips)[:, blocks * bands * dim :]
+    np.testing.assert_allclose(POOLINGS["shape_mean_std"](clips), np.hstack([shape, deviations]), atol=1e-12)
+
+
+def test_shape_mean_std_does_not_know_how_loud_a_clip_is(rng):
+    levels = rng.standard_normal((1, 1, 9, 8, 1))
+    np.testing.assert_allclose(
+        POOLINGS["shape_mean_std"](levels + 6.0), POOLINGS["shape_mean_std"](levels), atol=1e-12
+    )
+
+
+@few
+@given(tokens)
 def test_rows_are_the_tokens_in_order(clips):
     n, blocks, frames, bands, dim = clips.shape
     expected = [[clip[i] for i in np.ndindex(blocks, frames, bands)] for clip in clips]

@@ -11,6 +11,7 @@ import tiny_weights
 
 from nearfar.encoders import ENCODERS, Layered, encoder_class
 from nearfar.encoders.autoencoder import Autoencoder
+from nearfar.encoders.features import Mel, mel_filters
 from nearfar.encoders.frozen import Frozen
 from nearfar.encoders.spectral import Spectral
 from nearfar.training import TRAINERS, trainer
@@ -145,6 +146,44 @@ def test_tokens_of_the_spectral_encoder_are_levels_of_bands(rng):
     assert tokens.shape == (2, 1, 32, 128, 1)
     loud = Spectral()(10 * waveform)
     np.testing.assert_allclose(loud - tokens, 20, atol=1e-3)
+
+
+def test_a_floor_is_pink_and_so_many_db_below_what_is_heard():
+    """One tone: far from it, the levels are those of the floor."""
+    tone = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000).astype(np.float32)[None]
+    plain, floored = (10 ** (Spectral(floor_db=f)(tone)[0, 0, :, :, 0].T / 10) for f in (None, -20.0))
+    np.testing.assert_allclose(
+        (floored - plain)[:, 5:25].std(axis=1) / floored[:, 5:25].mean(axis=1), 0, atol=0.01
+    )
+    floor = floored[100:, 10] / plain.mean()
+    assert np.mean(floored - plain) == pytest.approx(plain.mean() / 100, rel=1e-3)
+    octaves = [
+        floor[i] * f for i, f in enumerate(mel_centres()[100:])
+    ]  # of pink noise, density times frequency
+    np.testing.assert_allclose(octaves, octaves[0], rtol=0.02)
+
+
+def mel_centres():
+    filters = mel_filters(Mel(f_max=8000))
+    return filters @ (np.arange(513) * 16_000 / 1024) / filters.sum(axis=1)
+
+
+def test_a_floor_follows_the_loudness_of_a_waveform_and_not_of_its_neighbours(rng):
+    waveform = rng.standard_normal((1, 16_000)).astype(np.float32)
+    encoder = Spectral(floor_db=-15.0)
+    alone = encoder(waveform)
+    np.testing.assert_allclose(encoder(10 * waveform) - alone, 20, atol=1e-3)
+    np.testing.assert_array_equal(encoder(np.concatenate([100 * waveform, waveform]))[1:], alone)
+
+
+def test_silence_above_a_floor_is_the_lowest_level():
+    assert np.isfinite(Spectral(floor_db=-15.0)(np.zeros((1, 16_000), np.float32))).all()
+
+
+@pytest.mark.parametrize("floor_db", [np.nan, -np.inf])
+def test_a_floor_that_is_no_number_is_an_error(floor_db):
+    with pytest.raises(ValueError, match=f"floor_db={floor_db}: must be finite; leave it out for no floor"):
+        Spectral(floor_db=floor_db)
 
 
 def test_a_spectral_encoder_has_no_arrays():

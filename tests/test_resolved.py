@@ -89,7 +89,7 @@ def test_defaults_are_written_out() -> None:
     (branch,) = resolve(configuration.load("spectral"), seed=5).branches
     assert branch.encoder.describe() == {
         "name": "spectral",
-        "options": {"sample_rate": 16000, "n_fft": 1024, "hop": 512, "n_mels": 128},
+        "options": {"sample_rate": 16000, "n_fft": 1024, "hop": 512, "n_mels": 128, "floor_db": -15.0},
     }
 
 
@@ -150,7 +150,10 @@ def test_members_of_an_ensemble_are_branches() -> None:
 
 def test_a_machine_has_settings_of_its_own() -> None:
     system = configuration.load("spectral", {"machines": {"fan": {"branch.view": "near"}}})
-    assert [resolve(system, seed=0, machine=name).view for name in ("fan", "pump")] == ["near", "cancelled"]
+    assert [resolve(system, seed=0, machine=name).view for name in ("fan", "pump")] == [
+        "near",
+        "cancelled_3taps",
+    ]
 
 
 def test_weights_that_are_not_here_are_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

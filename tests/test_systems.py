@@ -87,7 +87,29 @@ def test_settings_replace_what_the_file_says():
 
 
 def test_settings_reach_tables_that_the_file_lacks():
-    assert load("spectral", {"branch.encoder_options.n_mels": 64}).branch.encoder_options == {"n_mels": 64}
+    assert load("spectral_w1", {"branch.encoder_options.n_mels": 64}).branch.encoder_options == {"n_mels": 64}
+
+
+def test_another_encoder_or_back_end_has_its_own_options():
+    before = load("spectral").branch
+    assert before.encoder_options
+    assert load("spectral", {"branch.encoder": "spectral"}).branch == before
+    mn04 = {"branch.encoder": "efficientat", "branch.encoder_options.weights": "mn04_as"}
+    assert load("spectral", mn04).branch.encoder_options == {"weights": "mn04_as"}
+    reverse = dict(reversed(mn04.items()))
+    assert load("spectral", reverse).branch.encoder_options == {"weights": "mn04_as"}
+    assert load("mn04_dld").branch.backend_options
+    assert load("mn04_dld", {"branch.backend": "mahalanobis"}).branch.backend_options == {}
+
+
+def test_members_and_machines_with_another_back_end_have_its_options():
+    few = {"branch.backend_options": {"few": 5}}
+    outlier = {"branch.backend": "mahalanobis"}
+    system = load(
+        "spectral", {**few, "machines": {"fan": outlier}, "ensemble.members": [{}, {"backend": "smote"}]}
+    )
+    assert system.of_machine("fan").branch.backend_options == {}
+    assert [branch.backend_options for branch, _ in system.members(0)] == [{"few": 5}, {}]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from nearfar.recordings.clips import unknown
 from nearfar.systems.components import OWNERS, Component
 from nearfar.systems.named import FUSED, SYSTEMS, Needs, read_toml
 from nearfar.systems.options import options_model
-from nearfar.systems.settings import places_of, replace
+from nearfar.systems.settings import apply, places_of
 from nearfar.training.adapters import HEAD, TRAINS_HEAD
 
 M = TypeVar("M", bound=BaseModel)
@@ -255,8 +255,7 @@ class System(BaseModel):
     def of_machine(self, name: str) -> Self:
         """The system as it is fitted to that machine."""
         content = self.model_dump(mode="json")
-        for key, value in content.pop("machines").get(name, {}).items():
-            replace(content, key, value)
+        apply(content, content.pop("machines").get(name, {}))
         return type(self).model_validate(content)
 
     def members(self, seed: int) -> list[tuple[BranchConfig, int]]:
@@ -264,8 +263,7 @@ class System(BaseModel):
         branches = []
         for settings in self.ensemble.members:
             content = self.branch.model_dump(mode="json")
-            for key, value in settings.items():
-                replace(content, key, value)
+            apply(content, settings)
             branches.append(BranchConfig.model_validate(content))
         return [(branch, each) for branch in branches for each in self.ensemble.seeds or (seed,)]
 
@@ -306,8 +304,8 @@ def load(name: Path | str, settings: Mapping[str, Any] | None = None, *, preset:
         raise ValueError(unknown("system", name, [*SYSTEMS, *FUSED]))
     path = SYSTEMS.get(name, Path(name))
     content = read_toml(path)
-    for key, value in {**_preset(content, preset, path), **(settings or {})}.items():
-        replace(content, key, value)
+    apply(content, _preset(content, preset, path))
+    apply(content, settings or {})
     return validate(System, content, path)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
+OPTIONS_OF = {"encoder": "encoder_options", "backend": "backend_options"}
+
 
 def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
     """Settings from ``key=value`` strings; a value is TOML, and a bare word is a string.
@@ -38,6 +40,34 @@ def parse_options(assignments: Iterable[str]) -> dict[str, list[Any]]:
             )
         options[key] = [_value(part) for part in parts]
     return options
+
+
+def apply(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Set what stands at dotted paths of nested tables.
+
+    Another encoder or back end does not take the options of the one before: it has its defaults, and those that
+    ``settings`` give.
+
+    Raises
+    ------
+    ValueError
+        If a path leads through a value.
+    """
+    for key, value in settings.items():
+        table, _, last = key.rpartition(".")
+        within = _table(content, table)
+        if last in OPTIONS_OF and within.get(last, value) != value:
+            within.pop(OPTIONS_OF[last], None)
+    for key, value in settings.items():
+        replace(content, key, value)
+
+
+def _table(content: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The table at a dotted path; an empty one if there is none."""
+    found: Any = content
+    for name in path.split(".") if path else ():
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, dict) else {}
 
 
 def replace(content: dict[str, Any], key: str, value: Any) -> None:
