@@ -59,8 +59,8 @@ AlarmOption = Annotated[
     str | None,
     typer.Option(
         metavar="K/N",
-        help="Also say after each clip whether at least K of the last N clips are anomalous, such as 3/5. The clips "
-        "of each folder are counted on their own; an unusable clip is passed over.",
+        help="Also say after each clip whether at least K of the last N clips are anomalous, such as 3/5. The "
+        "clips of each folder are counted on their own; an unusable clip is passed over.",
     ),
 ]
 Order = Annotated[
