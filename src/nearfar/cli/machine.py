@@ -55,6 +55,28 @@ ScoredChannels = Annotated[
         "number is its number of channels.",
     ),
 ]
+AlarmOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K/N",
+        help="Also say after each clip whether at least K of the last N clips are anomalous, such as 3/5. The "
+        "clips of each folder are counted on their own; an unusable clip is passed over.",
+    ),
+]
+Order = Annotated[
+    Literal["name", "time"],
+    typer.Option(
+        help="Order of the clips: by the names in each folder (2.wav before 10.wav), or of all clips by the time "
+        "when the files were last changed."
+    ),
+]
+FailOnAnomaly = Annotated[
+    bool,
+    typer.Option(
+        "--fail-on-anomaly",
+        help="Exit with code 3 if a clip is anomalous; with --alarm, if there is an alarm.",
+    ),
+]
 
 
 def fit(
@@ -201,28 +223,9 @@ def score(
         float | None,
         typer.Option(help="Decide with another false-alarm rate than the detector's own, without a new fit."),
     ] = None,
-    alarm: Annotated[
-        str | None,
-        typer.Option(
-            metavar="K/N",
-            help="Also say after each clip whether at least K of the last N clips are anomalous, such as 3/5. The "
-            "clips of each folder are counted on their own; an unusable clip is passed over.",
-        ),
-    ] = None,
-    order: Annotated[
-        Literal["name", "time"],
-        typer.Option(
-            help="Order of the clips: by the names in each folder (2.wav before 10.wav), or of all clips by the "
-            "time when the files were last changed."
-        ),
-    ] = "name",
-    fail_on_anomaly: Annotated[
-        bool,
-        typer.Option(
-            "--fail-on-anomaly",
-            help="Exit with code 3 if a clip is anomalous; with --alarm, if there is an alarm.",
-        ),
-    ] = False,
+    alarm: AlarmOption = None,
+    order: Order = "name",
+    fail_on_anomaly: FailOnAnomaly = False,
     workers: Workers = CORES,
 ) -> None:
     """Score new clips: anomaly score, p-value, decision, and faults of the microphones.

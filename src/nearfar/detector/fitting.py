@@ -135,17 +135,21 @@ def fit(
     unseen = _score_unseen(this, folds, embedded)
     if odd_clips != "keep":
         found = _with_unlike_scores(this, found, unseen)
-    rate = branches[0].encoder.sample_rate
     return Fitted(
         branches=tuple(branches),
         threshold=_fit_threshold(system.threshold, np.array(list(unseen.values()))),
         usual=found.usual,
         trained_on=_describe_training(this, found),
-        sample=audio.load(clips[0].recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)],
+        sample=_sample(clips[0], branches[0].encoder.sample_rate),
         unseen=unseen,
         calibration=_calibration(this, folds, unseen),
         seen=np.array(sorted(fingerprints((clip.recording for clip in clips), jobs)), dtype=np.uint64),
     )
+
+
+def _sample(clip: Clip, rate: int) -> Samples:
+    """The beginning of a clip, for the self-check."""
+    return audio.load(clip.recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)]
 
 
 def _inspect(this: _Fit, odd_clips: OddClips) -> Look:

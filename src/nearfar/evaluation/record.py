@@ -84,7 +84,7 @@ class MachineRecord(Record):
     parameters : int or None
         How many numbers the networks of the machine's detector hold. ``None`` for a fusion.
     false_alarm_rate : float or None
-        That decisions were asked for. ``None`` without decisions, and in results of versions before 0.2.
+        That decisions were asked for. ``None`` without decisions, and in results of earlier versions.
     """
 
     training_clips: Count
