@@ -132,7 +132,7 @@ class Canceller:
     >>> near = 0.1 * machine + np.roll(noise, 300)
     >>> left = Canceller()(np.stack([near, noise])) - 0.1 * machine
     >>> round(float(10 * np.log10(np.var(noise) / np.var(left))))  # dB of noise that are gone
-    19
+    13
     """
 
     n_fft: int = N_FFT
