@@ -169,7 +169,7 @@ def trained_on(content: Mapping[str, Any]) -> dict[str, Any]:
     """What it was fitted to. Before format 4 no clip was left out, and faults were those of microphones."""
     told = dict(content["trained_on"])
     faults = told.pop("microphone_faults", {})
-    return {"faults": faults, "left_out": [], "unlike": [], **told}
+    return {"faults": faults, "left_out": [], "unlike": [], "taken": {}, **told}
 
 
 def calibration(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Calibration | None:

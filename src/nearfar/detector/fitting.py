@@ -19,7 +19,8 @@ from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
-from nearfar.recordings.audio import FAR, Samples
+from nearfar.recordings.audio import FAR, NEAR, Samples
+from nearfar.recordings.cancellation import energy_taken
 from nearfar.recordings.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
 from nearfar.recordings.inspection.training import (
     Look,
@@ -30,12 +31,14 @@ from nearfar.recordings.inspection.training import (
     warn_of_unlike,
 )
 from nearfar.recordings.inspection.usual import Usual
-from nearfar.recordings.microphones import MICROPHONES
+from nearfar.recordings.microphones import MICROPHONES, NAMES, listen
 from nearfar.recordings.recording import digests, fingerprints
 from nearfar.systems.branches import Branch, Progress, attributes, domains
 from nearfar.systems.resolved import ResolvedSystem
 
 SELF_CHECK_SECONDS = 2.0  # of a training clip
+CLIPS_TO_CANCEL = 10  # of which it is told what cancellation takes; spread over all
+LARGEST_TAKEN_DB = 100.0  # stands for everything
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,22 @@ def _describe_training(this: _Fit, found: Look) -> dict[str, Any]:
         "faults": found.fault_counts,
         "left_out": [_describe_suspect(suspect) for suspect in found.left_out],
         "unlike": [_describe_suspect(suspect) for suspect in found.unlike],
+        "taken": _energy_taken(this),
+    }
+
+
+def _energy_taken(this: _Fit) -> dict[str, dict[str, float]]:
+    """By how many dB each view that cancels noise lowers near, by band: medians over some training clips."""
+    views = [m for m in VIEWS[this.system.view].microphones if m not in NAMES]
+    clips, rate = this.machine.train, Branch(this.system.branches[0]).encoder.sample_rate
+    some = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, CLIPS_TO_CANCEL).round().astype(int))]
+    taken: dict[str, list[dict[str, float]]] = {view: [] for view in views}
+    for samples in (audio.load(clip.recording, rate) for clip in (some if views else ())):
+        for view in views:
+            taken[view].append(energy_taken(samples[NEAR], listen(samples, view), rate=rate))
+    return {
+        view: {band: min(LARGEST_TAKEN_DB, float(np.median([t[band] for t in found]))) for band in found[0]}
+        for view, found in taken.items()
     }
 
 

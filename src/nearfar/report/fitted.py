@@ -30,6 +30,10 @@ HOLDS_FOR_LATER = (
     "clips like these recordings, of the same days and conditions. Pieces of one recording are alike: several "
     "sessions tell more than many clips of one"
 )
+QUIET_PLANT = (
+    "If your plant is quiet, that is the machine's own sound: then fit with a view of near, such as that of "
+    "spectral_near"
+)
 SHOWN = 5  # clips that a table names; it counts the others
 
 
@@ -49,6 +53,9 @@ def detector(fitted: Detector) -> Table:
         table.add_row("warning", "; ".join(f"{f} in {n} clips" for f, n in known["faults"].items()))
     if known["unlike"]:
         table.add_row("unlike the others", _listed(known["unlike"]))
+    for taken in known["taken"].values():
+        bands = ", ".join(f"{decibels:.0f} dB {band}" for band, decibels in taken.items())
+        table.add_row("cancelled", f"{bands}: what far explains of near, on a median clip. {QUIET_PLANT}")
     if limit is None or fitted.threshold is None:
         table.add_row("decision", "none: the detector has no threshold")
         return table
