@@ -45,7 +45,7 @@ class Design:
     pooling: str = "shape_mean_std"
     backend: str = "domain_normalized"
     few: int | None = None
-    floor_db: float | None = -15.0
+    floor_db: float | None = -10.0
 
     def model(self):
         options = {} if self.few is None else {"few": self.few}
@@ -70,7 +70,7 @@ DESIGNS = (
     Design("4,096, level out, normalized, floor", ("cancelled_4096",)),
     Design("5 taps, level out, normalized, floor", ("cancelled_5taps",)),
     Design("3 taps, level out, normalized, floor at -20 dB", THREE, floor_db=-20.0),
-    Design("3 taps, level out, normalized, floor at -10 dB", THREE, floor_db=-10.0),
+    Design("3 taps, level out, normalized, floor at -15 dB", THREE, floor_db=-15.0),
     Design("near, level out, normalized, floor (spectral_near)", NEAR),
     Design("near beside 3 taps, all of it", ("near_and_cancelled_3taps",)),
     Design("mean of the scores of near and 3 taps", ("near", "cancelled_3taps")),

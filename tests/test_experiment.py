@@ -63,7 +63,7 @@ def test_the_folder_holds_what_is_promised(result: Result, data: Path) -> None:
     assert result.run.seeds == (1, 2)
     assert result.run.machines == ("fan", "pump")
     assert result.run.parameters == {"fan": 0, "pump": 0}
-    assert result.run.system["branch"]["view"] == "cancelled"
+    assert result.run.system["branch"]["view"] == "cancelled_3taps"
     assert str(data) not in (result.folder / "run.json").read_text()
 
 

@@ -274,6 +274,7 @@ def a_detector(machine="fan", threshold=None, faults=None, left_out=()):
             "faults": faults or {},
             "left_out": left_out,
             "unlike": [],
+            "taken": {},
         },
         sample=np.zeros((2, 16), np.float32),
     )

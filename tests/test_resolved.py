@@ -89,7 +89,7 @@ def test_defaults_are_written_out() -> None:
     (branch,) = resolve(configuration.load("spectral"), seed=5).branches
     assert branch.encoder.describe() == {
         "name": "spectral",
-        "options": {"sample_rate": 16000, "n_fft": 1024, "hop": 512, "n_mels": 128, "floor_db": -15.0},
+        "options": {"sample_rate": 16000, "n_fft": 1024, "hop": 512, "n_mels": 128, "floor_db": -10.0},
     }
 
 

@@ -27,7 +27,7 @@ class Spectral:
         cancellation took nearly all of a band away, what is left is its error and changes by many dB from clip to
         clip. A logarithm shows these changes as large as any fault; the floor hides them. Pink noise has equal
         power in each octave, as machines and halls have roughly. ``None``, the default, adds nothing.
-        ``spectral.toml`` takes -15, our choice: see ``benchmarks/default_system.py``.
+        ``spectral.toml`` takes -10, our choice: see ``benchmarks/default_system.py``.
 
     Raises
     ------
