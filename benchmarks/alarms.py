@@ -153,14 +153,18 @@ def later(root: Path, system: str, jobs: Jobs) -> None:
         detector, scores = fitted(machine, system, jobs)
         assert detector.threshold is not None
         for method, rate in [("fit", 0.05), ("fit", 0.01), *((m, r) for m in THRESHOLDS for r in RATES)]:
-            rows = list(halves(machine, scores, detector, method, rate))
+            found = list(halves(machine, scores, detector, method, rate))
+            rows = [row for row in found if row is not None]
+            refused = f"  ({len(found) - len(rows)} of {len(found)} halves refused)" if None in found else ""
             if rows:
                 cells = (
                     f"{np.mean(x):5.1f} ({min(x):3.0f} to {max(x):3.0f})  " for x in zip(*rows, strict=True)
                 )
-                print(f"{machine.name:8} {_named(method):24} {rate:5.0%}   {'  '.join(cells)}")
+                print(f"{machine.name:8} {_named(method):24} {rate:5.0%}   {'  '.join(cells)}{refused}")
             else:
-                print(f"{machine.name:8} {_named(method):24} {rate:5.0%}   too few clips for this rate")
+                print(
+                    f"{machine.name:8} {_named(method):24} {rate:5.0%}   too few clips for this rate{refused}"
+                )
 
 
 def _named(method: str) -> str:
@@ -169,8 +173,11 @@ def _named(method: str) -> str:
 
 def halves(
     machine: Machine, scores: Scores, detector: Detector, method: str, rate: float
-) -> Iterator[tuple[float, float, float]]:
-    """Percent flagged of the other half: normals of the source, of the target, and all anomalies."""
+) -> Iterator[tuple[float, float, float] | None]:
+    """Percent flagged of the other half: normals of the source, of the target, and all anomalies.
+
+    None for a half from which no such threshold can be had.
+    """
     recordings: dict[tuple[str, str], list[Clip]] = defaultdict(list)
     for clip in machine.test:
         if clip.label == "normal":
@@ -185,10 +192,12 @@ def halves(
             threshold = detector.with_false_alarm_rate(rate).threshold
             assert threshold is not None
             value = threshold.value
-        elif method == "conformal" and rate * (len(known) + 1) < 1:
-            return
         else:
-            value = THRESHOLDS[method].fit(known, false_alarm_rate=rate).value
+            try:
+                value = THRESHOLDS[method].fit(known, false_alarm_rate=rate).value
+            except ValueError:  # too few, or far from any gamma distribution
+                yield None
+                continue
         normals = [
             [scores[c.key] for name in others if name[0] == domain for c in recordings[name]]
             for domain in ("source", "target")
