@@ -296,3 +296,25 @@ def test_what_calibrate_refuses(
     assert message in " ".join(f"{found.output} {found.exception}".replace("│", " ").split())
     assert not (tmp_path / "new").exists()
     assert sorted(path.read_bytes() for path in (tmp_path / "detector").iterdir()) == before
+
+
+def test_a_gamma_distribution_gives_rates_that_ranks_of_few_recordings_do_not(
+    fitted: Detector, later: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"attain no rate below 1/25 .* give 99 or more, .* take the method gamma"
+    ):
+        fitted.calibrate(later, false_alarm_rate=0.01)
+    by_ranks = fitted.calibrate(later)
+    made = fitted.calibrate(later, false_alarm_rate=0.01, method="gamma")
+    assert made.system.threshold.method == "gamma"
+    assert by_ranks.system.threshold.method == "conformal"
+    assert made.threshold is not None
+    assert by_ranks.threshold is not None
+    assert made.threshold.value > by_ranks.threshold.value
+    fitted.save(tmp_path / "detector")
+    arguments = ("--false-alarm-rate", 0.01, "--method", "gamma", "-o", tmp_path / "new")
+    assert invoke("calibrate", tmp_path / "detector", later, *arguments).exit_code == 0
+    loaded = Detector.load(tmp_path / "new").threshold
+    assert loaded is not None
+    assert loaded.value == pytest.approx(made.threshold.value)

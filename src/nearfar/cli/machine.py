@@ -177,6 +177,13 @@ def calibrate(
             help="Share of normal clips that may be flagged by mistake (default: the detector's own)."
         ),
     ] = None,
+    method: Annotated[
+        Literal["conformal", "gamma"] | None,
+        typer.Option(
+            help="conformal: from the ranks of the scores. gamma: from a distribution that is fitted to them, for "
+            "rates that so few recordings do not attain (default: the detector's own)."
+        ),
+    ] = None,
     workers: Workers = CORES,
 ) -> None:
     """Set the threshold of a detector on normal recordings of a later session. Nothing is fitted again.
@@ -199,8 +206,9 @@ def calibrate(
         refuse_to_replace(into, replace=replace)
     with shown_progress() as progress:
         made = Detector.load(detector).calibrate(
-            normals, false_alarm_rate=false_alarm_rate, workers=workers, progress=progress
-        )
+            normals, false_alarm_rate=false_alarm_rate, method=method, workers=workers,
+            progress=progress,
+        )  # fmt: skip
     made.save(place, replace=replace)
     out.print(fitted.calibrated(made))
     say(f"Wrote {place}. Next: `nearfar score {quoted(place)} CLIPS`")

@@ -144,7 +144,8 @@ def refuse_too_few(config: ThresholdConfig, scored: int, left_out: Sequence[dict
     needed, lowest = math.ceil((1 - ROUNDING) / rate) - 1, 1 / (scored + 1)
     raise ValueError(
         f"false_alarm_rate={rate:g}: {counted(scored, 'normal recording')} that can be used attain no rate below "
-        f"1/{scored + 1} = {lowest:.3g}; give {needed} or more, or ask for that rate or more{why}"
+        f"1/{scored + 1} = {lowest:.3g}; give {needed} or more, ask for that rate or more, or take "
+        f"the method gamma, which assumes a distribution{why}"
     )
 
 

@@ -246,6 +246,7 @@ class Detector:
         normals: Path | str | Iterable[Path | str | Clip],
         *,
         false_alarm_rate: float | None = None,
+        method: Literal["conformal", "gamma"] | None = None,
         workers: int = 1,
         progress: Progress | None = None,
     ) -> Self:
@@ -260,6 +261,9 @@ class Detector:
             Files, and folders of normal recordings, of a later session for example; or clips.
         false_alarm_rate : float or None
             Share of normal clips that may be flagged; ``None``: as before.
+        method : {"conformal", "gamma"} or None
+            As of ``ThresholdConfig``; ``None``: as before. The ranks of n scores attain no rate below 1 / (n + 1).
+            A gamma distribution does if it agrees with the scores.
         workers : int
             Threads that read recordings and compute features.
         progress : callable or None
@@ -275,9 +279,9 @@ class Detector:
             If the recordings that can be used are too few for the rate.
         """
         system = self.system
-        if system.threshold.method == "none":
-            config = system.threshold.model_copy(update={"method": "conformal"})
-            system = dataclasses.replace(system, threshold=config)
+        chosen = method or ("conformal" if system.threshold.method == "none" else system.threshold.method)
+        config = system.threshold.model_copy(update={"method": chosen})
+        system = dataclasses.replace(system, threshold=config)
         if false_alarm_rate is not None:
             system = system.with_false_alarm_rate(false_alarm_rate)
         if not len(self.seen):
