@@ -1,4 +1,4 @@
-"""Every back end on the embeddings of ``spectral``, on the two motors: the table of ``docs/backends.md``.
+"""Every back end on the embeddings of ``spectral_w1``, on the two motors: the table of ``docs/backends.md``.
 
     OMP_NUM_THREADS=1 python benchmarks/backends_on_motors.py MOTORS [CACHE]
 
@@ -39,7 +39,7 @@ def command(backend: str, options: dict[str, Any]) -> str:
     conditionings = ";".join(str(steps).replace("'", '"') for steps in CONDITIONINGS.values())
     chosen = "".join(f" --set branch.backend_options.{k}={v}" for k, v in options.items())
     return (
-        f"nearfar sweep spectral --data MOTORS --by-recording --set branch.backend={backend}{chosen} "
+        f"nearfar sweep spectral_w1 --data MOTORS --by-recording --set branch.backend={backend}{chosen} "
         f"--vary 'branch.view={';'.join(VIEWS)}' --vary 'branch.conditioning={conditionings}'"
     )
 
@@ -47,7 +47,7 @@ def command(backend: str, options: dict[str, Any]) -> str:
 def swept(motors: Dataset, backend: str, options: dict[str, Any], jobs: Jobs) -> pd.DataFrame:
     """Omega and its interval, by view and conditioning."""
     found = sweep(
-        "spectral",
+        "spectral_w1",
         motors,
         {"branch.view": VIEWS, "branch.conditioning": list(CONDITIONINGS.values())},
         settings={"branch.backend": backend, "branch.backend_options": options},

@@ -41,9 +41,9 @@ RATE, SECONDS = 16000, 10.0
 SPEED_CLIPS = 12  # of each machine
 TEST_CLIPS = 50
 SYSTEMS = {
-    "spectral, near": ("spectral", "near"),
-    "far": ("spectral", "far"),
-    "cancelled": ("spectral", "cancelled"),
+    "spectral_w1, near": ("spectral_w1", "near"),
+    "far": ("spectral_w1", "far"),
+    "cancelled": ("spectral_w1", "cancelled"),
     "baseline_mse": ("baseline_mse", None),
     "baseline_mahalanobis": ("baseline_mahalanobis", None),
 }

@@ -69,7 +69,7 @@ def test_a_fault_is_easier_to_hear_the_worse_it_is(
     assert scores[-1] > 1.05 * scores[0]
 
 
-# The whole: machines, rooms and noise, as `spectral` hears them
+# The whole: machines, rooms and noise, as `spectral_w1` hears them, by which the faults were chosen
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def omegas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
     data = load(simulate(folder / "data", source_clips=60, test_clips=20, seconds=6.0, workers=2))
     found = {}
     for view in ("near", "far", "cancelled"):
-        system = configuration.load("spectral", {"branch.view": view, "threshold.method": "none"})
+        system = configuration.load("spectral_w1", {"branch.view": view, "threshold.method": "none"})
         result = experiment.run(system, data, folder / view, jobs=Jobs(folder / "cache"))
         found[view] = {str(machine): omega(table) for machine, table in result.metrics.groupby("machine")}
     return found

@@ -25,7 +25,7 @@ MACHINES, SECONDS = ("fan", "gearbox"), 4.0  # a small data set, so that the tou
 COMPARED = {  # microphones, and the view of the default system that uses them
     "far microphone": "far",
     "near microphone": "near",
-    "near, noise cancelled": "cancelled",
+    "near, noise cancelled": "cancelled_3taps",
 }
 
 

@@ -183,7 +183,7 @@ class Gamma:
 
     1. scipy's fit (``scipy.stats.gamma.fit``), as the official baseline uses it;
     2. the largest likelihood over many locations below the lowest score, with the best shape and scale for each.
-       The location stays a little below that score, because the likelihood has no bound there [4]_;
+       The location stays a little below that score, because the likelihood has no bound there (reference 4 above);
     3. no distribution at all, but the ranks of the scores, as ``Conformal`` takes them. ``fit`` logs a warning.
 
     Attributes
