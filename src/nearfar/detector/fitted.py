@@ -278,10 +278,9 @@ class Detector:
         ValueError
             If the recordings that can be used are too few for the rate.
         """
-        system = self.system
-        chosen = method or ("conformal" if system.threshold.method == "none" else system.threshold.method)
-        config = system.threshold.model_copy(update={"method": chosen})
-        system = dataclasses.replace(system, threshold=config)
+        before = self.system.threshold
+        chosen = method or ("conformal" if before.method == "none" else before.method)
+        system = dataclasses.replace(self.system, threshold=before.model_copy(update={"method": chosen}))
         if false_alarm_rate is not None:
             system = system.with_false_alarm_rate(false_alarm_rate)
         if not len(self.seen):
@@ -296,11 +295,10 @@ class Detector:
         config = system.threshold
         calibrating.refuse_too_few(config, len(found.scores), found.left_out)
         threshold = THRESHOLDS[config.method].fit(found.scores, false_alarm_rate=config.false_alarm_rate)
+        learnt_from: Literal["fit", "calibration"] = "fit" if self.calibrated_on is None else "calibration"
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
-            calibrated_on=found.describe(
-                self.threshold, learnt_from="fit" if self.calibrated_on is None else "calibration"
-            ),
+            calibrated_on=found.describe(self.threshold, learnt_from=learnt_from),
         )  # fmt: skip
 
     @property
