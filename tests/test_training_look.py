@@ -198,7 +198,7 @@ def test_a_clip_of_another_rate_or_number_of_channels_is_left_out(normal):
 
 
 @pytest.mark.parametrize("targets", [1, 2])
-def test_a_domain_of_one_or_two_clips_is_looked_at_without_a_warning(normal, targets):
+def test_a_domain_of_one_or_two_clips_is_looked_at_without_a_warning(targets):
     """The only clip of a domain is at no distance from itself."""
     new = [held(f"new{i}.wav", clip(100 + i), domain="target") for i in range(targets)]
     old = [held(f"old{i}.wav", clip(200 + i), domain="source") for i in range(30)]
