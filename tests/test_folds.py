@@ -103,7 +103,7 @@ def test_groups_are_of_the_seed():
 @pytest.mark.parametrize(
     ("groups", "why"),
     [
-        (["mon"] * 6, "one group alone is known, 'mon'"),
+        (["mon"] * 6, "only one group is known, 'mon'"),
         ([f"day {i}" for i in range(6)], "each group has one clip"),
         (
             ["mon"] * 5 + ["tue"],

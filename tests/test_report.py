@@ -341,12 +341,50 @@ def test_table_of_a_detector_says_what_was_kept_together():
         "groups the one that is flagged most, of 2: day [b]1, 9 of 100 clips (9 %; 95 % interval 4.2 to"
         in text
     )
-    told = {**AT_RANDOM, "random_in": {"source": "one group alone is known, 'day 1'"}}
+    told = {**AT_RANDOM, "random_in": {"source": "only one group is known, 'day 1'"}}
     text = text_of(calibrated(told))
     assert (
-        "dealt at random to 10 fits. Groups were not used in source: one group alone is known, 'day 1'"
-        in text
+        "dealt at random to 10 fits. Groups were not used in source: only one group is known, 'day 1'" in text
     )
+
+
+def test_of_clips_that_tell_no_domain_the_words_are_about_all_clips():
+    found = a_detector(threshold=Conformal.fit(np.arange(30.0), false_alarm_rate=0.05))
+    found.trained_on |= {
+        "clips": 30,
+        "domains": {"undisclosed": 30},
+        "channels": 1,
+        "faults": {"near late": 1},
+    }
+    how = {"by": "group", "fits": 5, "groups": {"undisclosed": 5}, "random_in": {}}
+    days = np.repeat([f"day {i}" for i in range(5)], 6)
+    found.calibration = Calibration.of(np.arange(30.0), np.repeat("undisclosed", 30), days.tolist(), how)
+    text = text_of(found)
+    assert "undisclosed" not in text
+    assert "30 normal clips of 1 channel at" in text
+    assert "near late in 1 clip " in text
+    assert "kept together by group (5 groups), in 5 fits" in text
+    assert "groups none of the 5 has a clip above the threshold" in text
+    # the threshold comes from these clips alone: of 100, it would leave four above it, as of 30 none
+    assert "all clips of 30 unseen clips 0 would have been flagged (0 %; 95 % interval 0 to 11.6 %)" in text
+    assert "With 100 such clips, the interval would be about 1.1 to 9.9 %" in text
+    found.calibration = Calibration.of(
+        np.arange(30.0),
+        np.repeat("undisclosed", 30),
+        None,
+        {**AT_RANDOM, "random_in": {"undisclosed": "why"}},
+    )
+    assert "dealt at random to 10 fits. Groups were not used: why all clips" in text_of(found)
+
+
+def test_a_cancellation_that_takes_nothing_is_told_as_such():
+    found = a_detector(threshold=None)
+    found.trained_on["taken"] = {"cancelled_3taps": {"below 1 kHz": 0.0, "above 4 kHz": 0.4}}
+    text = text_of(found)
+    assert "cancelled less than 0.5 dB in each band, on a median clip: near stays about as it is" in text
+    assert "If your plant is quiet" not in text
+    found.trained_on["taken"] = {"cancelled_3taps": {"below 1 kHz": 5.2, "above 4 kHz": 0.4}}
+    assert "cancelled 5 dB below 1 kHz, 0 dB above 4 kHz: what far explains of near" in text_of(found)
 
 
 def test_one_clip_and_many_clips_tell_what_they_can():

@@ -19,6 +19,8 @@ from nearfar.decisions.thresholds import (
     ThresholdConfig,
     _likeliest_gamma,
     is_anomaly,
+    refuse_unattainable,
+    smallest_rate,
 )
 from nearfar.detector.fitted import Detector
 from nearfar.files.steps import Jobs
@@ -382,3 +384,10 @@ def test_a_bad_setting_is_an_error(setting, message):
 def test_settings_are_frozen():
     with pytest.raises(ValidationError, match="Instance is frozen"):
         ThresholdConfig().folds = 5
+
+
+@pytest.mark.parametrize("n", [1, 2, 12, 18, 19, 28, 41, 199, 1234, 54321])
+def test_the_smallest_rate_that_an_error_names_is_not_refused(n):
+    named = float(re.split("= |about ", smallest_rate(n))[1].rstrip(")"))
+    refuse_unattainable(ThresholdConfig(false_alarm_rate=named), n)
+    assert named == pytest.approx(1 / (n + 1), rel=0.02)

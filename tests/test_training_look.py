@@ -197,6 +197,15 @@ def test_a_clip_of_another_rate_or_number_of_channels_is_left_out(normal):
     assert (found.header.rate, found.header.channels) == (RATE, 2)
 
 
+@pytest.mark.parametrize("targets", [1, 2])
+def test_a_domain_of_one_or_two_clips_is_looked_at_without_a_warning(targets):
+    """The only clip of a domain is at no distance from itself."""
+    new = [held(f"new{i}.wav", clip(100 + i), domain="target") for i in range(targets)]
+    old = [held(f"old{i}.wav", clip(200 + i), domain="source") for i in range(30)]
+    found = judge("mill", [*old, *new], ALL)
+    assert (found.left_out, found.problems, found.unlike) == ((), (), ())
+
+
 def test_a_fault_of_the_machine_is_listed_and_kept(normal):
     """A whine that no other clip has."""
     faulty = clip(100) + 0.3 * np.sin(2 * np.pi * 3000 * np.arange(N) / RATE) * [[1], [0.2]]

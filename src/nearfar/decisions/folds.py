@@ -177,7 +177,7 @@ def _by_group(
         if not known:
             why[d] = "no group is known"
         elif counts[d] < 2:
-            why[d] = f"one group alone is known, {known[0]!r}"
+            why[d] = f"only one group is known, {known[0]!r}"
         elif counts[d] == len(known):
             why[d] = "each group has one clip"
     while len(why) < len(counts):

@@ -109,6 +109,21 @@ def is_anomaly(threshold: Threshold, score: Scores) -> NDArray[np.bool_]:
     return _require_numbers(score) > threshold.value
 
 
+def smallest_rate(n_scores: int) -> str:
+    """The smallest false-alarm rate that so many scores attain, in words; its decimals can be asked for.
+
+    Examples
+    --------
+    >>> from nearfar.decisions.thresholds import smallest_rate
+    >>> smallest_rate(9), smallest_rate(12)
+    ('1/10 = 0.1', '1/13 (about 0.077)')
+    """
+    n = n_scores + 1
+    digits = 2 + math.ceil(math.log10(n))
+    up = math.ceil(10**digits / n * (1 - ROUNDING)) / 10**digits  # rounded down, it would be refused
+    return f"1/{n} = {up:g}" if abs(up * n - 1) < ROUNDING else f"1/{n} (about {up:g})"
+
+
 def refuse_unattainable(config: ThresholdConfig, n_unseen: int) -> None:
     """Raise, before long work, if the scores of so few unseen normal clips cannot attain the false-alarm rate.
 
@@ -130,7 +145,7 @@ def refuse_unattainable(config: ThresholdConfig, n_unseen: int) -> None:
         needed *= config.folds
     raise ValueError(
         f"false_alarm_rate={rate}: the scores of {n_unseen} unseen normal clips attain no rate below "
-        f"1/{n_unseen + 1} = {1 / (n_unseen + 1):.3g}; ask for that or more, fit to {needed} normal clips or more, "
+        f"{smallest_rate(n_unseen)}; ask for that or more, fit to {needed} normal clips or more, "
         "or fit with threshold.method='gamma', which assumes a distribution"
     )
 

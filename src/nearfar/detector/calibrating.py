@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.decisions.calibration import Calibration
-from nearfar.decisions.thresholds import ROUNDING, Threshold, ThresholdConfig
+from nearfar.decisions.thresholds import ROUNDING, Threshold, ThresholdConfig, smallest_rate
 from nearfar.files.digests import digest
 from nearfar.recordings import audio
 from nearfar.recordings.clips import Clip, DatasetError, counted
@@ -141,11 +141,11 @@ def refuse_too_few(config: ThresholdConfig, scored: int, left_out: Sequence[dict
         raise ValueError(f"no normal recording that can be used, so there is no threshold to set{why}")
     if config.method != "conformal" or rate * (scored + 1) * (1 + ROUNDING) >= 1:
         return
-    needed, lowest = math.ceil((1 - ROUNDING) / rate) - 1, 1 / (scored + 1)
+    needed = math.ceil((1 - ROUNDING) / rate) - 1
     raise ValueError(
         f"false_alarm_rate={rate:g}: {counted(scored, 'normal recording')} that can be used attain no rate below "
-        f"1/{scored + 1} = {lowest:.3g}; give {needed} or more, ask for that rate or more, or take "
-        f"the method gamma, which assumes a distribution{why}"
+        f"{smallest_rate(scored)}; give {needed} or more, ask for that rate or more, or take the method gamma, "
+        f"which assumes a distribution{why}"
     )
 
 

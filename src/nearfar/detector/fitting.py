@@ -21,7 +21,8 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.audio import FAR, NEAR, Samples
 from nearfar.recordings.cancellation import energy_taken
-from nearfar.recordings.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine
+from nearfar.recordings.clips import MIN_TRAINING_CLIPS, Clip, DatasetError, Machine, counted
+from nearfar.recordings.datasets.layout import few
 from nearfar.recordings.inspection.training import (
     Look,
     OddClips,
@@ -176,7 +177,7 @@ def _inspect(this: _Fit, odd_clips: OddClips) -> Look:
         workers=this.workers,
         progress=None if progress is None else lambda done, total: progress("inspecting", done, total),
     )
-    why = "".join(f"\n    left out {suspect}" for suspect in found.left_out)
+    why = "".join(f"\n    left out {line}" for line in few(map(str, found.left_out)))
     _require_clips(this, found.kept, why)
     return found
 
@@ -194,9 +195,9 @@ def _require_clips(this: _Fit, clips: Sequence[Clip], why: str) -> None:
         rate = this.system.threshold.false_alarm_rate
         raise DatasetError(
             [
-                f"{this.machine.name}: {len(clips)} normal training clips; at least {MIN_TRAINING_CLIPS} are "
-                f"needed, and about {round(1 / rate)} for a false-alarm rate of {rate:g}; record more of the "
-                f"machine in normal operation{why}"
+                f"{this.machine.name}: {counted(len(clips), 'normal training clip')}; at least "
+                f"{MIN_TRAINING_CLIPS} are needed, and about {round(1 / rate)} for a false-alarm rate of {rate:g}; "
+                f"record more of the machine in normal operation{why}"
             ]
         )
 

@@ -28,7 +28,7 @@ from nearfar.recordings import sound_files
 from nearfar.recordings.clips import ACQUISITION_SUFFIXES
 from nearfar.recordings.containers import BEGINNING, is_container
 from nearfar.recordings.recording import Channel, Recording, missing_track
-from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, chosen_channels
+from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, chosen_channels, not_finite
 from nearfar.recordings.sound_files import INT16_SCALE, MOST_BYTES, MOST_SAMPLES, Source
 
 __all__ = [  # with what other rooms take from here of a recording that is read
@@ -258,7 +258,7 @@ def require_samples(samples: Samples, name: str) -> None:
     if not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(f"{name}: {samples.dtype} samples; expected floating point in [-1, 1)")
     if not np.isfinite(samples).all():
-        raise AudioError(f"{name}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite")
+        raise AudioError(f"{name}: {not_finite(samples)}")
 
 
 def require_length(samples: Samples, fewest: int, rate: int, name: str) -> None:
@@ -326,7 +326,7 @@ def write(path: Path, samples: Samples, rate: int, *, bits: Literal[16, 32] = 16
             "16-bit PCM and 32-bit floating point, or .flac, which has 16-bit PCM only"
         )
     if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite")
+        raise AudioError(f"{path}: {not_finite(samples)}")
     data: NDArray[Any] = samples.T
     if bits == 16:
         if np.abs(samples).max(initial=0) > 1:

@@ -21,7 +21,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from nearfar.recordings.containers import BEGINNING, Extent, extent_of, is_container
-from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples
+from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, not_finite
 
 INT16_SCALE = 1 / 32768
 INT32_SCALE = 1 / 2**31
@@ -152,7 +152,7 @@ def read(source: Source) -> Recorded:
     if bits:
         samples *= np.float32(INT16_SCALE if bits == 16 else INT32_SCALE)
     elif not np.isfinite(samples).all():
-        message = f"{source.name}: {(~np.isfinite(samples)).sum()} samples are NaN or infinite"
+        message = f"{source.name}: {not_finite(samples)}"
         raise AudioError(message, fault="not_finite")
     return Recorded(samples, header.rate, header, notes)
 

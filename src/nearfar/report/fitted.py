@@ -14,6 +14,7 @@ from rich.text import Text
 from nearfar.decisions.rates import CONFIDENCE, FlaggedShare, between, percent
 from nearfar.files.names import printable
 from nearfar.recordings.clips import counted
+from nearfar.systems.branches import UNDISCLOSED
 
 if TYPE_CHECKING:
     from nearfar.decisions.calibration import Calibration
@@ -34,6 +35,8 @@ QUIET_PLANT = (
     "If your plant is quiet, that is the machine's own sound: then fit with a view of near, such as that of "
     "spectral_near"
 )
+SOME_DB = 0.5  # of a band, to be told that cancellation took something
+ALL_CLIPS = "all clips"  # of a machine whose clips tell no domain
 SHOWN = 5  # clips that a table names; it counts the others
 
 
@@ -41,21 +44,22 @@ def detector(fitted: Detector) -> Table:
     """What was fitted, to which clips, and how the detector decides."""
     table = Table(show_header=False, title=escape(printable(f"Detector of '{fitted.machine}'")))
     known, limit = fitted.trained_on, fitted.describe_threshold()
-    domains = ", ".join(f"{n} {domain}" for domain, n in known["domains"].items())
     table.add_row("system", escape(f"{fitted.system.name}: {fitted.system.summary}"))
     table.add_row(
         "fitted to",
-        f"{known['clips']} normal clips ({domains}) of {known['channels']} channels at {known['rate']} Hz",
+        f"{counted(known['clips'], 'normal clip')}{_by_domain(known['domains'])} of "
+        f"{counted(known['channels'], 'channel')} at {known['rate']} Hz",
     )
     if known["left_out"]:
         table.add_row("left out", _listed(known["left_out"]))
     if known["faults"]:
-        table.add_row("warning", "; ".join(f"{f} in {n} clips" for f, n in known["faults"].items()))
+        table.add_row(
+            "warning", "; ".join(f"{f} in {counted(n, 'clip')}" for f, n in known["faults"].items())
+        )
     if known["unlike"]:
         table.add_row("unlike the others", _listed(known["unlike"]))
     for taken in known["taken"].values():
-        bands = ", ".join(f"{decibels:.0f} dB {band}" for band, decibels in taken.items())
-        table.add_row("cancelled", f"{bands}: what far explains of near, on a median clip. {QUIET_PLANT}")
+        table.add_row("cancelled", _cancelled(taken))
     if limit is None or fitted.threshold is None:
         table.add_row("decision", "none: the detector has no threshold")
         return table
@@ -78,10 +82,35 @@ def _add_rates(table: Table, fitted: Detector, known: Calibration) -> None:
     assert fitted.threshold is not None
     asked, above = fitted.threshold.false_alarm_rate, fitted.threshold.value
     table.add_row("unseen clips", escape(printable(_how_unseen(known.how))))
-    for domain, share in fitted.flagged().items():
-        table.add_row(domain, _rate(share, asked))
+    _add_shares(table, fitted.flagged(), asked)
     _add_groups(table, known, above)
     table.add_row("holds for", HOLDS_FOR)
+
+
+def _by_domain(counts: Mapping[str, int]) -> str:
+    """Such as " (990 source, 10 target)"; nothing if no clip tells its domain."""
+    if list(counts) == [UNDISCLOSED]:
+        return ""
+    return " (" + ", ".join(f"{n} {domain}" for domain, n in counts.items()) + ")"
+
+
+def _cancelled(taken: Mapping[str, float]) -> str:
+    """By how much cancellation lowers near, by band, and what to do if that is wrong."""
+    if all(decibels < SOME_DB for decibels in taken.values()):
+        return (
+            f"less than {SOME_DB:g} dB in each band, on a median clip: near stays about as it is. Far explains "
+            "hardly anything of near, or the clips are too short to tell"
+        )
+    bands = ", ".join(f"{decibels:.0f} dB {band}" for band, decibels in taken.items())
+    return f"{bands}: what far explains of near, on a median clip. {QUIET_PLANT}"
+
+
+def _add_shares(table: Table, flagged: Mapping[str, FlaggedShare], asked: float) -> None:
+    """A line for each domain. The share of the only one is by construction, and stays what was asked for."""
+    alone = len(flagged) == 1
+    for domain, share in flagged.items():
+        label = ALL_CLIPS if alone and domain == UNDISCLOSED else domain
+        table.add_row(label, _rate(share, asked, by_construction=alone))
 
 
 def _add_groups(table: Table, known: Calibration, above: float) -> None:
@@ -89,6 +118,9 @@ def _add_groups(table: Table, known: Calibration, above: float) -> None:
     groups = known.by_group(above=above)
     if len(groups) > 1:
         name, most = max(groups.items(), key=lambda item: item[1].share)
+        if not most.flagged:
+            table.add_row("groups", f"none of the {len(groups)} has a clip above the threshold")
+            return
         table.add_row(
             "groups",
             escape(printable(f"the one that is flagged most, of {len(groups)}: {name}, {most}")),
@@ -100,9 +132,15 @@ def _how_unseen(how: Mapping[str, Any]) -> str:
     if how["by"] == "random":
         told = f"dealt at random to {how['fits']} fits"
     else:
-        counts = ", ".join(f"{n} of {domain}" for domain, n in how["groups"].items())
+        groups = how["groups"]
+        counts = ", ".join(f"{n} of {domain}" for domain, n in groups.items())
+        if list(groups) == [UNDISCLOSED]:
+            counts = counted(groups[UNDISCLOSED], "group")
         told = f"kept together by {how['by']} ({counts}), in {how['fits']} fits"
-    why = "; ".join(f"{domain}: {reason}" for domain, reason in how["random_in"].items())
+    reasons = how["random_in"]
+    if list(reasons) == [UNDISCLOSED] and how["by"] == "random":
+        return f"{told}. Groups were not used: {reasons[UNDISCLOSED]}"
+    why = "; ".join(f"{domain}: {reason}" for domain, reason in reasons.items())
     if not why:
         return told
     return (
@@ -110,8 +148,11 @@ def _how_unseen(how: Mapping[str, Any]) -> str:
     )
 
 
-def _rate(share: FlaggedShare, asked: float) -> str:
-    """How many clips of a domain would have been flagged, and what more of them would tell."""
+def _rate(share: FlaggedShare, asked: float, *, by_construction: bool) -> str:
+    """How many clips of a domain would have been flagged, and what more of them would tell.
+
+    If the threshold comes from these clips alone, more of them would move it, so that the asked share is above it.
+    """
     n, (low, high) = share.clips, share.interval()
     told = (
         f"of {n} unseen {'clip' if n == 1 else 'clips'} {share.flagged} would have been flagged "
@@ -121,6 +162,8 @@ def _rate(share: FlaggedShare, asked: float) -> str:
         told += f": {counted(n, 'clip')} {'tells' if n == 1 else 'tell'} no rate below {percent(1 / n)}"
     if high - low > asked:
         more = share.with_clips(_more(n))
+        if by_construction:
+            more = FlaggedShare(max(0, math.floor(asked * (more.clips + 1)) - 1), more.clips)
         told += f". With {more.clips} such clips, the interval would be about {between(*more.interval())}"
     return told
 
@@ -137,9 +180,9 @@ def calibrated(after: Detector) -> Table:
     assert threshold is not None
     assert after.calibration is not None
     table = Table(show_header=False, title=escape(printable(f"Detector of '{after.machine}', calibrated")))
-    domains = ", ".join(f"{n} {domain}" for domain, n in told["domains"].items())
     table.add_row(
-        "calibrated on", f"{counted(told['clips'], 'normal recording')} ({domains}), each scored once"
+        "calibrated on",
+        f"{counted(told['clips'], 'normal recording')}{_by_domain(told['domains'])}, each scored once",
     )
     if told["left_out"]:
         table.add_row("left out", _listed(told["left_out"]))
@@ -152,8 +195,7 @@ def calibrated(after: Detector) -> Table:
         f"{percent(threshold.false_alarm_rate)} you ask."
         + (f" No p-value is below {threshold.floor:.2g}." if threshold.floor else ""),
     )
-    for domain, share in after.flagged().items():
-        table.add_row(domain, _rate(share, threshold.false_alarm_rate))
+    _add_shares(table, after.flagged(), threshold.false_alarm_rate)
     _add_groups(table, after.calibration, threshold.value)
     table.add_row("holds for", HOLDS_FOR_LATER)
     return table

@@ -524,8 +524,13 @@ def _most_unlike(seen: Sequence[Seen]) -> list[Suspect]:
     rows = np.stack([_spectrum(one.known) for one in seen])
     domains = np.array([_domain(one) for one in seen])
     distance = comparison.distances(rows, [np.flatnonzero(domains == d) for d in np.unique(domains)])
-    ratio = distance / np.median(distance)
-    spread = comparison.MAD * np.median(np.abs(np.log(ratio)))
+    apart = (
+        distance > 0
+    )  # the only clip of a domain, and clips that sound alike, have no distance to speak of
+    if not apart.any():
+        return []
+    ratio = distance / np.median(distance[apart])
+    spread = comparison.MAD * np.median(np.abs(np.log(ratio[apart])))
     limit = max(UNLIKE_LIMIT, float(np.exp(UNLIKE_SPREADS * spread)))
     order = np.argsort(-ratio, kind="stable")[:UNLIKE_SHOWN]
     return [
