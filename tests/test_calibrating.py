@@ -190,7 +190,7 @@ def test_several_folders_are_several_groups(fitted: Detector, later: Path, tmp_p
         day = tmp_path / ("monday" if number < 14 else "tuesday")
         day.mkdir(exist_ok=True)
         shutil.copy(path, day)
-    made = fitted.calibrate([tmp_path / "monday", tmp_path / "tuesday"])
+    made = fitted.calibrate([tmp_path / "monday", tmp_path / "tuesday"], false_alarm_rate=0.2)
     assert made.calibration is not None
     assert made.threshold is not None
     groups = made.calibration.by_group(above=made.threshold.value)
