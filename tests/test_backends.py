@@ -345,7 +345,7 @@ def test_mahalanobis_of_clips_that_differ_by_rounding_only_is_an_error():
 def test_two_clips_with_many_copies_are_two_clips(rng):
     """Else Ledoit and Wolf would shrink by nothing, and the inverse would be of rounding errors."""
     X = np.repeat(rng.normal(size=(2, DIM)), 20, axis=0)
-    with pytest.raises(ValueError, match=r"2 normal clips in 1 domains: .* at least 3"):
+    with pytest.raises(ValueError, match=r"2 normal clips in 1 domain: .* at least 3"):
         Mahalanobis().fit(X, np.array(["source"] * N))
 
 

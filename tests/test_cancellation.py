@@ -330,3 +330,9 @@ def test_nothing_is_learnt_from_nothing(recordings):
 def test_a_weight_is_not_negative(rng, weight):
     with pytest.raises(ValueError, match=f"weight={weight}: must not be negative"):
         Canceller().fit([recording(rng)], weight=weight)
+
+
+@pytest.mark.parametrize("shape", [(16_000,), (1, 16_000), (2, 2, 16_000)])
+def test_what_has_no_second_channel_is_an_error(shape):
+    with pytest.raises(ValueError, match=r"samples has the shape \(.*\); expected \(2, samples\): near, far"):
+        Canceller()(np.zeros(shape, np.float32))

@@ -86,6 +86,14 @@ def test_settings_replace_what_the_file_says():
     assert load("baseline_mse").branch.view == "near"  # and leave it for the next
 
 
+def test_a_summary_says_what_was_changed():
+    before = load("spectral").summary
+    changed = load("spectral", {"branch.view": "near", "threshold.folds": 7}).summary
+    assert changed == f"{before} But branch.view=near."
+    assert load("spectral", {"threshold.folds": 7}).summary == before
+    assert load("spectral", {"branch.view": "near", "summary": "Mine."}).summary == "Mine."
+
+
 def test_settings_reach_tables_that_the_file_lacks():
     assert load("spectral_w1", {"branch.encoder_options.n_mels": 64}).branch.encoder_options == {"n_mels": 64}
 

@@ -253,7 +253,7 @@ def test_an_outlier_detector_of_equal_clips_is_an_error():
 
 def test_too_few_clips_are_an_error_with_the_domain_s_name(X):
     domain = np.array(["source"] * (N - 3) + ["target"] * 3)
-    with pytest.raises(ValueError, match="domain 'target' of 3 normal clips: 2 normal clips in 1 domains"):
+    with pytest.raises(ValueError, match="domain 'target' of 3 normal clips: 2 normal clips in 1 domain"):
         PerDomainNormalized("mahalanobis").fit(X, domain)  # without one of the three
     domain = np.array(["source"] * (N - 1) + ["target"])
     with pytest.raises(ValueError, match="domain 'target' of 1 normal clips: a clip alone has no other"):

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.covariance import ledoit_wolf
 
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
+from nearfar.recordings.clips import counted
 
 ROUNDING = 8 * np.finfo(np.float64).eps  # relative: a mean of equal numbers is not quite equal to them
 
@@ -30,8 +31,8 @@ class SharedCovariance(NormalModel):
         X, domains, index = clips.X, clips.counts, clips.domain_number
         if len(X) < len(domains) + 2:  # of two residuals one is the other's negative: nothing to shrink by
             raise ValueError(
-                f"{len(X)} normal clips in {len(domains)} domains: a covariance around the domains' means needs at "
-                f"least {len(domains) + 2}; give more normal clips"
+                f"{counted(len(X), 'normal clip')} in {counted(len(domains), 'domain')}: a covariance around the "
+                f"domains' means needs at least {len(domains) + 2}; give more normal clips"
             )
         self.means_ = np.stack([X[index == i].mean(axis=0) for i in range(len(domains))])
         centred = X - self.means_[index]

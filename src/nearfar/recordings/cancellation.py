@@ -180,7 +180,14 @@ class Canceller:
         -------
         (samples,) array
             Equal to near if far is silent, or the recording shorter than ``min_samples``.
+
+        Raises
+        ------
+        ValueError
+            If there is no second channel.
         """
+        if samples.ndim != 2 or len(samples) <= FAR:
+            raise ValueError(f"samples has the shape {samples.shape}; expected (2, samples): near, far")
         if samples.shape[-1] < self.min_samples:
             return samples[NEAR].copy()
         of_far = self._of_far(samples)

@@ -306,7 +306,15 @@ def load(name: Path | str, settings: Mapping[str, Any] | None = None, *, preset:
     content = read_toml(path)
     apply(content, _preset(content, preset, path))
     apply(content, settings or {})
+    _tell_changes(content, settings or {})
     return validate(System, content, path)
+
+
+def _tell_changes(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Say in the summary which settings of branches differ from those that it describes."""
+    changed = ", ".join(f"{key}={value}" for key, value in settings.items() if key.startswith("branch."))
+    if changed and "summary" not in settings and isinstance(content.get("summary"), str):
+        content["summary"] += f" But {changed}."
 
 
 def _preset(content: dict[str, Any], preset: str | None, path: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from nearfar.recordings.datasets import (
     normals,
 )
 from nearfar.recordings.datasets.layout import (
+    few,
     further_down,
     is_machine,
     machine_folders,
@@ -147,7 +148,7 @@ def load_normals(paths: Iterable[Path | str], channels: Sequence[Channel] = ()) 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If there is no such file or folder.
     DatasetError
         If recordings are not normal by their names, or a folder has none.
     ValueError
@@ -155,6 +156,8 @@ def load_normals(paths: Iterable[Path | str], channels: Sequence[Channel] = ()) 
     """
     refuse_strange(channels)
     given = [Path(path) for path in paths]
+    if absent := [str(path) for path in given if not (path.exists() or path.is_symlink())]:
+        raise FileNotFoundError(f"{', '.join(few(absent))}: no such file or folder")
     folders = [path for path in given if path.is_dir()]
     clips: list[Clip] = []
     for path in given:
