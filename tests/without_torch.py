@@ -18,9 +18,9 @@ from pathlib import Path
 NEARFAR = Path(sys.executable).with_name("nearfar")
 INSTALL = "pip install 'nearfar[networks]'"
 OMEGAS = {
-    "far microphone": 52,
-    "near microphone": 64,
-    "near, noise cancelled": 74,
+    "far microphone": 50,
+    "near microphone": 66,
+    "near, noise cancelled": 88,
 }  # in whole percent: those of the simulated recordings
 OPTIONAL = ("torch", "onnx", "onnxruntime")
 
