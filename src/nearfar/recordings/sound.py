@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.recordings.clips import counted
 from nearfar.recordings.recording import Channel, refuse_strange
 
 Samples = NDArray[np.float32]
@@ -24,7 +23,7 @@ AudioFault = Literal["empty", "unreadable", "truncated", "not_finite", "refused"
 def not_finite(samples: Samples) -> str:
     """How many samples are not numbers, in words."""
     count = int((~np.isfinite(samples)).sum())
-    return f"{counted(count, 'sample')} {'is' if count == 1 else 'are'} NaN or infinite"
+    return f"{count} {'sample is' if count == 1 else 'samples are'} NaN or infinite"
 
 
 class AudioError(ValueError):
