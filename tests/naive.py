@@ -255,12 +255,13 @@ def nearest_neighbour(fitted, domain, x, k, distance):
 
 
 def local_density(fitted, domain, x, ks, distance, normalization, eps):
-    """Equations 2 and 3 of the report; ``ks`` has K by domain."""
+    """Equations 2 and 3 of the report; ``ks`` has K by domain. No scale is below 0.05 of a domain's median one."""
     scores = []
     for d in set(domain):
         bank = [f for f, e in zip(fitted, domain, strict=True) if e == d]
         ((to_nearest, i),) = nearest(x, bank, 1, distance)
-        mean = mean_to_others(i, bank, ks[d], distance)
+        means = [mean_to_others(j, bank, ks[d], distance) for j in range(len(bank))]
+        mean = max(means[i], 0.05 * sorted_median(means))
         ratio = to_nearest / (ks[d] * mean + eps)
         scores.append(to_nearest - mean if normalization == "difference" else ratio)
     return float(min(scores))

@@ -235,7 +235,7 @@ def test_nan_samples_are_a_verdict(fitted: Detector, tmp_path: Path) -> None:
     samples = clip(1)
     samples[0, 5] = np.nan
     soundfile.write(tmp_path / "nan.wav", samples.T, RATE, subtype="FLOAT")
-    assert "1 samples are NaN" in fitted.score_file(tmp_path / "nan.wav").error
+    assert "1 sample is NaN" in fitted.score_file(tmp_path / "nan.wav").error
 
 
 def test_a_dead_far_microphone_is_reported_with_the_score(fitted: Detector) -> None:
@@ -322,7 +322,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 
 def test_one_clip(tmp_path: Path) -> None:
     folder = write_machine(tmp_path, "fan", train=1, target=0)
-    with pytest.raises(DatasetError, match=r"1 normal training clips; at least 4 are needed.*record more"):
+    with pytest.raises(DatasetError, match=r"1 normal training clip; at least 4 are needed.*record more"):
         fit(folder)
 
 

@@ -57,13 +57,15 @@ DISTINCT = [name for name in named.SYSTEMS if name != "near_mah"]
 
 @pytest.fixture(scope="module", params=[*DISTINCT, *(b for b in BACKENDS if b not in NAMED)])
 def system(request):
-    """Every system, and the default one with every further back end."""
+    """Every system, and a simple one with every further back end."""
     name = request.param
     if name in BACKENDS:
-        settings = {"branch.backend": name, "branch.backend_options": FEW.get(name, {})}
-        return configuration.load(
-            "spectral_near", {**quick.settings("spectral_near"), **FEW_CLIPS, **settings}
-        )
+        settings = {
+            "branch.backend": name,
+            "branch.backend_options": FEW.get(name, {}),
+            "branch.view": "near",
+        }
+        return configuration.load("spectral_w1", {**quick.settings("spectral_w1"), **FEW_CLIPS, **settings})
     return configuration.load(name, {**quick.settings(name), **FEW_CLIPS})
 
 

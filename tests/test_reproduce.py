@@ -92,6 +92,7 @@ system = "spectral"
 system = "spectral"
 [branches.drawn.settings]
 "branch.view" = "near"
+"branch.pooling" = "mean_std"
 "branch.backend" = "smote"
 "branch.backend_options.k" = 1
 "branch.encoder_options.n_mels" = 16
@@ -893,7 +894,7 @@ class TestCommandLine:
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         run = Result.load(tmp_path / "out" / "branches" / "near").run
-        assert run.system["branch"]["encoder_options"] == {"n_mels": 8}
+        assert run.system["branch"]["encoder_options"]["n_mels"] == 8
         assert run.machines == ("fan", "pump")
 
     @pytest.mark.usefixtures("no_weights")
