@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from nearfar.backends import backend_class
+from nearfar.decisions.folds import deal
 from nearfar.decisions.thresholds import Conformal, ThresholdConfig
 from nearfar.embedding.embeddings import POOLINGS, VIEWS, joined
 from nearfar.encoders.spectral import Spectral
@@ -105,20 +106,9 @@ def scores(design: Design, X: list[np.ndarray], domain: np.ndarray, new: list[np
     )
 
 
-def dealt(domain: np.ndarray, n_folds: int) -> np.ndarray:
-    """The fold of each clip, the domains spread evenly."""
-    rng, part, before = np.random.default_rng(SEED), np.empty(len(domain), int), 0
-    for name in np.unique(domain):
-        members = rng.permutation(np.flatnonzero(domain == name))
-        part[members] = (before + np.arange(len(members))) % n_folds
-        before += len(members)
-    return part
-
-
 def unseen_scores(design: Design, X: list[np.ndarray], domain: np.ndarray) -> np.ndarray:
-    part, found = dealt(domain, ThresholdConfig().folds), np.empty(len(domain))
-    for k in np.unique(part):
-        rest, held = part != k, part == k
+    found = np.empty(len(domain))
+    for rest, held in deal(domain, ThresholdConfig(), seed=SEED).pairs:
         found[held] = scores(design, [x[rest] for x in X], domain[rest], [x[held] for x in X])
     return found
 

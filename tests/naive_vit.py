@@ -246,7 +246,7 @@ def m2d_log_mel(waveform):
     edges = [
         mel * 200 / 3 if mel < 15 else 1000 * 6.4 ** ((mel - 15) / 27) for mel in np.linspace(first, last, 82)
     ]
-    heights = [2 / (right - left) for left, right in zip(edges, edges[2:], strict=False)]
+    heights = [2 / (right - left) for left, right in zip(edges[:-2], edges[2:], strict=True)]
     return np.log(mel_power(waveform, 400, edges, heights) + 2.0**-23)
 
 

@@ -189,7 +189,7 @@ def coherence(samples: np.ndarray) -> float:
 
 def test_noise_from_many_places_is_less_coherent(diffuse: list[Site]) -> None:
     found = []
-    for seed, site in zip(SEEDS, diffuse, strict=False):
+    for seed, site in zip(SEEDS[:6], diffuse, strict=True):
         pair = (draw(seed=seed, shift=("noise",)), site)
         found.append([coherence(take(each, samples=8 * RATE).noise[:, each.lead :]) for each in pair])
     places, many = np.mean(found, axis=0)

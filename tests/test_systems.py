@@ -89,7 +89,7 @@ def test_settings_replace_what_the_file_says():
 def test_a_summary_says_what_was_changed():
     before = load("spectral").summary
     changed = load("spectral", {"branch.view": "near", "threshold.folds": 7}).summary
-    assert changed == f"{before} But branch.view=near."
+    assert changed == f"{before} Changed: branch.view=near."
     assert load("spectral", {"threshold.folds": 7}).summary == before
     assert load("spectral", {"branch.view": "near", "summary": "Mine."}).summary == "Mine."
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nearfar.backends.normal_model import Float, Index, NormalClips
+from nearfar.backends.normal_model import Bool, Float, Index, NormalClips
 from nearfar.backends.shared_covariance import SharedCovariance
 
 FEW = 30  # clips; our choice: three times the challenge's ten, and far below its 990
@@ -98,12 +98,10 @@ class DomainNormalized(SharedCovariance):
         self.centre_domains_ = np.repeat(np.arange(len(sizes)), [len(c) for c in centres])
         own = self._left_out(clips.X, index, sizes, is_few)
         scales = np.array([np.median(own[index == d]) for d in range(len(sizes))])
-        if not scales[largest] > 0:  # most of its clips are equal
-            scales[largest] = own[own > 0].min(initial=1.0)
         scales[sizes == 1] = OF_ONE_CLIP * scales[largest]
         self.scales_ = np.maximum(scales, scales[largest])
 
-    def _left_out(self, X: Float, index: Index, sizes: Index, is_few: Index) -> Float:
+    def _left_out(self, X: Float, index: Index, sizes: Index, is_few: Bool) -> Float:
         """Squared distance of each clip from its domain's centres, by a fit without the clip: (n_clips,).
 
         With residuals r around the means, and n_d clips in a domain, a mean without clip i is further from the clip

@@ -14,16 +14,7 @@ ROUNDING = 8 * np.finfo(np.float64).eps  # relative: a mean of equal numbers is 
 
 
 class SharedCovariance(NormalModel):
-    """A mean for each domain, and one covariance of the clips around the means of their domains.
-
-    Attributes
-    ----------
-    means_ : (n_domains, dim) array
-    precision_ : (dim, dim) array
-        The inverse covariance.
-    shrinkage_ : float
-        Between 0 (the sample covariance) and 1 (a multiple of the identity).
-    """
+    """A mean for each domain, and one covariance of the clips around them: it learns what ``Mahalanobis`` lists."""
 
     MIN_CLIPS: ClassVar[int] = 2
 

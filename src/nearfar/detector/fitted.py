@@ -272,7 +272,7 @@ class Detector:
         Raises
         ------
         FileNotFoundError
-            If there is no such folder.
+            If there is no such file or folder.
         DatasetError
             If training clips are among the recordings, or some are not normal by their names.
         ValueError

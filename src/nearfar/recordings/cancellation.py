@@ -399,9 +399,7 @@ class FittedCanceller:
 def _beyond_chance(share: NDArray[np.float64], taps: int, frames: int) -> NDArray[np.float64]:
     """What coefficients are to be multiplied by that explain these shares of energy: from 0 to 1."""
     chance = 1.0 if frames <= taps else _share_by_chance(taps, frames)
-    beyond = np.clip(
-        share - chance, 0.0, None
-    )  # the division is by share, and by the share that chance leaves
+    beyond = np.clip(share - chance, 0.0, None)
     return np.divide(beyond, share * (1 - chance), out=np.zeros_like(share), where=beyond > 0)
 
 

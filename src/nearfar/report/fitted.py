@@ -32,8 +32,8 @@ HOLDS_FOR_LATER = (
     "sessions tell more than many clips of one"
 )
 QUIET_PLANT = (
-    "If your plant is quiet, that is the machine's own sound: then fit with a view of near, such as that of "
-    "spectral_near"
+    "If your plant is quiet, that is the machine's own sound: then use --system spectral_near, or "
+    "--set branch.view=near"
 )
 SOME_DB = 0.5  # of a band, to be told that cancellation took something
 ALL_CLIPS = "all clips"  # of a machine whose clips tell no domain
@@ -101,8 +101,8 @@ def _cancelled(taken: Mapping[str, float]) -> str:
             f"less than {SOME_DB:g} dB in each band, on a median clip: near stays about as it is. Far explains "
             "hardly anything of near, or the clips are too short to tell"
         )
-    bands = ", ".join(f"{decibels:.0f} dB {band}" for band, decibels in taken.items())
-    return f"{bands}: what far explains of near, on a median clip. {QUIET_PLANT}"
+    bands = ", ".join(f"{decibels:.0f} dB ({band})" for band, decibels in taken.items())
+    return f"near becomes quieter by {bands}, on a median clip: far explains that much. {QUIET_PLANT}"
 
 
 def _add_shares(table: Table, flagged: Mapping[str, FlaggedShare], asked: float) -> None:

@@ -314,7 +314,7 @@ def _tell_changes(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
     """Say in the summary which settings of branches differ from those that it describes."""
     changed = ", ".join(f"{key}={value}" for key, value in settings.items() if key.startswith("branch."))
     if changed and "summary" not in settings and isinstance(content.get("summary"), str):
-        content["summary"] += f" But {changed}."
+        content["summary"] += f" Changed: {changed}."
 
 
 def _preset(content: dict[str, Any], preset: str | None, path: Path) -> dict[str, Any]:

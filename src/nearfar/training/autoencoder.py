@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,7 @@ class Step:
 
     def _parameters(self, device: str) -> list[list[Tensor]]:
         """Views of one flat vector of parameters, and in ``gradients`` of one of gradients."""
-        pairs: Shapes = list(zip(self.widths[1:], self.widths, strict=False))
+        pairs: Shapes = [(outputs, inputs) for inputs, outputs in pairwise(self.widths)]
         every: Shapes = [(w,) for w in self.widths[1:]]
         shapes = [pairs, every, every[:-1], every[:-1]]
         count = sum(math.prod(s) for group in shapes for s in group)

@@ -524,9 +524,7 @@ def _most_unlike(seen: Sequence[Seen]) -> list[Suspect]:
     rows = np.stack([_spectrum(one.known) for one in seen])
     domains = np.array([_domain(one) for one in seen])
     distance = comparison.distances(rows, [np.flatnonzero(domains == d) for d in np.unique(domains)])
-    apart = (
-        distance > 0
-    )  # the only clip of a domain, and clips that sound alike, have no distance to speak of
+    apart = distance > 0  # the only clip of a domain has no distance, nor have clips that sound alike
     if not apart.any():
         return []
     ratio = distance / np.median(distance[apart])
