@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise, product
 
 import numpy as np
@@ -415,6 +416,21 @@ def robust_sigmoid(scores, x):
 def rank(references, x):
     """Each lower reference counts one, each equal one a half."""
     return sum(1.0 if r < x else 0.5 if r == x else 0.0 for r in references) / len(references)
+
+
+def fused(normals, scores, weights, calibration):
+    """Of one clip: each branch on the scale of its own normal scores, then weighted and added."""
+    total = 0.0
+    for b, weight in enumerate(weights):
+        own = sorted(normals[:, b])
+        if calibration == "own_normals_log":
+            middle = (own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2
+            total += weight * math.log(max(scores[b] / middle, 1e-6))
+        else:
+            total += weight * {"own_normals": robust_sigmoid, "reference_rank": rank}[calibration](
+                own, scores[b]
+            )
+    return total
 
 
 def best_weights(grid, omega_of):

@@ -140,7 +140,12 @@ def fuse_left_out(
 
 
 def calibrate(
-    scores: Float, normals: Float, *, branches: Sequence[str], calibration: NormalCalibration, whose: str
+    scores: Float,
+    normals: Float,
+    *,
+    branches: Sequence[str],
+    calibration: NormalCalibration,
+    whose: str = "the normal clips",
 ) -> Float:
     """Branches on one scale, (n_clips, n_branches).
 
@@ -166,6 +171,39 @@ def combine(calibrated: Float, weights: Float) -> Float:
     for b in range(calibrated.shape[1]):
         fused += weights[:, b, None] * calibrated[:, b]
     return fused
+
+
+def take_weights(
+    weights: Literal["equal"] | Mapping[str, float], branches: Sequence[str]
+) -> dict[str, float]:
+    """Weights in the order of the branches.
+
+    Raises
+    ------
+    ValueError
+        If they are not of these branches.
+    """
+    if isinstance(weights, str):
+        if weights != "equal":
+            raise ValueError(f"weights={weights!r}: must be 'equal', a weight for each branch, or Search")
+        return dict.fromkeys(branches, 1 / len(branches))
+    if set(weights) != set(branches):
+        raise ValueError(f"weights of {', '.join(weights)}, but the branches are {', '.join(branches)}")
+    return {b: float(weights[b]) for b in branches}
+
+
+def require_weights(weights: Mapping[str, float]) -> None:
+    """Raise if a weight is negative, or the sum is not 1.
+
+    Raises
+    ------
+    ValueError
+    """
+    for branch, weight in weights.items():
+        if not weight >= 0:
+            raise ValueError(f"weights[{branch!r}]={weight}: must not be negative")
+    if abs((total := sum(weights.values())) - 1) > 1e-9:
+        raise ValueError(f"the weights have the sum {total:.6g}; it must be 1")
 
 
 def _medians(normals: Float, branches: Sequence[str], whose: str) -> Float:

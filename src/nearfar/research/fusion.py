@@ -28,7 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nearfar.decisions import fusing
-from nearfar.decisions.fusing import NormalCalibration, Scale, combine
+from nearfar.decisions.fusing import NormalCalibration, Scale, combine, require_weights, take_weights
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import (
     NESTED,
@@ -88,7 +88,7 @@ class Fusion:
     omega: float | None = None
 
     def __post_init__(self) -> None:
-        _require_weights(self.weights)
+        require_weights(self.weights)
         _require_calibration(self.calibration)
         if (self.scale is not None) != (self.calibration == "selection_fold"):
             raise ValueError(
@@ -136,7 +136,7 @@ class Fusion:
         if calibration == "selection_fold":
             scale = Scale.of(scores.to_numpy(float), list(scores.columns), "the selection fold")
         if not isinstance(weights, Search):
-            given = _take_given(weights, list(scores.columns))
+            given = take_weights(weights, list(scores.columns))
             return cls(given, calibration, scale)
         if clips is None:
             raise ValueError(f"weights={weights}: a search needs clips, with labels; give them, or weights")
@@ -294,7 +294,7 @@ def refuse_impossible(
     if isinstance(weights, Search):
         simplex(branches, weights.step)
     else:
-        _require_weights(_take_given(weights, list(branches)))
+        require_weights(take_weights(weights, list(branches)))
 
 
 def evaluate_nested(
@@ -420,25 +420,6 @@ def _calibrate(
 def machine_of(keys: pd.Index) -> NDArray[np.object_]:
     """The machine of each key ``machine/split/name``: (n_clips,)."""
     return np.array([str(key).partition("/")[0] for key in keys], dtype=object)
-
-
-def _take_given(weights: Literal["equal"] | Mapping[str, float], branches: list[str]) -> dict[str, float]:
-    """Weights in the order of the branches."""
-    if isinstance(weights, str):
-        if weights != "equal":
-            raise ValueError(f"weights={weights!r}: must be 'equal', a weight for each branch, or Search")
-        return dict.fromkeys(branches, 1 / len(branches))
-    if set(weights) != set(branches):
-        raise ValueError(f"weights of {', '.join(weights)}, but the branches are {', '.join(branches)}")
-    return {b: float(weights[b]) for b in branches}
-
-
-def _require_weights(weights: Mapping[str, float]) -> None:
-    for branch, weight in weights.items():
-        if not weight >= 0:
-            raise ValueError(f"weights[{branch!r}]={weight}: must not be negative")
-    if abs((total := sum(weights.values())) - 1) > 1e-9:
-        raise ValueError(f"the weights have the sum {total:.6g}; it must be 1")
 
 
 def _require_calibration(calibration: str) -> None:
