@@ -16,6 +16,7 @@ import pytest
 from synthetic import write_machine
 from typer.testing import CliRunner
 
+import nearfar
 from nearfar.cli import app
 from nearfar.decisions import fusing
 from nearfar.decisions.fusing import fuse, fuse_left_out
@@ -265,6 +266,13 @@ def test_what_belongs_to_a_study_is_passed_over(write: Write) -> None:
     plain = fusion.load(path)
     path.write_text(path.read_text().replace("[fusion]", "seeds = [3]\n[fusion]\nstep = 0.25", 1))
     assert fusion.load(path) == plain
+
+
+def test_it_has_a_public_name_and_takes_no_settings() -> None:
+    assert nearfar.load_system("best") == fusion.load("best")
+    assert nearfar.load_system("spectral", {"branch.view": "near"}).name == "spectral"
+    with pytest.raises(ValueError, match="best has several branches; write presets and settings into a copy"):
+        nearfar.load_system("best", {"branch.view": "near"})
 
 
 # the named ones, and the default

@@ -101,7 +101,7 @@ def fitted_system(
     if preset or settings:
         raise typer.BadParameter(
             f"--preset and --set: {name} has several branches; write presets and settings into a copy of its file, "
-            "or fit one branch alone"
+            "or take one branch alone"
         )
     chosen = fusion.load(name)
     if false_alarm_rate is None:

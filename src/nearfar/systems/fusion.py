@@ -151,9 +151,29 @@ def load(name: Path | str) -> FusedSystem:
     return configuration.validate(FusedSystem, content, path)
 
 
-def load_any(name: Path | str) -> configuration.System | FusedSystem:
-    """A system, or a fused one, by its name or from its file; raises as both."""
-    return load(name) if is_fused(name) else configuration.load(name)
+def load_any(
+    name: Path | str, settings: Mapping[str, Any] | None = None, *, preset: str | None = None
+) -> configuration.System | FusedSystem:
+    """A system, or a fused one, by its name or from its file.
+
+    Parameters
+    ----------
+    name, settings, preset
+        As of ``configuration.load``; a fused system takes neither settings nor a preset.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, MissingPackageError
+        As ``configuration.load`` and ``load``.
+    """
+    if not is_fused(name):
+        return configuration.load(name, settings, preset=preset)
+    if settings or preset:
+        raise ValueError(
+            f"{name} has several branches; write presets and settings into a copy of its file, or take one branch "
+            "alone"
+        )
+    return load(name)
 
 
 def _refuse_choices(fusion: Mapping[str, Any], path: Path) -> None:
