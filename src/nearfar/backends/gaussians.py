@@ -151,8 +151,8 @@ class Gaussians(NormalModel):
             return None
         if without := int((labels == "").sum()):
             raise ValueError(
-                f"{without} of {len(labels)} normal clips have no attributes, the others have: groups need those of "
-                "all clips, or of none"
+                f"{without} of {len(labels)} normal clips have no attributes, the others have: groups need those "
+                "of all clips, or of none"
             )
         return labels
 

@@ -26,6 +26,7 @@ from nearfar.detector import calibrating, file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.embedding.embeddings import VIEWS, embed
+from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
 from nearfar.files.extras import MissingPackageError
 from nearfar.files.provenance import library_versions
@@ -351,6 +352,9 @@ class Detector:
         samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
         shortest = max(branch.encoder.min_samples for branch in self.branches)
         audio.require_length(samples, shortest, self.sample_rate, name or "recording")
+        for branch in self.branches:
+            lengths = {name or "recording": samples.shape[-1] / self.sample_rate}
+            warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
         embeddings = self._embeddings(samples)
         try:
             score = self._score_of(embeddings)
