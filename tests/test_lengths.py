@@ -22,6 +22,7 @@ from nearfar.recordings import audio, datasets
 from nearfar.research.sweep import sweep
 from nearfar.systems import configuration
 from nearfar.systems.configuration import BranchConfig
+from nearfar.systems.resolved import former_defaults, resolve_branch
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +80,8 @@ def test_a_branch_says_which_clips_it_does_not_hear_as_they_are(fan, jobs, caplo
         assert told(caplog) == expected
     else:
         assert told(caplog) == [
-            f"fan: encoder 'eat' adds zeros to 11 of 12 clips, first train/{clips[0].name} (1.1 s beside 1 s), which "
-            f"have a part in the embedding; {ADVICE}"
+            f"fan: encoder 'eat' adds zeros to 11 of 12 clips, first train/{clips[0].name} (1.1 s beside 1 s), "
+            f"which have a part in the embedding; {ADVICE}"
         ]
 
 
@@ -147,6 +148,17 @@ def test_a_saved_detector_keeps_its_length(fan, tmp_path, jobs):
     assert again.score(path).score != whole.score(path).score
 
 
+def test_detectors_that_hold_no_length_have_the_former_one():
+    plain = config("auto").model_copy(
+        update={"encoder_options": {"weights": str(tiny_weights.written("eat"))}}
+    )
+    frames = [
+        resolve_branch(plain, seed=0, defaults=defaults).encoder.describe()["options"]["frames"]
+        for defaults in (None, former_defaults)
+    ]
+    assert frames == ["auto", 1024]
+
+
 def test_a_sweep_says_it_once(fan, jobs, caplog):
     varied = {"branch.backend": ["nearest_neighbour", "mahalanobis"]}
     sweep("eat_raw", datasets.load(fan.parent), varied, settings=quick_eat(64), jobs=jobs)
@@ -163,8 +175,8 @@ def test_ced_fills_the_last_part_of_long_clips(seconds, filled, caplog):
     assert encoder.cut_and_filled(samples) == pytest.approx((0.0, filled))
     warn_of_lengths(encoder, "ced", "fan", {"a.wav": 3.0, "b.wav": seconds})
     expected = (
-        f"fan: encoder 'ced' adds zeros to 1 of 2 clips, first b.wav ({filled:.4g} s beside {seconds:.4g} s), which "
-        "have a part in the embedding; so does its authors' program with clips of more than 10.12 s"
+        f"fan: encoder 'ced' adds zeros to 1 of 2 clips, first b.wav ({filled:.4g} s beside {seconds:.4g} s), "
+        "which have a part in the embedding; so does its authors' program with clips of more than 10.12 s"
     )
     assert told(caplog) == ([expected] if filled else [])
 

@@ -3,10 +3,10 @@
 Facts: W. Chen et al., "EAT: Self-supervised pre-training with efficient audio transformer," arXiv:2401.03497; code
 and weights MIT (``worstchan/EAT-*``). SSLAM's weights have the same layout.
 
-How many frames a clip becomes: the notes on feature extraction in the authors' repository (``cwx-worst-one/EAT``)
-round up to a multiple of 16, the width of a patch. For clips of 10 s and 5 s they recommend 1024 and 512 frames. They
-also say that the networks, which were trained on 10 s, are at their best with clips cut or filled to 10 s; here that
-is a choice (``frames=1024``), because what is cut off is not heard.
+How many frames a clip becomes: the authors' notes on feature extraction (``feature_extract/readme.md`` of
+``cwx-worst-one/EAT``) round up to a multiple of 16, the width of a patch. They recommend 1024 frames for clips of
+10 s, and 512 for 5 s. They also say that the networks, which were trained on 10 s, are at their best with clips
+that are cut or filled to 10 s; here that is a choice (``frames=1024``), because what is cut off is not heard.
 """
 
 from __future__ import annotations
