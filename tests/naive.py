@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 
 import numpy as np
 
@@ -312,6 +312,25 @@ def gaussians(fitted, group, target, target_group, x, threshold, ridge=1e-4):
             median = np.median([(t - centre) @ precision @ (t - centre) for t in own])
             scores.append((x - centre) @ precision @ (x - centre) / max(1, median / threshold))
     return min(scores)
+
+
+def k_means(points, k):
+    """The group of each point: the best of Lloyd's algorithm from every choice of k points."""
+    points = [np.asarray(p, float) for p in points]
+
+    def nearest_centre(p, centres):
+        return min(range(k), key=lambda g: sum((p - centres[g]) ** 2))
+
+    best = None
+    for start in combinations(range(len(points)), k):
+        centres, groups = [points[i] for i in start], None
+        while groups != (groups := [nearest_centre(p, centres) for p in points]):
+            own = [[p for p, g in zip(points, groups, strict=True) if g == h] for h in range(k)]
+            centres = [sum(some) / len(some) if some else centres[h] for h, some in enumerate(own)]
+        error = sum(sum((p - centres[g]) ** 2) for p, g in zip(points, groups, strict=True))
+        if best is None or error < best[0]:
+            best = error, groups
+    return best[1]
 
 
 # virtual and synthetic references, normalization by domain

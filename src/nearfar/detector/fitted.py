@@ -27,6 +27,7 @@ from nearfar.detector import calibrating, file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.embedding.embeddings import embed
+from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
 from nearfar.files.extras import MissingPackageError
 from nearfar.files.provenance import library_versions
@@ -381,6 +382,9 @@ class Detector:
     def _score_samples(self, samples: Samples, rate: int, name: str, notes: Sequence[Note] = ()) -> Verdict:
         audio.require_samples(samples, name or "recording")
         faults = self._faults(samples, rate, notes)
+        lengths = {name or "recording": samples.shape[-1] / rate}
+        for branch in self.branches:
+            warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
         embeddings = self._embeddings(samples, rate, name or "recording")
         try:
             of_parts = self._scores_of_parts(embeddings)
