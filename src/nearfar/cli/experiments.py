@@ -44,7 +44,13 @@ def run(
     system: Annotated[
         str, typer.Argument(help="Name from `nearfar systems`, or a TOML file of a system or a study.")
     ],
-    data: Annotated[Path, typer.Option(help="Folder of a data set, with one folder per machine.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a data set, with one folder per machine. Only a study whose branches are all files of "
+            "scores needs none."
+        ),
+    ] = None,
     preset: Preset = None,
     machine: MachineNames = None,
     channels: Channels = None,
@@ -73,7 +79,7 @@ def run(
 ) -> None:
     """Fit a system to each machine of a data set, score the test clips, evaluate the scores.
 
-    A study runs several systems and fuses their scores; its file sets their seeds and settings.
+    A study runs several systems, or reads files of scores, and fuses them; its file sets seeds and settings.
     """
     from nearfar.files import steps
     from nearfar.research import fused
@@ -81,21 +87,43 @@ def run(
     if adapter is not None and adapted_on is not None:
         raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
     work = {"workers": workers, "truth": truth, "jobs": steps.Jobs(cache)}
-    chosen_clips = partial(chosen_data, data, machine, channels)
     if fused.is_study(system):
-        chosen = _study(system, preset, seeds, settings, false_alarm_rate)
-        _run_study(chosen, chosen_clips, folder, adapter or adapted_on, work)
+        chosen = _study(system, preset, seeds, settings, false_alarm_rate).only(machine or ())
+        clips = _clips_of_study(chosen, data, machine, channels)
+        _run_study(chosen, clips, folder, adapter or adapted_on, work)
     else:
         plain = chosen_system(system, preset, settings, false_alarm_rate)
         if adapted_on is not None and plain.branch.adaptation is None:
             raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
         of_all = ",".join(seeds or ["13711"])
-        _run_system(plain, chosen_clips, folder, adapter or adapted_on or "others", of_all, work)
+        _run_system(
+            plain, _clips(data, machine, channels), folder, adapter or adapted_on or "others", of_all, work
+        )
+
+
+def _clips(folder: Path | None, machines: list[str] | None, channels: str | None) -> Callable[[], Dataset]:
+    """What loads the data set; raises at once if there is none."""
+    if folder is None:
+        raise typer.BadParameter(
+            "missing option --data: the folder of a data set, with one folder per machine"
+        )
+    return partial(chosen_data, folder, machines, channels)
+
+
+def _clips_of_study(
+    chosen: Study, folder: Path | None, machines: list[str] | None, channels: str | None
+) -> Callable[[], Dataset | None]:
+    """The same; of a study whose scores are all in files, nothing if there is no data set."""
+    if folder is not None or chosen.systems:
+        return _clips(folder, machines, channels)
+    if channels is not None:
+        raise typer.BadParameter("--channels has no effect: all branches are files of scores")
+    return lambda: None
 
 
 def _run_study(
     chosen: Study,
-    data: Callable[[], Dataset],
+    data: Callable[[], Dataset | None],
     folder: Path | None,
     adapted_on: AdaptedOn | None,
     work: dict[str, Any],

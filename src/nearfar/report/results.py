@@ -14,7 +14,7 @@ from rich.text import Text
 from nearfar.decisions.rates import FlaggedShare, percent
 from nearfar.evaluation.flags import COUNTS
 from nearfar.evaluation.metrics import omega
-from nearfar.evaluation.statistics import spread
+from nearfar.evaluation.statistics import ALL, spread
 from nearfar.files.names import printable
 
 if TYPE_CHECKING:
@@ -192,18 +192,33 @@ def _section(machine: object, section: int) -> str:
 
 
 def study(found: StudyResult) -> Table:
-    """Omega of each branch alone and of their fusion, in percent; always with the scope."""
+    """Omega of each branch alone and of their fusion, by machine, too, in percent; always with the scope."""
     described = found.result.run
-    table = Table("branch", "Omega", "system", title=escape(f"{described.name} (percent)"))
+    columns = ["95% interval", *map(printable, described.machines)] if found.intervals else []
+    table = Table(
+        "branch", "Omega", "system", *map(escape, columns), title=escape(f"{described.name} (percent)")
+    )
     for name, alone in found.branches.items():
-        table.add_row(escape(name), _show_spread(alone.metrics), escape(alone.run.name))
-    table.add_row("[bold]fused[/]", f"[bold]{_show_spread(found.result.metrics)}[/]", "")
+        cells = _show_intervals(found.intervals.get(name), described.machines)
+        table.add_row(escape(name), _show_spread(alone.metrics), escape(alone.run.name), *cells)
+    cells = _show_intervals(found.interval, described.machines)
+    row = ("fused", _show_spread(found.result.metrics), "", *cells)
+    table.add_row(*(f"[bold]{cell}[/]" if cell else "" for cell in row))
     protocol = described.protocol
+    intervals = "Intervals by clips, for these machines, not for others.\n" if columns else ""
     table.caption = escape(
-        f"Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
+        f"{intervals}Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
         f"{found.result.folder}/scores.csv, metrics.csv, references.csv, run.json"
     )
     return table
+
+
+def _show_intervals(found: pd.DataFrame | None, machines: Iterable[str]) -> list[str]:
+    """The interval of Omega, and the value of each machine."""
+    if found is None:
+        return []
+    of = {str(name): row for name, row in (100 * found).iterrows()}
+    return [f"{of[ALL]['low']:.1f} to {of[ALL]['high']:.1f}", *(f"{of[m]['value']:.1f}" for m in machines)]
 
 
 def sweep(found: Sweep) -> Table:
