@@ -443,6 +443,11 @@ def selected_forward(n, rounds, omega_of):
     return [best.count(b) / len(best) for b in range(n)], best_omega
 
 
+def kolmogorov_smirnov(a, b):
+    """The largest difference of two distribution functions, looked for at every value."""
+    return max(abs(sum(x <= v for x in a) / len(a) - sum(x <= v for x in b) / len(b)) for v in [*a, *b])
+
+
 def jackknife(omega_of, n):
     """Standard error: of n values, each without one clip. ``omega_of`` takes the clips that stay."""
     without = [omega_of([j for j in range(n) if j != i]) for i in range(n)]

@@ -223,23 +223,34 @@ def _show_intervals(found: pd.DataFrame | None, machines: Iterable[str]) -> list
 
 def sweep(found: Sweep) -> Table:
     """All settings, best first, in percent; always with the scope."""
-    machines = [str(c) for c in found.table if c not in {*found.settings, "omega", "low", "high"}]
+    machines = [str(c) for c in found.table if c not in {*found.settings, "omega", "low", "high", "ks"}]
     keys = [key.removeprefix("branch.") for key in found.settings]
     table = Table(
-        *map(escape, keys), "Omega", "95% interval", *map(escape, machines), title="Sweep (percent)"
+        *map(escape, keys), "Omega", "95% interval", "KS", *map(escape, machines), title="Sweep (percent)"
     )
     for _, row in found.table.iterrows():
         interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
         numbers = (f"{100 * row[m]:.1f}" for m in machines)
         chosen = (escape(row[key]) for key in found.settings)
-        table.add_row(*chosen, f"{100 * row['omega']:.2f}", interval, *numbers)
+        ks = "-" if pd.isna(row["ks"]) else f"{100 * row['ks']:.1f}"
+        table.add_row(*chosen, f"{100 * row['omega']:.2f}", interval, ks, *numbers)
+    without = f"No KS, or of fewer machines: {'; '.join(found.without_ks)}.\n" if found.without_ks else ""
     warning = (
         f"The intervals are too narrow: all clips are from one recording in {'; '.join(found.single)}. "
         if found.single
         else ""
     )
-    table.caption = escape(f"Intervals by {found.unit}s. {warning}Scope: {found.scope}.")
+    table.caption = escape(f"{without}Intervals by {found.unit}s. {warning}Scope: {found.scope}.")
     return table
+
+
+def sweep_json(found: Sweep) -> str:
+    """The same in full precision, as fractions; what is not known is null."""
+    settings = json.loads(found.table.to_json(orient="records", double_precision=15))
+    return json.dumps(
+        {"scope": found.scope, "unit": found.unit, "cells_of_one_recording": found.single,
+         "without_ks": found.without_ks, "settings": settings}
+    )  # fmt: skip
 
 
 def comparison(found: Comparison, a: Result, b: Result) -> Table:
