@@ -295,19 +295,23 @@ class TestResult:
             assert f"{value:.2f} ± " in text
 
     def test_is_shown_with_intervals_and_machines(self, searched: StudyResult, data: Dataset) -> None:
-        """Intervals that are those of a comparison with itself, and means over the seeds."""
+        """Means over the seeds, and what the first of them chose."""
         clips = clip_table(c for c in data.clips if c.split == "test")
-        text = rendered(results.study(searched))
         near = searched.intervals["near"]
         by_seed = pd.DataFrame({s: scores_of(searched, s)["near"] for s in (3, 4)})
         pd.testing.assert_frame_equal(near, statistics.intervals(clips, by_seed))
-        assert f"{100 * near.loc['all machines', 'low']:.1f} to " in text
+        low, high = 100 * near.loc["all machines", ["low", "high"]]
+        assert f" {low:.1f} to {high:.1f} " in rendered(results.study(searched))
         assert searched.interval is not None
+        by_machine = rendered(results.study_by_machine(searched))
         for machine in MACHINES:
             one = [evaluate(clips, fused_of(searched, s)).xs(machine, level="machine") for s in (3, 4)]
             value = np.mean([omega(of) for of in one])
             assert searched.interval.loc[machine, "value"] == pytest.approx(value, abs=1e-12)
-            assert f" {100 * value:.1f} " in text
+            assert f" {machine} │ {100 * value:.2f} │ " in by_machine
+        for selection in searched.findings[3].selections:
+            for branch, weight in selection.chosen["weights"].items():
+                assert (f"{weight:.2g} {branch}" in by_machine) or weight == 0
 
 
 def rendered(table: object) -> str:
@@ -367,6 +371,14 @@ class TestCandidates:
         text = text_of(NESTED, weights=weights).replace("step = 0.25", "step = 0.3")
         with pytest.raises(ValueError, match=message):
             fused.load(write(f"{text}\n[candidates]\n{of}\n"))
+
+    def test_are_named_in_the_table(self, write: Write, data: Dataset, jobs: Jobs, tmp_path: Path) -> None:
+        of = '\n[candidates]\nboth = ["near", "far"]\n'
+        found = fused.run(
+            fused.load(write(text_of(NESTED, weights='"equal"') + of)), data, tmp_path, jobs=jobs
+        )
+        text = rendered(results.study_by_machine(found))
+        assert text.count(" both: 0.5 near, 0.5 far ") == len(MACHINES)
 
     def test_need_labels(self, write: Write, data: Dataset, jobs: Jobs, tmp_path: Path) -> None:
         machines = tuple(

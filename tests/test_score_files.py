@@ -221,6 +221,9 @@ class TestStudy:
         assert of.table.loc["all machines", "b"] == pytest.approx(found.result.omega, abs=1e-12)
         assert results.comparison(of, found.branches["one"], found.result).row_count == 4
         assert results.study(found).row_count == 3
+        by_machine = results.study_by_machine(found)
+        assert by_machine is not None
+        assert by_machine.row_count == len(MACHINES)
         for folder in ("out", "out/branches/one"):
             entry = Entry("A_B_task2_1", [tmp_path / folder], {})
             with pytest.raises(

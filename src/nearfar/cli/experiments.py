@@ -134,7 +134,8 @@ def _run_study(
     into = folder or Path("results") / chosen.name
     with shown_progress(KEPT) as progress:
         found = fused.run(chosen, data(), into, adapted_on=adapted_on, progress=progress, **work)
-    _print_with_false_alarms(results.study(found), found.result)
+    out.print(results.study(found))
+    _print_with_false_alarms(results.study_by_machine(found), found.result)
 
 
 def _run_system(
@@ -157,10 +158,11 @@ def _run_system(
     _print_with_false_alarms(results.result(found), found)
 
 
-def _print_with_false_alarms(table: Table, found: Result) -> None:
+def _print_with_false_alarms(table: Table | None, found: Result) -> None:
     from nearfar.report import results
 
-    out.print(table)
+    if table is not None:
+        out.print(table)
     if (flagged := results.false_alarms(found)) is not None:
         out.print(flagged)
 

@@ -192,20 +192,19 @@ def _section(machine: object, section: int) -> str:
 
 
 def study(found: StudyResult) -> Table:
-    """Omega of each branch alone and of their fusion, by machine, too, in percent; always with the scope."""
+    """Omega of each branch alone and of their fusion, in percent; always with the scope."""
     described = found.result.run
-    columns = ["95% interval", *map(printable, described.machines)] if found.intervals else []
-    table = Table(
-        "branch", "Omega", "system", *map(escape, columns), title=escape(f"{described.name} (percent)")
-    )
+    table = Table("branch", "Omega", title=escape(f"{described.name} (percent)"))
+    if found.intervals:
+        table.add_column("95% interval", no_wrap=True)
+    table.add_column("system")
     for name, alone in found.branches.items():
-        cells = _show_intervals(found.intervals.get(name), described.machines)
-        table.add_row(escape(name), _show_spread(alone.metrics), escape(alone.run.name), *cells)
-    cells = _show_intervals(found.interval, described.machines)
-    row = ("fused", _show_spread(found.result.metrics), "", *cells)
+        interval = _interval_of(found.intervals.get(name), ALL)
+        table.add_row(escape(name), _show_spread(alone.metrics), *interval, escape(alone.run.name))
+    row = ("fused", _show_spread(found.result.metrics), *_interval_of(found.interval, ALL), "")
     table.add_row(*(f"[bold]{cell}[/]" if cell else "" for cell in row))
     protocol = described.protocol
-    intervals = "Intervals by clips, for these machines, not for others.\n" if columns else ""
+    intervals = "Intervals by clips, for these machines, not for others.\n" if found.intervals else ""
     table.caption = escape(
         f"{intervals}Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
         f"{found.result.folder}/scores.csv, metrics.csv, references.csv, run.json"
@@ -213,12 +212,45 @@ def study(found: StudyResult) -> Table:
     return table
 
 
-def _show_intervals(found: pd.DataFrame | None, machines: Iterable[str]) -> list[str]:
-    """The interval of Omega, and the value of each machine."""
+def study_by_machine(found: StudyResult) -> Table | None:
+    """Of each machine: the fused value in percent, and what the fold that reported it chose.
+
+    ``None`` if no labels are known. Of several seeds it shows the mean, and the choices of the first.
+    """
+    if found.interval is None:
+        return None
+    first = next(iter(found.findings.values()))
+    chosen = {machine: s.chosen for s in first.selections for machine in s.fold.report}
+    table = Table("machine", "fused", title="By machine (percent)")
+    table.add_column("95% interval", no_wrap=True)
+    table.add_column("weights")
+    for machine in found.result.run.machines:
+        value = f"{100 * found.interval.loc[[machine], 'value'].iloc[0]:.2f}"
+        interval = _interval_of(found.interval, machine)
+        table.add_row(
+            escape(printable(machine)), value, *interval, escape(_weights_in_words(chosen[machine]))
+        )
+    table.caption = "Harmonic mean of the metrics of each machine."
+    return table
+
+
+def _weights_in_words(chosen: Mapping[str, Any]) -> str:
+    """The branches that count, the heaviest first; and the candidate, if there were some."""
+    weights = {branch: w for branch, w in chosen["weights"].items() if w > 0}
+    if len(weights) > 2 and len(set(weights.values())) == 1:
+        words = f"{len(weights)} branches alike"
+    else:
+        heaviest = sorted(weights, key=lambda branch: -weights[branch])
+        words = ", ".join(f"{weights[branch]:.2g} {branch}" for branch in heaviest)
+    return f"{chosen['candidate']}: {words}" if "candidate" in chosen else words
+
+
+def _interval_of(found: pd.DataFrame | None, row: str) -> list[str]:
+    """In percent; nothing if it is not known."""
     if found is None:
         return []
-    of = {str(name): row for name, row in (100 * found).iterrows()}
-    return [f"{of[ALL]['low']:.1f} to {of[ALL]['high']:.1f}", *(f"{of[m]['value']:.1f}" for m in machines)]
+    low, high = (found.loc[[row], end].iloc[0] for end in ("low", "high"))
+    return [f"{100 * low:.1f} to {100 * high:.1f}"]
 
 
 def sweep(found: Sweep) -> Table:
