@@ -463,6 +463,26 @@ def best_weights(grid, omega_of):
     return best[0], best_omega
 
 
+def selected_forward(n, rounds, omega_of):
+    """Caruana's selection, with replacement: the list of branches that were added, as far as it got better."""
+    added, best, best_omega = [], [], -1.0
+    for _ in range(rounds):
+        found = []
+        for branch in range(n):
+            tried = [*added, branch]
+            found.append(omega_of([tried.count(b) / len(tried) for b in range(n)]))
+        chosen = next(b for b in range(n) if found[b] > max(found) - 1e-12)
+        added = [*added, chosen]
+        if found[chosen] > best_omega + 1e-12:
+            best, best_omega = added, found[chosen]
+    return [best.count(b) / len(best) for b in range(n)], best_omega
+
+
+def kolmogorov_smirnov(a, b):
+    """The largest difference of two distribution functions, looked for at every value."""
+    return max(abs(sum(x <= v for x in a) / len(a) - sum(x <= v for x in b) / len(b)) for v in [*a, *b])
+
+
 def jackknife(omega_of, n):
     """Standard error: of n values, each without one clip. ``omega_of`` takes the clips that stay."""
     without = [omega_of([j for j in range(n) if j != i]) for i in range(n)]

@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import naive
 import numpy as np
 import pytest
 from hypothesis import given
@@ -275,3 +276,16 @@ def test_copies_that_are_kept_are_scored_by_one_fit(plain, tmp_path):
     copies = [fitted.unseen[c.key] for c in machine.train if c.name in (first.name, "2026-03-04_100.wav")]
     assert copies[0] == pytest.approx(copies[1], rel=1e-9)
     assert fitted.describe_threshold()["unseen"]["fits"] == 3  # the days of the copy are one
+
+
+def test_the_distance_of_the_domains_is_that_of_the_twin(rng: np.random.Generator) -> None:
+    scores = rng.normal(size=60).round(1)  # some are equal
+    domain = rng.choice(["source", "target", "other"], size=60)
+    found = Calibration.of(scores, domain).between_domains()
+    source, target = (scores[domain == d].tolist() for d in ("source", "target"))
+    assert found == pytest.approx(naive.kolmogorov_smirnov(source, target), abs=1e-15)
+    assert Calibration.of(-np.exp(scores), domain).between_domains() == pytest.approx(
+        found, abs=1e-15
+    )  # ranks alone
+    assert Calibration.of(scores, np.repeat("source", 60)).between_domains() is None
+    assert Calibration.of([1.0, 2.0], ["target", "source"]).between_domains() == 1

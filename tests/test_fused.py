@@ -18,6 +18,7 @@ from typer.testing import Result as Invoked
 
 from nearfar.cli import app
 from nearfar.encoders.pretrained import WeightsError
+from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
 from nearfar.evaluation.protocols import PROTOCOLS
 from nearfar.evaluation.results import FILES, SCORE_COLUMNS, Result
@@ -29,6 +30,7 @@ from nearfar.research import experiment, fused, fusion
 from nearfar.research.fused import Study, StudyResult
 from nearfar.research.fusion import Search, evaluate_fusion
 from nearfar.systems import named
+from nearfar.systems.fusion import is_fused
 
 MACHINES = ("fan", "pump", "valve")
 BRANCH = """
@@ -54,6 +56,7 @@ calibration = "{calibration}"
 """
 CROSS_FITTED = "cross-fitted, leave one machine out"
 FIXED = "fixed configuration, leave one machine out"
+NESTED = "strict nested, leave one machine out"
 
 Write = Callable[..., Path]
 
@@ -154,9 +157,9 @@ class TestFile:
         assert load(weights="{near = 0.3, far = 0.7}").fusion.asked == {"near": 0.3, "far": 0.7}
 
     def test_is_told_from_a_system(self, write: Write) -> None:
-        assert fused.is_study(str(write(text_of())))
-        assert not fused.is_study(str(write("[branch]")))
-        assert not fused.is_study("spectral")
+        assert is_fused(str(write(text_of())))
+        assert not is_fused(str(write("[branch]")))
+        assert not is_fused("spectral")
 
     @pytest.mark.parametrize(
         ("was", "is_now", "message"),
@@ -179,14 +182,23 @@ class TestFile:
             ("[branches.far", '[branches."../far"', r"branches\.\.\./far\.\[key\]: String should match"),
             ("seeds = [3]", "seeds = []", "seeds: Tuple should have at least 1 item"),
             ("seeds = [3]", "seeds = [-3]", r"seeds\.0: Input should be greater than or equal to 0"),
-            ('"search"', '"best"', r"fusion\.weights\.name: Input should be 'equal' or 'search'"),
+            ('"search"', '"best"', r"fusion\.weights\.name: Input should be 'equal', 'search' or 'greedy'"),
             ('"search"', '{near = "x", far = 1}', r"fusion\.weights\.table\.near: Input should be a valid n"),
             ("selection_fold", "own", r"fusion\.calibration: Input should be 'selection_fold'"),
             ("step = 0.25", "step = 0.3", "  step=0.3: it must divide 1"),
             ('"search"', "{near = 1}", "  weights of near, but the branches are near, far"),
             ('"search"', "{near = 1, far = 1}", "  the weights have the sum 2; it must be 1"),
             (CROSS_FITTED, FIXED, "chooses nothing, but here calibration and weights would be chosen, too"),
-            (CROSS_FITTED, "strict nested, leave one machine out", "give them to evaluate_nested"),
+            (
+                CROSS_FITTED,
+                NESTED,
+                r"name subsets of the branches in \[candidates\], or give them to evaluate_nested",
+            ),
+            (
+                "[branches.near]",
+                '[candidates]\na = ["far"]\n[branches.near]',
+                "chooses none; take 'strict nested, l",
+            ),
             (
                 "selection_fold",
                 "own_normals",
@@ -283,12 +295,101 @@ class TestResult:
             value = np.mean([100 * omega(t) for _, t in of.metrics.groupby("seed")])
             assert f"{value:.2f} ± " in text
 
+    def test_is_shown_with_intervals_and_machines(self, searched: StudyResult, data: Dataset) -> None:
+        """Means over the seeds, and what the first of them chose."""
+        clips = clip_table(c for c in data.clips if c.split == "test")
+        near = searched.intervals["near"]
+        by_seed = pd.DataFrame({s: scores_of(searched, s)["near"] for s in (3, 4)})
+        pd.testing.assert_frame_equal(near, statistics.intervals(clips, by_seed))
+        low, high = 100 * near.loc["all machines", ["low", "high"]]
+        assert f" {low:.1f} to {high:.1f} " in rendered(results.study(searched))
+        assert searched.interval is not None
+        by_machine = rendered(results.study_by_machine(searched))
+        for machine in MACHINES:
+            one = [evaluate(clips, fused_of(searched, s)).xs(machine, level="machine") for s in (3, 4)]
+            value = np.mean([omega(of) for of in one])
+            assert searched.interval.loc[machine, "value"] == pytest.approx(value, abs=1e-12)
+            assert f" {machine} │ {100 * value:.2f} │ " in by_machine
+        for selection in searched.findings[3].selections:
+            for branch, weight in selection.chosen["weights"].items():
+                assert (f"{weight:.2g} {branch}" in by_machine) or weight == 0
+
 
 def rendered(table: object) -> str:
     console = Console(width=400, no_color=True)
     with console.capture() as captured:
         console.print(table)
     return " ".join(captured.get().split())
+
+
+class TestCandidates:
+    """Of strict nested selection: subsets of the branches."""
+
+    def test_are_chosen_as_from_python(
+        self, load: Callable[..., Study], write: Write, data: Dataset, jobs: Jobs, tmp_path: Path
+    ) -> None:
+        text = text_of(NESTED, weights='"greedy"')
+        both = fused.load(write(f'{text}\n[candidates]\nboth = ["far", "near"]\nfar = ["far"]\n'))
+        found = fused.run(both, data, tmp_path / "out", jobs=jobs)
+        scores = scores_of(found, 3)
+        candidates = {"both": scores[["far", "near"]], "far": scores[["far"]]}
+        clips = clip_table(c for c in data.clips if c.split == "test")
+        expected = fusion.evaluate_nested(candidates, clips, weights=Search(0.25, "greedy"))
+        assert found.findings[3].describe() == expected.describe()
+        pd.testing.assert_series_equal(fused_of(found, 3), expected.scores, check_names=False)
+        run = json.loads((tmp_path / "out" / "run.json").read_text())
+        assert run["system"]["candidates"] == {"both": ["far", "near"], "far": ["far"]}
+        assert run["protocol"]["scope"] == (
+            "calibration and weights and settings selected on 2 other machines for each of 3"
+        )
+        assert "candidates" not in load().model_dump(mode="json")  # as it was recorded before there were any
+
+    def test_of_normal_scores_give_decisions(
+        self, write: Write, data: Dataset, jobs: Jobs, tmp_path: Path
+    ) -> None:
+        text = text_of(NESTED, weights='"equal"', calibration="own_normals", method="conformal")
+        text = text.replace("step = 0.25", "step = 0.25\nfalse_alarm_rate = 0.25")
+        of = '\n[candidates]\nnear = ["near"]\nboth = ["near", "far"]\n'
+        found = fused.run(fused.load(write(text + of)), data, tmp_path / "out", jobs=jobs)
+        assert set(found.result.scores["decision"].astype(int)) <= {0, 1}
+        assert len(found.result.references) == 12 * len(MACHINES)
+
+    @pytest.mark.parametrize(
+        ("of", "weights", "message"),
+        [
+            ('a = ["near", "near"]', '"equal"', r"candidates\.a: \['near', 'near'\] names a branch twice"),
+            ('a = ["nea"]', '"equal"', r"candidates\.a: no branch 'nea'; did you mean 'near'"),
+            ("a = []", '"equal"', r"candidates\.a: Tuple should have at least 1 item"),
+            (
+                'a = ["near"]',
+                "{near = 0.5, far = 0.5}",
+                "no weights suit all; take 'equal', 'search' or 'greedy'",
+            ),
+            ('a = ["near"]', '"search"', r"candidates\.a: step=0\.3: it must divide 1"),
+        ],
+    )
+    def test_that_cannot_be_chosen_among(self, of: str, weights: str, message: str, write: Write) -> None:
+        text = text_of(NESTED, weights=weights).replace("step = 0.25", "step = 0.3")
+        with pytest.raises(ValueError, match=message):
+            fused.load(write(f"{text}\n[candidates]\n{of}\n"))
+
+    def test_are_named_in_the_table(self, write: Write, data: Dataset, jobs: Jobs, tmp_path: Path) -> None:
+        of = '\n[candidates]\nboth = ["near", "far"]\n'
+        found = fused.run(
+            fused.load(write(text_of(NESTED, weights='"equal"') + of)), data, tmp_path, jobs=jobs
+        )
+        text = rendered(results.study_by_machine(found))
+        assert text.count(" both: 0.5 near, 0.5 far ") == len(MACHINES)
+
+    def test_need_labels(self, write: Write, data: Dataset, jobs: Jobs, tmp_path: Path) -> None:
+        machines = tuple(
+            Machine(m.name, tuple(replace(c, label=None if c.split == "test" else c.label) for c in m.clips))
+            for m in data
+        )
+        text = text_of(NESTED, weights='"equal"', calibration="own_normals", method="conformal")
+        study = fused.load(write(f'{text}\n[candidates]\na = ["near"]\n'))
+        with pytest.raises(ValueError, match="clips have no label 'normal' or 'anomaly'"):
+            fused.run(study, Dataset("x", data.root, machines), tmp_path / "out", jobs=jobs)
 
 
 class TestScores:
@@ -500,7 +601,7 @@ class TestWithoutLabels:
 def test_every_fused_system_is_a_study_that_decides_and_selects_nothing(name: str) -> None:
     loaded = fused.load(name)
     assert loaded.name == name
-    assert fused.is_study(name)
+    assert is_fused(name)
     assert loaded.source.strip()
     assert loaded.needs is not None
     of_branches = [branch.load() for branch in loaded.branches.values()]

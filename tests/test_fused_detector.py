@@ -244,6 +244,12 @@ def test_weights_and_scale_are_part_of_its_identity(write: Write) -> None:
     ("was", "is_now", "message"),
     [
         ("{near = 0.25, cancelled = 0.75}", '"search"', "weights='search' chooses weights by labels"),
+        ("{near = 0.25, cancelled = 0.75}", '"greedy"', "weights='greedy' chooses weights by labels"),
+        (
+            'system = "spectral_near"',
+            'scores = "x.csv"',
+            r"branches\.near: a file of scores cannot score new",
+        ),
         ('"own_normals_log"', '"selection_fold"', "takes its scale from test clips, and a fit has none"),
         ('calibration = "own_normals_log"\n', "", "the default of a study, takes its scale"),
         ("near = 0.25", "near = 0.5", "the weights have the sum 1.25; it must be 1"),

@@ -89,6 +89,41 @@ def test_searched_weights_are_those_of_the_twin(clips: pd.DataFrame, scores: pd.
     assert fitted.omega == pytest.approx(best_omega, abs=1e-12)
 
 
+@pytest.mark.parametrize("step", [0.1, 0.25, 1])
+def test_greedy_weights_are_those_of_the_twin(clips: pd.DataFrame, scores: pd.DataFrame, step: float) -> None:
+    calibrated = np.array([[naive.robust_sigmoid(scores[b], x) for x in scores[b]] for b in scores])
+
+    def omega_of(w: list[float]) -> float:
+        fused = sum(a * row for a, row in zip(w, calibrated, strict=True))
+        return omega(evaluate(clips, pd.Series(fused, clips.index)))
+
+    best, best_omega = naive.selected_forward(3, round(1 / step), omega_of)
+    fitted = Fusion.fit(scores, clips, weights=Search(step, "greedy"))
+    assert list(fitted.weights.values()) == pytest.approx(best, abs=1e-15)
+    assert fitted.omega == pytest.approx(best_omega, abs=1e-12)
+    assert best_omega >= max(omega(evaluate(clips, scores[b])) for b in scores) - 1e-12
+
+
+def test_greedy_ties_go_to_the_first_branch_and_the_fewest_rounds(
+    clips: pd.DataFrame, scores: pd.DataFrame
+) -> None:
+    same = pd.DataFrame(dict.fromkeys("abc", scores["ced"]))
+    assert list(Fusion.fit(same, clips, weights=Search(0.1, "greedy")).weights.values()) == [1, 0, 0]
+
+
+def test_a_grid_that_is_too_large_is_refused(clips: pd.DataFrame, rng: np.random.Generator) -> None:
+    names = [str(i) for i in range(20)]
+    with pytest.raises(
+        ValueError, match=r"for 20 branches these are 20,030,010 weights, .* or the greedy search"
+    ):
+        simplex(names, 0.1)
+    assert len(simplex(names, 0.25)) == 8855
+    scores = make_scores(clips, rng, dict.fromkeys(names, 0.5))
+    assert len(Fusion.fit(scores, clips, weights=Search(0.1, "greedy")).weights) == 20
+    with pytest.raises(ValueError, match=r"step=0\.3: it must divide 1"):
+        Fusion.fit(scores, clips, weights=Search(0.3, "greedy"))
+
+
 def test_ties_go_to_equal_weights_then_to_the_first(clips: pd.DataFrame, scores: pd.DataFrame) -> None:
     same = pd.DataFrame(dict.fromkeys("abc", scores["ced"]))  # every weight gives the same Omega
     assert list(Fusion.fit(same, clips, weights=Search(1 / 3)).weights.values()) == pytest.approx([1 / 3] * 3)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import naive
 import numpy as np
 import pandas as pd
 import pytest
@@ -203,6 +204,65 @@ class TestTable:
                 unit="recording",
                 progress=never,
             )
+
+
+class TestDistanceOfDomains:
+    """The column ``ks``: of unseen normal clips, by no label."""
+
+    JUDGED = {**QUICK, "threshold.method": "conformal", "threshold.folds": 3}  # noqa: RUF012
+
+    def test_is_of_the_scores_that_set_a_threshold(self, data: Dataset, jobs: Jobs, tmp_path: Path) -> None:
+        options = {"branch.pooling": ["mean", "mean_std"]}
+        found = sweep("spectral", data, options, settings=self.JUDGED, n_resamples=2, jobs=jobs)
+        assert found.without_ks == ()
+        lowest = {**self.JUDGED, "threshold.false_alarm_rate": 0.4}  # that twelve clips attain
+        for i, row in found.table.iterrows():
+            system = configuration.load("spectral", {**lowest, "branch.pooling": row["branch.pooling"]})
+            unseen = experiment.run(system, data, tmp_path / str(i), jobs=jobs).references
+            of_machines = []
+            for _, own in unseen.groupby("machine"):
+                source, target = (
+                    own["score"][own["key"].str.contains(f"_{d}_")] for d in ("source", "target")
+                )
+                assert (len(source), len(target)) == (8, 4)
+                of_machines.append(naive.kolmogorov_smirnov(source.tolist(), target.tolist()))
+            assert row["ks"] == pytest.approx(np.mean(of_machines), abs=1e-12)
+            assert f" {100 * row['ks']:.1f} " in shown(found)
+
+    def test_needs_a_threshold(self, swept: Sweep) -> None:
+        why = "threshold.method='none' gives no scores of unseen normal clips"
+        assert swept.without_ks == (why,)
+        assert swept.table["ks"].isna().all()
+        assert f"No KS, or of fewer machines: {why}." in shown(swept)
+
+    def test_of_an_encoder_that_is_trained_would_take_long(
+        self, data: Dataset, tmp_path: Path, listened: list[int]
+    ) -> None:
+        quick = {"branch.training.epochs": 1, "branch.encoder_options.n_mels": 16}
+        options = {BACKEND: ["mean_squared_error"]}
+        found = sweep("baseline_mse", data, options, settings=quick, n_resamples=2, jobs=Jobs(tmp_path))
+        assert listened == [24] * 2  # one training for each machine
+        assert found.table["ks"].isna().all()
+        assert "encoder 'autoencoder' is fitted to each machine" in found.without_ks[0]
+
+    def test_of_the_machines_that_have_it(self, data: Dataset, jobs: Jobs) -> None:
+        source = tuple(c for c in data["fan"].train if c.domain == "source")
+        fan, pump = Machine("fan", (*source, *data["fan"].test)), data["pump"]
+        arguments: dict[str, Any] = {"settings": self.JUDGED, "n_resamples": 2, "jobs": jobs}
+        found, of_pump = (
+            sweep("spectral", Dataset("x", data.root, machines), {VIEW: ["near"]}, **arguments)
+            for machines in ((fan, pump), (pump,))
+        )
+        assert found.without_ks == ("fan: it takes normal clips of source and target, and here are source",)
+        assert found.table["ks"].tolist() == of_pump.table["ks"].tolist()
+        alone = sweep("spectral", Dataset("x", data.root, (fan,)), {VIEW: ["near"]}, **arguments)
+        assert alone.table["ks"].isna().all()
+
+    def test_that_cannot_be_computed_does_not_stop_the_sweep(self, data: Dataset, jobs: Jobs) -> None:
+        by_group = {**self.JUDGED, "threshold.folds_by": "group"}
+        found = sweep("spectral", data, {VIEW: ["near"]}, settings=by_group, n_resamples=2, jobs=jobs)
+        assert len(found.without_ks) == 2
+        assert found.without_ks[0].startswith("fan: threshold.folds_by='group': no domain has two groups")
 
 
 class TestEmbeddings:
@@ -401,7 +461,18 @@ class TestCommandLine:
         table = pd.read_csv(io.StringIO(csv.stdout))
         columns = [*OPTIONS, "omega", *MACHINES]
         pd.testing.assert_frame_equal(table[columns], swept.table[columns])
-        assert SCOPE in " ".join(csv.stderr.split())
+        assert table["ks"].isna().all()
+        said = " ".join(csv.stderr.split())
+        assert SCOPE in said
+        assert f"No KS: {swept.without_ks[0]}" in said
+        as_json = invoke(*command, "--json")
+        told = json.loads(as_json.stdout)
+        assert (told["scope"], told["unit"], told["without_ks"]) == (SCOPE, "clip", list(swept.without_ks))
+        assert [row["ks"] for row in told["settings"]] == [None] * 4
+        written = pd.DataFrame(told["settings"])[columns]
+        pd.testing.assert_frame_equal(written, swept.table[columns], rtol=0, atol=1e-14)
+        both = invoke(*command, "--json", "--csv")
+        assert "give either --csv or --json, not both" in " ".join(both.output.replace("│", " ").split())
 
 
 def invoke(*arguments: object) -> Result:

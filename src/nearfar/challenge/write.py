@@ -84,7 +84,13 @@ def _disagreements(results: Sequence[Result]) -> list[str]:
     problems = []
     if len(names := {r.run.name for r in results}) > 1:
         problems.append(f"the results are from different systems: {', '.join(sorted(names))}")
-    if len(rates := {r.run.sample_rate for r in results}) > 1:
+    problems += [
+        f"{r.folder / 'run.json'}: the scores are from a file, so nobody knows the sampling rate and the size "
+        "of the system, which a package must state; give results of a system"
+        for r in results
+        if r.run.sample_rate is None
+    ]
+    if len(rates := {r.run.sample_rate for r in results if r.run.sample_rate is not None}) > 1:
         problems.append(f"the results have different sampling rates: {sorted(rates)} Hz")
     machines = Counter(m for r in results for m in r.scores["machine"].unique())
     problems += [
@@ -200,11 +206,13 @@ def _csv_files(scores: pd.DataFrame) -> dict[str, bytes]:
 
 def _complete(entry: Entry, results: Sequence[Result]) -> dict[str, Any]:
     """The user's meta information, completed from the results and validated."""
+    rate = results[0].run.sample_rate
+    assert rate is not None  # refused with other disagreements
     problems = ["results: omit them; they are taken from the experiments"] if "results" in entry.meta else []
     filled = {
         "submission": {"label": entry.label, "name": results[0].run.name},
         "system": {
-            "description": {"input_sampling_rate": f"{results[0].run.sample_rate / 1000:g}kHz"},
+            "description": {"input_sampling_rate": f"{rate / 1000:g}kHz"},
             "complexity": _complexity(results),
             "source_code": None,
         },

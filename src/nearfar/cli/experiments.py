@@ -44,7 +44,13 @@ def run(
     system: Annotated[
         str, typer.Argument(help="Name from `nearfar systems`, or a TOML file of a system or a study.")
     ],
-    data: Annotated[Path, typer.Option(help="Folder of a data set, with one folder per machine.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a data set, with one folder per machine. Only a study whose branches are all files of "
+            "scores needs none."
+        ),
+    ] = None,
     preset: Preset = None,
     machine: MachineNames = None,
     channels: Channels = None,
@@ -73,29 +79,51 @@ def run(
 ) -> None:
     """Fit a system to each machine of a data set, score the test clips, evaluate the scores.
 
-    A study runs several systems and fuses their scores; its file sets their seeds and settings.
+    A study runs several systems, or reads files of scores, and fuses them; its file sets seeds and settings.
     """
     from nearfar.files import steps
-    from nearfar.research import fused
+    from nearfar.systems.fusion import is_fused
 
     if adapter is not None and adapted_on is not None:
         raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
     work = {"workers": workers, "truth": truth, "jobs": steps.Jobs(cache)}
-    chosen_clips = partial(chosen_data, data, machine, channels)
-    if fused.is_study(system):
-        chosen = _study(system, preset, seeds, settings, false_alarm_rate)
-        _run_study(chosen, chosen_clips, folder, adapter or adapted_on, work)
+    if is_fused(system):
+        chosen = _study(system, preset, seeds, settings, false_alarm_rate).only(machine or ())
+        clips = _clips_of_study(chosen, data, machine, channels)
+        _run_study(chosen, clips, folder, adapter or adapted_on, work)
     else:
         plain = chosen_system(system, preset, settings, false_alarm_rate)
         if adapted_on is not None and plain.branch.adaptation is None:
             raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
         of_all = ",".join(seeds or ["13711"])
-        _run_system(plain, chosen_clips, folder, adapter or adapted_on or "others", of_all, work)
+        _run_system(
+            plain, _clips(data, machine, channels), folder, adapter or adapted_on or "others", of_all, work
+        )
+
+
+def _clips(folder: Path | None, machines: list[str] | None, channels: str | None) -> Callable[[], Dataset]:
+    """What loads the data set; raises at once if there is none."""
+    if folder is None:
+        raise typer.BadParameter(
+            "missing option --data: the folder of a data set, with one folder per machine"
+        )
+    return partial(chosen_data, folder, machines, channels)
+
+
+def _clips_of_study(
+    chosen: Study, folder: Path | None, machines: list[str] | None, channels: str | None
+) -> Callable[[], Dataset | None]:
+    """The same; of a study whose scores are all in files, nothing if there is no data set."""
+    if folder is not None or chosen.systems:
+        return _clips(folder, machines, channels)
+    if channels is not None:
+        raise typer.BadParameter("--channels has no effect: all branches are files of scores")
+    return lambda: None
 
 
 def _run_study(
     chosen: Study,
-    data: Callable[[], Dataset],
+    data: Callable[[], Dataset | None],
     folder: Path | None,
     adapted_on: AdaptedOn | None,
     work: dict[str, Any],
@@ -106,7 +134,8 @@ def _run_study(
     into = folder or Path("results") / chosen.name
     with shown_progress(KEPT) as progress:
         found = fused.run(chosen, data(), into, adapted_on=adapted_on, progress=progress, **work)
-    _print_with_false_alarms(results.study(found), found.result)
+    out.print(results.study(found))
+    _print_with_false_alarms(results.study_by_machine(found), found.result)
 
 
 def _run_system(
@@ -129,10 +158,11 @@ def _run_system(
     _print_with_false_alarms(results.result(found), found)
 
 
-def _print_with_false_alarms(table: Table, found: Result) -> None:
+def _print_with_false_alarms(table: Table | None, found: Result) -> None:
     from nearfar.report import results
 
-    out.print(table)
+    if table is not None:
+        out.print(table)
     if (flagged := results.false_alarms(found)) is not None:
         out.print(flagged)
 
@@ -226,6 +256,7 @@ def sweep(
         typer.Option("--by-recording", help="Resample whole recordings instead of clips for the intervals."),
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: AsJson = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
     cache: Cache = None,
@@ -233,12 +264,17 @@ def sweep(
     """Compare settings of a system. Embeddings are computed once for all of them.
 
     Do not report the best row as a result: the labels of the test clips chose it.
+
+    KS needs no labels: it is the Kolmogorov-Smirnov distance between the scores of unseen source normals and those
+    of unseen target normals, the mean over the machines. Small: the domains score alike. It says nothing of faults.
     """
     from nearfar.files import steps
     from nearfar.report import results
     from nearfar.research.sweep import sweep
     from nearfar.systems.settings import parse_options, parse_settings
 
+    if as_csv and as_json:
+        raise typer.BadParameter("give either --csv or --json, not both")
     chosen_system(system, preset, settings)  # raises for --set, before --vary is looked at
     with shown_progress(f"Finished embeddings are kept; {CONTINUE}.") as progress:
         swept = sweep(
@@ -249,9 +285,10 @@ def sweep(
         )  # fmt: skip
     if as_csv:
         typer.echo(swept.table.to_csv(index=False), nl=False)
-        say(f"Scope: {swept.scope}", err)
+        for told in (*(f"No KS: {why}" for why in swept.without_ks), f"Scope: {swept.scope}"):
+            say(told, err)
     else:
-        out.print(results.sweep(swept))
+        show(results.sweep(swept), results.sweep_json(swept), as_json=as_json)
 
 
 def evaluate(

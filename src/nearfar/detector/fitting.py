@@ -184,6 +184,42 @@ def fit(
     )
 
 
+def unseen_scores(
+    machine: Machine,
+    system: ResolvedSystem,
+    embedded: Sequence[Sequence[NDArray[Any]]],
+    *,
+    workers: int = 1,
+    jobs: Jobs,
+) -> Calibration | None:
+    """What a threshold would be set on, of training clips whose embeddings are known.
+
+    Parameters
+    ----------
+    machine : Machine
+        No clip is left out.
+    system : ResolvedSystem
+        Whose encoders are not fitted to a machine, else they are fitted once more for each fold.
+    embedded : sequence of sequences of arrays
+        For each branch, the embeddings of the training clips.
+    workers, jobs
+        As for ``fit``.
+
+    Returns
+    -------
+    Calibration or None
+        ``None`` if the system has no threshold.
+
+    Raises
+    ------
+    ValueError
+        As ``fit``, but for a false-alarm rate that cannot be attained.
+    """
+    this = _Fit(machine, system, workers, jobs, None)
+    folds = [_folds(this, part.threshold) for part in system.parts]
+    return _calibration(this, _fewest(folds), _score_unseen(this, folds, embedded).fused(system))
+
+
 def _sample(clip: Clip, rate: int) -> Samples:
     """The beginning of a clip, for the self-check."""
     return audio.load(clip.recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)]

@@ -10,7 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticKnownError
 
 from nearfar.files.atomic import write_json
 
@@ -78,7 +87,8 @@ class MachineRecord(Record):
     training_clips, test_clips : int
         Numbers of clips.
     training_digest, test_digest : str
-        SHA-256 of names and contents of the clips.
+        SHA-256 of names and contents of the clips. Of scores from a file, nobody knows what they were trained on:
+        no training clips, and the names of the test clips.
     sample_rate : int or None
         In Hz. ``None`` for a fusion, whose branches may differ.
     parameters : int or None
@@ -162,6 +172,14 @@ def _has_a_name(system: dict[str, Any]) -> dict[str, Any]:
     return system
 
 
+def _of_score_files(system: Any) -> bool:
+    """Whether this is a branch whose scores are from a file, or a study of such branches alone."""
+    branches = system.get("branches") if isinstance(system, dict) else None
+    if not isinstance(branches, dict) or not branches:
+        return isinstance(system, dict) and "scores" in system
+    return all("scores" in branch for branch in branches.values())
+
+
 class RunRecord(Record):
     """Everything that a result says about itself.
 
@@ -171,10 +189,11 @@ class RunRecord(Record):
         The system, or the study, with all its settings. Only its ``name`` is read here.
     seeds : tuple of int
     data : DataRecord
-    sample_rate : int
-        In Hz; the highest, if machines or branches differ.
+    sample_rate : int or None
+        In Hz; the highest, if machines or branches differ. ``None`` for scores from files.
     parameters : dict from machine to int
-        How many numbers the networks of its detector hold; for a fusion the sum over its branches.
+        How many numbers the networks of its detector hold; for a fusion the sum over its branches. Empty if scores
+        are from a file.
     versions : dict from library to version
     protocol : ProtocolRecord
     adapters : dict or None
@@ -188,13 +207,20 @@ class RunRecord(Record):
     system: Annotated[dict[str, Any], AfterValidator(_has_a_name)]
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)]
     data: DataRecord
-    sample_rate: Count
+    sample_rate: Annotated[Count | None, Field(validate_default=True)] = None
     parameters: dict[str, Count]
     versions: dict[str, str]
     protocol: ProtocolRecord
     adapters: dict[str, dict[str, tuple[AdapterRecord, ...]]] | None = None
     findings: dict[str, FindingRecord] | None = None
     branches: dict[str, RunRecord] | None = None
+
+    @field_validator("sample_rate")
+    @classmethod
+    def _is_known_of_systems(cls, rate: int | None, info: ValidationInfo) -> int | None:
+        if rate is None and not _of_score_files(info.data.get("system")):
+            raise PydanticKnownError("missing")
+        return rate
 
     @property
     def name(self) -> str:

@@ -129,6 +129,40 @@ def bootstrap(
     return Bootstrap(omega, table, single_recordings(clips, recording))
 
 
+def intervals(
+    clips: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    n_resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+    recording: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Percentile intervals of one system's official score and of each machine's share in it.
+
+    Parameters
+    ----------
+    clips : DataFrame
+        As for ``metrics.evaluate``.
+    scores : DataFrame
+        By key, with a column for each seed. Values are means over the seeds, as of ``compare``.
+    n_resamples, level, seed, recording
+        As for ``bootstrap``.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by machine; the last row is ``ALL``. ``value`` is the harmonic mean of the machine's metrics; for
+        ``ALL``, the official score. ``low`` and ``high`` are the ends of its interval.
+    """
+    _require_level(level)
+    of, systems = sections(clips), [_align(clips, scores[column]) for column in scores]
+    counts = resample(clips, n_resamples=n_resamples, seed=seed, recording=recording)
+    value = _mean_values(of, systems, np.ones((1, len(clips)), dtype=int))[0]
+    low, high = _ends(_mean_values(of, systems, counts), level)
+    return pd.DataFrame({"value": value, "low": low, "high": high}, index=_machines_and_all(of))
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two systems, compared on the same resamples of the same clips.
@@ -197,10 +231,13 @@ def compare(
         "high": high,
         "b_better": (difference > 0).mean(axis=0) + (difference == 0).mean(axis=0) / 2,
     }
-    index = pd.Index([*dict.fromkeys(s.machine for s in of), ALL], name="machine")
     unit = "clip" if recording is None else "recording"
-    table = pd.DataFrame(columns, index=index)
+    table = pd.DataFrame(columns, index=_machines_and_all(of))
     return Comparison(table, n_resamples, seed, level, unit, single_recordings(clips, recording))
+
+
+def _machines_and_all(of: Sequence[Section]) -> pd.Index:
+    return pd.Index([*dict.fromkeys(s.machine for s in of), ALL], name="machine")
 
 
 def _mean_values(of: Sequence[Section], seeds: Sequence[Float], counts: Counts) -> Float:

@@ -128,7 +128,7 @@ def parse(content: bytes, columns: Sequence[str] = ()) -> Table:
         return Table((), rows, empty, separator, encoding)
     for separator in candidates:
         rows, empty = _rows(lines, separator, skipped)
-        header = tuple(map(_column, rows[0].cells)) if rows else ()
+        header = tuple(map(column_name, rows[0].cells)) if rows else ()
         if set(columns) <= set(header):
             _refuse_repeated(header, columns)
             return Table(header, rows[1:], empty, separator, encoding)
@@ -206,7 +206,8 @@ def _number(cell: str, separator: str) -> str:
     return cell if is_ambiguous else cell.replace(",", ".")
 
 
-def _column(cell: str) -> str:
+def column_name(cell: str) -> str:
+    """The name that a header has a column by: in lower case, with underscores."""
     return re.sub(r"[\s-]+", "_", cell.lower())
 
 
@@ -218,7 +219,7 @@ def _refuse_repeated(header: Sequence[str], columns: Sequence[str]) -> None:
 
 def _no_columns(rows: Sequence[Row], columns: Sequence[str]) -> TableError:
     first = ",".join(rows[0].cells) if rows else ""
-    header = tuple(map(_column, rows[0].cells)) if rows else ()
+    header = tuple(map(column_name, rows[0].cells)) if rows else ()
     missing = [column for column in columns if column not in header]
     found = f"the first row is {first[:80]!r}" if first else "the file is empty"
     return TableError(

@@ -14,7 +14,7 @@ from rich.text import Text
 from nearfar.decisions.rates import FlaggedShare, percent
 from nearfar.evaluation.flags import COUNTS
 from nearfar.evaluation.metrics import omega
-from nearfar.evaluation.statistics import spread
+from nearfar.evaluation.statistics import ALL, spread
 from nearfar.files.names import printable
 
 if TYPE_CHECKING:
@@ -194,37 +194,95 @@ def _section(machine: object, section: int) -> str:
 def study(found: StudyResult) -> Table:
     """Omega of each branch alone and of their fusion, in percent; always with the scope."""
     described = found.result.run
-    table = Table("branch", "Omega", "system", title=escape(f"{described.name} (percent)"))
+    table = Table("branch", "Omega", title=escape(f"{described.name} (percent)"))
+    if found.intervals:
+        table.add_column("95% interval", no_wrap=True)
+    table.add_column("system")
     for name, alone in found.branches.items():
-        table.add_row(escape(name), _show_spread(alone.metrics), escape(alone.run.name))
-    table.add_row("[bold]fused[/]", f"[bold]{_show_spread(found.result.metrics)}[/]", "")
+        interval = _interval_of(found.intervals.get(name), ALL)
+        table.add_row(escape(name), _show_spread(alone.metrics), *interval, escape(alone.run.name))
+    row = ("fused", _show_spread(found.result.metrics), *_interval_of(found.interval, ALL), "")
+    table.add_row(*(f"[bold]{cell}[/]" if cell else "" for cell in row))
     protocol = described.protocol
+    intervals = "Intervals by clips, for these machines, not for others.\n" if found.intervals else ""
     table.caption = escape(
-        f"Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
+        f"{intervals}Fused: {protocol.scope}.\nProtocol: {protocol.name}; selected on {protocol.selected_on}.\n"
         f"{found.result.folder}/scores.csv, metrics.csv, references.csv, run.json"
     )
     return table
 
 
+def study_by_machine(found: StudyResult) -> Table | None:
+    """Of each machine: the fused value in percent, and what the fold that reported it chose.
+
+    ``None`` if no labels are known. Of several seeds it shows the mean, and the choices of the first.
+    """
+    if found.interval is None:
+        return None
+    first = next(iter(found.findings.values()))
+    chosen = {machine: s.chosen for s in first.selections for machine in s.fold.report}
+    table = Table("machine", "fused", title="By machine (percent)")
+    table.add_column("95% interval", no_wrap=True)
+    table.add_column("weights")
+    for machine in found.result.run.machines:
+        value = f"{100 * found.interval.loc[[machine], 'value'].iloc[0]:.2f}"
+        interval = _interval_of(found.interval, machine)
+        table.add_row(
+            escape(printable(machine)), value, *interval, escape(_weights_in_words(chosen[machine]))
+        )
+    table.caption = "Harmonic mean of the metrics of each machine."
+    return table
+
+
+def _weights_in_words(chosen: Mapping[str, Any]) -> str:
+    """The branches that count, the heaviest first; and the candidate, if there were some."""
+    weights = {branch: w for branch, w in chosen["weights"].items() if w > 0}
+    if len(weights) > 2 and len(set(weights.values())) == 1:
+        words = f"{len(weights)} branches alike"
+    else:
+        heaviest = sorted(weights, key=lambda branch: -weights[branch])
+        words = ", ".join(f"{weights[branch]:.2g} {branch}" for branch in heaviest)
+    return f"{chosen['candidate']}: {words}" if "candidate" in chosen else words
+
+
+def _interval_of(found: pd.DataFrame | None, row: str) -> list[str]:
+    """In percent; nothing if it is not known."""
+    if found is None:
+        return []
+    low, high = (found.loc[[row], end].iloc[0] for end in ("low", "high"))
+    return [f"{100 * low:.1f} to {100 * high:.1f}"]
+
+
 def sweep(found: Sweep) -> Table:
     """All settings, best first, in percent; always with the scope."""
-    machines = [str(c) for c in found.table if c not in {*found.settings, "omega", "low", "high"}]
+    machines = [str(c) for c in found.table if c not in {*found.settings, "omega", "low", "high", "ks"}]
     keys = [key.removeprefix("branch.") for key in found.settings]
     table = Table(
-        *map(escape, keys), "Omega", "95% interval", *map(escape, machines), title="Sweep (percent)"
+        *map(escape, keys), "Omega", "95% interval", "KS", *map(escape, machines), title="Sweep (percent)"
     )
     for _, row in found.table.iterrows():
         interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
         numbers = (f"{100 * row[m]:.1f}" for m in machines)
         chosen = (escape(row[key]) for key in found.settings)
-        table.add_row(*chosen, f"{100 * row['omega']:.2f}", interval, *numbers)
+        ks = "-" if pd.isna(row["ks"]) else f"{100 * row['ks']:.1f}"
+        table.add_row(*chosen, f"{100 * row['omega']:.2f}", interval, ks, *numbers)
+    without = f"No KS, or of fewer machines: {'; '.join(found.without_ks)}.\n" if found.without_ks else ""
     warning = (
         f"The intervals are too narrow: all clips are from one recording in {'; '.join(found.single)}. "
         if found.single
         else ""
     )
-    table.caption = escape(f"Intervals by {found.unit}s. {warning}Scope: {found.scope}.")
+    table.caption = escape(f"{without}Intervals by {found.unit}s. {warning}Scope: {found.scope}.")
     return table
+
+
+def sweep_json(found: Sweep) -> str:
+    """The same in full precision, as fractions; what is not known is null."""
+    settings = json.loads(found.table.to_json(orient="records", double_precision=15))
+    return json.dumps(
+        {"scope": found.scope, "unit": found.unit, "cells_of_one_recording": found.single,
+         "without_ks": found.without_ks, "settings": settings}
+    )  # fmt: skip
 
 
 def comparison(found: Comparison, a: Result, b: Result) -> Table:

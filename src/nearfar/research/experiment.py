@@ -201,7 +201,7 @@ def _result(asked: _Asked, outcomes: Sequence[Outcome], adapters: adaptation.Ada
     scores = _add_truth(pd.concat([outcome.scores for outcome in outcomes], ignore_index=True), clips)
     references = pd.concat([outcome.references for outcome in outcomes], ignore_index=True)
     record = _record(asked, outcomes, adapters)
-    return Result(asked.out, scores, _metrics(scores, clips), record, references)
+    return Result(asked.out, scores, metrics_of(scores, clips), record, references)
 
 
 def compare(
@@ -404,8 +404,16 @@ def _add_truth(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([scores, known], axis=1)[SCORE_COLUMNS]
 
 
-def _metrics(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
-    """The official metrics of every machine whose labels define them."""
+def metrics_of(scores: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
+    """The official metrics of every seed, machine and section whose labels define them.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As of a ``Result``.
+    described : DataFrame
+        As of ``described``.
+    """
     rows = []
     for (seed, machine), table in scores.groupby(["seed", "machine"], sort=False):
         by_key, clips = table.set_index("key"), described.loc[table["key"]]

@@ -22,28 +22,61 @@ scores are fused, what may be selected on what (a protocol), and with which seed
     "branch.view" = "near"
     "branch.conditioning" = ["standardize"]
     "branch.backend" = "local_density"
+
+A branch can also be a file of scores (``research.score_files``). If all are, no recordings are needed::
+
+    [branches.theirs]
+    scores = "scores.csv"         # relative to this file
+    column = "anomaly_score"
+
+Strict nested selection chooses among subsets of the branches::
+
+    [candidates]
+    both = ["near", "cancelled"]
+    cancelled = ["cancelled"]
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from nearfar.decisions.fusing import fuse_left_out
 from nearfar.decisions.thresholds import Conformal, ThresholdConfig, is_anomaly, refuse_unattainable
-from nearfar.evaluation import metrics
-from nearfar.evaluation.protocols import PROTOCOLS, Finding, Fold, Selection, scope_of
+from nearfar.evaluation import metrics, statistics
+from nearfar.evaluation.protocols import (
+    CROSS_FITTED,
+    NESTED,
+    PROTOCOLS,
+    Choice,
+    Finding,
+    Fold,
+    Protocol,
+    Selection,
+    scope_of,
+)
 from nearfar.evaluation.record import DataRecord, FindingRecord, ProtocolRecord, RunRecord
-from nearfar.evaluation.results import REFERENCE_COLUMNS, SCORE_COLUMNS, Result, refuse_other_results
+from nearfar.evaluation.results import FILES, REFERENCE_COLUMNS, SCORE_COLUMNS, Result, refuse_other_results
 from nearfar.files.steps import Jobs
 from nearfar.recordings.clips import Dataset, unknown
-from nearfar.research import experiment
+from nearfar.research import experiment, score_files
 from nearfar.research.adaptation import AdaptedOn
 from nearfar.research.fusion import (
     STEP,
@@ -53,11 +86,14 @@ from nearfar.research.fusion import (
     choices,
     crossfit,
     evaluate_fusion,
+    evaluate_nested,
     machine_of,
     refuse_impossible,
 )
+from nearfar.research.score_files import ScoreFile
 from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress
+from nearfar.systems.fusion import SystemBranch
 from nearfar.systems.named import SEED
 from nearfar.systems.resolved import resolve
 from nearfar.training.adapters import Adapter
@@ -71,7 +107,7 @@ def _kind(value: Any) -> str:
 
 # told apart before they are read, so that an error is about the one that was meant
 NameOrTable = Annotated[
-    Annotated[Literal["equal", "search"], Tag("name")] | Annotated[dict[str, float], Tag("table")],
+    Annotated[Literal["equal", "search", "greedy"], Tag("name")] | Annotated[dict[str, float], Tag("table")],
     Discriminator(_kind),
 ]
 BranchName = Annotated[str, Field(pattern=r"^[\w-]+$")]  # it names a folder, too
@@ -92,8 +128,9 @@ class FusionConfig(BaseModel):
 
     Attributes
     ----------
-    weights : {"equal", "search"} or mapping from branch to weight
-        ``"search"``: over all multiples of ``step`` with sum 1, by the labels of the selection machines.
+    weights : {"equal", "search", "greedy"} or mapping from branch to weight
+        ``"search"``: over all multiples of ``step`` with sum 1, by the labels of the selection machines;
+        ``"greedy"``: by forward selection in 1 / ``step`` rounds, by the same labels. See ``fusion.Search``.
     step : float
     calibration : str
         Of ``fusion.CALIBRATIONS``.
@@ -120,25 +157,20 @@ class FusionConfig(BaseModel):
     @property
     def asked(self) -> Weights:
         """As ``fusion.Fusion.fit`` takes it."""
-        return Search(self.step) if self.weights == "search" else self.weights
+        if isinstance(self.weights, str) and self.weights != "equal":
+            return Search(self.step, "grid" if self.weights == "search" else "greedy")
+        return self.weights
 
 
-class StudyBranch(BaseModel):
-    """A system, named or in a TOML file, with one of its presets if any, and ``settings`` by dotted path."""
+def _read_branch(content: Any, info: ValidationInfo) -> SystemBranch | ScoreFile:
+    """A file of scores if it names one, else a system; so errors are about the one that was meant."""
+    if isinstance(content, SystemBranch | ScoreFile):
+        return content
+    kind = ScoreFile if isinstance(content, Mapping) and "scores" in content else SystemBranch
+    return kind.model_validate(content, context=info.context)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    system: str
-    preset: str | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _is_a_system(self) -> Self:
-        self.load()
-        return self
-
-    def load(self) -> configuration.System:
-        return configuration.load(self.system, self.settings, preset=self.preset)
+AnyBranch = Annotated[SystemBranch | ScoreFile, BeforeValidator(_read_branch)]
 
 
 class Study(BaseModel):
@@ -153,9 +185,12 @@ class Study(BaseModel):
     protocol : str
         Of ``evaluation.protocols.PROTOCOLS``.
     seeds : tuple of int
-    branches : mapping from name to StudyBranch
+    branches : mapping from name to SystemBranch or ScoreFile
         Two or more.
     fusion : FusionConfig
+    candidates : mapping from name to tuple of str
+        Subsets of the branches, of which strict nested selection chooses one in each fold. Empty with every other
+        protocol.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -166,16 +201,36 @@ class Study(BaseModel):
     needs: named.Needs | None = None
     protocol: ProtocolName
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (SEED,)
-    branches: Annotated[dict[BranchName, StudyBranch], Field(min_length=2)]
+    branches: Annotated[dict[BranchName, AnyBranch], Field(min_length=2)]
     fusion: FusionConfig = FusionConfig()
+    candidates: dict[BranchName, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _can_be_fused(self) -> Self:
         weights, calibration = self.fusion.asked, self.fusion.calibration
-        refuse_impossible(
-            list(self.branches), PROTOCOLS[self.protocol], weights=weights, calibration=calibration
-        )
-        for name, branch in self.branches.items():
+        protocol = PROTOCOLS[self.protocol]
+        if "settings" in protocol.chooses and not self.candidates:
+            raise ValueError(
+                f"protocol={self.protocol!r} chooses among candidates; name subsets of the branches in "
+                "[candidates], or give them to evaluate_nested"
+            )
+        if self.candidates:
+            _refuse_candidates(self.candidates, self.branches, protocol, self.fusion)
+        else:
+            refuse_impossible(list(self.branches), protocol, weights=weights, calibration=calibration)
+        if not self.systems and len(self.seeds) > 1:
+            raise ValueError(
+                f"seeds={list(self.seeds)}: all branches are files, whose scores no seed changes; omit it"
+            )
+        for name in self.files:
+            if calibration != "selection_fold":
+                raise ValueError(
+                    f"branches.{name}: calibration={calibration!r} needs scores of unseen normal clips, and a file "
+                    "of scores has test clips only; calibrate on the selection fold"
+                )
+        for name, branch in self.systems.items():
             if calibration != "selection_fold" and branch.load().threshold.method == "none":
                 raise ValueError(
                     f"branches.{name}: calibration={calibration!r} needs scores of unseen normal clips, but with "
@@ -184,10 +239,59 @@ class Study(BaseModel):
                 )
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_empty_candidates(self, serialize: Any) -> dict[str, Any]:
+        """As results of earlier versions recorded it."""
+        content: dict[str, Any] = serialize(self)
+        return content if self.candidates else {k: v for k, v in content.items() if k != "candidates"}
 
-def is_study(name: str) -> bool:
-    """Whether this is a fused system, or the file of a study: TOML with branches, not a branch."""
-    return name in named.FUSED or (name.endswith(".toml") and "branches" in named.read_toml(Path(name)))
+    @property
+    def systems(self) -> dict[str, SystemBranch]:
+        """The branches that are systems."""
+        return {name: branch for name, branch in self.branches.items() if isinstance(branch, SystemBranch)}
+
+    @property
+    def files(self) -> dict[str, ScoreFile]:
+        """The branches whose scores are in a file."""
+        return {name: branch for name, branch in self.branches.items() if isinstance(branch, ScoreFile)}
+
+    def only(self, machines: Sequence[str]) -> Self:
+        """The same study, with these machines alone of its files; with all if none are named.
+
+        Raises
+        ------
+        ValueError
+            If a file does not have one of them.
+        """
+        files = {name: file.only(machines) if machines else file for name, file in self.files.items()}
+        return self.model_copy(update={"branches": {**self.branches, **files}})
+
+
+def _refuse_candidates(
+    candidates: Mapping[str, tuple[str, ...]],
+    branches: Mapping[str, Any],
+    protocol: Protocol,
+    fusion: FusionConfig,
+) -> None:
+    """Raise for candidates that nested selection cannot choose among."""
+    if "settings" not in protocol.chooses:
+        raise ValueError(
+            f"candidates: protocol={protocol.name!r} chooses none; take {NESTED.name!r}, or omit them"
+        )
+    if isinstance(fusion.weights, dict):
+        raise ValueError(  # noqa: TRY004  # of what a file says
+            "candidates: they differ in their branches, so no weights suit all; take 'equal', 'search' or 'greedy'"
+        )
+    for name, of in candidates.items():
+        if len(set(of)) < len(of):
+            raise ValueError(f"candidates.{name}: {list(of)} names a branch twice")
+        for branch in of:
+            if branch not in branches:
+                raise ValueError(f"candidates.{name}: {unknown('branch', branch, branches)}")
+        try:
+            refuse_impossible(of, CROSS_FITTED, weights=fusion.asked, calibration=fusion.calibration)
+        except ValueError as error:
+            raise ValueError(f"candidates.{name}: {error}") from error
 
 
 def load(name: Path | str) -> Study:
@@ -216,16 +320,22 @@ class StudyResult:
         Of each branch alone.
     findings : mapping from seed to Finding
         Empty where the labels are not known.
+    intervals : mapping from name to DataFrame
+        Of each branch, as of ``statistics.intervals``; empty where the labels are not known.
+    interval : DataFrame or None
+        Of the fusion.
     """
 
     result: Result
     branches: Mapping[str, Result]
     findings: Mapping[int, Finding]
+    intervals: Mapping[str, pd.DataFrame]
+    interval: pd.DataFrame | None
 
 
 def run(
     study: Study,
-    dataset: Dataset,
+    dataset: Dataset | None,
     out: Path,
     *,
     adapted_on: AdaptedOn | None = None,
@@ -239,8 +349,9 @@ def run(
     Parameters
     ----------
     study : Study
-    dataset : Dataset
+    dataset : Dataset or None
         With labels, by its names or by ``truth``, if weights are searched; without them there are no metrics.
+        ``None`` if all branches are files of scores: the names of the clips say what it would.
     out : Path
         Folder of the result, with a folder a branch in ``branches``.
     adapted_on : {"others", "all"}, Path or None
@@ -253,27 +364,53 @@ def run(
 
     Raises
     ------
+    DatasetError
+        If files of scores are not of the clips of the data set, or of each other.
     FileExistsError
-        If ``out`` holds results of something else.
+        If ``out`` holds results of something else; or of a file of scores that has changed.
     ValueError
-        If labels are wanted and not known, the machines are too few for the protocol, adapters are or would be
-        trained on machines that the protocol leaves out, no branch takes one, or as ``experiment.run`` and
-        ``fusion.evaluate_fusion``.
+        If a system has no data set, labels are wanted and not known, the machines are too few for the protocol,
+        adapters are or would be trained on machines that the protocol leaves out, no branch takes one, or as
+        ``experiment.run`` and ``fusion.evaluate_fusion``.
     """
     jobs = jobs or Jobs()
-    systems_of = {name: branch.load() for name, branch in study.branches.items()}
+    dataset = _dataset(study, dataset)
+    systems_of = {name: branch.load() for name, branch in study.systems.items()}
     adapted_on = _choose_adapted_on(study, systems_of, dataset, adapted_on)
     labelled = _refuse_early(study, systems_of, dataset, out, truth, jobs)
     work = {"workers": workers, "truth": truth, "jobs": jobs, "progress": progress}
     branches = {
-        name: _run(study, system, dataset, out / "branches" / name, adapted_on, **work)
-        for name, system in systems_of.items()
+        name: score_files.run(branch, dataset, out / "branches" / name, seeds=study.seeds, truth=truth)
+        if isinstance(branch, ScoreFile)
+        else _run(study, systems_of[name], dataset, out / "branches" / name, adapted_on, **work)
+        for name, branch in study.branches.items()
     }
     fused = {seed: _fuse(study, branches, seed, labelled) for seed in study.seeds}
     result = _result(out, study, branches, fused)
     result.save()
     found = {seed: of_seed.finding for seed, of_seed in fused.items() if of_seed.finding is not None}
-    return StudyResult(result, branches, found)
+    if not labelled:
+        return StudyResult(result, branches, found, {}, None)
+    intervals = {name: _interval(branch) for name, branch in branches.items()}
+    return StudyResult(result, branches, found, intervals, _interval(result))
+
+
+def _interval(result: Result) -> pd.DataFrame:
+    """How certain the numbers of a result are, for these machines."""
+    by_seed = {str(seed): _of(seed, result.scores)["score"] for seed in result.run.seeds}
+    return statistics.intervals(clips_of({"": result}, result.run.seeds[0]), pd.DataFrame(by_seed))
+
+
+def _dataset(study: Study, dataset: Dataset | None) -> Dataset:
+    """The clips that every branch scores."""
+    if dataset is None and study.systems:
+        raise ValueError(
+            f"branches.{next(iter(study.systems))}: a system, which needs recordings; give a data set"
+        )
+    if not study.files:
+        assert dataset is not None
+        return dataset
+    return score_files.dataset_of(study.files, dataset)
 
 
 def _run(
@@ -322,7 +459,10 @@ def _refuse_early(
     jobs: Jobs,
 ) -> bool:
     """Raise before long work whose outcome could not be fused or saved; whether the labels are known."""
+    _refuse_changed_files(study, out)
     refuse_other_results(out, study.model_dump(mode="json"), dataset)
+    for name, file in study.files.items():
+        refuse_other_results(out / "branches" / name, file.describe(), dataset)
     for name, system in systems_of.items():
         folder = out / "branches" / name
         refuse_other_results(folder, system.model_dump(mode="json"), dataset)
@@ -332,11 +472,25 @@ def _refuse_early(
         metrics.require_described(clips)
         metrics.require_classes(clips)
     except ValueError as reason:
-        if choices(study.fusion.asked, study.fusion.calibration):
+        if _choices(study):
             raise
         logger.warning("no metrics: %s", reason)
         return False
     return True
+
+
+def _refuse_changed_files(study: Study, out: Path) -> None:
+    """Raise if ``out`` holds a result of this study from another content of its files."""
+    if not (out / FILES[3]).is_file():
+        return
+    there = RunRecord.load(out / FILES[3]).system.get("branches", {})
+    for name, file in study.files.items():
+        before, now = there.get(name, {}), file.model_dump(mode="json")
+        if before != now and before == {**now, "sha256": before.get("sha256")}:
+            raise FileExistsError(
+                f"{out} holds results of {file.scores} with another content: the file has changed; choose another "
+                "folder with --out, or remove this one"
+            )
 
 
 def _of(seed: int, table: pd.DataFrame) -> pd.DataFrame:
@@ -363,7 +517,11 @@ def _fuse(study: Study, branches: Mapping[str, Result], seed: int, labelled: boo
     options: dict[str, Any] = {
         "weights": config.asked, "calibration": config.calibration, "references": references,
     }  # fmt: skip
-    finding = evaluate_fusion(scores, clips, protocol, **options) if labelled else None
+    finding = None
+    if study.candidates:
+        finding = _fuse_nested(study, scores, clips, references)
+    elif labelled:
+        finding = evaluate_fusion(scores, clips, protocol, **options)
     if finding is None:
         fused, selections = crossfit(scores, clips, protocol.folds(sorted(set(clips["machine"]))), **options)
     else:
@@ -372,6 +530,29 @@ def _fuse(study: Study, branches: Mapping[str, Result], seed: int, labelled: boo
     if references is not None:
         unseen = pd.concat([_score_unseen(s, references) for s in selections])
     return _Fused(fused, _decide(config, fused, unseen), unseen, selections, finding)
+
+
+def _fuse_nested(
+    study: Study, scores: pd.DataFrame, clips: pd.DataFrame, references: pd.DataFrame | None
+) -> Finding:
+    """With a candidate chosen in each fold."""
+    of = {name: list(branches) for name, branches in study.candidates.items()}
+    return evaluate_nested(
+        {name: scores[branches] for name, branches in of.items()},
+        clips,
+        weights=study.fusion.asked,
+        calibration=study.fusion.calibration,
+        references=None
+        if references is None
+        else {name: references[branches] for name, branches in of.items()},
+        protocol=PROTOCOLS[study.protocol],
+    )
+
+
+def _choices(study: Study) -> tuple[Choice, ...]:
+    """What is selected by the scores or labels of a fold."""
+    chosen = choices(study.fusion.asked, study.fusion.calibration)
+    return (*chosen, "settings") if study.candidates else chosen
 
 
 def _score_unseen(selection: Selection, references: pd.DataFrame) -> pd.Series:
@@ -448,9 +629,10 @@ def _metrics(finding: Finding, clips: pd.DataFrame, decisions: pd.Series) -> pd.
 def _record(study: Study, branches: Mapping[str, Result], fused: Mapping[int, _Fused]) -> RunRecord:
     """As of any experiment, and what every fold chose."""
     runs = {name: result.run for name, result in branches.items()}
-    first, protocol = next(iter(runs.values())), PROTOCOLS[study.protocol]
-    chosen = choices(study.fusion.asked, study.fusion.calibration)
-    scope = scope_of(chosen, protocol.folds(list(first.machines)))
+    protocol = PROTOCOLS[study.protocol]
+    first = runs[next(iter(study.systems or runs))]  # a system knows the clips, a file only their names
+    scope = scope_of(_choices(study), protocol.folds(list(first.machines)))
+    rates = [run.sample_rate for run in runs.values() if run.sample_rate is not None]
     adapted = (f"; {name}: {run.protocol.name}" for name, run in runs.items() if run.adapters is not None)
     asked = {"false_alarm_rate": study.fusion.false_alarm_rate}
     machines = {m: of.without_network().model_copy(update=asked) for m, of in first.data.machines.items()}
@@ -459,8 +641,10 @@ def _record(study: Study, branches: Mapping[str, Result], fused: Mapping[int, _F
         system=study.model_dump(mode="json"),
         seeds=first.seeds,
         data=DataRecord(name=first.data.name, machines=machines),
-        sample_rate=max(run.sample_rate for run in runs.values()),
-        parameters={machine: sum(run.parameters[machine] for run in runs.values()) for machine in machines},
+        sample_rate=max(rates, default=None),
+        parameters={}
+        if study.files
+        else {machine: sum(run.parameters[machine] for run in runs.values()) for machine in machines},
         versions=first.versions,
         protocol=ProtocolRecord(
             name=protocol.name, selected_on=protocol.selected_on, scope=scope + "".join(adapted)

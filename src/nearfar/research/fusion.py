@@ -14,13 +14,15 @@ References
 ----------
 .. [1] J. Lei, "Task-adapted dual-microphone representations with domain-conditioned local-density fusion,"
    DCASE 2026 Challenge technical report, section 2.4.
+.. [2] R. Caruana, A. Niculescu-Mizil, G. Crew, A. Ksikes, "Ensemble selection from libraries of models," ICML 2004.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from math import comb
 from typing import Any, Literal, Self, cast
 
 import numpy as np
@@ -45,6 +47,7 @@ from nearfar.evaluation.ranking import all_metrics, harmonic_means, sections
 STEP = 0.1  # of the weight grid; a finer one, 0.05, does worse on held-out machines: reference 1, section 4
 TIE = 1e-12  # Omegas that differ by less are equal but for rounding
 ROWS = 128  # weights that are tried at once: bounds the memory
+MOST_WEIGHTS = 100_000  # of a grid: about a quarter of a minute on one core for 1,400 clips, in each fold
 CALIBRATIONS = ("selection_fold", *fusing.CALIBRATIONS)
 
 Calibration = Literal["selection_fold", "own_normals", "own_normals_log", "reference_rank"]
@@ -53,9 +56,22 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Search:
-    """Weights to be searched on the simplex, in multiples of ``step``, which divides 1."""
+    """Weights to be searched by Omega.
+
+    Attributes
+    ----------
+    step : float
+        Of the weights; it divides 1.
+    method : {"grid", "greedy"}
+        ``"grid"``: all multiples of ``step`` with sum 1, of which there are at most ``MOST_WEIGHTS``. ``"greedy"``:
+        forward selection, for many branches (reference 2 of the module). A branch is added in each of 1 / ``step``
+        rounds, the one with which the mean of all that were added is best; a branch may be added again. Of these
+        means the best is taken. It is never below the best single branch of the selection machines. The weights
+        are multiples of 1 / r after r rounds.
+    """
 
     step: float = STEP
+    method: Literal["grid", "greedy"] = "grid"
 
 
 Weights = Literal["equal"] | Mapping[str, float] | Search
@@ -115,9 +131,10 @@ class Fusion:
         clips : DataFrame, optional
             Machine, section, domain and label of these, as ``metrics.evaluate`` takes it: for ``Search`` alone.
         weights : "equal", mapping from branch to float, or Search
-            ``Search`` takes those of the best Omega on this fold; of equally good ones the nearest to equal
-            weights, and of equally near ones the first in lexicographic order, smaller first weights before
-            larger.
+            ``Search`` takes those of the best Omega on this fold. Of equally good ones of a grid it takes the
+            nearest to equal weights, and of equally near ones the first in lexicographic order, smaller first
+            weights before larger. The greedy search takes the first of equally good branches, and of equally good
+            means the one of fewest rounds.
         calibration : str
             ``"selection_fold"``: robust sigmoid with the fold's median and interquartile range, all machines
             pooled. The others are by each machine's ``references``: ``fusing.calibrate``.
@@ -142,9 +159,7 @@ class Fusion:
             raise ValueError(f"weights={weights}: a search needs clips, with labels; give them, or weights")
         _require_same_clips(scores, clips)
         calibrated = _calibrate(scores, calibration, scale, references)
-        best, omega = _search(
-            calibrated, clips.loc[scores.index], simplex(list(scores.columns), weights.step)
-        )
+        best, omega = _search(calibrated, clips.loc[scores.index], weights)
         return cls(dict(zip(scores.columns, best.tolist(), strict=True)), calibration, scale, omega)
 
     def transform(self, scores: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.Series:
@@ -189,17 +204,27 @@ def simplex(branches: Sequence[str], step: float) -> Float:
     Raises
     ------
     ValueError
-        If the step does not divide 1.
+        If the step does not divide 1, or the weights are more than ``MOST_WEIGHTS``.
     """
-    parts = round(1 / step) if 0 < step <= 1 else 0
-    if parts == 0 or abs(parts * step - 1) > 1e-9:
-        raise ValueError(f"step={step}: it must divide 1, as 0.1 and 0.05 do")
-    n = len(branches)
+    parts, n = _parts(step), len(branches)
+    if (size := comb(parts + n - 1, n - 1)) > MOST_WEIGHTS:
+        raise ValueError(
+            f"step={step}: for {n} branches these are {size:,} weights, and at most {MOST_WEIGHTS:,} are "
+            'tried; take a larger step, fewer branches, or the greedy search (weights = "greedy" in a study)'
+        )
     bars = list(combinations(range(parts + n - 1), n - 1))  # between parts: stars and bars
     edges = np.full((len(bars), n + 1), -1)
     edges[:, 1:-1] = np.array(bars, dtype=int).reshape(len(bars), n - 1)
     edges[:, -1] = parts + n - 1
     return (np.diff(edges, axis=1) - 1) / parts
+
+
+def _parts(step: float) -> int:
+    """How many steps make 1."""
+    parts = round(1 / step) if 0 < step <= 1 else 0
+    if parts == 0 or abs(parts * step - 1) > 1e-9:
+        raise ValueError(f"step={step}: it must divide 1, as 0.1 and 0.05 do")
+    return parts
 
 
 def crossfit(
@@ -292,7 +317,7 @@ def refuse_impossible(
     """
     _require_honest(protocol, choices(weights, calibration))
     if isinstance(weights, Search):
-        simplex(branches, weights.step)
+        _ = _parts(weights.step) if weights.method == "greedy" else simplex(branches, weights.step)
     else:
         require_weights(take_weights(weights, list(branches)))
 
@@ -384,11 +409,35 @@ def _require_honest(protocol: Protocol, chosen: tuple[Choice, ...]) -> None:
         )
 
 
-def _search(calibrated: Float, clips: pd.DataFrame, grid: Float) -> tuple[Float, float]:
+def _search(calibrated: Float, clips: pd.DataFrame, search: Search) -> tuple[Float, float]:
+    """The best weights, (n_branches,), and their Omega."""
+    of, n = sections(clips), calibrated.shape[1]
+
+    def omegas_of(weights: Float) -> Float:
+        chunks = (weights[start : start + ROWS] for start in range(0, len(weights), ROWS))
+        return np.concatenate([harmonic_means(all_metrics(of, combine(calibrated, w))) for w in chunks])
+
+    if search.method == "greedy":
+        return _select_forward(n, _parts(search.step), omegas_of)
+    return _best_of(simplex([str(b) for b in range(n)], search.step), omegas_of)
+
+
+def _select_forward(n: int, rounds: int, omegas_of: Callable[[Float], Float]) -> tuple[Float, float]:
+    """Of n branches: one is added in each round, and the best of the means is taken; with its Omega."""
+    added, best, best_omega = np.zeros(n), np.zeros(n), -np.inf
+    for number in range(1, rounds + 1):
+        tried = (added + np.eye(n)) / number
+        omegas = omegas_of(tried)
+        chosen = int(np.flatnonzero(omegas >= omegas.max() - TIE)[0])
+        added[chosen] += 1
+        if omegas[chosen] > best_omega + TIE:
+            best, best_omega = tried[chosen], float(omegas[chosen])
+    return best, best_omega
+
+
+def _best_of(grid: Float, omegas_of: Callable[[Float], Float]) -> tuple[Float, float]:
     """The best of the weights (n_weights, n_branches), and its Omega."""
-    of = sections(clips)
-    chunks = (grid[start : start + ROWS] for start in range(0, len(grid), ROWS))
-    omegas = np.concatenate([harmonic_means(all_metrics(of, combine(calibrated, w))) for w in chunks])
+    omegas = omegas_of(grid)
     tied = np.flatnonzero(omegas >= omegas.max() - TIE)
     from_equal = (grid[tied] ** 2).sum(axis=1).round(12)  # the squared distance but for a constant
     best = tied[np.argmin(from_equal)]  # the first, and the grid is in lexicographic order

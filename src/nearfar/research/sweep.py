@@ -5,6 +5,9 @@ run of each network. Of other encoders everything up to the embedding is a job w
 and back end are fitted anew for each setting, in moments. A sweep judges its settings by the test labels of the
 machines that it shows, so its best row is a description of these machines and no estimate for others: for that
 choose by ``fusion.evaluate_nested``.
+
+Beside Omega stands one number that needs no labels: how far apart source and target *normals* score
+(``Calibration.between_domains``), as training clips do that a fit has not seen.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_limits
 
-from nearfar.detector.fitting import average
+from nearfar.detector.fitting import average, unseen_scores
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
@@ -52,7 +55,8 @@ class Sweep:
     ----------
     table : DataFrame
         A row a setting, the best first: the settings' columns, ``omega`` with ``low`` and ``high``, the ends of its
-        bootstrap interval, and a column a machine; fractions.
+        bootstrap interval; ``ks``, the mean over machines of ``Calibration.between_domains``, NaN if no machine has
+        one; and a column a machine. Fractions.
     settings : tuple of str
         The settings' columns.
     unit : {"clip", "recording"}
@@ -61,6 +65,8 @@ class Sweep:
         Cells of one recording, which make the intervals too narrow: see ``statistics.resample``.
     scope : str
         What was selected on what.
+    without_ks : tuple of str
+        Why a setting has no ``ks``, or one of fewer machines; each reason once.
     """
 
     table: pd.DataFrame
@@ -68,6 +74,7 @@ class Sweep:
     unit: Literal["clip", "recording"]
     single: tuple[str, ...]
     scope: str = SCOPE
+    without_ks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         best = self.table.iloc[0]
@@ -83,6 +90,14 @@ class MachineSweep:
     machine: Machine
     tried: tuple[ResolvedSystem, ...]
     cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Of one machine: scores of its test clips, a column a system; and the ``ks`` of each, or why it has none."""
+
+    scores: pd.DataFrame
+    ks: tuple[float | str, ...]
 
 
 def grid(options: Mapping[str, Sequence[Any]]) -> list[Settings]:
@@ -156,10 +171,11 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
         _resolve(t, dataset, seed, adapted_on, jobs=jobs, workers=workers, progress=progress) for t in tried
     ]
     tasks = [MachineSweep(m, tuple(of[m.name] for of in of_systems), jobs.root) for m in dataset]
-    scores = pd.concat(processes.each(_score, tasks, workers=workers, tell=progress))
-    table = _table(combinations, clips, scores, n_resamples, recording)
+    scored = processes.each(_score, tasks, workers=workers, tell=progress)
+    table = _table(combinations, clips, scored, n_resamples, recording)
     single = statistics.single_recordings(clips, recording)
-    return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on))
+    without = dict.fromkeys(ks for of_machine in scored for ks in of_machine.ks if isinstance(ks, str))
+    return Sweep(table, tuple(options), unit, single, _scope(tried, adapted_on), tuple(without))
 
 
 def _load(
@@ -188,13 +204,23 @@ def _require_judged_clips(dataset: Dataset) -> pd.DataFrame:
 def _table(
     combinations: Sequence[Settings],
     clips: pd.DataFrame,
-    scores: pd.DataFrame,
+    scored: Sequence[_Scored],
     n_resamples: int,
     recording: pd.Series | None,
 ) -> pd.DataFrame:
     """A row for each combination of settings, the best first."""
-    rows = [_row(c, clips, scores[number], n_resamples, recording) for number, c in enumerate(combinations)]
+    scores = pd.concat([of_machine.scores for of_machine in scored])
+    rows = [
+        _row(c, clips, scores[number], _mean_ks(scored, number), n_resamples, recording)
+        for number, c in enumerate(combinations)
+    ]
     return pd.DataFrame(rows).sort_values("omega", ascending=False, kind="stable", ignore_index=True)
+
+
+def _mean_ks(scored: Sequence[_Scored], number: int) -> float:
+    """Of one setting, over the machines that have one."""
+    known = [ks for ks in (of.ks[number] for of in scored) if not isinstance(ks, str)]
+    return sum(known) / len(known) if known else float("nan")
 
 
 def _resolve(
@@ -214,7 +240,12 @@ def _scope(tried: Sequence[System], adapted_on: AdaptedOn) -> str:
 
 
 def _row(
-    chosen: Settings, clips: pd.DataFrame, scores: pd.Series, n_resamples: int, recording: pd.Series | None
+    chosen: Settings,
+    clips: pd.DataFrame,
+    scores: pd.Series,
+    ks: float,
+    n_resamples: int,
+    recording: pd.Series | None,
 ) -> dict[str, Any]:
     """Of the table: what one combination of settings reaches."""
     try:
@@ -223,19 +254,19 @@ def _row(
     except ValueError as error:
         settings = ", ".join(f"{key}={value}" for key, value in chosen.items())
         raise ValueError(f"{settings}: {error}") from error
-    interval = {"omega": found.omega.value, "low": found.omega.low, "high": found.omega.high}
+    interval = {"omega": found.omega.value, "low": found.omega.low, "high": found.omega.high, "ks": ks}
     settings_as_text = {key: str(value) for key, value in chosen.items()}
     return {**settings_as_text, **interval, **{str(m): value for m, value in of_machine.to_dict().items()}}
 
 
-def _score(task: MachineSweep, tell: Progress) -> pd.DataFrame:
-    """Of the test clips by key, a column a system."""
+def _score(task: MachineSweep, tell: Progress) -> _Scored:
+    """What every system says of one machine."""
     jobs, clips = Jobs(task.cache), task.machine.train
-    columns = {}
+    columns, ks = {}, []
     with threadpool_limits(1):
         _fill_store(task, jobs, tell)
         for number, system in enumerate(task.tried):
-            found = []
+            found, embedded = [], []
             for resolved in system.branches:
                 try:
                     branch = Branch(resolved)
@@ -244,9 +275,37 @@ def _score(task: MachineSweep, tell: Progress) -> pd.DataFrame:
                 except ValueError as error:
                     raise ValueError(f"{task.machine.name}, {resolved.backend.name}: {error}") from error
                 found.append(branch.anomaly_score(unseen))
+                embedded.append(X)
             columns[number] = average(found)
+            ks.append(_ks(task, system, embedded, jobs))
             tell(f"{task.machine.name}: settings", number + 1, len(task.tried))
-    return pd.DataFrame(columns, index=[clip.key for clip in task.machine.test])
+    return _Scored(pd.DataFrame(columns, index=[clip.key for clip in task.machine.test]), tuple(ks))
+
+
+def _ks(
+    task: MachineSweep, system: ResolvedSystem, embedded: Sequence[Sequence[Array]], jobs: Jobs
+) -> float | str:
+    """How far apart unseen source and target normals score, or why nobody knows."""
+    if system.threshold.method == "none":
+        return "threshold.method='none' gives no scores of unseen normal clips"
+    for resolved in system.branches:
+        if resolved.training is not None:
+            return (
+                f"encoder {resolved.encoder.name!r} is fitted to each machine: scores of unseen normal clips would "
+                "take a training for each fold"
+            )
+    try:
+        calibration = unseen_scores(task.machine, system, embedded, jobs=jobs)
+    except ValueError as error:
+        return f"{task.machine.name}: {error}"
+    assert calibration is not None
+    found = calibration.between_domains()
+    if found is None:
+        domains_there = ", ".join(sorted({str(d) for d in domains(task.machine.train).tolist()}))
+        return (
+            f"{task.machine.name}: it takes normal clips of source and target, and here are {domains_there}"
+        )
+    return found
 
 
 def _fill_store(task: MachineSweep, jobs: Jobs, tell: Progress) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -331,7 +332,7 @@ def _preset(content: dict[str, Any], preset: str | None, path: Path) -> dict[str
 
 
 def validate(model: type[M], content: Mapping[str, Any], path: Path) -> M:
-    """The content of a file as a model.
+    """The content of a file as a model, which is told the file's folder.
 
     Raises
     ------
@@ -341,7 +342,7 @@ def validate(model: type[M], content: Mapping[str, Any], path: Path) -> M:
         If it needs torch, and torch is not installed.
     """
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context={"folder": path.parent})
     except ValidationError as error:
         tables = _tables(content) if model is System else {}
         raise ValueError(_explain(error, model, tables, path)) from None
@@ -403,4 +404,10 @@ def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str
     for part in place:
         within = [a for a in get_args(at) if a is not ...]
         at = at.model_fields[part].annotation if hasattr(at, "model_fields") else within[-1]
+        while get_origin(at) in (
+            Annotated,
+            Union,
+            UnionType,
+        ):  # of several, the first: others name their keys
+            at = get_args(at)[0]
     return list(at.model_fields) if hasattr(at, "model_fields") else [f.name for f in fields(at)]

@@ -33,7 +33,7 @@ from nearfar.decisions.fusing import NormalCalibration, require_weights, take_we
 from nearfar.decisions.thresholds import ThresholdConfig
 from nearfar.systems import configuration, named
 
-OF_A_STUDY = ("protocol", "seeds")  # what a fit does not need of the file
+OF_A_STUDY = ("protocol", "seeds", "candidates")  # what a fit does not need of the file
 OF_A_SEARCH = ("step",)  # nor of its table [fusion]
 
 
@@ -147,6 +147,7 @@ def load(name: Path | str) -> FusedSystem:
     content = {key: value for key, value in named.read_toml(path).items() if key not in OF_A_STUDY}
     if isinstance(fusion := content.get("fusion"), dict):
         _refuse_choices(fusion, path)
+        _refuse_scores(content.get("branches"), path)
         content["fusion"] = {key: value for key, value in fusion.items() if key not in OF_A_SEARCH}
     return configuration.validate(FusedSystem, content, path)
 
@@ -178,9 +179,9 @@ def load_any(
 
 def _refuse_choices(fusion: Mapping[str, Any], path: Path) -> None:
     """Raise if a study chooses what a fit to one machine has no test clips to choose by."""
-    if fusion.get("weights") == "search":
+    if (weights := fusion.get("weights")) in ("search", "greedy"):
         raise ValueError(
-            f"{path.name}: fusion.weights='search' chooses weights by labels of test clips, and a fit has none. "
+            f"{path.name}: fusion.weights={weights!r} chooses weights by labels of test clips, and a fit has none. "
             "`nearfar run` takes the file; for a fit, write the weights that it found: weights = {NAME = 0.5, ...}"
         )
     if fusion.get("calibration", "selection_fold") == "selection_fold":
@@ -188,3 +189,13 @@ def _refuse_choices(fusion: Mapping[str, Any], path: Path) -> None:
             f"{path.name}: fusion.calibration='selection_fold', the default of a study, takes its scale from test "
             "clips, and a fit has none; choose 'own_normals_log', 'own_normals' or 'reference_rank'"
         )
+
+
+def _refuse_scores(branches: Any, path: Path) -> None:
+    """Raise if a branch of a study is a file of scores: it says nothing of a new clip."""
+    for name, branch in branches.items() if isinstance(branches, dict) else ():
+        if isinstance(branch, dict) and "scores" in branch:
+            raise ValueError(
+                f"{path.name}: branches.{name}: a file of scores cannot score new clips, so there is nothing to "
+                "fit; `nearfar run` takes the file"
+            )

@@ -20,11 +20,12 @@ from nearfar.evaluation.protocols import (
 from nearfar.files.digests import digest
 from nearfar.recordings.clips import unknown
 from nearfar.recordings.datasets import DATASETS
-from nearfar.research.fused import BranchName, FusionConfig, ProtocolName, Seed, StudyBranch
+from nearfar.research.fused import BranchName, FusionConfig, ProtocolName, Seed
 from nearfar.research.fusion import refuse_impossible
 from nearfar.research.reproduce.catalogue import STUDIES
 from nearfar.systems import configuration, named
 from nearfar.systems.configuration import System
+from nearfar.systems.fusion import SystemBranch
 from nearfar.systems.named import SEED
 
 ALONE = (COMPLETE_DEVELOPMENT.name, FIXED_LEAVE_ONE_MACHINE_OUT.name)  # of a branch that is not fused
@@ -145,7 +146,7 @@ class PublishedStudy(BaseModel):
     data : str
         Of ``datasets.DATASETS``: on whose development machines the published values were measured.
     seeds : tuple of int
-    branches : mapping from name to StudyBranch
+    branches : mapping from name to SystemBranch
     settings : mapping
         New values by dotted path for all branches, after their own and after those of candidates; with an encoder
         and a colon before it, ``"eat:branch.encoder_options.weights"``, for the branches with that encoder.
@@ -160,7 +161,7 @@ class PublishedStudy(BaseModel):
     data: str
     summary: str
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (SEED,)
-    branches: Annotated[dict[BranchName, StudyBranch], Field(min_length=1)]
+    branches: Annotated[dict[BranchName, SystemBranch], Field(min_length=1)]
     settings: Settings = Field(default_factory=dict)
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     _systems: dict[str, System] = PrivateAttr(default_factory=dict)  # by what was asked for
@@ -213,7 +214,7 @@ class PublishedStudy(BaseModel):
         for_its = of_encoder.get(self._loaded(branch, branch.settings).branch.encoder, {})
         return self._loaded(branch, {**branch.settings, **own, **for_all, **for_its})
 
-    def _loaded(self, branch: StudyBranch, settings: Settings) -> System:
+    def _loaded(self, branch: SystemBranch, settings: Settings) -> System:
         """A branch's system with these settings, read once: rows share it."""
         asked = digest([branch.system, branch.preset, settings])
         if asked not in self._systems:
