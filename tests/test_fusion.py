@@ -122,6 +122,8 @@ def test_a_grid_that_is_too_large_is_refused(clips: pd.DataFrame, rng: np.random
     assert len(Fusion.fit(scores, clips, weights=Search(0.1, "greedy")).weights) == 20
     with pytest.raises(ValueError, match=r"step=0\.3: it must divide 1"):
         Fusion.fit(scores, clips, weights=Search(0.3, "greedy"))
+    with pytest.raises(ValueError, match="method='gredy': must be 'grid' or 'greedy'"):
+        Search(0.1, "gredy")  # type: ignore[arg-type]
 
 
 def test_ties_go_to_equal_weights_then_to_the_first(clips: pd.DataFrame, scores: pd.DataFrame) -> None:

@@ -89,6 +89,29 @@ def test_bootstrap_is_that_of_clips_written_out(clips: pd.DataFrame, scores: pd.
     assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(paucs, [0.1, 0.9])), abs=1e-12)
 
 
+def test_intervals_of_one_seed_are_those_of_the_bootstrap(clips: pd.DataFrame, scores: pd.DataFrame) -> None:
+    found = statistics.intervals(clips, scores[["weak"]], n_resamples=50, seed=3)
+    expected = bootstrap(clips, scores["weak"], n_resamples=50, seed=3).omega
+    assert found.loc[ALL].tolist() == pytest.approx([expected.value, expected.low, expected.high], abs=1e-15)
+    own = clips[clips["machine"] == "pump"]
+    assert found.loc["pump", "value"] == pytest.approx(omega(evaluate(own, scores.loc[own.index, "weak"])))
+    assert list(found.index) == ["fan", "pump", ALL]
+
+
+def test_intervals_of_several_seeds_are_of_their_mean(clips: pd.DataFrame, scores: pd.DataFrame) -> None:
+    found = statistics.intervals(clips, scores, n_resamples=50, level=0.8)
+    counts = resample(clips, n_resamples=50, seed=0)
+    drawn = [
+        np.mean([omega(evaluate(*written_out(clips, scores[seed], row))) for seed in scores])
+        for row in counts
+    ]
+    assert found.loc[ALL, ["low", "high"]].tolist() == pytest.approx(list(np.quantile(drawn, [0.1, 0.9])))
+    compared = compare(clips, scores, scores, n_resamples=2).table
+    assert found["value"].tolist() == pytest.approx(compared["a"].tolist(), abs=1e-15)
+    with pytest.raises(ValueError, match=r"level=1: must be above 0 and below 1"):
+        statistics.intervals(clips, scores, level=1)
+
+
 def test_bootstrap_spreads_as_theory_says(rng: np.random.Generator) -> None:
     clips = make_clips(("fan",), per_cell=100)
     score = make_scores(clips, rng, {"x": 1.0})["x"]

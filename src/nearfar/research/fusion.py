@@ -68,10 +68,19 @@ class Search:
         rounds, the one with which the mean of all that were added is best; a branch may be added again. Of these
         means the best is taken. It is never below the best single branch of the selection machines. The weights
         are multiples of 1 / r after r rounds.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
     """
 
     step: float = STEP
     method: Literal["grid", "greedy"] = "grid"
+
+    def __post_init__(self) -> None:
+        if self.method not in ("grid", "greedy"):
+            raise ValueError(f"method={self.method!r}: must be 'grid' or 'greedy'")
 
 
 Weights = Literal["equal"] | Mapping[str, float] | Search

@@ -62,6 +62,17 @@ class ScoreFile(BaseModel):
         If there is no such file or folder.
     ValueError
         If it is no table of scores, or its content is not the one that ``sha256`` says.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from nearfar.research.score_files import ScoreFile
+    >>> with TemporaryDirectory() as folder:
+    ...     table = Path(folder, "scores.csv")
+    ...     _ = table.write_text("key,ours,theirs\\nfan/test/0001.wav,1,0.5\\n")
+    ...     print(ScoreFile(scores=str(table), column="theirs").load().to_dict())
+    {'fan/test/0001.wav': 0.5}
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
