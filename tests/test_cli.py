@@ -292,13 +292,6 @@ def test_errors_are_one_line_that_tells_what_to_do(
     assert b"Traceback" not in done.stderr
 
 
-def test_run_of_a_study_says_where_its_false_alarm_rate_is_set(fan: Path) -> None:
-    found = invoke("run", "ae_m2d", "--data", fan.parent, "--false-alarm-rate", "0.1")
-    assert found.exit_code == 2
-    text = " ".join(found.output.replace("│", " ").split())
-    assert "ae_m2d is a study; set false_alarm_rate in the table [fusion] of its file" in text
-
-
 def test_a_traceback_on_demand() -> None:
     environment = {**os.environ, "NEARFAR_DEBUG": "1"}
     command = [sys.executable, "-c", "from nearfar.cli import main; main()", "run", "x", "--data", "y"]

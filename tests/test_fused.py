@@ -612,6 +612,19 @@ def test_every_fused_system_is_a_study_that_decides_and_selects_nothing(name: st
     assert PROTOCOLS[loaded.protocol].chooses == ()
 
 
+def test_seeds_and_rate_can_be_asked_for_in_place_of_the_files(load: Callable[..., Study]) -> None:
+    asked = load(FIXED, weights='"equal"', calibration="own_normals", method="conformal")
+    other = asked.with_seeds([4, 5]).with_false_alarm_rate(0.3)
+    assert (other.seeds, other.fusion.false_alarm_rate) == ((4, 5), 0.3)
+    assert other.fusion.calibration == "own_normals"
+    with pytest.raises(ValueError, match="false_alarm_rate=1: must be above 0 and below 1"):
+        asked.with_false_alarm_rate(1.0)
+    with pytest.raises(
+        ValueError, match="near_and_far decides nothing, because calibration='selection_fold'"
+    ):
+        load().with_false_alarm_rate(0.1)
+
+
 class TestRun:
     def test_interrupted_goes_on_and_gives_equal_bytes(
         self,

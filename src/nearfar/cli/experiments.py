@@ -79,7 +79,7 @@ def run(
 ) -> None:
     """Fit a system to each machine of a data set, score the test clips, evaluate the scores.
 
-    A study runs several systems, or reads files of scores, and fuses them; its file sets seeds and settings.
+    A study runs several systems, or reads files of scores, and fuses them; its file sets their settings.
     """
     from nearfar.files import steps
     from nearfar.systems.fusion import is_fused
@@ -174,15 +174,14 @@ def _study(
     settings: list[str] | None,
     false_alarm_rate: float | None,
 ) -> Study:
-    from nearfar.research import fused
+    from nearfar.research import experiment, fused
 
-    if preset or seeds or settings:
-        raise typer.BadParameter(f"{path} is a study; set presets, seeds and settings in its file")
-    if false_alarm_rate is not None:
-        raise typer.BadParameter(
-            f"--false-alarm-rate: {path} is a study; set false_alarm_rate in the table [fusion] of its file"
-        )
-    return fused.load(path)
+    if preset or settings:
+        raise typer.BadParameter(f"{path} is a study; set presets and settings in its file")
+    chosen = fused.load(path)
+    if seeds:
+        chosen = chosen.with_seeds(experiment.parse_seeds(",".join(seeds)))
+    return chosen if false_alarm_rate is None else chosen.with_false_alarm_rate(false_alarm_rate)
 
 
 def study(
@@ -267,8 +266,8 @@ def sweep(
 
     KS needs no labels: it is the Kolmogorov-Smirnov distance between the scores of unseen source normals and those
     of unseen target normals, the mean over the machines. Small: the domains score alike. A third party reports that
-    it predicted the order of systems on an evaluation set where scores on the development set did not. It says nothing
-    of faults.
+    it predicted the order of systems on an evaluation set where scores on the development set did not. It says
+    nothing of faults.
     """
     from nearfar.files import steps
     from nearfar.report import results

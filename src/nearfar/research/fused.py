@@ -266,6 +266,37 @@ class Study(BaseModel):
         files = {name: file.only(machines) if machines else file for name, file in self.files.items()}
         return self.model_copy(update={"branches": {**self.branches, **files}})
 
+    def with_seeds(self, seeds: Sequence[int]) -> Self:
+        """The same study with other seeds.
+
+        Raises
+        ------
+        ValueError
+            If nothing of it takes a seed.
+        """
+        if not self.systems:
+            raise ValueError(
+                f"seeds={list(seeds)}: all branches of {self.name} are files of scores; omit them"
+            )
+        return self.model_copy(update={"seeds": tuple(seeds)})
+
+    def with_false_alarm_rate(self, rate: float) -> Self:
+        """The same study, which decides with this false-alarm rate.
+
+        Raises
+        ------
+        ValueError
+            If it is not between 0 and 1, or the calibration has no normal scores of each machine.
+        """
+        if not 0 < rate < 1:
+            raise ValueError(f"false_alarm_rate={rate:g}: must be above 0 and below 1, such as 0.05")
+        if self.fusion.calibration == "selection_fold":
+            raise ValueError(
+                f"false_alarm_rate={rate:g}: {self.name} decides nothing, because calibration='selection_fold' has "
+                "no normal scores of each machine; choose another calibration in its file"
+            )
+        return self.model_copy(update={"fusion": self.fusion.model_copy(update={"false_alarm_rate": rate})})
+
 
 def _refuse_candidates(
     candidates: Mapping[str, tuple[str, ...]],
