@@ -267,8 +267,8 @@ def sweep(
 
     KS needs no labels: it is the Kolmogorov-Smirnov distance between the scores of unseen source normals and those
     of unseen target normals, the mean over the machines. Small: the domains score alike. A third party reports that
-    it predicted the order of systems on an evaluation set where scores on the development set did not. It says nothing
-    of faults.
+    it predicted the order of systems on an evaluation set where scores on the development set did not. It says
+    nothing of faults.
     """
     from nearfar.files import steps
     from nearfar.report import results
