@@ -124,8 +124,8 @@ class AdaCosRecipe(Recipe):
         if len(told) < 2 and (self.pseudo_classes < 2 or np.count_nonzero(untold) < 2):
             raise ValueError(
                 f"{len(names)} clips of one machine, attributes {str(told[0, 1])!r}: there is nothing to tell "
-                "apart; give clips of several machines, or attributes, or pseudo-classes: without_attributes='kmeans' and "
-                "pseudo_classes=2 or more"
+                "apart; give clips of several machines, or attributes, or pseudo-classes: "
+                "without_attributes='kmeans' and pseudo_classes=2 or more"
             )
         machines = np.unique(names[:, 0], return_inverse=True)[1]
         return {"attribute": numbers, "machine": machines.reshape(-1)}
