@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from nearfar.backends import BACKENDS
 from nearfar.decisions.thresholds import ThresholdConfig
-from nearfar.embedding import CONDITIONING
+from nearfar.embedding import CONDITIONING, OF_PAIRS, PAIRS_VIEW
 from nearfar.embedding.embeddings import POOLINGS, VIEWS, joined
 from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.files.extras import MissingPackageError
@@ -177,6 +177,22 @@ class BranchConfig(BaseModel):
             raise ValueError(
                 f"conditioning={steps}, view={self.view!r}, pooling={self.pooling!r}: 'head' was trained on "
                 "view='near_and_far' and pooling='global_mean_std'; take these, and the head before other steps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_are_those_of_the_microphones(self) -> Self:
+        steps = [name for name, _ in map(name_and_options, self.conditioning)]
+        places = [place for place, name in enumerate(steps) if name in OF_PAIRS]
+        if not places:
+            return self
+        before = {*steps[: places[0]]} - {"standardize"}
+        alone = encoder_class(self.encoder).microphones == 1
+        if self.view != PAIRS_VIEW or before or len(places) > 1 or not alone:
+            raise ValueError(
+                f"conditioning={steps}, view={self.view!r}, encoder {self.encoder!r}: {steps[places[0]]!r} takes "
+                f"the embeddings of near and far side by side; take view={PAIRS_VIEW!r}, an encoder that hears one "
+                "microphone at a time, and one such step, with nothing before it but 'standardize'"
             )
         return self
 
