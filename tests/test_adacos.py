@@ -183,8 +183,12 @@ def test_pseudo_classes_are_of_each_machine_and_follow_those_that_are_told():
 
 def test_pseudo_classes_are_the_sounds_that_are_alike():
     """Low tones, and high ones."""
+
+    def spectrum(waveforms):
+        return np.abs(np.fft.rfft(waveforms))[:, None, None, None]
+
     places = np.array([0, 2, 4, 3, 6, 7])
-    found = pseudo_labels(encoder_of(), NEAR.__getitem__, places, count=2, seed=0).tolist()
+    found = pseudo_labels(spectrum, NEAR.__getitem__, places, count=2, seed=0).tolist()
     assert found in ([0, 0, 1, 0, 1, 1], [1, 1, 0, 1, 0, 0])
 
 
