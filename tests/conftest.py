@@ -9,6 +9,7 @@ from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # as the command line does; tests run side by side
+os.environ["NEARFAR_WEIGHTS"] = os.devnull + "/no-weights"  # the default system depends on which there are
 
 import numpy as np  # noqa: E402  # reads the variables when it loads
 import pytest  # noqa: E402

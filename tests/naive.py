@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise, product
+import math
+from itertools import combinations, pairwise, product
 
 import numpy as np
 
@@ -313,6 +314,25 @@ def gaussians(fitted, group, target, target_group, x, threshold, ridge=1e-4):
     return min(scores)
 
 
+def k_means(points, k):
+    """The group of each point: the best of Lloyd's algorithm from every choice of k points."""
+    points = [np.asarray(p, float) for p in points]
+
+    def nearest_centre(p, centres):
+        return min(range(k), key=lambda g: sum((p - centres[g]) ** 2))
+
+    best = None
+    for start in combinations(range(len(points)), k):
+        centres, groups = [points[i] for i in start], None
+        while groups != (groups := [nearest_centre(p, centres) for p in points]):
+            own = [[p for p, g in zip(points, groups, strict=True) if g == h] for h in range(k)]
+            centres = [sum(some) / len(some) if some else centres[h] for h, some in enumerate(own)]
+        error = sum(sum((p - centres[g]) ** 2) for p, g in zip(points, groups, strict=True))
+        if best is None or error < best[0]:
+            best = error, groups
+    return best[1]
+
+
 # virtual and synthetic references, normalization by domain
 
 
@@ -415,6 +435,21 @@ def robust_sigmoid(scores, x):
 def rank(references, x):
     """Each lower reference counts one, each equal one a half."""
     return sum(1.0 if r < x else 0.5 if r == x else 0.0 for r in references) / len(references)
+
+
+def fused(normals, scores, weights, calibration):
+    """Of one clip: each branch on the scale of its own normal scores, then weighted and added."""
+    total = 0.0
+    for b, weight in enumerate(weights):
+        own = sorted(normals[:, b])
+        if calibration == "own_normals_log":
+            middle = (own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2
+            total += weight * math.log(max(scores[b] / middle, 1e-6))
+        else:
+            total += weight * {"own_normals": robust_sigmoid, "reference_rank": rank}[calibration](
+                own, scores[b]
+            )
+    return total
 
 
 def best_weights(grid, omega_of):

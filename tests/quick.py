@@ -27,7 +27,7 @@ TINY = {
         "branch.backend_options.n_clusters": 1,
         "ensemble.seeds": [1, 2],
     },
-    "eat": {"branch.encoder_options.blocks": [1], "branch.encoder_options.frames": "clip"},
+    "eat": {"branch.encoder_options.blocks": [1]},
     "spectral": {"branch.encoder_options.n_mels": 32},
     "efficientat": {"branch.encoder_options.blocks": [12]},
 }

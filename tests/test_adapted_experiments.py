@@ -284,7 +284,7 @@ def own(tmp_path_factory):
     text = named.SYSTEMS["dualmic_raw"].read_text()
     weights = quick.settings("dualmic_raw")["branch.encoder_options.weights"]
     changes = {
-        'weights = "eat"\n': f'weights = "{weights}"\nframes = "clip"\n',
+        'weights = "eat"\n': f'weights = "{weights}"\n',
         "blocks = [10]": "blocks = [1]",
         "blocks = [6, 7, 8, 9, 10]": "blocks = [1]",
         "rank = 8": "rank = 2",

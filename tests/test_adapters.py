@@ -119,12 +119,23 @@ def test_a_branch_hears_with_its_adapter(system, adapter, jobs):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("weights", "abc"), ("encoder", "ced"), ("options", {"frames": 512})]
+    ("key", "value"), [("weights", "abc"), ("encoder", "ced"), ("options", {"frames": 512}), ("options", {})]
 )
 def test_an_adapter_of_another_network_is_refused(key, value, system, adapter, jobs):
     other = Adapter(adapter.arrays, {**adapter.made_with, key: value})
     with pytest.raises(AdapterError, match=f"was trained with {key}="):
         resolve_branch(system.branch, seed=0, jobs=jobs).with_adapter(other)
+
+
+def test_an_adapter_without_options_was_trained_with_their_former_defaults(system, adapter, jobs):
+    former = Adapter(adapter.arrays, {**adapter.made_with, "options": {}})
+    fixed = {**system.branch.encoder_options, "frames": 1024}
+    branch = system.branch.model_copy(update={"encoder_options": fixed})
+    assert resolve_branch(branch, seed=0, jobs=jobs).with_adapter(former).adapter == former
+    with pytest.raises(
+        AdapterError, match=r"options=\{'frames': 1024\}, but here options=\{'frames': 'auto'\}"
+    ):
+        resolve_branch(system.branch, seed=0, jobs=jobs).with_adapter(former)
 
 
 def test_a_branch_that_is_not_adapted_takes_none(adapter, jobs):

@@ -144,17 +144,21 @@ def test_an_ensemble_tells_which_branch_it_is_at(fan: Path) -> None:
         assert {f"{step}, branch {n} of 2" for n in (1, 2)} <= set(told)
 
 
-def test_an_ensemble_listens_at_one_rate(fan: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"ensemble.members: the branches take recordings at \[8000, 16000\] Hz"
-    ):
-        fit(fan, ensemble__members=[{}, {"encoder_options": {"sample_rate": 8000}}])
+def test_each_branch_of_an_ensemble_listens_at_its_own_rate(fan: Path, tmp_path: Path) -> None:
+    half = {"encoder_options": {"sample_rate": 8000}}
+    both, one, other = (fit(fan, ensemble__members=m) for m in ([{}, half], [{}], [half]))
+    assert both.sample_rate == 16000
+    clip = datasets.load_machine(fan).test[0].path
+    alone = [detector.score_file(clip).score for detector in (one, other)]
+    assert both.score_file(clip).score == pytest.approx(sum(alone) / 2, rel=1e-12)
+    both.save(tmp_path / "both")
+    assert Detector.load(tmp_path / "both").score_file(clip).score == both.score_file(clip).score
 
 
 def test_a_machine_can_have_settings_of_its_own(fan: Path) -> None:
     settings = {"machines": {"fan": {"branch.view": "near"}, "pump": {"branch.view": "far"}}}
     fitted = fit(fan, **settings)
-    assert fitted.system.view == "near"
+    assert fitted.system.microphones == ("near",)
     path = datasets.load_machine(fan).test[0].path
     assert fitted.score_file(path).score == fit(fan, branch__view="near").score_file(path).score
 
@@ -473,7 +477,7 @@ def test_a_missing_file(saved: Path, tmp_path: Path) -> None:
 def test_a_newer_format(saved: Path) -> None:
     content = json.loads((saved / "detector.json").read_text())
     (saved / "detector.json").write_text(json.dumps({**content, "format": file_format.FORMAT + 1}))
-    with pytest.raises(DetectorError, match=r"of format 6.*reads up to format 5: install a newer nearfar"):
+    with pytest.raises(DetectorError, match=r"of format 7.*reads up to format 6: install a newer nearfar"):
         Detector.load(saved)
 
 
@@ -535,6 +539,21 @@ def test_a_detector_of_format_4_had_random_folds_and_knows_no_domains(saved: Pat
     assert set(old.describe_threshold()) == {"value", "false_alarm_rate", "smallest_p_value", "normal_clips"}
     assert old.with_false_alarm_rate(0.5).threshold.false_alarm_rate == 0.5
     assert "would have been flagged" not in str([list(c.cells) for c in report.detector(old).columns])
+
+
+def test_a_detector_of_format_5_knew_no_fusion(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(saved, folder)
+
+    def change(content: dict) -> None:
+        content["format"] = 5
+        del content["system"]["fusion"]
+
+    rewritten(folder, change)
+    old, new = Detector.load(folder), Detector.load(saved)
+    assert old.system == new.system
+    assert old.normals is None
+    assert old.score(clip(101), RATE) == new.score(clip(101), RATE)
 
 
 def test_the_threshold_is_told_by_domain(fitted: Detector) -> None:
@@ -735,7 +754,7 @@ def without_a_score(fitted: Detector, fan: Path, monkeypatch: pytest.MonkeyPatch
     """Test clips, and the one among them whose score is not a number."""
     paths = [clip.path for clip in datasets.load_machine(fan).test[:5]]
     samples, rate = audio.read(paths[2])
-    bad = fitted._embeddings(audio.at_rate(samples, rate, fitted.sample_rate, ""))[0]
+    bad = fitted._embeddings(samples, rate)[0]
     backend = type(fitted.branches[0].backend)
     score, transform = backend._score, fitted.branches[0].conditioning
     assert not transform

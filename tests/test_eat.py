@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import save_file
 
 from nearfar.encoders.checkpoints import CheckpointError
-from nearfar.encoders.eat import BASE, Eat, EatNetwork
+from nearfar.encoders.eat import BASE, Eat, EatNetwork, target_frames
 from nearfar.encoders.pretrained import PRETRAINED
 
 DIM, DEPTH, HEADS, CLASSES = 128, 3, 2, 527
@@ -76,7 +76,7 @@ def saved(tmp_path, weights):
     return str(tmp_path / "weights.safetensors")
 
 
-def network(weights, dtype=torch.float32, frames="clip"):
+def network(weights, dtype=torch.float32, frames="auto"):
     """With the weights that are given, without a file."""
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     return Eat(weights="some.pt", frames=frames).build(tensors, "some.pt").eval().to(dtype)
@@ -114,6 +114,9 @@ def test_the_training_checkpoint_itself(tmp_path, weights, waveforms):
 @pytest.mark.parametrize(
     ("samples", "frames", "columns"),
     [
+        (400, "auto", 1),
+        (9999, "auto", 4),
+        (96_000, "auto", 38),
         (400, "clip", 1),
         (2799, "clip", 1),
         (2800, "clip", 1),  # 16 frames
@@ -143,8 +146,99 @@ def test_tokens_of_an_image_in_single_precision(rng, weights):
         np.testing.assert_allclose(found.cls[0, i].detach(), cls[block], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "frames", "filled"),
+    [
+        (0.025, 16, 15),
+        (5, 512, 14),
+        (6, 608, 10),
+        (9.78, 976, 0),
+        (9.79, 1024, 47),
+        (10, 1024, 26),
+        (10.25, 1024, 1),
+        (10.27, 1040, 15),
+        (11, 1104, 6),
+        (12, 1200, 2),
+        (16, 1600, 2),
+    ],
+)
+def test_frames_follow_the_clip(seconds, frames, filled):
+    samples = round(seconds * 16000)
+    own = 1 + (samples - 400) // 160
+    assert target_frames(own, "auto") == frames
+    assert frames - own == filled
+
+
+def tiny_network(**options):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return EatNetwork(replace(BASE, dim=16, heads=2, depth=1), **options).eval()
+
+
+@pytest.mark.parametrize(("seconds", "columns"), [(6, 38), (10, 64), (16, 100)])
+def test_every_second_of_a_clip_is_heard(rng, seconds, columns):
+    tiny = tiny_network()
+    waveform = torch.from_numpy(rng.standard_normal(seconds * 16000).astype(np.float32))
+    other = torch.from_numpy(rng.standard_normal(16000).astype(np.float32))
+    with torch.no_grad():
+        image, tokens = tiny.image(waveform[None]), tiny(waveform[None], (1,)).grid
+        assert tokens.shape[2] == columns == image.shape[1] // 16
+        for second in range(seconds):
+            changed = waveform.clone()
+            changed[second * 16000 : (second + 1) * 16000] = other
+            own = slice(max(0, 100 * second - 2), 100 * second + 98)
+            moved = (tiny.image(changed[None]) - image).abs().mean(dim=(0, 2))
+            assert (moved[own] > 10 * torch.cat([moved[: own.start], moved[own.stop + 2 :]]).max()).all()
+            assert (tiny(changed[None], (1,)).grid - tokens).abs().max() > 1e-3
+
+
+def test_a_fixed_length_cuts_and_fills(rng):
+    fixed = tiny_network(frames=1024)
+    waveform = torch.from_numpy(rng.standard_normal((1, 256_000)).astype(np.float32))
+    with torch.no_grad():
+        whole = fixed(waveform, (1,)).grid
+        filling = fixed.image(waveform[:, :96_000])[:, 598:]
+        end = waveform.clone()
+        end[:, 165_000:] = 0
+        image = fixed.image(waveform - waveform.mean())
+        moved = (fixed.image(end - end.mean()) - image).abs().max()
+    np.testing.assert_allclose(filling, 4.268 / (2 * 4.569), rtol=1e-6)
+    assert moved < 1e-2  # by the clip's mean alone
+    assert whole.shape[2] == 64
+
+
+def test_ten_seconds_are_as_with_the_published_length(rng):
+    waveform = torch.from_numpy(rng.standard_normal((1, 160_000)).astype(np.float32))
+    with torch.no_grad():
+        found, published = (tiny_network(frames=n)(waveform, (1,)) for n in ("auto", 1024))
+    torch.testing.assert_close(found.grid, published.grid, rtol=0, atol=0)
+    torch.testing.assert_close(found.cls, published.cls, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("frames", "seconds", "cut", "filled"),
+    [
+        ("auto", 6, 0, 0),
+        ("auto", 10, 0, 0),
+        ("auto", 300, 0, 0),
+        ("clip", 16, 0, 0),
+        (1024, 6, 0, 4.26),
+        (1024, 9.78, 0, 0.48),
+        (1024, 9.79, 0, 0),
+        (1024, 10, 0, 0),
+        (1024, 10.3, 0, 0),  # less than a token
+        (1024, 16, 5.74, 0),
+        (512, 10, 4.86, 0),
+    ],
+)
+def test_what_is_cut_and_filled(frames, seconds, cut, filled):
+    encoder = Eat(frames=frames)
+    assert encoder.cut_and_filled(round(seconds * 16000)) == pytest.approx((cut, filled))
+    assert encoder.takes_any_length == (frames in ("auto", "clip"))
+
+
 def test_a_clip_of_ten_seconds_is_1024_frames(rng):
-    assert Eat().frames == 1024
+    assert Eat().frames == "auto"
     tiny = EatNetwork(replace(BASE, dim=16, heads=2, depth=1)).eval()
     waveform = torch.from_numpy(rng.standard_normal((1, 160_000)).astype(np.float32))
     image = tiny.image(waveform)
@@ -163,10 +257,11 @@ def test_the_front_end_is_that_of_its_equations(weights, waveforms, dtype, toler
         np.testing.assert_allclose(found, naive_vit.eat_image(waveform, 48), rtol=0, atol=tolerance)
 
 
-def test_the_image_of_the_golden_clip(shared, weights):
+@pytest.mark.parametrize("frames", ["auto", 1024])
+def test_the_image_of_the_golden_clip(shared, weights, frames):
     samples, rate = soundfile.read(shared / "golden" / "eat" / "eat_golden_test.wav", dtype="float32")
     waveform = soxr.resample(samples, rate, 16000).astype(np.float32)
-    image = network(weights, frames=1024).image(torch.from_numpy(waveform)[None])[0]
+    image = network(weights, frames=frames).image(torch.from_numpy(waveform)[None])[0]
     golden = np.load(shared / "golden" / "eat" / "eat_golden_test.npy")
     assert len(golden) == 1 + len(image) // 16 * 8
     np.testing.assert_allclose(image[:998, 3], (-15.942 + 4.268) / (2 * 4.569), atol=1e-4)
@@ -265,17 +360,26 @@ def test_two_layouts_in_one_file_are_refused(weights):
 @pytest.mark.parametrize("frames", [0, -16, 1000, 12_304])
 def test_impossible_lengths(frames):
     with pytest.raises(
-        ValueError, match=rf"frames={frames}: must be a multiple of 16 from 16 to 12288, or 'clip'"
+        ValueError, match=rf"frames={frames}: must be a multiple of 16 from 16 to 12288, or 'auto' or 'clip'"
     ):
         Eat(frames=frames)
 
 
-def test_what_is_too_short_or_too_long(tmp_path, weights):
+def test_a_clip_beyond_the_last_position_is_heard_in_parts(rng):
+    tiny = EatNetwork(replace(BASE, dim=16, heads=2, depth=1, frames=64)).eval()
+    image = torch.from_numpy(rng.standard_normal((1, 128, 112)).astype(np.float32))
+    with torch.no_grad():
+        found = tiny.hear(image, (1,))
+        parts = [tiny.hear(image[..., part], (1,)) for part in (slice(64), slice(64, None))]
+    assert found.grid.shape[2] == 7
+    torch.testing.assert_close(found.grid, torch.cat([p.grid for p in parts], dim=2), rtol=0, atol=0)
+    torch.testing.assert_close(found.cls, (parts[0].cls + parts[1].cls) / 2)
+
+
+def test_what_is_too_short(tmp_path, weights):
     encoder = Eat(weights=saved(tmp_path, weights), blocks=(1,), frames="clip")
     assert encoder(np.zeros((1, 400), np.float32)).shape == (1, 1, 1, 8, DIM)
     with pytest.raises(
         ValueError, match=r"waveforms of shape \(1, 399\): 'eat' takes .* at least 400 samples"
     ):
         encoder(np.zeros((1, 399), np.float32))
-    with pytest.raises(ValueError, match=r"a spectrogram of 12304 frames .* to its last position, 12288"):
-        encoder(np.zeros((1, 400 + 160 * 12_288), np.float32))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_weights
 
-from nearfar.encoders import ENCODERS, Layered, encoder_class
+from nearfar.encoders import ENCODERS, Layered, Limited, encoder_class
 from nearfar.encoders.autoencoder import Autoencoder
 from nearfar.encoders.features import Mel, mel_filters
 from nearfar.encoders.frozen import Frozen
@@ -19,7 +19,6 @@ from nearfar.training import TRAINERS, trainer
 SECONDS = 1.5
 PRETRAINED = list(tiny_weights.NETWORKS)
 OF_PRETRAINED = {n: {"weights": str(tiny_weights.written(n)), "blocks": (1,)} for n in PRETRAINED}
-OF_PRETRAINED["eat"]["frames"] = "clip"  # by default it fills clips up to 10 s
 
 
 def ready(name, **options):
@@ -56,6 +55,28 @@ def test_all_blocks_in_one_run_are_those_of_a_run_each(name, rng):
 
 def test_every_pretrained_encoder_is_layered():
     assert [name for name in ENCODERS if isinstance(encoder_class(name)(), Layered)] == PRETRAINED
+
+
+@pytest.mark.parametrize("seconds", [6, 10, 16])
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_every_pretrained_encoder_hears_a_clip_to_its_end(name, seconds, rng):
+    encoder = ready(name)
+    clip = noise(rng, encoder, batch=1, seconds=seconds)
+    changed = clip.copy()
+    changed[:, -int(0.3 * encoder.sample_rate) :] *= 0.01
+    assert np.abs(encoder(changed) - encoder(clip)).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_an_encoder_says_what_it_fills(name, rng):
+    encoder = ready(name)
+    tokens = {s: encoder(noise(rng, encoder, batch=1, seconds=s)).shape[2] for s in (6, 9, 10, 11, 16)}
+    of_ten = tokens[10] / 10
+    for seconds, count in tokens.items():
+        told = (
+            encoder.cut_and_filled(seconds * encoder.sample_rate) if isinstance(encoder, Limited) else (0, 0)
+        )
+        assert count == pytest.approx(of_ten * (seconds + told[1] - told[0]), abs=0.05 * of_ten * 10)
 
 
 @pytest.fixture(params=ENCODERS)

@@ -78,16 +78,78 @@ def test_a_narrow_target_group_keeps_the_covariance(rng):
     assert (Gaussians().fit(X, DOMAIN, ATTRIBUTES).factors_ == 1).all()
 
 
-@pytest.mark.parametrize(
-    "attributes", [None, np.array([""] * 34), np.array(["spd_1"] * 24 + ["spd_2"] * 10), np.array(["a"] * 34)]
-)
-@pytest.mark.parametrize("target_centres", ["matching", "always"])
-def test_without_two_source_groups_there_are_clusters(rng, attributes, target_centres):
+NO_TWO_GROUPS = [
+    None,
+    np.array([""] * 34),
+    np.array(["spd_1"] * 24 + ["spd_2"] * 10),
+    np.array(["a"] * 34),
+]
+
+
+@pytest.mark.parametrize("attributes", NO_TWO_GROUPS)
+@pytest.mark.parametrize(("target_centres", "clustered"), [("always", 24), ("never", 24), ("matching", 34)])
+def test_without_two_source_groups_there_are_clusters(rng, attributes, target_centres, clustered):
     X = machine(rng)
     X[31:] -= 20  # spd_9, now beside spd_3
     clusters = Gaussians(target_centres).fit(X, DOMAIN, attributes)
-    by_attributes = Gaussians().fit(X, DOMAIN, np.where(ATTRIBUTES == "spd_9", "spd_3", ATTRIBUTES))
-    np.testing.assert_allclose(clusters.anomaly_score(X), by_attributes.anomaly_score(X), rtol=1e-9)
+    domain = np.where(np.arange(34) < clustered, "source", "target")
+    near = np.where(ATTRIBUTES == "spd_9", "spd_3", ATTRIBUTES)
+    right = Gaussians("never" if target_centres == "never" else "matching").fit(X, domain, near)
+    np.testing.assert_allclose(clusters.anomaly_score(X), right.anomaly_score(X), rtol=1e-9)
+
+
+def blobs(rng):
+    """Twelve source clips in three heaps that touch, and four target clips apart from them."""
+    X = np.concatenate([3 * np.repeat(np.eye(3, 2), 4, axis=0), np.full((4, 2), 8.0)])
+    return X + rng.normal(size=X.shape) / 2, np.array(["source"] * 12 + ["target"] * 4)
+
+
+def nearest_of(points, centres):
+    return [int(np.argmin([np.sum((p - c) ** 2) for c in centres])) for p in points]
+
+
+@given(seeds)
+@settings(max_examples=5, deadline=None)
+def test_clusters_of_all_clips_are_their_formula(seed):
+    rng = np.random.default_rng(seed)
+    X, domain = blobs(rng)
+    unseen = 6 * rng.normal(size=(6, 2))
+    fitted = Gaussians(n_clusters=2).fit(X, domain)
+    groups = naive.k_means(X, 2)
+    expected = [naive.gaussians(X, groups, [], [], x, threshold=1.0) for x in unseen]
+    np.testing.assert_allclose(fitted.anomaly_score(unseen), expected, rtol=1e-6)
+
+
+@given(seeds)
+@settings(max_examples=5, deadline=None)
+def test_clusters_of_source_clips_and_target_centres_are_their_formula(seed):
+    rng = np.random.default_rng(seed)
+    X, domain = blobs(rng)
+    unseen = 6 * rng.normal(size=(6, 2))
+    fitted = Gaussians("always", n_clusters=2).fit(X, domain)
+    groups = naive.k_means(X[:12], 2)
+    means = [np.mean([x for x, g in zip(X[:12], groups, strict=True) if g == h], axis=0) for h in (0, 1)]
+    threshold = scipy.stats.chi2.ppf(0.95, 2)
+    of_target = nearest_of(X[12:], means)
+    expected = [naive.gaussians(X[:12], groups, X[12:], of_target, x, threshold) for x in unseen]
+    np.testing.assert_allclose(fitted.anomaly_score(unseen), expected, rtol=1e-6)
+
+
+def test_without_attributes_target_clips_are_clustered_and_add_no_centre(rng):
+    X = machine(rng)
+    X[24:] = 200 + rng.normal(size=(10, 3))  # far from all source clips
+    matching, always = (Gaussians(name).fit(X, DOMAIN) for name in ("matching", "always"))
+    assert matching.group_.tolist() == [0, 1, 2]  # two of the source, one of the target
+    assert np.abs(matching.means_ - X[24:].mean(axis=0)).sum(axis=1).min() == pytest.approx(0, abs=1e-9)
+    assert always.group_.tolist() == [0, 1, 2, always.group_[3]]
+    np.testing.assert_allclose(always.means_[3], X[24:].mean(axis=0))
+
+
+def test_clusters_of_all_clips_do_not_look_at_the_domain(rng):
+    X = machine(rng)
+    one = Gaussians().fit(X, DOMAIN)
+    undisclosed = Gaussians().fit(X, np.array(["undisclosed"] * 34))
+    np.testing.assert_array_equal(one.anomaly_score(X), undisclosed.anomaly_score(X))
 
 
 def test_every_domain_but_target_is_source(rng):
@@ -142,7 +204,11 @@ def test_a_few_clips_suffice(rng, n):
         ({"n_clusters": 0}, "n_clusters=0: must be at least 1"),
         ({"regularization": 0.0}, "regularization=0.0: must be above 0"),
         ({"regularization": float("nan")}, "regularization=nan: must be above 0"),
-        ({"n_clusters": 25}, "n_clusters=25, but there are 24 different source clips to cluster; lower it"),
+        ({"n_clusters": 35}, "n_clusters=35, but there are 34 different normal clips to cluster; lower it"),
+        (
+            {"n_clusters": 25, "target_centres": "always"},
+            "n_clusters=25, but there are 24 different source clips to cluster; lower it",
+        ),
     ],
     ids=str,
 )
@@ -152,7 +218,7 @@ def test_parameters_out_of_range_are_an_error(rng, parameters, message):
 
 
 def test_copies_are_no_clusters():
-    with pytest.raises(ValueError, match="n_clusters=3, but there are 2 different source clips"):
+    with pytest.raises(ValueError, match="n_clusters=3, but there are 2 different normal clips"):
         Gaussians().fit(np.repeat(np.eye(2), 5, axis=0), np.array(["source"] * 10))
 
 
@@ -172,7 +238,7 @@ def test_attributes_of_some_clips_only_are_an_error(rng):
 
 def test_groups_of_one_clip_each_are_an_error(rng):
     X = rng.normal(size=(3, 2))
-    message = "none of the 3 source clips shares its group with another, so there is no covariance"
+    message = "none of the 3 clips shares its group with another, so there is no covariance"
     with pytest.raises(ValueError, match=message):
         Gaussians().fit(X, DOMAIN[:3], np.array(["a", "b", "c"]))
     with pytest.raises(ValueError, match=message):

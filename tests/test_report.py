@@ -28,6 +28,7 @@ from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.inspection.faults import RecordingFault
 from nearfar.report import catalogues, fitted, recordings, results, verdicts
 from nearfar.systems import configuration, named
+from nearfar.systems.resolved import resolve
 
 NAN = float("nan")
 DEAD, CLIPPED = (
@@ -262,7 +263,7 @@ def test_table_of_published_data_sets():
 def a_detector(machine="fan", threshold=None, faults=None, left_out=()):
     return Detector(
         machine=machine,
-        system=configuration.load("spectral"),
+        system=resolve(configuration.load("spectral"), seed=0),
         branches=(),
         threshold=threshold,
         usual=None,

@@ -150,10 +150,8 @@ def test_members_of_an_ensemble_are_branches() -> None:
 
 def test_a_machine_has_settings_of_its_own() -> None:
     system = configuration.load("spectral", {"machines": {"fan": {"branch.view": "near"}}})
-    assert [resolve(system, seed=0, machine=name).view for name in ("fan", "pump")] == [
-        "near",
-        "cancelled_3taps",
-    ]
+    heard = [resolve(system, seed=0, machine=name).microphones for name in ("fan", "pump")]
+    assert heard == [("near",), ("cancelled_3taps",)]
 
 
 def test_weights_that_are_not_here_are_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

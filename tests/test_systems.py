@@ -479,7 +479,7 @@ class TestTheSystemsOfTheDcaReport:
 
 def test_a_fused_system_cannot_be_used_as_one_of_a_single_branch():
     with pytest.raises(
-        ValueError, match="dual_dl4 has several branches, which are fused; only `nearfar run dual_dl4"
+        ValueError, match="dual_dl4 has several branches, which are fused; only `nearfar fit` and"
     ):
         load("dual_dl4")
     with pytest.raises(ValueError, match="did you mean 'dual_dl4'"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nearfar.recordings.datasets import load_machine as load_machine
     from nearfar.research.experiment import run as run
     from nearfar.simulation import simulate as simulate
-    from nearfar.systems.configuration import load as load_system
+    from nearfar.systems.fusion import load_any as load_system
 
     fit = Detector.fit
 
@@ -33,7 +33,7 @@ _PUBLIC = {
     "fit": "nearfar.detector.fitted:Detector.fit",
     "load_dataset": "nearfar.recordings.datasets:load",
     "load_machine": "nearfar.recordings.datasets:load_machine",
-    "load_system": "nearfar.systems.configuration:load",
+    "load_system": "nearfar.systems.fusion:load_any",
     "run": "nearfar.research.experiment:run",
     "simulate": "nearfar.simulation:simulate",
 }

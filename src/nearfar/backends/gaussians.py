@@ -15,7 +15,7 @@ TARGET = "target"  # the domain that adds centres; all others count as source
 REGULARIZATION = 1e-4  # of the report [1]_
 N_CLUSTERS = 3  # of the report [1]_
 N_INIT = 10  # starts of k-means, the best of which counts; our choice
-COVERAGE = 0.95  # of the chi-square threshold; our choice, the report names none
+COVERAGE = 0.95  # of the chi-square threshold; our choice, and the formula, too: the report names neither
 
 
 class Gaussians(NormalModel):
@@ -23,27 +23,32 @@ class Gaussians(NormalModel):
 
     .. math:: A(z) = \min_k (z - \mu_k)^T \Sigma_k^{-1} (z - \mu_k)
 
-    *Source clips* are all clips that are not of the domain "target". Clips with equal attributes are a group. If
-    there are fewer than two different attributes, k-means makes ``n_clusters`` groups. Each group has its mean and
-    its covariance (divisor n - 1) plus ``regularization`` times the identity. So each covariance can be inverted,
-    even if a group has fewer clips than dimensions: in a direction that its clips do not span, a step counts ``1 /
-    regularization``. A group of *one* clip has no covariance. It takes the pooled covariance of all groups, which
-    is our choice.
+    *Source clips* are all clips that are not of the domain "target". Source clips with equal attributes are a
+    group [1]_. If there are fewer than two different attributes among them, k-means makes ``n_clusters`` groups: of
+    all clips, target clips included [1]_, or of the source clips, see ``target_centres``. That a single attribute
+    counts as none is our choice. Each group has its mean and its covariance (divisor n - 1) plus ``regularization``
+    times the identity [1]_. So each covariance can be inverted, even if a group has fewer clips than dimensions: in
+    a direction that its clips do not span, a step counts ``1 / regularization``. A group of *one* clip has no
+    covariance. It takes the pooled covariance of all groups, which is our choice.
 
-    *Target clips* are grouped by their attributes too (with k-means, by the nearest source centre). Each target
-    group adds a Gaussian: its own mean, and the covariance of a source group, multiplied by
+    *Target clips* with equal attributes are a group, too; with k-means of the source clips, target clips with the
+    same nearest source centre. Each target group adds a Gaussian: its own mean, and the covariance of a source
+    group, multiplied by
 
     .. math:: \max(1, \mathrm{median}_i\, d_i^2 / \chi^2_{0.95}(\mathrm{dim}))
 
     Here :math:`d_i` are the Mahalanobis distances of the group's clips from their mean, with the source covariance.
-    The factor keeps normal target clips from scoring too high [1]_.
+    The report scales this covariance "using a chi-square threshold so that the target normal samples are not
+    over-penalized" [1]_. It gives no formula; this one is our choice.
 
     Parameters
     ----------
     target_centres : {"matching", "always", "never"}
         Which target groups add a Gaussian. ``"matching"``: those whose attributes also occur among the source clips
-        [1]_. ``"always"``: all; a group with new attributes takes the covariance of the source group with the
-        nearest mean (Euclidean).
+        [1]_. ``"always"``: all, which is our choice; a group with new attributes takes the covariance of the source
+        group with the nearest mean (Euclidean). ``"never"``: none. With k-means, ``"matching"`` makes the groups of
+        all clips, and no target group adds a Gaussian, since there is no attribute that could match. The two others
+        make the groups of the source clips.
     n_clusters : int
         Number of clusters of k-means.
     regularization : float
@@ -54,9 +59,9 @@ class Gaussians(NormalModel):
     Attributes
     ----------
     means_ : (n_gaussians, dim) array
-        Means of the source groups, then of the target groups.
+        Means of the groups, then of the target groups that add a Gaussian.
     group_ : (n_gaussians,) array of int
-        Number of the source group whose covariance each Gaussian has.
+        Number of the group whose covariance each Gaussian has.
     factors_ : (n_gaussians,) array
         Factor of that covariance.
     whitenings_ : (n_groups, dim, dim) array
@@ -106,7 +111,9 @@ class Gaussians(NormalModel):
                 f"all {len(X)} normal clips are of the domain {TARGET!r}; the Gaussians are those of another "
                 "domain: give source clips, or give these clips without a domain"
             )
-        labels = self._labels(X, is_target, clips.attributes)
+        labels = self._by_attributes(is_target, clips.attributes)
+        if labels is None:
+            labels, is_target = self._clusters(X, is_target)
         names, group = np.unique(labels[~is_target], return_inverse=True)
         means, covariances = _moments(X[~is_target], group)
         self.whitenings_ = np.stack([self._whitening(covariance) for covariance in covariances])
@@ -135,26 +142,29 @@ class Gaussians(NormalModel):
         if not 0 < self.regularization < np.inf:
             raise ValueError(f"regularization={self.regularization}: must be above 0")
 
-    def _labels(self, X: Array, is_target: Bool, attributes: Text | None) -> NDArray[Any]:
-        """The group of each clip, by its attributes or by k-means of the source clips: (n_clips,)."""
-        labels = np.full(len(X), "") if attributes is None else attributes
+    def _by_attributes(self, is_target: Bool, attributes: Text | None) -> NDArray[Any] | None:
+        """The group of each clip, (n_clips,); ``None`` if attributes do not tell two source groups apart."""
+        labels = np.full(len(is_target), "") if attributes is None else attributes
         if len(np.unique(labels[(labels != "") & ~is_target])) < 2:
-            return self._clusters(X, is_target)
+            return None
         if without := int((labels == "").sum()):
             raise ValueError(
-                f"{without} of {len(X)} normal clips have no attributes, the others have: groups need those of all "
-                "clips, or of none"
+                f"{without} of {len(labels)} normal clips have no attributes, the others have: groups need those "
+                "of all clips, or of none"
             )
         return labels
 
-    def _clusters(self, X: Array, is_target: Bool) -> Index:
-        if (different := len(np.unique(X[~is_target], axis=0))) < self.n_clusters:
+    def _clusters(self, X: Array, is_target: Bool) -> tuple[Index, Bool]:
+        """The group of each clip by k-means, and which clips can add centres beside those of the groups."""
+        added = np.zeros(len(X), dtype=bool) if self.target_centres == "matching" else is_target
+        kind = "normal" if self.target_centres == "matching" else "source"
+        if (different := len(np.unique(X[~added], axis=0))) < self.n_clusters:
             raise ValueError(
-                f"n_clusters={self.n_clusters}, but there are {different} different source clips to cluster; lower "
+                f"n_clusters={self.n_clusters}, but there are {different} different {kind} clips to cluster; lower "
                 "it, or give more normal clips"
             )
-        k_means = KMeans(self.n_clusters, n_init=N_INIT, random_state=self.random_state).fit(X[~is_target])
-        return k_means.predict(X)
+        k_means = KMeans(self.n_clusters, n_init=N_INIT, random_state=self.random_state).fit(X[~added])
+        return k_means.predict(X), added
 
     def _whitening(self, covariance: Float) -> Float:
         regularized = covariance + self.regularization * np.eye(len(covariance))
@@ -195,7 +205,7 @@ def _moments(X: Array, group: Index) -> tuple[list[Float], list[Float]]:
         scatters.append(centred.T @ centred)
     if (sizes == 1).all():
         raise ValueError(
-            f"none of the {len(X)} source clips shares its group with another, so there is no covariance; "
+            f"none of the {len(X)} clips shares its group with another, so there is no covariance; "
             "give more normal clips, or leave the attributes out"
         )
     covariances: list[Float] = [

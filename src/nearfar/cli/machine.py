@@ -24,6 +24,7 @@ from nearfar.cli.options import (
     chosen_channels,
     chosen_data,
     chosen_system,
+    fitted_system,
 )
 from nearfar.cli.progress import CONTINUE, shown_progress
 from nearfar.files.names import quoted
@@ -84,7 +85,13 @@ def fit(
         Path, typer.Argument(help="Folder of normal clips of one machine, directly or in train/.")
     ],
     into: Annotated[Path, typer.Option("--out", "-o", help="New folder for the detector.")],
-    system: Annotated[str, typer.Option(help="Name from `nearfar systems`, or a TOML file.")] = "spectral",
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="Name from `nearfar systems`, or a TOML file (default: best, if the weights mn04_as are on this "
+            "computer; without them, and with --set or --preset, spectral)."
+        ),
+    ] = None,
     preset: Preset = None,
     false_alarm_rate: FalseAlarmRate = None,
     settings: Settings = None,
@@ -111,7 +118,7 @@ def fit(
     from nearfar.report import fitted
     from nearfar.training.adapters import Adapter
 
-    chosen = chosen_system(system, preset, settings, false_alarm_rate)
+    chosen = fitted_system(system, preset, settings, false_alarm_rate)
     refuse_to_replace(into, replace=replace)
     with shown_progress(f"Finished trainings are kept; {CONTINUE}.") as progress:
         machine = datasets.load_machine(folder, chosen_channels(channels))
@@ -248,6 +255,7 @@ def score(
     rule = _alarm_rule(alarm, clips)
     selected, count = _channels(clips, channels, pcm_channels)
     loaded = Detector.load(detector)
+    branches = [] if loaded.system.fusion is None else list(loaded.system.fusion.weights)
     if false_alarm_rate is not None:
         loaded = loaded.with_false_alarm_rate(false_alarm_rate)
     if clips == ["-"]:
@@ -259,7 +267,7 @@ def score(
         n_clips = len(recordings)
         found = loaded.score_files(recordings, workers=workers, rate=rate, channels=count, alarm=rule)
     if as_csv or as_json:
-        decisions = verdicts.show(found, "csv" if as_csv else "json", out, rule)
+        decisions = verdicts.show(found, "csv" if as_csv else "json", out, rule, branches)
     else:
         with shown_progress() as progress:
             listed = list(_counted(found, n_clips, progress))

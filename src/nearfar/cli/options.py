@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nearfar.recordings.clips import Dataset
     from nearfar.recordings.recording import Channel
     from nearfar.systems.configuration import System
+    from nearfar.systems.fusion import FusedSystem
 
 CORES = os.cpu_count() or 1
 
@@ -83,6 +84,31 @@ def chosen_system(
             f"--false-alarm-rate has no effect: {chosen.name} takes no decisions (threshold.method is 'none')"
         )
     return chosen
+
+
+def fitted_system(
+    name: str | None, preset: str | None, settings: list[str] | None, false_alarm_rate: float | None
+) -> System | FusedSystem:
+    """The system to fit to one machine, fused or not; without a name the default."""
+    from nearfar.systems import fusion
+    from nearfar.systems.defaults import default_system
+    from nearfar.systems.named import DEFAULT
+
+    if name is None:
+        name = DEFAULT if preset or settings else default_system()  # they are of a system with one branch
+    if not fusion.is_fused(name):
+        return chosen_system(name, preset, settings, false_alarm_rate)
+    if preset or settings:
+        raise typer.BadParameter(
+            f"--preset and --set: {name} has several branches; write presets and settings into a copy of its file, "
+            "or take one branch alone"
+        )
+    chosen = fusion.load(name)
+    if false_alarm_rate is None:
+        return chosen
+    if not 0 < false_alarm_rate < 1:
+        raise typer.BadParameter(f"--false-alarm-rate={false_alarm_rate:g}: must be above 0 and below 1")
+    return chosen.with_false_alarm_rate(false_alarm_rate)
 
 
 def chosen_channels(text: str | None) -> tuple[Channel, ...]:

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from nearfar.backends import part
 from nearfar.decisions.alarms import AlarmRule, Alarms
 from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.fusing import calibrate, fuse
 from nearfar.decisions.rates import FlaggedShare
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, is_anomaly, refuse_unattainable
 from nearfar.detector import calibrating, file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
-from nearfar.embedding.embeddings import VIEWS, embed
+from nearfar.embedding.embeddings import embed
+from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
 from nearfar.files.extras import MissingPackageError
 from nearfar.files.provenance import library_versions
@@ -40,10 +42,11 @@ from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
 from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError
 from nearfar.recordings.recording import Channel, Recording, missing_track
-from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
-from nearfar.systems.named import DEFAULT, SEED
+from nearfar.systems.defaults import default_system
+from nearfar.systems.fusion import FusedSystem, load_any
+from nearfar.systems.named import SEED
 from nearfar.systems.resolved import ResolvedSystem, resolve
 from nearfar.training.adapters import Adapter
 
@@ -52,6 +55,27 @@ SELF_CHECK_TOLERANCE = (
 )
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BranchScore:
+    """What one branch of a fused system says of a recording.
+
+    Attributes
+    ----------
+    name : str
+    score : float
+        Its anomaly score, in its own units.
+    p_value : float
+        How often it would score a normal clip as high, by the clips of the fit that it had not seen.
+    share : float
+        What it adds to the fused score, which is the sum over the branches: its weight times its calibrated score.
+    """
+
+    name: str
+    score: float
+    p_value: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,8 @@ class Verdict:
     alarm : bool or None
         Whether there is an alarm after this recording, by several recordings: see ``Detector.score_files``.
         ``None`` if no rule for alarms was given.
+    branches : tuple of BranchScore
+        Of a fused system, what each branch says; empty of any other, and if there is no score.
     """
 
     name: str
@@ -85,6 +111,7 @@ class Verdict:
     faults: tuple[RecordingFault, ...] = ()
     error: str = ""
     alarm: bool | None = None
+    branches: tuple[BranchScore, ...] = ()
 
 
 @dataclass(repr=False)
@@ -96,7 +123,7 @@ class Detector:
     machine : str
     system : ResolvedSystem
     branches : tuple of Branch
-        Of the system's ensemble; the score is the mean of theirs.
+        Of the system's ensemble; the score is the mean of theirs. Of a fused system: of all its parts.
     threshold : Threshold or None
     usual : Usual or None
         What the training clips have in common. Detectors of format 3 and before have none.
@@ -115,6 +142,9 @@ class Detector:
     calibrated_on : dict or None
         If ``calibrate`` set the threshold: number, domains and digest of the recordings, what was left out, and
         what the threshold was before.
+    normals : (n_unseen, n_parts) array or None
+        Of a fused system: scores of training clips by fits that had not seen them, by each part. They are the
+        scale on which the parts are fused.
     """
 
     machine: str
@@ -128,12 +158,13 @@ class Detector:
     calibration: Calibration | None = field(default=None, compare=False)
     seen: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False)
     calibrated_on: dict[str, Any] | None = None
+    normals: NDArray[np.float64] | None = field(default=None, compare=False)
 
     @classmethod
     def fit(  # noqa: PLR0913  # each is a choice of the user
         cls,
         machine: Machine | Path | str,
-        system: System | ResolvedSystem | Path | str = DEFAULT,
+        system: System | FusedSystem | ResolvedSystem | Path | str | None = None,
         *,
         false_alarm_rate: float | None = None,
         adapters: Sequence[Adapter | Path | str] = (),
@@ -149,12 +180,13 @@ class Detector:
         ----------
         machine : Machine, Path or str
             Or the folder of its normal clips; or the folder that has them in ``train``.
-        system : System, ResolvedSystem, Path or str
-            Or the name of a system, see ``nearfar systems``; or the path of a TOML file.
+        system : System, FusedSystem, ResolvedSystem, Path, str or None
+            Or the name of a system, see ``nearfar systems``; or the path of a TOML file. ``None``: "best", if the
+            weights that it needs are on this computer, else "spectral" (``systems.defaults``).
         false_alarm_rate : float or None
             Share of normal clips that may be flagged; ``None``: as the system says, 0.05 by default.
         adapters : sequence of Adapter, Path or str
-            For a system that is adapted: one for each branch of its ensemble, or the files of these.
+            For a system that is adapted: one for each branch that is, or the files of these.
         odd_clips : {"leave out", "refuse", "keep"}
             What to do with broken training clips, and with copies.
         seed : int
@@ -179,9 +211,11 @@ class Detector:
         jobs = jobs or Jobs()
         if not isinstance(machine, Machine):
             machine = datasets.load_machine(Path(machine))
+        if system is None:
+            system = default_system()
         if isinstance(system, Path | str):
-            system = configuration.load(str(system))
-        if isinstance(system, System):
+            system = load_any(system)
+        if isinstance(system, System | FusedSystem):
             system = resolve(system, seed=seed, jobs=jobs, machine=machine.name)
         if adapters:
             system = system.with_adapters([_adapter(one) for one in adapters])
@@ -303,8 +337,8 @@ class Detector:
 
     @property
     def sample_rate(self) -> int:
-        """At which it listens, in Hz."""
-        return self.branches[0].encoder.sample_rate
+        """At which it listens, in Hz: the highest rate of its branches."""
+        return max(branch.encoder.sample_rate for branch in self.branches)
 
     @property
     def parameters(self) -> int:
@@ -348,12 +382,14 @@ class Detector:
     def _score_samples(self, samples: Samples, rate: int, name: str, notes: Sequence[Note] = ()) -> Verdict:
         audio.require_samples(samples, name or "recording")
         faults = self._faults(samples, rate, notes)
-        samples = audio.at_rate(samples, rate, self.sample_rate, name or "recording")
-        shortest = max(branch.encoder.min_samples for branch in self.branches)
-        audio.require_length(samples, shortest, self.sample_rate, name or "recording")
-        embeddings = self._embeddings(samples)
+        lengths = {name or "recording": samples.shape[-1] / rate}
+        for branch in self.branches:
+            warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
+        embeddings = self._embeddings(samples, rate, name or "recording")
         try:
-            score = self._score_of(embeddings)
+            of_parts = self._scores_of_parts(embeddings)
+            score = float(self._fuse(of_parts)[0])
+            branches = self._branch_scores(of_parts[0])
         except ValueError as error:  # it has no finite embedding, no direction, no finite score
             raise AudioError(f"{name or 'recording'}: cannot be scored: {error}") from error
         p_value, decision = float("nan"), ""
@@ -362,7 +398,7 @@ class Detector:
             decision = "anomaly" if is_anomaly(self.threshold, np.array([score]))[0] else "normal"
         if any(fault.spoils(self._microphones) for fault in faults):
             decision = "unusable"  # the score is of the fault, not of the machine
-        return Verdict(name, score, p_value, decision, faults)  # type: ignore[arg-type]
+        return Verdict(name, score, p_value, decision, faults, branches=branches)  # type: ignore[arg-type]
 
     def _faults(self, samples: Samples, rate: int, notes: Sequence[Note]) -> tuple[RecordingFault, ...]:
         """What is wrong with the recording itself, each kind once for each microphone."""
@@ -376,19 +412,54 @@ class Detector:
 
     @property
     def _microphones(self) -> list[Microphone]:
-        return [MICROPHONES[m] for m in VIEWS[self.system.view].microphones]
+        return [MICROPHONES[m] for m in self.system.microphones]
 
-    def _embeddings(self, samples: Samples) -> list[NDArray[Any]]:
-        """Of a recording, by each branch."""
-        return [
-            embed(samples, branch.encoder, view=branch.resolved.view, pooling=branch.resolved.pooling)
-            for branch in self.branches
-        ]
+    def _embeddings(self, samples: Samples, rate: int, name: str = "") -> list[NDArray[Any]]:
+        """Of a recording, by each branch, which hears it at its own rate."""
+        heard: dict[int, Samples] = {}
+        found = []
+        for branch in self.branches:
+            own = branch.encoder.sample_rate
+            if own not in heard:
+                heard[own] = audio.at_rate(samples, rate, own, name)
+            audio.require_length(heard[own], branch.encoder.min_samples, own, name)
+            resolved = branch.resolved
+            found.append(embed(heard[own], branch.encoder, view=resolved.view, pooling=resolved.pooling))
+        return found
 
-    def _score_of(self, embeddings: Sequence[NDArray[Any]]) -> float:
-        """The mean over the branches, of their embeddings of one recording."""
+    def _scores_of_parts(self, embeddings: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+        """Scores of one recording by each part of the system, (1, n_parts): each the mean over its branches."""
         scores = [branch.anomaly_score([x]) for branch, x in zip(self.branches, embeddings, strict=True)]
-        return float(average(scores)[0])
+        return np.stack([average(own) for own in self.system.by_part(scores)], axis=1)
+
+    def _fuse(self, of_parts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The score of each recording, (n_clips,), from those of the parts, (n_clips, n_parts)."""
+        fusion = self.system.fusion
+        if fusion is None:
+            return of_parts[:, 0]
+        assert self.normals is not None
+        return fuse(of_parts, self.normals, weights=fusion.weights, calibration=fusion.calibration)
+
+    def _branch_scores(self, of_parts: NDArray[np.float64]) -> tuple[BranchScore, ...]:
+        """What each part of a fused system says of one recording, (n_parts,)."""
+        fusion = self.system.fusion
+        if fusion is None:
+            return ()
+        assert self.normals is not None
+        calibrated = calibrate(
+            of_parts[None], self.normals, branches=list(fusion.weights), calibration=fusion.calibration
+        )[0]
+        return tuple(
+            BranchScore(
+                part.name,
+                score,
+                float((1 + (normals >= score).sum()) / (1 + len(normals))),
+                part.weight * float(own),
+            )
+            for part, score, normals, own in zip(
+                fusion.parts, of_parts.tolist(), self.normals.T, calibrated, strict=True
+            )
+        )
 
     def score_clips(
         self, clips: Sequence[Clip], *, jobs: Jobs, progress: Progress | None = None
@@ -414,7 +485,7 @@ class Detector:
                     problems.setdefault(clip.key, f"{clip.path}: cannot be scored: {error}")
         if problems:
             raise DatasetError(problems.values())
-        return average(scores)
+        return self._fuse(np.stack([average(own) for own in self.system.by_part(scores)], axis=1))
 
     def score_file(
         self, recording: Recording | Path | str, *, rate: int | None = None, channels: int | None = None
@@ -538,7 +609,7 @@ class Detector:
         """
         folder = Path(folder)
         refuse_to_replace(folder, replace=replace)
-        embeddings = self._embeddings(self.sample)
+        embeddings = self._embeddings(self.sample, self.sample_rate)
         arrays: dict[str, NDArray[Any]] = {"self_check.sample": self.sample}
         for i, (branch, embedding) in enumerate(zip(self.branches, embeddings, strict=True)):
             arrays |= {f"branches.{i}.{name}": array for name, array in branch.arrays().items()}
@@ -551,6 +622,8 @@ class Detector:
             arrays |= {f"usual.{name}": array for name, array in self.usual.arrays().items()}
         if len(self.seen):
             arrays["trained_on.seen"] = self.seen
+        if self.normals is not None:
+            arrays["fusion.normals"] = self.normals
         content = {
             "machine": self.machine,
             "system": self.system.describe(),
@@ -559,7 +632,7 @@ class Detector:
             "trained_on": self.trained_on,
             "threshold": self.describe_threshold(),
             "calibrated_on": self.calibrated_on,
-            "self_check_score": self._score_of(embeddings),
+            "self_check_score": float(self._fuse(self._scores_of_parts(embeddings))[0]),
         }
         file_format.write(folder, content, arrays, take_place=replace)
 
@@ -617,12 +690,13 @@ class Detector:
         detector.calibration = calibration
         detector.seen = arrays.get("trained_on.seen", detector.seen)
         detector.calibrated_on = content.get("calibrated_on")
+        detector.normals = arrays.get("fusion.normals")
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 
     def _check(self, stored: Mapping[str, NDArray[Any]], content: Mapping[str, Any], folder: Path) -> None:
-        embeddings = self._embeddings(self.sample)
-        score = self._score_of(embeddings)
+        embeddings = self._embeddings(self.sample, self.sample_rate)
+        score = float(self._fuse(self._scores_of_parts(embeddings))[0])
         close = all(
             np.allclose(x, stored[str(i)], rtol=SELF_CHECK_TOLERANCE, atol=SELF_CHECK_TOLERANCE)
             for i, x in enumerate(embeddings)

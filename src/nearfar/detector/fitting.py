@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from nearfar.decisions.calibration import Calibration
 from nearfar.decisions.folds import Folds, clusters, deal
+from nearfar.decisions.fusing import fuse_left_out
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig, refuse_unattainable
-from nearfar.embedding.embeddings import VIEWS
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
@@ -58,6 +58,8 @@ class Fitted:
         The beginning of a training clip, at the encoder's rate.
     unseen : mapping from key to float
         Scores of training clips by fits that had not seen them.
+    normals : (n_unseen, n_parts) array or None
+        Of a fused system, the same clips' scores by each part; ``None`` of any other.
     calibration : Calibration or None
         The same scores, with what is known of their clips; ``None`` without a threshold.
     seen : (n_clips,) array of uint64
@@ -70,8 +72,32 @@ class Fitted:
     trained_on: dict[str, Any]
     sample: Samples
     unseen: dict[str, float]
+    normals: NDArray[np.float64] | None
     calibration: Calibration | None
     seen: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Training clips, scored by fits that had not seen them.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        Of the clips that each part of the system has so scored.
+    by_part : (n_clips, n_parts) array
+    """
+
+    keys: tuple[str, ...]
+    by_part: NDArray[np.float64]
+
+    def fused(self, system: ResolvedSystem) -> dict[str, float]:
+        """The score of each clip by its key. Of a fused system, the scale of a clip is that of all others."""
+        if system.fusion is None:
+            return dict(zip(self.keys, self.by_part[:, 0].tolist(), strict=True))
+        fusion = system.fusion
+        scores = fuse_left_out(self.by_part, weights=fusion.weights, calibration=fusion.calibration)
+        return dict(zip(self.keys, scores.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -83,6 +109,11 @@ class _Fit:
     workers: int
     jobs: Jobs
     progress: Progress | None
+
+    @property
+    def lowest_rate(self) -> int:
+        """At which an encoder of the system listens, in Hz."""
+        return min(Branch(resolved).encoder.sample_rate for resolved in self.system.branches)
 
     def tell(self, where: str, number: int) -> Progress | None:
         """Progress of one branch; its number is told if there are several."""
@@ -122,13 +153,13 @@ def fit(
         If the clips are too few for the back end, or for the false-alarm rate; or if the system is adapted and has
         no adapters.
     """
-    if system.is_adapted and any(branch.adapter_digest is None for branch in system.branches):
+    if any(b.adaptation is not None and b.adapter_digest is None for b in system.branches):
         system.with_adapters(())  # tells how many it needs
     found = _inspect(_Fit(machine, system, workers, jobs, progress), odd_clips)
     machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = _Fit(machine, system, workers, jobs, progress), machine.train
-    folds = _folds(this)
-    refuse_unattainable(system.threshold, folds.n_unseen)
+    folds = [_folds(this, part.threshold) for part in system.parts]
+    refuse_unattainable(system.threshold, len(_scored(folds)))
     branches, embedded = [], []
     for number, resolved in enumerate(system.branches, start=1):
         branch, told = Branch(resolved), this.tell("", number)
@@ -136,7 +167,8 @@ def fit(
         X = branch.embed(clips, workers=workers, jobs=jobs, progress=told)
         branches.append(branch.fit_backend(X, domains(clips), attributes(clips)))
         embedded.append(X)
-    unseen = _score_unseen(this, folds, embedded)
+    scored = _score_unseen(this, folds, embedded)
+    unseen = scored.fused(system)
     if odd_clips != "keep":
         found = _with_unlike_scores(this, found, unseen)
     return Fitted(
@@ -144,9 +176,10 @@ def fit(
         threshold=_fit_threshold(system.threshold, np.array(list(unseen.values()))),
         usual=found.usual,
         trained_on=_describe_training(this, found),
-        sample=_sample(clips[0], branches[0].encoder.sample_rate),
+        sample=_sample(clips[0], max(branch.encoder.sample_rate for branch in branches)),
         unseen=unseen,
-        calibration=_calibration(this, folds, unseen),
+        normals=None if system.fusion is None else scored.by_part,
+        calibration=_calibration(this, _fewest(folds), unseen),
         seen=np.array(sorted(fingerprints((clip.recording for clip in clips), jobs)), dtype=np.uint64),
     )
 
@@ -161,18 +194,13 @@ def _inspect(this: _Fit, odd_clips: OddClips) -> Look:
     machine, system = this.machine, this.system
     _require_clips(this, machine.train, "")
     encoders = [Branch(resolved).encoder for resolved in system.branches]
-    rates = sorted({encoder.sample_rate for encoder in encoders})
-    if len(rates) > 1:
-        raise ValueError(
-            f"ensemble.members: the branches take recordings at {rates} Hz, but all branches of an ensemble must "
-            "take the same rate"
-        )
+    rate = max(encoder.sample_rate for encoder in encoders)
     progress = this.progress
     found = inspect(
         machine,
-        needs=[MICROPHONES[m] for m in VIEWS[system.view].microphones],
-        rate=rates[0],
-        min_samples=max(encoder.min_samples for encoder in encoders),
+        needs=[MICROPHONES[m] for m in system.microphones],
+        rate=rate,
+        min_samples=max(math.ceil(e.min_samples * rate / e.sample_rate) for e in encoders),
         odd_clips=odd_clips,
         workers=this.workers,
         progress=None if progress is None else lambda done, total: progress("inspecting", done, total),
@@ -228,8 +256,8 @@ def _describe_training(this: _Fit, found: Look) -> dict[str, Any]:
 
 def _energy_taken(this: _Fit) -> dict[str, dict[str, float]]:
     """By how many dB each view that cancels noise lowers near, by band: medians over some training clips."""
-    views = [m for m in VIEWS[this.system.view].microphones if m not in NAMES]
-    clips, rate = this.machine.train, Branch(this.system.branches[0]).encoder.sample_rate
+    views = [m for m in this.system.microphones if m not in NAMES]
+    clips, rate = this.machine.train, this.lowest_rate
     some = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, CLIPS_TO_CANCEL).round().astype(int))]
     taken: dict[str, list[dict[str, float]]] = {view: [] for view in views}
     for samples in (audio.load(clip.recording, rate) for clip in (some if views else ())):
@@ -245,9 +273,9 @@ def _describe_suspect(suspect: Suspect) -> dict[str, str]:
     return {"clip": suspect.clip.name, "kind": suspect.kind, "message": suspect.message}
 
 
-def _folds(this: _Fit) -> Folds:
+def _folds(this: _Fit, config: ThresholdConfig) -> Folds:
     """Which clips are scored by a fit on which others."""
-    config, seed, clips = this.system.threshold, this.system.seed, this.machine.train
+    seed, clips = this.system.seed, this.machine.train
     if config.method == "none":
         return Folds(())
     groups: list[str] | None = [clip.group for clip in clips]
@@ -261,7 +289,7 @@ def _folds(this: _Fit) -> Folds:
 
 def _far_levels(this: _Fit) -> NDArray[np.float32]:
     """The mean log-mel level of each clip at the far microphone, in dB: (n_clips, bands)."""
-    rate = Branch(this.system.branches[0]).encoder.sample_rate
+    rate = this.lowest_rate
     mel = Mel(rate=rate, f_max=rate / 2)
 
     def levels(clip: Clip) -> NDArray[np.float32]:
@@ -285,18 +313,41 @@ def _calibration(this: _Fit, folds: Folds, unseen: Mapping[str, float]) -> Calib
     return Calibration.of(scores, domains(scored), groups, folds.describe())
 
 
-def _score_unseen(this: _Fit, folds: Folds, embedded: Sequence[Sequence[NDArray[Any]]]) -> dict[str, float]:
-    """Scores of training clips by key, each by a fit that has not seen it; empty if no threshold is wanted."""
+def _scored(folds: Sequence[Folds]) -> list[int]:
+    """Which clips are scored by a fit on others in all of these, in the order of the first."""
+    first, *others = ([i for _, held_out in of.pairs for i in held_out.tolist()] for of in folds)
+    return [i for i in first if all(i in known for known in map(set, others))]
+
+
+def _fewest(folds: Sequence[Folds]) -> Folds:
+    """Those that score the fewest clips: of the parts of a fused system, they say which clips are unseen."""
+    return min(folds, key=lambda of: of.n_unseen)
+
+
+def _score_unseen(this: _Fit, folds: Sequence[Folds], embedded: Sequence[Sequence[NDArray[Any]]]) -> Unseen:
+    """Scores of training clips, each by a fit that has not seen it; of none if no threshold is wanted."""
+    keys = tuple(this.machine.train[i].key for i in _scored(folds))
+    numbers = this.system.by_part(range(len(this.system.branches)))
+    of_parts = [_score_left_out(this, of, embedded, own) for of, own in zip(folds, numbers, strict=True)]
+    by_part = np.array([[scores[key] for scores in of_parts] for key in keys], dtype=np.float64)
+    return Unseen(keys, by_part.reshape(len(keys), len(of_parts)))
+
+
+def _score_left_out(
+    this: _Fit, folds: Folds, embedded: Sequence[Sequence[NDArray[Any]]], numbers: Sequence[int]
+) -> dict[str, float]:
+    """Scores by key of the clips that these folds leave out, by the branches of these numbers."""
     clips = this.machine.train
     scores: dict[str, float] = {}
     for fitted_on, held_out in folds.pairs:
         rest, unseen = [clips[i] for i in fitted_on], [clips[i] for i in held_out]
         found = []
-        for number, (resolved, X) in enumerate(zip(this.system.branches, embedded, strict=True), start=1):
-            branch = Branch(resolved)
+        for number in numbers:
+            branch, X = Branch(this.system.branches[number]), embedded[number]
             branch.fit_encoder(
-                rest, workers=this.workers, jobs=this.jobs, progress=this.tell(" for the threshold", number)
-            )
+                rest, workers=this.workers, jobs=this.jobs,
+                progress=this.tell(" for the threshold", number + 1),
+            )  # fmt: skip
             if branch.encoder.fitted_per_machine:
                 of_rest, of_unseen = (
                     branch.embed(some, workers=this.workers, jobs=this.jobs) for some in (rest, unseen)

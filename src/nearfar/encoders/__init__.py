@@ -10,7 +10,8 @@ It is *frozen* (its weights, if any, come from the file ``path``) or *fitted per
 has the function that fits it). Microphones are not its business, it hears the one waveform that a view gives it;
 but for a network of two microphones, which takes ``(batch, 2, samples)``.
 
-One that gives any of its blocks in one run, even blocks of different sizes, is ``Layered`` as well.
+One that gives any of its blocks in one run, even blocks of different sizes, is ``Layered`` as well. One that can
+cut or fill clips is ``Limited``.
 
 A new encoder is one module and one line in ``ENCODERS``. The line names the class instead of importing it, so
 that a system that needs no torch does not load torch.
@@ -65,6 +66,25 @@ class Layered(Protocol):
 
     def batch_size(self, n_samples: int) -> int:
         """How many recordings of so many samples are to be given at once."""
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """What an encoder has beside, if it can cut a clip, or fill it up with zeros."""
+
+    @property
+    def takes_any_length(self) -> bool:
+        """Whether, with its options, it does neither."""
+
+    @property
+    def length_advice(self) -> str:
+        """What to know or to do about clips that it cuts or fills; the end of a sentence."""
+
+    def cut_and_filled(self, n_samples: int) -> tuple[float, float]:
+        """Of a clip of so many samples at its rate, what it does not hear, and what it adds, in seconds.
+
+        Less than a token, or what the network was trained with, counts as none.
+        """
 
 
 ENCODERS = {

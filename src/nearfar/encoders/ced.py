@@ -126,6 +126,10 @@ class Ced(Frozen):
     """
 
     ENCODER: ClassVar[str] = "ced"
+    takes_any_length: ClassVar[bool] = False
+    length_advice: ClassVar[str] = (
+        f"so does its authors' program with clips of more than {(BASE.frames * MEL.hop) / MEL.rate:.2f} s"
+    )
 
     def __init__(
         self,
@@ -138,6 +142,12 @@ class Ced(Frozen):
         super().__init__(weights=weights, blocks=blocks, precision=precision, device=device)
         self.sample_rate = MEL.rate
         self.min_samples = (BASE.patch[1] - 1) * MEL.hop  # one column of patches
+
+    def cut_and_filled(self, n_samples: int) -> tuple[float, float]:
+        """See ``encoders.Limited``; it fills the last part of long clips."""
+        frames = 1 + n_samples // MEL.hop
+        missing = -frames % BASE.frames if frames > BASE.frames else 0
+        return 0.0, (missing * MEL.hop / MEL.rate if missing >= BASE.patch[1] else 0.0)
 
     def build(self, tensors: Mapping[str, Tensor], where: str) -> CedNetwork:
         """The network with these weights, strictly."""

@@ -2,6 +2,11 @@
 
 Facts: W. Chen et al., "EAT: Self-supervised pre-training with efficient audio transformer," arXiv:2401.03497; code
 and weights MIT (``worstchan/EAT-*``). SSLAM's weights have the same layout.
+
+How many frames a clip becomes: the authors' notes on feature extraction (``feature_extract/readme.md`` of
+``cwx-worst-one/EAT``) round up to a multiple of 16, the width of a patch. They recommend 1024 frames for clips of
+10 s, and 512 for 5 s. They also say that the networks, which were trained on 10 s, are at their best with clips
+that are cut or filled to 10 s; here that is a choice (``frames=1024``), because what is cut off is not heard.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from nearfar.encoders.vit import Geometry, ViT, renamed, sized
 FBANK = Fbank(rate=16000, n_mels=128, window="hanning")
 MEAN, STD = -4.268, 4.569  # of the filter bank's values, over AudioSet
 TARGET_FRAMES = 1024  # of the published networks, for clips of 10 s
+NEARLY = 48  # frames: clips with so few less than that are "of 10 s", too; 10 s have 26 less. Our choice
 N_CLASSES = 527  # of AudioSet
 HEAD_EPSILON = 1e-5  # of the head's layer normalization
 
@@ -49,24 +55,49 @@ DROPPED = ("_ema", "decoder.")
 HEAD = ("fc_norm.", "head.")
 
 
+Frames = int | Literal["auto", "clip"]
+
+
+def target_frames(frames: int, wanted: Frames) -> int:
+    """How many frames a clip of so many is cut or filled to.
+
+    Examples
+    --------
+    Of 6, 10 and 16 s:
+
+    >>> from nearfar.encoders.eat import target_frames
+    >>> [target_frames(frames, "auto") for frames in (598, 998, 1598)]
+    [608, 1024, 1600]
+    """
+    if isinstance(wanted, int):
+        return wanted
+    if wanted == "auto" and TARGET_FRAMES - NEARLY < frames <= TARGET_FRAMES:
+        return TARGET_FRAMES
+    return frames + -frames % BASE.patch[0]
+
+
 class EatNetwork(ViT):
     """From waveform to tokens and, if it was fine-tuned, to probabilities of classes.
 
     Parameters
     ----------
     geometry : Geometry
-    frames : int or "clip"
-        Frames of the filter bank that every clip is cut to, or filled up to with zeros before normalization; or as
-        many as it has, filled up to a whole patch.
+    frames : int, "auto" or "clip"
+        As of ``Eat``. What is filled up are zeros, before normalization.
     classes : int or None
         Of the head; ``None`` if there is none.
+
+    Notes
+    -----
+    The table of positions ends after ``geometry.frames`` frames, 123 s. Longer clips are computed in parts of so
+    many.
     """
 
     def __init__(
         self,
         geometry: Geometry = BASE,
         *,
-        frames: int | Literal["clip"] = TARGET_FRAMES,
+        frames: Frames = "auto",
         classes: int | None = None,
     ) -> None:
         super().__init__(geometry)
@@ -80,13 +111,8 @@ class EatNetwork(ViT):
         """Normalized filter-bank values, (batch, samples) to (batch, frames, bands)."""
         with torch.autocast(waveforms.device.type, enabled=False):
             values = kaldi_fbank(waveforms - waveforms.mean(dim=-1, keepdim=True), FBANK)
-            missing = self._target(values.shape[1]) - values.shape[1]  # below 0 it cuts
+            missing = target_frames(values.shape[1], self.frames) - values.shape[1]  # below 0 it cuts
             return (functional.pad(values, (0, 0, 0, missing)) - MEAN) / (2 * STD)
-
-    def _target(self, frames: int) -> int:
-        if self.frames == "clip":
-            return frames + -frames % self.geometry.patch[0]
-        return self.frames
 
     def spectrogram(self, waveforms: Tensor) -> Tensor:
         """The image with bands first, (batch, samples) to (batch, bands, frames)."""
@@ -94,7 +120,7 @@ class EatNetwork(ViT):
 
     def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
         """(batch, bands, frames) to tokens of these blocks."""
-        return self.encode(spectrogram.mT, blocks)
+        return self.encode_chunks(torch.split(spectrogram.mT, self.geometry.frames, dim=1), blocks)
 
     def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
         """(batch, samples) to tokens of these blocks."""
@@ -126,9 +152,11 @@ class Eat(Frozen):
         of the hub or of the original.
     blocks : tuple of int
         From 1 to 12 (24 for the large ones).
-    frames : int or "clip"
-        Frames of 10 ms that every clip is cut to, or filled up to with zeros: 1024 for clips of 10 s, as published.
-        Longer clips need more, since what is cut off is not heard; "clip" takes as many as a clip has.
+    frames : int, "auto" or "clip"
+        Frames of 10 ms that a clip has in the network. ``"auto"``: as many as the clip has, filled up with zeros to
+        a multiple of 16; clips of about 10 s (9.8 to 10.25 s) are filled up to 1024, as those that the network was
+        trained on. ``"clip"``: a multiple of 16 for these clips, too. A number: every clip is cut to it, or filled
+        up to it; what is cut off is not heard, and what is filled up counts in the embedding.
     precision, device : str
         As ``Frozen``.
 
@@ -139,25 +167,38 @@ class Eat(Frozen):
     """
 
     ENCODER: ClassVar[str] = "eat"
+    length_advice: ClassVar[str] = "with branch.encoder_options.frames='auto' it takes clips as they are"
 
     def __init__(
         self,
         *,
         weights: str = "eat",
         blocks: tuple[int, ...] = (10,),
-        frames: int | Literal["clip"] = TARGET_FRAMES,
+        frames: Frames = "auto",
         precision: Precision = "float32",
         device: str = "auto",
     ) -> None:
         super().__init__(weights=weights, blocks=blocks, precision=precision, device=device)
-        if frames != "clip" and (frames % BASE.patch[0] or not 0 < frames <= BASE.frames):
+        if isinstance(frames, int) and (frames % BASE.patch[0] or not 0 < frames <= BASE.frames):
             raise ValueError(
                 f"frames={frames}: must be a multiple of {BASE.patch[0]} from {BASE.patch[0]} to {BASE.frames}, "
-                "or 'clip'"
+                "or 'auto' or 'clip'"
             )
         self.frames = frames
         self.sample_rate = FBANK.rate
         self.min_samples = FBANK.length
+
+    @property
+    def takes_any_length(self) -> bool:
+        """Whether it neither cuts nor fills any clip by as much as a token."""
+        return not isinstance(self.frames, int)
+
+    def cut_and_filled(self, n_samples: int) -> tuple[float, float]:
+        """See ``encoders.Limited``."""
+        frames = 1 + (n_samples - FBANK.length) // FBANK.hop
+        missing = target_frames(frames, self.frames) - frames
+        cut, filled = (-missing if -missing >= BASE.patch[0] else 0), (missing if missing >= NEARLY else 0)
+        return cut * FBANK.hop / FBANK.rate, filled * FBANK.hop / FBANK.rate
 
     def build(self, tensors: Mapping[str, Tensor], where: str) -> EatNetwork:
         """The network with these weights, strictly; with a head if they have any part of one."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nearfar.decisions.calibration import Calibration
     from nearfar.detector.fitted import Detector
     from nearfar.encoders.weights import Likeness, Verified
+    from nearfar.systems.resolved import ResolvedFusion
     from nearfar.training.adapters import Adapter
 
 
@@ -31,10 +32,7 @@ HOLDS_FOR_LATER = (
     "clips like these recordings, of the same days and conditions. Pieces of one recording are alike: several "
     "sessions tell more than many clips of one"
 )
-QUIET_PLANT = (
-    "If your plant is quiet, that is the machine's own sound: then use --system spectral_near, or "
-    "--set branch.view=near"
-)
+QUIET_PLANT = "If your plant is quiet, that is the machine's own sound: then use --system spectral_near"
 SOME_DB = 0.5  # of a band, to be told that cancellation took something
 ALL_CLIPS = "all clips"  # of a machine whose clips tell no domain
 SHOWN = 5  # clips that a table names; it counts the others
@@ -45,6 +43,8 @@ def detector(fitted: Detector) -> Table:
     table = Table(show_header=False, title=escape(printable(f"Detector of '{fitted.machine}'")))
     known, limit = fitted.trained_on, fitted.describe_threshold()
     table.add_row("system", escape(f"{fitted.system.name}: {fitted.system.summary}"))
+    if fitted.system.fusion is not None:
+        table.add_row("branches", escape(_branches(fitted.system.fusion)))
     table.add_row(
         "fitted to",
         f"{counted(known['clips'], 'normal clip')}{_by_domain(known['domains'])} of "
@@ -58,8 +58,9 @@ def detector(fitted: Detector) -> Table:
         )
     if known["unlike"]:
         table.add_row("unlike the others", _listed(known["unlike"]))
-    for taken in known["taken"].values():
-        table.add_row("cancelled", _cancelled(taken))
+    for view, taken in known["taken"].items():
+        label = "cancelled" if len(known["taken"]) == 1 else view
+        table.add_row(label, _cancelled(taken, fused=fitted.system.fusion is not None))
     if limit is None or fitted.threshold is None:
         table.add_row("decision", "none: the detector has no threshold")
         return table
@@ -75,6 +76,12 @@ def detector(fitted: Detector) -> Table:
     if fitted.calibration is not None:
         _add_rates(table, fitted, fitted.calibration)
     return table
+
+
+def _branches(fusion: ResolvedFusion) -> str:
+    """Those of a fused system, their weights, and what puts their scores on one scale."""
+    weights = ", ".join(f"{name} (weight {weight:.2g})" for name, weight in fusion.weights.items())
+    return f"{weights}; each on the scale of its own scores of unseen normal clips"
 
 
 def _add_rates(table: Table, fitted: Detector, known: Calibration) -> None:
@@ -94,7 +101,7 @@ def _by_domain(counts: Mapping[str, int]) -> str:
     return " (" + ", ".join(f"{n} {domain}" for domain, n in counts.items()) + ")"
 
 
-def _cancelled(taken: Mapping[str, float]) -> str:
+def _cancelled(taken: Mapping[str, float], *, fused: bool) -> str:
     """By how much cancellation lowers near, by band, and what to do if that is wrong."""
     if all(decibels < SOME_DB for decibels in taken.values()):
         return (
@@ -102,7 +109,8 @@ def _cancelled(taken: Mapping[str, float]) -> str:
             "hardly anything of near, or the clips are too short to tell"
         )
     bands = ", ".join(f"{decibels:.0f} dB ({band})" for band, decibels in taken.items())
-    return f"near becomes quieter by {bands}, on a median clip: far explains that much. {QUIET_PLANT}"
+    advice = f"{QUIET_PLANT}." if fused else f"{QUIET_PLANT}, or --set branch.view=near"
+    return f"near becomes quieter by {bands}, on a median clip: far explains that much. {advice}"
 
 
 def _add_shares(table: Table, flagged: Mapping[str, FlaggedShare], asked: float) -> None:

@@ -9,7 +9,9 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,10 +26,17 @@ from nearfar.recordings.clips import counted
 STYLES = {"anomaly": "bold red", "normal": "green", "unusable": "yellow", "": ""}
 COLUMNS = ("recording", "score", "p_value", "decision", "faults", "error")
 ALARM = "alarm"  # one more column, with a rule for alarms
+BY_BRANCH = "p by branch"  # one more, of a fused system
 LEAST_SHOWN = 1e-6  # a rate that is smaller is shown as smaller than that
 
 
-def show(verdicts: Iterable[Verdict], form: str, console: Console, rule: AlarmRule | None = None) -> set[str]:
+def show(
+    verdicts: Iterable[Verdict],
+    form: str,
+    console: Console,
+    rule: AlarmRule | None = None,
+    branches: Sequence[str] = (),
+) -> set[str]:
     """Print verdicts: CSV and JSON line by line as they arrive, a table at the end.
 
     Parameters
@@ -37,6 +46,8 @@ def show(verdicts: Iterable[Verdict], form: str, console: Console, rule: AlarmRu
     console : rich.console.Console
     rule : AlarmRule or None
         That the verdicts have alarms by.
+    branches : sequence of str
+        Of a fused system, what its branches are called.
 
     Returns
     -------
@@ -47,9 +58,12 @@ def show(verdicts: Iterable[Verdict], form: str, console: Console, rule: AlarmRu
         found = list(verdicts)
         console.print(table(found))
         return set().union(*map(_occurred, found))
-    line: Callable[[Verdict], str] = {"csv": csv_line, "json": json_line}[form]
+    line: Callable[[Verdict], str] = json_line
     if form == "csv":  # not print: rich would expand tabs and colour the numbers
-        console.file.write(_csv(COLUMNS if rule is None else (*COLUMNS, ALARM)))
+        line = partial(csv_line, branches=branches)
+        alarm = [] if rule is None else [ALARM]
+        of_branches = [f"{kind} {name}" for name in branches for kind in ("score", "p_value")]
+        console.file.write(_csv([*COLUMNS, *alarm, *of_branches]))
     occurred: set[str] = set()
     for verdict in verdicts:
         console.file.write(line(verdict))
@@ -96,14 +110,16 @@ def table(verdicts: Sequence[Verdict]) -> Table:
     """One row per recording, and the number of each decision."""
     folder = _common_folder([v.name for v in verdicts])
     with_alarms = any(v.alarm is not None for v in verdicts)
+    with_branches = any(v.branches for v in verdicts)
     shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision")
-    for heading in [ALARM] * with_alarms + ["what was found"]:
+    for heading in [BY_BRANCH] * with_branches + [ALARM] * with_alarms + ["what was found"]:
         shown.add_column(heading)
     shown.title = escape(one_line(folder)) or None
     for v in verdicts:
         *cells, health = _cells(v, folder)
         alarm = [Text("ALARM", STYLES["anomaly"]) if v.alarm else Text("-")] * with_alarms
-        shown.add_row(*cells, *alarm, health)
+        by_branch = [Text("\n".join(f"{b.name} {b.p_value:.2g}" for b in v.branches) or "-")] * with_branches
+        shown.add_row(*cells, *by_branch, *alarm, health)
     counts = Counter(v.decision or "without a decision" for v in verdicts)
     total = "1 recording" if len(verdicts) == 1 else f"{len(verdicts)} recordings"
     shown.caption = f"{total}: " + ", ".join(f"{n} {d}" for d, n in sorted(counts.items()))
@@ -130,15 +146,18 @@ def _common_folder(names: Sequence[str]) -> str:
     return folder.rstrip(os.sep) + os.sep if folder else ""
 
 
-def csv_line(verdict: Verdict) -> str:
+def csv_line(verdict: Verdict, branches: Sequence[str] = ()) -> str:
     """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons.
 
-    With a rule for alarms there is one column more: 1 if there is an alarm, else 0.
+    With a rule for alarms there is one column more: 1 if there is an alarm, else 0. Of a fused system there are two
+    more for each of its ``branches``: score and p-value.
     """
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
     row = (encodable(verdict.name), *numbers, verdict.decision, encodable(faults), encodable(verdict.error))
-    return _csv(row if verdict.alarm is None else (*row, str(int(verdict.alarm))))
+    alarm = [] if verdict.alarm is None else [str(int(verdict.alarm))]
+    said = {b.name: (repr(b.score), repr(b.p_value)) for b in verdict.branches}
+    return _csv([*row, *alarm, *(x for name in branches for x in said.get(name, ("", "")))])
 
 
 def _csv(row: Sequence[str]) -> str:
@@ -148,12 +167,15 @@ def _csv(row: Sequence[str]) -> str:
 
 
 def json_line(verdict: Verdict) -> str:
-    """One object on one line; an unknown number is null. ``alarm`` is there with a rule for alarms only."""
+    """One object on one line; an unknown number is null. ``alarm`` is there with a rule for alarms only.
+
+    ``branches`` is there for a fused system only: of each branch its score, p-value and share of the fused score.
+    """
     score, p_value = (None if math.isnan(x) else x for x in (verdict.score, verdict.p_value))
     faults = [
         {"kind": f.kind, "microphone": f.microphone, "message": encodable(f.message)} for f in verdict.faults
     ]
-    content = {
+    content: dict[str, Any] = {
         "recording": encodable(verdict.name),
         "score": score,
         "p_value": p_value,
@@ -163,4 +185,8 @@ def json_line(verdict: Verdict) -> str:
     }
     if verdict.alarm is not None:
         content[ALARM] = verdict.alarm
+    if verdict.branches:
+        content["branches"] = {
+            b.name: {"score": b.score, "p_value": b.p_value, "share": b.share} for b in verdict.branches
+        }
     return json.dumps(content, ensure_ascii=False) + "\n"

@@ -32,11 +32,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from nearfar.decisions.folds import deal
+from nearfar.decisions.fusing import fuse_left_out
 from nearfar.decisions.thresholds import Conformal, ThresholdConfig, is_anomaly, refuse_unattainable
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import PROTOCOLS, Finding, Fold, Selection, scope_of
@@ -49,7 +48,6 @@ from nearfar.research.adaptation import AdaptedOn
 from nearfar.research.fusion import (
     STEP,
     Calibration,
-    Fusion,
     Search,
     Weights,
     choices,
@@ -372,18 +370,19 @@ def _fuse(study: Study, branches: Mapping[str, Result], seed: int, labelled: boo
         fused, selections = finding.scores, finding.selections
     unseen = pd.Series(dtype=float)
     if references is not None:
-        unseen = pd.concat([_score_unseen(s, references, seed) for s in selections])
+        unseen = pd.concat([_score_unseen(s, references) for s in selections])
     return _Fused(fused, _decide(config, fused, unseen), unseen, selections, finding)
 
 
-def _score_unseen(selection: Selection, references: pd.DataFrame, seed: int) -> pd.Series:
+def _score_unseen(selection: Selection, references: pd.DataFrame) -> pd.Series:
     """Fused scores of the normal clips of a fold's machines, each on a scale made without it."""
-    fusion, machines, parts = Fusion.restore(selection.chosen), machine_of(references.index), []
+    weights, calibration = selection.chosen["weights"], selection.chosen["calibration"]
+    machines, parts = machine_of(references.index), []
     for machine in selection.fold.report:
-        own = references[machines == machine]
-        alike = np.full(len(own), "")  # the domains of these are not told
-        for known, left_out in deal(alike, ThresholdConfig(), seed=seed).pairs:
-            parts.append(fusion.transform(own.iloc[left_out], own.iloc[known]))
+        own = references.loc[machines == machine, list(weights)]
+        whose = f"machine {machine!r}"
+        fused = fuse_left_out(own.to_numpy(float), weights=weights, calibration=calibration, whose=whose)
+        parts.append(pd.Series(fused, index=own.index))
     return pd.concat(parts)
 
 

@@ -6,8 +6,9 @@ clip. With :math:`A_b(z)` the score of clip z by branch b, the fused score is
 .. math:: A(z) = \sum_b w_b\, g_b(A_b(z)), \qquad w_b \ge 0, \quad \sum_b w_b = 1
 
 (equation 4 of [1]_). The calibration :math:`g_b` is a robust sigmoid, :math:`1 / (1 + e^{-(x - m_b) / r_b})`
-with median m and interquartile range r, or a rank among normal scores. No statistic is of the scores that are
-fused, unless these are the selection fold itself: a clip's fused score does not depend on other test clips.
+with median m and interquartile range r, a logarithm, or a rank among normal scores (``decisions.fusing``). No
+statistic is of the scores that are fused, unless these are the selection fold itself: a clip's fused score does not
+depend on other test clips.
 
 References
 ----------
@@ -20,13 +21,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
 
+from nearfar.decisions import fusing
+from nearfar.decisions.fusing import NormalCalibration, Scale, combine, require_weights, take_weights
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import (
     NESTED,
@@ -43,9 +45,9 @@ from nearfar.evaluation.ranking import all_metrics, harmonic_means, sections
 STEP = 0.1  # of the weight grid; a finer one, 0.05, does worse on held-out machines: reference 1, section 4
 TIE = 1e-12  # Omegas that differ by less are equal but for rounding
 ROWS = 128  # weights that are tried at once: bounds the memory
-CALIBRATIONS = ("selection_fold", "own_normals", "reference_rank")
+CALIBRATIONS = ("selection_fold", *fusing.CALIBRATIONS)
 
-Calibration = Literal["selection_fold", "own_normals", "reference_rank"]
+Calibration = Literal["selection_fold", "own_normals", "own_normals_log", "reference_rank"]
 Float = NDArray[np.float64]
 
 
@@ -57,44 +59,6 @@ class Search:
 
 
 Weights = Literal["equal"] | Mapping[str, float] | Search
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Median and interquartile range of each branch: mappings from its name."""
-
-    median: Mapping[str, float]
-    iqr: Mapping[str, float]
-
-    @classmethod
-    def of(cls, scores: pd.DataFrame, where: str) -> Self:
-        """Measure a table of scores; ``where`` says whose, in an error.
-
-        Raises
-        ------
-        ValueError
-            If half of a branch's scores are one number: its interquartile range is 0.
-        """
-        q1, median, q3 = np.quantile(scores.to_numpy(float), (0.25, 0.5, 0.75), axis=0)
-        for branch, spread in zip(scores.columns, q3 - q1, strict=True):
-            if spread == 0:
-                raise ValueError(
-                    f"branch {branch!r}: iqr=0 over {len(scores)} scores of {where}; it must be above 0: most of "
-                    "these scores are one number, so there is nothing to calibrate"
-                )
-        names = list(scores.columns)
-        return cls(
-            dict(zip(names, median.tolist(), strict=True)), dict(zip(names, (q3 - q1).tolist(), strict=True))
-        )
-
-    def sigmoid(self, scores: pd.DataFrame) -> Float:
-        """The robust sigmoid of each score, (n_clips, n_branches), in [0, 1].
-
-        Beyond some 37 ranges above the median it is 1 to the last bit, and clips can no longer be told apart.
-        """
-        median, iqr = (np.array([of[b] for b in scores.columns]) for of in (self.median, self.iqr))
-        with np.errstate(over="ignore"):  # a quotient may be infinite, its sigmoid is not
-            return expit((scores.to_numpy(float) - median) / iqr)
 
 
 @dataclass(frozen=True)
@@ -124,7 +88,7 @@ class Fusion:
     omega: float | None = None
 
     def __post_init__(self) -> None:
-        _require_weights(self.weights)
+        require_weights(self.weights)
         _require_calibration(self.calibration)
         if (self.scale is not None) != (self.calibration == "selection_fold"):
             raise ValueError(
@@ -156,8 +120,7 @@ class Fusion:
             larger.
         calibration : str
             ``"selection_fold"``: robust sigmoid with the fold's median and interquartile range, all machines
-            pooled; ``"own_normals"``: with those of each machine's ``references``; ``"reference_rank"``: the
-            share of the machine's ``references`` that score lower, plus half of those that score the same.
+            pooled. The others are by each machine's ``references``: ``fusing.calibrate``.
         references : DataFrame, optional
             Scores of each machine's normal training clips by a fit that left the clip out; both domains
             together. Needs no labels.
@@ -169,9 +132,11 @@ class Fusion:
         """
         _require_scores(scores, "scores")
         _require_calibration(calibration)
-        scale = Scale.of(scores, "the selection fold") if calibration == "selection_fold" else None
+        scale = None
+        if calibration == "selection_fold":
+            scale = Scale.of(scores.to_numpy(float), list(scores.columns), "the selection fold")
         if not isinstance(weights, Search):
-            given = _take_given(weights, list(scores.columns))
+            given = take_weights(weights, list(scores.columns))
             return cls(given, calibration, scale)
         if clips is None:
             raise ValueError(f"weights={weights}: a search needs clips, with labels; give them, or weights")
@@ -183,7 +148,7 @@ class Fusion:
         return cls(dict(zip(scores.columns, best.tolist(), strict=True)), calibration, scale, omega)
 
     def transform(self, scores: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.Series:
-        """The fused score of each clip, in [0, 1].
+        """The fused score of each clip.
 
         Parameters
         ----------
@@ -205,7 +170,7 @@ class Fusion:
         _require_scores(used, "scores")
         calibrated = _calibrate(used, self.calibration, self.scale, references)
         weights = np.array([list(self.weights.values())])
-        return pd.Series(_combine(calibrated, weights)[0], index=scores.index, name="score")
+        return pd.Series(combine(calibrated, weights)[0], index=scores.index, name="score")
 
     def describe(self) -> dict[str, Any]:
         """Everything, JSON-able; ``Fusion.restore`` reads it."""
@@ -329,7 +294,7 @@ def refuse_impossible(
     if isinstance(weights, Search):
         simplex(branches, weights.step)
     else:
-        _require_weights(_take_given(weights, list(branches)))
+        require_weights(take_weights(weights, list(branches)))
 
 
 def evaluate_nested(
@@ -423,31 +388,19 @@ def _search(calibrated: Float, clips: pd.DataFrame, grid: Float) -> tuple[Float,
     """The best of the weights (n_weights, n_branches), and its Omega."""
     of = sections(clips)
     chunks = (grid[start : start + ROWS] for start in range(0, len(grid), ROWS))
-    omegas = np.concatenate([harmonic_means(all_metrics(of, _combine(calibrated, w))) for w in chunks])
+    omegas = np.concatenate([harmonic_means(all_metrics(of, combine(calibrated, w))) for w in chunks])
     tied = np.flatnonzero(omegas >= omegas.max() - TIE)
     from_equal = (grid[tied] ** 2).sum(axis=1).round(12)  # the squared distance but for a constant
     best = tied[np.argmin(from_equal)]  # the first, and the grid is in lexicographic order
     return grid[best], float(omegas[best])
 
 
-def _combine(calibrated: Float, weights: Float) -> Float:
-    """(n_clips, n_branches) and (n_weights, n_branches) to (n_weights, n_clips).
-
-    Branch by branch, not as a product of matrices: there the rounding of a clip's score depends on its place
-    among the others, and clips with equal scores would no longer be equal.
-    """
-    fused = np.zeros((len(weights), len(calibrated)))
-    for b in range(calibrated.shape[1]):
-        fused += weights[:, b, None] * calibrated[:, b]
-    return fused
-
-
 def _calibrate(
     scores: pd.DataFrame, calibration: Calibration, scale: Scale | None, references: pd.DataFrame | None
 ) -> Float:
-    """Branches on one scale, (n_clips, n_branches), each in [0, 1]."""
+    """Branches on one scale, (n_clips, n_branches)."""
     if scale is not None:
-        return scale.sigmoid(scores)
+        return scale.sigmoid(scores.to_numpy(float), list(scores.columns))
     known = _check_references(scores, calibration, references)
     machines, of_reference = machine_of(scores.index), machine_of(known.index)
     calibrated = np.empty(scores.shape)
@@ -456,44 +409,17 @@ def _calibrate(
         if own.empty:
             raise ValueError(f"no references of machine {machine!r}; calibration={calibration!r} needs some")
         here = machines == machine
-        if calibration == "own_normals":
-            calibrated[here] = Scale.of(own, f"machine {machine!r}").sigmoid(scores[here])
-        else:
-            calibrated[here] = _ranks(scores[here].to_numpy(float), own.to_numpy(float))
+        calibrated[here] = fusing.calibrate(
+            scores[here].to_numpy(float), own.to_numpy(float),
+            branches=list(scores.columns), calibration=cast(NormalCalibration, calibration),
+            whose=f"machine {machine!r}",
+        )  # fmt: skip
     return calibrated
-
-
-def _ranks(scores: Float, references: Float) -> Float:
-    """The share of references that score lower, plus half of those that score the same, for each column."""
-    found = np.empty(scores.shape)
-    for b, reference in enumerate(np.sort(references, axis=0).T):
-        lower, not_higher = (np.searchsorted(reference, scores[:, b], side) for side in ("left", "right"))
-        found[:, b] = (lower + not_higher) / (2 * len(reference))
-    return found
 
 
 def machine_of(keys: pd.Index) -> NDArray[np.object_]:
     """The machine of each key ``machine/split/name``: (n_clips,)."""
     return np.array([str(key).partition("/")[0] for key in keys], dtype=object)
-
-
-def _take_given(weights: Literal["equal"] | Mapping[str, float], branches: list[str]) -> dict[str, float]:
-    """Weights in the order of the branches."""
-    if isinstance(weights, str):
-        if weights != "equal":
-            raise ValueError(f"weights={weights!r}: must be 'equal', a weight for each branch, or Search")
-        return dict.fromkeys(branches, 1 / len(branches))
-    if set(weights) != set(branches):
-        raise ValueError(f"weights of {', '.join(weights)}, but the branches are {', '.join(branches)}")
-    return {b: float(weights[b]) for b in branches}
-
-
-def _require_weights(weights: Mapping[str, float]) -> None:
-    for branch, weight in weights.items():
-        if not weight >= 0:
-            raise ValueError(f"weights[{branch!r}]={weight}: must not be negative")
-    if abs((total := sum(weights.values())) - 1) > 1e-9:
-        raise ValueError(f"the weights have the sum {total:.6g}; it must be 1")
 
 
 def _require_calibration(calibration: str) -> None:

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from nearfar.backends import Arrays, learnt, part, restore
 from nearfar.embedding import embeddings
 from nearfar.embedding.embeddings import VIEWS, heard
+from nearfar.embedding.lengths import can_be_unheard, warn_of_lengths
 from nearfar.embedding.store import Origin, Store
 from nearfar.encoders import Encoder, Layered
 from nearfar.files.arrays import save_arrays
@@ -127,6 +128,7 @@ class Branch:
 
         def make(folder: Path) -> None:
             _refuse_untrainable(clips, self.encoder, microphones, workers)
+            self._warn_of_lengths(clips, workers)
             machine = np.array([clip.machine for clip in clips])
             arrays = adaptation.make().train(
                 self.encoder,
@@ -188,6 +190,7 @@ class Branch:
             If the branch wants an adapter, and has taken up none.
         """
         self._require_adapter()
+        self._warn_of_lengths(clips, workers)
         if not self.uses_store:
             return self._embedded(clips, workers, progress)
         view, shas = VIEWS[self.resolved.view], digests((clip.recording for clip in clips), jobs)
@@ -201,6 +204,18 @@ class Branch:
             tell=_tell_listening(progress),
         )
         return [view.combine(*(by_microphone[m][sha] for m in view.microphones)) for sha in shas]
+
+    def _warn_of_lengths(self, clips: Sequence[Clip], workers: int) -> None:
+        """Say which clips the encoder cuts or fills, machine by machine; as far as their headers tell."""
+        if not can_be_unheard(self.encoder):
+            return
+        lengths: dict[str, dict[str, float]] = {}
+        found = audio.each(clips, lambda clip: _seconds(clip.recording), workers=workers)
+        for clip, seconds in zip(clips, found, strict=True):
+            if seconds is not None:
+                lengths.setdefault(clip.machine, {})[f"{clip.split}/{clip.name}"] = seconds
+        for machine, seconds_of_clips in lengths.items():
+            warn_of_lengths(self.encoder, self.resolved.encoder.name, machine, seconds_of_clips)
 
     def _embedded(self, clips: Sequence[Clip], workers: int, progress: Progress | None) -> list[Array]:
         """The embedding of each clip, computed now."""
@@ -257,6 +272,14 @@ class Branch:
         for i, step in enumerate(self.conditioning):
             restore(step, part(arrays, f"conditioning.{i}"))
         return self
+
+
+def _seconds(recording: Recording) -> float | None:
+    """How long a recording is; ``None`` if it cannot be read, which is told when it is loaded."""
+    try:
+        return audio.read_header(recording).seconds
+    except AudioError:
+        return None
 
 
 def _refuse_untrainable(

@@ -329,7 +329,8 @@ def load(name: Path | str, settings: Mapping[str, Any] | None = None, *, preset:
     name = str(name)
     if name in FUSED:
         raise ValueError(
-            f"{name} has several branches, which are fused; only `nearfar run {name} --data ...` takes it"
+            f"{name} has several branches, which are fused; only `nearfar fit` and `nearfar run` take it, in "
+            "Python nearfar.fit and nearfar.research.fused.run"
         )
     if name not in SYSTEMS and not name.endswith(".toml"):
         raise ValueError(unknown("system", name, [*SYSTEMS, *FUSED]))

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from nearfar.decisions.fusing import NormalCalibration
 from nearfar.decisions.thresholds import ThresholdConfig
 from nearfar.embedding.embeddings import NOT_OF_THE_NETWORK, VIEWS
 from nearfar.encoders import encoder_class
@@ -22,8 +24,11 @@ from nearfar.files.digests import digest_file
 from nearfar.files.steps import Jobs
 from nearfar.systems.components import Component, Content, Defaults
 from nearfar.systems.configuration import BranchConfig, System, name_and_options, recipe_and_options
+from nearfar.systems.fusion import FusedSystem
 from nearfar.training import ADAPTATIONS, DEFAULT_ADAPTATION
 from nearfar.training.adapters import HEAD, Adapter, AdapterError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +184,69 @@ class ResolvedBranch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """One system of a fused one.
+
+    Attributes
+    ----------
+    name : str
+        Of the branch in the fused system's file.
+    weight : float
+    size : int
+        How many of the resolved system's branches are its ensemble; their mean is its score.
+    threshold : ThresholdConfig
+        Its own, which says where its scores of unseen normal clips come from. Nothing is decided by it.
+    """
+
+    name: str
+    weight: float
+    size: int
+    threshold: ThresholdConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedFusion:
+    """How the scores of several systems become one: see ``decisions.fusing``.
+
+    Attributes
+    ----------
+    calibration : str
+    parts : tuple of Part
+        In the order of the resolved system's branches.
+    """
+
+    calibration: NormalCalibration
+    parts: tuple[Part, ...]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of each part by its name."""
+        return {part.name: part.weight for part in self.parts}
+
+    def describe(self) -> Content:
+        """Everything, JSON-able."""
+        parts = [
+            {
+                "name": p.name,
+                "weight": p.weight,
+                "size": p.size,
+                "threshold": p.threshold.model_dump(mode="json"),
+            }
+            for p in self.parts
+        ]
+        return {"calibration": self.calibration, "parts": parts}
+
+    @classmethod
+    def restore(cls, content: Mapping[str, Any]) -> Self:
+        """What ``describe`` gave."""
+        parts = (
+            Part(**{**part, "threshold": ThresholdConfig.model_validate(part["threshold"])})
+            for part in content["parts"]
+        )
+        return cls(calibration=content["calibration"], parts=tuple(parts))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResolvedSystem:
     """A system as it is fitted to one machine with one seed.
 
@@ -189,8 +257,11 @@ class ResolvedSystem:
     seed : int
         Of the run.
     branches : tuple of ResolvedBranch
-        All of the ensemble; they have one encoder and one view. The score of a clip is the mean of theirs.
+        All of the ensemble; they have one encoder and one view. The score of a clip is the mean of theirs. Of a
+        fused system: those of one part after the other.
     threshold : ThresholdConfig
+    fusion : ResolvedFusion or None
+        Of a fused system.
     """
 
     name: str
@@ -199,24 +270,39 @@ class ResolvedSystem:
     seed: int
     branches: tuple[ResolvedBranch, ...]
     threshold: ThresholdConfig
+    fusion: ResolvedFusion | None = None
 
     @property
-    def view(self) -> str:
-        """Of all branches."""
-        return self.branches[0].view
+    def parts(self) -> tuple[Part, ...]:
+        """Those of a fused system; of any other, itself alone."""
+        if self.fusion is not None:
+            return self.fusion.parts
+        return (Part(name=self.name, weight=1.0, size=len(self.branches), threshold=self.threshold),)
+
+    def by_part(self, of_branches: Sequence[T]) -> list[Sequence[T]]:
+        """What is given for each branch, for the branches of each part."""
+        ends = list(accumulate(part.size for part in self.parts))
+        return [of_branches[end - part.size : end] for part, end in zip(self.parts, ends, strict=True)]
+
+    @property
+    def microphones(self) -> tuple[str, ...]:
+        """What its branches hear, of ``recordings.microphones.MICROPHONES``; each once."""
+        return tuple(dict.fromkeys(m for branch in self.branches for m in VIEWS[branch.view].microphones))
 
     @property
     def is_adapted(self) -> bool:
-        """Whether its encoder is adapted over machines."""
-        return self.branches[0].adaptation is not None
+        """Whether an encoder of it is adapted over machines."""
+        return any(branch.adaptation is not None for branch in self.branches)
 
     @property
     def identity(self) -> Content:
         """Everything that a fitted detector depends on, beside the clips."""
+        fusion = {} if self.fusion is None else {"fusion": self.fusion.describe()}
         return {
             "branches": [branch.identity for branch in self.branches],
             "threshold": self.threshold.model_dump(mode="json"),
             "seed": self.seed,
+            **fusion,
         }
 
     @property
@@ -225,13 +311,12 @@ class ResolvedSystem:
         return tuple(dict.fromkeys(module for branch in self.branches for module in branch.modules))
 
     def with_adapters(self, adapters: Sequence[Adapter]) -> Self:
-        """The system with an adapter bound to each branch; as it is if it needs none and none is given.
+        """The system with an adapter bound to each branch that is adapted; as it is if none is, and none is given.
 
         Raises
         ------
         ValueError
-            If the system is adapted and there is not one adapter for each branch; or it is not adapted, and there
-            are some.
+            If there is not one adapter for each branch that is adapted.
         AdapterError
             If an adapter was trained on another network.
         """
@@ -239,13 +324,15 @@ class ResolvedSystem:
             if adapters:
                 raise ValueError(f"{self.name} is not adapted, so it takes no adapter; omit it")
             return self
-        if len(adapters) != len(self.branches):
+        needed = sum(branch.adaptation is not None for branch in self.branches)
+        if len(adapters) != needed:
             raise ValueError(
-                f"adapters={len(adapters)}, but {self.name} needs {len(self.branches)}, one for each branch: its "
-                "encoder is adapted over several machines before it is fitted to one. Train an adapter with "
+                f"adapters={len(adapters)}, but {self.name} needs {needed}, one for each branch that is adapted: "
+                "its encoder is adapted over several machines before it is fitted to one. Train an adapter with "
                 "`nearfar adapt` and give it with --adapter"
             )
-        bound = (b.with_adapter(a) for b, a in zip(self.branches, adapters, strict=True))
+        left = iter(adapters)
+        bound = (b if b.adaptation is None else b.with_adapter(next(left)) for b in self.branches)
         return dataclasses.replace(self, branches=tuple(bound))
 
     def with_false_alarm_rate(self, rate: float) -> Self:
@@ -275,6 +362,7 @@ class ResolvedSystem:
             "seed": self.seed,
             "branches": [branch.describe() for branch in self.branches],
             "threshold": self.threshold.model_dump(mode="json"),
+            "fusion": None if self.fusion is None else self.fusion.describe(),
         }
 
     @classmethod
@@ -293,11 +381,12 @@ class ResolvedSystem:
             seed=content["seed"],
             branches=tuple(ResolvedBranch.restore(branch) for branch in content["branches"]),
             threshold=ThresholdConfig.model_validate(content["threshold"]),
+            fusion=ResolvedFusion.restore(content["fusion"]) if content.get("fusion") else None,
         )
 
 
 def resolve(
-    system: System,
+    system: System | FusedSystem,
     *,
     seed: int,
     jobs: Jobs | None = None,
@@ -309,7 +398,7 @@ def resolve(
 
     Parameters
     ----------
-    system : System
+    system : System or FusedSystem
     seed : int
         Of the run.
     jobs : Jobs or None
@@ -317,7 +406,7 @@ def resolve(
     machine : str or None
         For which the system may have settings of its own.
     adapters : sequence of Adapter
-        One for each branch; none: they can be bound later (``ResolvedSystem.with_adapters``).
+        One for each branch that is adapted; none: they can be bound later (``ResolvedSystem.with_adapters``).
     defaults : callable or None
         Defaults of options that take the place of today's, such as ``former_defaults``.
 
@@ -328,19 +417,46 @@ def resolve(
     ValueError, AdapterError
         As ``ResolvedSystem.with_adapters``.
     """
-    own = system if machine is None else system.of_machine(machine)
-    resolved = ResolvedSystem(
-        name=own.name,
-        summary=own.summary,
-        source=own.source,
-        seed=seed,
-        branches=tuple(
-            resolve_branch(config, seed=of_member, jobs=jobs, defaults=defaults)
-            for config, of_member in own.members(seed)
-        ),
-        threshold=own.threshold,
-    )
+    if isinstance(system, FusedSystem):
+        resolved = _resolve_fused(system, seed=seed, jobs=jobs, machine=machine)
+    else:
+        own = system if machine is None else system.of_machine(machine)
+        resolved = ResolvedSystem(
+            name=own.name,
+            summary=own.summary,
+            source=own.source,
+            seed=seed,
+            branches=tuple(
+                resolve_branch(config, seed=of_member, jobs=jobs, defaults=defaults)
+                for config, of_member in own.members(seed)
+            ),
+            threshold=own.threshold,
+        )
     return resolved.with_adapters(adapters) if adapters else resolved
+
+
+def _resolve_fused(
+    system: FusedSystem, *, seed: int, jobs: Jobs | None, machine: str | None
+) -> ResolvedSystem:
+    """The parts of a fused system, one after the other."""
+    found = {
+        name: resolve(branch.load(), seed=seed, jobs=jobs, machine=machine)
+        for name, branch in system.branches.items()
+    }
+    weights = system.weights
+    parts = tuple(
+        Part(name=name, weight=weights[name], size=len(part.branches), threshold=part.threshold)
+        for name, part in found.items()
+    )
+    return ResolvedSystem(
+        name=system.name,
+        summary=system.summary,
+        source=system.source,
+        seed=seed,
+        branches=tuple(branch for part in found.values() for branch in part.branches),
+        threshold=system.threshold(parts[0].threshold),
+        fusion=ResolvedFusion(calibration=system.fusion.calibration, parts=parts),
+    )
 
 
 def resolve_branch(
