@@ -58,7 +58,10 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def _few(step: str | ConditioningStep) -> str | dict[str, Any]:
-    return step if isinstance(step, str) else {"name": step.name, "components": FEW_COMPONENTS}
+    if isinstance(step, str):
+        return step
+    few = {"components": FEW_COMPONENTS} if "components" in step.options else {}
+    return {"name": step.name, **step.options, **few}
 
 
 def built(config: BranchConfig, *, seed: int = 0, jobs: Jobs | None = None) -> Branch:
@@ -79,12 +82,13 @@ def _random_adapter(resolved: ResolvedBranch, seed: int) -> Adapter:
     network = branch.encoder.network
     shapes = {}
     for layer in lora.layers_of(network, options["blocks"], targets=options["targets"]):
-        outputs, inputs = network.get_submodule(layer).weight.shape
+        outputs, inputs = network.get_submodule(layer).weight.shape[:2]
         shapes |= {
             f"lora.{layer}.down": (options["rank"], inputs),
             f"lora.{layer}.up": (outputs, options["rank"]),
         }
-    shapes |= {"head.weight": (options["dim"], 4 * network.geometry.dim), "head.bias": (options["dim"],)}
+    if resolved.adaptation.owner.TRAINS_HEAD:
+        shapes |= {"head.weight": (options["dim"], 4 * network.geometry.dim), "head.bias": (options["dim"],)}
     arrays = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
     told = {"blocks": list(branch.encoder.blocks), "adaptation": options, "seed": seed}
     machines = {"press": {"clips": 3, "digest": "0"}, "saw": {"clips": 4, "digest": "1"}}

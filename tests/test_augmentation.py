@@ -1,4 +1,4 @@
-"""Masks of spectrograms: how many, how wide, where, and that nothing else is touched."""
+"""Masks of spectrograms: how many, how wide, where, and that nothing else is touched. Mixtures of examples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from nearfar.training.augmentation import MASKS, spec_augment
+from nearfar.training.augmentation import MASKS, mixup, spec_augment
 
 BANDS, FRAMES = 12, 20
 
@@ -144,3 +144,22 @@ def test_what_is_not_masked_stays_and_so_does_the_argument(dtype):
 
 def test_a_single_spectrogram_needs_no_batch():
     assert augmented(bands=3, frames=5, seed=4).shape == (BANDS, FRAMES)
+
+
+# mixtures
+
+
+def test_mixup_is_its_sum_number_by_number(rng):
+    x, y = rng.standard_normal((4, 2, 5)), rng.random((4, 3))
+    partners, weights = [2, 0, 2, 1], [0.25, 1.0, 0.5, 0.0]
+    mixed, labels = mixup(
+        *map(torch.from_numpy, (x, y)), torch.tensor(partners), torch.tensor(weights).double()
+    )
+    for i, (j, w) in enumerate(zip(partners, weights, strict=True)):
+        expected = [
+            [w * a + (1 - w) * b for a, b in zip(*rows, strict=True)] for rows in zip(x[i], x[j], strict=True)
+        ]
+        np.testing.assert_allclose(mixed[i], expected, rtol=1e-12)
+        np.testing.assert_allclose(labels[i], [w * a + (1 - w) * b for a, b in zip(y[i], y[j], strict=True)])
+    np.testing.assert_array_equal(mixed[1], x[1])
+    np.testing.assert_array_equal(mixed[3], x[1])

@@ -109,6 +109,7 @@ def of_waveform(waveform):
 
 
 CANCELLED_BY_TAPS = ("cancelled_3taps", "cancelled_5taps", "cancelled_4096")
+COHERENCE_WEIGHTED = ("coherence_weighted", "coherence_weighted_running")
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def samples(rng):
 
 def expected_views(samples):
     near, far, without_noise = (of_waveform(w) for w in (samples[0], samples[1], cancelled(samples)))
-    of_taps = {name: of_waveform(listen(samples, name)) for name in CANCELLED_BY_TAPS}
+    of_taps = {name: of_waveform(listen(samples, name)) for name in CANCELLED_BY_TAPS + COHERENCE_WEIGHTED}
     return {
         **of_taps,
         "near_and_cancelled_3taps": np.r_[near, of_taps["cancelled_3taps"]],

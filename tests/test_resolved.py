@@ -198,7 +198,7 @@ def test_a_false_alarm_rate_without_decisions_has_no_effect_and_is_refused() -> 
         *(("backend", name, backend_class) for name in BACKENDS),
         *(("training", name, trainer) for name in TRAINERS),
         *(("conditioning", name, conditioning_class) for name in CONDITIONING),
-        ("adaptation", "eat", lambda _: adapter_trainer()),
+        ("adaptation", "arcface", adapter_trainer),
     ],
 )
 def test_former_defaults_are_options_still(kind: str, name: str, owner: object) -> None:

@@ -17,7 +17,11 @@ CONDITIONING = {
     "pca": "nearfar.embedding.conditioning:PrincipalComponents",
     "whiten": "nearfar.embedding.conditioning:Whitening",
     "head": "nearfar.embedding.conditioning:Head",
+    "near_minus_far": "nearfar.embedding.microphone_pairs:NearMinusFar",
+    "residual": "nearfar.embedding.microphone_pairs:Residual",
 }
+OF_PAIRS = ("near_minus_far", "residual")  # take the embeddings of near and far, side by side
+PAIRS_VIEW = "near_and_far"  # which gives them so
 
 
 def conditioning_class(name: str) -> type[Any]:

@@ -130,6 +130,8 @@ VIEWS = {
     "cancelled_3taps": View(("cancelled_3taps",)),
     "cancelled_5taps": View(("cancelled_5taps",)),
     "cancelled_4096": View(("cancelled_4096",)),
+    "coherence_weighted": View(("coherence_weighted",)),
+    "coherence_weighted_running": View(("coherence_weighted_running",)),
     "near_and_cancelled": View(("near", "cancelled")),
     "near_and_cancelled_3taps": View(("near", "cancelled_3taps")),
     "near_and_far": View(("near", "far")),

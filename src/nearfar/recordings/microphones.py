@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nearfar.recordings.audio import FAR, NEAR, Samples
 from nearfar.recordings.cancellation import BLOCK, Canceller, framed, hann
+from nearfar.recordings.coherence import FORGETTING, CoherenceWeighting
 
 Waveform = NDArray[np.float32]
 
@@ -105,6 +106,8 @@ MICROPHONES = {
     "cancelled_3taps": Microphone(Canceller(2048, (-1, 0, 1)), ("near", "far")),
     "cancelled_5taps": Microphone(Canceller(1024, (-2, -1, 0, 1, 2)), ("near", "far")),
     "cancelled_4096": Microphone(Canceller(4096, (0,)), ("near", "far")),
+    "coherence_weighted": Microphone(CoherenceWeighting(), ("near", "far")),
+    "coherence_weighted_running": Microphone(CoherenceWeighting(forgetting=FORGETTING), ("near", "far")),
 }
 
 

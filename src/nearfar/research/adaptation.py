@@ -229,8 +229,9 @@ def protocol_of(adapted_on: AdaptedOn) -> ProtocolRecord:
 def _identity(task: AdapterTraining) -> tuple[str, tuple[str, ...], int]:
     """Equal for equal adapters."""
     branch = task.branch.describe()
-    made_of = digest({key: branch[key] for key in ("encoder", "weights", "adaptation")})
-    return made_of, tuple(m.name for m in task.machines), task.branch.seed
+    made_of = {key: branch[key] for key in ("encoder", "weights", "adaptation")}
+    made_of["microphones"] = task.branch.adapted_on_microphones
+    return digest(made_of), tuple(m.name for m in task.machines), task.branch.seed
 
 
 def _train(task: AdapterTraining, progress: Progress) -> Path:

@@ -26,10 +26,10 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError
 from nearfar.recordings.clips import Clip, DatasetError
-from nearfar.recordings.microphones import listen
+from nearfar.recordings.microphones import MICROPHONES, listen
 from nearfar.recordings.recording import Recording, digests
 from nearfar.systems.resolved import ResolvedBranch
-from nearfar.training.adapters import HEAD, LAYERS, TRAINS_HEAD, Adapter, HeardClips
+from nearfar.training.adapters import HEAD, LAYERS, Adapter, HeardClips
 
 Array = NDArray[np.floating[Any]]
 Progress = Callable[[str, int, int], None]
@@ -115,25 +115,24 @@ class Branch:
         DatasetError
             If recordings cannot be trained on; all that cannot, as far as their headers tell.
         ValueError
-            If the branch is not one that is adapted, or as ``training.adaptation.AdapterRecipe.train``.
+            If the branch is not one that is adapted, or as ``training.adaptation.Recipe.train``.
         """
         resolved, adaptation = self.resolved, self.resolved.adaptation
         if adaptation is None:
             raise ValueError(f"encoder {resolved.encoder.name!r}: this system trains nothing over machines")
+        microphones = resolved.adapted_on_microphones
 
         def hear(number: int) -> NDArray[np.float32]:
             samples = audio.load(clips[number].recording, self.encoder.sample_rate)
-            return np.stack(
-                [listen(samples, microphone) for microphone in VIEWS[TRAINS_HEAD["view"]].microphones]
-            )
+            return np.stack([listen(samples, microphone) for microphone in microphones])
 
         def make(folder: Path) -> None:
-            _refuse_untrainable(clips, self.encoder, workers)
+            _refuse_untrainable(clips, self.encoder, microphones, workers)
             self._warn_of_lengths(clips, workers)
             machine = np.array([clip.machine for clip in clips])
             arrays = adaptation.make().train(
                 self.encoder,
-                HeardClips(hear, machine, domains(clips), attributes(clips)),
+                HeardClips(hear, machine, domains(clips), attributes(clips), len(microphones)),
                 seed=resolved.seed,
                 folder=jobs.unfinished("adaptation", inputs, made_by=made_by),
                 workers=workers,
@@ -145,6 +144,8 @@ class Branch:
             **resolved.network,
             "blocks": list(self.encoder.blocks),
             "adaptation": adaptation.describe()["options"],
+            "recipe": adaptation.name,
+            "microphones": list(microphones),
             "seed": resolved.seed,
             "machines": _describe_machines(clips, jobs),
         }
@@ -281,16 +282,19 @@ def _seconds(recording: Recording) -> float | None:
         return None
 
 
-def _refuse_untrainable(clips: Sequence[Clip], encoder: Encoder, workers: int) -> None:
+def _refuse_untrainable(
+    clips: Sequence[Clip], encoder: Encoder, microphones: Sequence[str], workers: int
+) -> None:
     """Raise before a long training that would end at a recording; all that are wrong by their headers."""
-    found = audio.each(clips, lambda clip: _why_untrainable(clip.recording, encoder), workers=workers)
+    needed = max(MICROPHONES[microphone].channels for microphone in microphones)
+    found = audio.each(clips, lambda clip: _why_untrainable(clip.recording, encoder, needed), workers=workers)
     if problems := [problem for problem in found if problem]:
         raise DatasetError(problems)
 
 
-def _why_untrainable(recording: Recording, encoder: Encoder) -> str:
-    """Why an adapter cannot be trained on a recording; empty if it can."""
-    needed, shortest = VIEWS[TRAINS_HEAD["view"]].channels, encoder.min_samples / encoder.sample_rate
+def _why_untrainable(recording: Recording, encoder: Encoder, needed: int) -> str:
+    """Why an adapter cannot be trained on a recording with so many channels; empty if it can."""
+    shortest = encoder.min_samples / encoder.sample_rate
     try:
         header = audio.read_header(recording)
     except AudioError as error:

@@ -19,7 +19,7 @@ Defaults = Callable[[str, str], Content]  # by kind and name
 OWNERS: dict[str, Callable[[str], Callable[..., Any]]] = {
     "encoder": encoder_class,
     "training": trainer,
-    "adaptation": lambda _: adapter_trainer(),
+    "adaptation": adapter_trainer,
     "conditioning": conditioning_class,
     "backend": backend_class,
 }

@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails
 
 from nearfar.backends import BACKENDS
 from nearfar.decisions.thresholds import ThresholdConfig
-from nearfar.embedding import CONDITIONING
+from nearfar.embedding import CONDITIONING, OF_PAIRS, PAIRS_VIEW
 from nearfar.embedding.embeddings import POOLINGS, VIEWS, joined
 from nearfar.encoders import ENCODERS, encoder_class
 from nearfar.files.extras import MissingPackageError
@@ -36,7 +36,10 @@ from nearfar.systems.components import OWNERS, Component
 from nearfar.systems.named import FUSED, SYSTEMS, Needs, read_toml
 from nearfar.systems.options import options_model
 from nearfar.systems.settings import apply, places_of
+from nearfar.training import DEFAULT_ADAPTATION, adapter_trainer
 from nearfar.training.adapters import HEAD, TRAINS_HEAD
+
+RECIPE = "recipe"  # the key of an adaptation that is no option of its recipe
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -71,8 +74,8 @@ class BranchConfig(BaseModel):
     encoder : str
         Of ``encoders.ENCODERS``, made with ``encoder_options``, fitted with ``training`` if it needs that.
     adaptation : mapping or None
-        Options of ``training.adaptation``: the encoder is frozen but for an adapter, which is trained over machines
-        before any of them is fitted. ``None``: there is no adapter.
+        Options of a recipe of ``training.ADAPTATIONS``, which ``recipe`` names: the encoder is frozen but for an
+        adapter, which is trained over machines before any of them is fitted. ``None``: there is no adapter.
     view, pooling : str
         Of ``embeddings.VIEWS`` and ``embeddings.POOLINGS``.
     conditioning : tuple of str or ConditioningStep
@@ -155,7 +158,7 @@ class BranchConfig(BaseModel):
             return options
         if not hasattr(encoder_class(encoder), "ENCODER"):
             raise ValueError(f"encoder {encoder!r} is not a pretrained network, so there is nothing to adapt")
-        Component.resolve("adaptation", encoder, options, label="adaptation")
+        Component.resolve("adaptation", *recipe_and_options(options), label="adaptation")
         return options
 
     @model_validator(mode="after")
@@ -165,11 +168,32 @@ class BranchConfig(BaseModel):
             return self
         if self.adaptation is None:
             raise ValueError("conditioning 'head' comes from an adapter, but there is no [branch.adaptation]")
+        recipe, _ = recipe_and_options(self.adaptation)
+        if not adapter_trainer(recipe).TRAINS_HEAD:
+            raise ValueError(
+                f"conditioning 'head' comes from an adapter, but the recipe {recipe!r} keeps none"
+            )
         found = {"view": self.view, "pooling": self.pooling}
         if found != TRAINS_HEAD or steps.index(HEAD) > 0:
             raise ValueError(
                 f"conditioning={steps}, view={self.view!r}, pooling={self.pooling!r}: 'head' was trained on "
                 "view='near_and_far' and pooling='global_mean_std'; take these, and the head before other steps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_are_those_of_the_microphones(self) -> Self:
+        steps = [name for name, _ in map(name_and_options, self.conditioning)]
+        places = [place for place, name in enumerate(steps) if name in OF_PAIRS]
+        if not places:
+            return self
+        before = {*steps[: places[0]]} - {"standardize"}
+        alone = encoder_class(self.encoder).microphones == 1
+        if self.view != PAIRS_VIEW or before or len(places) > 1 or not alone:
+            raise ValueError(
+                f"conditioning={steps}, view={self.view!r}, encoder {self.encoder!r}: {steps[places[0]]!r} takes "
+                f"the embeddings of near and far side by side; take view={PAIRS_VIEW!r}, an encoder that hears one "
+                "microphone at a time, and one such step, with nothing before it but 'standardize'"
             )
         return self
 
@@ -182,6 +206,12 @@ class BranchConfig(BaseModel):
 
 def name_and_options(step: str | ConditioningStep) -> tuple[str, dict[str, Any]]:
     return (step, {}) if isinstance(step, str) else (step.name, step.options)
+
+
+def recipe_and_options(adaptation: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Of an adaptation, the name of its recipe, and all other keys."""
+    options = dict(adaptation)
+    return str(options.pop(RECIPE, DEFAULT_ADAPTATION)), options
 
 
 _KINDS = {"encoder_options": "encoder", "training": "training", "backend_options": "backend"}
@@ -242,9 +272,7 @@ class System(BaseModel):
     def _all_parts_are_valid(self) -> Self:
         for name in self.machines:
             branch = self.of_machine(name).branch
-            if self.branch.adaptation is not None and _what_is_adapted(branch) != _what_is_adapted(
-                self.branch
-            ):
+            if self.branch.adaptation is not None and what_is_adapted(branch) != what_is_adapted(self.branch):
                 raise ValueError(
                     f"machines.{name}: adaptation and encoder are of all machines together, so none has its own"
                 )
@@ -269,9 +297,12 @@ class System(BaseModel):
         return [(branch, each) for branch in branches for each in self.ensemble.seeds or (seed,)]
 
 
-def _what_is_adapted(branch: BranchConfig) -> dict[str, Any]:
-    """What an adapter is trained for."""
-    return branch.model_dump(include={"encoder", "encoder_options", "adaptation"})
+def what_is_adapted(branch: BranchConfig) -> dict[str, Any]:
+    """What an adapter is trained for; of a branch that is adapted."""
+    recipe, _ = recipe_and_options(branch.adaptation or {})
+    made_of = {"encoder", "encoder_options", "adaptation"}
+    hears_the_view = adapter_trainer(recipe).MICROPHONES is None
+    return branch.model_dump(include=made_of | ({"view"} if hears_the_view else set()))
 
 
 def load(name: Path | str, settings: Mapping[str, Any] | None = None, *, preset: str | None = None) -> System:
@@ -365,8 +396,11 @@ def _tables(content: Mapping[str, Any]) -> dict[str, Collection[str]]:
         name = branch.get("backend" if table == "backend_options" else "encoder")
         with suppress(ValueError, MissingPackageError):  # no such name, or nothing to train
             tables[f"branch.{table}"] = options_model(OWNERS[kind](str(name))).model_fields
-    if branch.get("adaptation") is not None:
-        tables["branch.adaptation"] = options_model(OWNERS["adaptation"]("")).model_fields
+    if isinstance(adaptation := branch.get("adaptation"), Mapping):
+        recipe, _ = recipe_and_options(adaptation)
+        with suppress(ValueError):
+            fields_of = options_model(OWNERS["adaptation"](recipe)).model_fields
+            tables["branch.adaptation"] = [RECIPE, *fields_of]
     return tables
 
 

@@ -23,8 +23,9 @@ from nearfar.encoders import encoder_class
 from nearfar.files.digests import digest_file
 from nearfar.files.steps import Jobs
 from nearfar.systems.components import Component, Content, Defaults
-from nearfar.systems.configuration import BranchConfig, System, name_and_options
+from nearfar.systems.configuration import BranchConfig, System, name_and_options, recipe_and_options
 from nearfar.systems.fusion import FusedSystem
+from nearfar.training import ADAPTATIONS, DEFAULT_ADAPTATION
 from nearfar.training.adapters import HEAD, Adapter, AdapterError
 
 T = TypeVar("T")
@@ -115,6 +116,14 @@ class ResolvedBranch:
         """The modules of what fits its encoder."""
         return tuple(part.module for part in (self.encoder, self.training) if part is not None)
 
+    @property
+    def adapted_on_microphones(self) -> tuple[str, ...]:
+        """The microphone views that the training of its adapter hears; none if it is not adapted."""
+        if self.adaptation is None:
+            return ()
+        recipe: Any = self.adaptation.owner
+        return recipe.MICROPHONES or VIEWS[self.view].microphones
+
     def with_adapter(self, adapter: Adapter) -> Self:
         """The branch with an adapter bound to it.
 
@@ -163,7 +172,7 @@ class ResolvedBranch:
         return cls(
             encoder=_restore("encoder", content["encoder"]),
             training=None if training is None else _restore("training", training),
-            adaptation=None if adaptation is None else _restore("adaptation", adaptation),
+            adaptation=None if adaptation is None else _restore("adaptation", _of_recipe(adaptation)),
             view=content["view"],
             pooling=content["pooling"],
             conditioning=tuple(_restore("conditioning", step) for step in content["conditioning"]),
@@ -470,7 +479,7 @@ def resolve_branch(
     return ResolvedBranch(
         encoder=encoder,
         training=component("training", config.encoder, config.training) if is_fitted else None,
-        adaptation=None if adaptation is None else component("adaptation", config.encoder, adaptation),
+        adaptation=None if adaptation is None else component("adaptation", *recipe_and_options(adaptation)),
         view=config.view,
         pooling=config.pooling,
         conditioning=tuple(
@@ -492,6 +501,12 @@ def _describe(part: Component | None) -> Content | None:
 
 def _restore(kind: str, content: Mapping[str, Any]) -> Component:
     return Component.resolve(kind, content["name"], content["options"])
+
+
+def _of_recipe(adaptation: Mapping[str, Any]) -> Content:
+    """An adaptation under the name of its recipe; before there were several, it had that of its encoder."""
+    name = adaptation["name"]
+    return {**adaptation, "name": name if name in ADAPTATIONS else DEFAULT_ADAPTATION}
 
 
 def _require_network(adapter: Adapter, network: Mapping[str, Any]) -> None:
@@ -517,11 +532,15 @@ def _former_defaults() -> dict[str, dict[str, Content]]:
 def former_defaults(kind: str, name: str) -> Content:
     """The defaults of a component when files did not yet hold the value of every option.
 
-    Those are detectors of format 1 and 2, and adapters of format 1. What came later is not among them.
+    Those are detectors of format 1 and 2, and adapters of format 1. What came later is not among them. There was
+    one recipe of adapters then. Its options stand under the names of encoders, and are the same for all.
 
     Parameters
     ----------
     kind, name : str
         As of ``Component``.
     """
-    return dict(_former_defaults().get(kind, {}).get(name, {}))
+    of_kind = _former_defaults().get(kind, {})
+    if kind == "adaptation" and name == DEFAULT_ADAPTATION:
+        name = next(iter(of_kind))
+    return dict(of_kind.get(name, {}))

@@ -11,8 +11,9 @@ that differ in the option ``epochs`` only, or is ``None``.
 ``TRAINERS`` names them by encoder; the lines name classes instead of importing them, because torch should load
 only where it is used.
 
-``adaptation`` is another kind of training, and none of ``TRAINERS``: it teaches low-rank adapters of a pretrained
-network on many machines at once, leaves the encoder that it is given as it is, and returns arrays.
+``ADAPTATIONS`` are another kind of training, and none of ``TRAINERS``: they teach low-rank adapters of a pretrained
+network on many machines at once, leave the encoder that they are given as it is, and return arrays. Each is a
+subclass of ``adaptation.Recipe``. A system names it in ``[branch.adaptation]``, as ``recipe`` beside its options.
 """
 
 from __future__ import annotations
@@ -20,12 +21,19 @@ from __future__ import annotations
 from typing import Any
 
 from nearfar.files import extras
+from nearfar.recordings.clips import unknown
 
 TRAINERS = {
     "autoencoder": "nearfar.training.autoencoder:AutoencoderRecipe",
     "dca": "nearfar.training.dca:DcaRecipe",
     "difference_autoencoder": "nearfar.training.autoencoder:AutoencoderRecipe",
 }
+
+ADAPTATIONS = {
+    "arcface": "nearfar.training.adaptation:AdapterRecipe",
+    "adacos": "nearfar.training.adacos:AdaCosRecipe",
+}
+DEFAULT_ADAPTATION = "arcface"  # there was no other one, and files do not name it
 
 
 def trainer(encoder: str) -> type[Any]:
@@ -43,12 +51,16 @@ def trainer(encoder: str) -> type[Any]:
     return extras.resolve(TRAINERS[encoder], needed_by=f"the training of encoder {encoder!r}")
 
 
-def adapter_trainer() -> type[Any]:
+def adapter_trainer(recipe: str = DEFAULT_ADAPTATION) -> type[Any]:
     """The recipe that trains an adapter over machines, loaded now.
 
     Raises
     ------
+    ValueError
+        If there is none of this name.
     MissingPackageError
         If torch is not installed.
     """
-    return extras.resolve("nearfar.training.adaptation:AdapterRecipe", needed_by="the training of an adapter")
+    if recipe not in ADAPTATIONS:
+        raise ValueError(unknown("recipe", recipe, ADAPTATIONS))
+    return extras.resolve(ADAPTATIONS[recipe], needed_by="the training of an adapter")

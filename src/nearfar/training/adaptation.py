@@ -10,6 +10,9 @@ Afterwards the embedding's head is of little use, and proxies and classifiers ar
 the block's own statistics, which the sounds of all these machines have shaped. So this is not a trainer of
 ``TRAINERS``, which fit an encoder to one machine. What the report leaves open is decided here, at the top.
 
+``Recipe`` and ``Adaptation`` are what any training of adapters is made of: options, batches, steps, what is kept.
+``AdapterRecipe`` is the recipe of the report. Another one, with soft labels, is in ``training.adacos``.
+
 Everything random of a batch comes from the seed, the epoch, the batch's number and the place of a clip in it. So a
 training that goes on from what it kept gives the weights of an unbroken one (to the bit on a CPU, with an equal
 number of threads), and how many clips are computed at once changes no more than their sums are rounded.
@@ -19,11 +22,12 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -54,25 +58,24 @@ MICRO_BATCH = 8  # clips at once; a matter of memory
 KEEP_EVERY = 5  # batches; on a processor some twenty minutes of a full-size network, a moment to write
 PRECISIONS = ("auto", "float32", "bfloat16")
 MICROPHONES = 2
+AT_LEAST_ONE = ("dim", "epochs", "batch_size", "micro_batch", "keep_every", "threads")
+SHARES = ("band_mask", "frame_mask")
 
+Classes = Mapping[str, NDArray[np.intp]]  # (n_clips,) by term of the loss
 Progress = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterRecipe:
-    """How an adapter is trained.
+class Recipe(ABC):
+    """What all recipes of adapters have in common; their defaults are those of the report.
 
     Attributes
     ----------
     rank, alpha, dropout, blocks, targets
         Of the adapters: ``lora.attach``, ``lora.layers_of``.
     dim : int
-        Of the embedding.
-    scale, margin : float
-        Of ArcFace: ``losses.sub_center_arcface``.
-    machine_weight, domain_weight, consistency_weight : float
-        Of these terms of the loss.
+        Of the embedding that is trained.
     epochs, batch_size : int
     micro_batch : int
         Clips that are computed at once, of one length; their gradients add up to those of the batch.
@@ -83,12 +86,19 @@ class AdapterRecipe:
     band_mask, frame_mask : float
         The widest mask of ``augmentation.spec_augment``, as a share of the bands, and of the frames.
     precision : {"auto", "float32", "bfloat16"}
-        ``"auto"``: bfloat16 on a CUDA device that has it, else float32. Head and losses are always in float32.
+        ``"auto"``: bfloat16 on a CUDA device that has it, else float32. What follows the network is in float32.
     keep_every : int
         Batches from one state that is kept to the next.
     threads : int
         Threads of torch, on a CPU.
+    MICROPHONES : tuple of str or None
+        The microphone views that the training hears; ``None``: those of the branch that is adapted.
+    TRAINS_HEAD : bool
+        Whether the arrays have a head, which the conditioning ``head`` takes up.
     """
+
+    MICROPHONES: ClassVar[tuple[str, ...] | None] = None
+    TRAINS_HEAD: ClassVar[bool] = False
 
     rank: int = RANK
     alpha: float = ALPHA
@@ -96,11 +106,6 @@ class AdapterRecipe:
     blocks: tuple[int, ...] = BLOCKS
     targets: tuple[str, ...] = ()
     dim: int = DIM
-    scale: float = SCALE
-    margin: float = MARGIN
-    machine_weight: float = MACHINE_WEIGHT
-    domain_weight: float = DOMAIN_WEIGHT
-    consistency_weight: float = CONSISTENCY_WEIGHT
     epochs: int = EPOCHS
     batch_size: int = BATCH_SIZE
     micro_batch: int = MICRO_BATCH
@@ -128,12 +133,11 @@ class AdapterRecipe:
         Parameters
         ----------
         encoder : Frozen
-            Of one block, whose statistics are trained; it is left as it is.
+            Of one block, whose tokens are trained; it is left as it is.
         clips : HeardClips
-            What is told apart: each combination of machine, domain and attributes, and machines, and domains. What
-            all clips have in common is left out.
+            What is told apart, as ``classes`` says.
         seed : int
-            Of initial weights, the order of clips, masks and dropout.
+            Of everything random.
         folder : Path or None
             Where the training keeps what it has reached, to go on from there; it belongs to trainings of the same
             clips with the same options. ``None``: nowhere.
@@ -146,18 +150,17 @@ class AdapterRecipe:
         -------
         mapping from name to array
             ``lora.{layer}.down`` and ``lora.{layer}.up``, which a ``Frozen`` takes up without their ``lora.``; and
-            ``head.weight``, (dim, 4 * width), and ``head.bias`` of the embedding of ``statistics``, near before
-            far.
+            ``head.weight`` and ``head.bias``, if the recipe ``TRAINS_HEAD``.
 
         Raises
         ------
         ValueError
-            If an option is out of its range, there is nothing to tell apart, a clip is not sound of two
+            If an option is out of its range, there is nothing to tell apart, a clip is not sound of as many
             microphones, or the loss is not finite.
         """
-        _refuse_options(self, workers)
+        self.refuse_options(workers)
         _refuse_encoder(encoder, self)
-        classes = classes_of(clips.machine, clips.domain, clips.attributes)
+        classes = self.classes(clips)
         steps = self.epochs * math.ceil(len(clips.machine) / self.batch_size)
         rounds = math.ceil(steps / self.keep_every)
         journal = Journal(folder, rounds, kind="round")
@@ -167,27 +170,93 @@ class AdapterRecipe:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            adaptation = Adaptation(encoder, clips.hear, classes, self, seed=seed)
+            adaptation = self.begin(encoder, clips, classes, seed=seed, folder=folder)
             adaptation.run(journal, workers, progress)
         finally:
             torch.set_num_threads(before)
         return adaptation.arrays()
 
+    def refuse_options(self, workers: int) -> None:
+        """Raise if an option is out of its range.
 
-def _refuse_options(recipe: AdapterRecipe, workers: int) -> None:
-    names = ("dim", "epochs", "batch_size", "micro_batch", "keep_every", "threads")
-    counts = {**{name: getattr(recipe, name) for name in names}, "workers": workers}
-    if small := [f"{name}={count}" for name, count in counts.items() if count < 1]:
-        raise ValueError(f"{', '.join(small)}: must be at least 1")
-    shares = {name: getattr(recipe, name) for name in ("band_mask", "frame_mask")}
-    if strange := [f"{name}={share:g}" for name, share in shares.items() if not 0 <= share <= 1]:
-        raise ValueError(f"{', '.join(strange)}: a share, must be from 0 to 1")
-    if recipe.precision not in PRECISIONS:
-        raise ValueError(f"precision={recipe.precision!r}: must be one of {', '.join(PRECISIONS)}")
-    warm_up_and_cosine(0.0, warm_up=recipe.warm_up_share, length=1.0)
+        Raises
+        ------
+        ValueError
+        """
+        self.refuse_out_of_range(AT_LEAST_ONE, SHARES, workers=workers)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}: must be one of {', '.join(PRECISIONS)}")
+        warm_up_and_cosine(0.0, warm_up=self.warm_up_share, length=1.0)
+
+    def refuse_out_of_range(self, at_least_one: Sequence[str], shares: Sequence[str], **others: int) -> None:
+        """Raise if one of these options, or of ``others``, is below 1, or one of the shares not between 0 and 1."""
+        counts = {**{name: getattr(self, name) for name in at_least_one}, **others}
+        if small := [f"{name}={count}" for name, count in counts.items() if count < 1]:
+            raise ValueError(f"{', '.join(small)}: must be at least 1")
+        of_shares = {name: getattr(self, name) for name in shares}
+        if strange := [f"{name}={share:g}" for name, share in of_shares.items() if not 0 <= share <= 1]:
+            raise ValueError(f"{', '.join(strange)}: a share, must be from 0 to 1")
+
+    @abstractmethod
+    def classes(self, clips: HeardClips) -> Classes:
+        """What there is to tell apart, before anything is heard.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing.
+        """
+
+    @abstractmethod
+    def begin(
+        self, encoder: Frozen, clips: HeardClips, classes: Classes, *, seed: int, folder: Path | None
+    ) -> Adaptation:
+        """The adapters at their beginning."""
 
 
-def _refuse_encoder(encoder: Frozen, recipe: AdapterRecipe) -> None:
+@dataclass(frozen=True, kw_only=True)
+class AdapterRecipe(Recipe):
+    """The second report's: both microphones, the statistics of a block, ArcFace and three smaller terms.
+
+    Its ``head.weight``, (dim, 4 * width), and ``head.bias`` make the embedding of ``statistics``, near before far.
+    Told apart is each combination of machine, domain and attributes, and machines, and domains. What all clips have
+    in common is left out. Random are initial weights, the order of clips, masks and dropout.
+
+    Attributes
+    ----------
+    scale, margin : float
+        Of ArcFace: ``losses.sub_center_arcface``.
+    machine_weight, domain_weight, consistency_weight : float
+        Of these terms of the loss.
+    """
+
+    MICROPHONES: ClassVar[tuple[str, ...] | None] = ("near", "far")
+    TRAINS_HEAD: ClassVar[bool] = True
+
+    scale: float = SCALE
+    margin: float = MARGIN
+    machine_weight: float = MACHINE_WEIGHT
+    domain_weight: float = DOMAIN_WEIGHT
+    consistency_weight: float = CONSISTENCY_WEIGHT
+
+    def classes(self, clips: HeardClips) -> Classes:
+        """As ``classes_of``."""
+        return classes_of(clips.machine, clips.domain, clips.attributes)
+
+    def begin(
+        self,
+        encoder: Frozen,
+        clips: HeardClips,
+        classes: Classes,
+        *,
+        seed: int,
+        folder: Path | None,  # noqa: ARG002  # of the contract; only the journal keeps something here
+    ) -> Adaptation:
+        """The adapters at their beginning."""
+        return Adaptation(encoder, clips.hear, classes, self, seed=seed)
+
+
+def _refuse_encoder(encoder: Frozen, recipe: Recipe) -> None:
     if len(encoder.blocks) != 1:
         raise ValueError(f"blocks={encoder.blocks} of the encoder: the statistics of one block are trained")
     if deaf := [block for block in recipe.blocks if block > encoder.blocks[0]]:
@@ -308,30 +377,33 @@ class Adaptation:
     hear : callable
         As of ``HeardClips``.
     classes : mapping from term to (n_clips,) array of int
-        As of ``classes_of``.
-    recipe : AdapterRecipe
+    recipe : Recipe
     seed : int
+    microphones : int
+        Waveforms of a clip.
     """
 
     def __init__(
         self,
         encoder: Frozen,
         hear: Callable[[int], NDArray[np.float32]],
-        classes: Mapping[str, NDArray[np.intp]],
-        recipe: AdapterRecipe,
+        classes: Classes,
+        recipe: Recipe,
         *,
         seed: int,
+        microphones: int = MICROPHONES,
     ) -> None:
         self.encoder, self.hear, self.recipe, self.seed = encoder, hear, recipe, seed
+        self.microphones = microphones
         self.device = chosen(encoder.device)
         self.classes = {term: torch.from_numpy(numbers).to(self.device) for term, numbers in classes.items()}
-        self.n_clips = len(classes["attribute"])
+        self.n_clips = len(next(iter(classes.values())))
         generator = torch.Generator().manual_seed(seed)
         self.module = self._frozen()
         self.network = cast(Network, self.module)
         self.adapters = self._attached(generator)
         counts = {term: 1 + int(numbers.max()) for term, numbers in classes.items()}
-        self.objective = Objective(self._width(), counts, recipe, generator)
+        self.objective = self.begun(self._dim(), counts, generator)
         learnt = [p for adapter in self.adapters.values() for p in (adapter.down, adapter.up)]
         self.learning = nn.ModuleDict({"adapters": nn.ParameterList(learnt), "objective": self.objective})
         self.learning.to(self.device)
@@ -360,11 +432,15 @@ class Adaptation:
         )
 
     @torch.inference_mode()
-    def _width(self) -> int:
-        """Of the statistics of one microphone, found out from the shortest clip."""
+    def _dim(self) -> int:
+        """Of the block's tokens, found out from the shortest clip."""
         shortest = np.zeros((1, self.encoder.min_samples), np.float32)
         waveform = torch.tensor(self.encoder.prepared(shortest), device=self.device)
-        return statistics(self.network(waveform, self.encoder.blocks).grid[:, 0]).shape[-1]
+        return self.network(waveform, self.encoder.blocks).grid.shape[-1]
+
+    def begun(self, dim: int, counts: Mapping[str, int], generator: torch.Generator) -> nn.Module:
+        """What follows the network, at its beginning: from tokens of so many numbers to losses."""
+        return Objective(2 * dim, counts, cast(AdapterRecipe, self.recipe), generator)
 
     @property
     def batches(self) -> int:
@@ -425,12 +501,13 @@ class Adaptation:
         return audio.each(numbers, self.heard, workers=workers)
 
     def heard(self, number: int) -> Array:
-        """(2, samples) of a clip, as the network takes them."""
+        """(microphones, samples) of a clip, as the network takes them."""
         samples, fewest = self.hear(number), self.encoder.min_samples
-        if samples.ndim != 2 or len(samples) != MICROPHONES or samples.shape[1] < fewest:
+        if samples.ndim != 2 or len(samples) != self.microphones or samples.shape[1] < fewest:
+            rate = self.encoder.sample_rate
             raise ValueError(
-                f"clip {number}: an array of shape {samples.shape}; expected (2, samples), near and far, at least "
-                f"{fewest} samples ({fewest / self.encoder.sample_rate:.2f} s at {self.encoder.sample_rate} Hz)"
+                f"clip {number}: an array of shape {samples.shape}; expected ({self.microphones}, samples), a row "
+                f"for each microphone, at least {fewest} samples ({fewest / rate:.2f} s at {rate} Hz)"
             )
         if not np.isfinite(samples).all():
             raise ValueError(
@@ -467,16 +544,31 @@ class Adaptation:
 
     def accumulate(self, step: int, waveforms: Sequence[Array]) -> dict[str, float]:
         """Add a batch's gradients to what is there, some clips at a time; its losses."""
-        numbers, generators = self.batch(step), self.generators(step)
+        generators = self.generators(step)
+        waveforms, targets = self.examples(step, waveforms)
         sums: dict[str, float] = {}
         for part in self._parts(waveforms):
-            heard = self.statistics(np.stack([waveforms[i] for i in part]), [generators[i] for i in part])
-            places = torch.tensor([numbers[i] for i in part], device=self.device)
-            losses = self.objective(heard, {term: c[places] for term, c in self.classes.items()})
+            losses = self.losses(
+                np.stack([waveforms[i] for i in part]),
+                [generators[i] for i in part],
+                {term: of_batch[part] for term, of_batch in targets.items()},
+            )
             share = len(part) / len(waveforms)
-            (share * losses["loss"]).backward()
+            torch.autograd.backward(share * losses["loss"])
             sums = {name: sums.get(name, 0.0) + share * loss.item() for name, loss in losses.items()}
         return sums
+
+    def examples(self, step: int, waveforms: Sequence[Array]) -> tuple[Sequence[Array], dict[str, Tensor]]:
+        """What is learnt from a batch: its waveforms, and what each of them is, by term of the loss."""
+        numbers = torch.tensor(self.batch(step), device=self.device)
+        return waveforms, {term: numbers_of[numbers] for term, numbers_of in self.classes.items()}
+
+    def losses(
+        self, waveforms: Array, generators: Sequence[torch.Generator], targets: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """By name, means over clips; ``"loss"`` is what is learnt by."""
+        found: dict[str, Tensor] = self.objective(self.statistics(waveforms, generators), targets)
+        return found
 
     def _parts(self, waveforms: Sequence[Array]) -> list[list[int]]:
         """Places within a batch of what is computed at once: of one length, and not too many."""
@@ -486,39 +578,42 @@ class Adaptation:
         return [some[i : i + size] for some in of_length.values() for i in range(0, len(some), size)]
 
     def statistics(self, waveforms: Array, generators: Sequence[torch.Generator]) -> Tensor:
-        """Of the block's tokens, float32: (batch, 2, samples) and a generator a clip to (batch, 2, width)."""
-        pairs = (-1, MICROPHONES)
+        """Of the block's tokens: (batch, 2, samples) and a generator a clip to (batch, 2, width)."""
+        tokens = self.tokens(waveforms, generators)
+        return torch.unflatten(statistics(tokens.flatten(0, 1)), 0, tokens.shape[:2])
+
+    def tokens(self, waveforms: Array, generators: Sequence[torch.Generator]) -> Tensor:
+        """(batch, microphones, samples) to (batch, microphones, frames, bands, dim) of the block, float32."""
+        alike = (-1, self.microphones)
         batch = torch.tensor(waveforms, dtype=torch.float32, device=self.device).flatten(0, 1)
         with torch.no_grad():
-            spectrograms = torch.unflatten(self.network.spectrogram(batch), 0, pairs)
-            masked = [self._masked(pair, g) for pair, g in zip(spectrograms, generators, strict=True)]
+            spectrograms = torch.unflatten(self.network.spectrogram(batch), 0, alike)
+            masked = [self._masked(levels, g) for levels, g in zip(spectrograms, generators, strict=True)]
         for adapter in self.adapters.values():
             adapter.generators = generators
         with autocast(self.device, self.recipe.precision):
             tokens = self.network.hear(torch.cat(masked), self.encoder.blocks).grid
-        return torch.unflatten(statistics(tokens[:, 0].float()), 0, pairs)
+        return torch.unflatten(tokens[:, 0].float(), 0, alike)
 
     def _masked(self, spectrograms: Tensor, generator: torch.Generator) -> Tensor:
-        """(2, bands, frames) with masks of each microphone's own."""
+        """(microphones, bands, frames) with masks of each microphone's own."""
         bands, frames = spectrograms.shape[1:]
         recipe = self.recipe
         widest = {"bands": int(recipe.band_mask * bands), "frames": int(recipe.frame_mask * frames)}
         return spec_augment(spectrograms, generator, **widest)
 
     def arrays(self) -> dict[str, Array]:
-        """Adapters and head.
+        """Adapters, and the head of a recipe that trains one.
 
         Raises
         ------
         ValueError
             If they are not finite.
         """
-        head = {
-            name: parameter.detach().cpu().numpy()
-            for name, parameter in self.objective.head.named_parameters()
-        }
         found = {f"lora.{name}": array for name, array in lora.arrays(self.adapters).items()}
-        found |= {f"head.{name}": array.copy() for name, array in head.items()}
+        if self.recipe.TRAINS_HEAD:
+            head = cast(Objective, self.objective).head
+            found |= {f"head.{name}": p.detach().cpu().numpy().copy() for name, p in head.named_parameters()}
         if strange := [name for name, array in found.items() if not np.isfinite(array).all()]:
             raise ValueError(f"{', '.join(strange)}: not finite after the last batch; lower learning_rate")
         return found

@@ -3,9 +3,9 @@
 Conventions
 -----------
 An adapter holds arrays of two owners: ``lora.LAYER.down`` and ``.up``, the low-rank changes of the encoder's
-layers (``encoders.lora``), and ``head.weight`` and ``head.bias``, the linear head that they were trained with. The
-network itself is not in it. Beside them stands what they were made with, so that an adapter is never put on another
-network. A file is safetensors; nothing in it is executed.
+layers (``encoders.lora``), and, of the recipe ``arcface``, ``head.weight`` and ``head.bias``, the linear head that
+they were trained with. The network itself is not in it. Beside them stands what they were made with, so that an
+adapter is never put on another network. A file is safetensors; nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from nearfar.files.digests import digest, digest_arrays
 FORMAT = 1
 DESCRIPTION = "nearfar"  # the key of the file's metadata
 LAYERS, HEAD = "lora", "head"  # owners of the arrays
-TRAINS_HEAD = {"view": "near_and_far", "pooling": "global_mean_std"}  # of ``training.adaptation``
+TRAINS_HEAD = {
+    "view": "near_and_far",
+    "pooling": "global_mean_std",
+}  # of ``training.adaptation.AdapterRecipe``
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,18 @@ class HeardClips:
     Attributes
     ----------
     hear : callable
-        From the number of a clip to (2, samples), near and far, at the encoder's rate. Called from several threads,
-        once an epoch for each clip.
+        From the number of a clip to (microphones, samples) at the encoder's rate. Called from several threads, once
+        an epoch for each clip.
     machine, domain, attributes : (n_clips,) arrays of str
+    microphones : int
+        Waveforms of a clip; by default near and far.
     """
 
     hear: Callable[[int], NDArray[np.float32]]
     machine: NDArray[np.str_]
     domain: NDArray[np.str_]
     attributes: NDArray[np.str_]
+    microphones: int = 2
 
 
 class AdapterError(ValueError):
@@ -57,7 +63,7 @@ class AdapterError(ValueError):
 
 @dataclass(frozen=True)
 class Adapter:
-    """Low-rank changes of a frozen encoder, and the head that was trained with them.
+    """Low-rank changes of a frozen encoder, and the head that was trained with them, if the recipe keeps one.
 
     Attributes
     ----------
@@ -65,8 +71,9 @@ class Adapter:
         See the module.
     made_with : dict
         JSON-able: ``encoder`` (a name), ``options`` (of its network), ``weights`` (SHA-256 of its file),
-        ``blocks``, ``adaptation`` (settings of the training), ``seed``, and ``machines``, of each how many normal
-        ``clips`` were heard, and their ``digest``.
+        ``blocks``, ``adaptation`` (settings of the training), its ``recipe`` and the ``microphones`` that it heard
+        (not in files from the time of one recipe), ``seed``, and ``machines``, of each how many normal ``clips``
+        were heard, and their ``digest``.
     """
 
     arrays: Mapping[str, NDArray[Any]]

@@ -1,4 +1,4 @@
-"""What is done to spectrograms in training, so that a network cannot rely on any single part of them."""
+"""What is done to waveforms and spectrograms in training, so that a network relies on no single part of them."""
 
 from __future__ import annotations
 
@@ -40,3 +40,28 @@ def _stripes(leading: list[int], size: int, widest: int, masks: int, generator: 
     starts = (drawn[1] * (size - widths + 1)).floor()
     places = torch.arange(size, device=generator.device)
     return ((places >= starts) & (places < starts + widths)).any(dim=-2)
+
+
+def mixup(examples: Tensor, labels: Tensor, partners: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Each example and its labels, mixed with those of a partner.
+
+    H. Zhang et al., "mixup: Beyond empirical risk minimization," Proc. ICLR, 2018, arXiv:1710.09412: an example is
+    ``w x + (1 - w) x'``, its label ``w y + (1 - w) y'``.
+
+    Parameters
+    ----------
+    examples : (n, ...) tensor
+        Such as waveforms.
+    labels : (n, classes) tensor
+    partners : (n,) tensor of int
+        The number of the example that each is mixed with.
+    weights : (n,) tensor
+        Of the example itself; 1 leaves it as it is.
+
+    Returns
+    -------
+    (n, ...), (n, classes) tensors
+    """
+    own = weights.view(-1, *[1] * (examples.ndim - 1))
+    mixed = own * examples + (1 - own) * examples[partners]
+    return mixed, weights[:, None] * labels + (1 - weights[:, None]) * labels[partners]

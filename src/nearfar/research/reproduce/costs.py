@@ -21,7 +21,7 @@ from nearfar.recordings.clips import Dataset
 from nearfar.recordings.datasets import DATASETS
 from nearfar.research.reproduce.files import PublishedStudy
 from nearfar.research.reproduce.runs import Run, is_here, runs_of, runs_of_row, weights_named
-from nearfar.systems.configuration import System
+from nearfar.systems.configuration import System, what_is_adapted
 
 CLIPS, SECONDS = 1000, 10.0  # of ``systems.Needs``
 ADAPTER_CLIPS = 7000  # ditto; the normal clips of seven machines
@@ -171,8 +171,7 @@ def _adapters(runs: Collection[Run], sizes: list[Size]) -> dict[str, set[tuple[i
 
 
 def _adaptation(run: Run) -> str:
-    config = run.system.branch
-    return digest([config.encoder, config.encoder_options, config.adaptation])
+    return digest(what_is_adapted(run.system.branch))
 
 
 def _minutes(runs: Collection[Run], sizes: list[Size]) -> float:
