@@ -31,13 +31,13 @@ RUNS = 3
 OPTIONS: list[tuple[str, Options]] = [
     ("beam", {"bands": 8}),
     ("beam", {"bands": 8, "rescaling": "varmin"}),
-    ("local_density", {"metric": "cosine"}),
+    ("domain_local_density", {"metric": "cosine"}),
 ]
 MANY: list[tuple[str, Options, int]] = [
     ("nearest_neighbour", {}, 100_000),
     ("nearest_neighbour", {"metric": "cosine"}, 100_000),
     ("beam", {"bands": 8}, 100_000),
-    ("local_density", {}, 20_000),
+    ("domain_local_density", {}, 20_000),
 ]
 
 

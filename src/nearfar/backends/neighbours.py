@@ -9,12 +9,18 @@ these few pairs are computed from differences; equal ones are ordered by index. 
 * Of two near-duplicates, the nearer one is found.
 * Memory does not grow with the number of queries.
 
+Among the references themselves (``nearest_others``) each pair is looked at once, for both of them, and the Gram
+matrix is in single precision, of centred vectors. Where that is too coarse, it is repeated in double precision.
+
 A cosine is a distance between vectors of length one: ``1 - cos(q, r) = |q - r|^2 / 2``. Unlike ``1 - cos``, this
 keeps its digits when two vectors are nearly equal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import combinations
+from math import isqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -24,9 +30,13 @@ Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
 Index = NDArray[np.intp]
 Metric = Literal["euclidean", "cosine"]
+Rescaled = Callable[[Float, Any], Float]  # squared distances, and which references they are of
 
 METRICS = ("euclidean", "cosine")
 BLOCK = 2**20  # numbers in a temporary array, 8 MB; some six of them are alive at once
+COARSE = (
+    1 / 32
+)  # of the pairs of two blocks; if more could be among the nearest, single precision is too coarse
 
 
 def unit(X: Array, *, out: Float | None = None) -> Float:
@@ -89,7 +99,7 @@ def distances(squared: Float, metric: Metric) -> Float:
 
 
 def nearest(
-    queries: Float, references: Float, k: int, *, offsets: Float | None = None
+    queries: Float, references: Float, k: int, *, rescaled: Rescaled | None = None
 ) -> tuple[Index, Float]:
     """The k nearest references of each query.
 
@@ -99,48 +109,194 @@ def nearest(
     references : (m, dim) array
     k : int
         Between 1 and m.
-    offsets : (m,) array or None
-        Added to the squared distances of each reference before the smallest are searched.
+    rescaled : callable or None
+        What is compared in place of squared distances: ``rescaled(squared, which)``, where ``which`` are the
+        references, as an index of the last axis of ``squared``. It must not fall where a squared distance rises.
 
     Returns
     -------
     indices : (n, k) array
         The nearest first. Of equally near references, the first comes first.
     squared : (n, k) array
-        Squared distances, without offsets.
+        Squared distances.
 
     Raises
     ------
     ValueError
         If squares overflow.
     """
-    return _nearest(queries, references, k, offsets, others=False)
-
-
-def nearest_others(references: Float, k: int) -> tuple[Index, Float]:
-    """The k nearest *other* references of each reference: as ``nearest``, but none is its own neighbour.
-
-    A copy at another index is a neighbour, at distance 0.
-    """
-    return _nearest(references, references, k, None, others=True)
-
-
-def _nearest(
-    queries: Float, references: Float, k: int, offsets: Float | None, *, others: bool
-) -> tuple[Index, Float]:
-    offsets = np.zeros(len(references)) if offsets is None else offsets
+    compared = rescaled or (lambda squared, _: squared)
     lengths = _squares(references)
     indices = np.empty((len(queries), k), np.intp)
     squared = np.empty((len(queries), k))
     size = max(1, BLOCK // len(references))
     for start in range(0, len(queries), size):
         some = slice(start, start + size)
-        own = np.arange(len(queries))[some] if others else None
-        rows, columns = _candidates(queries[some], references, lengths, k, offsets, own)
+        rows, columns = _candidates(queries[some], references, lengths, k, compared)
         exact = _square_distances(queries[some], references, rows, columns)
-        best = _first(rows, columns, exact + offsets[columns], k)
-        indices[some], squared[some] = columns[best], exact[best]
+        best = _first(rows, columns, compared(exact, columns), k)
+        indices[some], squared[some] = columns[best].reshape(-1, k), exact[best].reshape(-1, k)
     return indices, squared
+
+
+def smallest(queries: Float, references: Float, rescaled: Rescaled) -> Float:
+    """The smallest rescaled distance of each query to any reference: (n,). See ``nearest``."""
+    indices, squared = nearest(queries, references, 1, rescaled=rescaled)
+    return rescaled(squared[:, 0], indices[:, 0])
+
+
+def nearest_others(references: Float, k: int) -> tuple[Index, Float]:
+    """The k nearest *other* references of each reference: as ``nearest``, but none is its own neighbour.
+
+    A copy at another index is a neighbour, at distance 0. Each pair is looked at once, so this takes half as many
+    products as a comparison of all with all, and in single precision. ``k`` is below the number of references.
+    """
+    _squares(references)  # raises if they overflow
+    search = _Others(references, k)
+    side = max(isqrt(2 * BLOCK), 2 * k)
+    blocks = [slice(start, start + side) for start in range(0, len(references), side)]
+    for own in blocks:
+        search.compare(own, own)
+    for some, others in combinations(blocks, 2):
+        search.compare(some, others)
+    return search.found()
+
+
+class _Others:
+    """The search of ``nearest_others``: what it knows after the blocks that were compared.
+
+    Attributes
+    ----------
+    shift, exponent : (dim,) array, int
+        Vectors are compared after ``shift`` is taken off, divided by two to the power ``exponent``: none of their
+        numbers is above 1 then. A difference of two vectors keeps all its digits, whatever they have in common.
+    coarse, slack : arrays
+        ``_terms`` of all references in single precision.
+    uppers : (n, k) array
+        For each reference the k smallest upper bounds of its distances to others so far, in order.
+    pairs : list of (rows, columns, lower bounds)
+        All that can be among the nearest so far; a few more, where bounds have fallen since.
+    """
+
+    def __init__(self, references: Float, k: int) -> None:
+        self.references = references
+        self.k = k
+        self.shift = references.mean(axis=0)
+        largest = max(np.abs(self.references[rows] - self.shift).max() for rows in _rows(references))
+        self.exponent = int(np.frexp(largest)[1])
+        self.coarse = np.empty((len(references), references.shape[1] + 2), np.float32)
+        self.slack = np.empty(len(references))
+        for rows in _rows(references):
+            self.coarse[rows], self.slack[rows] = self._terms(rows, np.float32)
+        self.uppers = np.full((len(references), k), np.inf)
+        self.pairs: list[tuple[Index, Index, Float]] = []
+
+    def _terms(self, rows: slice, dtype: type[np.floating[Any]]) -> tuple[Array, Float]:
+        """Of some references: ``[z, 1, |z|^2]``, whose products are squared distances, and their slack.
+
+        The squares are lowered by more than all rounding can add, so each product with ``_opposite`` terms is a
+        lower bound; with the slack of both, it is an upper bound. A product of ``dim + 2`` terms is off by at most
+        ``dim + 2`` roundings of ``2 |z|^2 + 2 |y|^2``, and z itself by one; the distances that decide in the end
+        are off by ``dim`` roundings in double precision. Eight roundings more are for the sums.
+        """
+        z = np.ldexp(self.references[rows] - self.shift, -self.exponent)
+        squares, dim = np.einsum("nd,nd->n", z, z), z.shape[1]
+        of_square = (dim + 8) * (float(np.finfo(dtype).eps) + 4 * np.finfo(np.float64).eps)
+        error = of_square * squares + (dim + 8) * float(np.finfo(dtype).tiny)
+        terms = np.empty((len(z), dim + 2), dtype)
+        terms[:, :dim], terms[:, dim], terms[:, dim + 1] = z, 1, squares - error
+        return terms, 2 * error
+
+    def compare(self, some: slice, others: slice) -> None:
+        """Learn from all pairs of two blocks of references; a block with itself comes first."""
+        lower = _opposite(self.coarse[some]) @ self.coarse[others].T
+        slack = self.slack[some][:, None], self.slack[others]
+        pairs = self._within(lower, slack, some, others)
+        if len(pairs[0]) > COARSE * lower.size + 4 * self.k * sum(lower.shape):
+            (left, of_left), (right, of_right) = (self._terms(rows, np.float64) for rows in (some, others))
+            lower, slack = _opposite(left) @ right.T, (of_left[:, None], of_right)
+            pairs = self._within(lower, slack, some, others)
+        self._keep(*pairs)
+
+    def _within(
+        self, lower: Array, slack: tuple[Float, Float], some: slice, others: slice
+    ) -> tuple[Index, Index, Float, Float]:
+        """The pairs of two blocks that can be among the nearest: rows, columns, lower and upper bounds."""
+        of_rows = self.uppers[some, -1]
+        if some == others:
+            np.fill_diagonal(lower, np.inf)  # none is its own neighbour
+            if self.k < len(lower):
+                of_rows = np.partition(lower + slack[0] + slack[1], self.k - 1, axis=1)[:, self.k - 1]
+        found = [_at_most(lower, of_rows[:, None])]
+        if some != others:
+            found.append(_at_most(lower, self.uppers[others, -1]))
+        rows, columns = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        bounds = lower[rows, columns].astype(np.float64)
+        uppers = bounds + slack[0][rows, 0] + slack[1][columns]
+        rows, columns = rows + some.start, columns + others.start
+        turned = slice(len(found[0][0]), None)  # what the second block found in the first
+        rows[turned], columns[turned] = columns[turned].copy(), rows[turned].copy()
+        return rows, columns, bounds, uppers
+
+    def _keep(self, rows: Index, columns: Index, lower: Float, upper: Float) -> None:
+        """Take up pairs, each a new one, and lower the bounds of their rows."""
+        self.pairs.append((rows, columns, lower))
+        order = np.lexsort((upper, rows))
+        places, starts = _places(rows[order])
+        among_first = places < self.k
+        touched = rows[order][starts]
+        new = np.full((len(touched), self.k), np.inf)
+        number = np.cumsum(places == 0) - 1
+        new[number[among_first], places[among_first]] = upper[order][among_first]
+        both = np.sort(np.hstack([self.uppers[touched], new]), axis=1)
+        self.uppers[touched] = both[:, : self.k]
+        if sum(len(pair[0]) for pair in self.pairs) > self._most:
+            self._tidy()
+
+    @property
+    def _most(self) -> int:
+        """How many pairs are held before they are looked through."""
+        return max(BLOCK, 4 * self.uppers.size)
+
+    def _tidy(self) -> tuple[Index, Index]:
+        """Let go the pairs that can no longer be among the nearest."""
+        rows, columns, lower = (np.concatenate(parts) for parts in zip(*self.pairs, strict=True))
+        left = lower <= self.uppers[rows, -1]
+        rows, columns, lower = rows[left], columns[left], lower[left]
+        if len(rows) > self._most // 2:  # many are equally far: of those, the first are taken
+            exact = _square_distances(self.references, self.references, rows, columns)
+            best = _first(rows, columns, exact, self.k)
+            rows, columns, lower = rows[best], columns[best], lower[best]
+        self.pairs = [(rows, columns, lower)]
+        return rows, columns
+
+    def found(self) -> tuple[Index, Float]:
+        """Indices and squared distances of the nearest: (n, k) each."""
+        rows, columns = self._tidy()
+        exact = _square_distances(self.references, self.references, rows, columns)
+        best = _first(rows, columns, exact, self.k)
+        return columns[best].reshape(-1, self.k), exact[best].reshape(-1, self.k)
+
+
+def _opposite(terms: Array) -> Array:
+    """The other factor of products that are squared distances: ``[-2 z, |z|^2, 1]``."""
+    turned = -2 * terms
+    turned[:, -2], turned[:, -1] = terms[:, -1], 1
+    return turned
+
+
+def _at_most(values: Array, limits: Float) -> tuple[Index, Index]:
+    """Rows and columns of the values that are not above a limit, a few; limits broadcast against the values."""
+    if values.dtype == np.float32:
+        with np.errstate(over="ignore"):
+            limits = np.nextafter(limits.astype(np.float32), np.float32(np.inf))
+    return np.divmod(np.flatnonzero(values <= limits), values.shape[1])
+
+
+def _rows(X: Array) -> list[slice]:
+    """Blocks of rows of bounded size."""
+    size = max(1, BLOCK // X.shape[1])
+    return [slice(start, start + size) for start in range(0, len(X), size)]
 
 
 def _squares(X: Float) -> Float:
@@ -151,7 +307,7 @@ def _squares(X: Float) -> Float:
 
 
 def _candidates(
-    queries: Float, references: Float, lengths: Float, k: int, offsets: Float, own: Index | None
+    queries: Float, references: Float, lengths: Float, k: int, compared: Rescaled
 ) -> tuple[Index, Index]:
     """All pairs that can be among the k nearest, by rows: at least k for each query.
 
@@ -160,16 +316,14 @@ def _candidates(
     """
     upper = _squares(queries)[:, None] + lengths
     lower = upper - 2 * (queries @ references.T)
-    lower += offsets
-    upper += np.abs(offsets)
     upper *= 2 * (references.shape[1] + 4) * np.finfo(np.float64).eps  # how far rounding can have moved it
     lower -= upper
     upper *= 2
     upper += lower
-    if own is not None:
-        lower[np.arange(len(own)), own] = upper[np.arange(len(own)), own] = np.inf
-    upper.partition(k - 1, axis=1)
-    rows, columns = np.nonzero(lower <= upper[:, k - 1 : k])
+    np.maximum(lower, 0, out=lower)
+    lower, upper = compared(lower, slice(None)), compared(upper, slice(None))
+    limits = np.partition(upper, k - 1, axis=1)[:, k - 1 : k]
+    rows, columns = np.nonzero(lower <= limits)
     return rows, columns
 
 
@@ -184,7 +338,14 @@ def _square_distances(queries: Float, references: Float, rows: Index, columns: I
 
 
 def _first(rows: Index, columns: Index, values: Float, k: int) -> Index:
-    """The positions of the k smallest values of each row: (n_rows, k)."""
+    """The positions of the k smallest values of each row, or of all if there are fewer: row by row, in order."""
     order = np.lexsort((columns, values, rows))
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))  # rows are sorted, and each occurs
-    return order[starts[:, None] + np.arange(k)]
+    places, _ = _places(rows[order])
+    return order[places < k]
+
+
+def _places(rows: Index) -> tuple[Index, Index]:
+    """Of sorted rows: the place of each entry in its row, from 0; and where each row starts."""
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    lengths = np.diff(starts, append=len(rows))
+    return np.arange(len(rows)) - np.repeat(starts, lengths), starts

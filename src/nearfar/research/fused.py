@@ -21,7 +21,7 @@ scores are fused, what may be selected on what (a protocol), and with which seed
     [branches.near.settings]
     "branch.view" = "near"
     "branch.conditioning" = ["standardize"]
-    "branch.backend" = "local_density"
+    "branch.backend" = "domain_local_density"
 """
 
 from __future__ import annotations

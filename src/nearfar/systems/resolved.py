@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
+from nearfar.backends import FORMER_NAMES
 from nearfar.decisions.thresholds import ThresholdConfig
 from nearfar.embedding.embeddings import NOT_OF_THE_NETWORK
 from nearfar.encoders import encoder_class
@@ -408,4 +409,5 @@ def former_defaults(kind: str, name: str) -> Content:
     kind, name : str
         As of ``Component``.
     """
-    return dict(_former_defaults().get(kind, {}).get(name, {}))
+    names = {present: former for former, present in FORMER_NAMES.items()} if kind == "backend" else {}
+    return dict(_former_defaults().get(kind, {}).get(names.get(name, name), {}))
