@@ -146,13 +146,32 @@ def test_nearest_others_are_exact_however_hard_the_bank(rng, monkeypatch, k, blo
         np.testing.assert_allclose(squared, distance, rtol=1e-12, atol=0, err_msg=name)
 
 
+@pytest.mark.parametrize("few", [-1.0, 1 / 200, 1.0], ids=["in vain", "usual", "always"])
+def test_a_first_look_at_the_principal_components_changes_nothing(rng, monkeypatch, few):
+    monkeypatch.setattr(neighbours, "BLOCK", 800)  # blocks of 40
+    monkeypatch.setattr(neighbours, "COMPONENTS", 3)
+    monkeypatch.setattr(neighbours, "FEW", few)
+    for spread in (1.0, 10.0 ** -np.arange(12)):  # components alike, or falling steeply
+        X = 5 + spread * rng.normal(size=(400, 12))
+        X[7] = X[300]
+        search = neighbours._Others(X, 4, patience=0)
+        assert search.reduced is not None
+        lower = neighbours._opposite(search.reduced) @ search.reduced.T
+        exact = ((X[:, None] - X[None]) ** 2).sum(axis=-1) / 4.0**search.exponent
+        assert (lower <= exact).all()
+        indices, squared = nearest_others(X, 4)
+        expected, distance = by_all_differences(X, 4)
+        np.testing.assert_array_equal(indices, expected)
+        np.testing.assert_allclose(squared, distance, rtol=1e-12)
+
+
 def test_bounds_hold_for_every_pair(rng):
     """In both precisions, and with what double precision makes of single."""
     X = rng.normal(size=(50, 300)) * 10.0 ** rng.integers(-6, 1, size=(50, 1))
-    search = neighbours._Others(X, 3)
+    search = neighbours._Others(X, 3, patience=0)
     exact = np.array([[sum((np.longdouble(a) - b) ** 2) for b in X] for a in X]) / 4.0**search.exponent
     for dtype in (np.float32, np.float64):
-        terms, slack = search._terms(slice(0, 50), dtype)
+        terms, slack = neighbours._terms(search._centred(slice(0, 50)), dtype)
         lower = (neighbours._opposite(terms) @ terms.T).astype(np.longdouble)
         assert (lower <= exact).all()
         assert (exact <= lower + slack[:, None] + slack).all()
@@ -162,7 +181,7 @@ def test_a_search_holds_a_bounded_number_of_pairs(monkeypatch):
     """All vectors are equally far from each other, so every pair could be among the nearest."""
     monkeypatch.setattr(neighbours, "BLOCK", 64)
     X = np.eye(120)
-    search = neighbours._Others(X, 2)
+    search = neighbours._Others(X, 2, patience=0)
     for first in range(0, 120, 30):
         for second in range(first, 120, 30):
             search.compare(slice(first, first + 30), slice(second, second + 30))

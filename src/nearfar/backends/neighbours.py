@@ -10,7 +10,9 @@ these few pairs are computed from differences; equal ones are ordered by index. 
 * Memory does not grow with the number of queries.
 
 Among the references themselves (``nearest_others``) each pair is looked at once, for both of them, and the Gram
-matrix is in single precision, of centred vectors. Where that is too coarse, it is repeated in double precision.
+matrix is in single precision, of centred vectors. Where that is too coarse, it is repeated in double precision. In
+large banks of many dimensions, the principal components are looked at first: where distances differ much, they
+leave few pairs.
 
 A cosine is a distance between vectors of length one: ``1 - cos(q, r) = |q - r|^2 / 2``. Unlike ``1 - cos``, this
 keeps its digits when two vectors are nearly equal.
@@ -19,7 +21,6 @@ keeps its digits when two vectors are nearly equal.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
 from math import isqrt
 from typing import Any, Literal
 
@@ -37,6 +38,9 @@ BLOCK = 2**20  # numbers in a temporary array, 8 MB; some six of them are alive 
 COARSE = (
     1 / 32
 )  # of the pairs of two blocks; if more could be among the nearest, single precision is too coarse
+COMPONENTS = 128  # principal ones, for a first look at two blocks
+FEW = 1 / 200  # of the pairs of two blocks, that a first look may leave: for more, products are faster
+PATIENCE = 4  # first looks in vain, for each block, more than of others, before there are no more
 
 
 def unit(X: Array, *, out: Float | None = None) -> Float:
@@ -150,15 +154,17 @@ def nearest_others(references: Float, k: int) -> tuple[Index, Float]:
 
     A copy at another index is a neighbour, at distance 0. Each pair is looked at once, so this takes half as many
     products as a comparison of all with all, and in single precision. ``k`` is below the number of references.
+
+    The time grows with the square of the number of references. The memory is that of a copy in single precision, of
+    some blocks, and of what is returned.
     """
     _squares(references)  # raises if they overflow
-    search = _Others(references, k)
     side = max(isqrt(2 * BLOCK), 2 * k)
     blocks = [slice(start, start + side) for start in range(0, len(references), side)]
-    for own in blocks:
-        search.compare(own, own)
-    for some, others in combinations(blocks, 2):
-        search.compare(some, others)
+    search = _Others(references, k, patience=PATIENCE * len(blocks))
+    for step in range(len(blocks)):  # so that the bounds of all fall alike
+        for some, others in zip(blocks, blocks[step:], strict=False):
+            search.compare(some, others)
     return search.found()
 
 
@@ -172,75 +178,107 @@ class _Others:
         numbers is above 1 then. A difference of two vectors keeps all its digits, whatever they have in common.
     coarse, slack : arrays
         ``_terms`` of all references in single precision.
+    reduced : array or None
+        For a first look: ``_terms`` of the principal components of each reference, and of the length of the rest.
+        Their distances are lower bounds, because two rests differ at least as much as their lengths. ``None``: a
+        first look is not worth its time.
+    patience : int
+        How many more first looks may leave many pairs than few, before there are no more.
     uppers : (n, k) array
         For each reference the k smallest upper bounds of its distances to others so far, in order.
     pairs : list of (rows, columns, lower bounds)
         All that can be among the nearest so far; a few more, where bounds have fallen since.
+    held : int
+        How many pairs these are.
     """
 
-    def __init__(self, references: Float, k: int) -> None:
-        self.references = references
-        self.k = k
+    def __init__(self, references: Float, k: int, *, patience: int) -> None:
+        n, dim = references.shape
+        self.references, self.k = references, k
         self.shift = references.mean(axis=0)
-        largest = max(np.abs(self.references[rows] - self.shift).max() for rows in _rows(references))
+        largest = max(np.abs(references[rows] - self.shift).max() for rows in _rows(references))
         self.exponent = int(np.frexp(largest)[1])
-        self.coarse = np.empty((len(references), references.shape[1] + 2), np.float32)
-        self.slack = np.empty(len(references))
+        self.coarse, self.slack = np.empty((n, dim + 2), np.float32), np.empty(n)
         for rows in _rows(references):
-            self.coarse[rows], self.slack[rows] = self._terms(rows, np.float32)
-        self.uppers = np.full((len(references), k), np.inf)
+            self.coarse[rows], self.slack[rows] = _terms(self._centred(rows), np.float32)
+        self.reduced = self._reduce() if dim >= 4 * COMPONENTS and n >= 8 * dim else None
+        self.patience = patience
+        self.uppers = np.full((n, k), np.inf)
         self.pairs: list[tuple[Index, Index, Float]] = []
+        self.held = 0
 
-    def _terms(self, rows: slice, dtype: type[np.floating[Any]]) -> tuple[Array, Float]:
-        """Of some references: ``[z, 1, |z|^2]``, whose products are squared distances, and their slack.
+    def _centred(self, rows: slice) -> Float:
+        return np.ldexp(self.references[rows] - self.shift, -self.exponent)
 
-        The squares are lowered by more than all rounding can add, so each product with ``_opposite`` terms is a
-        lower bound; with the slack of both, it is an upper bound. A product of ``dim + 2`` terms is off by at most
-        ``dim + 2`` roundings of ``2 |z|^2 + 2 |y|^2``, and z itself by one; the distances that decide in the end
-        are off by ``dim`` roundings in double precision. Eight roundings more are for the sums.
-        """
-        z = np.ldexp(self.references[rows] - self.shift, -self.exponent)
-        squares, dim = np.einsum("nd,nd->n", z, z), z.shape[1]
-        of_square = (dim + 8) * (float(np.finfo(dtype).eps) + 4 * np.finfo(np.float64).eps)
-        error = of_square * squares + (dim + 8) * float(np.finfo(dtype).tiny)
-        terms = np.empty((len(z), dim + 2), dtype)
-        terms[:, :dim], terms[:, dim], terms[:, dim + 1] = z, 1, squares - error
-        return terms, 2 * error
+    def _reduce(self) -> Array:
+        n, dim = self.references.shape
+        some = self._centred(slice(None, None, max(1, n // (4 * dim))))
+        axes = np.linalg.eigh(some.T @ some)[1][:, -COMPONENTS:]
+        reduced = np.empty((n, COMPONENTS + 3), np.float32)
+        for rows in _rows(self.references):
+            z = self._centred(rows)
+            components = z @ axes
+            rest = np.linalg.norm(z - components @ axes.T, axis=1, keepdims=True)
+            reduced[rows], _ = _terms(np.hstack([components, rest]), np.float32)
+        return reduced
 
     def compare(self, some: slice, others: slice) -> None:
         """Learn from all pairs of two blocks of references; a block with itself comes first."""
+        if self.reduced is not None and some != others and self._is_seen_at_once(self.reduced, some, others):
+            return
+        slack = self.slack[some], self.slack[others]
         lower = _opposite(self.coarse[some]) @ self.coarse[others].T
-        slack = self.slack[some][:, None], self.slack[others]
         pairs = self._within(lower, slack, some, others)
         if len(pairs[0]) > COARSE * lower.size + 4 * self.k * sum(lower.shape):
-            (left, of_left), (right, of_right) = (self._terms(rows, np.float64) for rows in (some, others))
-            lower, slack = _opposite(left) @ right.T, (of_left[:, None], of_right)
+            (left, of_left), (right, of_right) = (
+                _terms(self._centred(block), np.float64) for block in (some, others)
+            )
+            slack = of_left, of_right
+            lower = _opposite(left) @ right.T
             pairs = self._within(lower, slack, some, others)
-        self._keep(*pairs)
+        rows, columns, turned = pairs
+        bounds = lower[rows, columns].astype(np.float64)
+        uppers = bounds + slack[0][rows] + slack[1][columns]
+        self._keep(*_turned(rows + some.start, columns + others.start, turned), bounds, uppers)
+
+    def _is_seen_at_once(self, reduced: Array, some: slice, others: slice) -> bool:
+        """Whether a first look at two blocks leaves few pairs; if so, learn from these."""
+        lower = _opposite(reduced[some]) @ reduced[others].T
+        rows, columns, turned = self._within(lower, None, some, others)
+        is_enough = len(rows) <= FEW * lower.size
+        self.patience += 1 if is_enough else -1
+        if self.patience < 0:
+            self.reduced = None
+        if is_enough:
+            rows, columns = _turned(rows + some.start, columns + others.start, turned)
+            exact = _square_distances(self.references, self.references, rows, columns)
+            scaled = np.ldexp(exact, -2 * self.exponent)
+            self._keep(rows, columns, scaled, scaled)
+        return is_enough
 
     def _within(
-        self, lower: Array, slack: tuple[Float, Float], some: slice, others: slice
-    ) -> tuple[Index, Index, Float, Float]:
-        """The pairs of two blocks that can be among the nearest: rows, columns, lower and upper bounds."""
+        self, lower: Array, slack: tuple[Float, Float] | None, some: slice, others: slice
+    ) -> tuple[Index, Index, int]:
+        """The pairs of two blocks that can be among the nearest, and how many of them are so for the first block.
+
+        The others are so for the second. ``slack`` is needed only for a block with itself.
+        """
         of_rows = self.uppers[some, -1]
-        if some == others:
+        if some == others and slack is not None:
             np.fill_diagonal(lower, np.inf)  # none is its own neighbour
             if self.k < len(lower):
-                of_rows = np.partition(lower + slack[0] + slack[1], self.k - 1, axis=1)[:, self.k - 1]
-        found = [_at_most(lower, of_rows[:, None])]
-        if some != others:
-            found.append(_at_most(lower, self.uppers[others, -1]))
-        rows, columns = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        bounds = lower[rows, columns].astype(np.float64)
-        uppers = bounds + slack[0][rows, 0] + slack[1][columns]
-        rows, columns = rows + some.start, columns + others.start
-        turned = slice(len(found[0][0]), None)  # what the second block found in the first
-        rows[turned], columns[turned] = columns[turned].copy(), rows[turned].copy()
-        return rows, columns, bounds, uppers
+                upper = lower + slack[0][:, None] + slack[1]
+                of_rows = np.partition(upper, self.k - 1, axis=1)[:, self.k - 1]
+        rows, columns = _at_most(lower, of_rows[:, None])
+        if some == others:
+            return rows, columns, len(rows)
+        others_rows, others_columns = _at_most(lower, self.uppers[others, -1])
+        return np.append(rows, others_rows), np.append(columns, others_columns), len(rows)
 
     def _keep(self, rows: Index, columns: Index, lower: Float, upper: Float) -> None:
         """Take up pairs, each a new one, and lower the bounds of their rows."""
         self.pairs.append((rows, columns, lower))
+        self.held += len(rows)
         order = np.lexsort((upper, rows))
         places, starts = _places(rows[order])
         among_first = places < self.k
@@ -250,7 +288,7 @@ class _Others:
         new[number[among_first], places[among_first]] = upper[order][among_first]
         both = np.sort(np.hstack([self.uppers[touched], new]), axis=1)
         self.uppers[touched] = both[:, : self.k]
-        if sum(len(pair[0]) for pair in self.pairs) > self._most:
+        if self.held > self._most:
             self._tidy()
 
     @property
@@ -267,7 +305,7 @@ class _Others:
             exact = _square_distances(self.references, self.references, rows, columns)
             best = _first(rows, columns, exact, self.k)
             rows, columns, lower = rows[best], columns[best], lower[best]
-        self.pairs = [(rows, columns, lower)]
+        self.pairs, self.held = [(rows, columns, lower)], len(rows)
         return rows, columns
 
     def found(self) -> tuple[Index, Float]:
@@ -278,11 +316,32 @@ class _Others:
         return columns[best].reshape(-1, self.k), exact[best].reshape(-1, self.k)
 
 
+def _terms(z: Float, dtype: type[np.floating[Any]]) -> tuple[Array, Float]:
+    """Of vectors: ``[z, 1, |z|^2]``, whose products are squared distances, and their slack.
+
+    The squares are lowered by more than all rounding can add, so each product with ``_opposite`` terms is a lower
+    bound; with the slack of both, it is an upper bound. A product of ``dim + 2`` terms is off by at most as many
+    roundings of ``2 |z|^2 + 2 |y|^2``, and z itself by one; the distances that decide in the end are off by ``dim``
+    roundings in double precision. Eight roundings more are for the sums.
+    """
+    squares, dim = np.einsum("nd,nd->n", z, z), z.shape[1]
+    of_square = (dim + 8) * (float(np.finfo(dtype).eps) + 4 * float(np.finfo(np.float64).eps))
+    error = of_square * squares + (dim + 8) * float(np.finfo(dtype).tiny)
+    terms = np.empty((len(z), dim + 2), dtype)
+    terms[:, :dim], terms[:, dim], terms[:, dim + 1] = z, 1, squares - error
+    return terms, 2 * error
+
+
 def _opposite(terms: Array) -> Array:
     """The other factor of products that are squared distances: ``[-2 z, |z|^2, 1]``."""
     turned = -2 * terms
     turned[:, -2], turned[:, -1] = terms[:, -1], 1
     return turned
+
+
+def _turned(rows: Index, columns: Index, first: int) -> tuple[Index, Index]:
+    """Pairs whose row is the reference that the other can be near to: all after the first are turned around."""
+    return np.append(rows[:first], columns[first:]), np.append(columns[:first], rows[first:])
 
 
 def _at_most(values: Array, limits: Float) -> tuple[Index, Index]:
