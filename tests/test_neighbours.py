@@ -149,7 +149,7 @@ def test_nearest_others_are_exact_however_hard_the_bank(rng, monkeypatch, k, blo
 @pytest.mark.parametrize("few", [-1.0, 1 / 200, 1.0], ids=["in vain", "usual", "always"])
 def test_a_first_look_at_the_principal_components_changes_nothing(rng, monkeypatch, few):
     monkeypatch.setattr(neighbours, "BLOCK", 800)  # blocks of 40
-    monkeypatch.setattr(neighbours, "COMPONENTS", 3)
+    monkeypatch.setattr(neighbours, "MANY", 12)
     monkeypatch.setattr(neighbours, "FEW", few)
     for spread in (1.0, 10.0 ** -np.arange(12)):  # components alike, or falling steeply
         X = 5 + spread * rng.normal(size=(400, 12))

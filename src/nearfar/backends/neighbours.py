@@ -38,7 +38,8 @@ BLOCK = 2**20  # numbers in a temporary array, 8 MB; some six of them are alive 
 COARSE = (
     1 / 32
 )  # of the pairs of two blocks; if more could be among the nearest, single precision is too coarse
-COMPONENTS = 128  # principal ones, for a first look at two blocks
+MANY = 512  # dimensions, for which a first look at two blocks by principal components is worth its time
+SHARE = 1 / 4  # of the components, for a first look
 FEW = 1 / 200  # of the pairs of two blocks, that a first look may leave: for more, products are faster
 PATIENCE = 4  # first looks in vain, for each block, more than of others, before there are no more
 
@@ -201,7 +202,7 @@ class _Others:
         self.coarse, self.slack = np.empty((n, dim + 2), np.float32), np.empty(n)
         for rows in _rows(references):
             self.coarse[rows], self.slack[rows] = _terms(self._centred(rows), np.float32)
-        self.reduced = self._reduce() if dim >= 4 * COMPONENTS and n >= 8 * dim else None
+        self.reduced = self._reduce() if dim >= MANY and n >= 8 * dim else None
         self.patience = patience
         self.uppers = np.full((n, k), np.inf)
         self.pairs: list[tuple[Index, Index, Float]] = []
@@ -213,8 +214,8 @@ class _Others:
     def _reduce(self) -> Array:
         n, dim = self.references.shape
         some = self._centred(slice(None, None, max(1, n // (4 * dim))))
-        axes = np.linalg.eigh(some.T @ some)[1][:, -COMPONENTS:]
-        reduced = np.empty((n, COMPONENTS + 3), np.float32)
+        axes = np.linalg.eigh(some.T @ some)[1][:, -int(SHARE * dim) :]
+        reduced = np.empty((n, axes.shape[1] + 3), np.float32)
         for rows in _rows(self.references):
             z = self._centred(rows)
             components = z @ axes
