@@ -55,7 +55,7 @@ class Beam(NormalModel):
     Notes
     -----
     The paper says "Cov/Var by leave-one-out on the references". That z counts among the others of j(z) is not in
-    the paper, only in public notes of its authors. To leave z out there, too, roughly halves alpha. With alpha = 1,
+    the paper, only in public notes of its authors. To leave z out there, too, makes alpha smaller. With alpha = 1,
     one band and half the cosine, the score is that of ``DensityNormalized(4, normalization="difference")``.
 
     References
