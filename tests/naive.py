@@ -225,7 +225,7 @@ def p_value(normal_scores, score):
     return (1 + sum(n >= score for n in normal_scores)) / (1 + len(normal_scores))
 
 
-# neighbours; back ends local_density, nearest_neighbour, beam, gaussians
+# neighbours; back ends domain_local_density, density_normalized, nearest_neighbour, beam, gaussians
 
 
 def euclidean(a, b):
@@ -255,7 +255,7 @@ def nearest_neighbour(fitted, domain, x, k, distance):
     return float(min(sum(d for d, _ in nearest(x, bank, k, distance)) / k for bank in banks))
 
 
-def local_density(fitted, domain, x, ks, distance, normalization, eps):
+def domain_local_density(fitted, domain, x, ks, distance, normalization, eps):
     """Equations 2 and 3 of the report; ``ks`` has K by domain. No scale is below 0.05 of a domain's median one."""
     scores = []
     for d in set(domain):
@@ -265,6 +265,18 @@ def local_density(fitted, domain, x, ks, distance, normalization, eps):
         mean = max(means[i], 0.05 * sorted_median(means))
         ratio = to_nearest / (ks[d] * mean + eps)
         scores.append(to_nearest - mean if normalization == "difference" else ratio)
+    return float(min(scores))
+
+
+def density_normalized(fitted, x, k, distance, normalization):
+    """arXiv:2509.10951: every distance by the mean distance of that reference to its k nearest others."""
+    scores = []
+    scales = [mean_to_others(i, fitted, k, distance) for i in range(len(fitted))]
+    for reference, scale in zip(fitted, scales, strict=True):
+        if normalization == "ratio":
+            scores.append(distance(x, reference) / max(scale, 0.001 * sorted_median(scales)))
+        else:
+            scores.append(distance(x, reference) - scale)
     return float(min(scores))
 
 
@@ -286,17 +298,16 @@ def beam(fitted, x, varmin=False):
     return float(sum(scores) / len(scores))
 
 
-def left_out(references, distance):
-    """Each reference against a bank without it: (nearest distance, the nearest one's mean to its 4 others)."""
-    for j, r in enumerate(references):
-        bank = references[:j] + references[j + 1 :]
-        ((to_nearest, i),) = nearest(r, bank, 1, distance)
-        yield to_nearest, mean_to_others(i, bank, 4, distance)
+def matched(references, distance):
+    """Of each reference z: the distance to its nearest other j, and the mean of j to its 4 others, z among them."""
+    for z, r in enumerate(references):
+        to_nearest, j = min((distance(r, o), i) for i, o in enumerate(references) if i != z)
+        yield to_nearest, mean_to_others(j, references, 4, distance)
 
 
 def variance_minimizing(references, distance):
-    m, b = (np.array(v) for v in zip(*left_out(references, distance), strict=True))
-    return np.mean((m - m.mean()) * (b - b.mean())) / np.mean((b - b.mean()) ** 2)
+    u, v = (np.array(x) for x in zip(*matched(references, distance), strict=True))
+    return np.mean((u - u.mean()) * (v - v.mean())) / np.mean((v - v.mean()) ** 2)
 
 
 def gaussians(fitted, group, target, target_group, x, threshold, ridge=1e-4):

@@ -19,7 +19,7 @@ SelectiveMahalanobis = backend_class("selective_mahalanobis")
 
 TELL_TARGET = (
     "gaussians",
-    "local_density",
+    "domain_local_density",
     "mem_mixup",
 )  # to them "target" is a domain of its own kind, any other name is not
 TAKE_ROWS = ("mean_squared_error", "selective_mahalanobis")

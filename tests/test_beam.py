@@ -94,19 +94,30 @@ def test_inputs_are_left_as_they_are(rng, rescaling):
 
 
 def test_varmin_leaves_the_least_variance(rng):
-    """Of the scores of normal clips, each left out: any other factor leaves more."""
+    """Of the distances u to the nearest others, less a share of what those have, v: any other share leaves more."""
     X = np.concatenate([5 + rng.normal(size=(30, 1, DIM)), 5 + 6 * rng.normal(size=(10, 1, DIM))])
     fitted = Beam(rescaling="varmin").fit(X, source(40))
     references = list(X[:, 0])
     b = [float(naive.mean_to_others(i, references, 4, naive.cosine)) / 2 for i in range(40)]
     alpha = fitted.offsets_[0, 0] / b[0]
     np.testing.assert_allclose(fitted.offsets_[0], alpha * np.array(b), rtol=1e-9)
-    m, b_matched = (
-        np.array(v, float) / 2 for v in zip(*naive.left_out(references, naive.cosine), strict=True)
-    )
-    variances = [np.var(m - a * b_matched) for a in (alpha - 0.01, alpha, alpha + 0.01, 0.0)]
+    u, v = (np.array(x, float) / 2 for x in zip(*naive.matched(references, naive.cosine), strict=True))
+    variances = [np.var(u - a * v) for a in (alpha - 0.01, alpha, alpha + 0.01, 0.0)]
     assert variances.index(min(variances)) == 1
     assert variances[3] > 1.05 * variances[1]
+
+
+def test_varmin_counts_a_clip_among_the_others_of_its_nearest_one(rng):
+    """alpha is Cov(u, v) / Var(v), with z among the 4 others of j(z), as the authors' public notes have it."""
+    X = 1 + rng.normal(size=(12, 1, DIM))
+    unit = X[:, 0] / np.linalg.norm(X[:, 0], axis=1, keepdims=True)
+    distance = (1 - unit @ unit.T) / 2 + np.diag(np.full(12, np.inf))
+    b = np.sort(distance, axis=1)[:, :4].mean(axis=1)
+    u, v = distance.min(axis=1), b[distance.argmin(axis=1)]
+    alpha = np.cov(u, v)[0, 1] / np.var(v, ddof=1)
+    np.testing.assert_allclose(
+        Beam(rescaling="varmin").fit(X, source(12)).offsets_[0], alpha * b, rtol=1e-9, atol=1e-15
+    )
 
 
 def test_varmin_forgives_what_lies_near_a_lonely_reference(rng):
@@ -126,10 +137,10 @@ def test_varmin_of_equal_neighbourhoods_subtracts_nothing():
 
 
 def test_too_few_clips_for_varmin_are_an_error(rng):
-    message = "rescaling='varmin' needs 6 normal clips, .* there are 5: give more, or set it to 'none'"
+    message = "rescaling='varmin' needs 5 normal clips, .* there are 4: give more, or set it to 'none'"
     with pytest.raises(ValueError, match=message):
-        Beam(rescaling="varmin").fit(clips(rng, 5), source(5))
-    fitted = Beam(rescaling="varmin").fit(clips(rng, 6), source(6))
+        Beam(rescaling="varmin").fit(clips(rng, 4), source(4))
+    fitted = Beam(rescaling="varmin").fit(clips(rng, 5), source(5))
     assert np.isfinite(fitted.anomaly_score(clips(rng, 2))).all()
 
 

@@ -36,7 +36,7 @@ FEW_CLIPS = {
 
 FEW = {  # there are 10 training clips, 4 of them of the target domain, and half of them in a fold
     "gaussians": {"n_clusters": 1},
-    "local_density": {"k": 1, "k_target": 1},
+    "domain_local_density": {"k": 1, "k_target": 1},
     "outlier": {"options": {"n_estimators": 5}},
     "smote": {"k": 1},
 }

@@ -529,7 +529,7 @@ class TestRows:
 
     def test_of_branches_that_two_rows_call_the_same(self, write: Write) -> None:
         nested = OWN[OWN.index('[[rows]]\nlabel = "nested"') :]
-        other = nested.replace("nearest_neighbour", "local_density")
+        other = nested.replace("nearest_neighbour", "domain_local_density")
         loaded = reproduce.load(str(write(f"{OWN}\n{other}")))
         names = reproduce.plan(loaded, None).branches
         assert names == ("near", "drawn", "far", "cancelled", "near.neighbour", "near.neighbour.2")
@@ -581,7 +581,7 @@ class TestFolder:
         self, own: Path, data: Dataset, jobs: Jobs, tmp_path: Path
     ) -> None:
         asked = reproduce.load(
-            str(own), {"branch.backend": "local_density", "branch.backend_options": {"k": 99}}
+            str(own), {"branch.backend": "domain_local_density", "branch.backend_options": {"k": 99}}
         )
         with pytest.raises(ValueError, match=r"branch 'near': k=99, but domain 'source' has 8 normal clips"):
             reproduce.run(asked, data, tmp_path / "out", jobs=jobs)

@@ -29,6 +29,7 @@ load.
 from __future__ import annotations
 
 import pkgutil
+import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
@@ -50,9 +51,10 @@ class Backend(Protocol):
 
 BACKENDS = {
     "beam": "nearfar.backends.beam:Beam",
+    "density_normalized": "nearfar.backends.density_normalized:DensityNormalized",
+    "domain_local_density": "nearfar.backends.domain_local_density:DomainLocalDensity",
     "domain_normalized": "nearfar.backends.domain_normalized:DomainNormalized",
     "gaussians": "nearfar.backends.gaussians:Gaussians",
-    "local_density": "nearfar.backends.local_density:LocalDensity",
     "mahalanobis": "nearfar.backends.mahalanobis:Mahalanobis",
     "mean_squared_error": "nearfar.backends.mean_squared_error:MeanSquaredError",
     "mem_mixup": "nearfar.backends.mem_mixup:MemMixup",
@@ -64,19 +66,41 @@ BACKENDS = {
 }
 
 
+FORMER_NAMES = {"local_density": "domain_local_density"}  # and what they became
+
+
+class RenamedWarning(FutureWarning):
+    """A name that was given to something else, or will be."""
+
+
+def present_name(name: str) -> str:
+    """The name of a back end today. Warns if it had another one, which was given here."""
+    if name not in FORMER_NAMES:
+        return name
+    present = FORMER_NAMES[name]
+    warnings.warn(
+        f"back end {name!r} is now called {present!r}, and does the same as before: write the new name, because "
+        "the old one will be removed. The published normalization (arXiv:2509.10951) is 'density_normalized'",
+        RenamedWarning,
+        stacklevel=1,  # always this line, so that it is told once
+    )
+    return present
+
+
 def backend_class(name: str) -> type[Any]:
     """The class of a back end, loaded now.
 
     Parameters
     ----------
     name : str
-        Of ``BACKENDS``.
+        Of ``BACKENDS``, or a former name, with a warning.
 
     Raises
     ------
     ValueError
         If there is no such back end. The message names the nearest one.
     """
+    name = present_name(name)
     if name not in BACKENDS:
         raise ValueError(unknown("back end", name, BACKENDS))
     return pkgutil.resolve_name(BACKENDS[name])

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from nearfar.backends.neighbours import nearest, nearest_others, unit
+from nearfar.backends.neighbours import nearest_others, smallest, unit
 from nearfar.backends.normal_model import Array, Float, NormalClips, NormalModel
 
 N_NEIGHBOURS = 4  # behind a reference's own distance b, in VarMin
@@ -24,13 +24,13 @@ class Beam(NormalModel):
 
     ``rescaling="varmin"`` helps clips near a normal clip that lies apart from the others. The score in a band is
     then :math:`\min_i (D_{bi}(z) - \alpha_b b_{bi})`, where :math:`b_{bi}` is the mean distance of normal clip i to
-    its 4 nearest others in band b. The factor :math:`\alpha_b` minimizes the variance of the scores of normal
-    clips. To find it, each normal clip j is scored by the others: its nearest is i(j), at the distance :math:`m_j`,
-    and :math:`b^{-j}_{i(j)}` is the mean distance of i(j) to its 4 nearest others without j. Then
+    its 4 nearest others in band b. The factor :math:`\alpha_b` is learnt from the normal clips themselves: let
+    :math:`j(z)` be the nearest other of normal clip z, :math:`u_z` their distance, and :math:`v_z = b_{j(z)}`. The
+    clip z may be among the 4 nearest others of j(z). Then
 
-    .. math:: \alpha = \mathrm{Cov}_j(m_j, b^{-j}_{i(j)}) / \mathrm{Var}_j(b^{-j}_{i(j)})
+    .. math:: \alpha = \mathrm{Cov}_z(u_z, v_z) / \mathrm{Var}_z(v_z)
 
-    in each band, or 0 if b does not vary. This minimizes :math:`\mathrm{Var}_j(m_j - \alpha b^{-j}_{i(j)})`.
+    in each band, or 0 if v does not vary. This minimizes :math:`\mathrm{Var}_z(u_z - \alpha v_z)`.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ class Beam(NormalModel):
 
     Notes
     -----
-    The paper says "Cov/Var by leave-one-out on the references". The formula above is our reading of it. A relative
-    of it, for whole vectors and Euclidean distances, with alpha = 1 and by domain, is
-    ``LocalDensity(normalization="difference")``.
+    The paper says "Cov/Var by leave-one-out on the references". That z counts among the others of j(z) is not in
+    the paper, only in public notes of its authors. To leave z out there, too, makes alpha smaller. With alpha = 1,
+    one band and half the cosine, the score is that of ``DensityNormalized(4, normalization="difference")``.
 
     References
     ----------
@@ -105,10 +105,10 @@ class Beam(NormalModel):
     def _learn(self, clips: NormalClips) -> None:
         X: Float = clips.X
         n_bands = self._n_bands(X)
-        if self.rescaling == "varmin" and len(X) < N_NEIGHBOURS + 2:
+        if self.rescaling == "varmin" and len(X) <= N_NEIGHBOURS:
             raise ValueError(
-                f"rescaling='varmin' needs {N_NEIGHBOURS + 2} normal clips, for each to have {N_NEIGHBOURS} "
-                f"neighbours while another is left out; there are {len(X)}: give more, or set it to 'none'"
+                f"rescaling='varmin' needs {N_NEIGHBOURS + 1} normal clips, for each to have {N_NEIGHBOURS} "
+                f"others; there are {len(X)}: give more, or set it to 'none'"
             )
         self.references_ = np.empty((n_bands, len(X), X[0].size // n_bands))
         unit(X.reshape(len(X), n_bands, -1), out=self.references_.transpose(1, 0, 2))
@@ -146,19 +146,17 @@ def _check(X: Array) -> Float:
 
 def _smallest(queries: Float, references: Float, offsets: Float) -> Float:
     """The smallest distance minus offset of each query: (n_queries,)."""
-    indices, squared = nearest(np.ascontiguousarray(queries), references, 1, offsets=-4 * offsets)
     # for vectors of length one, (1 - cos) / 2 = |q - r|^2 / 4
-    return squared[:, 0] / 4 - offsets[indices[:, 0]]
+    return smallest(
+        np.ascontiguousarray(queries), references, lambda squared, which: squared / 4 - offsets[which]
+    )
 
 
 def _variance_minimizing(references: Float) -> Float:
     """``alpha b`` of each normal clip in one band: (n_references, dim) to (n_references,)."""
-    indices, squared = nearest_others(references, N_NEIGHBOURS + 1)
-    distance, matched = squared / 4, indices[:, 0]
-    b = distance[:, :N_NEIGHBOURS].mean(axis=1)
-    is_left_out = indices[matched] == np.arange(len(references))[:, None]  # among the match's 5 neighbours
-    is_left_out[:, N_NEIGHBOURS] |= ~is_left_out.any(axis=1)  # if not, the fifth is left out
-    b_without = distance[matched][~is_left_out].reshape(-1, N_NEIGHBOURS).mean(axis=1)
-    centred = b_without - b_without.mean()
+    indices, squared = nearest_others(references, N_NEIGHBOURS)
+    u, b = squared[:, 0] / 4, squared.mean(axis=1) / 4
+    v = b[indices[:, 0]]
+    centred = v - v.mean()
     variance = centred @ centred
-    return (centred @ distance[:, 0] / variance if variance else 0.0) * b
+    return (centred @ u / variance if variance else 0.0) * b

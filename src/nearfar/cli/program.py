@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
@@ -72,6 +73,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     escape_what_cannot_be_encoded()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    warnings.formatwarning = _format_warning
     try:
         app()
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
@@ -82,6 +84,18 @@ def main() -> None:
             raise
         err.print(Text.assemble(("error:", "bold red"), " ", printable(_message(error))), soft_wrap=True)
         sys.exit(FAILED)
+
+
+_format_others = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings in one line, as those of the log; others with the place in the code that they are about."""
+    if category.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return f"WARNING: {message}\n"
+    return _format_others(message, category, filename, lineno, line)
 
 
 def _message(error: Exception) -> str:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from nearfar import __version__
-from nearfar.backends import part
+from nearfar.backends import FORMER_NAMES, part
 from nearfar.decisions.calibration import Calibration
 from nearfar.encoders.pretrained import WeightsError
 from nearfar.files.arrays import save_arrays
@@ -116,6 +116,7 @@ def read_system(content: Mapping[str, Any], folder: Path) -> ResolvedSystem:
     """
     try:
         is_old = content["format"] < RESOLVED_FORMAT
+        content = {**content, "system": _with_present_names(content["system"])}
         resolved = _read_old_system(content) if is_old else ResolvedSystem.restore(content["system"])
         if content["format"] < GROUPS_FORMAT:
             random = resolved.threshold.model_copy(update={"folds_by": "random"})
@@ -131,6 +132,23 @@ def read_system(content: Mapping[str, Any], folder: Path) -> ResolvedSystem:
         ) from error
     _refuse_other_weights(resolved, content["trained_on"].get("weights"), folder)
     return resolved
+
+
+def _with_present_names(system: Any) -> Any:
+    """The system of a file, with back ends by the names of today: those of its time are no fault of its user."""
+    if isinstance(system, Mapping):
+        return {
+            key: _named_today(value) if key.rpartition(".")[2] == "backend" else _with_present_names(value)
+            for key, value in system.items()
+        }
+    return [_with_present_names(part) for part in system] if isinstance(system, list) else system
+
+
+def _named_today(backend: Any) -> Any:
+    """A back end, by name or as a table of name and options."""
+    if isinstance(backend, Mapping):
+        return {**_with_present_names(backend), "name": FORMER_NAMES.get(backend["name"], backend["name"])}
+    return FORMER_NAMES.get(backend, backend)
 
 
 def _read_old_system(content: Mapping[str, Any]) -> ResolvedSystem:

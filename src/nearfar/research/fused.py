@@ -21,7 +21,7 @@ scores are fused, what may be selected on what (a protocol), and with which seed
     [branches.near.settings]
     "branch.view" = "near"
     "branch.conditioning" = ["standardize"]
-    "branch.backend" = "local_density"
+    "branch.backend" = "domain_local_density"
 
 A branch can also be a file of scores (``research.score_files``). If all are, no recordings are needed::
 

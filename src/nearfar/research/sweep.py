@@ -109,7 +109,9 @@ def grid(options: Mapping[str, Sequence[Any]]) -> list[Settings]:
         If there is no key, or a key without values.
     """
     if not options:
-        raise ValueError("a sweep needs something to vary, as branch.backend=nearest_neighbour,local_density")
+        raise ValueError(
+            "a sweep needs something to vary, as branch.backend=nearest_neighbour,domain_local_density"
+        )
     for key, values in options.items():
         if not values:
             raise ValueError(f"{key}: no values to try; give one or more, as {key}=first,second")

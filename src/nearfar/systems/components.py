@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from nearfar.backends import backend_class
+from nearfar.backends import backend_class, present_name
 from nearfar.embedding import conditioning_class
 from nearfar.encoders import encoder_class
 from nearfar.files.provenance import IMPORT_PATH, library_version
@@ -71,6 +71,7 @@ class Component:
         ValueError
             If there is no such component, or not with these options.
         """
+        name = present_name(name) if kind == "backend" else name
         owner = OWNERS[kind](name)
         options = {**(defaults(kind, name) if defaults else {}), **given}
         if seed is not None and "random_state" in options_model(owner).model_fields:
@@ -83,7 +84,7 @@ class Component:
             wrapped = inner.options.arguments()
             if "random_state" not in of_inner:
                 wrapped.pop("random_state", None)  # the wrapper gives its own
-            resolved = resolved.model_copy(update={"backend_options": wrapped})
+            resolved = resolved.model_copy(update={"backend": inner.name, "backend_options": wrapped})
         return cls(kind, name, resolved)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from nearfar.backends import BACKENDS
+from nearfar.backends import BACKENDS, present_name
 from nearfar.decisions.thresholds import ThresholdConfig
 from nearfar.embedding import CONDITIONING, OF_PAIRS, PAIRS_VIEW
 from nearfar.embedding.embeddings import POOLINGS, VIEWS, joined
@@ -108,6 +108,7 @@ class BranchConfig(BaseModel):
             "backend": BACKENDS,
         }
         known = registries[info.field_name]
+        value = present_name(value) if info.field_name == "backend" else value
         if value not in known:
             raise ValueError(unknown(info.field_name, value, known))
         return value

@@ -16,6 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from nearfar.backends import FORMER_NAMES
 from nearfar.decisions.fusing import NormalCalibration
 from nearfar.decisions.thresholds import ThresholdConfig
 from nearfar.embedding.embeddings import NOT_OF_THE_NETWORK, VIEWS
@@ -543,4 +544,6 @@ def former_defaults(kind: str, name: str) -> Content:
     of_kind = _former_defaults().get(kind, {})
     if kind == "adaptation" and name == DEFAULT_ADAPTATION:
         name = next(iter(of_kind))
+    if kind == "backend":
+        name = {present: former for former, present in FORMER_NAMES.items()}.get(name, name)
     return dict(of_kind.get(name, {}))

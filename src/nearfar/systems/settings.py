@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
+from nearfar.backends import FORMER_NAMES
+
 OPTIONS_OF = {"encoder": "encoder_options", "backend": "backend_options"}
 
 
@@ -56,10 +58,15 @@ def apply(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         table, _, last = key.rpartition(".")
         within = _table(content, table)
-        if last in OPTIONS_OF and within.get(last, value) != value:
+        if last in OPTIONS_OF and not _is_the_same(within.get(last, value), value):
             within.pop(OPTIONS_OF[last], None)
     for key, value in settings.items():
         replace(content, key, value)
+
+
+def _is_the_same(name: Any, other: Any) -> bool:
+    """Whether two names mean one thing; what is no name is refused later."""
+    return name == other or {name, other} in ({*renamed} for renamed in FORMER_NAMES.items())
 
 
 def _table(content: Mapping[str, Any], path: str) -> dict[str, Any]:

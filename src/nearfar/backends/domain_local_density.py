@@ -24,7 +24,7 @@ FLOOR = 0.05  # of the median scale of a domain; our choice: on two real motors,
 ROUNDING = 1e-14  # relative, of distances: less is no distance
 
 
-class LocalDensity(NormalModel):
+class DomainLocalDensity(NormalModel):
     r"""Distance to the nearest normal clip, divided by that clip's distances to its own neighbours.
 
     This is domain-conditioned local density (DLD) [1]_. If 990 source clips lie close together and ten target clips
@@ -81,10 +81,10 @@ class LocalDensity(NormalModel):
     That is far from the source clips, but not from the target clips.
 
     >>> import numpy as np
-    >>> from nearfar.backends.local_density import LocalDensity
+    >>> from nearfar.backends.domain_local_density import DomainLocalDensity
     >>> X = np.array([[0.0], [1.0], [2.0], [100.0], [110.0], [120.0]])
     >>> domain = np.array(["source"] * 3 + ["target"] * 3)
-    >>> model = LocalDensity(k=1, k_target=1).fit(X, domain)
+    >>> model = DomainLocalDensity(k=1, k_target=1).fit(X, domain)
     >>> model.anomaly_score([[7.0], [125.0]])
     array([5. , 0.5])
     """
