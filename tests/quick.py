@@ -54,6 +54,8 @@ def settings(name: str) -> dict[str, Any]:
     found |= {
         f"branch.backend_options.{k}": n for k, n in FEW_NEIGHBOURS.items() if k in branch.backend_options
     }
+    if "rescaling" in branch.backend_options:  # VarMin wants six clips in each fit
+        found["branch.backend_options.rescaling"] = "none"
     return found
 
 
