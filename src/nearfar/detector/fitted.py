@@ -211,12 +211,8 @@ class Detector:
         jobs = jobs or Jobs()
         if not isinstance(machine, Machine):
             machine = datasets.load_machine(Path(machine))
-        if system is None:
-            system = default_system()
-        if isinstance(system, Path | str):
-            system = load_any(system)
-        if isinstance(system, System | FusedSystem):
-            system = resolve(system, seed=seed, jobs=jobs, machine=machine.name)
+        if not isinstance(system, ResolvedSystem):
+            system = resolve(_loaded(system), seed=seed, jobs=jobs, machine=machine.name)
         if adapters:
             system = system.with_adapters([_adapter(one) for one in adapters])
         if false_alarm_rate is not None:
@@ -729,6 +725,13 @@ def _normal_clips(
     clips = [one for one in given if isinstance(one, Clip)]
     clips += datasets.load_normals(one for one in given if not isinstance(one, Clip))
     return [one if one.channels else dataclasses.replace(one, channels=tuple(channels)) for one in clips]
+
+
+def _loaded(given: System | FusedSystem | Path | str | None) -> System | FusedSystem:
+    """The system that is meant; ``None`` is the default."""
+    if isinstance(given, System | FusedSystem):
+        return given
+    return load_any(default_system() if given is None else given)
 
 
 def _adapter(given: Adapter | Path | str) -> Adapter:

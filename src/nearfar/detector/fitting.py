@@ -160,19 +160,13 @@ def fit(
     this, clips = _Fit(machine, system, workers, jobs, progress), machine.train
     folds = [_folds(this, part.threshold) for part in system.parts]
     refuse_unattainable(system.threshold, len(_scored(folds)))
-    branches, embedded = [], []
-    for number, resolved in enumerate(system.branches, start=1):
-        branch, told = Branch(resolved), this.tell("", number)
-        branch.fit_encoder(clips, workers=workers, jobs=jobs, progress=told)
-        X = branch.embed(clips, workers=workers, jobs=jobs, progress=told)
-        branches.append(branch.fit_backend(X, domains(clips), attributes(clips)))
-        embedded.append(X)
+    branches, embedded = _fit_branches(this)
     scored = _score_unseen(this, folds, embedded)
     unseen = scored.fused(system)
     if odd_clips != "keep":
         found = _with_unlike_scores(this, found, unseen)
     return Fitted(
-        branches=tuple(branches),
+        branches=branches,
         threshold=_fit_threshold(system.threshold, np.array(list(unseen.values()))),
         usual=found.usual,
         trained_on=_describe_training(this, found),
@@ -182,6 +176,18 @@ def fit(
         calibration=_calibration(this, _fewest(folds), unseen),
         seen=np.array(sorted(fingerprints((clip.recording for clip in clips), jobs)), dtype=np.uint64),
     )
+
+
+def _fit_branches(this: _Fit) -> tuple[tuple[Branch, ...], list[list[NDArray[Any]]]]:
+    """All branches, fitted to all clips; and of each branch the embeddings of the clips."""
+    clips, branches, embedded = this.machine.train, [], []
+    for number, resolved in enumerate(this.system.branches, start=1):
+        branch, told = Branch(resolved), this.tell("", number)
+        branch.fit_encoder(clips, workers=this.workers, jobs=this.jobs, progress=told)
+        X = branch.embed(clips, workers=this.workers, jobs=this.jobs, progress=told)
+        branches.append(branch.fit_backend(X, domains(clips), attributes(clips)))
+        embedded.append(X)
+    return tuple(branches), embedded
 
 
 def unseen_scores(
