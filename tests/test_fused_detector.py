@@ -22,6 +22,7 @@ from nearfar.decisions import fusing
 from nearfar.decisions.fusing import fuse, fuse_left_out
 from nearfar.detector.fitted import Detector
 from nearfar.encoders import pretrained
+from nearfar.files.extras import is_installed
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Machine
@@ -300,7 +301,7 @@ def test_the_default_is_the_best_for_which_weights_are_here(
     assert defaults.default_system() == DEFAULT
     (tmp_path / defaults.WEIGHTS).mkdir()
     (tmp_path / defaults.WEIGHTS / pretrained.RECORD).write_text("{}")
-    assert defaults.default_system() == ("best" if defaults.find_spec("torch") else DEFAULT)
+    assert defaults.default_system() == ("best" if is_installed("torch") else DEFAULT)
 
 
 def test_the_default_names_the_weights_that_it_needs() -> None:

@@ -7,6 +7,7 @@ so that a missing package ends in one clear error, before any work.
 from __future__ import annotations
 
 import pkgutil
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 
@@ -32,6 +33,21 @@ EXTRAS = {  # by the name under which the package is imported
 
 class MissingPackageError(ImportError):
     """An optional package is needed and not installed; the message says by what, and how to install it."""
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package can be imported; it is not loaded.
+
+    Examples
+    --------
+    >>> from nearfar.files.extras import is_installed
+    >>> is_installed("numpy"), is_installed("no_such_package")
+    (True, False)
+    """
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # one that is hidden, or half there
+        return False
 
 
 def resolve(name: str, *, needed_by: str) -> Any:

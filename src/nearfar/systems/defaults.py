@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from nearfar.encoders import pretrained
+from nearfar.files.extras import is_installed
 from nearfar.systems.named import DEFAULT
 
 BEST = "best"
@@ -17,5 +16,5 @@ def default_system() -> str:
     It is "best" if torch and the weights that "best" needs are on this computer, else "spectral", which needs
     neither.
     """
-    with_weights = find_spec("torch") is not None and pretrained.stored(WEIGHTS) is not None
+    with_weights = pretrained.stored(WEIGHTS) is not None and is_installed("torch")
     return BEST if with_weights else DEFAULT
