@@ -800,13 +800,16 @@ class TestCommandLine:
         assert "weights selected on 2 other machines for each of 3" in " ".join(done.output.split())
         assert Result.load(tmp_path / "out").run.name == "near_and_far"
 
-    @pytest.mark.parametrize(
-        "option", [("--set", "branch.view=near"), ("--seeds", "1,2"), ("--preset", "small")]
-    )
+    def test_seeds_take_the_place_of_the_files(self, write: Write, root: Path, tmp_path: Path) -> None:
+        done = invoke("run", write(text_of()), "--data", root, "--seeds", "1,2", "--out", tmp_path / "out")
+        assert done.exit_code == 0, done.output
+        assert Result.load(tmp_path / "out").run.seeds == (1, 2)
+
+    @pytest.mark.parametrize("option", [("--set", "branch.view=near"), ("--preset", "small")])
     def test_refuses_what_the_file_says(self, option: tuple[str, str], write: Write, root: Path) -> None:
         done = invoke("run", write(text_of()), "--data", root, *option)
         assert done.exit_code == 2
-        assert "is a study; set presets, seeds and settings in its file" in " ".join(done.output.split())
+        assert "is a study; set presets and settings in its file" in " ".join(done.output.split())
 
 
 def invoke(*arguments: object) -> Invoked:

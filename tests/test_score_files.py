@@ -418,7 +418,8 @@ class TestCommand:
         [
             (("--machine", "fann"), "scores.csv: no machine 'fann'; did you mean 'fan'?"),
             (("--channels", "1,2"), "--channels has no effect: all branches are files of scores"),
-            (("--seeds", "1"), "is a study; set presets, seeds and settings in its file"),
+            (("--seeds", "1"), "seeds=[1]: all branches of theirs are files of scores; omit them"),
+            (("--false-alarm-rate", "0.1"), "theirs decides nothing, because calibration='selection_fold'"),
         ],
     )
     def test_refuses_what_has_no_effect(
