@@ -28,7 +28,7 @@ from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.report import results
 from nearfar.research import experiment, fused, fusion
 from nearfar.research.fused import Study, StudyResult
-from nearfar.research.fusion import Search, evaluate_fusion
+from nearfar.research.fusion import Search, evaluate_fusion, refuse_impossible
 from nearfar.systems import named
 from nearfar.systems.fusion import is_fused
 
@@ -623,6 +623,15 @@ def test_seeds_and_rate_can_be_asked_for_in_place_of_the_files(load: Callable[..
         ValueError, match="near_and_far decides nothing, because calibration='selection_fold'"
     ):
         load().with_false_alarm_rate(0.1)
+
+
+def test_a_greedy_search_of_too_many_rounds_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"for 2 branches these are 100,000 rounds and 200,000 weights, and at"
+    ):
+        refuse_impossible(
+            ["a", "b"], PROTOCOLS[CROSS_FITTED], weights=Search(1e-5, "greedy"), calibration="selection_fold"
+        )
 
 
 class TestRun:

@@ -13,7 +13,7 @@ from typing import Any
 import naive
 import numpy as np
 import pytest
-from synthetic import write_machine
+from synthetic import RATE, clip, write_machine
 from typer.testing import CliRunner
 
 import nearfar
@@ -24,7 +24,7 @@ from nearfar.detector.fitted import Detector
 from nearfar.encoders import pretrained
 from nearfar.files.extras import is_installed
 from nearfar.files.steps import Jobs
-from nearfar.recordings import datasets
+from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Machine
 from nearfar.research import fused
 from nearfar.systems import defaults, fusion, named
@@ -164,12 +164,12 @@ def test_many_clips_score_as_each_alone(detector: Detector, fan: Machine, jobs: 
     np.testing.assert_array_equal(together, alone)
 
 
-def test_each_branch_says_its_score_its_p_value_and_its_share(
+def test_each_branch_says_its_score_its_p_value_and_what_it_adds(
     detector: Detector, fan: Machine, jobs: Jobs, write: Write
 ) -> None:
     verdict = detector.score_file(fan.test[-1].path)
     assert [b.name for b in verdict.branches] == ["near", "cancelled"]
-    assert sum(b.share for b in verdict.branches) == pytest.approx(verdict.score, rel=1e-12)
+    assert sum(b.contribution for b in verdict.branches) == pytest.approx(verdict.score, rel=1e-12)
     of_file = fusion.load(write())
     assert detector.normals is not None
     for (name, branch), said, normals in zip(
@@ -238,6 +238,19 @@ def test_weights_and_scale_are_part_of_its_identity(write: Write) -> None:
     assert other.identity != resolved.identity
 
 
+def test_clips_unlike_the_others_are_those_that_a_branch_finds(
+    tmp_path: Path, jobs: Jobs, write: Write
+) -> None:
+    folder = write_machine(tmp_path, "pump", train=24, target=4, test=1, seconds=0.5)
+    odd = sorted((folder / "train").glob("*_source_*"))[3]
+    audio.write(odd, clip(99, faulty=True, seconds=0.5), RATE)
+    machine, path = datasets.load(tmp_path).machines[0], write()
+    fused_one = Detector.fit(machine, path, jobs=jobs)
+    alone = Detector.fit(machine, fusion.load(path).branches["near"].load(), jobs=jobs)
+    for detector in (fused_one, alone):
+        assert odd.name in [suspect["clip"] for suspect in detector.trained_on["unlike"]]
+
+
 # what cannot be fitted
 
 
@@ -257,6 +270,7 @@ def test_weights_and_scale_are_part_of_its_identity(write: Write) -> None:
         ("near = 0.25", "far = 0.25", "weights of far, cancelled, but the branches are near, cancelled"),
         ('"conformal"', '"none"', r"branches\.near: a fusion needs scores of unseen normal clips"),
         ('"spectral_near"', '"spectral_nea"', r"branches\.near: no system 'spectral_nea'"),
+        ("[branches.near", '[branches."a/near"', r"branches\.a/near\.\[key\]: String should match"),
         ("summary =", "sumary =", "no key 'sumary'; did you mean 'summary'"),
     ],
 )
@@ -330,8 +344,10 @@ def test_fit_and_score_tell_what_each_branch_says(root: Path, write: Write, tmp_
     said = json.loads(run("score", into, clip, "--json"))
     assert list(said["branches"]) == ["near", "cancelled"]
     (row,) = csv.DictReader(io.StringIO(run("score", into, clip, "--csv")))
-    assert float(row["score cancelled"]) == said["branches"]["cancelled"]["score"]
-    assert float(row["p_value near"]) == said["branches"]["near"]["p_value"]
+    assert float(row["score_cancelled"]) == said["branches"]["cancelled"]["score"]
+    assert float(row["p_value_near"]) == said["branches"]["near"]["p_value"]
+    contributions = [float(row[f"contribution_{name}"]) for name in ("near", "cancelled")]
+    assert sum(contributions) == pytest.approx(said["score"], rel=1e-12)
 
 
 @pytest.mark.parametrize(

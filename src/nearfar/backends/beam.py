@@ -54,8 +54,8 @@ class Beam(NormalModel):
 
     Notes
     -----
-    The paper says "Cov/Var by leave-one-out on the references". That z counts among the others of j(z) is not in
-    the paper, only in public notes of its authors. To leave z out there, too, makes alpha smaller. With alpha = 1,
+    The paper says "Cov/Var by leave-one-out on the references". Public notes of its authors say more: z counts
+    among the neighbours of j(z). To leave z out there, too, makes alpha smaller. With alpha = 1,
     one band and half the cosine, the score is that of ``DensityNormalized(4, normalization="difference")``.
 
     References

@@ -39,10 +39,11 @@ class DomainLocalDensity(NormalModel):
     Parameters
     ----------
     k : int
-        Number of neighbours K in every domain that is not called "target". [1]_ submitted 8 and used 16 in its
-        audits.
+        Number of neighbours K in every domain that is not called "target". [1]_ submitted 8, and used 16 in the
+        audit of its adapted branch.
     k_target : int
-        Number of neighbours K in the domain "target". [1]_ submitted 5 and used 9 in its audits.
+        Number of neighbours K in the domain "target". [1]_ submitted 5, and used 9 in
+        that audit.
     metric : {"euclidean", "cosine"}
         ``"cosine"`` is 1 - cos. [1]_ uses it for M2D, and the Euclidean distance for EAT and CED.
     normalization : {"ratio", "difference"}

@@ -68,14 +68,14 @@ class BranchScore:
         Its anomaly score, in its own units.
     p_value : float
         How often it would score a normal clip as high, by the clips of the fit that it had not seen.
-    share : float
+    contribution : float
         What it adds to the fused score, which is the sum over the branches: its weight times its calibrated score.
     """
 
     name: str
     score: float
     p_value: float
-    share: float
+    contribution: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ def fit(
     scored = _score_unseen(this, folds, embedded)
     unseen = scored.fused(system)
     if odd_clips != "keep":
-        found = _with_unlike_scores(this, found, unseen)
+        found = _with_unlike_scores(this, found, scored)
     return Fitted(
         branches=branches,
         threshold=_fit_threshold(system.threshold, np.array(list(unseen.values()))),
@@ -252,10 +252,15 @@ def _inspect(this: _Fit, odd_clips: OddClips) -> Look:
     return found
 
 
-def _with_unlike_scores(this: _Fit, found: Look, unseen: Mapping[str, float]) -> Look:
-    """The look, with the clips that the detector itself finds most unlike the others."""
-    known = {suspect.clip for suspect in found.unlike}
-    unlike = [suspect for suspect in unlike_by_score(found.kept, unseen) if suspect.clip not in known]
+def _with_unlike_scores(this: _Fit, found: Look, scored: Unseen) -> Look:
+    """The look, with the clips that the detector finds most unlike the others; each part of a fused system."""
+    named = {suspect.clip for suspect in found.unlike}
+    unlike: list[Suspect] = []
+    for scores in scored.by_part.T.tolist():
+        for suspect in unlike_by_score(found.kept, dict(zip(scored.keys, scores, strict=True))):
+            if suspect.clip not in named:
+                named.add(suspect.clip)
+                unlike.append(suspect)
     warn_of_unlike(this.machine.name, unlike)
     return replace(found, unlike=(*found.unlike, *unlike))
 

@@ -280,7 +280,8 @@ def require_rate(recorded: int, rate: int, name: str) -> None:
     if recorded < rate:
         raise AudioError(
             f"{name}: recorded at {recorded} Hz, but {rate} Hz are needed; record at {rate} Hz or more, "
-            f"or fit with --set branch.encoder_options.sample_rate={recorded}"
+            f"or fit a system with one branch, such as spectral, with --set "
+            f"branch.encoder_options.sample_rate={recorded}"
         )
 
 

@@ -27,6 +27,7 @@ STYLES = {"anomaly": "bold red", "normal": "green", "unusable": "yellow", "": ""
 COLUMNS = ("recording", "score", "p_value", "decision", "faults", "error")
 ALARM = "alarm"  # one more column, with a rule for alarms
 BY_BRANCH = "p by branch"  # one more, of a fused system
+OF_BRANCH = ("score", "p_value", "contribution")  # columns of CSV for each of its branches
 LEAST_SHOWN = 1e-6  # a rate that is smaller is shown as smaller than that
 
 
@@ -62,7 +63,7 @@ def show(
     if form == "csv":  # not print: rich would expand tabs and colour the numbers
         line = partial(csv_line, branches=branches)
         alarm = [] if rule is None else [ALARM]
-        of_branches = [f"{kind} {name}" for name in branches for kind in ("score", "p_value")]
+        of_branches = [f"{kind}_{name}" for name in branches for kind in OF_BRANCH]
         console.file.write(_csv([*COLUMNS, *alarm, *of_branches]))
     occurred: set[str] = set()
     for verdict in verdicts:
@@ -113,7 +114,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
     with_branches = any(v.branches for v in verdicts)
     shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision")
     for heading in [BY_BRANCH] * with_branches + [ALARM] * with_alarms + ["what was found"]:
-        shown.add_column(heading)
+        shown.add_column(heading, no_wrap=heading == BY_BRANCH)
     shown.title = escape(one_line(folder)) or None
     for v in verdicts:
         *cells, health = _cells(v, folder)
@@ -149,15 +150,15 @@ def _common_folder(names: Sequence[str]) -> str:
 def csv_line(verdict: Verdict, branches: Sequence[str] = ()) -> str:
     """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons.
 
-    With a rule for alarms there is one column more: 1 if there is an alarm, else 0. Of a fused system there are two
-    more for each of its ``branches``: score and p-value.
+    With a rule for alarms there is one column more: 1 if there is an alarm, else 0. Of a fused system there are
+    three more for each of its ``branches``: score, p-value and contribution.
     """
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
     row = (encodable(verdict.name), *numbers, verdict.decision, encodable(faults), encodable(verdict.error))
     alarm = [] if verdict.alarm is None else [str(int(verdict.alarm))]
-    said = {b.name: (repr(b.score), repr(b.p_value)) for b in verdict.branches}
-    return _csv([*row, *alarm, *(x for name in branches for x in said.get(name, ("", "")))])
+    said = {b.name: [repr(b.score), repr(b.p_value), repr(b.contribution)] for b in verdict.branches}
+    return _csv([*row, *alarm, *(x for name in branches for x in said.get(name, [""] * len(OF_BRANCH)))])
 
 
 def _csv(row: Sequence[str]) -> str:
@@ -169,7 +170,7 @@ def _csv(row: Sequence[str]) -> str:
 def json_line(verdict: Verdict) -> str:
     """One object on one line; an unknown number is null. ``alarm`` is there with a rule for alarms only.
 
-    ``branches`` is there for a fused system only: of each branch its score, p-value and share of the fused score.
+    ``branches`` is there for a fused system only: of each branch its score, p-value and contribution to the score.
     """
     score, p_value = (None if math.isnan(x) else x for x in (verdict.score, verdict.p_value))
     faults = [
@@ -187,6 +188,7 @@ def json_line(verdict: Verdict) -> str:
         content[ALARM] = verdict.alarm
     if verdict.branches:
         content["branches"] = {
-            b.name: {"score": b.score, "p_value": b.p_value, "share": b.share} for b in verdict.branches
+            b.name: dict(zip(OF_BRANCH, (b.score, b.p_value, b.contribution), strict=True))
+            for b in verdict.branches
         }
     return json.dumps(content, ensure_ascii=False) + "\n"

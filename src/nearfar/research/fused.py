@@ -93,7 +93,7 @@ from nearfar.research.fusion import (
 from nearfar.research.score_files import ScoreFile
 from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress
-from nearfar.systems.fusion import SystemBranch
+from nearfar.systems.fusion import BranchName, SystemBranch
 from nearfar.systems.named import SEED
 from nearfar.systems.resolved import resolve
 from nearfar.training.adapters import Adapter
@@ -110,7 +110,6 @@ NameOrTable = Annotated[
     Annotated[Literal["equal", "search", "greedy"], Tag("name")] | Annotated[dict[str, float], Tag("table")],
     Discriminator(_kind),
 ]
-BranchName = Annotated[str, Field(pattern=r"^[\w-]+$")]  # it names a folder, too
 Seed = Annotated[int, Field(ge=0)]
 
 

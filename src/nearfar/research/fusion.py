@@ -236,6 +236,17 @@ def _parts(step: float) -> int:
     return parts
 
 
+def _rounds(branches: Sequence[Any], step: float) -> int:
+    """How many branches the greedy search adds, one after the other."""
+    rounds, n = _parts(step), len(branches)
+    if (size := rounds * n) > MOST_WEIGHTS:
+        raise ValueError(
+            f"step={step}: for {n} branches these are {rounds:,} rounds and {size:,} weights, and at most "
+            f"{MOST_WEIGHTS:,} are tried; take a larger step"
+        )
+    return rounds
+
+
 def crossfit(
     scores: pd.DataFrame,
     clips: pd.DataFrame,
@@ -326,7 +337,7 @@ def refuse_impossible(
     """
     _require_honest(protocol, choices(weights, calibration))
     if isinstance(weights, Search):
-        _ = _parts(weights.step) if weights.method == "greedy" else simplex(branches, weights.step)
+        _ = _rounds(branches, weights.step) if weights.method == "greedy" else simplex(branches, weights.step)
     else:
         require_weights(take_weights(weights, list(branches)))
 
@@ -427,7 +438,7 @@ def _search(calibrated: Float, clips: pd.DataFrame, search: Search) -> tuple[Flo
         return np.concatenate([harmonic_means(all_metrics(of, combine(calibrated, w))) for w in chunks])
 
     if search.method == "greedy":
-        return _select_forward(n, _parts(search.step), omegas_of)
+        return _select_forward(n, _rounds(range(n), search.step), omegas_of)
     return _best_of(simplex([str(b) for b in range(n)], search.step), omegas_of)
 
 

@@ -35,6 +35,9 @@ from nearfar.systems import configuration, named
 
 OF_A_STUDY = ("protocol", "seeds", "candidates")  # what a fit does not need of the file
 OF_A_SEARCH = ("step",)  # nor of its table [fusion]
+TABLES = {"branches", "fusion"}  # that no other system has
+
+BranchName = Annotated[str, Field(pattern=r"^[\w-]+$")]  # it names a folder, too
 
 
 class SystemBranch(BaseModel):
@@ -94,7 +97,7 @@ class FusedSystem(BaseModel):
     summary: str = ""
     source: str = ""
     needs: named.Needs | None = None
-    branches: Annotated[dict[str, SystemBranch], Field(min_length=2)]
+    branches: Annotated[dict[BranchName, SystemBranch], Field(min_length=2)]
     fusion: FixedFusion = FixedFusion()
 
     @model_validator(mode="after")
@@ -127,9 +130,11 @@ class FusedSystem(BaseModel):
 
 
 def is_fused(name: Path | str) -> bool:
-    """Whether this is a fused system, or the file of one: TOML with branches, not a branch."""
+    """Whether this is a fused system, or the file of one: TOML with branches or a fusion, not a branch."""
     name = str(name)
-    return name in named.FUSED or (name.endswith(".toml") and "branches" in named.read_toml(Path(name)))
+    return name in named.FUSED or (
+        name.endswith(".toml") and not TABLES.isdisjoint(named.read_toml(Path(name)))
+    )
 
 
 def load(name: Path | str) -> FusedSystem:

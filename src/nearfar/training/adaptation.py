@@ -49,9 +49,10 @@ from nearfar.training.schedules import warm_up_and_cosine
 RANK, BLOCKS = 8, (6, 7, 8, 9, 10)  # of the report, which does not tell from what number it counts
 EPOCHS, BATCH_SIZE, LEARNING_RATE = 2, 40, 5e-5  # of the report
 MACHINE_WEIGHT, DOMAIN_WEIGHT, CONSISTENCY_WEIGHT = 0.25, 0.15, 0.05  # of the report; of attributes it is 1
+DIM = 256  # of the report
 # What the report does not tell, our choice:
 ALPHA, DROPOUT = 16.0, 0.05
-DIM, SCALE, MARGIN = 256, 30.0, 0.3
+SCALE, MARGIN = 30.0, 0.3
 WEIGHT_DECAY, WARM_UP_SHARE = 0.01, 0.05
 BAND_MASK, FRAME_MASK = 1 / 8, 1 / 16  # masks are at most this part of the bands, and of the frames
 MICRO_BATCH = 8  # clips at once; a matter of memory

@@ -20,12 +20,12 @@ from nearfar.evaluation.protocols import (
 from nearfar.files.digests import digest
 from nearfar.recordings.clips import unknown
 from nearfar.recordings.datasets import DATASETS
-from nearfar.research.fused import BranchName, FusionConfig, ProtocolName, Seed
+from nearfar.research.fused import FusionConfig, ProtocolName, Seed
 from nearfar.research.fusion import refuse_impossible
 from nearfar.research.reproduce.catalogue import STUDIES
 from nearfar.systems import configuration, named
 from nearfar.systems.configuration import System
-from nearfar.systems.fusion import SystemBranch
+from nearfar.systems.fusion import BranchName, SystemBranch
 from nearfar.systems.named import SEED
 
 ALONE = (COMPLETE_DEVELOPMENT.name, FIXED_LEAVE_ONE_MACHINE_OUT.name)  # of a branch that is not fused
