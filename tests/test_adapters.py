@@ -20,6 +20,7 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.systems import configuration, named
 from nearfar.systems.branches import Branch
+from nearfar.systems.fusion import FusedSystem
 from nearfar.systems.resolved import resolve_branch
 from nearfar.training import adapters
 from nearfar.training.adapters import Adapter, AdapterError
@@ -245,3 +246,33 @@ def test_adapters_that_do_not_suit_are_refused_before_the_work(system, fan, adap
 def test_an_adapter_keeps_the_weights_of_its_file(adapter):
     """What the fixture says it was made with is what the branch says of its network."""
     assert adapter.made_with["weights"] == digests.digest_file(tiny_weights.written("eat"))
+
+
+# a fused system
+
+
+def test_each_part_of_a_fused_system_takes_up_its_own_adapter(system, fan, jobs, tmp_path):
+    of_eat = {**quick.settings("dualmic"), **FEW}
+    plain = {"branch.encoder_options.n_mels": 16, **FEW}
+    asked = FusedSystem(
+        name="three",
+        branches={
+            "one": {"system": "dualmic", "settings": of_eat},
+            "plain": {"system": "spectral_near", "settings": plain},
+            "other": {"system": "dualmic", "settings": of_eat},
+        },
+        fusion={"calibration": "own_normals", "false_alarm_rate": 0.3},
+    )
+    pair = [quick.adapters(system, jobs, seed=seed)[0] for seed in (0, 5)]
+    with pytest.raises(
+        ValueError, match="adapters=1, but three needs 2, one for each branch that is adapted"
+    ):
+        Detector.fit(fan, asked, adapters=pair[:1], jobs=jobs)
+    fitted = Detector.fit(fan, asked, adapters=pair, jobs=jobs)
+    fitted.save(tmp_path / "detector")
+    verdict = Detector.load(tmp_path / "detector").score_file(fan.test[0].path)
+    for number, adapter_of_it in ((0, pair[0]), (2, pair[1])):
+        alone = Detector.fit(fan, system, adapters=[adapter_of_it], jobs=jobs)
+        expected = alone.score_file(fan.test[0].path).score
+        assert verdict.branches[number].score == pytest.approx(expected, rel=1e-9)
+    assert verdict.branches[0].score != verdict.branches[2].score
