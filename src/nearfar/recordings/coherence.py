@@ -95,9 +95,7 @@ class CoherenceWeighting:
     def coherence(self, samples: Samples) -> NDArray[np.float64]:
         """Of (2, samples), corrected for chance: (1, bins), or (frames, bins) of running averages."""
         near, far = (self._spectra(samples[channel]).astype(np.complex128) for channel in (NEAR, FAR))
-        n = 1 + samples.shape[-1] // (
-            self.n_fft // 2
-        )  # the frame beyond them only closes the overlap at the end
+        n = 1 + samples.shape[-1] // (self.n_fft // 2)  # one more closes the overlap at the end
         cross, of_near, of_far = (
             self._averages(products, n) for products in (near * far.conj(), abs(near) ** 2, abs(far) ** 2)
         )
