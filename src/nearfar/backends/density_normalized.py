@@ -7,11 +7,12 @@ from typing import Any, Literal
 import numpy as np
 
 from nearfar.backends.neighbours import (
-    METRICS,
     Metric,
     distances,
     nearest_others,
     prepared,
+    require_metric,
+    require_normalization,
     smallest,
 )
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
@@ -97,10 +98,8 @@ class DensityNormalized(NormalModel):
         return ()  # the domains are one bank
 
     def _check_options(self) -> None:
-        if self.metric not in METRICS:
-            raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
-        if self.normalization not in ("ratio", "difference"):
-            raise ValueError(f"normalization={self.normalization!r}: must be 'ratio' or 'difference'")
+        require_metric(self.metric)
+        require_normalization(self.normalization)
 
     def _learn(self, clips: NormalClips) -> None:
         n = len(clips)

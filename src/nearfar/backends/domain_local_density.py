@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 
 from nearfar.backends.neighbours import (
-    METRICS,
     Metric,
     bank,
     distances,
@@ -15,6 +14,8 @@ from nearfar.backends.neighbours import (
     nearest_others,
     of_each_domain,
     prepared,
+    require_metric,
+    require_normalization,
 )
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 
@@ -116,10 +117,8 @@ class DomainLocalDensity(NormalModel):
         )
 
     def _check_options(self) -> None:
-        if self.metric not in METRICS:
-            raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
-        if self.normalization not in ("ratio", "difference"):
-            raise ValueError(f"normalization={self.normalization!r}: must be 'ratio' or 'difference'")
+        require_metric(self.metric)
+        require_normalization(self.normalization)
         if not 0 < self.eps < np.inf:
             raise ValueError(
                 f"eps={self.eps}: must be above 0; it keeps ratios finite where clips are copies"

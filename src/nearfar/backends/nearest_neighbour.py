@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from nearfar.backends.neighbours import (
-    METRICS,
     Metric,
     bank,
     distances,
@@ -14,6 +13,7 @@ from nearfar.backends.neighbours import (
     nearest_others,
     of_each_domain,
     prepared,
+    require_metric,
 )
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 
@@ -63,8 +63,7 @@ class NearestNeighbour(NormalModel):
         self.metric = metric
 
     def _check_options(self) -> None:
-        if self.metric not in METRICS:
-            raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
+        require_metric(self.metric)
 
     def _learn(self, clips: NormalClips) -> None:
         for name, count in clips.counts.items():

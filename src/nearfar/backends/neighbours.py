@@ -35,9 +35,8 @@ Rescaled = Callable[[Float, Any], Float]  # squared distances, and which referen
 
 METRICS = ("euclidean", "cosine")
 BLOCK = 2**20  # numbers in a temporary array, 8 MB; some six of them are alive at once
-COARSE = (
-    1 / 32
-)  # of the pairs of two blocks; if more could be among the nearest, single precision is too coarse
+# of the pairs of two blocks; if more could be among the nearest, single precision is too coarse
+COARSE = 1 / 32
 MANY = 512  # dimensions, for which a first look at two blocks by principal components is worth its time
 SHARE = 1 / 4  # of the components, for a first look
 FEW = 1 / 200  # of the pairs of two blocks, that a first look may leave: for more, products are faster
@@ -63,6 +62,18 @@ def _lengths(X: Array) -> Float:
             f"no cosine ({len(bad)} such vectors); is a recording silent?"
         )
     return lengths
+
+
+def require_metric(metric: str) -> None:
+    """Raise a ``ValueError`` if this is none of ``METRICS``."""
+    if metric not in METRICS:
+        raise ValueError(f"metric={metric!r}: must be 'euclidean' or 'cosine'")
+
+
+def require_normalization(normalization: str) -> None:
+    """Raise a ``ValueError`` if distances cannot be normalized by local density in this way."""
+    if normalization not in ("ratio", "difference"):
+        raise ValueError(f"normalization={normalization!r}: must be 'ratio' or 'difference'")
 
 
 def prepared(X: Array, metric: Metric) -> Float:
@@ -164,7 +175,7 @@ def nearest_others(references: Float, k: int) -> tuple[Index, Float]:
     blocks = [slice(start, start + side) for start in range(0, len(references), side)]
     search = _Others(references, k, patience=PATIENCE * len(blocks))
     for step in range(len(blocks)):  # so that the bounds of all fall alike
-        for some, others in zip(blocks, blocks[step:], strict=False):
+        for some, others in zip(blocks[: len(blocks) - step], blocks[step:], strict=True):
             search.compare(some, others)
     return search.found()
 

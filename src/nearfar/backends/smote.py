@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nearfar.backends.neighbours import METRICS, Metric, distances, nearest, nearest_others, prepared
+from nearfar.backends.neighbours import Metric, distances, nearest, nearest_others, prepared, require_metric
 from nearfar.backends.normal_model import Array, Float, NormalClips, NormalModel
 
 K = 5  # Chawla et al., section 4.2
@@ -87,8 +87,7 @@ class Smote(NormalModel):
             raise ValueError(f"k={self.k}: must be at least 1")
         if not 0 < self.ratio <= 1:
             raise ValueError(f"ratio={self.ratio}: must be above 0 and at most 1")
-        if self.metric not in METRICS:
-            raise ValueError(f"metric={self.metric!r}: must be 'euclidean' or 'cosine'")
+        require_metric(self.metric)
 
     def _synthetic(self, bank: Array, domain: str, count: int, rng: np.random.Generator) -> Float:
         """``count`` points on lines between neighbours of one domain's clips: (n, dim) to (count, dim)."""

@@ -150,16 +150,14 @@ class Residual(TransformerMixin, BaseEstimator):
         left, sizes, right = np.linalg.svd(predictor - self.predictor_mean_, full_matrices=False)
         centred = predicted - self.predicted_mean_
         images = left.T @ centred
-        unit = (
-            float((sizes**2).sum() / predictor.shape[1]) or 1.0
-        )  # 1: near does not vary, and predicts nothing
+        # 1: near does not vary, and predicts nothing
+        unit = float((sizes**2).sum() / predictor.shape[1]) or 1.0
         given = self.regularization
         best, smallest, left_out = 0.0, np.inf, centred
         for strength in STRENGTHS if given is None else [given]:
             shares = sizes**2 / (sizes**2 + strength * unit)
-            own = (
-                1 / len(X) + (left**2) @ shares
-            )  # of a clip in its own prediction: the diagonal of the hat matrix
+            # of a clip in its own prediction: the diagonal of the hat matrix
+            own = 1 / len(X) + (left**2) @ shares
             residuals = (centred - (left * shares) @ images) / (1 - own)[:, None]
             error = float(np.mean(residuals**2))
             if error < smallest:

@@ -51,6 +51,28 @@ def framed(waveform: Waveform, n_fft: int) -> NDArray[np.float32]:
     return np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
 
 
+def overlap_added(blocks: Iterable[Spectra], frames: int, n_fft: int, length: int) -> Waveform:
+    """The waveform, (length,), of spectra of ``framed`` frames: least-squares overlap-add.
+
+    Parameters
+    ----------
+    blocks : iterable of (n, bins) arrays
+        The spectra, some frames at a time.
+    frames : int
+        In all blocks.
+    n_fft, length : int
+    """
+    hop, window = n_fft // 2, hann(n_fft)
+    summed, start = np.zeros((frames + 1, hop), np.float32), 0
+    for spectra in blocks:
+        block = scipy.fft.irfft(spectra, n=n_fft) * window
+        stop = start + len(block)
+        summed[start:stop] += block[:, :hop]
+        summed[start + 1 : stop + 1] += block[:, hop:]
+        start = stop
+    return np.asarray((summed[1:-1] / (window[:hop] ** 2 + window[hop:] ** 2)).ravel()[:length])
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """The sums of a least-squares problem in each bin. Those of several recordings add up.
@@ -299,21 +321,19 @@ class Canceller:
         return gram
 
     def _without(self, samples: Samples, of_far: Spectra, response: Complex) -> Waveform:
-        """Least-squares overlap-add of what is explained, taken from near."""
-        length, hop, window = samples.shape[-1], self.hop, hann(self.n_fft)
+        """Near, less what is explained."""
         before, after = self._margins
         frames, of_taps = len(of_far) - before - after, response.T.astype(np.complex64)
-        summed = np.zeros((frames + 1, hop), np.float32)
-        for i in range(0, frames, self._block):
-            stop = min(i + self._block, frames)
-            explained = np.zeros((stop - i, hop + 1), np.complex64)
+
+        def explained(start: int) -> Spectra:
+            stop = min(start + self._block, frames)
+            total = np.zeros((stop - start, self.hop + 1), np.complex64)
             for a, of_tap in zip(self.taps, of_taps, strict=True):
-                explained += of_far[before + i + a : before + stop + a] * of_tap
-            block = scipy.fft.irfft(explained, n=self.n_fft) * window
-            summed[i:stop] += block[:, :hop]
-            summed[i + 1 : stop + 1] += block[:, hop:]
-        explained_by_far = (summed[1:-1] / (window[:hop] ** 2 + window[hop:] ** 2)).ravel()[:length]
-        return samples[NEAR] - explained_by_far
+                total += of_far[before + start + a : before + stop + a] * of_tap
+            return total
+
+        blocks = (explained(start) for start in range(0, frames, self._block))
+        return samples[NEAR] - overlap_added(blocks, frames, self.n_fft, samples.shape[-1])
 
 
 def _products(spectra: Spectra, start: int, stop: int, lag: int) -> NDArray[np.complex64]:

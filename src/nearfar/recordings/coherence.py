@@ -17,7 +17,7 @@ import scipy.signal
 from numpy.typing import NDArray
 
 from nearfar.recordings.audio import FAR, NEAR, Samples
-from nearfar.recordings.cancellation import Spectra, Waveform, framed, hann
+from nearfar.recordings.cancellation import Spectra, Waveform, framed, hann, overlap_added
 
 N_FFT = 1024  # as W1
 FORGETTING = 0.95  # of running averages, from frame to frame: that of the published coherence of the 2026 set
@@ -90,7 +90,7 @@ class CoherenceWeighting:
             raise ValueError(f"samples has the shape {samples.shape}; expected (2, samples): near, far")
         near = self._spectra(samples[NEAR])
         taken = self.coherence(samples).astype(np.float32) * near
-        return samples[NEAR] - _overlap_added(taken, self.n_fft, samples.shape[-1])
+        return samples[NEAR] - overlap_added([taken], len(taken), self.n_fft, samples.shape[-1])
 
     def coherence(self, samples: Samples) -> NDArray[np.float64]:
         """Of (2, samples), corrected for chance: (1, bins), or (frames, bins) of running averages."""
@@ -117,13 +117,3 @@ class CoherenceWeighting:
             return mean
         keep, new = self.forgetting, 1 - self.forgetting
         return np.asarray(scipy.signal.lfilter([new], [1, -keep], products, axis=0, zi=keep * mean)[0])
-
-
-def _overlap_added(spectra: Spectra, n_fft: int, length: int) -> Waveform:
-    """The waveform of these spectra: least-squares overlap-add of half-overlapping frames."""
-    hop, window = n_fft // 2, hann(n_fft)
-    frames = scipy.fft.irfft(spectra, n=n_fft) * window
-    summed = np.zeros((len(frames) + 1, hop), np.float32)
-    summed[:-1] += frames[:, :hop]
-    summed[1:] += frames[:, hop:]
-    return np.asarray((summed[1:-1] / (window[:hop] ** 2 + window[hop:] ** 2)).ravel()[:length])

@@ -16,7 +16,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from nearfar.recordings.audio import FAR, NEAR, Samples
-from nearfar.recordings.cancellation import BLOCK, Canceller, framed, hann
+from nearfar.recordings.cancellation import BLOCK, Canceller, framed, hann, overlap_added
 from nearfar.recordings.coherence import FORGETTING, CoherenceWeighting
 
 Waveform = NDArray[np.float32]
@@ -73,17 +73,9 @@ def cancelled(samples: Samples) -> Waveform:
         of_far[i : i + BLOCK] = block = scipy.fft.rfft(frames_of_far[i : i + BLOCK] * HANN)
         cross += (of_near * block.conj())[: max(0, n - i)].sum(axis=0)
         energy += (block.real**2 + block.imag**2)[: max(0, n - i)].sum(axis=0)
-    return samples[NEAR] - _istft(of_far, cross / (energy + np.float32(EPSILON)), length)
-
-
-def _istft(spectrum: NDArray[np.complex64], response: NDArray[np.complex64], length: int) -> Waveform:
-    """The waveform of ``spectrum * response``: least-squares overlap-add of half-overlapping frames."""
-    summed = np.zeros((len(spectrum) + 1, HOP), np.float32)
-    for i in range(0, len(spectrum), BLOCK):
-        frames = scipy.fft.irfft(spectrum[i : i + BLOCK] * response, n=N_FFT) * HANN
-        summed[i : i + len(frames)] += frames[:, :HOP]
-        summed[i + 1 : i + 1 + len(frames)] += frames[:, HOP:]
-    return (summed[1:-1] / (HANN[:HOP] ** 2 + HANN[HOP:] ** 2)).ravel()[:length]
+    response = cross / (energy + np.float32(EPSILON))
+    explained = (of_far[i : i + BLOCK] * response for i in range(0, len(of_far), BLOCK))
+    return samples[NEAR] - overlap_added(explained, len(of_far), N_FFT, length)
 
 
 @dataclass(frozen=True, slots=True)

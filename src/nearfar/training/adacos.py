@@ -286,9 +286,8 @@ class AdaCosAdaptation(Adaptation):
     def _drawn(self, step: int) -> Tensor:
         """(3, clips of the batch) numbers from 0 to 1: where a clip begins, whether it is mixed, and its weight."""
         epoch, number = divmod(step, self.batches)
-        seeds = np.random.SeedSequence(
-            [self.seed, epoch, 1 + number, 1]
-        )  # without the last 1: masks and dropout
+        # without the last 1: masks and dropout
+        seeds = np.random.SeedSequence([self.seed, epoch, 1 + number, 1])
         (seed,) = seeds.generate_state(1, np.uint64) >> 1
         generator = torch.Generator().manual_seed(int(seed))
         return torch.rand(3, len(self.batch(step)), dtype=torch.float64, generator=generator)

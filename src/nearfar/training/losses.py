@@ -28,8 +28,7 @@ def sub_center_cosines(embeddings: Tensor, centers: Tensor) -> Tensor:
     -------
     (n, classes) tensor
     """
-    directions = functional.normalize(centers, dim=-1)
-    return torch.einsum("nd,ckd->nck", embeddings, directions).amax(dim=-1)
+    return all_cosines(embeddings, centers).amax(dim=-1)
 
 
 def with_margin(cosines: Tensor, margin: float) -> Tensor:
