@@ -150,6 +150,25 @@ def refuse_unattainable(config: ThresholdConfig, n_unseen: int) -> None:
     )
 
 
+def conformal_p_values(normal_scores: Scores, score: Scores) -> Scores:
+    """``(1 + normals that score as high) / (n + 1)`` of each score: (n_scores,).
+
+    Parameters
+    ----------
+    normal_scores : (n,) array
+        Ascending.
+    score : (n_scores,) array
+
+    Raises
+    ------
+    ValueError
+        If a score is not a number.
+    """
+    n = len(normal_scores)
+    as_high = n - np.searchsorted(normal_scores, _require_numbers(score), side="left")
+    return (1 + as_high) / (n + 1)
+
+
 class Conformal:
     """Ranks among the normal scores: ``p = (1 + normals that score as high) / (n + 1)``.
 
@@ -163,9 +182,8 @@ class Conformal:
         self.false_alarm_rate = false_alarm_rate
         n = len(normal_scores)
         self.floor = 1 / (n + 1)
-        exceeding = (
-            math.floor(false_alarm_rate * (n + 1) * (1 + ROUNDING)) - 1
-        )  # normals that may score as high
+        # normals that may score as high
+        exceeding = math.floor(false_alarm_rate * (n + 1) * (1 + ROUNDING)) - 1
         self.value = float(self.normal_scores[n - 1 - min(max(0, exceeding), n - 1)])
 
     @classmethod
@@ -183,9 +201,7 @@ class Conformal:
 
     def p_value(self, score: Scores) -> Scores:
         """(n_scores,) in [floor, 1]; a ``ValueError`` for a score that is not a number."""
-        n = len(self.normal_scores)
-        as_high = n - np.searchsorted(self.normal_scores, _require_numbers(score), side="left")
-        return (1 + as_high) / (n + 1)
+        return conformal_p_values(self.normal_scores, score)
 
 
 class Gamma:

@@ -22,7 +22,13 @@ from nearfar.decisions.alarms import AlarmRule, Alarms
 from nearfar.decisions.calibration import Calibration
 from nearfar.decisions.fusing import calibrate, fuse
 from nearfar.decisions.rates import FlaggedShare
-from nearfar.decisions.thresholds import THRESHOLDS, Threshold, is_anomaly, refuse_unattainable
+from nearfar.decisions.thresholds import (
+    THRESHOLDS,
+    Threshold,
+    conformal_p_values,
+    is_anomaly,
+    refuse_unattainable,
+)
 from nearfar.detector import calibrating, file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
@@ -445,15 +451,14 @@ class Detector:
         calibrated = calibrate(
             of_parts[None], self.normals, branches=list(fusion.weights), calibration=fusion.calibration
         )[0]
+        p_values = [
+            conformal_p_values(np.sort(normals), score)
+            for normals, score in zip(self.normals.T, of_parts[:, None], strict=True)
+        ]
         return tuple(
-            BranchScore(
-                part.name,
-                score,
-                float((1 + (normals >= score).sum()) / (1 + len(normals))),
-                part.weight * float(own),
-            )
-            for part, score, normals, own in zip(
-                fusion.parts, of_parts.tolist(), self.normals.T, calibrated, strict=True
+            BranchScore(part.name, score, float(p), part.weight * float(own))
+            for part, score, (p,), own in zip(
+                fusion.parts, of_parts.tolist(), p_values, calibrated, strict=True
             )
         )
 
