@@ -144,7 +144,7 @@ class TestTable:
         path = str(file("key,score\nfan/test/a.wav,1\n"))
         found = ScoreFile(scores=path, column="score").sha256
         assert ScoreFile(scores=path, column="score", sha256=found).sha256 == found
-        with pytest.raises(ValueError, match=r"sha256='0': the content of .*s\.csv has '[0-9a-f]{64}'"):
+        with pytest.raises(ValueError, match=r"sha256='0': .*s\.csv has the SHA-256 '[0-9a-f]{64}'"):
             ScoreFile(scores=path, column="score", sha256="0")
 
     def test_that_changes_while_a_study_runs_is_refused(self, file: Callable[[str], Path]) -> None:
@@ -171,7 +171,7 @@ class TestFolder:
             ScoreFile(scores=str(tmp_path), column="one")
         (tmp_path / "run.json").touch()
         with pytest.raises(
-            ValueError, match=r"a folder of a result; take its file .*/scores\.csv, with column ="
+            ValueError, match=r"is the folder of a result; give its file .*/scores\.csv, with column ="
         ):
             ScoreFile(scores=str(tmp_path))
 

@@ -88,8 +88,8 @@ def fit(
     system: Annotated[
         str | None,
         typer.Option(
-            help="Name from `nearfar systems`, or a TOML file (default: best, if the weights mn04_as are on this "
-            "computer; without them, and with --set or --preset, spectral)."
+            help="Name from `nearfar systems`, or a TOML file (default: best, if PyTorch and the weights mn04_as "
+            "are on this computer and neither --set nor --preset is given; otherwise spectral)."
         ),
     ] = None,
     preset: Preset = None,

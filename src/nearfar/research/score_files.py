@@ -99,7 +99,7 @@ class ScoreFile(BaseModel):
         found = _digest(self._path)
         if self.sha256 not in ("", found):
             raise ValueError(
-                f"sha256={self.sha256!r}: the content of {self.scores} has {found!r}; the file is another one"
+                f"sha256={self.sha256!r}: {self.scores} has the SHA-256 {found!r}; it is a different file"
             )
         object.__setattr__(self, "sha256", found)  # frozen for everybody else
         self.load()
@@ -155,7 +155,7 @@ class ScoreFile(BaseModel):
             )
         if (self._path / "run.json").is_file():
             raise ValueError(
-                f"scores={self.scores!r}: a folder of a result; take its file {self.scores}/scores.csv, with "
+                f"scores={self.scores!r}: is the folder of a result; give its file {self.scores}/scores.csv, with "
                 'column = "score"'
             )
         return official.read_scores(self._path)["score"]

@@ -74,7 +74,7 @@ class FixedFusion(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: Literal["equal"] | dict[str, float] = "equal"
-    calibration: NormalCalibration = "own_normals_log"
+    calibration: NormalCalibration
     false_alarm_rate: Annotated[float | None, Field(gt=0, lt=1)] = 0.05
 
 
@@ -98,7 +98,7 @@ class FusedSystem(BaseModel):
     source: str = ""
     needs: named.Needs | None = None
     branches: Annotated[dict[BranchName, SystemBranch], Field(min_length=2)]
-    fusion: FixedFusion = FixedFusion()
+    fusion: FixedFusion
 
     @model_validator(mode="after")
     def _can_be_fused(self) -> Self:
@@ -150,9 +150,9 @@ def load(name: Path | str) -> FusedSystem:
     """
     path = named.FUSED.get(str(name), Path(name))
     content = {key: value for key, value in named.read_toml(path).items() if key not in OF_A_STUDY}
-    if isinstance(fusion := content.get("fusion"), dict):
+    _refuse_scores(content.get("branches"), path)
+    if isinstance(fusion := content.get("fusion", {}), dict):
         _refuse_choices(fusion, path)
-        _refuse_scores(content.get("branches"), path)
         content["fusion"] = {key: value for key, value in fusion.items() if key not in OF_A_SEARCH}
     return configuration.validate(FusedSystem, content, path)
 
