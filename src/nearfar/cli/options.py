@@ -93,17 +93,13 @@ def fitted_system(
     from nearfar.systems import fusion
     from nearfar.systems.defaults import default_system
     from nearfar.systems.named import DEFAULT
+    from nearfar.systems.settings import parse_settings
 
     if name is None:
         name = DEFAULT if preset or settings else default_system()  # they are of a system with one branch
     if not fusion.is_fused(name):
         return chosen_system(name, preset, settings, false_alarm_rate)
-    if preset or settings:
-        raise typer.BadParameter(
-            f"--preset and --set: {name} has several branches; write presets and settings into a copy of its file, "
-            "or take one branch alone"
-        )
-    chosen = fusion.load(name)
+    chosen = fusion.load(name, parse_settings(settings or ()), preset=preset)
     if false_alarm_rate is None:
         return chosen
     if not 0 < false_alarm_rate < 1:

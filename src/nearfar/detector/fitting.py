@@ -35,11 +35,12 @@ from nearfar.recordings.inspection.usual import Usual
 from nearfar.recordings.microphones import MICROPHONES, NAMES, listen
 from nearfar.recordings.recording import digests, fingerprints
 from nearfar.systems.branches import Branch, Progress, attributes, domains
-from nearfar.systems.resolved import ResolvedSystem
+from nearfar.systems.resolved import ResolvedBranch, ResolvedSystem
 
 SELF_CHECK_SECONDS = 2.0  # of a training clip
 CLIPS_TO_CANCEL = 10  # of which it is told what cancellation takes; spread over all
 LARGEST_TAKEN_DB = 100.0  # stands for everything
+FEWEST_FOR_SCALE = 3  # unseen clips: without one of them, two are left, which have a range
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,6 @@ class _Fit:
     jobs: Jobs
     progress: Progress | None
 
-    @property
-    def lowest_rate(self) -> int:
-        """At which an encoder of the system listens, in Hz."""
-        return min(Branch(resolved).encoder.sample_rate for resolved in self.system.branches)
-
     def tell(self, where: str, number: int) -> Progress | None:
         """Progress of one branch; its number is told if there are several."""
         return tell_branch(self.progress, where, number, len(self.system.branches))
@@ -158,7 +154,8 @@ def fit(
     found = _inspect(_Fit(machine, system, workers, jobs, progress), odd_clips)
     machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = _Fit(machine, system, workers, jobs, progress), machine.train
-    folds = [_folds(this, part.threshold) for part in system.parts]
+    folds = _folds_of_parts(this)
+    _require_scale(system, len(_scored(folds)))
     refuse_unattainable(system.threshold, len(_scored(folds)))
     branches, embedded = _fit_branches(this)
     scored = _score_unseen(this, folds, embedded)
@@ -222,7 +219,7 @@ def unseen_scores(
         As ``fit``, but for a false-alarm rate that cannot be attained.
     """
     this = _Fit(machine, system, workers, jobs, None)
-    folds = [_folds(this, part.threshold) for part in system.parts]
+    folds = _folds_of_parts(this)
     return _calibration(this, _fewest(folds), _score_unseen(this, folds, embedded).fused(system))
 
 
@@ -304,7 +301,7 @@ def _describe_training(this: _Fit, found: Look) -> dict[str, Any]:
 def _energy_taken(this: _Fit) -> dict[str, dict[str, float]]:
     """By how many dB each view that cancels noise lowers near, by band: medians over some training clips."""
     views = [m for m in this.system.microphones if m not in NAMES]
-    clips, rate = this.machine.train, this.lowest_rate
+    clips, rate = this.machine.train, _lowest_rate(this.system.branches)
     some = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, CLIPS_TO_CANCEL).round().astype(int))]
     taken: dict[str, list[dict[str, float]]] = {view: [] for view in views}
     for samples in (audio.load(clip.recording, rate) for clip in (some if views else ())):
@@ -320,8 +317,31 @@ def _describe_suspect(suspect: Suspect) -> dict[str, str]:
     return {"clip": suspect.clip.name, "kind": suspect.kind, "message": suspect.message}
 
 
-def _folds(this: _Fit, config: ThresholdConfig) -> Folds:
-    """Which clips are scored by a fit on which others."""
+def _lowest_rate(branches: Sequence[ResolvedBranch]) -> int:
+    """At which an encoder of these listens, in Hz."""
+    return min(Branch(resolved).encoder.sample_rate for resolved in branches)
+
+
+def _require_scale(system: ResolvedSystem, unseen: int) -> None:
+    """Raise if the parts of a fused system have too few unseen clips in common to be put on one scale."""
+    if system.fusion is not None and unseen < FEWEST_FOR_SCALE:
+        raise ValueError(
+            f"{system.name}: {counted(unseen, 'training clip')} that every branch leaves out of a fit; a fusion "
+            f"needs {FEWEST_FOR_SCALE} or more: give the branches the same threshold.calibration and threshold.folds"
+        )
+
+
+def _folds_of_parts(this: _Fit) -> list[Folds]:
+    """Of each part of the system, which clips are scored by a fit on which others."""
+    system = this.system
+    return [
+        _folds(this, part.threshold, branches)
+        for part, branches in zip(system.parts, system.by_part(system.branches), strict=True)
+    ]
+
+
+def _folds(this: _Fit, config: ThresholdConfig, branches: Sequence[ResolvedBranch]) -> Folds:
+    """The same of one part."""
     seed, clips = this.system.seed, this.machine.train
     if config.method == "none":
         return Folds(())
@@ -329,14 +349,13 @@ def _folds(this: _Fit, config: ThresholdConfig) -> Folds:
     if config.folds_by == "attributes":
         groups = [clip.attributes for clip in clips]
     elif config.folds_by == "far":
-        groups = clusters(_far_levels(this), seed=seed)
+        groups = clusters(_far_levels(this, _lowest_rate(branches)), seed=seed)
     recordings = digests((c.recording for c in clips), this.jobs)
     return deal(domains(clips), config, seed=seed, groups=groups, recordings=recordings)
 
 
-def _far_levels(this: _Fit) -> NDArray[np.float32]:
+def _far_levels(this: _Fit, rate: int) -> NDArray[np.float32]:
     """The mean log-mel level of each clip at the far microphone, in dB: (n_clips, bands)."""
-    rate = this.lowest_rate
     mel = Mel(rate=rate, f_max=rate / 2)
 
     def levels(clip: Clip) -> NDArray[np.float32]:
@@ -363,7 +382,8 @@ def _calibration(this: _Fit, folds: Folds, unseen: Mapping[str, float]) -> Calib
 def _scored(folds: Sequence[Folds]) -> list[int]:
     """Which clips are scored by a fit on others in all of these, in the order of the first."""
     first, *others = ([i for _, held_out in of.pairs for i in held_out.tolist()] for of in folds)
-    return [i for i in first if all(i in known for known in map(set, others))]
+    known = [set(of) for of in others]
+    return [i for i in first if all(i in of for of in known)]
 
 
 def _fewest(folds: Sequence[Folds]) -> Folds:

@@ -58,7 +58,7 @@ from pydantic import (
     model_validator,
 )
 
-from nearfar.decisions.fusing import fuse_left_out
+from nearfar.decisions.fusing import CALIBRATIONS, fuse_left_out
 from nearfar.decisions.thresholds import Conformal, ThresholdConfig, is_anomaly, refuse_unattainable
 from nearfar.evaluation import metrics, statistics
 from nearfar.evaluation.protocols import (
@@ -101,14 +101,10 @@ from nearfar.training.adapters import Adapter
 logger = logging.getLogger(__name__)
 
 
-def _kind(value: Any) -> str:
-    return "name" if isinstance(value, str) else "table"
-
-
 # told apart before they are read, so that an error is about the one that was meant
 NameOrTable = Annotated[
     Annotated[Literal["equal", "search", "greedy"], Tag("name")] | Annotated[dict[str, float], Tag("table")],
-    Discriminator(_kind),
+    Discriminator(configuration.name_or_table),
 ]
 Seed = Annotated[int, Field(ge=0)]
 
@@ -148,8 +144,8 @@ class FusionConfig(BaseModel):
     def _decisions_have_normal_scores(self) -> Self:
         if self.false_alarm_rate is not None and self.calibration == "selection_fold":
             raise ValueError(
-                f"false_alarm_rate={self.false_alarm_rate}: decisions want normal scores of each machine, which "
-                "only calibration='own_normals' or 'reference_rank' has"
+                f"false_alarm_rate={self.false_alarm_rate}: decisions want normal scores of each machine, "
+                f"which only these calibrations have: {', '.join(CALIBRATIONS)}"
             )
         return self
 

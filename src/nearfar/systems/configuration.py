@@ -56,13 +56,14 @@ class ConditioningStep(BaseModel):
         return dict(self.model_extra or {})
 
 
-def _kind(value: Any) -> str:
+def name_or_table(value: Any) -> str:
+    """Which of the two a file gives, as a tag."""
     return "name" if isinstance(value, str) else "table"
 
 
 # told apart before they are read, so that an error is about the one that was meant
 NameOrStep = Annotated[
-    Annotated[str, Tag("name")] | Annotated[ConditioningStep, Tag("table")], Discriminator(_kind)
+    Annotated[str, Tag("name")] | Annotated[ConditioningStep, Tag("table")], Discriminator(name_or_table)
 ]
 
 

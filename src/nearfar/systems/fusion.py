@@ -27,21 +27,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from nearfar.decisions.fusing import NormalCalibration, require_weights, take_weights
+from nearfar.decisions.fusing import CALIBRATIONS, NormalCalibration, require_weights, take_weights
 from nearfar.decisions.thresholds import ThresholdConfig
 from nearfar.systems import configuration, named
 
-OF_A_STUDY = ("protocol", "seeds", "candidates")  # what a fit does not need of the file
+OF_A_STUDY = ("protocol", "seeds")  # what a fit does not need of the file
 OF_A_SEARCH = ("step",)  # nor of its table [fusion]
 TABLES = {"branches", "fusion"}  # that no other system has
 
 BranchName = Annotated[str, Field(pattern=r"^[\w-]+$")]  # it names a folder, too
 
 
+# told apart before they are read, so that an error is about the one that was meant
+EqualOrTable = Annotated[
+    Annotated[Literal["equal"], Tag("name")] | Annotated[dict[str, float], Tag("table")],
+    Discriminator(configuration.name_or_table),
+]
+
+
 class SystemBranch(BaseModel):
-    """A system, named or in a TOML file, with one of its presets if any, and ``settings`` by dotted path."""
+    """A system, named or in a TOML file, with one of its presets if any, and ``settings`` by dotted path.
+
+    The path of a file is one from the working folder, as on the command line.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,12 +78,12 @@ class FixedFusion(BaseModel):
     calibration : str
         Of ``fusing.CALIBRATIONS``.
     false_alarm_rate : float or None
-        ``None``: no decisions.
+        ``None``: no decisions. 0.05 if the file names none, as for any fit; a study then decides nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    weights: Literal["equal"] | dict[str, float] = "equal"
+    weights: EqualOrTable = "equal"
     calibration: NormalCalibration
     false_alarm_rate: Annotated[float | None, Field(gt=0, lt=1)] = 0.05
 
@@ -137,20 +147,34 @@ def is_fused(name: Path | str) -> bool:
     )
 
 
-def load(name: Path | str) -> FusedSystem:
+def load(
+    name: Path | str, settings: Mapping[str, Any] | None = None, *, preset: str | None = None
+) -> FusedSystem:
     """A fused system by its name, or from its file; the systems that it names are looked up, too.
+
+    It takes neither settings nor a preset: its file has those of each branch.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If something in it is wrong: everything that is, one line each. Or if it is a study that chooses weights or
-        scales by test clips.
+        If something in it is wrong: everything that is, one line each. Or if it is a study that chooses by test
+        clips; or settings or a preset are given.
     """
+    if settings or preset:
+        raise ValueError(
+            f"{name} has several branches; write presets and settings into a copy of its file, or take one branch "
+            "alone"
+        )
     path = named.FUSED.get(str(name), Path(name))
     content = {key: value for key, value in named.read_toml(path).items() if key not in OF_A_STUDY}
     _refuse_scores(content.get("branches"), path)
+    if content.get("candidates"):
+        raise ValueError(
+            f"{path.name}: candidates are chosen by labels of test clips, and a fit has none. `nearfar run` takes "
+            "the file; for a fit, keep the branches of one candidate, and omit the table"
+        )
     if isinstance(fusion := content.get("fusion", {}), dict):
         _refuse_choices(fusion, path)
         content["fusion"] = {key: value for key, value in fusion.items() if key not in OF_A_SEARCH}
@@ -165,7 +189,7 @@ def load_any(
     Parameters
     ----------
     name, settings, preset
-        As of ``configuration.load``; a fused system takes neither settings nor a preset.
+        As of ``configuration.load``, or of ``load``.
 
     Raises
     ------
@@ -174,12 +198,7 @@ def load_any(
     """
     if not is_fused(name):
         return configuration.load(name, settings, preset=preset)
-    if settings or preset:
-        raise ValueError(
-            f"{name} has several branches; write presets and settings into a copy of its file, or take one branch "
-            "alone"
-        )
-    return load(name)
+    return load(name, settings, preset=preset)
 
 
 def _refuse_choices(fusion: Mapping[str, Any], path: Path) -> None:
@@ -192,7 +211,7 @@ def _refuse_choices(fusion: Mapping[str, Any], path: Path) -> None:
     if fusion.get("calibration", "selection_fold") == "selection_fold":
         raise ValueError(
             f"{path.name}: fusion.calibration='selection_fold', the default of a study, takes its scale from test "
-            "clips, and a fit has none; choose 'own_normals_log', 'own_normals' or 'reference_rank'"
+            f"clips, and a fit has none; choose one of {', '.join(CALIBRATIONS)}"
         )
 
 

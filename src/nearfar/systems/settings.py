@@ -66,7 +66,7 @@ def apply(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
 
 def _is_the_same(name: Any, other: Any) -> bool:
     """Whether two names mean one thing; what is no name is refused later."""
-    return name == other or {name, other} in ({*renamed} for renamed in FORMER_NAMES.items())
+    return name == other or any(pair in ((name, other), (other, name)) for pair in FORMER_NAMES.items())
 
 
 def _table(content: Mapping[str, Any], path: str) -> dict[str, Any]:
