@@ -437,3 +437,11 @@ def test_a_recipe_hears_the_view_unless_it_has_microphones_of_its_own(name, micr
 def test_a_wrong_adaptation_is_an_error(settings, match):
     with pytest.raises(ValueError, match=match):
         configuration.load("w1_lora", settings)
+
+
+def test_a_clip_that_is_not_finite_is_named_before_k_means():
+    def hear(number):
+        return np.full_like(NEAR[number], np.nan) if number == 5 else NEAR[number]
+
+    with pytest.raises(ValueError, match="clip 5 is not finite"):
+        trained(clips=heard_clips(hear))

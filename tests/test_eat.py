@@ -383,3 +383,9 @@ def test_what_is_too_short(tmp_path, weights):
         ValueError, match=r"waveforms of shape \(1, 399\): 'eat' takes .* at least 400 samples"
     ):
         encoder(np.zeros((1, 399), np.float32))
+
+
+def test_other_words_for_frames_are_refused_and_whole_numbers_of_numpy_taken():
+    with pytest.raises(ValueError, match=r"frames=whole: must be a multiple of 16 .*, or 'auto' or 'clip'"):
+        Eat(frames="whole")
+    assert not Eat(frames=np.int64(1024)).takes_any_length

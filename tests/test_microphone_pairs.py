@@ -102,13 +102,17 @@ def test_more_noise_is_more_regularization(rng):
     assert found[0] < found[1]
 
 
-def test_a_near_microphone_that_never_varies_predicts_the_mean(rng):
-    X = np.hstack([np.ones((6, 2)), rng.standard_normal((6, 2))])
-    step = Residual()
+@pytest.mark.parametrize("regularization", [None, 1e-4])
+@pytest.mark.parametrize("value", [1.0, 0.1])  # the mean of which is not exact
+def test_a_near_microphone_that_never_varies_predicts_the_mean(value, regularization, rng):
+    X = np.hstack([np.full((6, 2), value), rng.standard_normal((6, 2))])
+    step = Residual(regularization=regularization)
     left_out = step.fit_transform(X)
     far = X[:, 2:]
     np.testing.assert_allclose(step.transform(X), far - far.mean(axis=0), atol=1e-12)
     np.testing.assert_allclose(left_out, (far - far.mean(axis=0)) * 6 / 5, atol=1e-12)
+    other = step.transform(np.add(X, [0.01, 0.01, 0, 0]))
+    np.testing.assert_allclose(other, far - far.mean(axis=0), atol=1e-12)
 
 
 @pytest.mark.parametrize(

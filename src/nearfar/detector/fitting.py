@@ -327,7 +327,7 @@ def _require_scale(system: ResolvedSystem, unseen: int) -> None:
     if system.fusion is not None and unseen < FEWEST_FOR_SCALE:
         raise ValueError(
             f"{system.name}: {counted(unseen, 'training clip')} that every branch leaves out of a fit; a fusion "
-            f"needs {FEWEST_FOR_SCALE} or more: give the branches the same threshold.calibration and threshold.folds"
+            f"needs {FEWEST_FOR_SCALE} or more: give the branches the same threshold.calibration and folds"
         )
 
 

@@ -150,7 +150,8 @@ class Residual(TransformerMixin, BaseEstimator):
         left, sizes, right = np.linalg.svd(predictor - self.predictor_mean_, full_matrices=False)
         centred = predicted - self.predicted_mean_
         images = left.T @ centred
-        # 1: near does not vary, and predicts nothing
+        rounding = max(predictor.shape) * np.finfo(np.float64).eps * np.abs(predictor).max()
+        sizes[sizes <= rounding] = 0.0  # what does not vary predicts nothing
         unit = float((sizes**2).sum() / predictor.shape[1]) or 1.0
         given = self.regularization
         best, smallest, left_out = 0.0, np.inf, centred

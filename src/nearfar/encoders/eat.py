@@ -69,7 +69,7 @@ def target_frames(frames: int, wanted: Frames) -> int:
     >>> [target_frames(frames, "auto") for frames in (598, 998, 1598)]
     [608, 1024, 1600]
     """
-    if isinstance(wanted, int):
+    if not isinstance(wanted, str):
         return wanted
     if wanted == "auto" and TARGET_FRAMES - NEARLY < frames <= TARGET_FRAMES:
         return TARGET_FRAMES
@@ -179,7 +179,8 @@ class Eat(Frozen):
         device: str = "auto",
     ) -> None:
         super().__init__(weights=weights, blocks=blocks, precision=precision, device=device)
-        if isinstance(frames, int) and (frames % BASE.patch[0] or not 0 < frames <= BASE.frames):
+        known = isinstance(frames, str) or (frames % BASE.patch[0] == 0 and 0 < frames <= BASE.frames)
+        if not known or (isinstance(frames, str) and frames not in ("auto", "clip")):
             raise ValueError(
                 f"frames={frames}: must be a multiple of {BASE.patch[0]} from {BASE.patch[0]} to {BASE.frames}, "
                 "or 'auto' or 'clip'"
@@ -190,8 +191,8 @@ class Eat(Frozen):
 
     @property
     def takes_any_length(self) -> bool:
-        """Whether it neither cuts nor fills any clip by as much as a token."""
-        return not isinstance(self.frames, int)
+        """Whether it neither cuts nor fills any clip by more than ``Limited`` counts as none."""
+        return isinstance(self.frames, str)
 
     def cut_and_filled(self, n_samples: int) -> tuple[float, float]:
         """See ``encoders.Limited``."""

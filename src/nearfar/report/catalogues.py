@@ -34,10 +34,8 @@ def systems(described: Iterable[SystemDescription]) -> Table:
 def _needs(d: SystemDescription) -> str:
     """What the system needs, in one line."""
     microphones = f"{d.needs.channels} microphone{'s' if d.needs.channels > 1 else ''}"
-    minutes = d.needs.minutes
-    time = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{minutes:g} minutes"
-    hours = d.needs.adapter_minutes / 60
-    adapter = [f"{hours:.0f} hours to train an adapter on seven such machines"] if hours else []
+    time, for_adapter = _time(d.needs.minutes), d.needs.adapter_minutes
+    adapter = [f"{_time(for_adapter)} to train an adapter on seven such machines"] if for_adapter else []
     presets = [f"--preset {preset}" for preset in d.presets]
     return "; ".join(
         [
@@ -49,6 +47,10 @@ def _needs(d: SystemDescription) -> str:
             *presets,
         ]
     )
+
+
+def _time(minutes: float) -> str:
+    return f"{minutes / 60:.0f} hours" if minutes > 120 else f"{minutes:g} minutes"
 
 
 def simulated(described: Iterable[MachineDescription]) -> Table:

@@ -33,11 +33,11 @@ from nearfar.encoders import Array
 from nearfar.encoders.frozen import Frozen
 from nearfar.files.arrays import save_arrays
 from nearfar.files.atomic import atomic_file
-from nearfar.training.adaptation import Adaptation, Classes, Recipe
+from nearfar.training.adaptation import Adaptation, Classes, Recipe, of_one_length, require_hearable
 from nearfar.training.adapters import HeardClips
 from nearfar.training.attentive_statistics import AttentiveStatistics
 from nearfar.training.augmentation import mixup
-from nearfar.training.initialization import draw_weights
+from nearfar.training.initialization import draw_weights, undrawn_linear
 from nearfar.training.losses import adaptive_scale, all_cosines, initial_scale, sub_cluster_adacos
 
 # of a public system of 2026, BEATs with LoRA (second-hand):
@@ -136,7 +136,13 @@ class AdaCosRecipe(Recipe):
         """The adapters at their beginning, after k-means where that is wanted."""
         numbers, machine = classes["attribute"], classes["machine"]
         if (numbers == UNTOLD).any():
-            numbers = self._with_pseudo_classes(encoder, clips.hear, numbers, machine, seed, folder)
+
+            def hear(number: int) -> NDArray[np.float32]:
+                samples = clips.hear(number)
+                require_hearable(samples, number, microphones=clips.microphones, encoder=encoder)
+                return samples
+
+            numbers = self._with_pseudo_classes(encoder, hear, numbers, machine, seed, folder)
         dense = np.unique(numbers, return_inverse=True)[1].reshape(-1)
         microphones = clips.microphones
         return AdaCosAdaptation(
@@ -216,8 +222,7 @@ class AdaCosObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = AttentiveStatistics(dim, recipe.attention_dim)
-        outputs = nn.Linear(microphones * 2 * dim, recipe.dim, device="meta")
-        self.embedding = outputs.to_empty(device="cpu")
+        self.embedding = undrawn_linear(microphones * 2 * dim, recipe.dim)
         draw_weights(self, generator)
         drawn = torch.randn(classes, recipe.sub_clusters, recipe.dim, generator=generator)
         self.centers = nn.Parameter(functional.normalize(drawn, dim=-1))
@@ -275,7 +280,7 @@ class AdaCosAdaptation(Adaptation):
         labels = functional.one_hot(numbers, self.n_classes).float()
         weights = torch.where(drawn[1] < self._own.mixed_share, drawn[2], torch.ones(())).float()
         mixed, of_mixed = list(cut), labels.clone()
-        for places in self._of_one_length(cut):
+        for places in of_one_length(cut):
             partners = torch.tensor(np.roll(np.arange(len(places)), 1))  # the batch is in random order
             some = torch.from_numpy(np.stack([cut[place] for place in places]))
             examples, of_mixed[places] = mixup(some, labels[places], partners, weights[places])
@@ -302,10 +307,3 @@ class AdaCosAdaptation(Adaptation):
         length = min(heard, max(fewest, round(seconds * per_second)))
         start = int(place * (heard - length + 1))
         return waveform[:, start : start + length]
-
-    @staticmethod
-    def _of_one_length(waveforms: Sequence[Array]) -> list[list[int]]:
-        found: dict[int, list[int]] = {}
-        for place, waveform in enumerate(waveforms):
-            found.setdefault(waveform.shape[1], []).append(place)
-        return list(found.values())

@@ -41,7 +41,7 @@ from nearfar.encoders.frozen import Frozen, Network
 from nearfar.recordings import audio
 from nearfar.training.adapters import HeardClips
 from nearfar.training.augmentation import spec_augment
-from nearfar.training.initialization import draw_weights
+from nearfar.training.initialization import draw_weights, undrawn_linear
 from nearfar.training.journal import Journal
 from nearfar.training.losses import sub_center_arcface
 from nearfar.training.schedules import warm_up_and_cosine
@@ -332,9 +332,9 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        self.head = _linear(MICROPHONES * width, recipe.dim)
+        self.head = undrawn_linear(MICROPHONES * width, recipe.dim)
         others = {term: count for term, count in counts.items() if term != "attribute"}
-        classifiers = {term: _linear(recipe.dim, count) for term, count in others.items()}
+        classifiers = {term: undrawn_linear(recipe.dim, count) for term, count in others.items()}
         self.classifiers = nn.ModuleDict(classifiers)
         draw_weights(self, generator)
         drawn = torch.randn(counts["attribute"], recipe.dim, generator=generator)
@@ -363,9 +363,32 @@ class Objective(nn.Module):
         return 1.0 if term == "attribute" else float(getattr(self.recipe, f"{term}_weight"))
 
 
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    """A layer whose weights are to be drawn yet, not from torch's own generator."""
-    return nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+def require_hearable(samples: Array, number: int, *, microphones: int, encoder: Frozen) -> None:
+    """Raise if a clip, (microphones, samples), cannot be trained on.
+
+    Raises
+    ------
+    ValueError
+        With the clip's number.
+    """
+    fewest, rate = encoder.min_samples, encoder.sample_rate
+    if samples.ndim != 2 or len(samples) != microphones or samples.shape[1] < fewest:
+        raise ValueError(
+            f"clip {number}: an array of shape {samples.shape}; expected ({microphones}, samples), a row "
+            f"for each microphone, at least {fewest} samples ({fewest / rate:.2f} s at {rate} Hz)"
+        )
+    if not np.isfinite(samples).all():
+        raise ValueError(
+            f"clip {number} is not finite: a recording with NaN or infinity cannot be trained on"
+        )
+
+
+def of_one_length(waveforms: Sequence[Array]) -> list[list[int]]:
+    """Places of (microphones, samples) arrays of equal length, together."""
+    found: dict[int, list[int]] = {}
+    for place, waveform in enumerate(waveforms):
+        found.setdefault(waveform.shape[1], []).append(place)
+    return list(found.values())
 
 
 class Adaptation:
@@ -503,17 +526,8 @@ class Adaptation:
 
     def heard(self, number: int) -> Array:
         """(microphones, samples) of a clip, as the network takes them."""
-        samples, fewest = self.hear(number), self.encoder.min_samples
-        if samples.ndim != 2 or len(samples) != self.microphones or samples.shape[1] < fewest:
-            rate = self.encoder.sample_rate
-            raise ValueError(
-                f"clip {number}: an array of shape {samples.shape}; expected ({self.microphones}, samples), a row "
-                f"for each microphone, at least {fewest} samples ({fewest / rate:.2f} s at {rate} Hz)"
-            )
-        if not np.isfinite(samples).all():
-            raise ValueError(
-                f"clip {number} is not finite: a recording with NaN or infinity cannot be trained on"
-            )
+        samples = self.hear(number)
+        require_hearable(samples, number, microphones=self.microphones, encoder=self.encoder)
         return self.encoder.prepared(samples)
 
     def step(self, step: int, waveforms: Sequence[Array]) -> dict[str, float]:
@@ -573,10 +587,8 @@ class Adaptation:
 
     def _parts(self, waveforms: Sequence[Array]) -> list[list[int]]:
         """Places within a batch of what is computed at once: of one length, and not too many."""
-        size, of_length = self.recipe.micro_batch, dict[int, list[int]]()
-        for place, waveform in enumerate(waveforms):
-            of_length.setdefault(waveform.shape[1], []).append(place)
-        return [some[i : i + size] for some in of_length.values() for i in range(0, len(some), size)]
+        size, alike = self.recipe.micro_batch, of_one_length(waveforms)
+        return [some[i : i + size] for some in alike for i in range(0, len(some), size)]
 
     def statistics(self, waveforms: Array, generators: Sequence[torch.Generator]) -> Tensor:
         """Of the block's tokens: (batch, 2, samples) and a generator a clip to (batch, 2, width)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nearfar.training.initialization import undrawn_linear
+
 EPSILON = 1e-6  # the least variance: where all tokens are equal, a root has no finite gradient
 
 
@@ -26,8 +28,8 @@ class AttentiveStatistics(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(dim, hidden, device="meta").to_empty(device="cpu")  # to be drawn yet
-        self.score = nn.Linear(hidden, 1, bias=False, device="meta").to_empty(device="cpu")
+        self.hidden = undrawn_linear(dim, hidden)
+        self.score = undrawn_linear(hidden, 1, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., frames, bands, dim) to (..., 2 * dim): means, then deviations."""

@@ -6,6 +6,11 @@ import torch
 from torch import nn
 
 
+def undrawn_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    """A layer whose weights are to be drawn yet, not from torch's own generator."""
+    return nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device="cpu")
+
+
 def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
     """Draw the weights of convolutions and linear layers as torch does by default; all others as they begin."""
     for module in network.modules():
