@@ -168,7 +168,7 @@ def nearest_others(references: Float, k: int) -> tuple[Index, Float]:
     products as a comparison of all with all, and in single precision. ``k`` is below the number of references.
 
     The time grows with the square of the number of references. The memory is that of a copy in single precision, of
-    some blocks, and of what is returned.
+    some blocks of about 1,450 x 1,450 numbers (or 2k x 2k, if that is more), and of what is returned.
     """
     _squares(references)  # raises if they overflow
     side = max(isqrt(2 * BLOCK), 2 * k)

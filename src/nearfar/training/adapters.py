@@ -44,7 +44,7 @@ class HeardClips:
     ----------
     hear : callable
         From the number of a clip to (microphones, samples) at the encoder's rate. Called from several threads, once
-        an epoch for each clip.
+        an epoch for each clip; once more for k-means, if a recipe makes pseudo-classes.
     machine, domain, attributes : (n_clips,) arrays of str
     microphones : int
         Waveforms of a clip; by default near and far.
