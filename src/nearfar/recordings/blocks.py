@@ -74,7 +74,7 @@ def part_of(whole: InBlocks, recording: Recording) -> InBlocks:
         found = whole.blocks(span.start + start)
         with closing([found]):
             while left > 0 and (block := next(found, None)) is not None:
-                first = _first(block, min(left, length_of(block)))
+                first = part_of_block(block, 0, min(left, length_of(block)))
                 left -= length_of(first)
                 yield first
         if left > 0:
@@ -93,21 +93,15 @@ def side_by_side(tracks: Sequence[Iterator[Block]]) -> Iterator[Block]:
         if len(there) < len(heads):
             return
         size = min(map(length_of, there))
-        firsts = [_first(head, size) for head in there]
+        firsts = [part_of_block(head, 0, size) for head in there]
         lost = [first for first in firsts if isinstance(first, Lost)]
         yield lost[0] if lost else np.concatenate([f for f in firsts if not isinstance(f, Lost)])
-        waiting = [_after(head, size) for head in there]
+        waiting = [part_of_block(head, size, n) if (n := length_of(head)) > size else None for head in there]
 
 
-def _first(block: Block, size: int) -> Block:
-    return Lost(size, block.error) if isinstance(block, Lost) else block[:, :size]
-
-
-def _after(block: Block, size: int) -> Block | None:
-    """What follows the first so many samples; ``None`` if nothing does."""
-    if length_of(block) == size:
-        return None
-    return Lost(block.samples - size, block.error) if isinstance(block, Lost) else block[:, size:]
+def part_of_block(block: Block, start: int, stop: int) -> Block:
+    """The samples of a block from one to before another."""
+    return Lost(stop - start, block.error) if isinstance(block, Lost) else block[:, start:stop]
 
 
 @contextmanager
