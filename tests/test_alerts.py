@@ -171,7 +171,7 @@ def test_a_rule_that_is_restored_goes_on_exactly(seed: int, cut: int) -> None:
         float(x) if rng.random() > 0.1 else None
         for x in rng.normal(size=300) + 4 * (np.arange(300) % 100 > 70)
     ]
-    rule, dependence = AlertRule(3600, 10, 5), Dependence(4000, 3, 50, 12, 1.5, 20.25, 7.125)
+    rule, dependence = AlertRule(3600, 10, 5), Dependence(10, 5, 4000, 3, 50, 12, 1.5, 20.25, 7.125)
     unbroken = Alerts(rule, normals(60, seed % 100), dependence=dependence)
     first = Alerts.restore(json.loads(json.dumps(unbroken.state(), allow_nan=False)))
     whole = [unbroken.after(score) for score in scores]
@@ -189,7 +189,9 @@ def _comparable(state: AlertState) -> tuple[Any, ...]:
 
 
 def test_dependence_raises_the_threshold_and_never_lowers_it() -> None:
-    tail = Dependence(windows=4000, parts=4, excursions=300, peaks=60, above=2.0, excess=240.0, highest=20.0)
+    tail = Dependence(
+        10, 10, windows=4000, parts=4, excursions=300, peaks=60, above=2.0, excess=240.0, highest=20.0
+    )
     plain = Alerts(MONTH, normals(500))
     assert plain.threshold == pytest.approx(MONTH.windows)
     raised = Alerts(MONTH, normals(500), dependence=tail)
@@ -200,8 +202,20 @@ def test_dependence_raises_the_threshold_and_never_lowers_it() -> None:
 
 
 def test_dependence_that_allows_no_rule_is_refused() -> None:
-    tail = Dependence(windows=4000, parts=4, excursions=10, peaks=10, above=2.0, excess=5000.0, highest=900.0)
+    tail = Dependence(
+        10, 10, windows=4000, parts=4, excursions=10, peaks=10, above=2.0, excess=5000.0, highest=900.0
+    )
     with pytest.raises(ValueError, match=r"measured on 4000 normal windows.*no alert could keep the rate"):
+        Alerts(MONTH, normals(500), dependence=tail)
+
+
+def test_dependence_of_other_windows_is_refused() -> None:
+    tail = Dependence(
+        10, 5, windows=4000, parts=4, excursions=10, peaks=10, above=2.0, excess=20.0, highest=9.0
+    )
+    with pytest.raises(
+        ValueError, match=r"one each 10 s; but dependence was measured on windows of 10 s, one each 5 s"
+    ):
         Alerts(MONTH, normals(500), dependence=tail)
 
 
@@ -215,8 +229,14 @@ def test_what_is_promised_and_what_is_measured_is_told() -> None:
     assert "Not measured" in told
     assert "An alert takes at least 4 windows (40 s)" in told
     assert "overlap" not in told
-    tail = Dependence(windows=4000, parts=4, excursions=300, peaks=60, above=2.0, excess=240.0, highest=20.0)
-    told = "\n".join(Alerts(dataclasses.replace(MONTH, hop_s=5), normals(500), dependence=tail).describe())
+    tail = Dependence(
+        10, 10, windows=4000, parts=4, excursions=300, peaks=60, above=2.0, excess=240.0, highest=20.0
+    )
+    told = "\n".join(
+        Alerts(
+            dataclasses.replace(MONTH, hop_s=5), normals(500), dependence=dataclasses.replace(tail, hop_s=5)
+        ).describe()
+    )
     assert "Windows overlap" in told
     assert "Measured on 5.556 h of normal windows" in told
     assert "30 days is longer than what was heard: an extrapolation" in told

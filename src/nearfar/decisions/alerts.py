@@ -198,7 +198,8 @@ class Alerts:
     Raises
     ------
     ValueError
-        If there are no finite normal scores, or so few that the threshold cannot be reached.
+        If there are no finite normal scores, or so few that the threshold cannot be reached; or if the dependence
+        was measured with other windows.
 
     Examples
     --------
@@ -224,6 +225,7 @@ class Alerts:
         self.normal_windows = len(normal_scores)
         log_threshold = math.log(rule.windows)
         if dependence is not None:
+            _require_same_windows(rule, dependence)
             log_threshold = max(log_threshold, dependence.log_threshold(rule.windows))
         if log_threshold > HIGHEST_LOG:
             raise ValueError(
@@ -448,6 +450,15 @@ def restore(state: Mapping[str, Any]) -> Alerts | CountAlerts:
         If it is of neither.
     """
     return CountAlerts.restore(state) if state.get("kind") == "counts" else Alerts.restore(state)
+
+
+def _require_same_windows(rule: AlertRule, dependence: Dependence) -> None:
+    measured, asked = (dependence.window_s, dependence.hop_s), (rule.window_s, rule.hop_s)
+    if measured != asked:
+        raise ValueError(
+            f"windows of {asked[0]:g} s, one each {asked[1]:g} s; but dependence was measured on windows of "
+            f"{measured[0]:g} s, one each {measured[1]:g} s: cut recordings as for the fit, or fit to such windows"
+        )
 
 
 def _require_kind(state: Mapping[str, Any], kind: str) -> None:

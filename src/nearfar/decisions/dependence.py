@@ -44,6 +44,8 @@ class Dependence:
 
     Attributes
     ----------
+    window_s, hop_s : float
+        Length of a window, and from the start of one to the start of the next, in seconds.
     windows : int
         That were heard in order of time.
     parts : int
@@ -64,11 +66,13 @@ class Dependence:
     >>> import numpy as np
     >>> from nearfar.decisions.dependence import Dependence
     >>> scores = np.random.default_rng(0).normal(size=3000)
-    >>> measured = Dependence.measure(scores, parts=np.arange(3000) // 600)
+    >>> measured = Dependence.measure(scores, np.arange(3000) // 600, window_s=10, hop_s=10)
     >>> round(measured.rate, 1)
     0.8
     """
 
+    window_s: float
+    hop_s: float
     windows: int
     parts: int
     excursions: int
@@ -106,6 +110,8 @@ class Dependence:
         scores: NDArray[np.float64],
         parts: NDArray[Any],
         *,
+        window_s: float,
+        hop_s: float,
         calibrator: Calibrator | None = None,
     ) -> Self | None:
         """Hear each part of the normal windows against all others.
@@ -116,6 +122,8 @@ class Dependence:
             In order of time within each part; NaN for a window that could not be used.
         parts : (n,) array
             What each window belongs to, such as its recording. If all belong to one, time is cut in ``PARTS``.
+        window_s, hop_s : float
+            Length of a window, and from the start of one to the start of the next, in seconds.
         calibrator : Calibrator or None
             Of the bets.
 
@@ -137,25 +145,18 @@ class Dependence:
         scores, parts = scores[usable], parts[usable]
         if len(scores) < FEWEST_WINDOWS:
             return None
-        names = np.unique(parts)
-        if len(names) == 1:
-            parts = np.arange(len(scores)) * PARTS // len(scores)
-            names = np.unique(parts)
+        parts = _several(parts)
         tops: list[float] = []
-        for name in names:
+        for name in np.unique(parts):
             bets = RankBets(scores[parts != name], memory=len(scores), calibrator=calibrator)
             tops += peaks(bets, scores[parts == name].tolist())
-        return cls._of(np.log(tops), windows=len(scores), parts=len(names))
-
-    @classmethod
-    def _of(cls, heights: NDArray[np.float64], *, windows: int, parts: int) -> Self:
-        descending = np.sort(heights)[::-1]
+        descending = np.sort(np.log(tops))[::-1]
         m = min(len(descending), max(FEWEST_PEAKS, math.ceil(TAIL * len(descending))))
         above = float(descending[m]) if m < len(descending) else 0.0
-        return cls(
-            windows, parts, len(descending), m, above,
-            float((descending[:m] - above).sum()), float(descending[0]) if len(descending) else 0.0,
-        )  # fmt: skip
+        excess = float((descending[:m] - above).sum())
+        highest = float(descending[0]) if len(descending) else 0.0
+        n, dealt = len(scores), len(np.unique(parts))
+        return cls(window_s, hop_s, n, dealt, len(descending), m, above, excess, highest)
 
     def describe(self) -> dict[str, Any]:
         """All numbers, JSON-able."""
@@ -190,3 +191,10 @@ def peaks(bets: RankBets, scores: Sequence[float]) -> list[float]:
         else:
             tops[-1] = max(tops[-1], statistic)
     return tops
+
+
+def _several(parts: NDArray[Any]) -> NDArray[Any]:
+    """The same parts, or stretches of time if all are one."""
+    if (parts != parts[0]).any():
+        return parts
+    return np.arange(len(parts)) * PARTS // len(parts)
