@@ -10,14 +10,14 @@
 The first four are of random numbers in place of scores, in windows of 10 s, one after the other. ``independent``:
 normal windows of a normal distribution; beside the rule, the same bets on ranks among fixed normal scores.
 ``dependent``: series in which windows that follow each other are alike, with and without the measurement of that.
-``delay``: faults that begin at once, told from normal windows with a given AUC by window, at "1 per 30 days"; beside
-k of n windows above a threshold, with as many false alerts in the same normal series. ``season``: normal scores
-that climb steadily, and a fault that grows steadily.
+``delay``: faults that begin at once, told from normal windows with a given AUC by window, at "1 per 30 days". Beside
+it are k of n windows above a threshold, with as many false alerts in the same normal series. ``season``: normal
+scores that climb steadily, and a fault that grows steadily.
 
 ``hear`` simulates sound (``nearfar.simulation.days``), and keeps the embeddings that ``spectral`` makes of its
 windows, hour by hour, in FOLDER. ``streams`` takes FOLDER/fit-MACHINE and FOLDER/listen-MACHINE, which are to be
-different days, and FOLDER/FAULT-MACHINE: it fits the back end of ``spectral`` to the former, with a fit for each hour
-that is left out, and hears the rest.
+different days, and FOLDER/FAULT-MACHINE: it fits the back end of ``spectral`` to the former, with a fit for each
+hour that is left out, and hears the rest.
 """
 
 from __future__ import annotations
@@ -262,8 +262,9 @@ def hear(
 
     settings = Settings(
         machines=(machine,), hours=float(hours), file_hours=1.0, rate=16000, snr_db=-4.0, seed=seed,
-        day_seed=day_seed, train_hours=0.0 if fault else float(hours), begins=BEGINS.isoformat(), schedule=True, hall=True, drift=(),
-        drift_db=6.0, drift_hours=24.0, onsets=(Onset(fault[0], 0.0, severity=fault[1]),) if fault else (),
+        day_seed=day_seed, train_hours=0.0 if fault else float(hours), begins=BEGINS.isoformat(), schedule=True,
+        hall=True, drift=(), drift_db=6.0, drift_hours=24.0,
+        onsets=(Onset(fault[0], 0.0, severity=fault[1]),) if fault else (),
     )  # fmt: skip
     branch, size = spectral(Jobs()), round(WINDOW * settings.rate)
     folder.mkdir(exist_ok=True, parents=True)
@@ -324,7 +325,7 @@ def auc(normal: Scores, faulty: Scores) -> float:
 
 def streams(folder: Path, machines: list[str]) -> None:
     print(
-        "| machine | fitted to, heard (h) | above the fit's 1 % | rate of the tail | got by the theorem (h) | got (h) |"
+        "| machine | fitted to, heard (h) | above the fit's 1 % | rate of the tail | by the theorem (h) | got (h) |"
     )
     print("|---|---|---|---|---|---|")
     asked = rule("1 per 2 h")
