@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.signal import lfilter
 
-Signal = NDArray[np.float64]
+from nearfar.simulation.continued import Continued, Signal
 
 SPEED_OF_SOUND = 343.0  # m/s, in air of 20 degrees Celsius
 DB_PER_OCTAVE = 20 * math.log10(2)  # of a spectrum whose amplitude falls as 1 / frequency
@@ -44,18 +44,27 @@ def normalized(signal: Signal) -> Signal:
 
 
 def shaped(
-    amplitude: Callable[[Signal], Signal], *, samples: int, rate: int, rng: np.random.Generator
+    amplitude: Callable[[Signal], Signal],
+    *,
+    samples: int,
+    rate: int,
+    rng: np.random.Generator,
+    start: int | None = None,
 ) -> Signal:
     """Gaussian noise of RMS one with the amplitude spectrum ``amplitude(frequencies)``.
 
-    The spectrum is drawn, not filtered, so there is no transient; its value at 0 Hz is not used.
+    The spectrum is drawn, not filtered, so there is no transient; its value at 0 Hz is not used. What a ``Continued``
+    draws goes on from block to block. ``start`` is the first sample, if that is not the first of the clip or block.
     """
+    if isinstance(rng, Continued):
+        return rng.shaped(amplitude, samples=samples, rate=rate, start=start)
+    samples += start or 0
     length = scipy.fft.next_fast_len(samples, real=True)
     frequencies = np.arange(length // 2 + 1) * (rate / length)
     spectrum = np.zeros(len(frequencies), dtype=np.complex128)
     parts = rng.standard_normal((2, len(frequencies) - 1))
     spectrum[1:] = amplitude(frequencies[1:]) * (parts[0] + 1j * parts[1])
-    return normalized(scipy.fft.irfft(spectrum, length)[:samples])
+    return normalized(scipy.fft.irfft(spectrum, length)[:samples])[start or 0 :]
 
 
 def coloured(slope: float, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
@@ -68,15 +77,29 @@ def coloured(slope: float, *, samples: int, rate: int, rng: np.random.Generator)
     )
 
 
-def bump(hertz: float, *, octaves: float, samples: int, rate: int, rng: np.random.Generator) -> Signal:
+def bump(
+    hertz: float,
+    *,
+    octaves: float,
+    samples: int,
+    rate: int,
+    rng: np.random.Generator,
+    start: int | None = None,
+) -> Signal:
     """Gaussian noise of RMS one around ``hertz``, whose power has halved ``octaves`` away from there."""
     return shaped(
-        lambda f: 1 / np.hypot(1.0, np.log2(f / hertz) / octaves), samples=samples, rate=rate, rng=rng
+        lambda f: 1 / np.hypot(1.0, np.log2(f / hertz) / octaves),
+        samples=samples,
+        rate=rate,
+        rng=rng,
+        start=start,
     )
 
 
 def drift(hertz: float, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
     """A smooth random course, about standard normal, with ``hertz`` independent values a second."""
+    if isinstance(rng, Continued):
+        return rng.drift(hertz, samples=samples, rate=rate)
     step = rate / hertz
     knots = rng.standard_normal(int(samples / step) + 4)  # a spline needs four
     course: Signal = CubicSpline(np.arange(len(knots)) * step, knots)(np.arange(samples))

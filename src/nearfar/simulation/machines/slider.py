@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from nearfar.simulation.continued import of_events, passing
 from nearfar.simulation.faults import (
     BEARING_6205,
     STRENGTH_SPREAD,
@@ -114,7 +115,7 @@ class RailDamage:
         at = at[(angle[0] <= at) & (at <= angle[-1])]
         rings = ringing(
             np.interp(at, angle, np.arange(samples)),
-            1 + STRENGTH_SPREAD * rng.standard_normal(len(at)),
+            1 + STRENGTH_SPREAD * passing(rng).standard_normal(len(at)),
             hertz=self.resonance_hz,
             damping=self.damping,
             samples=samples,
@@ -206,7 +207,7 @@ class Slider:
         events = np.interp(reversals, angle, np.arange(samples))
         blows = ringing(
             events,
-            self.blow * (1 + STRENGTH_SPREAD * rng.standard_normal(len(events))),
+            self.blow * (1 + STRENGTH_SPREAD * of_events(reversals, rng)),
             hertz=self.resonance_hz,
             damping=self.DAMPING,
             samples=samples,
@@ -220,14 +221,16 @@ class Slider:
         """The noise of the surfaces, of RMS one, where the carriage is."""
         full_speed = 2 * condition.speed / 60 / (1 - RAMP) / rate  # strokes a sample
         places = way / full_speed
+        first, end = int(places[0]), int(places[-1]) + 2
         surface = bump(
             self.frequencies(condition)["rolling"],
             octaves=0.8,
-            samples=int(places[-1]) + 2,
+            samples=end - first,
             rate=rate,
             rng=rng,
+            start=first,
         )
-        return np.interp(places, np.arange(len(surface)), surface)
+        return np.interp(places, np.arange(first, end), surface)
 
     def _balls(self, way: Signal, condition: Condition, *, rate: int, rng: np.random.Generator) -> Signal:
         orders = self.BALLS.outer * np.arange(1.0, len(self.harmonics_db) + 1)

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.signal import lfilter
 
+from nearfar.simulation.continued import of_events, passing
 from nearfar.simulation.faults import (
     STRENGTH_SPREAD,
     Fault,
@@ -66,7 +67,7 @@ class Sticking:
         refuse_severity(severity)
         samples, rate = len(running.sound), running.rate
         begun = np.zeros(samples)
-        strengths = 1 + STRENGTH_SPREAD * rng.standard_normal(len(running.events))
+        strengths = 1 + STRENGTH_SPREAD * passing(rng).standard_normal(len(running.events))
         np.add.at(begun, running.events.astype(int), strengths)
         loudness = lfilter([1.0], [1.0, -np.exp(-1 / (self.seconds * rate))], begun)
         squeaks = loudness * bump(self.hertz, octaves=self.octaves, samples=samples, rate=rate, rng=rng)
@@ -189,7 +190,7 @@ class Valve:
         for at, hertz in ((openings, self.opening_hz), (closings, self.closing_hz)):
             within = at[(angle[0] <= at) & (at <= angle[-1])]
             onsets = np.interp(within, angle, np.arange(samples))
-            strengths = self.click * (1 + STRENGTH_SPREAD * rng.standard_normal(len(onsets)))
+            strengths = self.click * (1 + STRENGTH_SPREAD * of_events(within, rng))
             sound += ringing(onsets, strengths, hertz=hertz, damping=self.DAMPING, samples=samples, rate=rate)
             struck.append(onsets)
         return Running(normalized(sound), angle, rate, np.sort(np.concatenate(struck)))
@@ -202,8 +203,8 @@ class Valve:
         last = int(angle[-1] / (2 * np.pi) // len(pattern)) + 1
         starts = len(pattern) * np.arange(first, last + 1)
         cycles = (starts[:, None] + np.cumsum((0.0, *pattern[:-1]))).ravel()
-        openings = cycles + self.JITTER * rng.standard_normal(len(cycles))
-        closings = openings + self.OPEN + self.JITTER * rng.standard_normal(len(cycles))
+        openings = cycles + self.JITTER * of_events(cycles, rng)
+        closings = openings + self.OPEN + self.JITTER * of_events(cycles, rng)
         return 2 * np.pi * openings, 2 * np.pi * closings
 
     def _hum(self, samples: int, rate: int, rng: np.random.Generator) -> Signal:
