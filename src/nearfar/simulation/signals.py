@@ -24,6 +24,8 @@ SPEED_OF_SOUND = 343.0  # m/s, in air of 20 degrees Celsius
 DB_PER_OCTAVE = 20 * math.log10(2)  # of a spectrum whose amplitude falls as 1 / frequency
 FLAT_BELOW_HZ = 60.0  # our choice: else steep noise is nothing but rumble
 BLOCK = 8192  # samples
+TABLE_ERROR = 1e-4  # of a period that is read from a table: -80 dB
+MOST_MULTIPLES = 64  # the highest line in a table against the lowest
 FEW_LINES = 4  # from here on Horner's rule is faster
 
 
@@ -121,6 +123,44 @@ def lines(angle: Signal, orders: Sequence[float] | Signal, amplitudes: Signal, p
     polynomial = np.zeros(degrees.max() + 1, dtype=np.complex128)
     np.add.at(polynomial, degrees, np.asarray(amplitudes) * np.exp(1j * np.asarray(phases)))
     return _real_polynomial(orders[0] * angle, polynomial)
+
+
+def tabled_lines(
+    angle: Signal, orders: Sequence[float] | Signal, amplitudes: Signal, phases: Signal
+) -> Signal:
+    """As ``lines``, several times as fast, and exact to ``TABLE_ERROR`` of the sum of the amplitudes.
+
+    Lines whose orders are multiples of one of them are one periodic function of the angle; it is read from a table of
+    one period, between whose values it is taken as straight.
+    """
+    orders = np.asarray(orders, dtype=np.float64)
+    total = np.zeros_like(angle)
+    left = np.argsort(orders)
+    while len(left):
+        multiples = orders[left] / orders[left[0]]
+        in_table = np.isclose(multiples, np.rint(multiples), rtol=1e-12) & (multiples <= MOST_MULTIPLES)
+        chosen, left = left[in_table], left[~in_table]
+        degrees = np.rint(multiples[in_table])
+        _add_from_table(total, angle, orders[chosen[0]], (degrees, amplitudes[chosen], phases[chosen]))
+    return total
+
+
+def _add_from_table(
+    total: Signal, angle: Signal, order: float, lines_of_period: tuple[Signal, Signal, Signal]
+) -> None:
+    """Add the lines of these degrees, amplitudes and phases to the total."""
+    degrees, amplitudes, phases = lines_of_period
+    size = 1 << math.ceil(math.log2(2 * np.pi * degrees.max() / math.sqrt(8 * TABLE_ERROR)))
+    spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
+    np.add.at(spectrum, degrees.astype(int), size / 2 * amplitudes * np.exp(1j * phases))
+    values = scipy.fft.irfft(spectrum, size)
+    slopes = np.diff(values, append=values[0])
+    for first in range(0, len(angle), BLOCK):
+        place = angle[first : first + BLOCK] * (order * size / (2 * np.pi))
+        whole = np.floor(place)
+        place -= whole
+        index = whole.astype(np.int64) & (size - 1)
+        total[first : first + BLOCK] += values[index] + place * slopes[index]
 
 
 def _are_harmonics(orders: Signal) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nearfar.simulation.continued import Continued
 from nearfar.simulation.faults import Fault, Running
-from nearfar.simulation.signals import Signal, drift, lines, normalized
+from nearfar.simulation.signals import Signal, drift, lines, normalized, tabled_lines
 
 SETPOINT_SPREAD = 0.003  # relative error of a clip's mean speed, our choice
 SPEED_DRIFT = 0.002  # relative fluctuation within a clip, our choice
@@ -113,7 +113,8 @@ def tones(
     """Lines with random phases, those that can be sampled; silence if none can."""
     phases = rng.uniform(0, 2 * np.pi, len(orders))
     kept = below_nyquist(orders * shaft_hz, rate)
-    return lines(angle, orders[kept], amplitudes[kept], phases[kept])
+    summed = tabled_lines if isinstance(rng, Continued) else lines
+    return summed(angle, orders[kept], amplitudes[kept], phases[kept])
 
 
 def magnification(frequencies: Signal, resonance_hz: float, damping: float) -> Signal:

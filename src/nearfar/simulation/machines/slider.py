@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from nearfar.simulation.continued import of_events, passing
+from nearfar.simulation.continued import Continued, of_events, passing
 from nearfar.simulation.faults import (
     BEARING_6205,
     STRENGTH_SPREAD,
@@ -50,6 +50,15 @@ def speed(angle: Signal) -> Signal:
 def travelled(angle: Signal) -> Signal:
     """Strokes that the carriage has travelled to and fro since the clip began: it never falls."""
     way: Signal = np.cumsum(speed(angle) * np.diff(angle, prepend=angle[0])) / (np.pi * (1 - RAMP))
+    return way
+
+
+def strokes(angle: Signal) -> Signal:
+    """Strokes that the carriage has travelled since the angle was 0: the same by formula, for a sound without end."""
+    whole = np.floor(angle / np.pi)
+    part = angle / np.pi - whole
+    up, down = np.minimum(part, RAMP), np.maximum(part - (1 - RAMP), 0.0)
+    way: Signal = whole + (up**2 / (2 * RAMP) + np.maximum(part - RAMP, 0.0) - down**2 / (2 * RAMP)) / (1 - RAMP)
     return way
 
 
@@ -200,7 +209,8 @@ class Slider:
     def run(self, condition: Condition, *, samples: int, rate: int, rng: np.random.Generator) -> Running:
         """The healthy slider, of RMS one; the angle is ``2 pi`` per cycle, the events are the reversals."""
         angle = shaft_angle(condition.speed, samples=samples, rate=rate, rng=rng)
-        moving, way = speed(angle), travelled(angle)
+        moving = speed(angle)
+        way = strokes(angle) if isinstance(rng, Continued) else travelled(angle)
         rolling = self._rolling(way, condition, rate=rate, rng=rng) * moving * np.sqrt(moving)
         balls = self._balls(way, condition, rate=rate, rng=rng) * moving
         reversals = np.pi * np.arange(np.ceil(angle[0] / np.pi), np.floor(angle[-1] / np.pi) + 1)
