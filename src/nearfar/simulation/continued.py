@@ -280,7 +280,7 @@ def normal_at(indices: NDArray[np.int64], key: np.uint64) -> Signal:
 def _complex_normal(count: int, rng: np.random.Generator) -> NDArray[np.complex64]:
     """Numbers whose real and imaginary parts are standard normal, by the transform of Box and Muller."""
     drawn = rng.random((2, count), dtype=np.float32)
-    size = np.sqrt(-2 * np.log1p(-drawn[0]))
+    size = np.sqrt(-2 * np.log(1 - drawn[0]))
     turn = np.float32(2 * np.pi) * drawn[1]
     numbers = np.empty(count, dtype=np.complex64)
     numbers.real, numbers.imag = size * np.cos(turn), size * np.sin(turn)

@@ -22,7 +22,7 @@ from scipy.signal.windows import hann
 from nearfar.files.listing import list_below
 from nearfar.recordings.audio import AudioError, read_header, read_part, resample
 from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
-from nearfar.simulation.continued import passing
+from nearfar.simulation.continued import Continued, passing
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition, Machine, harmonics_db
 from nearfar.simulation.signals import (
@@ -36,6 +36,7 @@ from nearfar.simulation.signals import (
     normalized,
     ringing,
     rms,
+    tabled_lines,
 )
 
 FLOOR = 0.05  # RMS of what is left of a hall while a source pauses, our choice
@@ -127,18 +128,29 @@ class Factory:
         steady = coloured(self.slope, samples=samples, rate=rate, rng=rng)
         turned = 2 * np.pi * self.HUM_HZ / rate * np.arange(samples, dtype=np.float64)
         phases = rng.uniform(0, 2 * np.pi, len(self.HUM_HARMONICS))
-        orders = range(1, len(phases) + 1)
-        hum = normalized(lines(turned, orders, np.array(self.HUM_HARMONICS), phases))
+        orders = np.arange(1, len(phases) + 1)
+        summed = tabled_lines if isinstance(rng, Continued) else lines
+        hum = normalized(summed(turned, orders, np.array(self.HUM_HARMONICS), phases))
         drops = self._drops(samples=samples, rate=rate, rng=rng)
         return (steady * wander + self.hum * hum + drops) / math.hypot(1.0, self.hum)
 
     def _drops(self, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
-        rng = passing(rng)
+        if isinstance(rng, Continued):
+            return self._sparse_drops(samples=samples, rate=rate, rng=rng.passing)
         onsets = rng.integers(0, samples, rng.poisson(self.DROPS_PER_SECOND * samples / rate))
         strikes = np.bincount(onsets, rng.uniform(*self.DROP_LEVEL, len(onsets)), minlength=samples)
         envelope = lfilter([1.0], [1.0, -np.exp(-1 / (self.DECAY_SECONDS * rate))], strikes)
         drops: Signal = envelope * rng.standard_normal(samples)
         return drops
+
+    def _sparse_drops(self, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
+        """The same, each until it has decayed by 80 dB: noise is drawn where there is a drop only."""
+        onsets = rng.integers(0, samples, rng.poisson(self.DROPS_PER_SECOND * samples / rate))
+        decay = np.exp(-np.arange(int(9.2 * self.DECAY_SECONDS * rate)) / (self.DECAY_SECONDS * rate))
+        drops = np.zeros(samples + len(decay))
+        for onset, strike in zip(onsets, rng.uniform(*self.DROP_LEVEL, len(onsets)), strict=True):
+            drops[onset : onset + len(decay)] += strike * decay * rng.standard_normal(len(decay))
+        return drops[:samples]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +222,7 @@ class Hits:
 
     def __call__(self, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
         """One clip: (samples,) array."""
-        by_chance = passing(rng)
+        endless, by_chance = isinstance(rng, Continued), passing(rng)
         onsets = by_chance.uniform(0, samples, by_chance.poisson(self.per_second * samples / rate))
         strengths = by_chance.uniform(*self.STRENGTHS, len(onsets))
         low, high = self.STRENGTHS
@@ -218,7 +230,9 @@ class Hits:
         struck, power = np.zeros(samples), 0.0
         for hertz, damping, amplitude in zip(self.hertz, self.damping, self.amplitudes, strict=True):
             hits = amplitude * strengths * (1 + self.SPREAD * by_chance.standard_normal(len(onsets)))
-            struck += ringing(onsets, hits, hertz=hertz, damping=damping, samples=samples, rate=rate)
+            struck += ringing(
+                onsets, hits, hertz=hertz, damping=damping, samples=samples, rate=rate, quick=endless
+            )
             power += self.per_second * square * amplitude**2 / (4 * damping * 2 * math.pi * hertz)
         return struck / math.sqrt(power) + _floor(samples=samples, rate=rate, rng=rng)
 

@@ -58,7 +58,9 @@ def strokes(angle: Signal) -> Signal:
     whole = np.floor(angle / np.pi)
     part = angle / np.pi - whole
     up, down = np.minimum(part, RAMP), np.maximum(part - (1 - RAMP), 0.0)
-    way: Signal = whole + (up**2 / (2 * RAMP) + np.maximum(part - RAMP, 0.0) - down**2 / (2 * RAMP)) / (1 - RAMP)
+    way: Signal = whole + (up**2 / (2 * RAMP) + np.maximum(part - RAMP, 0.0) - down**2 / (2 * RAMP)) / (
+        1 - RAMP
+    )
     return way
 
 
@@ -222,6 +224,7 @@ class Slider:
             damping=self.DAMPING,
             samples=samples,
             rate=rate,
+            quick=isinstance(rng, Continued),
         )
         floor = from_db(FLOOR_DB) * coloured(3.0, samples=samples, rate=rate, rng=rng)
         sound = rolling + from_db(LOAD_DB * (condition.load - 1)) * balls + blows + floor

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.signal import lfilter
 
-from nearfar.simulation.continued import of_events, passing
+from nearfar.simulation.continued import Continued, of_events, passing
 from nearfar.simulation.faults import (
     STRENGTH_SPREAD,
     Fault,
@@ -26,7 +26,16 @@ from nearfar.simulation.machines.mechanics import (
     harmonics_db,
     shaft_angle,
 )
-from nearfar.simulation.signals import Signal, bump, coloured, from_db, lines, normalized, ringing
+from nearfar.simulation.signals import (
+    Signal,
+    bump,
+    coloured,
+    from_db,
+    lines,
+    normalized,
+    ringing,
+    tabled_lines,
+)
 
 MAINS_HZ = 50.0
 HUM_DB = -6.0  # of the first line of the hum, relative to the hiss; our choice
@@ -191,7 +200,15 @@ class Valve:
             within = at[(angle[0] <= at) & (at <= angle[-1])]
             onsets = np.interp(within, angle, np.arange(samples))
             strengths = self.click * (1 + STRENGTH_SPREAD * of_events(within, rng))
-            sound += ringing(onsets, strengths, hertz=hertz, damping=self.DAMPING, samples=samples, rate=rate)
+            sound += ringing(
+                onsets,
+                strengths,
+                hertz=hertz,
+                damping=self.DAMPING,
+                samples=samples,
+                rate=rate,
+                quick=isinstance(rng, Continued),
+            )
             struck.append(onsets)
         return Running(normalized(sound), angle, rate, np.sort(np.concatenate(struck)))
 
@@ -211,4 +228,5 @@ class Valve:
         alternating = 2 * np.pi * 2 * MAINS_HZ / rate * np.arange(samples, dtype=np.float64)
         orders = np.arange(1.0, len(self.hum_db) + 1)
         phases = rng.uniform(0, 2 * np.pi, len(orders))
-        return lines(alternating, orders, from_db(HUM_DB + daily(self.hum_db, rng)), phases)
+        summed = tabled_lines if isinstance(rng, Continued) else lines
+        return summed(alternating, orders, from_db(HUM_DB + daily(self.hum_db, rng)), phases)
