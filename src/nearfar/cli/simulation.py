@@ -98,7 +98,7 @@ Faults = Annotated[
 TrainHours = Annotated[
     float | None,
     typer.Option(
-        help="With --stream: write the first hours, without a fault, to MACHINE/train, and the rest to MACHINE/test "
+        help="With --stream: write so many hours, without a fault, to MACHINE/train, and the rest to MACHINE/test "
         "(default: all of them, or 0 with a --fault)."
     ),
 ]
@@ -106,7 +106,7 @@ FileHours = Annotated[float | None, typer.Option(help="With --stream: length of 
 Begins = Annotated[
     datetime | None,
     typer.Option(
-        help="With --stream: when the first recording begins (default: 2026-01-05T06:00:00, a Monday)."
+        help="With --stream: when the first recording begins (default: 2026-01-05T08:00:00, a Monday)."
     ),
 ]
 DaySeed = Annotated[

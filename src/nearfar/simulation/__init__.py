@@ -2,9 +2,9 @@
 
 Each module uses only those before it: ``signals`` (what sounds are built of), ``faults``, ``machines``, ``noise``,
 ``rooms`` (from a place to two microphones), ``fields`` (noise from many places), ``recorders`` (the microphones and
-how they fail), ``sites`` (a machine where it stands), ``dataset`` (the folder of the challenge). For sounds without end
-there are ``continued`` (before ``signals``), ``schedules`` (what happens on a day), ``streams`` (its sound), ``broadcast``
-(files that say when they began) and ``days`` (the folder). ``catalogue`` says what there is.
+how they fail), ``sites`` (a machine where it stands), ``dataset`` (the folder of the challenge). For days of sound
+there are ``continued`` (sounds without end; before ``signals``), ``schedules`` (what happens), ``streams`` (what is
+heard), ``broadcast`` (files that say when they began) and ``days`` (the folder). ``catalogue`` says what there is.
 
 The public names load what they need when they are first used, because a list of the machines needs next to nothing.
 """

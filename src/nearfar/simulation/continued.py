@@ -9,7 +9,7 @@ sound goes on, and the two are faded into each other.
 A machine or a noise that draws from a ``Continued`` in place of a plain generator needs no code of its own for that:
 
 * What it draws directly (phases, places) is equal in all blocks.
-* Coloured noise, slow courses, the levels of a day, and the angle of a shaft, which it draws by the functions of
+* Coloured noise, slow courses, the levels of a day and the angle of a shaft, which it draws by the functions of
   ``signals`` and ``mechanics``, go on from block to block.
 * What happens at random times is drawn from ``passing``, other in every block.
 * What belongs to a certain event, as the strength of a blow, is drawn by ``of_events``.
@@ -34,7 +34,7 @@ BLOCK_SECONDS = 16  # whole: a line at a whole number of Hz has the same phase a
 FRAMES = 64  # of noise in a block, at most
 STEP = 16  # samples between two values of an angle; it is straight between them
 POINTS = 32  # between two independent values of a slow course; it is straight between them
-# A cubic B-spline over independent normal numbers, one a knot: its variance, and the standard deviation of its slope.
+# A cubic B-spline over independent normal numbers, one a knot: its variance; the standard deviation of its slope.
 SPLINE_VARIANCE = 151 / 315
 SPLINE_SLOPE = math.sqrt(2 / 3 / SPLINE_VARIANCE)
 STEADY_SECONDS = 300.0  # a level of a day or a set point keeps about this long; our choice

@@ -3,8 +3,8 @@
 Conventions
 -----------
 The machine and its hall come from ``seed`` alone, and are those of the clips of the same seed. What happens (the
-schedule, who passes, when, and all that is random in the sound) comes from ``seed`` and ``day_seed``. So two streams
-with equal ``seed`` and different ``day_seed`` are different days of one machine.
+schedule, who passes, when, and all that is random in the sound) comes from ``seed`` and ``day_seed``. So two
+streams with equal ``seed`` and different ``day_seed`` are different days of one machine.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from nearfar.simulation.sites import Site
 from nearfar.simulation.streams import Days, Drift, Samples, Stream
 
 FORMAT = 1  # of the folder; to be raised when equal parameters give other bytes
-BEGINS = datetime(2026, 1, 5, 6)  # a Monday, at the beginning of the early shift
+BEGINS = datetime(2026, 1, 5, 8)  # a Monday, in the early shift
 MIN_FILE_SECONDS = 10.0
+DRIFT_DB, DRIFT_HOURS = 6.0, 24.0
 MAX_HOURS = 24.0 * 366
+MANIFEST = "manifest.jsonl"
 COURSE_POINTS = 61  # of a severity in a recording's line of the manifest
 
 
@@ -133,7 +135,7 @@ class Settings:
             if onset.start_hours < self.train_hours:
                 raise ValueError(
                     f"{onset.fault} starts after {onset.start_hours:g} hours, but the first "
-                    f"train_hours={self.train_hours:g} are to be normal; let it start later, or train_hours be shorter"
+                    f"train_hours={self.train_hours:g} are to be normal; let it start later, or shorten train_hours"
                 )
             if onset.start_hours >= self.hours:
                 raise ValueError(
@@ -183,8 +185,8 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
     schedule: bool = True,
     hall: bool = True,
     drift: Sequence[str] = (),
-    drift_db: float = 6.0,
-    drift_hours: float = 24.0,
+    drift_db: float | None = None,
+    drift_hours: float | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -210,8 +212,10 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
         Length of a recording; the last one may be shorter.
     rate : int
         Samples per second.
-    snr_db, seed, day_seed, schedule, hall, drift, drift_db, drift_hours
+    snr_db, seed, day_seed, schedule, hall, drift
         See ``Settings``.
+    drift_db, drift_hours : float, optional
+        How far ``drift`` goes, and in which time: 6 dB in 24 hours by default.
     begins : datetime
         When the first recording begins.
     workers : int
@@ -233,12 +237,17 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
     >>> simulate_stream("days", 0.04, machines=["pump"], faults=[leak])  # doctest: +SKIP
     PosixPath('days')
     """
+    if not drift and (drift_db is not None or drift_hours is not None):
+        raise ValueError(
+            f"drift_db={drift_db}, drift_hours={drift_hours}: nothing drifts; say what, of {', '.join(DRIFTS)}"
+        )
     settings = Settings(
         machines=tuple(machines), hours=float(hours), file_hours=float(file_hours), rate=rate,
         train_hours=float(hours if not faults else 0.0) if train_hours is None else float(train_hours),
-        snr_db=float(snr_db), seed=seed, day_seed=day_seed, begins=begins.replace(microsecond=0).isoformat(),
+        snr_db=float(snr_db), seed=seed, day_seed=day_seed, begins=begins.isoformat(),
         onsets=tuple(faults), schedule=schedule, hall=hall, drift=tuple(drift),
-        drift_db=float(drift_db), drift_hours=float(drift_hours),
+        drift_db=float(DRIFT_DB if drift_db is None else drift_db),
+        drift_hours=float(DRIFT_HOURS if drift_hours is None else drift_hours),
     )  # fmt: skip
     for machine in settings.machines:
         onsets_of(settings, machine)  # raises before anything is written
@@ -252,6 +261,9 @@ def _fill(
     folder: Path, settings: Settings, workers: int, progress: Callable[[int, int], None] | None
 ) -> None:
     """Write everything that belongs into the folder and is not there."""
+    if (folder / MANIFEST).exists():  # the run was killed while it tidied up
+        _tidy(folder)
+        return
     files = [file for machine in settings.machines for file in files_of(settings, machine)]
     missing = [file for file in files if not (folder / file.key).with_suffix(".json").exists()]
     total = sum(file.samples for file in files)
@@ -268,9 +280,14 @@ def _fill(
     processes.each(_work, [Task(folder, settings, file) for file in missing], workers=workers, tell=tell)
     described = [(folder / file.key).with_suffix(".json") for file in files]
     lines = [json.dumps(json.loads(path.read_text()), sort_keys=True) + "\n" for path in described]
-    with atomic_file(folder / "manifest.jsonl") as part:
+    with atomic_file(folder / MANIFEST) as part:
         part.write_text("".join(lines))
-    for path in described:
+    _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what told which recordings were finished; it is in the manifest."""
+    for path in folder.glob("*/*/*.json"):
         path.unlink()
 
 
@@ -372,13 +389,18 @@ def onsets_of(settings: Settings, machine: str) -> tuple[Onset, ...]:
     unit = MACHINES[machine].manufacture(np.random.default_rng(0))
     known = list(unit.faults())
     rng = _rng(settings, machine, "faults")
-    found = []
+    found: list[Onset] = []
     for onset in settings.onsets:
         if onset.machine not in (None, machine):
             continue
-        fault = str(rng.choice(known)) if onset.fault == "any" else onset.fault
+        left = [name for name in known if name not in {other.fault for other in found}]
+        fault = str(rng.choice(left)) if onset.fault == "any" and left else onset.fault
         if fault not in known:
             raise ValueError(unknown(f"fault of the {machine}", fault, [*known, "any"]))
+        if fault not in left:
+            raise ValueError(
+                f"fault {fault} of the {machine}: given more than once; let it start once, and grow"
+            )
         found.append(Onset(fault, onset.start_hours, onset.profile, onset.hours, onset.severity, machine))
     return tuple(found)
 

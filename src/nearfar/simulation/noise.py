@@ -128,7 +128,7 @@ class Factory:
         steady = coloured(self.slope, samples=samples, rate=rate, rng=rng)
         turned = 2 * np.pi * self.HUM_HZ / rate * np.arange(samples, dtype=np.float64)
         phases = rng.uniform(0, 2 * np.pi, len(self.HUM_HARMONICS))
-        orders = np.arange(1, len(phases) + 1)
+        orders = np.arange(1.0, len(phases) + 1)
         summed = tabled_lines if isinstance(rng, Continued) else lines
         hum = normalized(summed(turned, orders, np.array(self.HUM_HARMONICS), phases))
         drops = self._drops(samples=samples, rate=rate, rng=rng)
@@ -428,7 +428,7 @@ class Vehicles:
         return passing + _floor(samples=samples, rate=rate, rng=rng)
 
     def passage(self, since: Signal, *, rate: int, rng: np.random.Generator) -> Signal:
-        """What is heard of a vehicle at these times after it is nearest, in seconds: of RMS one while it is that."""
+        """A vehicle at these times after it is nearest, in seconds; it has RMS one while it is nearest."""
         samples = len(since)
         away = np.hypot(self.distance, self.speed * since)
         sound = self._engine(self.speed**2 * since / away, rate=rate, rng=rng)

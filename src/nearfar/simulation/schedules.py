@@ -68,8 +68,8 @@ class Onset:
         When it starts.
     profile : str
         With the time ``t`` since its start, the time ``T`` and the greatest severity ``s``: ``step`` is ``s`` at
-        once, ``linear`` ``s min(t / T, 1)``, and ``exponential`` ``s (exp(3 t / T) - 1) / (exp(3) - 1)``, up to ``s``
-        at ``T``: slow at first, as damage grows that damages further.
+        once, ``linear`` is ``s t / T``, and ``exponential`` is ``s (exp(3 t / T) - 1) / (exp(3) - 1)``: the larger
+        it is, the faster it grows. Both reach ``s`` at ``T`` and keep it.
     hours : float
         ``T``; of no use to a step.
     severity : float
@@ -100,7 +100,7 @@ class Onset:
             )
         if self.profile != "step" and not 0 < self.hours < np.inf:
             raise ValueError(
-                f"hours={self.hours}: a {self.profile} growth needs the time in which the fault is fully grown, above 0"
+                f"hours={self.hours}: {self.profile} growth needs the hours until the fault is fully grown, above 0"
             )
         if not 0 < self.severity <= 1:
             raise ValueError(f"severity={self.severity}: must be above 0 (no change) and at most 1 (worst)")
@@ -137,8 +137,8 @@ class Onset:
             at = ""
         if not at or not fault.strip() or (slash and not machine.strip()) or len(given) > 4:
             raise ValueError(
-                f"fault={text!r}: expected [MACHINE/]FAULT@HOURS[,PROFILE=HOURS][,severity=S], for example bearing@3 "
-                "(at once) or fan/bearing@3,linear=2,severity=0.8 (grows for 2 hours)"
+                f"fault={text!r}: expected [MACHINE/]FAULT@HOURS[,PROFILE=HOURS][,severity=S], for example "
+                "bearing@3 (at once) or fan/bearing@3,linear=2,severity=0.8 (grows for 2 hours)"
             )
         return cls(fault.strip(), machine=machine.strip() or None, **given)
 
@@ -321,13 +321,17 @@ class Hall:
 
     def shifts(self, start: float, end: float) -> list[tuple[float, float, str]]:
         """The shifts between two times: from, to, name."""
+        if not self.changing:
+            return [(start, end, "steady")]
+        into_hour = (self.begins - self.begins.replace(minute=0, second=0, microsecond=0)).total_seconds()
         found: list[tuple[float, float, str]] = []
-        for at in np.arange(start, end, 60.0):
-            name = _shift(self.begins, float(at))[0] if self.changing else "steady"
-            if found and found[-1][2] == name:
-                found[-1] = (found[-1][0], min(end, float(at) + 60.0), name)
-            else:
-                found.append((float(at), min(end, float(at) + 60.0), name))
+        at = start
+        while at < end:  # a shift begins at a full hour
+            following = min(end, (math.floor((at + into_hour) / HOUR) + 1) * HOUR - into_hour)
+            name = _shift(self.begins, at)[0]
+            begin = found.pop()[0] if found and found[-1][2] == name else at
+            found.append((begin, following, name))
+            at = following
         return found
 
 

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.signal import lfilter
 
-from nearfar.simulation.continued import Continued, Signal
+from nearfar.simulation.continued import Continued
+
+Signal = NDArray[np.float64]
 
 SPEED_OF_SOUND = 343.0  # m/s, in air of 20 degrees Celsius
 DB_PER_OCTAVE = 20 * math.log10(2)  # of a spectrum whose amplitude falls as 1 / frequency
@@ -56,8 +58,8 @@ def shaped(
 ) -> Signal:
     """Gaussian noise of RMS one with the amplitude spectrum ``amplitude(frequencies)``.
 
-    The spectrum is drawn, not filtered, so there is no transient; its value at 0 Hz is not used. What a ``Continued``
-    draws goes on from block to block. ``start`` is the first sample, if that is not the first of the clip or block.
+    The spectrum is drawn, not filtered, so there is no transient; its value at 0 Hz is not used. What a
+    ``Continued`` draws goes on from block to block. ``start`` is the first sample, if that is not the first of the clip or block.
     """
     if isinstance(rng, Continued):
         return rng.shaped(amplitude, samples=samples, rate=rate, start=start)
@@ -131,8 +133,8 @@ def tabled_lines(
 ) -> Signal:
     """As ``lines``, several times as fast, and exact to ``TABLE_ERROR`` of the sum of the amplitudes.
 
-    Lines whose orders are multiples of one of them are one periodic function of the angle; it is read from a table of
-    one period, between whose values it is taken as straight.
+    Lines whose orders are multiples of one of them are one periodic function of the angle. It is read from a table
+    of one period, between whose values it is taken as straight.
     """
     orders = np.asarray(orders, dtype=np.float64)
     total = np.zeros_like(angle)
@@ -220,7 +222,9 @@ def ringing(
     return decaying
 
 
-def _ringing(first: NDArray[np.int64], started: NDArray[np.complex128], pole: complex, samples: int) -> Signal:
+def _ringing(
+    first: NDArray[np.int64], started: NDArray[np.complex128], pole: complex, samples: int
+) -> Signal:
     """The sum of ``Im(a p^(n - first))``, each from its sample ``first`` on.
 
     Where impacts are rare each is added by itself, until it has decayed to ``RUNG_OUT``; else a filter of order two

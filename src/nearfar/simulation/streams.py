@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-Blocks are those of ``continued``. Whatever sounds is computed from the index of the block alone, so a stream can begin
-at any block and sounds as if all blocks before had been made.
+Blocks are those of ``continued``. Whatever sounds is computed from the index of the block alone, so a stream can
+begin at any block and sounds as if all blocks before had been made.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -247,11 +247,11 @@ class Stream:
 
     def _turn_down(self, block: int, heard: Samples) -> None:
         """The drift of the microphones."""
+        drift = self.days.drift
         for channel, kind in enumerate(("near", "far")):
-            if kind in self.days.drift.kinds:
-                heard[channel] *= self._course(
-                    block, lambda t, k=kind: from_db(-self.days.drift.course_db(k, t))
-                )
+            if kind in drift.kinds:
+                lost = self._course(block, partial(drift.course_db, kind))
+                heard[channel] *= from_db(-lost).astype(np.float32)
 
     def _course(self, block: int, course: Callable[[Signal], Signal], samples: int | None = None) -> Signal:
         """A slow course, a function of seconds, over a block."""

@@ -54,7 +54,7 @@ def travelled(angle: Signal) -> Signal:
 
 
 def strokes(angle: Signal) -> Signal:
-    """Strokes that the carriage has travelled since the angle was 0: the same by formula, for a sound without end."""
+    """Strokes that the carriage has travelled since the angle was 0: by formula, for a sound without end."""
     whole = np.floor(angle / np.pi)
     part = angle / np.pi - whole
     up, down = np.minimum(part, RAMP), np.maximum(part - (1 - RAMP), 0.0)
