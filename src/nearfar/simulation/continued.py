@@ -6,7 +6,7 @@ A sound without end is made in blocks of equal length. A block is computed from 
 without those before it. It also holds the first ``overlap`` samples of the next block; there both are equal where a
 sound goes on, and the two are faded into each other.
 
-A machine or a noise that draws from a ``Continued`` in place of a plain generator needs no code of its own for that:
+A machine or a noise that draws from a ``Continued`` in place of a plain generator goes on by itself:
 
 * What it draws directly (phases, places) is equal in all blocks.
 * Coloured noise, slow courses, the levels of a day and the angle of a shaft, which it draws by the functions of
@@ -149,7 +149,7 @@ class Continued(np.random.Generator):
         before = first // hop  # frames are counted by their middle
         count = -(-(first + samples) // hop) - before + 1
         spectra = self._frames(before, count, self._asked)
-        frequencies = np.arange(hop + 1) * (rate / (2 * hop))
+        frequencies = np.arange(hop + 1, dtype=np.float64) * (rate / (2 * hop))
         amplitudes = np.zeros(hop + 1)
         amplitudes[1:-1] = amplitude(frequencies[1:-1])
         amplitudes *= hop / math.sqrt(np.dot(amplitudes, amplitudes))
@@ -255,9 +255,9 @@ def smooth(at: Signal, key: np.uint64) -> Signal:
         -3 * rest**3 + 3 * rest**2 + 3 * rest + 1,
         rest**3,
     )
-    total = sum(
-        weight * values[place + beside] for beside, weight in zip((-1, 0, 1, 2), weights, strict=True)
-    )
+    total = np.zeros_like(rest)
+    for beside, weight in enumerate(weights):
+        total += weight * values[place + beside - 1]
     course: Signal = total / (6 * math.sqrt(SPLINE_VARIANCE))
     return course
 

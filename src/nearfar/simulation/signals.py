@@ -59,7 +59,8 @@ def shaped(
     """Gaussian noise of RMS one with the amplitude spectrum ``amplitude(frequencies)``.
 
     The spectrum is drawn, not filtered, so there is no transient; its value at 0 Hz is not used. What a
-    ``Continued`` draws goes on from block to block. ``start`` is the first sample, if that is not the first of the clip or block.
+    ``Continued`` draws goes on from block to block. ``start`` is the first sample, if that is not the first of the
+    clip or block.
     """
     if isinstance(rng, Continued):
         return rng.shaped(amplitude, samples=samples, rate=rate, start=start)
