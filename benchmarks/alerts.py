@@ -33,7 +33,7 @@ from scipy.signal import lfilter
 
 from nearfar.decisions.alarms import AlarmRule
 from nearfar.decisions.alerts import AlertRule, Alerts, CountAlerts
-from nearfar.decisions.betting import RankBets, shiryaev_roberts
+from nearfar.decisions.betting import BETS, EDetector, RankBets
 from nearfar.decisions.dependence import Dependence
 
 WINDOW = 10.0  # seconds
@@ -112,12 +112,12 @@ def independent() -> None:
         print(f"| {n} | {np.mean(times):.1f} | {error:.1f} | {np.mean(fixed):.1f} | {worst:.1f} |")
 
 
-def until_fixed(normal: Scores, threshold: float, rng: np.random.Generator) -> int:
+def until_fixed(normal: Scores, windows: float, rng: np.random.Generator) -> int:
     """Windows until an alert, where nothing is learnt; at most 20,000."""
-    bets, statistic = RankBets(normal, memory=1), 0.0
+    detectors = [EDetector(RankBets(normal, memory=1, bet=bet)) for bet in BETS]
     for number in range(1, 20_001):
-        statistic = shiryaev_roberts(statistic, bets.pay(rng.normal()))
-        if statistic >= threshold:
+        score = rng.normal()
+        if any([detector.take(score) >= len(BETS) * windows for detector in detectors]):
             return number
     return 20_000
 
@@ -146,7 +146,7 @@ def dependent() -> None:
             normal, later = series(6 * HOUR, rng), series(100 * HOUR, rng)
             measured = measure(normal, np.arange(6 * HOUR) // HOUR)
             assert measured is not None
-            rates.append(measured.rate)
+            rates.append(measured.tails[0].rate)
             plain.append(100 / max(1, began(Alerts(asked, normal), later)))
             raised.append(100 / max(1, began(Alerts(asked, normal, dependence=measured), later)))
         told = " | ".join(
@@ -345,7 +345,7 @@ def streams(folder: Path, machines: list[str]) -> None:
         raised = began(Alerts(asked, normal, dependence=measured), later)
         share = np.mean(later > np.quantile(normal, 0.99))
         print(
-            f"| {machine} | {len(fit)}, {hours:.0f} | {100 * share:.1f} % | {measured.rate:.2f} | "
+            f"| {machine} | {len(fit)}, {hours:.0f} | {100 * share:.1f} % | {measured.tails[0].rate:.2f}, {measured.tails[1].rate:.2f} | "
             f"{hours / max(plain, 1):.1f} ({plain}) | {hours / max(raised, 1):.1f} ({raised}) |",
             flush=True,
         )
