@@ -10,8 +10,8 @@
 The first four are of random numbers in place of scores, in windows of 10 s, one after the other. ``independent``:
 normal windows of a normal distribution; beside the rule, the same bets on ranks among fixed normal scores.
 ``dependent``: series in which windows that follow each other are alike, with and without the measurement of that.
-``delay``: faults that begin at once, told from normal windows with a given AUC by window, at "1 per 30 days". Beside
-the rule are k of n windows above a threshold, with as many false alerts in the same series. ``season``: normal
+``delay``: faults that begin at once, told from normal windows with a given AUC by window, at "1 per 30 days".
+Beside it k of n windows above a threshold, with as many false alerts in the same series. ``season``: normal
 scores that climb steadily, and a fault that grows steadily.
 
 ``hear`` simulates sound (``nearfar.simulation.days``), and keeps the embeddings that ``spectral`` makes of its
@@ -246,7 +246,7 @@ def season() -> None:
         print(f"| {growth} | {np.median(hours):.1f}, {growth * np.median(hours):.1f} |", flush=True)
 
 
-def hear(  # noqa: PLR0913  # the arguments of the command
+def hear(
     folder: Path,
     name: str,
     machine: str,
