@@ -32,10 +32,11 @@ from nearfar.decisions.thresholds import (
 from nearfar.detector import calibrating, file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
-from nearfar.embedding.embeddings import embed
+from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
 from nearfar.files.extras import MissingPackageError
+from nearfar.files.memory import keep_freed_memory
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
@@ -46,8 +47,9 @@ from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_n
 from nearfar.recordings.inspection.measured import measure
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
-from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError
+from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError, frame_lengths
 from nearfar.recordings.recording import Channel, Recording, missing_track
+from nearfar.recordings.transforms import Transforms
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
 from nearfar.systems.defaults import default_system
@@ -359,6 +361,7 @@ class Detector:
         *,
         name: str = "",
         notes: Sequence[Note] = (),
+        transforms: Transforms | None = None,
     ) -> Verdict:
         """What it says of one recording.
 
@@ -372,6 +375,8 @@ class Detector:
             What the verdict calls samples.
         notes : sequence of Note
             What the reader of samples noted.
+        transforms : Transforms or None
+            Of samples: what they share with windows that overlap. The verdict is the same.
 
         Raises
         ------
@@ -386,15 +391,24 @@ class Detector:
             return self.score_file(recording)
         if rate is None:
             raise TypeError("rate is missing: samples alone do not tell their sampling rate; give it in Hz")
-        return self._score_samples(recording, rate, name, notes)
+        return self._score_samples(recording, rate, name, notes, transforms)
 
-    def _score_samples(self, samples: Samples, rate: int, name: str, notes: Sequence[Note] = ()) -> Verdict:
+    def _score_samples(
+        self,
+        samples: Samples,
+        rate: int,
+        name: str,
+        notes: Sequence[Note] = (),
+        transforms: Transforms | None = None,
+    ) -> Verdict:
         audio.require_samples(samples, name or "recording")
-        faults = self._faults(samples, rate, notes)
+        if transforms is None:
+            transforms = Transforms(samples, wanted=self.frame_lengths(rate))
+        faults = self._faults(samples, rate, notes, transforms)
         lengths = {name or "recording": samples.shape[-1] / rate}
         for branch in self.branches:
             warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
-        embeddings = self._embeddings(samples, rate, name or "recording")
+        embeddings = self._embeddings(samples, rate, name or "recording", transforms)
         try:
             of_parts = self._scores_of_parts(embeddings)
             score = float(self._fuse(of_parts)[0])
@@ -409,9 +423,16 @@ class Detector:
             decision = "unusable"  # the score is of the fault, not of the machine
         return Verdict(name, score, p_value, decision, faults, branches=branches)  # type: ignore[arg-type]
 
-    def _faults(self, samples: Samples, rate: int, notes: Sequence[Note]) -> tuple[RecordingFault, ...]:
+    def frame_lengths(self, rate: int) -> frozenset[int]:
+        """Of which lengths its microphone views look at the spectra of frames of a recording with that rate."""
+        views = [branch.resolved.view for branch in self.branches if branch.encoder.sample_rate == rate]
+        return frozenset(n for view in views for m in VIEWS[view].microphones for n in frame_lengths(m))
+
+    def _faults(
+        self, samples: Samples, rate: int, notes: Sequence[Note], transforms: Transforms | None = None
+    ) -> tuple[RecordingFault, ...]:
         """What is wrong with the recording itself, each kind once for each microphone."""
-        measured = measure(samples, rate)
+        measured = measure(samples, rate, transforms)
         known = self.trained_on
         found = of_notes(notes, known.get("faults"), clips=known["clips"])
         found += faults_alone(measured)
@@ -423,17 +444,20 @@ class Detector:
     def _microphones(self) -> list[Microphone]:
         return [MICROPHONES[m] for m in self.system.microphones]
 
-    def _embeddings(self, samples: Samples, rate: int, name: str = "") -> list[NDArray[Any]]:
+    def _embeddings(
+        self, samples: Samples, rate: int, name: str = "", transforms: Transforms | None = None
+    ) -> list[NDArray[Any]]:
         """Of a recording, by each branch, which hears it at its own rate."""
-        heard: dict[int, Samples] = {}
+        heard = {} if transforms is None else {rate: transforms}
         found = []
         for branch in self.branches:
             own = branch.encoder.sample_rate
             if own not in heard:
-                heard[own] = audio.at_rate(samples, rate, own, name)
-            audio.require_length(heard[own], branch.encoder.min_samples, own, name)
-            resolved = branch.resolved
-            found.append(embed(heard[own], branch.encoder, view=resolved.view, pooling=resolved.pooling))
+                heard[own] = Transforms(audio.at_rate(samples, rate, own, name))
+            waveforms, resolved = heard[own].samples, branch.resolved
+            audio.require_length(waveforms, branch.encoder.min_samples, own, name)
+            how = {"view": resolved.view, "pooling": resolved.pooling}
+            found.append(embed(waveforms, branch.encoder, **how, transforms=heard[own]))
         return found
 
     def _scores_of_parts(self, embeddings: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
@@ -558,6 +582,7 @@ class Detector:
                 f"alarm={rule}: the detector of {self.machine!r} has no threshold, so no recording is anomalous; "
                 "set one with `nearfar calibrate`, or omit the alarm"
             )
+        keep_freed_memory()
         score = partial(self.score_file, rate=rate, channels=channels)
         verdicts = audio.each(recordings, score, workers=workers)
         return verdicts if rule is None else _with_alarms(verdicts, Alarms(rule))
