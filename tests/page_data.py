@@ -95,9 +95,18 @@ def _later(folder: Path) -> None:
         audio.write(folder / "later" / f"{i:04d}.wav", clip(77_000 + i, speed=1.1), RATE)
 
 
+def _hours(folder: Path) -> None:
+    """Two long recordings of a machine: a minute each stands for hours."""
+    (folder / "hours").mkdir()
+    for day, first in (("monday", 0), ("tuesday", 1000)):
+        samples = np.concatenate([clip(first + second) for second in range(60)], axis=1)
+        audio.write(folder / "hours" / f"{day}.wav", samples, RATE)
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
     "challenge.md": _submitted,
     "false-alarms.md": _later,
+    "long-recordings.md": _hours,
     "simulator.md": _simulated,
     "studies.md": _fused,
     "weights.md": _pickled,
