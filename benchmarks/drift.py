@@ -1,0 +1,208 @@
+"""How often `nearfar drift` says so by mistake, and which slow changes it finds after how many days.
+
+Series of one quantity, of which everything is known: 48 windows a day, noise with a standard deviation of 1 within
+an hour, and what else the scene says. ``false`` prints, for scenes without a slow change, what was found, where 5 %
+and 1 % were asked for a false "drift". ``power`` prints the share of slow changes that were found. Both are of one
+quantity. With seven, as the command tests them, each is asked for a seventh of the rate (``--quantities 7``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearfar.decisions import drift
+
+Float = NDArray[np.float64]
+PER_DAY = 48
+SLOPES = (0.25, 0.5, 1, 2, 4)
+SIMULATED = 999  # series for each p-value, fewer than the command has, for there are thousands of tests here
+
+
+def autoregressive(n: int, coefficient: float, rng: np.random.Generator) -> Float:
+    """(n,) of variance one."""
+    found = rng.standard_normal(n)
+    for i in range(1, n):
+        found[i] = coefficient * found[i - 1] + np.sqrt(1 - coefficient**2) * found[i]
+    return found
+
+
+def by_day(days: Float, coefficient: float, scale: float, rng: np.random.Generator) -> Float:
+    """Noise that lasts a day, and depends on the day before: (n,) windows."""
+    of_days = scale * autoregressive(int(days[-1]) + 1, coefficient, rng)
+    return of_days[np.floor(days).astype(int)]
+
+
+def regimes(days: Float, hours: float, rng: np.random.Generator) -> Float:
+    """One of three loads, which changes at random after so many hours on average."""
+    changes = rng.random(len(days)) < 24 / PER_DAY / hours
+    loads = 2.0 * rng.integers(0, 3, len(days))
+    last = np.maximum.accumulate(np.where(changes, np.arange(len(days)), 0))
+    return loads[last]
+
+
+def white(days: Float, rng: np.random.Generator) -> Float:
+    """Windows that do not depend on each other."""
+    return rng.standard_normal(len(days))
+
+
+def dependent(days: Float, rng: np.random.Generator) -> Float:
+    """Windows with a memory of some five hours."""
+    return autoregressive(len(days), 0.9, rng)
+
+
+def shifts(days: Float, rng: np.random.Generator) -> Float:
+    """Day and night, far apart, with half a day missing at either end, and a few hours here and there."""
+    y = 5.0 * ((days % 1 > 0.25) & (days % 1 < 0.9)) + rng.standard_normal(len(days))
+    y[(days < 0.5) | (days > days[-1] - 0.4)] = np.nan
+    for start in rng.uniform(1, days[-1] - 1, 5):
+        y[(days > start) & (days < start + 0.3)] = np.nan
+    return y
+
+
+def hourly_regimes(days: Float, rng: np.random.Generator) -> Float:
+    """Three loads that change every six hours on average."""
+    return regimes(days, 6, rng) + rng.standard_normal(len(days))
+
+
+def long_regimes(days: Float, rng: np.random.Generator) -> Float:
+    """Three loads that change every two days on average."""
+    return regimes(days, 48, rng) + rng.standard_normal(len(days))
+
+
+def half_from_the_day_before(days: Float, rng: np.random.Generator) -> Float:
+    """Days depend on the day before by 0.5."""
+    return by_day(days, 0.5, 1.0, rng) + rng.standard_normal(len(days))
+
+
+def weather(days: Float, rng: np.random.Generator) -> Float:
+    """Days depend on the day before by 0.8."""
+    return by_day(days, 0.8, 1.0, rng) + rng.standard_normal(len(days))
+
+
+def more_than_weather(days: Float, rng: np.random.Generator) -> Float:
+    """By 0.9: more than the test allows for."""
+    return by_day(days, 0.9, 1.0, rng) + rng.standard_normal(len(days))
+
+
+def weekends(days: Float, rng: np.random.Generator) -> Float:
+    """Two days of each week are quieter; the recording begins on any day."""
+    quiet = (np.floor(days) + rng.integers(0, 7)) % 7 >= 5
+    return -3.0 * quiet + by_day(days, 0.3, 0.5, rng) + rng.standard_normal(len(days))
+
+
+def _onset(days: Float, rng: np.random.Generator) -> float:
+    return float(rng.uniform(0.1, 0.9) * days[-1])
+
+
+def step(days: Float, rng: np.random.Generator, size: float) -> Float:
+    """A fault that is there from one window to the next, and stays."""
+    return size * (days >= _onset(days, rng)) + half_from_the_day_before(days, rng)
+
+
+def growing(days: Float, rng: np.random.Generator, hours: float) -> Float:
+    """A fault that grows within so many hours, and stays."""
+    growth = np.clip((days - _onset(days, rng)) * 24 / hours, 0, 1)
+    return 6.0 * growth + half_from_the_day_before(days, rng)
+
+
+def repaired(days: Float, rng: np.random.Generator) -> Float:
+    """A fault of a day or two."""
+    onset = _onset(days, rng)
+    return 6.0 * ((days >= onset) & (days < onset + 1.5)) + half_from_the_day_before(days, rng)
+
+
+def two_steps(days: Float, rng: np.random.Generator) -> Float:
+    """Two faults, or one that gets worse: more than one step, which the test does not know."""
+    first, second = np.sort(rng.uniform(0.15, 0.85, 2)) * days[-1]
+    return 4.0 * (days >= first) + 4.0 * (days >= second) + half_from_the_day_before(days, rng)
+
+
+SCENES: dict[str, Callable[[Float, np.random.Generator], Float]] = {
+    "independent windows": white,
+    "windows with a memory of 5 h": dependent,
+    "shifts, hours missing": shifts,
+    "loads of 6 h": hourly_regimes,
+    "loads of 2 days": long_regimes,
+    "days, 0.5 of the day before": half_from_the_day_before,
+    "days, 0.8 of the day before": weather,
+    "days, 0.9 of the day before": more_than_weather,
+    "weekends": weekends,
+    "step of 2": lambda days, rng: step(days, rng, 2.0),
+    "step of 4": lambda days, rng: step(days, rng, 4.0),
+    "step of 10": lambda days, rng: step(days, rng, 10.0),
+    "fault growing in 6 h": lambda days, rng: growing(days, rng, 6.0),
+    "fault growing in 24 h": lambda days, rng: growing(days, rng, 24.0),
+    "fault of 1.5 days": repaired,
+    "two steps": two_steps,
+}
+
+
+def sloping(days: Float, rng: np.random.Generator, *, coefficient: float, slope: float) -> Float:
+    """A slow change by so much a week, in noise of days."""
+    noise = by_day(days, coefficient, 1.0, rng) + 0.1 * rng.standard_normal(len(days))
+    return slope / 7 * days + noise
+
+
+def kinds(
+    scene: Callable[[Float, np.random.Generator], Float], days: int, rate: float, trials: int, seed: int
+) -> Counter[str]:
+    """What is found in so many series of a scene."""
+    time = np.arange(days * PER_DAY) / PER_DAY
+    found: Counter[str] = Counter()
+    for trial in range(trials):
+        y = scene(time, np.random.default_rng((seed, trial)))
+        blocks = drift.blocks(time * drift.DAY, y)
+        found[drift.change(blocks, false_rate=rate, simulated=SIMULATED).kind] += 1
+    return found
+
+
+def false(trials: int, quantities: int, seed: int) -> None:
+    print("percent of series in which was found:      asked 5 %                      asked 1 %")
+    print("scene                          days    drift  sudden  unclear     drift  sudden  unclear")
+    for name, scene in SCENES.items():
+        for days in (14, 28, 56):
+            cells = []
+            for rate in (0.05, 0.01):
+                found = kinds(scene, days, rate / quantities, trials, seed)
+                cells += [100 * found[kind] / trials for kind in ("drift", "sudden", "unclear")]
+            row = "   ".join("".join(f"{cell:8.1f}" for cell in cells[start : start + 3]) for start in (0, 3))
+            print(f"{name:30} {days:4d} {row}", flush=True)
+
+
+def power(trials: int, quantities: int, seed: int) -> None:
+    print(
+        "percent of slow changes that are found as drift (and as any change), 5 % asked, by change per week in"
+    )
+    print("standard deviations of the noise of days, which depend on the day before by 0 or 0.5")
+    print("noise     days" + "".join(f"{slope:12g}" for slope in SLOPES))
+    for coefficient in (0.0, 0.5):
+        for days in (10, 14, 21, 28, 56):
+            cells = ""
+            for slope in SLOPES:
+                scene = partial(sloping, coefficient=coefficient, slope=slope)
+                found = kinds(scene, days, 0.05 / quantities, trials, seed)
+                shares = 100 * np.array([found["drift"], trials - found["none"]]) / trials
+                cells += f"{f'{shares[0]:.0f} ({shares[1]:.0f})':>12}"
+            print(f"{coefficient:5g}     {days:4d}{cells}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("false", "power"))
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--quantities", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    (false if asked.what == "false" else power)(asked.trials, asked.quantities, asked.seed)
+
+
+if __name__ == "__main__":
+    main()
