@@ -4,19 +4,31 @@ Series of one quantity, of which everything is known: 48 windows a day, noise wi
 an hour, and what else the scene says. ``false`` prints, for scenes without a slow change, what was found, where 5 %
 and 1 % were asked for a false "drift". ``power`` prints the share of slow changes that were found. Both are of one
 quantity. With seven, as the command tests them, each is asked for a seventh of the rate (``--quantities 7``).
+``streams`` simulates machines for days, and prints what the command finds.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import nearfar
 from nearfar.decisions import drift
+from nearfar.detector.fitted import Detector
+from nearfar.recordings import audio
+from nearfar.report import verdicts
+from nearfar.simulation import days as simulated
+from nearfar.simulation.schedules import Onset
 
 Float = NDArray[np.float64]
 PER_DAY = 48
@@ -192,16 +204,92 @@ def power(trials: int, quantities: int, seed: int) -> None:
             print(f"{coefficient:5g}     {days:4d}{cells}", flush=True)
 
 
+def streams(machines: Sequence[str], n_days: int, seed: int) -> None:
+    """Simulated streams of days: 16 s of every second hour, scored by a detector of two other days."""
+    hours = 24.0 * n_days
+    onset = 0.45 * hours
+    drifting: dict[str, Any] = {"drift_hours": hours, "drift_db": 6.0}
+    scenes: dict[str, dict[str, Any]] = {
+        "nothing": {},
+        "far loses 6 dB": {**drifting, "drift": ("far",)},
+        "near loses 6 dB": {**drifting, "drift": ("near",)},
+        "machine becomes 6 dB duller": {**drifting, "drift": ("machine",)},
+        "fault, at once": {"onsets": (Onset("any", onset, severity=1.0),)},
+        "fault, growing in 12 h": {"onsets": (Onset("any", onset, "linear", 12.0),)},
+    }
+    print(
+        f"{n_days} days; far loses 6 dB, and so on, over all of them; a fault begins after {onset / 24:.1f} days"
+    )
+    for machine in machines:
+        detector = fitted(machine, seed)
+        for name, what in scenes.items():
+            table = scored(detector, settings_of(machine, hours, seed, day_seed=1, **what), machine)
+            with TemporaryDirectory() as folder:
+                file = Path(folder, "scores.csv")
+                file.write_text(table)
+                found = nearfar.drift(detector, file)
+            told = ", ".join(f"{q} {c.kind}" for q, c in found.changes.items() if c.kind != "none")
+            slopes = "  ".join(
+                f"{q} {7 * c.slope:+.2g}" for q, c in found.changes.items() if c.kind == "drift"
+            )
+            print(f"{machine:8} {name:28} {told or 'no change'}  [{slopes}]", flush=True)
+
+
+def settings_of(machine: str, hours: float, seed: int, **what: Any) -> simulated.Settings:
+    defaults: dict[str, Any] = {
+        "machines": (machine,), "hours": hours, "train_hours": 0.0, "file_hours": 1.0, "rate": 16000, "snr_db": -4.0,
+        "seed": seed, "begins": "2026-01-05T06:00:00", "onsets": (), "schedule": True, "hall": True, "drift": (),
+        "drift_db": 6.0, "drift_hours": hours,
+    }  # fmt: skip
+    return simulated.Settings(**{**defaults, **what})
+
+
+def heard(
+    settings: simulated.Settings, machine: str, every: float
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """A block of some seconds every so many hours, with its time in hours."""
+    stream = simulated.stream_of(settings, machine)
+    block_hours = next(stream.blocks(0)).shape[1] / settings.rate / 3600
+    for hour in np.arange(0.0, settings.hours, every):
+        block = round(hour / block_hours)
+        yield block * block_hours, next(stream.blocks(block))
+
+
+def fitted(machine: str, seed: int) -> Detector:
+    """To two days of another draw, half an hour apart."""
+    with TemporaryDirectory() as folder:
+        for i, (_, samples) in enumerate(heard(settings_of(machine, 48.0, seed, day_seed=0), machine, 0.5)):
+            (Path(folder) / machine).mkdir(exist_ok=True)
+            audio.write(Path(folder) / machine / f"{i:04d}.wav", samples, 16000)
+        return Detector.fit(Path(folder) / machine, "spectral", odd_clips="keep")
+
+
+def scored(detector: Detector, settings: simulated.Settings, machine: str) -> str:
+    """A table as the command `score` prints it, with clock time."""
+    file = io.StringIO()
+    began = datetime.fromisoformat(settings.begins)
+    file.write(f"clock,{','.join([*verdicts.COLUMNS, *verdicts.LEVELS])}\n")
+    for hour, samples in heard(settings, machine, 2.0):
+        clock = (began + timedelta(hours=hour)).isoformat()
+        file.write(f"{clock},{verdicts.csv_line(detector.score(samples, settings.rate, name=machine))}")
+    return file.getvalue()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("false", "power"))
+    parser.add_argument("what", choices=("false", "power", "streams"))
+    parser.add_argument("--machines", default="fan,pump,valve")
+    parser.add_argument("--days", type=int, default=21)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--quantities", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    (false if asked.what == "false" else power)(asked.trials, asked.quantities, asked.seed)
+    if asked.what == "streams":
+        streams(asked.machines.split(","), asked.days, asked.seed)
+    else:
+        (false if asked.what == "false" else power)(asked.trials, asked.quantities, asked.seed)
 
 
 if __name__ == "__main__":

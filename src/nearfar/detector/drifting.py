@@ -161,16 +161,20 @@ def drift(
         name: change(found, false_rate=false_rate / len(series), simulated=simulated)
         for name, found in series.items()
     }
-    threshold, of_score = loaded.threshold, changes.get("score")
-    p_values = None
-    if threshold is not None and of_score is not None:
-        first, last = threshold.p_value(np.array(_ends(of_score)))
-        p_values = (float(first), float(last))
     return Drift(
-        loaded.machine, changes, not_tested, false_rate, seconds, len(table.times), int((~table.usable).sum()),
-        int(np.isnan(table.times).sum()), ORIGIN if table.by_clock else None,
-        None if threshold is None else threshold.value, p_values,
+        loaded.machine, changes, not_tested, false_rate, seconds, rows=len(table.times),
+        unusable=int((~table.usable).sum()), without_time=int(np.isnan(table.times).sum()),
+        origin=ORIGIN if table.by_clock else None,
+        threshold=None if loaded.threshold is None else loaded.threshold.value,
+        p_values=_p_values(loaded, changes.get("score")),
     )  # fmt: skip
+
+
+def _p_values(detector: Detector, of_score: Change | None) -> tuple[float, float] | None:
+    if detector.threshold is None or of_score is None:
+        return None
+    first, last = detector.threshold.p_value(np.array(_ends(of_score)))
+    return float(first), float(last)
 
 
 def _chosen(only: Sequence[str]) -> list[str]:
