@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from nearfar.simulation.schedules import Onset
 from numpy.typing import NDArray
 
 import nearfar
@@ -28,7 +29,6 @@ from nearfar.detector.fitted import Detector
 from nearfar.recordings import audio
 from nearfar.report import verdicts
 from nearfar.simulation import days as simulated
-from nearfar.simulation.schedules import Onset
 
 Float = NDArray[np.float64]
 PER_DAY = 48
@@ -237,9 +237,9 @@ def streams(machines: Sequence[str], n_days: int, seed: int) -> None:
 
 def settings_of(machine: str, hours: float, seed: int, **what: Any) -> simulated.Settings:
     defaults: dict[str, Any] = {
-        "machines": (machine,), "hours": hours, "train_hours": 0.0, "file_hours": 1.0, "rate": 16000, "snr_db": -4.0,
-        "seed": seed, "begins": "2026-01-05T06:00:00", "onsets": (), "schedule": True, "hall": True, "drift": (),
-        "drift_db": 6.0, "drift_hours": hours,
+        "machines": (machine,), "hours": hours, "train_hours": 0.0, "file_hours": 1.0, "rate": 16000,
+        "snr_db": -4.0, "seed": seed, "begins": "2026-01-05T06:00:00", "onsets": (), "schedule": True,
+        "hall": True, "drift": (), "drift_db": 6.0, "drift_hours": hours,
     }  # fmt: skip
     return simulated.Settings(**{**defaults, **what})
 
