@@ -169,6 +169,12 @@ def test_a_time_between_clips_that_is_none_is_refused(tmp_path, every):
         score_tables.read([write(tmp_path / "t", [["x", 1]], ["recording", "score"])], every=every)
 
 
+def test_a_time_between_rows_that_have_a_clock_is_refused(tmp_path):
+    table = write(tmp_path / "t", [["x", "2026-03-01", 1]], ["recording", "clock", "score"])
+    with pytest.raises(ValueError, match="every=600: the tables have clock time; omit it"):
+        score_tables.read([table], every=600)
+
+
 def test_no_tables_are_refused():
     with pytest.raises(ScoreTableError, match="no table of scores; give at least one"):
         score_tables.read([])

@@ -111,6 +111,8 @@ def read(tables: Iterable[Path | str], *, every: float | None = None) -> ScoreTa
     FileNotFoundError
     ScoreTableError
         If one is no table of scores; if it does not say when its rows were recorded.
+    ValueError
+        If ``every`` is not above 0, or the tables have clock time.
     """
     if every is not None and not 0 < every < math.inf:
         raise ValueError(f"every={every:g}: must be above 0, in seconds from one clip to the next")
@@ -135,6 +137,8 @@ def _times(rows: _Rows, every: float | None) -> tuple[Float, bool]:
     """Of each row, in seconds; and whether they are clock time."""
     clock, start = np.array(rows.clock, np.float64), np.array(rows.start, np.float64)
     if np.isfinite(clock).any():
+        if every is not None:
+            raise ValueError(f"every={every:g}: the tables have clock time; omit it")
         return clock, True
     if every is not None:
         return every * np.arange(len(clock), dtype=np.float64), False

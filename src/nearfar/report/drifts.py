@@ -81,7 +81,7 @@ def _per_week(change: Change, unit: str) -> str:
 
 
 def _signed(number: float) -> str:
-    return f"{number:+.2g}"
+    return f"{number:+.2g}" if number else "0"
 
 
 def _of(unit: str) -> str:
