@@ -120,7 +120,7 @@ class Verdict:
     error: str = ""
     alarm: bool | None = None
     branches: tuple[BranchScore, ...] = ()
-    levels: Levels | None = None
+    levels: Levels | None = field(default=None, repr=False)
 
 
 @dataclass(repr=False)
