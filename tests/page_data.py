@@ -103,8 +103,19 @@ def _hours(folder: Path) -> None:
         audio.write(folder / "hours" / f"{day}.wav", samples, RATE)
 
 
+def _scored(folder: Path) -> None:
+    """A table of scores over two weeks."""
+    rng = np.random.default_rng(0)
+    rows = {
+        "recording": "hall.wav", "start": 3600 * np.arange(14 * 24), "score": rng.normal(1, 0.1, 14 * 24),
+        "p_value": np.nan, "decision": "normal", "near_dbfs": rng.normal(-40, 1, 14 * 24),
+    }  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
     "challenge.md": _submitted,
+    "drift.md": _scored,
     "false-alarms.md": _later,
     "long-recordings.md": _hours,
     "simulator.md": _simulated,
