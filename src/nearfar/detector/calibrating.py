@@ -106,20 +106,20 @@ def score_normals(
     DatasetError
         If training clips are among the recordings.
     """
-    prints, left_out = _fingerprints(clips)
+    prints, left_out = fingerprinted(clips)
     _refuse_seen([clip for clip in clips if prints.get(clip.recording) in set(seen.tolist())])
     first: dict[int, Clip] = {}
     for clip in clips:
         if clip.recording in prints and first.setdefault(prints[clip.recording], clip) is not clip:
             message = f"a copy of {first[prints[clip.recording]].recording}"
-            left_out.append(_left_out(clip, "copy", message))
+            left_out.append(told_of(clip, "copy", message))
     kept, scores = [], []
     told = _told(score([clip.recording for clip in first.values()]), len(first), progress)
     for clip, verdict in zip(first.values(), told, strict=True):
         if verdict.decision == "unusable":
             kinds = [fault.kind for fault in verdict.faults] or ["unreadable"]
             message = verdict.error or "; ".join(fault.message for fault in verdict.faults)
-            left_out.append(_left_out(clip, kinds[0], message))
+            left_out.append(told_of(clip, kinds[0], message))
         else:
             kept.append(clip)
             scores.append(verdict.score)
@@ -149,18 +149,18 @@ def refuse_too_few(config: ThresholdConfig, scored: int, left_out: Sequence[dict
     )
 
 
-def _fingerprints(clips: Sequence[Clip]) -> tuple[dict[Recording, int], list[dict[str, str]]]:
-    """Of each recording that can be read more than once; and the others."""
+def fingerprinted(clips: Sequence[Clip]) -> tuple[dict[Recording, int], list[dict[str, str]]]:
+    """Of each recording that can be read more than once; and the others, as of ``Scored.left_out``."""
     found: dict[Recording, int] = {}
     left_out = []
     for clip in clips:
         try:
             if any(audio.is_stream(path) for path in clip.recording.paths):
-                left_out.append(_left_out(clip, "stream", "a pipe or a device; give files"))
+                left_out.append(told_of(clip, "stream", "a pipe or a device; give files"))
             else:
                 (found[clip.recording],) = fingerprints([clip.recording])
         except OSError as error:
-            left_out.append(_left_out(clip, "unreadable", error.strerror or str(error)))
+            left_out.append(told_of(clip, "unreadable", error.strerror or str(error)))
     return found, left_out
 
 
@@ -175,7 +175,7 @@ def _refuse_seen(seen: Sequence[Clip]) -> None:
         )
 
 
-def _left_out(clip: Clip, kind: str, message: str) -> dict[str, str]:
+def told_of(clip: Clip, kind: str, message: str) -> dict[str, str]:
     return {"clip": str(clip.recording), "kind": kind, "message": message}
 
 

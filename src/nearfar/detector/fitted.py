@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
@@ -29,9 +30,11 @@ from nearfar.decisions.thresholds import (
     is_anomaly,
     refuse_unattainable,
 )
-from nearfar.detector import calibrating, file_format, fitting
+from nearfar.detector import calibrating, file_format, fitting, learning
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
+from nearfar.detector.keeping import Kept
+from nearfar.detector.learning import History
 from nearfar.embedding.embeddings import embed
 from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
@@ -40,7 +43,7 @@ from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.audio import AudioError, Header, Note, Samples
-from nearfar.recordings.clips import Clip, DatasetError, Machine
+from nearfar.recordings.clips import Clip, DatasetError, Domain, Machine
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import measure
@@ -151,6 +154,13 @@ class Detector:
     normals : (n_unseen, n_parts) array or None
         Of a fused system: scores of training clips by fits that had not seen them, by each part. They are the
         scale on which the parts are fused.
+    kept : Kept or None
+        What it takes to learn more without the clips. ``None`` if it was told to keep nothing, and for detectors of
+        format 6 and before.
+    history : tuple of dict
+        What was added when, the fit first: ``what`` ("fit", "calibrate" or "learn"), ``when`` (in UTC; ``None`` for
+        the fit), ``nearfar`` (the version), ``clips``, ``domains``, ``digest`` of the contents; of what was learnt
+        also ``left_out``, and ``before``: the threshold until then, and how many of the new clips it flags.
     """
 
     machine: str
@@ -165,6 +175,8 @@ class Detector:
     seen: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False)
     calibrated_on: dict[str, Any] | None = None
     normals: NDArray[np.float64] | None = field(default=None, compare=False)
+    kept: Kept | None = field(default=None, compare=False)
+    history: History = ()
 
     @classmethod
     def fit(  # noqa: PLR0913  # each is a choice of the user
@@ -175,6 +187,7 @@ class Detector:
         false_alarm_rate: float | None = None,
         adapters: Sequence[Adapter | Path | str] = (),
         odd_clips: OddClips = "leave out",
+        keep: fitting.Keep = "embeddings",
         seed: int = SEED,
         workers: int = 1,
         jobs: Jobs | None = None,
@@ -195,6 +208,8 @@ class Detector:
             For a system that is adapted: one for each branch that is, or the files of these.
         odd_clips : {"leave out", "refuse", "keep"}
             What to do with broken training clips, and with copies.
+        keep : {"embeddings", "nothing"}
+            Of the clips, to ``learn`` more without them: their embeddings, and some numbers of each sound.
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int
@@ -224,8 +239,8 @@ class Detector:
         if false_alarm_rate is not None:
             system = system.with_false_alarm_rate(false_alarm_rate)
         means: dict[str, Any] = {"workers": workers, "jobs": jobs, "progress": progress}
-        found = fitting.fit(machine, system, odd_clips=odd_clips, **means)
-        return cls(machine.name, system, **vars(found))
+        found = fitting.fit(machine, system, odd_clips=odd_clips, keep=keep, **means)
+        return cls(machine.name, system, **vars(found), history=(learning.fitted_entry(found.trained_on),))
 
     def __repr__(self) -> str:
         return f"Detector({self.machine!r}, {', '.join(f'{k}={v}' for k, v in self._facts().items())})"
@@ -285,6 +300,7 @@ class Detector:
         method: Literal["conformal", "gamma"] | None = None,
         workers: int = 1,
         progress: Progress | None = None,
+        when: datetime | None = None,
     ) -> Self:
         """The same detector with a threshold from normal recordings that the fit never saw.
 
@@ -304,6 +320,8 @@ class Detector:
             Threads that read recordings and compute features.
         progress : callable or None
             Called with (step, done, total).
+        when : datetime or None
+            What the history says; ``None``: now.
 
         Raises
         ------
@@ -332,10 +350,68 @@ class Detector:
         calibrating.refuse_too_few(config, len(found.scores), found.left_out)
         threshold = THRESHOLDS[config.method].fit(found.scores, false_alarm_rate=config.false_alarm_rate)
         learnt_from: Literal["fit", "calibration"] = "fit" if self.calibrated_on is None else "calibration"
+        told = found.describe(self.threshold, learnt_from=learnt_from)
+        now = datetime.now(UTC) if when is None else when
+        new = learning.entry(learning.CALIBRATE, told["clips"], told["domains"], found.digest, when=now)
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
-            calibrated_on=found.describe(self.threshold, learnt_from=learnt_from),
+            calibrated_on=told, kept=learning.with_later(self, found.clips, workers=workers),
+            history=(*self.history, new),
         )  # fmt: skip
+
+    def learn(
+        self,
+        normals: Path | str | Iterable[Path | str | Clip],
+        *,
+        domain: Domain | None = None,
+        odd_clips: OddClips = "leave out",
+        workers: int = 1,
+        jobs: Jobs | None = None,
+        progress: Progress | None = None,
+        when: datetime | None = None,
+    ) -> Self:
+        """The detector that has learnt more normal recordings, without those that it was fitted to.
+
+        Conditioning and back end are fitted again to the embeddings of all clips, old and new, and the threshold is
+        learnt again. So the outcome is that of one fit to all clips, whatever is added when. Encoders that are
+        fitted to the machine stay as they are: see ``detector.learning``.
+
+        Recordings that it knows already, copies, and recordings with a fault that spoils what it hears are left
+        out; the last entry of ``history`` names them. This detector stays as it is.
+
+        Parameters
+        ----------
+        normals : Path, str, or iterable of Path, str or Clip
+            Files, and folders of normal recordings, such as of a new speed; or clips.
+        domain : {"source", "target"} or None
+            Of all of them; ``None``: as their names or ``domains.csv`` say.
+        odd_clips : {"leave out", "refuse", "keep"}
+            What to do with recordings whose sound is odd, such as of a machine that does not run.
+        workers : int
+            Threads that read recordings and compute features.
+        jobs : Jobs or None
+            Where embeddings are kept; ``None``: the user's cache.
+        progress : callable or None
+            Called with (step, done, total).
+        when : datetime or None
+            What the history says; ``None``: now.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file or folder.
+        DatasetError
+            If some are not normal by their names, or there is nothing to learn; lists what was left out.
+        ValueError
+            If the detector keeps nothing to learn on with, a back end cannot learn from what it then has, or the
+            domain of a recording is not told.
+        """
+        clips = _normal_clips(normals, self.selected_channels)
+        found = learning.learn(
+            self, clips, domain=domain, odd_clips=odd_clips, workers=workers, jobs=jobs or Jobs(),
+            progress=progress, when=when,
+        )  # fmt: skip
+        return dataclasses.replace(self, **vars(found))
 
     @property
     def sample_rate(self) -> int:
@@ -387,7 +463,7 @@ class Detector:
         lengths = {name or "recording": samples.shape[-1] / rate}
         for branch in self.branches:
             warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
-        embeddings = self._embeddings(samples, rate, name or "recording")
+        embeddings = self.embeddings(samples, rate, name or "recording")
         try:
             of_parts = self._scores_of_parts(embeddings)
             score = float(self._fuse(of_parts)[0])
@@ -416,8 +492,8 @@ class Detector:
     def _microphones(self) -> list[Microphone]:
         return [MICROPHONES[m] for m in self.system.microphones]
 
-    def _embeddings(self, samples: Samples, rate: int, name: str = "") -> list[NDArray[Any]]:
-        """Of a recording, by each branch, which hears it at its own rate."""
+    def embeddings(self, samples: Samples, rate: int, name: str = "") -> list[NDArray[Any]]:
+        """Of a recording, (channels, samples), by each branch, which hears it at its own rate."""
         heard: dict[int, Samples] = {}
         found = []
         for branch in self.branches:
@@ -610,7 +686,7 @@ class Detector:
         """
         folder = Path(folder)
         refuse_to_replace(folder, replace=replace)
-        embeddings = self._embeddings(self.sample, self.sample_rate)
+        embeddings = self.embeddings(self.sample, self.sample_rate)
         arrays: dict[str, NDArray[Any]] = {"self_check.sample": self.sample}
         for i, (branch, embedding) in enumerate(zip(self.branches, embeddings, strict=True)):
             arrays |= {f"branches.{i}.{name}": array for name, array in branch.arrays().items()}
@@ -625,6 +701,8 @@ class Detector:
             arrays["trained_on.seen"] = self.seen
         if self.normals is not None:
             arrays["fusion.normals"] = self.normals
+        if self.kept is not None:
+            arrays |= {f"kept.{name}": array for name, array in self.kept.arrays().items()}
         content = {
             "machine": self.machine,
             "system": self.system.describe(),
@@ -633,6 +711,7 @@ class Detector:
             "trained_on": self.trained_on,
             "threshold": self.describe_threshold(),
             "calibrated_on": self.calibrated_on,
+            "history": list(self.history),
             "self_check_score": float(self._fuse(self._scores_of_parts(embeddings))[0]),
         }
         file_format.write(folder, content, arrays, take_place=replace)
@@ -692,11 +771,14 @@ class Detector:
         detector.seen = arrays.get("trained_on.seen", detector.seen)
         detector.calibrated_on = content.get("calibrated_on")
         detector.normals = arrays.get("fusion.normals")
+        detector.history = file_format.history(content)
+        if kept := part(arrays, "kept"):
+            detector.kept = Kept.from_arrays(kept, len(branches))
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 
     def _check(self, stored: Mapping[str, NDArray[Any]], content: Mapping[str, Any], folder: Path) -> None:
-        embeddings = self._embeddings(self.sample, self.sample_rate)
+        embeddings = self.embeddings(self.sample, self.sample_rate)
         score = float(self._fuse(self._scores_of_parts(embeddings))[0])
         close = all(
             np.allclose(x, stored[str(i)], rtol=SELF_CHECK_TOLERANCE, atol=SELF_CHECK_TOLERANCE)
