@@ -1,11 +1,12 @@
 """A detector on disk: a folder of ``detector.json`` and ``arrays.safetensors``.
 
 There is no pickle in it, so loading one executes nothing. Both files carry a digest. Since format 7 it holds its
-history, and what it takes to learn more (``detector.keeping``). Format 6 can hold a fused system, with the scores that
-are the scale of its parts. Since format 5 it holds domain and group of the clips behind the threshold, and which
-clips were kept together. Since format 4 it holds what the training clips have in common
-(``recordings.inspection.usual``); format 3 held the level of near over far only. Since format 3 it holds the resolved
-system: the value of every option. Format 2 held the system's file, without the defaults; format 1 had one branch.
+history, and what it takes to learn more (``detector.keeping``). Format 6 can hold a fused system, with the scores
+that are the scale of its parts. Since format 5 it holds domain and group of the clips behind the threshold, and
+which clips were kept together. Since format 4 it holds what the training clips have in common
+(``recordings.inspection.usual``); format 3 held the level of near over far only. Since format 3 it holds the
+resolved system: the value of every option. Format 2 held the system's file, without the defaults; format 1 had one
+branch.
 """
 
 from __future__ import annotations

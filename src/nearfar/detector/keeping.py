@@ -1,10 +1,10 @@
 """What a detector keeps of its clips, so that it can learn more without the recordings.
 
 Of each clip it keeps the embedding by each branch, as it came from the pooling; its name, domain, attributes and
-group; its fingerprint; and what ``inspection.traits`` keeps of its sound. Conditioning and back end are then fitted
-again to the embeddings of all clips. So learning is exact for all of them, and the threshold comes from the same folds
-as of one fit to all clips. Sums would do for a covariance alone. They take the place of as many embeddings as half of
-its dimensions, for each domain, and they cannot say what a clip scores by a fit without its day.
+group; its fingerprint; and what ``inspection.traits`` keeps of its sound. Conditioning and back end are then
+fitted again to the embeddings of all clips. So learning is exact for all of them, and the threshold comes from the
+same folds as of one fit to all clips. Sums would do for a covariance alone. For each domain, they take the place of
+twice as many embeddings as these have dimensions, and they cannot say what a clip scores by a fit without its day.
 
 Rows are not kept: an autoencoder's residuals are some hundred times as many numbers as one embedding.
 """

@@ -3,8 +3,8 @@
 Conditioning and back end of each branch are fitted again, to the embeddings of all clips, old and new. The
 threshold is learnt again from scores of clips by fits that had not seen them:
 
-* Where no encoder is fitted to the machine, from the same folds over all clips as a fit to all of them deals. So the
-  detector is the one that this fit would have made, whatever was added when.
+* Where no encoder is fitted to the machine, from the same folds over all clips as a fit to all of them deals. So
+  the detector is the one that this fit would have made, whatever was added when.
 * An encoder that is fitted to the machine stays, and it has heard the clips of the fit. So these keep the scores
   that they got when the encoder was trained without them. The clips that were learnt later are dealt to folds of
   their own: the encoder has not heard them, and each is scored by a back end that has not.

@@ -242,8 +242,8 @@ def _add_flagged_before(table: Table, told: Mapping[str, Any]) -> None:
     share = FlaggedShare(before["flagged"], told["clips"])
     table.add_row(
         "before",
-        f"threshold {before['value']:.4g}, from {counted(before['normal_clips'], 'clip')}. Of the new recordings it "
-        f"would have flagged {share}",
+        f"threshold {before['value']:.4g}, from {counted(before['normal_clips'], 'clip')}. Of the new recordings "
+        f"it would have flagged {share}",
     )
 
 
