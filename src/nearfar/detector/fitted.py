@@ -355,7 +355,7 @@ class Detector:
         new = learning.entry(learning.CALIBRATE, told["clips"], told["domains"], found.digest, when=now)
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
-            calibrated_on=told, kept=learning.with_later(self, found.clips, workers=workers),
+            calibrated_on=told, kept=learning.with_later(self, found.clips, self._embedded, workers=workers),
             history=(*self.history, new),
         )  # fmt: skip
 
@@ -463,7 +463,7 @@ class Detector:
         lengths = {name or "recording": samples.shape[-1] / rate}
         for branch in self.branches:
             warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
-        embeddings = self.embeddings(samples, rate, name or "recording")
+        embeddings = self._embeddings(samples, rate, name or "recording")
         try:
             of_parts = self._scores_of_parts(embeddings)
             score = float(self._fuse(of_parts)[0])
@@ -492,8 +492,8 @@ class Detector:
     def _microphones(self) -> list[Microphone]:
         return [MICROPHONES[m] for m in self.system.microphones]
 
-    def embeddings(self, samples: Samples, rate: int, name: str = "") -> list[NDArray[Any]]:
-        """Of a recording, (channels, samples), by each branch, which hears it at its own rate."""
+    def _embeddings(self, samples: Samples, rate: int, name: str = "") -> list[NDArray[Any]]:
+        """Of a recording, by each branch, which hears it at its own rate."""
         heard: dict[int, Samples] = {}
         found = []
         for branch in self.branches:
@@ -504,6 +504,11 @@ class Detector:
             resolved = branch.resolved
             found.append(embed(heard[own], branch.encoder, view=resolved.view, pooling=resolved.pooling))
         return found
+
+    def _embedded(self, clip: Clip) -> list[NDArray[Any]]:
+        """The same of a clip that can be read."""
+        recorded = audio.read_recorded(clip.recording)
+        return self._embeddings(recorded.samples, recorded.rate, str(clip.recording))
 
     def _scores_of_parts(self, embeddings: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         """Scores of one recording by each part of the system, (1, n_parts): each the mean over its branches."""
@@ -686,7 +691,7 @@ class Detector:
         """
         folder = Path(folder)
         refuse_to_replace(folder, replace=replace)
-        embeddings = self.embeddings(self.sample, self.sample_rate)
+        embeddings = self._embeddings(self.sample, self.sample_rate)
         arrays: dict[str, NDArray[Any]] = {"self_check.sample": self.sample}
         for i, (branch, embedding) in enumerate(zip(self.branches, embeddings, strict=True)):
             arrays |= {f"branches.{i}.{name}": array for name, array in branch.arrays().items()}
@@ -778,7 +783,7 @@ class Detector:
         return detector
 
     def _check(self, stored: Mapping[str, NDArray[Any]], content: Mapping[str, Any], folder: Path) -> None:
-        embeddings = self.embeddings(self.sample, self.sample_rate)
+        embeddings = self._embeddings(self.sample, self.sample_rate)
         score = float(self._fuse(self._scores_of_parts(embeddings))[0])
         close = all(
             np.allclose(x, stored[str(i)], rtol=SELF_CHECK_TOLERANCE, atol=SELF_CHECK_TOLERANCE)

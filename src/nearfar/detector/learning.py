@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -202,22 +202,21 @@ def learn(
     )
 
 
-def with_later(detector: Detector, clips: Sequence[Clip], *, workers: int) -> Kept | None:
+def with_later(
+    detector: Detector, clips: Sequence[Clip], embed: Callable[[Clip], list[Array]], *, workers: int
+) -> Kept | None:
     """What a detector keeps after a calibration: the embeddings of those recordings, too.
 
     Parameters
     ----------
     detector : Detector
-        That has scored them.
     clips : sequence of Clip
+        That it has scored.
+    embed : callable
+        Gives the embeddings of a clip, by each branch.
     workers : int
         Threads.
     """
-
-    def embed(clip: Clip) -> list[NDArray[Any]]:
-        recorded = audio.read_recorded(clip.recording)
-        return detector.embeddings(recorded.samples, recorded.rate, str(clip.recording))
-
     if detector.kept is None:
         return None
     of_branches = list(zip(*audio.each(clips, embed, workers=workers), strict=True))
