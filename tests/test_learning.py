@@ -33,6 +33,7 @@ from nearfar.recordings.inspection.traits import Traits
 from nearfar.recordings.inspection.usual import Usual
 from nearfar.report import fitted as report
 from nearfar.systems import configuration
+from nearfar.windows.cutting import Cut
 
 GOLDEN = Path(__file__).parent / "golden" / "detectors"
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -153,10 +154,8 @@ def test_every_back_end_learns_as_a_fit_to_all(
         made = Detector.load(tmp_path / name).learn(new, odd_clips="keep", jobs=jobs)
         expected = Detector.fit(everything, chosen, odd_clips="keep", jobs=jobs)
         require_equal(made, expected, tests)
-        before = scores(Detector.load(tmp_path / name), tests)
-        assert (before == scores(made, tests)) == (
-            name == "mean_squared_error"
-        )  # there was something to learn
+        before, after = (scores(d, sorted(new.iterdir())) for d in (Detector.load(tmp_path / name), made))
+        assert (before == after) == (name == "mean_squared_error")  # there was something to learn
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -247,6 +246,29 @@ def test_groups_of_a_table_stay_together(fan: Path, new: Path, jobs: Jobs, tmp_p
     )
 
 
+def test_windows_of_long_recordings_are_learnt_as_by_a_fit(
+    jobs: Jobs, tests: list[Path], tmp_path: Path
+) -> None:
+    """A recording that is learnt stays in one part, as if it had been there from the beginning."""
+    for number, folder in enumerate(["old", "old", "old", "more"]):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / "all").mkdir(exist_ok=True)
+        samples = clip(50 + number, seconds=8 * SECONDS, speed=1 + 0.02 * number)
+        for place in (folder, "all"):
+            audio.write(tmp_path / place / f"press {number}.wav", samples, RATE)
+    means: dict[str, Any] = {"odd_clips": "keep", "jobs": jobs}
+    detector = Detector.fit(tmp_path / "old", system(), cut=Cut.of(SECONDS), **means)
+    made = detector.learn(tmp_path / "more", **means)
+    require_equal(made, Detector.fit(tmp_path / "all", system(), cut=Cut.of(SECONDS), **means), tests)
+    assert made.trained_on["clips"] == 32
+    assert made.history[-1]["recordings"]["windows"] == 8
+    assert "1 recording of 3.2 s: 8 windows of 0.4 s" in plain(made)
+    with pytest.raises(
+        DatasetError, match=r"nothing to learn(.|\n)*press 3.wav#t=0,0.4: the detector knows it"
+    ):
+        made.learn(tmp_path / "more", **means)
+
+
 def test_the_old_detector_stays_as_it_is(fan: Path, new: Path, jobs: Jobs, tmp_path: Path) -> None:
     detector = Detector.fit(fan, system(), odd_clips="keep", jobs=jobs)
     detector.save(tmp_path / "before")
@@ -322,15 +344,14 @@ def test_clips_whose_channels_are_exchanged_do_not_count() -> None:
     same(Traits.of([*clips, odd], [""] * 11, counted).usual(), Usual.of(clips, [""] * 10))
 
 
-def test_a_learnt_length_is_usual(fan: Path, jobs: Jobs, tmp_path: Path) -> None:
-    detector = Detector.fit(fan, system(), jobs=jobs)
-    longer = clip(5, seconds=3 * SECONDS)
-    assert any(fault.kind == "long" for fault in detector.score(longer, RATE).faults)
+def test_a_learnt_length_is_usual(small: Detector, jobs: Jobs, tmp_path: Path) -> None:
+    shorter = clip(5, seconds=SECONDS / 2)
+    assert any(fault.kind == "short" for fault in small.score(shorter, RATE).faults)
     path = tmp_path / "section_00_source_train_normal_0099_speed_1.wav"
-    audio.write(path, clip(6, seconds=3 * SECONDS), RATE)
-    learnt = detector.learn(path, jobs=jobs)
-    assert learnt.trained_on["faults"] == {**detector.trained_on["faults"], "both long": 1}
-    assert not any(fault.kind == "long" for fault in learnt.score(longer, RATE).faults)
+    audio.write(path, clip(6, seconds=SECONDS / 2), RATE)
+    learnt = small.learn(path, odd_clips="keep", jobs=jobs)
+    assert learnt.trained_on["faults"] == {**small.trained_on["faults"], "both short": 1}
+    assert not any(fault.kind == "short" for fault in learnt.score(shorter, RATE).faults)
 
 
 # which recordings
@@ -520,8 +541,8 @@ def test_an_encoder_that_is_fitted_stays_and_old_clips_keep_their_scores(
         assert made.kept.unseen[i, 0] > 0.5 * alone.anomaly_score([X[i]])[0]
         assert made.kept.unseen[i, 0] != again.anomaly_score([X[i]])[0]
     in_parts = detector
-    for path in sorted(new.iterdir()):
-        in_parts = in_parts.learn(path, odd_clips="keep", jobs=jobs)
+    for files in (sorted(new.iterdir())[4:], sorted(new.iterdir())[:4]):
+        in_parts = in_parts.learn(files, odd_clips="keep", jobs=jobs)
     assert in_parts.describe_threshold() == made.describe_threshold()
     assert "the encoder (autoencoder) is fitted to the clips of the fit, and stays" in plain(made)
 
@@ -610,12 +631,13 @@ def test_texts_come_back_whatever_they_are() -> None:
             group="day, 1",
         ),
     ]
-    bank = Bank.of(clips, [2**64 - 1, 0], [np.ones((2, 3), np.float32), None])
+    bank = Bank.of(clips, ["f" * 64, "0" * 64], [7, 8], [np.ones((2, 3), np.float32), None])
     again = Bank.from_arrays(bank.arrays(), 2)
     for name in keeping.TEXTS:
         assert getattr(again, name) == getattr(bank, name)
     assert again.name == ("b.wav", "ü\udce9\n.wav")
-    assert again.prints.tolist() == [2**64 - 1, 0]
+    assert again.contents.tolist() == [2**64 - 1, 0]
+    assert again.files.tolist() == [7, 8]
     assert again.embeddings[1] is None
 
 
@@ -661,7 +683,7 @@ def test_the_command_writes_a_new_detector_or_replaces_the_old(
     assert isinstance(refused.exception, FileExistsError)
     result = invoke("learn", old, new, "-o", made, *more)
     assert result.exit_code == 0
-    assert "9 normal recordings (3 source, 6 target)" in result.output
+    assert "9 normal clips (3 source, 6 target)" in result.output
     assert (old / "detector.json").read_bytes() == before
     failed = invoke("learn", made, new, "-o", tmp_path / "none", *more)
     assert isinstance(failed.exception, DatasetError)

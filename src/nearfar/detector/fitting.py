@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,13 +38,21 @@ from nearfar.recordings.microphones import MICROPHONES, NAMES, listen
 from nearfar.recordings.recording import digests, fingerprints
 from nearfar.systems.branches import Branch, Progress, attributes, domains
 from nearfar.systems.resolved import ResolvedBranch, ResolvedSystem
+from nearfar.windows.cutting import Cut, told_time
+from nearfar.windows.long_recordings import LONG_SECONDS, Cutting, HowToCut, cut_long
 
 Keep = Literal["embeddings", "nothing"]
 
 SELF_CHECK_SECONDS = 2.0  # of a training clip
 CLIPS_TO_CANCEL = 10  # of which it is told what cancellation takes; spread over all
 LARGEST_TAKEN_DB = 100.0  # stands for everything
+ONE_RECORDING = (
+    "%s: nearly all clips%s are of one recording, %s. Stretches of it are kept together, but all are of the same "
+    "session: the threshold may not hold on another day"
+)
 FEWEST_FOR_SCALE = 3  # unseen clips: without one of them, two are left, which have a range
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,7 @@ def fit(
     machine: Machine,
     system: ResolvedSystem,
     *,
+    cut: HowToCut = "long",
     odd_clips: OddClips = "leave out",
     keep: Keep = "embeddings",
     workers: int = 1,
@@ -199,6 +209,8 @@ def fit(
     machine : Machine
     system : ResolvedSystem
         With adapters, if it is adapted.
+    cut : Cut, "long" or None
+        As of ``windows.long_recordings.cut_long``.
     odd_clips : {"leave out", "refuse", "keep"}
         What happens to training clips that are broken, or copies: see ``inspection.training.inspect``.
     keep : {"embeddings", "nothing"}
@@ -218,9 +230,9 @@ def fit(
         If the clips are too few for the back end, or for the false-alarm rate; or if the system is adapted and has
         no adapters.
     """
-    if any(b.adaptation is not None and b.adapter_digest is None for b in system.branches):
-        system.with_adapters(())  # tells how many it needs
-    found = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips)
+    _refuse_unadapted(system)
+    machine, cutting = _cut(machine, cut)
+    found = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips, cut)
     machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = Fit(machine, system, workers, jobs, progress), machine.train
     folds = folds_of_parts(this)
@@ -231,25 +243,25 @@ def fit(
     unseen = scored.fused(system)
     if odd_clips != "keep":
         found = _with_unlike_scores(this, found, scored)
-    prints = fingerprints((clip.recording for clip in clips), jobs)
+    files = fingerprints((clip.recording for clip in clips), jobs)
     return Fitted(
         branches=branches,
         threshold=fit_threshold(system.threshold, np.array(list(unseen.values()))),
         usual=found.usual,
-        trained_on=_describe_training(this, found),
+        trained_on=_describe_training(this, found, cutting),
         sample=_sample(clips[0], max(branch.encoder.sample_rate for branch in branches)),
         unseen=unseen,
         normals=None if system.fusion is None else scored.by_part,
         calibration=calibration_of(this, fewest(folds).describe(), unseen),
-        seen=np.array(sorted(prints), dtype=np.uint64),
-        kept=None if keep == "nothing" else _kept(this, found, prints, embedded, scored),
+        seen=np.array(sorted({*files}), dtype=np.uint64),
+        kept=None if keep == "nothing" else _kept(this, found, files, embedded, scored),
     )
 
 
 def _kept(
     this: Fit,
     found: Look,
-    prints: Sequence[int],
+    files: Sequence[int],
     embedded: Sequence[Sequence[NDArray[Any]]],
     scored: Unseen,
 ) -> Kept:
@@ -260,7 +272,7 @@ def _kept(
         for resolved, X in zip(system.branches, embedded, strict=True)
     ]
     return Kept(
-        bank=Bank.of(clips, prints, vectors),
+        bank=Bank.of(clips, this.recordings(), files, vectors),
         added=np.zeros(len(clips), dtype=np.int32),
         traits=found.traits,
         far={rate: this.far_levels(rate) for rate in rates_of_far(system)},
@@ -287,6 +299,28 @@ def rates_of_far(system: ResolvedSystem) -> list[int]:
 
 def _is_by_far(config: ThresholdConfig) -> bool:
     return config.method != "none" and config.folds_by == "far"
+
+
+def _refuse_unadapted(system: ResolvedSystem) -> None:
+    if any(b.adaptation is not None and b.adapter_digest is None for b in system.branches):
+        system.with_adapters(())  # tells how many it needs
+
+
+def _cut(machine: Machine, how: HowToCut) -> tuple[Machine, Cutting | None]:
+    """The machine with windows in place of long training recordings; logs what that means for the threshold."""
+    clips, cutting = cut_long(machine.train, how)
+    if cutting is None:
+        if isinstance(how, Cut):
+            logger.warning(
+                "%s: no recording is clearly longer than a window of %s, so none is cut",
+                machine.name, told_time(how.seconds),
+            )  # fmt: skip
+        return machine, None
+    logger.info("%s: %s", machine.name, cutting)
+    for domain, recording in cutting.stretches.items():
+        of = f" of {domain}" if domain else ""
+        logger.warning(ONE_RECORDING, machine.name, of, recording)
+    return replace(machine, clips=(*clips, *machine.test)), cutting
 
 
 def _fit_branches(this: Fit) -> tuple[tuple[Branch, ...], list[list[NDArray[Any]]]]:
@@ -342,7 +376,7 @@ def _sample(clip: Clip, rate: int) -> Samples:
     return audio.load(clip.recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)]
 
 
-def _inspect(this: Fit, odd_clips: OddClips) -> Look:
+def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut) -> Look:
     """Look at every training clip, with all that the branches need of one."""
     machine, system = this.machine, this.system
     _require_clips(this, machine.train, "")
@@ -360,7 +394,20 @@ def _inspect(this: Fit, odd_clips: OddClips) -> Look:
     )
     why = "".join(f"\n    left out {line}" for line in few(map(str, found.left_out)))
     _require_clips(this, found.kept, why)
+    if cut is None:
+        _warn_of_long(machine.name, found.usual)
     return found
+
+
+def _warn_of_long(name: str, usual: Usual | None) -> None:
+    """Say if clips are long recordings, which a protocol takes as they are."""
+    longest = 0.0 if usual is None else float(usual.seconds[1])
+    if longest > LONG_SECONDS:
+        logger.warning(
+            "%s: training clips of up to %s. Each has one score here, in which a fault of some seconds drowns; "
+            "only `nearfar fit` and `nearfar score` cut recordings into windows",
+            name, told_time(longest),
+        )  # fmt: skip
 
 
 def _with_unlike_scores(this: Fit, found: Look, scored: Unseen) -> Look:
@@ -388,7 +435,7 @@ def _require_clips(this: Fit, clips: Sequence[Clip], why: str) -> None:
         )
 
 
-def _describe_training(this: Fit, found: Look) -> dict[str, Any]:
+def _describe_training(this: Fit, found: Look, cutting: Cutting | None) -> dict[str, Any]:
     """What ``Detector.trained_on`` says."""
     clips, system = this.machine.train, this.system
     recordings = digests((c.recording for c in clips), this.jobs)
@@ -409,6 +456,8 @@ def _describe_training(this: Fit, found: Look) -> dict[str, Any]:
         "left_out": [_describe_suspect(suspect) for suspect in found.left_out],
         "unlike": [_describe_suspect(suspect) for suspect in found.unlike],
         "taken": _energy_taken(this),
+        "window_seconds": found.median_seconds,
+        "recordings": None if cutting is None else cutting.describe(),
     }
 
 

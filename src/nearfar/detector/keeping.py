@@ -41,8 +41,10 @@ class Bank:
         As of ``Clip``, or the file's name where that would be its whole path.
     domain, attributes, group : tuple of str
         As of ``Clip``; empty where nothing is told.
-    prints : (n,) array of uint64
-        Fingerprints of the recordings.
+    contents : (n,) array of uint64
+        The first 64 bits of the digest of each recording: of the part and the channels that are the clip.
+    files : (n,) array of uint64
+        Fingerprints of the whole recordings.
     embeddings : tuple of (n, ...) array or None
         Of each branch; ``None`` where they are not kept: for rows, and for arrays of different shapes.
     """
@@ -51,7 +53,8 @@ class Bank:
     domain: tuple[str, ...]
     attributes: tuple[str, ...]
     group: tuple[str, ...]
-    prints: NDArray[np.uint64]
+    contents: NDArray[np.uint64]
+    files: NDArray[np.uint64]
     embeddings: tuple[Embeddings | None, ...]
 
     def __len__(self) -> int:
@@ -59,27 +62,32 @@ class Bank:
 
     @classmethod
     def of(
-        cls, clips: Sequence[Clip], prints: Sequence[int], embeddings: Sequence[Sequence[Embeddings] | None]
+        cls,
+        clips: Sequence[Clip],
+        recordings: Sequence[str],
+        files: Sequence[int],
+        embeddings: Sequence[Sequence[Embeddings] | None],
     ) -> Self:
-        """Of clips, their fingerprints, and the embeddings of all of them by each branch."""
+        """Of clips, the digests of their recordings, fingerprints of these, and embeddings by each branch."""
         return cls(
             name=tuple(_name(clip) for clip in clips),
             domain=tuple(clip.domain or "" for clip in clips),
             attributes=tuple(clip.attributes for clip in clips),
             group=tuple(clip.group for clip in clips),
-            prints=np.array(prints, dtype=np.uint64),
+            contents=np.array([content_of(sha) for sha in recordings], dtype=np.uint64),
+            files=np.array(files, dtype=np.uint64),
             embeddings=tuple(_stacked(X) for X in embeddings),
         )
 
     def clips(self, machine: str) -> tuple[Clip, ...]:
         """As ``Clip``, for what takes only names and what is told of them; there are no such files."""
-        told = zip(self.name, self.domain, self.attributes, self.group, self.prints.tolist(), strict=True)
+        told = zip(self.name, self.domain, self.attributes, self.group, self.contents.tolist(), strict=True)
         return tuple(
             Clip(
-                Path(name), machine, 0, "train", f"{name}#{fingerprint:016x}",
+                Path(name), machine, 0, "train", key_name(name, content),
                 cast("Domain | None", domain or None), "normal", attributes, group=group,
             )
-            for name, domain, attributes, group, fingerprint in told
+            for name, domain, attributes, group, content in told
         )  # fmt: skip
 
     def select(self, which: NDArray[Any]) -> Self:
@@ -87,7 +95,9 @@ class Bank:
         places = np.arange(len(self))[which].tolist()
         texts = {name: tuple(getattr(self, name)[i] for i in places) for name in TEXTS}
         embeddings = tuple(None if X is None else X[places] for X in self.embeddings)
-        return replace(self, **texts, prints=self.prints[places], embeddings=embeddings)
+        return replace(
+            self, **texts, contents=self.contents[places], files=self.files[places], embeddings=embeddings
+        )
 
     def joined(self, other: Bank) -> Self:
         """These clips, then others."""
@@ -97,19 +107,23 @@ class Bank:
             for one, more in zip(self.embeddings, other.embeddings, strict=True)
         )
         return replace(
-            self, **texts, prints=np.concatenate([self.prints, other.prints]), embeddings=embeddings
+            self,
+            **texts,
+            contents=np.concatenate([self.contents, other.contents]),
+            files=np.concatenate([self.files, other.files]),
+            embeddings=embeddings,
         )
 
     @property
     def order(self) -> NDArray[np.intp]:
         """Positions by name, as the clips of a machine are ordered, whatever was added when."""
         return np.array(
-            sorted(range(len(self)), key=lambda i: (self.name[i], int(self.prints[i]))), dtype=np.intp
+            sorted(range(len(self)), key=lambda i: (self.name[i], int(self.contents[i]))), dtype=np.intp
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """To save it."""
-        found: dict[str, NDArray[Any]] = {"prints": self.prints}
+        found: dict[str, NDArray[Any]] = {"contents": self.contents, "files": self.files}
         found |= {name: _as_bytes(getattr(self, name)) for name in TEXTS}
         found |= {f"embeddings.{i}": X for i, X in enumerate(self.embeddings) if X is not None}
         return found
@@ -117,10 +131,10 @@ class Bank:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], branches: int) -> Self:
         """What ``arrays`` saved, of a detector with so many branches."""
-        n = len(arrays["prints"])
+        n = len(arrays["contents"])
         texts = {name: _from_bytes(arrays[name], n) for name in TEXTS}
         embeddings = tuple(arrays.get(f"embeddings.{i}") for i in range(branches))
-        return cls(**texts, prints=arrays["prints"], embeddings=embeddings)
+        return cls(**texts, contents=arrays["contents"], files=arrays["files"], embeddings=embeddings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +208,16 @@ class Kept:
             later=Bank.from_arrays(later, branches) if later else None,
             later_scores=arrays.get("later_scores"),
         )
+
+
+def content_of(sha: str) -> int:
+    """The first 64 bits of a digest."""
+    return int(sha[:16], 16)
+
+
+def key_name(name: str, content: int) -> str:
+    """What a clip is called whose recording is gone: no other has this name, whatever its file was called."""
+    return f"{name}#{content:016x}"
 
 
 def is_fitted_to_machine(branches: Iterable[ResolvedBranch]) -> bool:

@@ -20,6 +20,7 @@ clips that were learnt since.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ from nearfar.decisions.thresholds import Threshold, ThresholdConfig
 from nearfar.detector import fitting
 from nearfar.detector.calibrating import LATER, fingerprinted, told_of
 from nearfar.detector.fitting import Fit, Known, Unseen, average
-from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine, learns_nothing, refuse_rows
+from nearfar.detector.keeping import Bank, Kept, content_of, is_fitted_to_machine, learns_nothing, refuse_rows
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
@@ -60,12 +61,14 @@ from nearfar.recordings.inspection.training import (
 )
 from nearfar.recordings.inspection.usual import SURELY, Usual, faults_against, stands_still
 from nearfar.recordings.microphones import MICROPHONES
-from nearfar.recordings.recording import fingerprints
+from nearfar.recordings.recording import Recording, Span, digests, fingerprints
 from nearfar.systems.branches import UNDISCLOSED, Branch, Progress, attributes, domains
+from nearfar.windows.long_recordings import MOST_SHARE, Cutting
 
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
 
+_STRETCH = re.compile(r", part \d+ of \d+$")  # of a recording, as ``windows.long_recordings`` calls its group
 FIT, CALIBRATE, LEARN = "fit", "calibrate", "learn"  # what an entry of a history is
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -92,14 +95,38 @@ class Learnt:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What is to be learnt, and with which means.
+
+    Attributes
+    ----------
+    clips : sequence of Clip
+    cutting : Cutting or None
+        Of long recordings, which the clips are windows of.
+    domain, odd_clips, workers, jobs, progress
+        As of ``Detector.learn``.
+    """
+
+    clips: Sequence[Clip]
+    cutting: Cutting | None
+    domain: Domain | None
+    odd_clips: OddClips
+    workers: int
+    jobs: Jobs
+    progress: Progress | None
+
+
+@dataclass(frozen=True)
 class Heard:
     """New clips that are learnt, and what was left out.
 
     Attributes
     ----------
     clips : tuple of Clip
-    prints : tuple of int
-        Fingerprints of their recordings.
+    recordings : tuple of str
+        Digests of their recordings.
+    files : tuple of int
+        Fingerprints of these.
     measured : tuple of Measured
     faults : tuple of str
         What was found in clips that are learnt, by microphone and kind.
@@ -108,7 +135,8 @@ class Heard:
     """
 
     clips: tuple[Clip, ...]
-    prints: tuple[int, ...]
+    recordings: tuple[str, ...]
+    files: tuple[int, ...]
     measured: tuple[Measured, ...]
     faults: tuple[str, ...]
     left_out: tuple[dict[str, str], ...]
@@ -144,17 +172,7 @@ def fitted_entry(trained_on: Mapping[str, Any]) -> dict[str, Any]:
     return entry(FIT, trained_on["clips"], trained_on["domains"], trained_on["digest"], when=None)
 
 
-def learn(
-    detector: Detector,
-    clips: Sequence[Clip],
-    *,
-    domain: Domain | None = None,
-    odd_clips: OddClips = "leave out",
-    workers: int = 1,
-    jobs: Jobs,
-    progress: Progress | None = None,
-    when: datetime | None = None,
-) -> Learnt:
+def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> Learnt:
     """What ``Detector.learn`` changes; see there.
 
     Raises
@@ -162,19 +180,19 @@ def learn(
     DatasetError, ValueError
         As of ``Detector.learn``.
     """
-    kept = _require_kept(detector)
+    kept, workers, jobs, progress = _require_kept(detector), given.workers, given.jobs, given.progress
     refuse_rows(kept.bank, detector.branches)
-    refuse_anomalies(clips)
-    heard = _hear(detector, _with_domain(clips, domain, kept.bank), odd_clips, workers, progress)
+    refuse_anomalies(given.clips)
+    told = _together(_with_domain(given.clips, given.domain, kept.bank), kept.bank)
+    heard = _hear(detector, replace(given, clips=told))
     embedded = [
-        branch.embed(heard.clips, workers=workers, jobs=jobs, progress=progress)
-        for branch in detector.branches
+        b.embed(heard.clips, workers=workers, jobs=jobs, progress=progress) for b in detector.branches
     ]
     before = _flagged_before(detector, heard.clips, embedded)
     joined = _joined(detector, kept, heard, embedded, workers)
     this = Fit(
         Machine(detector.machine, joined.bank.clips(detector.machine)), detector.system, workers, jobs, progress,
-        Known(detector.branches, [f"{one:016x}" for one in joined.bank.prints.tolist()], joined.far),
+        Known(detector.branches, [str(content) for content in joined.bank.contents.tolist()], joined.far),
     )  # fmt: skip
     branches = _refitted(detector, this, joined.bank)
     scored, how = _unseen(detector, this, joined)
@@ -185,16 +203,17 @@ def learn(
     usual = detector.usual if joined.traits is None else joined.traits.usual()
     unlike = _unlike(this, heard, scored)
     warn_of_unlike(detector.machine, unlike)
-    told = [{"clip": one.clip.name, "kind": one.kind, "message": one.message} for one in unlike]
+    named = [{"clip": one.clip.name, "kind": one.kind, "message": one.message} for one in unlike]
     new = entry(
-        LEARN, len(heard.clips), _count(heard.clips), digest(sorted(heard.prints)),
-        when=when or datetime.now(UTC), left_out=list(heard.left_out), unlike=told, before=before,
+        LEARN, len(heard.clips), _count(heard.clips), digest(sorted(heard.recordings)),
+        when=when or datetime.now(UTC), left_out=list(heard.left_out), unlike=named, before=before,
+        recordings=None if given.cutting is None else given.cutting.describe(),
     )  # fmt: skip
     return Learnt(
         branches=branches,
         usual=usual,
-        trained_on=_trained_on(detector.trained_on, this, joined, heard, told),
-        seen=np.unique(np.concatenate([detector.seen, joined.bank.prints])),
+        trained_on=_trained_on(detector.trained_on, this, joined, heard, named),
+        seen=np.unique(np.concatenate([detector.seen, joined.bank.files])),
         normals=None if detector.system.fusion is None else scored.by_part,
         kept=joined,
         history=(*detector.history, new),
@@ -225,10 +244,9 @@ def with_later(
         None if branch.pooling == "rows" else X
         for branch, X in zip(detector.system.branches, of_branches, strict=True)
     ]
-    prints = fingerprints(clip.recording for clip in clips)
-    return replace(
-        detector.kept, later=Bank.of(clips, prints, vectors), later_scores=np.stack(scores, axis=1)
-    )
+    recordings = [clip.recording for clip in clips]
+    bank = Bank.of(clips, digests(recordings, None), fingerprints(recordings), vectors)
+    return replace(detector.kept, later=bank, later_scores=np.stack(scores, axis=1))
 
 
 def stays(detector: Detector) -> list[str]:
@@ -282,45 +300,70 @@ def _with_domain(clips: Sequence[Clip], domain: Domain | None, known: Bank) -> l
     return found
 
 
-def _hear(
-    detector: Detector, clips: Sequence[Clip], odd_clips: OddClips, workers: int, progress: Progress | None
-) -> Heard:
+def _hear(detector: Detector, given: Given) -> Heard:
     """Read the new recordings, and say which of them are learnt."""
-    prints, left_out = fingerprinted(clips)
-    known = set(detector.seen.tolist())
-    first: dict[int, Clip] = {}
-    for clip in clips:
-        if clip.recording not in prints:
-            continue
-        fingerprint = prints[clip.recording]
-        if fingerprint in known:
-            left_out.append(told_of(clip, "known", "the detector knows it already"))
-        elif first.setdefault(fingerprint, clip) is not clip:
-            left_out.append(told_of(clip, "copy", f"a copy of {first[fingerprint].recording}"))
+    clips, files, left_out = _new(detector, given.clips)
     kept: list[Seen] = []
     faults: list[str] = []
-    for number, seen in enumerate(audio.each(list(first.values()), listen, workers=workers), start=1):
-        wrong, noticed = _judged(detector, seen, odd_clips)
+    for number, seen in enumerate(audio.each(clips, listen, workers=given.workers), start=1):
+        wrong, noticed = _judged(detector, seen, given.odd_clips)
         if wrong is None:
             kept.append(seen)
             faults += noticed
         else:
             left_out.append(told_of(seen.clip, *wrong))
-        if progress is not None:
-            progress("inspecting", number, len(first))
+        if given.progress is not None:
+            given.progress("inspecting", number, len(clips))
     same = copies.find_copies([s.digest for s in kept], [s.known for s in kept], lambda i: kept[i].again())
     left_out += [
         told_of(kept[copy].clip, "copy", f"a copy of {kept[of].clip.recording}") for copy, of in same.items()
     ]
     kept = [seen for i, seen in enumerate(kept) if i not in same]
-    _refuse(left_out, kept, odd_clips)
+    _refuse(left_out, kept, given.odd_clips)
     return Heard(
         clips=tuple(seen.clip for seen in kept),
-        prints=tuple(prints[seen.clip.recording] for seen in kept),
+        recordings=tuple(digests((seen.clip.recording for seen in kept), given.jobs)),
+        files=tuple(files[seen.clip.recording] for seen in kept),
         measured=tuple(seen.known for seen in kept),
         faults=tuple(faults),
         left_out=tuple(left_out),
     )
+
+
+def _together(clips: Sequence[Clip], known: Bank) -> list[Clip]:
+    """The clips; the windows of one recording are one group, if the detector has others of their domain.
+
+    Alone, a recording that has nearly all clips of a domain is divided into stretches. Beside the clips of the
+    detector, it need not be.
+    """
+    counts = Counter(clip.domain or "" for clip in clips) + Counter(known.domain)
+    grouped = {domain for domain, group in zip(known.domain, known.group, strict=True) if group}
+    whole = [_STRETCH.sub("", clip.group) if clip.span is not None else clip.group for clip in clips]
+    of_recording = Counter((clip.domain or "", group) for clip, group in zip(clips, whole, strict=True))
+    found = []
+    for clip, group in zip(clips, whole, strict=True):
+        domain = clip.domain or ""
+        is_one_of_several = domain in grouped and of_recording[domain, group] <= MOST_SHARE * counts[domain]
+        found.append(replace(clip, group=group) if is_one_of_several else clip)
+    return found
+
+
+def _new(
+    detector: Detector, clips: Sequence[Clip]
+) -> tuple[list[Clip], dict[Recording, int], list[dict[str, str]]]:
+    """The clips that the detector does not know, each once; fingerprints of all; and what was left out."""
+    files, left_out = fingerprinted(clips)
+    known = set(detector.seen.tolist())
+    first: dict[tuple[int, Span | None], Clip] = {}
+    for clip in clips:
+        if clip.recording not in files:
+            continue
+        content = files[clip.recording], clip.span
+        if content[0] in known:
+            left_out.append(told_of(clip, "known", "the detector knows it already"))
+        elif first.setdefault(content, clip) is not clip:
+            left_out.append(told_of(clip, "copy", f"a copy of {first[content].recording}"))
+    return list(first.values()), files, left_out
 
 
 def _refuse(left_out: Sequence[dict[str, str]], kept: Sequence[Seen], odd_clips: OddClips) -> None:
@@ -410,7 +453,7 @@ def _joined(
 ) -> Kept:
     """What is kept of the old clips and the new ones; those that are learnt are no longer behind a calibration."""
     vectors = [None if X is None else new for X, new in zip(kept.bank.embeddings, embedded, strict=True)]
-    bank = kept.bank.joined(Bank.of(heard.clips, heard.prints, vectors))
+    bank = kept.bank.joined(Bank.of(heard.clips, heard.recordings, heard.files, vectors))
     n = len(heard.clips)
     far = {
         rate: np.concatenate([levels, fitting.far_levels(heard.clips, rate, workers=workers)])
@@ -425,7 +468,7 @@ def _joined(
     added = np.append(kept.added, np.full(n, len(detector.history), dtype=np.int32)).astype(np.int32)
     later, later_scores = kept.later, kept.later_scores
     if later is not None and later_scores is not None:
-        stay = ~np.isin(later.prints, np.array(heard.prints, dtype=np.uint64))
+        stay = ~np.isin(later.files, np.array(heard.files, dtype=np.uint64))
         later, later_scores = later.select(stay), later_scores[stay]
     return Kept(bank, added, traits, far, unseen, later, later_scores).ordered()
 
@@ -572,12 +615,12 @@ def _of_later(detector: Detector, this: Fit, kept: Kept, scored: Unseen, since: 
 
 def _unlike(this: Fit, heard: Heard, scored: Unseen) -> list[Suspect]:
     """The new clips that are most unlike the others of their domain, by any part of the system."""
-    new = {f"{one:016x}" for one in heard.prints}
+    new = {f"{content_of(sha):016x}" for sha in heard.recordings}
     found: dict[str, Suspect] = {}
     for scores in scored.by_part.T.tolist():
         for one in unlike_by_score(this.machine.train, dict(zip(scored.keys, scores, strict=True))):
-            name, _, fingerprint = one.clip.name.rpartition("#")
-            if fingerprint in new:
+            name, _, content = one.clip.name.rpartition("#")
+            if content in new:
                 found.setdefault(one.clip.name, replace(one, clip=replace(one.clip, name=name)))
     return list(found.values())
 
@@ -590,7 +633,7 @@ def _trained_on(
         **before,
         "clips": len(this.machine.train),
         "domains": _count(this.machine.train),
-        "digest": digest(sorted(kept.bank.prints.tolist())),
+        "digest": digest(sorted(kept.bank.contents.tolist())),
         "faults": dict(sorted((Counter(before["faults"]) + Counter(heard.faults)).items())),
         "unlike": [*before["unlike"], *unlike],
     }

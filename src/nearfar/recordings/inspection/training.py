@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import pairwise
+from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -120,6 +121,8 @@ class Look:
         What the kept clips have in common.
     traits : Traits or None
         What is kept of each of them, to learn that again with others.
+    median_seconds : float
+        Of the lengths of these clips; 0 without any.
     """
 
     kept: tuple[Clip, ...]
@@ -131,6 +134,7 @@ class Look:
     warnings: tuple[str, ...]
     header: Header | None
     usual: Usual | None
+    median_seconds: float
     traits: Traits | None = None
 
     @property
@@ -165,6 +169,11 @@ class Seen:
         """The measurements of a clip that can be used."""
         assert self.measured is not None
         return self.measured
+
+    @property
+    def recording(self) -> str:
+        """The recording that the clip is a part of; empty if it is all of it."""
+        return "" if self.clip.span is None else str(self.clip.path)
 
     def again(self) -> audio.Samples:
         """Its samples, read again for a closer look."""
@@ -246,6 +255,7 @@ def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
         header=sieve.kept[-1].header if sieve.kept else None,
         usual=usual,
         traits=_traits(sieve.kept),
+        median_seconds=median([one.seconds for one in sieve.kept] or [0.0]),
     )
 
 
@@ -405,7 +415,10 @@ def _spoilt(faults: dict[Clip, list[RecordingFault]], needs: Sequence[Microphone
 def _copies(seen: Sequence[Seen]) -> list[Suspect]:
     seen = sorted(seen, key=lambda one: copies.originals_first(one.clip.name))
     found = copies.find_copies(
-        [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
+        [one.digest for one in seen],
+        [one.known for one in seen],
+        lambda number: seen[number].again(),
+        recordings=[one.recording for one in seen],
     )
     return [
         Suspect(seen[copy].clip, "copy", f"a copy of {seen[first].clip.name}")
