@@ -95,9 +95,17 @@ def _later(folder: Path) -> None:
         audio.write(folder / "later" / f"{i:04d}.wav", clip(77_000 + i, speed=1.1), RATE)
 
 
+def _new_speed(folder: Path) -> None:
+    """Normal recordings of the fan at another speed."""
+    (folder / "new-speed").mkdir()
+    for i in range(NORMAL_CLIPS):
+        audio.write(folder / "new-speed" / f"{i:04d}.wav", clip(78_000 + i, speed=1.3), RATE)
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
     "challenge.md": _submitted,
     "false-alarms.md": _later,
+    "learning.md": _new_speed,
     "simulator.md": _simulated,
     "studies.md": _fused,
     "weights.md": _pickled,

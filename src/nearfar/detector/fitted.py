@@ -33,8 +33,8 @@ from nearfar.decisions.thresholds import (
 from nearfar.detector import calibrating, file_format, fitting, learning
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
+from nearfar.detector.history import CALIBRATE, History, entry
 from nearfar.detector.keeping import Kept
-from nearfar.detector.learning import History
 from nearfar.embedding.embeddings import embed
 from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
@@ -210,8 +210,8 @@ class Detector:
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch that is, or the files of these.
         cut : Cut, "long" or None
-            "long": if there are recordings longer than 30 s, they are cut into windows of 10 s. Or how to cut, such
-            as ``windows.cutting.Cut.of(5)``; ``None``: each recording is one clip, however long.
+            "long": recordings longer than 30 s are cut into windows of 10 s. Or how to cut, such as
+            ``windows.cutting.Cut.of(5)``; ``None``: each recording is one clip, however long.
         odd_clips : {"leave out", "refuse", "keep"}
             What to do with broken training clips, and with copies.
         keep : {"embeddings", "nothing"}
@@ -236,14 +236,11 @@ class Detector:
             If the system needs pretrained weights that are not on this computer.
         """
         jobs = jobs or Jobs()
-        if not isinstance(machine, Machine):
-            machine = datasets.load_machine(Path(machine))
-        if not isinstance(system, ResolvedSystem):
-            system = resolve(_loaded(system), seed=seed, jobs=jobs, machine=machine.name)
-        system = _with_choices(system, adapters, false_alarm_rate)
-        means: dict[str, Any] = {"workers": workers, "jobs": jobs, "progress": progress}
-        found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, keep=keep, **means)
-        return cls(machine.name, system, **vars(found), history=(learning.fitted_entry(found.trained_on),))
+        machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
+        system = _with_choices(_resolved(system, machine.name, seed, jobs), adapters, false_alarm_rate)
+        means: dict[str, Any] = {"keep": keep, "workers": workers, "jobs": jobs, "progress": progress}
+        found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, **means)
+        return cls(machine.name, system, **vars(found))
 
     def __repr__(self) -> str:
         return f"Detector({self.machine!r}, {', '.join(f'{k}={v}' for k, v in self._facts().items())})"
@@ -336,17 +333,8 @@ class Detector:
         ValueError
             If the recordings that can be used are too few for the rate.
         """
-        before = self.system.threshold
-        chosen = method or ("conformal" if before.method == "none" else before.method)
-        system = dataclasses.replace(self.system, threshold=before.model_copy(update={"method": chosen}))
-        if false_alarm_rate is not None:
-            system = system.with_false_alarm_rate(false_alarm_rate)
-        if not len(self.seen):
-            logger.warning(
-                "the detector of %r was fitted by an older nearfar and does not know its training clips one by "
-                "one; see to it that none of them is among the recordings",
-                self.machine,
-            )
+        system = self._system_with(method, false_alarm_rate)
+        self._warn_of_unknown_clips()
         clips, cutting = cut_if(_normal_clips(normals, self.selected_channels), self.cut, self.is_long)
         score = partial(self.score_files, workers=workers)
         found = calibrating.score_normals(clips, score, seen=self.seen, progress=progress)
@@ -356,12 +344,29 @@ class Detector:
         learnt_from: Literal["fit", "calibration"] = "fit" if self.calibrated_on is None else "calibration"
         told = found.describe(self.threshold, cutting, learnt_from=learnt_from)
         now = datetime.now(UTC) if when is None else when
-        new = learning.entry(learning.CALIBRATE, told["clips"], told["domains"], found.digest, when=now)
+        new = entry(CALIBRATE, told["clips"], told["domains"], found.digest, when=now)
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
             calibrated_on=told, kept=learning.with_later(self, found.clips, self._embedded, workers=workers),
             history=(*self.history, new),
         )  # fmt: skip
+
+    def _system_with(
+        self, method: Literal["conformal", "gamma"] | None, false_alarm_rate: float | None
+    ) -> ResolvedSystem:
+        """The system with another threshold; a conformal one in place of none."""
+        before = self.system.threshold
+        chosen = method or ("conformal" if before.method == "none" else before.method)
+        system = dataclasses.replace(self.system, threshold=before.model_copy(update={"method": chosen}))
+        return system if false_alarm_rate is None else system.with_false_alarm_rate(false_alarm_rate)
+
+    def _warn_of_unknown_clips(self) -> None:
+        if not len(self.seen):
+            logger.warning(
+                "the detector of %r was fitted by an older nearfar and does not know its training clips one by "
+                "one; see to it that none of them is among the recordings",
+                self.machine,
+            )
 
     def learn(
         self,
@@ -850,6 +855,14 @@ def _loaded(given: System | FusedSystem | Path | str | None) -> System | FusedSy
     if isinstance(given, System | FusedSystem):
         return given
     return load_any(default_system() if given is None else given)
+
+
+def _resolved(
+    given: System | FusedSystem | ResolvedSystem | Path | str | None, machine: str, seed: int, jobs: Jobs
+) -> ResolvedSystem:
+    if isinstance(given, ResolvedSystem):
+        return given
+    return resolve(_loaded(given), seed=seed, jobs=jobs, machine=machine)
 
 
 def _with_choices(

@@ -16,6 +16,7 @@ from nearfar.decisions.calibration import Calibration
 from nearfar.decisions.folds import Folds, clusters, deal
 from nearfar.decisions.fusing import fuse_left_out
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig, refuse_unattainable
+from nearfar.detector.history import History, of_fit
 from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
@@ -79,6 +80,8 @@ class Fitted:
         Fingerprints of the training clips, ascending.
     kept : Kept or None
         What it takes to learn more without these clips.
+    history : tuple of dict
+        One entry, of the fit.
     """
 
     branches: tuple[Branch, ...]
@@ -91,6 +94,7 @@ class Fitted:
     calibration: Calibration | None
     seen: NDArray[np.uint64]
     kept: Kept | None
+    history: History
 
 
 @dataclass(frozen=True)
@@ -215,12 +219,8 @@ def fit(
         What happens to training clips that are broken, or copies: see ``inspection.training.inspect``.
     keep : {"embeddings", "nothing"}
         Of the clips, to learn more without them: see ``detector.keeping``.
-    workers : int
-        Threads that read recordings and compute features.
-    jobs : Jobs
-        Where trained encoders and embeddings are kept.
-    progress : callable or None
-        Called with (step, done, total).
+    workers, jobs, progress
+        As of ``Detector.fit``.
 
     Raises
     ------
@@ -236,25 +236,24 @@ def fit(
     machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = Fit(machine, system, workers, jobs, progress), machine.train
     folds = folds_of_parts(this)
-    require_scale(system, len(_scored(folds)))
-    refuse_unattainable(system.threshold, len(_scored(folds)))
+    _require_unseen(system, len(_scored(folds)))
     branches, embedded = _fit_branches(this)
     scored = score_unseen(this, folds, embedded)
     unseen = scored.fused(system)
-    if odd_clips != "keep":
-        found = _with_unlike_scores(this, found, scored)
-    files = fingerprints((clip.recording for clip in clips), jobs)
+    found = found if odd_clips == "keep" else _with_unlike_scores(this, found, scored)
+    files, told = fingerprints((c.recording for c in clips), jobs), _describe_training(this, found, cutting)
     return Fitted(
         branches=branches,
         threshold=fit_threshold(system.threshold, np.array(list(unseen.values()))),
         usual=found.usual,
-        trained_on=_describe_training(this, found, cutting),
+        trained_on=told,
         sample=_sample(clips[0], max(branch.encoder.sample_rate for branch in branches)),
         unseen=unseen,
         normals=None if system.fusion is None else scored.by_part,
         calibration=calibration_of(this, fewest(folds).describe(), unseen),
         seen=np.array(sorted({*files}), dtype=np.uint64),
         kept=None if keep == "nothing" else _kept(this, found, files, embedded, scored),
+        history=of_fit(told),
     )
 
 
@@ -483,6 +482,12 @@ def _describe_suspect(suspect: Suspect) -> dict[str, str]:
 def _lowest_rate(branches: Sequence[ResolvedBranch]) -> int:
     """At which an encoder of these listens, in Hz."""
     return min(Branch(resolved).encoder.sample_rate for resolved in branches)
+
+
+def _require_unseen(system: ResolvedSystem, unseen: int) -> None:
+    """Raise, before long work, if so few unseen clips give no scale, or not the false-alarm rate."""
+    require_scale(system, unseen)
+    refuse_unattainable(system.threshold, unseen)
 
 
 def require_scale(system: ResolvedSystem, unseen: int) -> None:

@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar import __version__
 from nearfar.decisions.calibration import Calibration
 from nearfar.decisions.folds import deal
 from nearfar.decisions.fusing import fuse
@@ -39,6 +38,7 @@ from nearfar.decisions.thresholds import Threshold, ThresholdConfig
 from nearfar.detector import fitting
 from nearfar.detector.calibrating import LATER, fingerprinted, told_of
 from nearfar.detector.fitting import Fit, Known, Unseen, average
+from nearfar.detector.history import CALIBRATE, LEARN, History, entry
 from nearfar.detector.keeping import Bank, Kept, content_of, is_fitted_to_machine, learns_nothing, refuse_rows
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
@@ -69,10 +69,8 @@ if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
 
 _STRETCH = re.compile(r", part \d+ of \d+$")  # of a recording, as ``windows.long_recordings`` calls its group
-FIT, CALIBRATE, LEARN = "fit", "calibrate", "learn"  # what an entry of a history is
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
-History = tuple[Mapping[str, Any], ...]
 
 logger = logging.getLogger(__name__)
 
@@ -140,36 +138,6 @@ class Heard:
     measured: tuple[Measured, ...]
     faults: tuple[str, ...]
     left_out: tuple[dict[str, str], ...]
-
-
-def entry(
-    what: str, clips: int, of_domains: Mapping[str, int], sha: str, *, when: datetime | None, **more: Any
-) -> dict[str, Any]:
-    """An entry of a detector's history, JSON-able.
-
-    Parameters
-    ----------
-    what : str
-        ``FIT``, ``CALIBRATE`` or ``LEARN``.
-    clips : int
-    of_domains : mapping from domain to int
-    sha : str
-        Digest of the clips' contents.
-    when : datetime or None
-        ``None`` for a fit: the same clips give the same detector.
-    **more
-        What else is told.
-    """
-    told = None if when is None else when.astimezone(UTC).isoformat(timespec="seconds")
-    return {
-        "what": what, "when": told, "nearfar": __version__, "clips": clips, "domains": dict(of_domains),
-        "digest": sha, **more,
-    }  # fmt: skip
-
-
-def fitted_entry(trained_on: Mapping[str, Any]) -> dict[str, Any]:
-    """That of the fit, from what ``Detector.trained_on`` says."""
-    return entry(FIT, trained_on["clips"], trained_on["domains"], trained_on["digest"], when=None)
 
 
 def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> Learnt:
