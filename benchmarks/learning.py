@@ -3,11 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/learning.py FOLDER [SYSTEM] [SEED]
 
 FOLDER gets simulated machines, unless they are there: of each, 200 source clips and 60 target clips for training,
-and 60 clips of each domain and label for testing. A detector is fitted to the source clips alone. It then learns ten
-target clips, and then the other 50. After each step, the table says how many fresh normal clips are flagged when 5 %
-are asked, and the AUC, by domain. Beside it stands another threshold: from the scores of the new clips by the old
-detector, and the scores that the old clips had before. The last line of a machine compares the detector with one
-that is fitted to all clips at once.
+and 60 clips of each domain and label for testing. A detector is fitted to the source clips alone. It then learns
+ten target clips, and then the other 50. After each step, the table says how many fresh normal clips are flagged
+when 5 % are asked, and the AUC, by domain. Beside it stands another threshold: from the scores of the new clips by
+the old detector, and the scores that the old clips had before. The last line of a machine compares the detector
+with one that is fitted to all clips at once.
 """
 
 from __future__ import annotations
@@ -72,11 +72,12 @@ def of_machine(
     scores, expected = (d.score_clips(machine.test, jobs=jobs) for d in (detector, fitted))
     assert fitted.threshold is not None
     assert detector.threshold is not None
+    of_scores = np.abs(scores / expected - 1).max()
+    of_threshold = abs(detector.threshold.value / fitted.threshold.value - 1)
     print(
-        f"{machine.name:9} largest relative difference of scores from a fit to all: "
-        f"{np.abs(scores / expected - 1).max():.1e}; of the threshold: "
-        f"{abs(detector.threshold.value / fitted.threshold.value - 1):.1e}; clips "
-        f"{detector.trained_on['clips']} and {fitted.trained_on['clips']}; {seconds:.2f} s of processor time to learn 50",
+        f"{machine.name:9} from a fit to all, scores differ by up to {of_scores:.1e}, the threshold by "
+        f"{of_threshold:.1e}, relatively; clips {detector.trained_on['clips']} and {fitted.trained_on['clips']}; "
+        f"{seconds:.2f} s of processor time to learn 50",
         flush=True,
     )
 
