@@ -113,11 +113,19 @@ def _scored(folder: Path) -> None:
     pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
 
 
+def _new_speed(folder: Path) -> None:
+    """Normal recordings of the fan at another speed."""
+    (folder / "new-speed").mkdir()
+    for i in range(NORMAL_CLIPS):
+        audio.write(folder / "new-speed" / f"{i:04d}.wav", clip(78_000 + i, speed=1.3), RATE)
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
     "challenge.md": _submitted,
     "drift.md": _scored,
     "false-alarms.md": _later,
     "long-recordings.md": _hours,
+    "learning.md": _new_speed,
     "simulator.md": _simulated,
     "studies.md": _fused,
     "weights.md": _pickled,

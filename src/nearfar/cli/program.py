@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "check": data.check,
     "fit": machine.fit,
     "calibrate": machine.calibrate,
+    "learn": machine.learn,
     "adapt": machine.adapt,
     "score": machine.score,
     "drift": drift.drift,
