@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from nearfar.simulation.schedules import Onset
 from numpy.typing import NDArray
 
 import nearfar
@@ -30,6 +29,7 @@ from nearfar.detector.fitted import Detector
 from nearfar.recordings import audio
 from nearfar.report import verdicts
 from nearfar.simulation import days as simulated
+from nearfar.simulation.schedules import Onset
 
 Float = NDArray[np.float64]
 PER_DAY = 48
