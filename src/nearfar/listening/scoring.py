@@ -81,7 +81,7 @@ def listen_to(
 ) -> Iterator[WindowVerdict]:
     """As ``listen``, of a recording that is opened already: of what a pipe gives, for example."""
     keep_freed_memory()
-    cut = cut or cut_of(detector)
+    cut = cut or detector.cut
     lengths = detector.frame_lengths(stream.rate)
     overlap = Overlap() if cut.hop_samples(stream.rate) < cut.window_samples(stream.rate) else None
     for heard in streaming.windows(stream, cut, first=first):
@@ -117,12 +117,6 @@ def piped(
         else:
             refuse_contradiction(stream.recorded.header, rate, channels, name)
         yield stream
-
-
-def cut_of(detector: Detector) -> Cut:
-    """Windows as long as the clips of the fit, side by side."""
-    usual = detector.usual
-    return Cut.of() if usual is None else Cut.of(float(usual.seconds.mean()))
 
 
 def _verdict(detector: Detector, stream: Stream, heard: Heard, transforms: Transforms | None) -> Verdict:
