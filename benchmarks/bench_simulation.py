@@ -128,7 +128,7 @@ def where(profile: cProfile.Profile) -> None:
     total = sum(cumulative for (f, n, _), (*_, cumulative, _) in stats.items() if (f, n) == code_of(record))
     total += parts["file"]
     parts["the rest: mixing, gains"] = total - sum(parts.values())
-    print("| part | share of the time |\n|---|---|")
+    print("| part of a clip | share of the time |\n|---|---|")
     for part, seconds in sorted(parts.items(), key=lambda item: -item[1]):
         print(f"| {part} | {seconds / total:.0%} |")
 
