@@ -16,12 +16,14 @@ from nearfar.cli.options import (
     Cache,
     Channels,
     FalseAlarmRate,
+    Hop,
     MachineNames,
     Preset,
     Seed,
     Settings,
     Workers,
     chosen_channels,
+    chosen_cut,
     chosen_data,
     chosen_system,
     fitted_system,
@@ -54,6 +56,14 @@ ScoredChannels = Annotated[
         help="Which channels of the recordings are near and far, such as 3,1: numbers from 1, or names where the "
         "files have them (default: as chosen for `nearfar fit`). For raw PCM on stdin without --pcm-channels, one "
         "number is its number of channels.",
+    ),
+]
+FittedWindow = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Cut recordings that are longer into windows of this length, such as 5 or 0.5min (default: 10 s, if "
+        "there are recordings longer than 30 s).",
     ),
 ]
 AlarmOption = Annotated[
@@ -97,16 +107,24 @@ def fit(
     settings: Settings = None,
     adapter: AdapterFile = None,
     channels: Channels = None,
+    window: FittedWindow = None,
+    hop: Hop = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Refuse training clips that would be left out."),
+    ] = False,
+    no_learning: Annotated[
+        bool,
+        typer.Option(
+            "--no-learning", help="Keep nothing of the clips: a smaller detector, which cannot `learn`."
+        ),
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing detector.")] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Fit a detector to normal clips of one machine.
+    """Fit a detector to normal clips of one machine, or to long recordings, which are cut into windows.
 
     Clips that are certainly broken, or copies, are named and left out.
     Clips that are most unlike the others, where faults may hide, are listed and kept.
@@ -117,14 +135,17 @@ def fit(
     from nearfar.recordings import datasets
     from nearfar.report import fitted
     from nearfar.training.adapters import Adapter
+    from nearfar.windows.cutting import WINDOW_SECONDS
 
     chosen = fitted_system(system, preset, settings, false_alarm_rate)
+    cut = chosen_cut(window, hop, WINDOW_SECONDS)
     refuse_to_replace(into, replace=replace)
     with shown_progress(f"Finished trainings are kept; {CONTINUE}.") as progress:
         machine = datasets.load_machine(folder, chosen_channels(channels))
         detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
-            odd_clips="refuse" if strict else "leave out", jobs=steps.Jobs(cache), progress=progress,
+            odd_clips="refuse" if strict else "leave out", keep="nothing" if no_learning else "embeddings",
+            cut=cut or "long", jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     detector.save(into, replace=replace)
     out.print(fitted.detector(detector))
@@ -198,19 +219,12 @@ def calibrate(
     These recordings replace the clips of the fit behind the threshold.
     What cannot be used, and copies, are named and left out. Training clips are refused.
     """
-    from nearfar.detector.file_format import refuse_to_replace
     from nearfar.detector.fitted import Detector
     from nearfar.report import fitted
 
-    if into is None and not replace:
-        raise typer.BadParameter(
-            "give --out for a new detector (-o NEW), or --replace to change the one that is there"
-        )
+    place = _place(detector, into, replace=replace)
     if Path("-") in normals:
         raise typer.BadParameter("- is one recording; give files or folders of normal recordings")
-    place = into or detector
-    if into is not None:
-        refuse_to_replace(into, replace=replace)
     with shown_progress() as progress:
         made = Detector.load(detector).calibrate(
             normals, false_alarm_rate=false_alarm_rate, method=method, workers=workers,
@@ -219,6 +233,70 @@ def calibrate(
     made.save(place, replace=replace)
     out.print(fitted.calibrated(made))
     say(f"Wrote {place}. Next: `nearfar score {quoted(place)} CLIPS`")
+
+
+def learn(
+    detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files or folders of normal recordings, of a new speed or another condition for example."
+        ),
+    ],
+    into: Annotated[
+        Path | None, typer.Option("--out", "-o", help="New folder for the detector that has learnt.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the detector itself, or the one at --out.")
+    ] = False,
+    domain: Annotated[
+        Literal["source", "target"] | None,
+        typer.Option(help="Domain of all these recordings (default: as their names or domains.csv say)."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse recordings that would be left out.")
+    ] = False,
+    keep_odd: Annotated[
+        bool,
+        typer.Option("--keep-odd", help="Also learn recordings whose sound is odd, such as much too loud."),
+    ] = False,
+    workers: Workers = CORES,
+    cache: Cache = None,
+) -> None:
+    """Add normal recordings to a detector. The recordings of the fit are not needed.
+
+    The threshold is learnt again, from old and new clips. The detector keeps a history of what was added.
+    Recordings that it knows already, copies, and broken ones are named and left out.
+    """
+    from nearfar.detector.fitted import Detector
+    from nearfar.files import steps
+    from nearfar.report import fitted
+
+    place = _place(detector, into, replace=replace)
+    if strict and keep_odd:
+        raise typer.BadParameter("give either --strict or --keep-odd, not both")
+    odd: Literal["refuse", "keep", "leave out"] = "keep" if keep_odd else "leave out"
+    with shown_progress() as progress:
+        made = Detector.load(detector).learn(
+            recordings, domain=domain, odd_clips="refuse" if strict else odd, workers=workers,
+            jobs=steps.Jobs(cache), progress=progress,
+        )  # fmt: skip
+    made.save(place, replace=replace)
+    out.print(fitted.learnt(made))
+    say(f"Wrote {place}. Next: `nearfar score {quoted(place)} CLIPS`")
+
+
+def _place(detector: Path, into: Path | None, *, replace: bool) -> Path:
+    """Where a changed detector is written: to a new folder, or over the one that is there."""
+    from nearfar.detector.file_format import refuse_to_replace
+
+    if into is None and not replace:
+        raise typer.BadParameter(
+            "give --out for a new detector (-o NEW), or --replace to change the one that is there"
+        )
+    if into is not None:
+        refuse_to_replace(into, replace=replace)
+    return into or detector
 
 
 def score(

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,8 @@ from nearfar.files import extras
 from nearfar.files.extras import MissingPackageError
 from nearfar.recordings.acquisition.channels import Channel, Contents, choose
 from nearfar.recordings.recording import Channel as Chosen
-from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples
+from nearfar.recordings.recording import Span, part_name
+from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, header_of_part
 
 # By suffix, the function that opens a file and gives its ``Contents``: loaded when one is read.
 READERS = {
@@ -36,10 +40,13 @@ READERS = {
     ".hdf5": "nearfar.recordings.acquisition.hdf5:opened",
 }
 MOST_SAMPLES = 2**28  # of all chosen channels: 1 GiB in single precision
+MATLAB_7_3 = b"MATLAB 7.3"  # begins a MATLAB file that is HDF5
+_ONE_AT_A_TIME = Lock()
+READ_WHOLE = (".uff", ".unv", ".uf58")  # also .mat up to version 7: their libraries read no part of a file
 
 
-def read_header(path: Path, channels: Sequence[Chosen] = ()) -> Header:
-    """What a file promises of the chosen channels, without reading their samples.
+def read_header(path: Path, channels: Sequence[Chosen] = (), span: Span | None = None) -> Header:
+    """What a file promises of the chosen channels, or of a part of them, without reading their samples.
 
     Raises
     ------
@@ -49,12 +56,14 @@ def read_header(path: Path, channels: Sequence[Chosen] = ()) -> Header:
     AudioError
         If the file can't be read or is cut short, or the channels can't be used together.
     """
+    if span is not None and _is_read_whole(path):
+        return _part(path, channels, span).header
     with _opened(path) as contents:
-        return _header(contents, choose(contents, channels, path), path)
+        return _header(contents, choose(contents, channels, path), path, span)
 
 
-def read(path: Path, channels: Sequence[Chosen] = ()) -> Recorded:
-    """The samples of the chosen channels, in their unit.
+def read(path: Path, channels: Sequence[Chosen] = (), span: Span | None = None) -> Recorded:
+    """The samples of the chosen channels, or of a part of them, in their unit.
 
     Raises
     ------
@@ -63,11 +72,41 @@ def read(path: Path, channels: Sequence[Chosen] = ()) -> Recorded:
     AudioError
         As ``read_header``; and if samples are missing, NaN or infinite.
     """
+    if span is not None and _is_read_whole(path):
+        return _part(path, channels, span)
     with _opened(path) as contents:
         used = choose(contents, channels, path)
-        header = _header(contents, used, path)
-        samples = np.stack([_samples(channel, path) for channel in used])
+        header = _header(contents, used, path, span)
+        if len(used) * header.samples > MOST_SAMPLES:
+            raise AudioError(
+                f"{path}: {len(used) * header.samples} samples in {len(used)} channels; at most {MOST_SAMPLES} are "
+                "read at once: choose fewer channels, or cut the recording into windows"
+            )
+        start, stop = (0, header.samples) if span is None else (span.start, span.stop)
+        samples = np.stack([_samples(channel, path, start, stop) for channel in used])
     return Recorded(samples, header.rate, header, _notes(used))
+
+
+def _is_read_whole(path: Path) -> bool:
+    """Whether a part of a file takes as long as all of it."""
+    if path.suffix.lower() != ".mat" or not path.is_file():
+        return path.suffix.lower() in READ_WHOLE and path.is_file()
+    with path.open("rb") as file:
+        return file.read(len(MATLAB_7_3)) != MATLAB_7_3
+
+
+def _part(path: Path, channels: Sequence[Chosen], span: Span) -> Recorded:
+    """A part of a file that is read whole; the file that was read last is remembered for its other parts."""
+    status = path.stat()
+    with _ONE_AT_A_TIME:
+        whole = _whole(path, tuple(channels), (status.st_size, status.st_mtime_ns))
+    header = header_of_part(whole.header, span, part_name(str(path), span))
+    return replace(whole, samples=whole.samples[:, span.start : span.stop], header=header)
+
+
+@lru_cache(maxsize=1)
+def _whole(path: Path, channels: tuple[Chosen, ...], state: tuple[int, int]) -> Recorded:  # noqa: ARG001  # a key
+    return read(path, channels)
 
 
 @contextmanager
@@ -91,26 +130,21 @@ def _opened(path: Path) -> Iterator[Contents]:
         raise AudioError(message, fault="unreadable") from error
 
 
-def _header(contents: Contents, used: Sequence[Channel], path: Path) -> Header:
+def _header(contents: Contents, used: Sequence[Channel], path: Path, span: Span | None) -> Header:
     first = used[0]
-    count = len(used) * first.samples
-    if count > MOST_SAMPLES:
-        raise AudioError(
-            f"{path}: {count} samples in {len(used)} channels; at most {MOST_SAMPLES} are read at once: "
-            "choose fewer channels, or cut the recording into clips"
-        )
     if first.rate is None:  # a channel without a rate has a problem, and was refused
         raise AudioError(f"{path}: channel {first.name!r} has no rate")
-    return Header(first.rate, len(used), first.samples, contents.format)
+    header = Header(first.rate, len(used), first.samples, contents.format)
+    return header if span is None else header_of_part(header, span, part_name(str(path), span))
 
 
-def _samples(channel: Channel, path: Path) -> NDArray[np.float32]:
-    values = np.asarray(channel.read())
-    if values.shape != (channel.samples,):
+def _samples(channel: Channel, path: Path, start: int, stop: int) -> NDArray[np.float32]:
+    values = np.asarray(channel.read(start, stop))
+    if values.shape != (stop - start,):
         raise AudioError(
-            f"{path}: channel {channel.name!r}: {values.shape} values were read, {channel.samples} samples are "
+            f"{path}: channel {channel.name!r}: {values.shape} values were read, {stop - start} samples are "
             "promised; the file is cut short or contradicts itself",
-            fault="truncated" if values.size < channel.samples else "unreadable",
+            fault="truncated" if values.size < stop - start else "unreadable",
         )
     with np.errstate(over="ignore", invalid="ignore"):
         samples = np.ascontiguousarray(values, dtype=np.float32)
@@ -118,7 +152,8 @@ def _samples(channel: Channel, path: Path) -> NDArray[np.float32]:
         lost = ~np.isfinite(samples)
         raise AudioError(
             f"{path}: channel {channel.name!r}: {lost.sum()} of {lost.size} samples are marked as lost, NaN or "
-            f"infinite, the first is number {lost.argmax() + 1}; record it again, or cut out a part without them",
+            f"infinite, the first is number {start + lost.argmax() + 1}; record it again, or cut out a part "
+            "without them",
             fault="not_finite",
         )
     return samples

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import pairwise
+from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ from nearfar.recordings.inspection import usual as comparison
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Float, Measured, measure
+from nearfar.recordings.inspection.traits import Traits
 from nearfar.recordings.inspection.usual import (
     LENGTH_MARGIN,
     SURELY,
@@ -117,6 +119,10 @@ class Look:
         Of one of the kept clips: all have its rate and its number of channels.
     usual : Usual or None
         What the kept clips have in common.
+    traits : Traits or None
+        What is kept of each of them, to learn that again with others.
+    median_seconds : float
+        Of the lengths of these clips; 0 without any.
     """
 
     kept: tuple[Clip, ...]
@@ -128,6 +134,8 @@ class Look:
     warnings: tuple[str, ...]
     header: Header | None
     usual: Usual | None
+    median_seconds: float
+    traits: Traits | None = None
 
     @property
     def fault_counts(self) -> dict[str, int]:
@@ -161,6 +169,11 @@ class Seen:
         """The measurements of a clip that can be used."""
         assert self.measured is not None
         return self.measured
+
+    @property
+    def recording(self) -> str:
+        """The recording that the clip is a part of; empty if it is all of it."""
+        return "" if self.clip.span is None else str(self.clip.path)
 
     def again(self) -> audio.Samples:
         """Its samples, read again for a closer look."""
@@ -241,7 +254,18 @@ def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
         warnings=tuple(_warnings(name, sieve.kept)),
         header=sieve.kept[-1].header if sieve.kept else None,
         usual=usual,
+        traits=_traits(sieve.kept),
+        median_seconds=median([one.seconds for one in sieve.kept] or [0.0]),
     )
+
+
+def _traits(seen: Sequence[Seen]) -> Traits | None:
+    """What is kept of clips; ``None`` if there are none, or they differ in rate or channels."""
+    if len({(_format(one, "rate"), len(one.known.level)) for one in seen}) != 1:
+        return None
+    counted = np.zeros(len(seen), dtype=bool)
+    counted[majority([one.known for one in seen])] = True
+    return Traits.of([one.known for one in seen], [_domain(one) for one in seen], counted)
 
 
 def inspect(
@@ -304,6 +328,7 @@ def _keeping_all(machine: Machine, found: Look) -> Look:
     return replace(
         found,
         kept=machine.train,
+        traits=found.traits if len(found.kept) == len(machine.train) else None,
         left_out=(),
         unlike=(),
         warnings=(*found.problems, *told, *found.warnings),
@@ -390,7 +415,10 @@ def _spoilt(faults: dict[Clip, list[RecordingFault]], needs: Sequence[Microphone
 def _copies(seen: Sequence[Seen]) -> list[Suspect]:
     seen = sorted(seen, key=lambda one: copies.originals_first(one.clip.name))
     found = copies.find_copies(
-        [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
+        [one.digest for one in seen],
+        [one.known for one in seen],
+        lambda number: seen[number].again(),
+        recordings=[one.recording for one in seen],
     )
     return [
         Suspect(seen[copy].clip, "copy", f"a copy of {seen[first].clip.name}")
