@@ -88,6 +88,9 @@ class NormalModel(BaseEstimator, ABC):
     """
 
     MIN_CLIPS: ClassVar[int] = 1  # that a fit needs
+    LEARNS_NOTHING: ClassVar[bool] = (
+        False  # of normal clips, but their dimensions: more of them change no score
+    )
 
     def fit(self, X: Array, domain: Text, attributes: Text | None = None) -> Self:
         """Learn from normal clips of one machine.

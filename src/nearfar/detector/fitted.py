@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
@@ -29,9 +30,11 @@ from nearfar.decisions.thresholds import (
     is_anomaly,
     refuse_unattainable,
 )
-from nearfar.detector import calibrating, file_format, fitting
+from nearfar.detector import calibrating, file_format, fitting, learning
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
+from nearfar.detector.history import CALIBRATE, History, entry
+from nearfar.detector.keeping import Kept
 from nearfar.embedding.embeddings import embed
 from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
@@ -40,10 +43,10 @@ from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.audio import AudioError, Header, Note, Samples
-from nearfar.recordings.clips import Clip, DatasetError, Machine
+from nearfar.recordings.clips import Clip, DatasetError, Domain, Machine
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
-from nearfar.recordings.inspection.measured import measure
+from nearfar.recordings.inspection.measured import Levels, Measured, measure
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
 from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError
@@ -110,6 +113,8 @@ class Verdict:
         ``None`` if no rule for alarms was given.
     branches : tuple of BranchScore
         Of a fused system, what each branch says; empty of any other, and if there is no score.
+    levels : Levels or None
+        How loud the microphones are, and other numbers of the sound itself; ``None`` if it could not be read.
     """
 
     name: str
@@ -120,6 +125,7 @@ class Verdict:
     error: str = ""
     alarm: bool | None = None
     branches: tuple[BranchScore, ...] = ()
+    levels: Levels | None = field(default=None, repr=False)
 
 
 @dataclass(repr=False)
@@ -153,6 +159,13 @@ class Detector:
     normals : (n_unseen, n_parts) array or None
         Of a fused system: scores of training clips by fits that had not seen them, by each part. They are the
         scale on which the parts are fused.
+    kept : Kept or None
+        What it takes to learn more without the clips. ``None`` if it was told to keep nothing, and for detectors of
+        format 6 and before.
+    history : tuple of dict
+        What was added when, the fit first: ``what`` ("fit", "calibrate" or "learn"), ``when`` (in UTC; ``None`` for
+        the fit), ``nearfar`` (the version), ``clips``, ``domains``, ``digest`` of the contents; of what was learnt
+        also ``left_out``, and ``before``: the threshold until then, and how many of the new clips it flags.
     """
 
     machine: str
@@ -167,6 +180,8 @@ class Detector:
     seen: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False)
     calibrated_on: dict[str, Any] | None = None
     normals: NDArray[np.float64] | None = field(default=None, compare=False)
+    kept: Kept | None = field(default=None, compare=False)
+    history: History = ()
 
     @classmethod
     def fit(  # noqa: PLR0913  # each is a choice of the user
@@ -178,6 +193,7 @@ class Detector:
         adapters: Sequence[Adapter | Path | str] = (),
         cut: HowToCut = "long",
         odd_clips: OddClips = "leave out",
+        keep: fitting.Keep = "embeddings",
         seed: int = SEED,
         workers: int = 1,
         jobs: Jobs | None = None,
@@ -197,10 +213,12 @@ class Detector:
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch that is, or the files of these.
         cut : Cut, "long" or None
-            "long": if there are recordings longer than 30 s, they are cut into windows of 10 s. Or how to cut, such
-            as ``windows.cutting.Cut.of(5)``; ``None``: each recording is one clip, however long.
+            "long": recordings longer than 30 s are cut into windows of 10 s. Or how to cut, such as
+            ``windows.cutting.Cut.of(5)``; ``None``: each recording is one clip, however long.
         odd_clips : {"leave out", "refuse", "keep"}
             What to do with broken training clips, and with copies.
+        keep : {"embeddings", "nothing"}
+            Of the clips, to ``learn`` more without them: their embeddings, and some numbers of each sound.
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int
@@ -221,12 +239,9 @@ class Detector:
             If the system needs pretrained weights that are not on this computer.
         """
         jobs = jobs or Jobs()
-        if not isinstance(machine, Machine):
-            machine = datasets.load_machine(Path(machine))
-        if not isinstance(system, ResolvedSystem):
-            system = resolve(_loaded(system), seed=seed, jobs=jobs, machine=machine.name)
-        system = _with_choices(system, adapters, false_alarm_rate)
-        means: dict[str, Any] = {"workers": workers, "jobs": jobs, "progress": progress}
+        machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
+        system = _with_choices(_resolved(system, machine.name, seed, jobs), adapters, false_alarm_rate)
+        means: dict[str, Any] = {"keep": keep, "workers": workers, "jobs": jobs, "progress": progress}
         found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, **means)
         return cls(machine.name, system, **vars(found))
 
@@ -288,6 +303,7 @@ class Detector:
         method: Literal["conformal", "gamma"] | None = None,
         workers: int = 1,
         progress: Progress | None = None,
+        when: datetime | None = None,
     ) -> Self:
         """The same detector with a threshold from normal recordings that the fit never saw.
 
@@ -308,6 +324,8 @@ class Detector:
             Threads that read recordings and compute features.
         progress : callable or None
             Called with (step, done, total).
+        when : datetime or None
+            What the history says; ``None``: now.
 
         Raises
         ------
@@ -318,17 +336,8 @@ class Detector:
         ValueError
             If the recordings that can be used are too few for the rate.
         """
-        before = self.system.threshold
-        chosen = method or ("conformal" if before.method == "none" else before.method)
-        system = dataclasses.replace(self.system, threshold=before.model_copy(update={"method": chosen}))
-        if false_alarm_rate is not None:
-            system = system.with_false_alarm_rate(false_alarm_rate)
-        if not len(self.seen):
-            logger.warning(
-                "the detector of %r was fitted by an older nearfar and does not know its training clips one by "
-                "one; see to it that none of them is among the recordings",
-                self.machine,
-            )
+        system = self._system_with(method, false_alarm_rate)
+        self._warn_of_unknown_clips()
         clips, cutting = cut_if(_normal_clips(normals, self.selected_channels), self.cut, self.is_long)
         score = partial(self.score_files, workers=workers)
         found = calibrating.score_normals(clips, score, seen=self.seen, progress=progress)
@@ -336,10 +345,83 @@ class Detector:
         calibrating.refuse_too_few(config, len(found.scores), found.left_out)
         threshold = THRESHOLDS[config.method].fit(found.scores, false_alarm_rate=config.false_alarm_rate)
         learnt_from: Literal["fit", "calibration"] = "fit" if self.calibrated_on is None else "calibration"
+        told = found.describe(self.threshold, cutting, learnt_from=learnt_from)
+        now = datetime.now(UTC) if when is None else when
+        new = entry(CALIBRATE, told["clips"], told["domains"], found.digest, when=now)
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
-            calibrated_on=found.describe(self.threshold, cutting, learnt_from=learnt_from),
+            calibrated_on=told, kept=learning.with_later(self, found.clips, self._embedded, workers=workers),
+            history=(*self.history, new),
         )  # fmt: skip
+
+    def _system_with(
+        self, method: Literal["conformal", "gamma"] | None, false_alarm_rate: float | None
+    ) -> ResolvedSystem:
+        """The system with another threshold; a conformal one in place of none."""
+        before = self.system.threshold
+        chosen = method or ("conformal" if before.method == "none" else before.method)
+        system = dataclasses.replace(self.system, threshold=before.model_copy(update={"method": chosen}))
+        return system if false_alarm_rate is None else system.with_false_alarm_rate(false_alarm_rate)
+
+    def _warn_of_unknown_clips(self) -> None:
+        if not len(self.seen):
+            logger.warning(
+                "the detector of %r was fitted by an older nearfar and does not know its training clips one by "
+                "one; see to it that none of them is among the recordings",
+                self.machine,
+            )
+
+    def learn(
+        self,
+        normals: Path | str | Iterable[Path | str | Clip],
+        *,
+        domain: Domain | None = None,
+        odd_clips: OddClips = "leave out",
+        workers: int = 1,
+        jobs: Jobs | None = None,
+        progress: Progress | None = None,
+        when: datetime | None = None,
+    ) -> Self:
+        """The detector that has learnt more normal recordings, without those that it was fitted to.
+
+        Conditioning and back end are fitted again to the embeddings of all clips, old and new, and the threshold is
+        learnt again. So the outcome is that of one fit to all clips, whatever is added when. Encoders that are
+        fitted to the machine stay as they are: see ``detector.learning``.
+
+        Recordings that it knows already, copies, and recordings with a fault that spoils what it hears are left
+        out; the last entry of ``history`` names them. This detector stays as it is.
+
+        Parameters
+        ----------
+        normals : Path, str, or iterable of Path, str or Clip
+            Files, and folders of normal recordings, such as of a new speed; or clips.
+        domain : {"source", "target"} or None
+            Of all of them; ``None``: as their names or ``domains.csv`` say.
+        odd_clips : {"leave out", "refuse", "keep"}
+            What to do with recordings whose sound is odd, such as of a machine that does not run.
+        workers : int
+            Threads that read recordings and compute features.
+        jobs : Jobs or None
+            Where embeddings are kept; ``None``: the user's cache.
+        progress : callable or None
+            Called with (step, done, total).
+        when : datetime or None
+            What the history says; ``None``: now.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file or folder.
+        DatasetError
+            If some are not normal by their names, or there is nothing to learn; lists what was left out.
+        ValueError
+            If the detector keeps nothing to learn on with, a back end cannot learn from what it then has, or the
+            domain of a recording is not told.
+        """
+        clips, cutting = cut_if(_normal_clips(normals, self.selected_channels), self.cut, self.is_long)
+        given = learning.Given(clips, cutting, domain, odd_clips, workers, jobs or Jobs(), progress)
+        found = learning.learn(self, given, when=when)
+        return dataclasses.replace(self, **vars(found))
 
     @property
     def sample_rate(self) -> int:
@@ -411,7 +493,8 @@ class Detector:
 
     def _score_samples(self, samples: Samples, rate: int, name: str, notes: Sequence[Note] = ()) -> Verdict:
         audio.require_samples(samples, name or "recording")
-        faults = self._faults(samples, rate, notes)
+        measured = measure(samples, rate)
+        faults = self._faults(measured, samples, notes)
         lengths = {name or "recording": samples.shape[-1] / rate}
         for branch in self.branches:
             warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
@@ -428,11 +511,13 @@ class Detector:
             decision = "anomaly" if is_anomaly(self.threshold, np.array([score]))[0] else "normal"
         if any(fault.spoils(self._microphones) for fault in faults):
             decision = "unusable"  # the score is of the fault, not of the machine
-        return Verdict(name, score, p_value, decision, faults, branches=branches)  # type: ignore[arg-type]
+        levels = measured.summary()
+        return Verdict(name, score, p_value, decision, faults, branches=branches, levels=levels)  # type: ignore[arg-type]
 
-    def _faults(self, samples: Samples, rate: int, notes: Sequence[Note]) -> tuple[RecordingFault, ...]:
+    def _faults(
+        self, measured: Measured, samples: Samples, notes: Sequence[Note]
+    ) -> tuple[RecordingFault, ...]:
         """What is wrong with the recording itself, each kind once for each microphone."""
-        measured = measure(samples, rate)
         known = self.trained_on
         found = of_notes(notes, known.get("faults"), clips=known["clips"])
         found += faults_alone(measured)
@@ -456,6 +541,11 @@ class Detector:
             resolved = branch.resolved
             found.append(embed(heard[own], branch.encoder, view=resolved.view, pooling=resolved.pooling))
         return found
+
+    def _embedded(self, clip: Clip) -> list[NDArray[Any]]:
+        """The same of a clip that can be read."""
+        recorded = audio.read_recorded(clip.recording)
+        return self._embeddings(recorded.samples, recorded.rate, str(clip.recording))
 
     def _scores_of_parts(self, embeddings: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         """Scores of one recording by each part of the system, (1, n_parts): each the mean over its branches."""
@@ -653,6 +743,8 @@ class Detector:
             arrays["trained_on.seen"] = self.seen
         if self.normals is not None:
             arrays["fusion.normals"] = self.normals
+        if self.kept is not None:
+            arrays |= {f"kept.{name}": array for name, array in self.kept.arrays().items()}
         content = {
             "machine": self.machine,
             "system": self.system.describe(),
@@ -661,6 +753,7 @@ class Detector:
             "trained_on": self.trained_on,
             "threshold": self.describe_threshold(),
             "calibrated_on": self.calibrated_on,
+            "history": list(self.history),
             "self_check_score": float(self._fuse(self._scores_of_parts(embeddings))[0]),
         }
         file_format.write(folder, content, arrays, take_place=replace)
@@ -720,6 +813,9 @@ class Detector:
         detector.seen = arrays.get("trained_on.seen", detector.seen)
         detector.calibrated_on = content.get("calibrated_on")
         detector.normals = arrays.get("fusion.normals")
+        detector.history = file_format.history(content)
+        if kept := part(arrays, "kept"):
+            detector.kept = Kept.from_arrays(kept, len(branches))
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 
@@ -765,6 +861,14 @@ def _loaded(given: System | FusedSystem | Path | str | None) -> System | FusedSy
     if isinstance(given, System | FusedSystem):
         return given
     return load_any(default_system() if given is None else given)
+
+
+def _resolved(
+    given: System | FusedSystem | ResolvedSystem | Path | str | None, machine: str, seed: int, jobs: Jobs
+) -> ResolvedSystem:
+    if isinstance(given, ResolvedSystem):
+        return given
+    return resolve(_loaded(given), seed=seed, jobs=jobs, machine=machine)
 
 
 def _with_choices(
