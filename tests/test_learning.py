@@ -398,6 +398,43 @@ def test_what_cannot_be_learnt_is_named(small: Detector, odd: Path, jobs: Jobs) 
         small.learn(odd, odd_clips="refuse", jobs=jobs)
 
 
+def moved(samples: audio.Samples, how: str) -> audio.Samples:
+    """What two microphones hear whose channels are exchanged, or of which near is 4 ms late."""
+    return (
+        samples[::-1].copy() if how == "swapped" else np.stack([np.roll(samples[0], RATE // 250), samples[1]])
+    )
+
+
+@pytest.mark.parametrize(("how", "n", "n_learnt"), [("late", 5, 5), ("late", 1, 0), ("swapped", 5, 0)])
+def test_what_a_new_condition_has_in_common_is_no_fault(
+    how: str, n: int, n_learnt: int, jobs: Jobs, tmp_path: Path
+) -> None:
+    """As in a fit to all clips; but a single one is odd, and exchanged channels are a fault."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    for number in range(12):
+        name = f"section_00_source_train_normal_{number:04d}_speed_1.wav"
+        audio.write(tmp_path / "old" / name, clip(number, seconds=1.5), RATE)
+    for number in range(n):
+        name = f"section_00_target_train_normal_{number:04d}_speed_1.wav"
+        audio.write(tmp_path / "new" / name, moved(clip(50 + number, seconds=1.5), how), RATE)
+    more = {"branch.view": "cancelled_3taps", "threshold.false_alarm_rate": 0.2}
+    detector = Detector.fit(tmp_path / "old", system(more=more), jobs=jobs)
+    with_good = [tmp_path / "new", _good(tmp_path)]
+    made = detector.learn(with_good, jobs=jobs)
+    assert made.history[-1]["clips"] == 1 + n_learnt
+    assert set(left_out(made).values()) == (set() if n_learnt else {how})
+    assert made.history[-1]["faults"].get(f"both {how}", 0) == n_learnt
+    if n_learnt:
+        assert f"both {how} in 5 clips. Learnt all the same" in plain(made)
+
+
+def _good(folder: Path) -> Path:
+    path = folder / "section_00_source_train_normal_0099_speed_1.wav"
+    audio.write(path, clip(99, seconds=1.5), RATE)
+    return path
+
+
 def test_nothing_new_is_an_error(learnt: Detector, new: Path, jobs: Jobs) -> None:
     with pytest.raises(DatasetError, match=r"nothing to learn: no recording is new(.|\n)*knows it already"):
         learnt.learn(new, jobs=jobs)

@@ -68,6 +68,7 @@ from nearfar.windows.long_recordings import MOST_SHARE, Cutting
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
 
+BROKEN = ("swapped", "dead", "identical")  # no condition of a machine
 _STRETCH = re.compile(r", part \d+ of \d+$")  # of a recording, as ``windows.long_recordings`` calls its group
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -175,6 +176,7 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
     new = entry(
         LEARN, len(heard.clips), _count(heard.clips), digest(sorted(heard.recordings)),
         when=when or datetime.now(UTC), left_out=list(heard.left_out), unlike=named, before=before,
+        faults=dict(sorted(Counter(heard.faults).items())),
         recordings=None if given.cutting is None else given.cutting.describe(),
     )  # fmt: skip
     return Learnt(
@@ -271,31 +273,61 @@ def _with_domain(clips: Sequence[Clip], domain: Domain | None, known: Bank) -> l
 def _hear(detector: Detector, given: Given) -> Heard:
     """Read the new recordings, and say which of them are learnt."""
     clips, files, left_out = _new(detector, given.clips)
-    kept: list[Seen] = []
-    faults: list[str] = []
+    readable: list[Seen] = []
     for number, seen in enumerate(audio.each(clips, listen, workers=given.workers), start=1):
-        wrong, noticed = _judged(detector, seen, given.odd_clips)
-        if wrong is None:
-            kept.append(seen)
-            faults += noticed
-        else:
+        if (wrong := _unusable(detector, seen)) is not None:
             left_out.append(told_of(seen.clip, *wrong))
+        else:
+            readable.append(seen)
         if given.progress is not None:
             given.progress("inspecting", number, len(clips))
-    same = copies.find_copies([s.digest for s in kept], [s.known for s in kept], lambda i: kept[i].again())
+    same = copies.find_copies(
+        [s.digest for s in readable], [s.known for s in readable], lambda i: readable[i].again()
+    )
     left_out += [
-        told_of(kept[copy].clip, "copy", f"a copy of {kept[of].clip.recording}") for copy, of in same.items()
+        told_of(readable[copy].clip, "copy", f"a copy of {readable[of].clip.recording}")
+        for copy, of in same.items()
     ]
-    kept = [seen for i, seen in enumerate(kept) if i not in same]
+    readable = [seen for i, seen in enumerate(readable) if i not in same]
+    faults = {seen.clip: _faults(detector, seen) for seen in readable}
+    kept = readable if given.odd_clips == "keep" else _not_odd(detector, readable, faults)
+    learnt = {seen.clip for seen in kept}
+    for seen in readable:
+        if seen.clip not in learnt:
+            message = "; ".join(fault.message for fault in faults[seen.clip])
+            left_out.append(told_of(seen.clip, _odd(detector, seen, faults[seen.clip])[0].kind, message))
     _refuse(left_out, kept, given.odd_clips)
     return Heard(
         clips=tuple(seen.clip for seen in kept),
         recordings=tuple(digests((seen.clip.recording for seen in kept), given.jobs)),
         files=tuple(files[seen.clip.recording] for seen in kept),
         measured=tuple(seen.known for seen in kept),
-        faults=tuple(faults),
+        faults=tuple(f"{fault.microphone} {fault.kind}" for seen in kept for fault in faults[seen.clip]),
         left_out=tuple(left_out),
     )
+
+
+def _not_odd(
+    detector: Detector, seen: Sequence[Seen], faults: Mapping[Clip, Sequence[RecordingFault]]
+) -> list[Seen]:
+    """The recordings whose sound is not odd.
+
+    A new condition can look like a fault: near is late where the noise comes from another side. So what is odd
+    beside the old clips is judged once more, beside old and new clips together, as a fit to all of them judges; but
+    exchanged channels are exchanged, however many are.
+    """
+    traits = None if detector.kept is None else detector.kept.traits
+    odd = {one.clip for one in seen if _odd(detector, one, faults[one.clip])}
+    out = {clip for clip in odd if traits is None or any(fault.kind in BROKEN for fault in faults[clip])}
+    while traits is not None and odd - out:
+        kept = [one for one in seen if one.clip not in out]
+        usual = traits.joined([one.known for one in kept], [one.clip.domain or "" for one in kept]).usual()
+        doubtful = [one for one in kept if one.clip in odd]
+        still = {o.clip for o in doubtful if _odd(detector, o, _faults(detector, o, usual), usual)}
+        if not still:
+            break
+        out |= still
+    return [one for one in seen if one.clip not in out]
 
 
 def _together(clips: Sequence[Clip], known: Bank) -> list[Clip]:
@@ -348,43 +380,42 @@ def _refuse(left_out: Sequence[dict[str, str]], kept: Sequence[Seen], odd_clips:
         )
 
 
-def _judged(detector: Detector, seen: Seen, odd_clips: OddClips) -> tuple[tuple[str, str] | None, list[str]]:
-    """Why a recording is not learnt, with the kind; or ``None``, and what was found in it all the same."""
+def _unusable(detector: Detector, seen: Seen) -> tuple[str, str] | None:
+    """Why a recording cannot be learnt whatever its sound, with the kind."""
     if seen.error is not None:
-        return seen.error, []
+        return seen.error
     measured, known = seen.known, detector.trained_on
     if measured.rate != known["rate"]:
-        return ("rate", f"recorded at {measured.rate} Hz, but the training clips at {known['rate']} Hz"), []
+        return "rate", f"recorded at {measured.rate} Hz, but the training clips at {known['rate']} Hz"
     channels = len(measured.level)
     if channels != min(2, known["channels"]):
-        return (
-            "channels",
-            f"{counted(channels, 'channel')}, but the training clips have {known['channels']}",
-        ), []
+        return "channels", f"{counted(channels, 'channel')}, but the training clips have {known['channels']}"
     shortest = max(b.encoder.min_samples / b.encoder.sample_rate for b in detector.branches)
     if measured.seconds < shortest:
-        return ("short", f"{measured.seconds:.3g} s long; at least {shortest:.3g} s are needed"), []
-    faults = _faults(detector, seen)
-    needs = [MICROPHONES[m] for m in detector.system.microphones]
-    spoilt = [fault for fault in faults if fault.spoils(needs) or _is_surely_off(detector, fault, measured)]
-    if spoilt and odd_clips != "keep":
-        return (spoilt[0].kind, "; ".join(fault.message for fault in spoilt)), []
-    return None, [f"{fault.microphone} {fault.kind}" for fault in faults]
+        return "short", f"{measured.seconds:.3g} s long; at least {shortest:.3g} s are needed"
+    return None
 
 
-def _is_surely_off(detector: Detector, fault: RecordingFault, measured: Measured) -> bool:
-    """Whether the machine does not run, beyond doubt, as for a fit: a new condition may be quieter."""
-    usual = detector.usual
-    return usual is not None and fault.kind == OFF and stands_still(usual, measured, times=SURELY) is not None
-
-
-def _faults(detector: Detector, seen: Seen) -> tuple[RecordingFault, ...]:
-    """What is wrong with a recording, as of ``Detector.score``."""
+def _faults(detector: Detector, seen: Seen, usual: Usual | None = None) -> tuple[RecordingFault, ...]:
+    """What is wrong with a recording, as of ``Detector.score``; or compared with something else that is usual."""
     known = detector.trained_on
     found = of_notes(seen.notes, known.get("faults"), clips=known["clips"]) + faults_alone(seen.known)
-    if detector.usual is not None:
-        found += faults_against(detector.usual, seen.known, seen.again)
+    if (compared := usual or detector.usual) is not None:
+        found += faults_against(compared, seen.known, seen.again)
     return each_once(found)
+
+
+def _odd(
+    detector: Detector, seen: Seen, faults: Iterable[RecordingFault], usual: Usual | None = None
+) -> list[RecordingFault]:
+    """The faults that keep a recording from being learnt; a machine is off beyond doubt, as for a fit."""
+    needs = [MICROPHONES[m] for m in detector.system.microphones]
+    compared = usual or detector.usual
+
+    def is_off() -> bool:
+        return compared is not None and stands_still(compared, seen.known, times=SURELY) is not None
+
+    return [fault for fault in faults if fault.spoils(needs) or (fault.kind == OFF and is_off())]
 
 
 def _flagged_before(
