@@ -6,8 +6,8 @@ FOLDER gets simulated machines, unless they are there: of each, 200 source clips
 and 60 clips of each domain and label for testing. A detector is fitted to the source clips alone. It then learns
 ten target clips, and then the other 50. After each step, the table says how many fresh normal clips are flagged
 when 5 % are asked, how many anomalous ones are found, and the AUC, by domain. Beside it stands another threshold:
-from the scores of the new clips by the old detector, and the scores that the old clips had before. The last line of a machine compares the detector
-with one that is fitted to all clips at once.
+from the scores of the new clips by the old detector, and the scores that the old clips had before. The last line
+of a machine compares the detector with one that is fitted to all clips at once.
 """
 
 from __future__ import annotations
