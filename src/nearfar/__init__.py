@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nearfar.detector.drifting import drift as drift
     from nearfar.detector.fitted import Detector as Detector
     from nearfar.detector.fitted import Verdict as Verdict
     from nearfar.evaluation.results import Result as Result
@@ -30,6 +31,7 @@ _PUBLIC = {
     "Machine": "nearfar.recordings.clips:Machine",
     "Result": "nearfar.evaluation.results:Result",
     "Verdict": "nearfar.detector.fitted:Verdict",
+    "drift": "nearfar.detector.drifting:drift",
     "fit": "nearfar.detector.fitted:Detector.fit",
     "load_dataset": "nearfar.recordings.datasets:load",
     "load_machine": "nearfar.recordings.datasets:load_machine",
@@ -46,6 +48,7 @@ __all__ = [
     "Result",
     "Verdict",
     "__version__",
+    "drift",
     "fit",
     "load_dataset",
     "load_machine",

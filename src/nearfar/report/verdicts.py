@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -22,9 +23,14 @@ from nearfar.decisions.alarms import AlarmRule
 from nearfar.detector.fitted import Verdict
 from nearfar.files.names import encodable, one_line
 from nearfar.recordings.clips import counted
+from nearfar.recordings.inspection.measured import Levels
 
 STYLES = {"anomaly": "bold red", "normal": "green", "unusable": "yellow", "": ""}
 COLUMNS = ("recording", "score", "p_value", "decision", "faults", "error")
+LEVELS = tuple(
+    field.name for field in dataclasses.fields(Levels)
+)  # more columns, after those of alarm and branches
+DIGITS = 3  # of levels: a thousandth of a dB
 ALARM = "alarm"  # one more column, with a rule for alarms
 BY_BRANCH = "p by branch"  # one more, of a fused system
 OF_BRANCH = ("score", "p_value", "contribution")  # columns of CSV for each of its branches
@@ -64,7 +70,7 @@ def show(
         line = partial(csv_line, branches=branches)
         alarm = [] if rule is None else [ALARM]
         of_branches = [f"{kind}_{name}" for name in branches for kind in OF_BRANCH]
-        console.file.write(_csv([*COLUMNS, *alarm, *of_branches]))
+        console.file.write(_csv([*COLUMNS, *alarm, *of_branches, *LEVELS]))
     occurred: set[str] = set()
     for verdict in verdicts:
         console.file.write(line(verdict))
@@ -151,14 +157,24 @@ def csv_line(verdict: Verdict, branches: Sequence[str] = ()) -> str:
     """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons.
 
     With a rule for alarms there is one column more: 1 if there is an alarm, else 0. Of a fused system there are
-    three more for each of its ``branches``: score, p-value and contribution.
+    three more for each of its ``branches``: score, p-value and contribution. The columns ``LEVELS`` come last.
     """
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
     row = (encodable(verdict.name), *numbers, verdict.decision, encodable(faults), encodable(verdict.error))
     alarm = [] if verdict.alarm is None else [str(int(verdict.alarm))]
     said = {b.name: [repr(b.score), repr(b.p_value), repr(b.contribution)] for b in verdict.branches}
-    return _csv([*row, *alarm, *(x for name in branches for x in said.get(name, [""] * len(OF_BRANCH)))])
+    of_branches = [x for name in branches for x in said.get(name, [""] * len(OF_BRANCH))]
+    levels = ["" if x is None else repr(x) for x in _levels(verdict).values()]
+    return _csv([*row, *alarm, *of_branches, *levels])
+
+
+def _levels(verdict: Verdict) -> dict[str, float | None]:
+    """Of each of ``LEVELS``, what is known of it."""
+    known = {} if verdict.levels is None else dataclasses.asdict(verdict.levels)
+    return {
+        name: round(x, DIGITS) if math.isfinite(x := known.get(name, math.nan)) else None for name in LEVELS
+    }
 
 
 def _csv(row: Sequence[str]) -> str:
@@ -169,6 +185,8 @@ def _csv(row: Sequence[str]) -> str:
 
 def json_line(verdict: Verdict) -> str:
     """One object on one line; an unknown number is null. ``alarm`` is there with a rule for alarms only.
+
+    ``levels`` is there if the recording could be read.
 
     ``branches`` is there for a fused system only: of each branch its score, p-value and contribution to the score.
     """
@@ -184,6 +202,8 @@ def json_line(verdict: Verdict) -> str:
         "faults": faults,
         "error": encodable(verdict.error) or None,
     }
+    if verdict.levels is not None:
+        content["levels"] = _levels(verdict)
     if verdict.alarm is not None:
         content[ALARM] = verdict.alarm
     if verdict.branches:
