@@ -31,6 +31,7 @@ from nearfar.recordings.clips import Clip, DatasetError, parse_clip
 from nearfar.recordings.inspection.measured import Measured, measure
 from nearfar.recordings.inspection.traits import Traits
 from nearfar.recordings.inspection.usual import Usual
+from nearfar.recordings.recording import Span
 from nearfar.report import fitted as report
 from nearfar.systems import configuration
 from nearfar.windows.cutting import Cut
@@ -676,6 +677,24 @@ def test_texts_come_back_whatever_they_are() -> None:
     assert again.contents.tolist() == [2**64 - 1, 0]
     assert again.files.tolist() == [7, 8]
     assert again.embeddings[1] is None
+    assert [one.domain for one in again.clips("fan")] == [None, "target"]
+
+
+def test_clips_are_kept_in_the_order_of_a_fit() -> None:
+    """Windows by time, not by their names."""
+    parts = [
+        Clip(Path(name), "fan", 0, "train", name).part(Span(16 * start, 16 * start + 160, 16))
+        for name in ("b.wav", "a.wav")
+        for start in (100, 10, 20)
+    ]
+    bank = Bank.of(parts, ["0" * 64] * 6, range(6), [np.arange(6.0)[:, None]])
+    again = Bank.from_arrays(bank.select(bank.order).arrays(), 1)
+    assert again.name[:3] == ("a.wav#t=10,20", "a.wav#t=20,30", "a.wav#t=100,110")
+    assert again.files.tolist() == [4, 5, 3, 1, 2, 0]
+    clips = again.clips("fan")
+    assert clips[0].path == Path("a.wav")
+    assert clips[0].span == parts[4].span
+    assert len({one.key for one in clips}) == 6
 
 
 def test_the_history_says_what_was_added_when(learnt: Detector, small: Detector) -> None:
