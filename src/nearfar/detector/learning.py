@@ -206,17 +206,22 @@ def with_later(
     workers : int
         Threads.
     """
+
+    def kept_of(clip: Clip) -> tuple[list[float], list[Array | None]]:
+        """The score by each branch, and the embedding; rows are let go at once."""
+        X = embed(clip)
+        scores = [float(b.anomaly_score([x])[0]) for b, x in zip(detector.branches, X, strict=True)]
+        return scores, [
+            x if b.pooling != "rows" else None for b, x in zip(detector.system.branches, X, strict=True)
+        ]
+
     if detector.kept is None:
         return None
-    of_branches = list(zip(*audio.each(clips, embed, workers=workers), strict=True))
-    scores = [b.anomaly_score(X) for b, X in zip(detector.branches, of_branches, strict=True)]
-    vectors = [
-        None if branch.pooling == "rows" else X
-        for branch, X in zip(detector.system.branches, of_branches, strict=True)
-    ]
+    scores, embeddings = zip(*audio.each(clips, kept_of, workers=workers), strict=True)
+    vectors = [None if any(x is None for x in X) else X for X in zip(*embeddings, strict=True)]
     recordings = [clip.recording for clip in clips]
     bank = Bank.of(clips, digests(recordings, None), fingerprints(recordings), vectors)
-    return replace(detector.kept, later=bank, later_scores=np.stack(scores, axis=1))
+    return replace(detector.kept, later=bank, later_scores=np.array(scores))
 
 
 def stays(detector: Detector) -> list[str]:
