@@ -51,6 +51,7 @@ from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Measured
 from nearfar.recordings.inspection.training import (
+    MANY,
     OFF,
     OddClips,
     Seen,
@@ -68,7 +69,7 @@ from nearfar.windows.long_recordings import MOST_SHARE, Cutting
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
 
-BROKEN = ("swapped", "dead", "identical")  # no condition of a machine
+BROKEN = ("swapped", "dead", "identical", "short")  # no condition of a machine
 _STRETCH = re.compile(r", part \d+ of \d+$")  # of a recording, as ``windows.long_recordings`` calls its group
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -317,13 +318,21 @@ def _not_odd(
 ) -> list[Seen]:
     """The recordings whose sound is not odd.
 
-    A new condition can look like a fault: near is late where the noise comes from another side. So what is odd
-    beside the old clips is judged once more, beside old and new clips together, as a fit to all of them judges; but
-    exchanged channels are exchanged, however many are.
+    A new condition can look like a fault: near is late where the noise comes from another side. So what many of the
+    new clips of a domain have is judged once more, beside old and new clips together, as a fit to all of them judges.
+    But exchanged channels are exchanged, however many are.
     """
     traits = None if detector.kept is None else detector.kept.traits
-    odd = {one.clip for one in seen if _odd(detector, one, faults[one.clip])}
-    out = {clip for clip in odd if traits is None or any(fault.kind in BROKEN for fault in faults[clip])}
+    kinds = {one.clip: {fault.kind for fault in _odd(detector, one, faults[one.clip])} for one in seen}
+    odd = {clip for clip, found in kinds.items() if found}
+    clips_with = Counter((clip.domain, kind) for clip, found in kinds.items() for kind in found)
+    of_domain = Counter(clip.domain for clip in kinds)
+    many = {(domain, kind) for (domain, kind), n in clips_with.items() if n > MANY * of_domain[domain]}
+    out = {
+        clip
+        for clip in odd
+        if traits is None or any(kind in BROKEN or (clip.domain, kind) not in many for kind in kinds[clip])
+    }
     while traits is not None and odd - out:
         kept = [one for one in seen if one.clip not in out]
         usual = traits.joined([one.known for one in kept], [one.clip.domain or "" for one in kept]).usual()
