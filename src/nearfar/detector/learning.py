@@ -318,9 +318,9 @@ def _not_odd(
 ) -> list[Seen]:
     """The recordings whose sound is not odd.
 
-    A new condition can look like a fault: near is late where the noise comes from another side. So what many of the
-    new clips of a domain have is judged once more, beside old and new clips together, as a fit to all of them judges.
-    But exchanged channels are exchanged, however many are.
+    A new condition can look like a fault: near is late where the noise comes from another side. So what many of
+    the new clips of a domain have is judged once more, beside old and new clips together, as a fit to all of them
+    judges. But exchanged channels are exchanged, however many are.
     """
     traits = None if detector.kept is None else detector.kept.traits
     kinds = {one.clip: {fault.kind for fault in _odd(detector, one, faults[one.clip])} for one in seen}
