@@ -183,7 +183,10 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
     return Learnt(
         branches=branches,
         usual=usual,
-        trained_on=_trained_on(detector.trained_on, this, joined, heard, named),
+        trained_on={
+            **_trained_on(detector.trained_on, this, joined, heard, named),
+            "recordings": _recordings(detector.trained_on.get("recordings"), given.cutting, heard.clips),
+        },
         seen=np.unique(np.concatenate([detector.seen, joined.bank.files])),
         normals=None if detector.system.fusion is None else scored.by_part,
         kept=joined,
@@ -649,6 +652,28 @@ def _trained_on(
         "digest": digest(sorted(kept.bank.contents.tolist())),
         "faults": dict(sorted((Counter(before["faults"]) + Counter(heard.faults)).items())),
         "unlike": [*before["unlike"], *unlike],
+    }
+
+
+def _recordings(
+    before: Mapping[str, Any] | None, cutting: Cutting | None, clips: Sequence[Clip]
+) -> dict[str, Any] | None:
+    """Which long recordings were cut, as of ``Cutting.describe``: those of before, and those that are learnt."""
+    if cutting is None:
+        return None if before is None else dict(before)
+    if before is None:
+        return cutting.describe()
+    new = cutting.describe()
+    learnt = {clip.domain or "" for clip in clips}
+    return {
+        **before,
+        "count": before["count"] + new["count"],
+        "seconds": [
+            min(before["seconds"][0], new["seconds"][0]),
+            max(before["seconds"][1], new["seconds"][1]),
+        ],
+        "windows": before["windows"] + new["windows"],
+        "one_recording": {d: name for d, name in before["one_recording"].items() if d not in learnt},
     }
 
 
