@@ -34,6 +34,7 @@ from nearfar.recordings.inspection.usual import Usual
 from nearfar.recordings.recording import Span
 from nearfar.report import fitted as report
 from nearfar.systems import configuration
+from nearfar.systems.branches import Branch
 from nearfar.windows.cutting import Cut
 
 GOLDEN = Path(__file__).parent / "golden" / "detectors"
@@ -441,6 +442,17 @@ def _good(folder: Path) -> Path:
 def test_nothing_new_is_an_error(learnt: Detector, new: Path, jobs: Jobs) -> None:
     with pytest.raises(DatasetError, match=r"nothing to learn: no recording is new(.|\n)*knows it already"):
         learnt.learn(new, jobs=jobs)
+
+
+def test_a_recording_without_a_score_is_not_learnt(
+    small: Detector, new: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_score(*_: object) -> None:
+        raise ValueError("it has no direction")
+
+    monkeypatch.setattr(Branch, "anomaly_score", no_score)
+    with pytest.raises(DatasetError, match="cannot be scored, so it is not learnt: it has no direction"):
+        small.learn(new, odd_clips="keep", jobs=jobs)
 
 
 def test_anomalies_by_their_names_are_refused(small: Detector, fan: Path, jobs: Jobs) -> None:

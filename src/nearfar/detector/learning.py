@@ -590,43 +590,40 @@ def _decided(
     detector: Detector, this: Fit, kept: Kept, scored: Unseen, how: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The threshold, and the scores that it is learnt from."""
-    config, unseen = detector.system.threshold, scored.fused(detector.system)
-    told = detector.calibrated_on
-    found = fitting.calibration_of(this, how, unseen)
-    if told is not None and found is not None:
-        since = max(i for i, one in enumerate(detector.history) if one["what"] == CALIBRATE)
-        found = _of_later(detector, this, kept, scored, since)
-        told = {**told, "learnt_since": int((kept.added > since).sum())}
-    scores = np.array([]) if found is None else found.scores
-    if found is not None and detector.calibrated_on is None:
-        scores = np.array(list(unseen.values()))
+    config, told = detector.system.threshold, detector.calibrated_on
+    unseen = scored.fused(detector.system)
+    if config.method == "none":
+        return {"threshold": None, "unseen": unseen, "calibration": None, "calibrated_on": told}
+    clips = [clip for clip in this.machine.train if clip.key in unseen]
+    scores = [unseen[clip.key] for clip in clips]
+    if told is not None:
+        clips, scores, how = _since_calibration(detector, this, kept, scored)
+        told = {**told, "learnt_since": how["learnt_since"]}
+    found = Calibration.of(scores, domains(clips), [clip.group for clip in clips], how)
     return {
-        "threshold": fitting.fit_threshold(config, scores),
-        "unseen": unseen if detector.calibrated_on is None else {},
+        "threshold": fitting.fit_threshold(config, found.scores),
+        "unseen": unseen if told is None else {},
         "calibration": found,
         "calibrated_on": told,
     }
 
 
-def _of_later(detector: Detector, this: Fit, kept: Kept, scored: Unseen, since: int) -> Calibration:
-    """The recordings of the calibration, and the clips that were learnt since, each unseen."""
-    if kept.later is None or kept.later_scores is None:
-        raise ValueError(
-            f"the detector of {detector.machine!r} keeps nothing of the recordings that it was calibrated on; "
-            "calibrate it again, then learn"
-        )
+def _since_calibration(
+    detector: Detector, this: Fit, kept: Kept, scored: Unseen
+) -> tuple[list[Clip], list[float], dict[str, Any]]:
+    """The recordings of the calibration, and clips that were learnt since; their scores; how these are unseen."""
+    assert kept.later is not None  # as after each calibration of a detector that keeps something
+    assert kept.later_scores is not None
     columns = detector.system.by_part(list(kept.later_scores.T))
     of_parts = np.stack([average(own) for own in columns], axis=1)
-    later = kept.later.clips(this.machine.name)
-    scores = _fused(detector, of_parts, scored.by_part).tolist()
+    later = _fused(detector, of_parts, scored.by_part).tolist()
     unseen = scored.fused(detector.system)
+    since = max(i for i, one in enumerate(detector.history) if one["what"] == CALIBRATE)
     added = zip(this.machine.train, kept.added.tolist(), strict=True)
     learnt = [clip for clip, when in added if when > since and clip.key in unseen]
-    clips = [*later, *learnt]
     how = {"by": LATER, "fits": 0, "groups": {}, "random_in": {}, "learnt_since": len(learnt)}
-    return Calibration.of(
-        [*scores, *(unseen[clip.key] for clip in learnt)], domains(clips), [clip.group for clip in clips], how
-    )
+    scores = [*later, *(unseen[clip.key] for clip in learnt)]
+    return [*kept.later.clips(this.machine.name), *learnt], scores, how
 
 
 def _unlike(this: Fit, heard: Heard, scored: Unseen) -> list[Suspect]:
