@@ -51,6 +51,7 @@ from nearfar.recordings.clips import Clip, DatasetError, Domain, Machine
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Levels, Measured, measure
+from nearfar.recordings.inspection.training import OFF as NOT_RUNNING
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
 from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError, frame_lengths
@@ -131,6 +132,16 @@ class Verdict:
     alarm: bool | None = None
     branches: tuple[BranchScore, ...] = ()
     levels: Levels | None = field(default=None, repr=False)
+
+    @property
+    def of_running(self) -> float | None:
+        """The score, for rules that hear hours (``Detector.alerts``).
+
+        ``None`` if the recording could not be used, or if the machine seems not to run: ``fit`` leaves such clips
+        out, so they would always be above the normal ones. They are told as a fault of the recording.
+        """
+        off = any(fault.kind == NOT_RUNNING for fault in self.faults)
+        return None if off or self.decision == "unusable" else self.score
 
 
 @dataclass(repr=False)
