@@ -218,6 +218,11 @@ def test_dependence_of_other_windows_is_refused() -> None:
         Alerts(MONTH, normals(500), dependence=tail)
 
 
+def test_windows_may_differ_by_a_sample() -> None:
+    tail = Dependence(9.9999, 10, windows=4000, parts=4, tails=(HEAVY, HEAVY))
+    assert Alerts(MONTH, normals(500), dependence=tail).dependence == tail
+
+
 def test_what_is_promised_and_what_is_measured_is_told() -> None:
     told = "\n".join(Alerts(MONTH, normals(500)).describe())
     assert (

@@ -443,8 +443,8 @@ def _thresholds(rule: AlertRule, dependence: Dependence | None) -> list[float]:
 
 
 def _require_same_windows(rule: AlertRule, dependence: Dependence) -> None:
-    measured, asked = (dependence.window_s, dependence.hop_s), (rule.window_s, rule.hop_s)
-    if measured != asked:
+    if not dependence.is_of(rule.window_s, rule.hop_s):
+        measured, asked = (dependence.window_s, dependence.hop_s), (rule.window_s, rule.hop_s)
         raise ValueError(
             f"windows of {asked[0]:g} s, one each {asked[1]:g} s; but dependence was measured on windows of "
             f"{measured[0]:g} s, one each {measured[1]:g} s: cut recordings as for the fit, or fit to such windows"

@@ -472,7 +472,7 @@ class Detector:
             else AlertRule(false_alerts, **times)
         )
         known = self.dependence
-        if known is not None and (known.window_s, known.hop_s) != (cut.seconds, cut.hop):
+        if known is not None and not known.is_of(cut.seconds, cut.hop):
             known = None
         return Alerts(rule, self.threshold.normal_scores, dependence=known)
 
