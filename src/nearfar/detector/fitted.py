@@ -134,14 +134,13 @@ class Verdict:
     levels: Levels | None = field(default=None, repr=False)
 
     @property
-    def of_running(self) -> float | None:
-        """The score, for rules that hear hours (``Detector.alerts``).
+    def is_running(self) -> bool:
+        """Whether the machine seems to run; otherwise that is told as a fault of the recording.
 
-        ``None`` if the recording could not be used, or if the machine seems not to run: ``fit`` leaves such clips
-        out, so they would always be above the normal ones. They are told as a fault of the recording.
+        ``fit`` leaves clips out in which it does not, so they would always be above the normal ones
+        (``Detector.alerts``).
         """
-        off = any(fault.kind == NOT_RUNNING for fault in self.faults)
-        return None if off or self.decision == "unusable" else self.score
+        return all(fault.kind != NOT_RUNNING for fault in self.faults)
 
 
 @dataclass(repr=False)
