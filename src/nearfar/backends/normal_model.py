@@ -178,6 +178,12 @@ class NormalModel(BaseEstimator, ABC):
 
     def _check_new(self, X: Any) -> Any:
         """The clips to score, or a ``ValueError`` if they are not like those of the fit."""
+        if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.shape == (1, self.n_features_in_):
+            x = X.astype(
+                np.float64, copy=False
+            )  # one clip, as a detector asks: all else takes ten times as long
+            if np.isfinite(x).all():
+                return x
         return validate_data(self, X, dtype=np.float64, reset=False)
 
 

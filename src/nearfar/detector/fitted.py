@@ -35,10 +35,11 @@ from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.detector.history import CALIBRATE, History, entry
 from nearfar.detector.keeping import Kept
-from nearfar.embedding.embeddings import embed
+from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
 from nearfar.files.extras import MissingPackageError
+from nearfar.files.memory import keep_freed_memory
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
@@ -49,8 +50,9 @@ from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_n
 from nearfar.recordings.inspection.measured import Levels, Measured, measure
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
-from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError
+from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError, frame_lengths
 from nearfar.recordings.recording import Channel, Recording, missing_track
+from nearfar.recordings.transforms import Transforms
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
 from nearfar.systems.defaults import default_system
@@ -463,7 +465,13 @@ class Detector:
         return seconds > (1 + LEAST_REST) * max(longest, self.window_seconds)
 
     def score(
-        self, recording: Samples | Recording | Path | str, rate: int | None = None, *, name: str = ""
+        self,
+        recording: Samples | Recording | Path | str,
+        rate: int | None = None,
+        *,
+        name: str = "",
+        notes: Sequence[Note] = (),
+        transforms: Transforms | None = None,
     ) -> Verdict:
         """What it says of one recording.
 
@@ -475,6 +483,10 @@ class Detector:
             Of samples, in Hz: at least ``sample_rate``. A file has its own.
         name : str
             What the verdict calls samples.
+        notes : sequence of Note
+            What the reader of samples noted.
+        transforms : Transforms or None
+            Of samples: what they share with windows that overlap. The verdict is the same.
 
         Raises
         ------
@@ -489,16 +501,25 @@ class Detector:
             return self.score_file(recording)
         if rate is None:
             raise TypeError("rate is missing: samples alone do not tell their sampling rate; give it in Hz")
-        return self._score_samples(recording, rate, name)
+        return self._score_samples(recording, rate, name, notes, transforms)
 
-    def _score_samples(self, samples: Samples, rate: int, name: str, notes: Sequence[Note] = ()) -> Verdict:
+    def _score_samples(
+        self,
+        samples: Samples,
+        rate: int,
+        name: str,
+        notes: Sequence[Note] = (),
+        transforms: Transforms | None = None,
+    ) -> Verdict:
         audio.require_samples(samples, name or "recording")
-        measured = measure(samples, rate)
+        if transforms is None:
+            transforms = Transforms(samples, wanted=self.frame_lengths(rate))
+        measured = measure(samples, rate, transforms)
         faults = self._faults(measured, samples, notes)
         lengths = {name or "recording": samples.shape[-1] / rate}
         for branch in self.branches:
             warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
-        embeddings = self._embeddings(samples, rate, name or "recording")
+        embeddings = self._embeddings(samples, rate, name or "recording", transforms)
         try:
             of_parts = self._scores_of_parts(embeddings)
             score = float(self._fuse(of_parts)[0])
@@ -513,6 +534,11 @@ class Detector:
             decision = "unusable"  # the score is of the fault, not of the machine
         levels = measured.summary()
         return Verdict(name, score, p_value, decision, faults, branches=branches, levels=levels)  # type: ignore[arg-type]
+
+    def frame_lengths(self, rate: int) -> frozenset[int]:
+        """Of which lengths its microphone views look at the spectra of frames of a recording with that rate."""
+        views = [branch.resolved.view for branch in self.branches if branch.encoder.sample_rate == rate]
+        return frozenset(n for view in views for m in VIEWS[view].microphones for n in frame_lengths(m))
 
     def _faults(
         self, measured: Measured, samples: Samples, notes: Sequence[Note]
@@ -529,17 +555,20 @@ class Detector:
     def _microphones(self) -> list[Microphone]:
         return [MICROPHONES[m] for m in self.system.microphones]
 
-    def _embeddings(self, samples: Samples, rate: int, name: str = "") -> list[NDArray[Any]]:
+    def _embeddings(
+        self, samples: Samples, rate: int, name: str = "", transforms: Transforms | None = None
+    ) -> list[NDArray[Any]]:
         """Of a recording, by each branch, which hears it at its own rate."""
-        heard: dict[int, Samples] = {}
+        heard = {} if transforms is None else {rate: transforms}
         found = []
         for branch in self.branches:
             own = branch.encoder.sample_rate
             if own not in heard:
-                heard[own] = audio.at_rate(samples, rate, own, name)
-            audio.require_length(heard[own], branch.encoder.min_samples, own, name)
-            resolved = branch.resolved
-            found.append(embed(heard[own], branch.encoder, view=resolved.view, pooling=resolved.pooling))
+                heard[own] = Transforms(audio.at_rate(samples, rate, own, name))
+            waveforms, resolved = heard[own].samples, branch.resolved
+            audio.require_length(waveforms, branch.encoder.min_samples, own, name)
+            how = {"view": resolved.view, "pooling": resolved.pooling}
+            found.append(embed(waveforms, branch.encoder, **how, transforms=heard[own]))
         return found
 
     def _embedded(self, clip: Clip) -> list[NDArray[Any]]:
@@ -669,6 +698,7 @@ class Detector:
                 f"alarm={rule}: the detector of {self.machine!r} has no threshold, so no recording is anomalous; "
                 "set one with `nearfar calibrate`, or omit the alarm"
             )
+        keep_freed_memory()
         score = partial(self.score_file, rate=rate, channels=channels)
         verdicts = audio.each(recordings, score, workers=workers)
         return verdicts if rule is None else _with_alarms(verdicts, Alarms(rule))
@@ -700,23 +730,29 @@ class Detector:
         AudioError, MicrophoneError
             If there is no sound, or it cannot be used.
         """
+        pcm_rate, count = self.pcm_format(rate, channels)
+        recorded = audio.read_stream(stream, name, rate=pcm_rate, channels=count)
+        if recorded.header.format == audio.RAW_FORMAT:
+            refuse_unnumbered(selected, channels, name)
+        else:
+            refuse_contradiction(recorded.header, rate, channels, name)
+            selected = selected or self.selected_channels
+        used = audio.select(recorded, selected, name)
+        return self._score_samples(used.samples, used.rate, name)
+
+    def pcm_format(self, rate: int | None, channels: int | None) -> tuple[int, int]:
+        """Rate and number of channels of raw samples: those given, or else those of the training clips.
+
+        Raises
+        ------
+        AudioError
+            If one is below 1.
+        """
         count = self.trained_on["channels"] if channels is None else channels
         pcm_rate = self.trained_on["rate"] if rate is None else rate
         if count < 1 or pcm_rate < 1:
             raise AudioError(f"channels={count}, rate={pcm_rate}: both must be at least 1")
-        recorded = audio.read_stream(stream, name, rate=pcm_rate, channels=count)
-        if recorded.header.format == audio.RAW_FORMAT:
-            if selected and channels is None:
-                chosen = ",".join(map(str, selected))
-                raise AudioError(
-                    f"{name}: channels {chosen} of raw PCM, which does not tell how many it has; give their number "
-                    "with --pcm-channels"
-                )
-        else:
-            _refuse_contradiction(recorded.header, rate, channels, name)
-            selected = selected or self.selected_channels
-        used = audio.select(recorded, selected, name)
-        return self._score_samples(used.samples, used.rate, name)
+        return pcm_rate, count
 
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the detector's folder: whole, or not at all.
@@ -881,7 +917,17 @@ def _with_choices(
     return system if rate is None else system.with_false_alarm_rate(rate)
 
 
-def _refuse_contradiction(header: Header, rate: int | None, channels: int | None, name: str) -> None:
+def refuse_unnumbered(selected: Sequence[Channel], channels: int | None, name: str) -> None:
+    """Raise if channels of raw samples are chosen, and it was not said how many there are."""
+    if selected and channels is None:
+        chosen = ",".join(map(str, selected))
+        raise AudioError(
+            f"{name}: channels {chosen} of raw PCM, which does not tell how many it has; give their number with "
+            "--pcm-channels"
+        )
+
+
+def refuse_contradiction(header: Header, rate: int | None, channels: int | None, name: str) -> None:
     """Raise if a sound file on a stream is not what was said of it."""
     for what, said, found in (("rate", rate, header.rate), ("channels", channels, header.channels)):
         if said not in (None, found):

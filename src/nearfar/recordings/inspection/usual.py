@@ -663,10 +663,15 @@ def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measu
     time = np.linspace(0, measured.seconds, n_frames)
     slopes = np.linspace(-FASTEST_DRIFT, FASTEST_DRIFT, SLOPES)
     constant = float(lags[:, columns % n_lags].mean(axis=0).max())  # R of one and the same delay
+    beyond = round(FASTEST_DRIFT * measured.seconds * measured.rate)
+    around = lags[:, np.arange(-farthest - beyond, farthest + beyond) % n_lags]
+    shifted = np.lib.stride_tricks.sliding_window_view(
+        around, len(columns), axis=1
+    )  # (frames, shifts, delays)
     best = (-np.inf, 0.0)
     for slope in slopes[np.abs(slopes) * measured.seconds >= DRIFT_LEAST]:
         shift = np.round(slope * time * measured.rate).astype(int)
-        line = lags[np.arange(n_frames)[:, None], (columns + shift[:, None]) % n_lags].mean(axis=0)
+        line = shifted[np.arange(n_frames), beyond + shift].mean(axis=0)
         best = max(best, (float(line.max()), float(slope)))
     if best[0] < DRIFT_STRONGER * constant:
         return -np.inf, None
