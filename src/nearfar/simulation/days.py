@@ -225,9 +225,8 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
     settings = Settings(
         machines=tuple(machines), hours=float(hours), file_hours=float(file_hours), rate=rate,
         train_hours=float(train_hours if train_hours is not None else 0.0 if faults else hours),
-        snr_db=float(snr_db), seed=seed, day_seed=day_seed, begins=begins.isoformat(),
-        onsets=tuple(faults), schedule=schedule, hall=hall, drift=tuple(drift),
-        **_how_far(drift, drift_db=drift_db, drift_hours=drift_hours),
+        onsets=tuple(faults), schedule=schedule, hall=hall, drift=tuple(drift), snr_db=float(snr_db), seed=seed,
+        day_seed=day_seed, begins=begins.isoformat(), **_how_far(drift, drift_db=drift_db, drift_hours=drift_hours),
     )  # fmt: skip
     return _write_days(Path(out), settings, workers, progress)
 
