@@ -1,0 +1,1 @@
+"""A detector hears hours."""

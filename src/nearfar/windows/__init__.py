@@ -1,0 +1,1 @@
+"""Long recordings are cut into windows."""
