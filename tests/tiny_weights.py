@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -31,12 +31,13 @@ NETWORKS = {
     "m2d": lambda: m2d.M2dNetwork(replace(m2d.BASE, **TINY_VIT)),
 }
 CONFIGURATIONS = {"beats": asdict(BEATS)}
+FOLDER = TemporaryDirectory(prefix="tiny-weights-")  # of this process, which removes it when it ends
 
 
 @cache
 def written(encoder: str) -> Path:
     """The file of such weights, for this process."""
-    path = Path(mkdtemp(prefix="tiny-weights-")) / f"{encoder}.safetensors"
+    path = Path(FOLDER.name) / f"{encoder}.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)  # biases are as torch draws them, in whatever order tests run
         network: nn.Module = NETWORKS[encoder]()
