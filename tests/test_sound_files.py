@@ -287,7 +287,7 @@ def test_a_silent_flac_is_read_although_it_needs_few_bytes(read):
 
 def test_a_recording_is_bounded_whatever_its_format(tmp_path, monkeypatch):
     monkeypatch.setattr(sound_files, "MOST_SAMPLES", 2 * FRAMES - 1)
-    message = r"1 s of 2 channels at 16000 Hz, too long: a recording may have 1 s; cut it into clips"
+    message = r"1 s of 2 channels at 16000 Hz, too long: at most 1 s are read at once; cut it into windows"
     for name, content in {
         "a.wav": encoded(FORMATS["wav"]),
         "b.flac": flac(0),
@@ -300,10 +300,12 @@ def test_a_recording_is_bounded_whatever_its_format(tmp_path, monkeypatch):
     )  # a long recording of noise is read in parts
 
 
-def test_a_file_is_bounded_before_its_header_is_repaired(tmp_path, monkeypatch):
+def test_a_file_whose_header_is_repaired_is_not_held_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(sound_files, "MOST_BYTES", 1000)
     (tmp_path / "a.wav").write_bytes(wav(fmt(), chunk(b"data", SOUND, 0)))
-    assert fault_of(tmp_path / "a.wav", "80044 bytes, too long; cut it into clips") == "refused"
+    np.testing.assert_array_equal(audio.read(tmp_path / "a.wav")[0] * 32768, SAMPLES)
+    (tmp_path / "a.raw").write_bytes((tmp_path / "a.wav").read_bytes())  # libsndfile believes the name
+    assert fault_of(tmp_path / "a.raw", "80044 bytes, too long; cut it into clips") == "refused"
 
 
 def test_a_file_of_endless_chunks_is_looked_at_for_a_bounded_time(tmp_path):

@@ -63,24 +63,27 @@ RESAMPLING_QUALITY = "HQ"  # of soxr: a tone above the new Nyquist frequency is 
 PEAK_WITHIN = 256  # bytes from the beginning of a file
 RAW_FORMAT = "RAW/PCM_16"  # of a header
 READ_AT_ONCE = 2**20  # bytes of a stream
-# By suffix, the module that reads such files, with ``read_header(path, channels) -> Header`` and
-# ``read(path, channels) -> Recorded``, which select the channels by number or name. All others are sound files.
+# By suffix, the module that reads such files, with ``read_header(path, channels, span) -> Header`` and
+# ``read(path, channels, span) -> Recorded``, which select channels by number or name. All others are sound files.
 READERS = dict.fromkeys(ACQUISITION_SUFFIXES, "nearfar.recordings.acquisition")
 
 
 def read_header(recording: Recording | Path) -> Header:
-    """The header of a recording, checked against the length of its files; of the channels that are chosen.
+    """The header of a recording, checked against the length of its files; of the channels and part that are chosen.
 
     Raises
     ------
     FileNotFoundError
     AudioError
-        If a file is empty, not audio, or shorter than its header promises; if a chosen channel is not there.
+        If a file is empty, not audio, or shorter than its header promises; if a chosen channel or the part is not
+        there.
     """
     recording = Recording.of(recording)
     if len(recording.paths) == 1 and (reader := _reader(recording.path)) is not None:
-        return cast(Header, reader.read_header(recording.path, recording.channels))
-    header = _common_header(recording, [sound_files.read_header(Source.at(path)) for path in recording.paths])
+        return cast(Header, reader.read_header(recording.path, recording.channels, recording.span))
+    span = recording.span
+    headers = [sound_files.read_header(Source.at(path, span), span) for path in recording.paths]
+    header = _common_header(recording, headers)
     return replace(header, channels=len(_places(recording, header.channels)))
 
 
@@ -107,7 +110,7 @@ def _common_header(recording: Recording, headers: Sequence[Header]) -> Header:
 
 
 def read(recording: Recording | Path) -> tuple[Samples, int]:
-    """The chosen channels of a recording and its rate; all channels if none is chosen.
+    """The chosen channels of a recording, or of the part that is chosen, and its rate; all channels if none is.
 
     Returns
     -------
@@ -119,7 +122,7 @@ def read(recording: Recording | Path) -> tuple[Samples, int]:
     ------
     FileNotFoundError
     AudioError
-        If the recording is empty, unreadable, truncated, or has samples that are not finite.
+        If the recording is empty, unreadable, truncated, or has samples that are not finite; or no such part.
     """
     recorded = read_recorded(recording)
     return recorded.samples, recorded.rate
@@ -129,10 +132,11 @@ def read_recorded(recording: Recording | Path) -> Recorded:
     """All that is known of a recording after reading it; arguments and errors as of ``read``."""
     recording = Recording.of(recording)
     if len(recording.paths) == 1 and (reader := _reader(recording.path)) is not None:
-        return cast(Recorded, reader.read(recording.path, recording.channels))
+        return cast(Recorded, reader.read(recording.path, recording.channels, recording.span))
+    span = recording.span
     if len(recording.paths) > 1:
-        read_header(recording)  # refuses tracks that differ before any is read
-    files = [sound_files.read(Source.at(path)) for path in recording.paths]
+        read_header(replace(recording, span=None))  # refuses tracks that differ before any is read
+    files = [sound_files.read(Source.at(path, span), span) for path in recording.paths]
     header = _common_header(recording, [file.header for file in files])
     samples = files[0].samples if len(files) == 1 else np.concatenate([file.samples for file in files])
     notes = dict.fromkeys(note for file in files for note in file.notes)

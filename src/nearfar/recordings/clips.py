@@ -11,13 +11,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from nearfar.files import notebooks
-from nearfar.recordings.recording import Channel, Recording
+from nearfar.recordings.recording import Channel, Recording, Span, part_name
 
 Domain = Literal["source", "target"]
 Label = Literal["normal", "anomaly"]
@@ -104,6 +104,8 @@ class Clip:
     group : str
         What it belongs to, such as "day 2026-03-01": clips of one group are more alike than others, so they are not
         split between a fit and the clips that it scores. Empty: nothing that is known.
+    span : Span or None
+        The part of the recording that the clip is; ``None``: all of it.
 
     Examples
     --------
@@ -129,6 +131,7 @@ class Clip:
     tracks: tuple[Path, ...] = ()
     channels: tuple[Channel, ...] = ()
     group: str = ""
+    span: Span | None = None
 
     def __repr__(self) -> str:
         told = (self.domain, self.label, self.attributes)
@@ -142,7 +145,11 @@ class Clip:
     @property
     def recording(self) -> Recording:
         """Its files and channels, to be read."""
-        return Recording((self.path, *self.tracks), self.channels)
+        return Recording((self.path, *self.tracks), self.channels, self.span)
+
+    def part(self, span: Span) -> Clip:
+        """A part of it, as a clip of its own, named after the part."""
+        return replace(self, name=part_name(self.name, span), span=span)
 
 
 @dataclass(frozen=True, repr=False)

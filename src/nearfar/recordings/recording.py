@@ -1,9 +1,13 @@
-"""Which files and channels make one recording.
+"""Which files and channels make one recording, and which part of them.
 
 Conventions
 -----------
 Channels are chosen by number, from 1, or by name where a file names them. The first one chosen is the near
-microphone, the second one the far.
+microphone, the second one the far. A part is called as a media fragment [1]_: ``press.wav#t=600,610`` is 10 s long.
+
+References
+----------
+.. [1] R. Troncy et al., "Media Fragments URI 1.0 (basic)," W3C Recommendation, 2012.
 """
 
 from __future__ import annotations
@@ -26,9 +30,71 @@ Channel = int | str
 TRACK = re.compile(r"(?P<name>.+)[-_ ]tr(?:ack)?(?P<number>\d{1,2})", re.IGNORECASE)  # without the suffix
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A part of a recording, in samples of its files: exact, whatever the rate.
+
+    Attributes
+    ----------
+    start, stop : int
+        The first sample, and the one after the last.
+    rate : int
+        Of the recording, in Hz.
+
+    Raises
+    ------
+    ValueError
+        If it holds no sample, or begins before the recording.
+
+    Examples
+    --------
+    >>> from nearfar.recordings.recording import Span
+    >>> part = Span(9_600_000, 9_760_000, rate=16_000)
+    >>> str(part), part.begins, part.seconds
+    ('t=600,610', 600.0, 10.0)
+    """
+
+    start: int
+    stop: int
+    rate: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.start < self.stop and self.rate >= 1):
+            raise ValueError(
+                f"start={self.start}, stop={self.stop}, rate={self.rate}: a part of a recording must have at least "
+                "one sample, from sample 0 on"
+            )
+
+    def __str__(self) -> str:
+        return f"t={_seconds(self.begins)},{_seconds(self.ends)}"
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def begins(self) -> float:
+        """In seconds of the recording."""
+        return self.start / self.rate
+
+    @property
+    def ends(self) -> float:
+        """In seconds of the recording."""
+        return self.stop / self.rate
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self) / self.rate
+
+
+def _seconds(value: float) -> str:
+    """As short as possible, to the microsecond, which tells samples apart."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recording: its files, and which of its channels are used.
+    """One recording, or a part of one: its files, and which of its channels are used.
 
     Attributes
     ----------
@@ -36,25 +102,30 @@ class Recording:
         One file; or the mono files of the tracks of one recording, in order.
     channels : tuple of int or str
         Which channels are near, far, and so on; empty: all, as they are.
+    span : Span or None
+        The part that is meant; ``None``: all of it.
 
     Examples
     --------
     >>> from pathlib import Path
-    >>> from nearfar.recordings.recording import Recording, parse_channels
+    >>> from nearfar.recordings.recording import Recording, Span, parse_channels
     >>> str(Recording((Path("press_Tr1.wav"), Path("press_Tr2.wav"))))
     'press_Tr1.wav'
+    >>> str(Recording((Path("press.wav"),), span=Span(0, 160_000, rate=16_000)))
+    'press.wav#t=0,10'
     >>> parse_channels("3,1")
     (3, 1)
     """
 
     paths: tuple[Path, ...]
     channels: tuple[Channel, ...] = ()
+    span: Span | None = None
 
     def __post_init__(self) -> None:
         refuse_strange(self.channels)
 
     def __str__(self) -> str:
-        return str(self.path)
+        return part_name(str(self.path), self.span)
 
     @property
     def path(self) -> Path:
@@ -65,6 +136,18 @@ class Recording:
     def of(cls, what: Recording | Path) -> Recording:
         """The recording in that file, with all its channels; or the recording itself."""
         return what if isinstance(what, Recording) else cls((what,))
+
+
+def part_name(name: str, span: Span | None) -> str:
+    """What a part of a recording of that name is called; all of it, as the recording.
+
+    Examples
+    --------
+    >>> from nearfar.recordings.recording import Span, part_name
+    >>> part_name("press.wav", Span(24_000, 48_000, rate=48_000))
+    'press.wav#t=0.5,1'
+    """
+    return name if span is None else f"{name}#{span}"
 
 
 def is_track(path: Path) -> bool:
@@ -113,7 +196,7 @@ def refuse_strange(channels: Sequence[Channel]) -> None:
 
 
 def digests(recordings: Iterable[Recording], jobs: Jobs | None) -> list[str]:
-    """What each recording contains: SHA-256 of its file; with several files or chosen channels, of all of them.
+    """What each recording contains: SHA-256 of its file; of several files, channels, a part: of all that together.
 
     Parameters
     ----------
@@ -122,13 +205,14 @@ def digests(recordings: Iterable[Recording], jobs: Jobs | None) -> list[str]:
         Which remembers the digests of files; ``None``: they are computed.
     """
     asked = list(recordings)
-    paths = (path for recording in asked for path in recording.paths)
-    shas = iter(map(digest_file, paths) if jobs is None else jobs.digests_of(paths))
-    return [_combined(recording, [next(shas) for _ in recording.paths]) for recording in asked]
+    paths = list(dict.fromkeys(path for recording in asked for path in recording.paths))
+    found = map(digest_file, paths) if jobs is None else jobs.digests_of(paths)
+    shas = dict(zip(paths, found, strict=True))  # of many parts of one file, once
+    return [_combined(recording, [shas[path] for path in recording.paths]) for recording in asked]
 
 
 def fingerprints(recordings: Iterable[Recording], jobs: Jobs | None = None) -> list[int]:
-    """The first 64 bits of the digest of each recording's files, whichever channels are chosen.
+    """The first 64 bits of the digest of each recording's files, whichever channels and part are chosen.
 
     That is enough to find a recording among millions, and small enough to be kept of each.
     """
@@ -137,6 +221,9 @@ def fingerprints(recordings: Iterable[Recording], jobs: Jobs | None = None) -> l
 
 
 def _combined(recording: Recording, shas: list[str]) -> str:
-    if len(shas) == 1 and not recording.channels:
+    if len(shas) == 1 and not recording.channels and recording.span is None:
         return shas[0]
-    return digest({"files": shas, "channels": list(recording.channels)})
+    combined: dict[str, object] = {"files": shas, "channels": list(recording.channels)}
+    if recording.span is not None:
+        combined["span"] = [recording.span.start, recording.span.stop]
+    return digest(combined)

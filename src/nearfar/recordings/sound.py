@@ -8,13 +8,13 @@ Samples are ``(channels, samples)`` float32 in [-1, 1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.recordings.recording import Channel, refuse_strange
+from nearfar.recordings.recording import Channel, Span, refuse_strange
 
 Samples = NDArray[np.float32]
 AudioFault = Literal["empty", "unreadable", "truncated", "not_finite", "refused"]
@@ -46,6 +46,31 @@ class Header:
     @property
     def seconds(self) -> float:
         return self.samples / self.rate
+
+
+def header_of_part(header: Header, span: Span, name: str, *, is_counted: bool = True) -> Header:
+    """The header of a part of a recording, from that of all of it; ``name`` is what messages call the part.
+
+    Parameters
+    ----------
+    header : Header
+    span : Span
+    name : str
+    is_counted : bool
+        Whether the header tells how many samples there are.
+
+    Raises
+    ------
+    AudioError
+        If the recording has another rate, or ends before the part does.
+    """
+    if span.rate != header.rate:
+        raise AudioError(f"{name}: a part at {span.rate} Hz of a recording at {header.rate} Hz; cut it again")
+    if is_counted and span.stop > header.samples:
+        raise AudioError(
+            f"{name}: the recording ends at {header.seconds:.6g} s, before this part does; cut it again"
+        )
+    return replace(header, samples=len(span))
 
 
 @dataclass(frozen=True, slots=True)

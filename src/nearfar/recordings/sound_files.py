@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-Nothing is read without bound: a recording has at most ``MOST_SAMPLES`` over all channels, whatever its header says.
+Nothing is read without bound: what is read at once has at most ``MOST_SAMPLES`` over all channels, whatever the
+header says. Of a longer recording a part is read (``span``), by seeking where the coding allows it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +23,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from nearfar.recordings.containers import BEGINNING, Extent, extent_of, is_container
-from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, not_finite
+from nearfar.recordings.recording import Span, part_name
+from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, header_of_part, not_finite
 
 INT16_SCALE = 1 / 32768
 INT32_SCALE = 1 / 2**31
@@ -33,20 +36,37 @@ BLOCK = 2**18  # frames that are decoded at once
 FEWEST_BITS = 0.01  # a sample, in a file as its header counts them; if fewer, the header's length is not true
 RAW_SUFFIXES = (".raw", ".pcm")
 LOSSY = ("MPEG", "ADPCM", "VORBIS", "OPUS", "ULAW", "ALAW", "GSM", "G721", "G723", "DWVW", "DPCM", "VOX")
+SEEKABLE = (
+    "PCM_",
+    "FLOAT",
+    "DOUBLE",
+    "ULAW",
+    "ALAW",
+)  # codings in which libsndfile finds any sample, also in FLAC
 CONVERTER_BITS = 24  # of what measures sound; a sample of 32 bits has some to spare
 LOWEST_BITS = 12  # a recording that uses no more is only quiet
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A sound file: on disk, or its bytes; ``name`` is what messages call it."""
+    """A sound file: on disk, or its bytes.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it.
+    content : Path, bytes or bytearray
+    patches : mapping from place to bytes
+        What stands there in place of what the file has.
+    """
 
     name: str
     content: Path | bytes | bytearray
+    patches: Mapping[int, bytes] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, path: Path) -> Source:
-        """The file at a path, if it is one.
+    def at(cls, path: Path, span: Span | None = None) -> Source:
+        """The file at a path, if it is one; named after the part of it that is to be read.
 
         Raises
         ------
@@ -62,7 +82,7 @@ class Source:
             raise AudioError(
                 f"{path}: a pipe or device, and no file; only `nearfar score` reads one", fault="unreadable"
             )
-        return cls(str(path), path)
+        return cls(part_name(str(path), span), path)
 
     @property
     def size(self) -> int:
@@ -77,6 +97,10 @@ class Source:
         AudioError
             If the operating system does not allow it.
         """
+        file = self._opened()
+        return _Patched(file, self.patches) if self.patches else file  # type: ignore[return-value]
+
+    def _opened(self) -> BinaryIO:
         if not isinstance(self.content, Path):
             return io.BytesIO(self.content)
         try:
@@ -87,6 +111,45 @@ class Source:
             raise AudioError(
                 f"{self.name}: cannot be opened ({error.strerror})", fault="unreadable"
             ) from error
+
+
+class _Patched(io.RawIOBase):
+    """A file in which other bytes stand at some places, without a copy of it.
+
+    Parameters
+    ----------
+    file : binary file
+    patches : mapping from place to bytes
+    """
+
+    def __init__(self, file: BinaryIO, patches: Mapping[int, bytes]) -> None:
+        self._file = file
+        self._patches = patches
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        begin = self._file.tell()
+        content = self._file.read(len(buffer))
+        end = begin + len(content)
+        view = memoryview(buffer).cast("B")
+        view[: len(content)] = content
+        for place, patch in self._patches.items():
+            first, last = max(begin, place), min(end, place + len(patch))
+            if first < last:
+                view[first - begin : last - begin] = patch[first - place : last - place]
+        return len(content)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +173,34 @@ class _Look:
     valid_bits: int | None
     notes: tuple[Note, ...]
 
+    @property
+    def is_seekable(self) -> bool:
+        """Whether any sample can be found without those before it."""
+        return self.is_counted and self.header.format.partition("/")[2].startswith(SEEKABLE)
 
-def read_header(source: Source) -> Header:
-    """The header of a sound file, checked against the length of the file.
+    def part(self, span: Span) -> Header:
+        """The header of a part."""
+        return header_of_part(self.header, span, self.source.name, is_counted=self.is_counted)
+
+
+def read_header(source: Source, span: Span | None = None) -> Header:
+    """The header of a sound file or of a part, checked against the length of the file.
 
     Raises
     ------
     AudioError
-        If the file is empty, not audio, or shorter than its header promises.
+        If the file is empty, not audio, or shorter than its header promises; if it has no such part.
     """
     look = _look_at(source)
+    if span is not None:
+        return look.part(span)
     if look.is_counted:
         return look.header
-    return replace(look.header, samples=sum(map(len, _decoded(look, "float32"))))
+    return replace(look.header, samples=sum(map(len, _decoded(look, "float32", most=None))))
 
 
-def read(source: Source) -> Recorded:
-    """All channels of a sound file.
+def read(source: Source, span: Span | None = None) -> Recorded:
+    """All channels of a sound file, or of a part of it.
 
     Raises
     ------
@@ -134,20 +208,18 @@ def read(source: Source) -> Recorded:
         As ``read_header``; and if it is too long, damaged, or has samples that are not finite.
     """
     look = _look_at(source)
-    bits = {"PCM_16": 16, "PCM_32": 32}.get(look.header.format.partition("/")[2])
+    header, notes = look.header if span is None else look.part(span), look.notes
+    bits = {"PCM_16": 16, "PCM_32": 32}.get(header.format.partition("/")[2])
     dtype = f"int{bits}" if bits else "float32"
-    blocks = list(_decoded(look, dtype))
-    data: NDArray[Any] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    del blocks
-    header, notes = look.header, look.notes
-    if look.is_counted and len(data) != header.samples:
+    data = _all(look, dtype) if span is None else _part(look, dtype, span.start, len(span))
+    if (look.is_counted or span is not None) and len(data) != header.samples:
         message = f"{source.name}: truncated, {len(data)} of {header.samples} samples could be read"
         raise AudioError(message, fault="truncated")
-    if not look.is_counted:
-        header = replace(header, samples=len(data))
+    header = replace(header, samples=len(data))
     if bits == 32:
-        data, found = _aligned(data, look.valid_bits)
-        notes += found
+        used = _bits_used([data]) if span is None else _bits_of_all(look)
+        shift, found = _alignment(used, look.valid_bits)
+        data, notes = data << shift if shift else data, notes + found
     samples: Samples = np.ascontiguousarray(data.T, dtype=np.float32)
     if bits:
         samples *= np.float32(INT16_SCALE if bits == 16 else INT32_SCALE)
@@ -165,13 +237,7 @@ def read_part(source: Source, start: int, frames: int) -> Samples:
     AudioError
         As ``read``, of this part.
     """
-    look = _look_at(source)
-    if look.is_counted:
-        with _opened(look.source) as file, _explained(source.name):
-            file.seek(start)
-            data = file.read(frames, dtype="float32", always_2d=True)
-    else:
-        data = np.concatenate(list(_decoded(look, "float32")))[start : start + frames]
+    data = _part(_look_at(source), "float32", start, frames)
     if not np.isfinite(data).all():
         message = f"{source.name}: {(~np.isfinite(data)).sum()} samples from {start} on are NaN or infinite"
         raise AudioError(message, fault="not_finite")
@@ -188,7 +254,7 @@ def _look_at(source: Source) -> _Look:
     extent = _extent(source)
     notes = _notes_on(extent)
     if extent is not None and extent.patches:
-        source = in_memory(source, extent.patches)
+        source = replace(source, patches=extent.patches)
     with _opened(source) as file:
         header = Header(file.samplerate, file.channels, file.frames, f"{file.format}/{file.subtype}")
     if any(coding in header.format for coding in LOSSY):
@@ -236,8 +302,8 @@ def _notes_on(extent: Extent | None) -> tuple[Note, ...]:
     return ()
 
 
-def in_memory(source: Source, patches: Mapping[int, bytes] | None = None) -> Source:
-    """The same file in memory, with these bytes at these places.
+def in_memory(source: Source) -> Source:
+    """The same file in memory.
 
     Raises
     ------
@@ -247,18 +313,15 @@ def in_memory(source: Source, patches: Mapping[int, bytes] | None = None) -> Sou
     if source.size > MOST_BYTES:
         raise AudioError(f"{source.name}: {source.size} bytes, too long; cut it into clips of some seconds")
     with source.open() as file:
-        content = bytearray(file.read(MOST_BYTES))
-    for place, patch in (patches or {}).items():
-        content[place : place + len(patch)] = patch
-    return replace(source, content=content)
+        return replace(source, content=file.read(MOST_BYTES))
 
 
 def _refuse_too_long(name: str, samples: int, header: Header) -> None:
     most = MOST_SAMPLES // header.channels
     if samples > most:
         raise AudioError(
-            f"{name}: {samples / header.rate:.0f} s of {header.channels} channels at {header.rate} Hz, too long: a "
-            f"recording may have {most / header.rate:.0f} s; cut it into clips of some seconds"
+            f"{name}: {samples / header.rate:.0f} s of {header.channels} channels at {header.rate} Hz, too long: "
+            f"at most {most / header.rate:.0f} s are read at once; cut it into windows of some seconds"
         )
 
 
@@ -278,7 +341,9 @@ def _opened(source: Source) -> Iterator[soundfile.SoundFile]:
     AudioError
         If it sees none.
     """
-    by_name = isinstance(source.content, Path)  # which is faster than by a file of Python
+    by_name = (
+        isinstance(source.content, Path) and not source.patches
+    )  # which is faster than by a file of Python
     with nullcontext(_file_name(source.content)) if by_name else source.open() as what:  # type: ignore[arg-type]
         try:
             with _Forwards(what) as file:
@@ -322,44 +387,102 @@ def _explained(name: str) -> Iterator[None]:
         raise AudioError(message, fault="unreadable") from error
 
 
-def _decoded(look: _Look, dtype: str) -> Iterator[NDArray[Any]]:
-    """The samples in blocks, each (frames, channels); never more than a recording may have."""
-    name, header = look.source.name, look.header
+def _all(look: _Look, dtype: str) -> NDArray[Any]:
+    """All samples, (frames, channels)."""
     if look.is_counted:
-        _refuse_too_long(name, header.samples, header)
-    size, done = (header.samples if look.is_counted else BLOCK), 0
+        return _part(look, dtype, 0, look.header.samples)
+    return np.concatenate(list(_decoded(look, dtype, most=MOST_SAMPLES // look.header.channels)))
+
+
+def _part(look: _Look, dtype: str, start: int, frames: int) -> NDArray[Any]:
+    """At most so many samples from that one on, (frames, channels)."""
+    name = look.source.name
+    _refuse_too_long(name, frames, look.header)
+    with _opened(look.source) as file, _explained(name):
+        if look.is_seekable:
+            file.seek(min(start, look.header.samples))
+        else:
+            _skip(file, start, dtype)
+        return np.asarray(file.read(frames, dtype=dtype, always_2d=True))
+
+
+def _skip(file: soundfile.SoundFile, frames: int, dtype: str) -> None:
+    """Read so many samples and let them go."""
+    while frames > 0 and (got := len(file.read(min(BLOCK, frames), dtype=dtype, always_2d=True))):
+        frames -= got
+
+
+def _decoded(look: _Look, dtype: str, *, most: int | None) -> Iterator[NDArray[Any]]:
+    """The samples in blocks, each (frames, channels); an error if there are more than so many."""
+    name, header = look.source.name, look.header
+    done = 0
     with _opened(look.source) as file:
         while True:
             with _explained(name):
-                block = file.read(size, dtype=dtype, always_2d=True)
+                block = file.read(BLOCK, dtype=dtype, always_2d=True)
             done += len(block)
-            _refuse_too_long(name, done, header)
+            if most is not None:
+                _refuse_too_long(name, done, header)
             if done == 0:
                 message = f"{name}: holds no samples; record it again or remove it"
                 raise AudioError(message, fault="empty")
             if len(block):
                 yield block
-            if look.is_counted or len(block) < size:
+            if len(block) < BLOCK:
                 return
 
 
-def _aligned(data: NDArray[Any], valid_bits: int | None) -> tuple[NDArray[Any], tuple[Note, ...]]:
-    """Samples of 32 bits whose most significant bit is the first one, also where a recorder put them to the right.
+@dataclass(frozen=True, slots=True)
+class _BitsUsed:
+    """Which bits of 32 some samples use: the largest without its sign, and all that are set in any of them."""
+
+    peak: int
+    any: int
+
+
+def _bits_used(blocks: Iterable[NDArray[Any]]) -> _BitsUsed:
+    """Of samples of 32 bits; where the upper ones are used, no further block is looked at."""
+    peak = found = 0
+    for data in blocks:
+        peak = max(peak, int(data.max(initial=0)), -int(data.min(initial=0)) - 1)
+        found |= int(np.bitwise_or.reduce(data, axis=None))
+        if peak >= 2**30:
+            break
+    return _BitsUsed(peak, found)
+
+
+def _bits_of_all(look: _Look) -> _BitsUsed:
+    """Of the whole file of which a part is read: a quiet part alone may look as if it were at the lower end."""
+    content = look.source.content
+    if not isinstance(content, Path):
+        return _bits_used(_decoded(look, "int32", most=None))
+    status = content.stat()
+    return _bits_of_file(content, (status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _bits_of_file(path: Path, state: tuple[int, int]) -> _BitsUsed:  # noqa: ARG001  # of the file: a key
+    """As ``_bits_of_all``; remembered as long as the file stays as it is."""
+    return _bits_used(_decoded(_look_at(Source.at(path)), "int32", most=None))
+
+
+def _alignment(used: _BitsUsed, valid_bits: int | None) -> tuple[int, tuple[Note, ...]]:
+    """By how many bits samples of 32 bits are to be moved so that the most significant one is the first.
 
     Samples of fewer bits belong to the left. If the header says how many bits are used and they lie to the right,
     they are moved; if it does not, a recording of a quiet place looks the same, and is only noted.
     """
     bits = valid_bits if valid_bits is not None and valid_bits < 32 else CONVERTER_BITS
-    peak = max(int(data.max(initial=0)), -int(data.min(initial=0)) - 1)
-    if peak >= 2 ** (bits - 1) or not (data & (2 ** (32 - bits) - 1)).any():
-        return data, ()
+    peak = used.peak
+    if peak >= 2 ** (bits - 1) or not used.any & (2 ** (32 - bits) - 1):
+        return 0, ()
     if valid_bits is not None and valid_bits < 32:
         message = f"its samples of {bits} bits are at the lower end of 32; they were moved to the upper end"
-        return data << (32 - bits), (Note("right_aligned", message),)
+        return 32 - bits, (Note("right_aligned", message),)
     if peak < 2**LOWEST_BITS:
-        return data, ()
+        return 0, ()
     message = (
         f"no sample uses more than the lower {bits} of its 32 bits, so that the recording is more than 48 dB below "
         f"full scale; if the recorder put samples of {bits} bits there, it must put them to the upper end"
     )
-    return data, (Note("right_aligned", message),)
+    return 0, (Note("right_aligned", message),)

@@ -1,1 +1,1 @@
-"""Long recordings are cut into windows."""
+"""Long recordings are cut into windows: which ones, and how they are read."""

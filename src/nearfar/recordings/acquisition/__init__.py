@@ -21,7 +21,8 @@ from nearfar.files import extras
 from nearfar.files.extras import MissingPackageError
 from nearfar.recordings.acquisition.channels import Channel, Contents, choose
 from nearfar.recordings.recording import Channel as Chosen
-from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples
+from nearfar.recordings.recording import Span, part_name
+from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, header_of_part
 
 # By suffix, the function that opens a file and gives its ``Contents``: loaded when one is read.
 READERS = {
@@ -38,8 +39,8 @@ READERS = {
 MOST_SAMPLES = 2**28  # of all chosen channels: 1 GiB in single precision
 
 
-def read_header(path: Path, channels: Sequence[Chosen] = ()) -> Header:
-    """What a file promises of the chosen channels, without reading their samples.
+def read_header(path: Path, channels: Sequence[Chosen] = (), span: Span | None = None) -> Header:
+    """What a file promises of the chosen channels, or of a part of them, without reading their samples.
 
     Raises
     ------
@@ -50,11 +51,11 @@ def read_header(path: Path, channels: Sequence[Chosen] = ()) -> Header:
         If the file can't be read or is cut short, or the channels can't be used together.
     """
     with _opened(path) as contents:
-        return _header(contents, choose(contents, channels, path), path)
+        return _header(contents, choose(contents, channels, path), path, span)
 
 
-def read(path: Path, channels: Sequence[Chosen] = ()) -> Recorded:
-    """The samples of the chosen channels, in their unit.
+def read(path: Path, channels: Sequence[Chosen] = (), span: Span | None = None) -> Recorded:
+    """The samples of the chosen channels, or of a part of them, in their unit.
 
     Raises
     ------
@@ -65,8 +66,14 @@ def read(path: Path, channels: Sequence[Chosen] = ()) -> Recorded:
     """
     with _opened(path) as contents:
         used = choose(contents, channels, path)
-        header = _header(contents, used, path)
-        samples = np.stack([_samples(channel, path) for channel in used])
+        header = _header(contents, used, path, span)
+        if len(used) * header.samples > MOST_SAMPLES:
+            raise AudioError(
+                f"{path}: {len(used) * header.samples} samples in {len(used)} channels; at most {MOST_SAMPLES} are "
+                "read at once: choose fewer channels, or cut the recording into windows"
+            )
+        start, stop = (0, header.samples) if span is None else (span.start, span.stop)
+        samples = np.stack([_samples(channel, path, start, stop) for channel in used])
     return Recorded(samples, header.rate, header, _notes(used))
 
 
@@ -91,26 +98,21 @@ def _opened(path: Path) -> Iterator[Contents]:
         raise AudioError(message, fault="unreadable") from error
 
 
-def _header(contents: Contents, used: Sequence[Channel], path: Path) -> Header:
+def _header(contents: Contents, used: Sequence[Channel], path: Path, span: Span | None) -> Header:
     first = used[0]
-    count = len(used) * first.samples
-    if count > MOST_SAMPLES:
-        raise AudioError(
-            f"{path}: {count} samples in {len(used)} channels; at most {MOST_SAMPLES} are read at once: "
-            "choose fewer channels, or cut the recording into clips"
-        )
     if first.rate is None:  # a channel without a rate has a problem, and was refused
         raise AudioError(f"{path}: channel {first.name!r} has no rate")
-    return Header(first.rate, len(used), first.samples, contents.format)
+    header = Header(first.rate, len(used), first.samples, contents.format)
+    return header if span is None else header_of_part(header, span, part_name(str(path), span))
 
 
-def _samples(channel: Channel, path: Path) -> NDArray[np.float32]:
-    values = np.asarray(channel.read())
-    if values.shape != (channel.samples,):
+def _samples(channel: Channel, path: Path, start: int, stop: int) -> NDArray[np.float32]:
+    values = np.asarray(channel.read(start, stop))
+    if values.shape != (stop - start,):
         raise AudioError(
-            f"{path}: channel {channel.name!r}: {values.shape} values were read, {channel.samples} samples are "
+            f"{path}: channel {channel.name!r}: {values.shape} values were read, {stop - start} samples are "
             "promised; the file is cut short or contradicts itself",
-            fault="truncated" if values.size < channel.samples else "unreadable",
+            fault="truncated" if values.size < stop - start else "unreadable",
         )
     with np.errstate(over="ignore", invalid="ignore"):
         samples = np.ascontiguousarray(values, dtype=np.float32)
@@ -118,7 +120,8 @@ def _samples(channel: Channel, path: Path) -> NDArray[np.float32]:
         lost = ~np.isfinite(samples)
         raise AudioError(
             f"{path}: channel {channel.name!r}: {lost.sum()} of {lost.size} samples are marked as lost, NaN or "
-            f"infinite, the first is number {lost.argmax() + 1}; record it again, or cut out a part without them",
+            f"infinite, the first is number {start + lost.argmax() + 1}; record it again, or cut out a part "
+            "without them",
             fault="not_finite",
         )
     return samples

@@ -39,6 +39,7 @@ class Array:
     shape : tuple of int
     dtype : dtype
     read : callable
+        ``read(index)`` gives what is there, as of NumPy's indexing; ``read(())`` all.
     unit : str
     properties : dict
         That it has itself.
@@ -51,7 +52,7 @@ class Array:
     place: Place
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    read: Callable[[], NDArray[Any]]
+    read: Callable[[tuple[slice | int, ...]], NDArray[Any]]
     unit: str = ""
     properties: dict[str, object] = field(default_factory=dict)
     scaling: tuple[float, float] | None = None
@@ -137,16 +138,18 @@ def _channels(array: Array, stamps: Sequence[Array], tree: Tree) -> Iterator[Cha
         )
 
 
-def _reader(array: Array, place: int, offset: float, factor: float) -> Callable[[], NDArray[Any]]:
-    def read() -> NDArray[Any]:
-        values = np.asarray(array.read())
-        if values.ndim == 2:
-            values = values[:, place] if values.shape[0] >= values.shape[1] else values[place]
-        else:
-            values = values.reshape(-1)
+def _reader(array: Array, place: int, offset: float, factor: float) -> Callable[[int, int], NDArray[Any]]:
+    def read(start: int, stop: int) -> NDArray[Any]:
+        values = np.asarray(array.read(_within(array.shape, place, start, stop))).reshape(-1)
         return values if (offset, factor) == (0.0, 1.0) else (values.astype(np.float64) - offset) * factor
 
     return read
+
+
+def _within(shape: tuple[int, ...], place: int, start: int, stop: int) -> tuple[slice | int, ...]:
+    """Where in an array the samples of one place lie: its longest axis is time."""
+    time = shape.index(max(shape))
+    return tuple(slice(start, stop) if axis == time else place for axis in range(len(shape)))
 
 
 def _rate(array: Array, stamps: Sequence[Array], tree: Tree) -> tuple[Rate, float | None]:
@@ -164,7 +167,7 @@ def _rate(array: Array, stamps: Sequence[Array], tree: Tree) -> tuple[Rate, floa
         raise RateError(
             f"it has {array.length} samples; at most {MOST_STAMPS} are read: cut the recording into clips"
         )
-    moments = np.asarray(times.read()).reshape(-1)
+    moments = np.asarray(times.read(())).reshape(-1)
     measured = rates.from_stamps(_seconds(moments, times))
     if named is not None and abs(measured.hz - named.hz) > CONTRADICTION * named.hz:
         raise RateError(

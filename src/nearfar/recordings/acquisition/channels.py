@@ -44,7 +44,7 @@ class Channel:
     samples : int
         How many there are.
     read : callable
-        Gives them, in their unit; lost samples are NaN.
+        ``read(start, stop)`` gives them from one to before another, in their unit; lost samples are NaN.
     problem : str
         Why it can't be used; without the name of the file.
     fault : str
@@ -60,7 +60,7 @@ class Channel:
     unit: str
     rate: int | None
     samples: int
-    read: Callable[[], NDArray[Any]]
+    read: Callable[[int, int], NDArray[Any]]
     problem: str = ""
     fault: AudioFault = "refused"
     start: float | None = None

@@ -98,7 +98,7 @@ def _add(tree: Tree, place: Place, dataset: Any, attributes: dict[str, object]) 
                 place,
                 dataset.shape,
                 dataset.dtype,
-                lambda: dataset[()],
+                lambda index: dataset[index],
                 unit=next((_text(attributes[name]) for name in UNITS if name in attributes), ""),
                 properties=attributes,
                 scaling=_scaling(attributes),

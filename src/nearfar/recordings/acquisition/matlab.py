@@ -101,4 +101,4 @@ def _add(tree: Tree, place: Place, value: Any) -> None:
     elif isinstance(value, np.ndarray) and value.size == 1:
         tree.note(place[:-1], place[-1], value.reshape(-1)[0])
     elif isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.size >= FEWEST_SAMPLES:
-        tree.arrays.append(Array(place, value.shape, value.dtype, lambda: value))
+        tree.arrays.append(Array(place, value.shape, value.dtype, lambda index: value[index]))

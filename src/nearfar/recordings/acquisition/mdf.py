@@ -175,9 +175,15 @@ def _rate(mdf: Any, number: int, samples: int) -> tuple[Rate | None, float | Non
 def _reader(mdf: Any, at: tuple[int, int], place: int | None, scale: tuple[float, float], path: Path) -> Any:
     """A function that gives the samples of a channel, or of one place of a channel array."""
 
-    def read() -> NDArray[Any]:
+    def read(start: int, stop: int) -> NDArray[Any]:
         # by default, asammdf leaves out samples that are marked as invalid, and closes the gap
-        signal = mdf.get(group=at[0], index=at[1], ignore_invalidation_bits=True)
+        signal = mdf.get(
+            group=at[0],
+            index=at[1],
+            ignore_invalidation_bits=True,
+            record_offset=start,
+            record_count=stop - start,
+        )
         values = signal.samples
         if values.dtype.names:
             values = values[values.dtype.names[0]]

@@ -98,8 +98,8 @@ def _group(group: Any, tdms: Any, several: bool) -> Iterator[Channel]:
         )
 
 
-def _scaled(channel: Any, offset: float, factor: float) -> NDArray[Any]:
-    values: NDArray[Any] = channel[:]
+def _scaled(channel: Any, offset: float, factor: float, start: int, stop: int) -> NDArray[Any]:
+    values: NDArray[Any] = channel.read_data(start, stop - start)
     return values if factor == 1 else (values.astype(np.float64) - offset) * factor
 
 

@@ -78,7 +78,7 @@ def _channel(file: Any, n: int, head: dict[str, Any]) -> Channel:
         unit=_text(head["ordinate_axis_units_lab"]),
         rate=rate.hz if rate else None,
         samples=samples,
-        read=lambda: _values(file, n),
+        read=lambda start, stop: _values(file, n, samples)[start:stop],
         problem=problem,
         start=float(head["abscissa_min"]) if head["abscissa_spacing"] else None,
         aliases=(place,),
@@ -112,8 +112,15 @@ def _rate(file: Any, n: int, head: dict[str, Any]) -> Rate:
     return rates.from_stamps(stamps, resolution=written)
 
 
-def _values(file: Any, n: int) -> NDArray[Any]:
-    return np.asarray(file.read_sets(n)["data"])
+def _values(file: Any, n: int, promised: int) -> NDArray[Any]:
+    values = np.asarray(file.read_sets(n)["data"])
+    if values.shape != (promised,):
+        raise AudioError(
+            f"{file.get_file_name()}: data set {n + 1}: {values.shape} values were read, {promised} samples are "
+            "promised; the file contradicts itself: export it again",
+            fault="unreadable",
+        )
+    return values
 
 
 def _named(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
