@@ -2,14 +2,15 @@
 
 The rule
 --------
-An event is made of the anomalous windows of one recording, in order of time. A window belongs to the event before it if
-it begins at most ``gap`` seconds after that event's last anomalous window has ended. An event begins where its first
-anomalous window begins, and ends where its last one ends. So it is as exact as the hop between windows.
+An event is made of the anomalous windows of one recording, in order of time. A window belongs to the event
+before it if it begins at most ``gap`` seconds after that event's last anomalous window has ended. An event
+begins where its first anomalous window begins, and ends where its last one ends. So it is as exact as the hop
+between windows.
 
-Unusable windows are no evidence, neither for nor against an event: they never begin one and never prolong one. An event
-says how many of its windows were unusable. It also says what came just before and just after it: normal windows, an
-unusable one, or nothing, because the recording begins or ends there. Only after normal windows is it known that it had
-an end.
+Unusable windows are no evidence, neither for nor against an event: they never begin one and never prolong one.
+An event says how many of its windows were unusable. It also says what came just before and just after it:
+normal windows, an unusable one, or nothing, because the recording begins or ends there. Only after normal
+windows is it known that it had an end.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Event:
     branches : tuple of BranchScore
         Of a fused system: what each branch says at the peak.
     before, after : {"normal", "unusable", "anomaly", "recording"}
-        The windows just before and just after it: "recording" if the recording begins or ends there; "anomaly" if there
-        is another event, but with sound between that no window hears.
+        The windows just before and just after it: "recording" if the recording begins or ends there; "anomaly"
+        if there is another event, but with sound between that no window hears.
 
     Examples
     --------
@@ -104,8 +105,8 @@ class Events:
     Parameters
     ----------
     gap : float
-        Seconds between two anomalous windows, from the end of one to the beginning of the other, up to which they belong
-        to one event.
+        Seconds between two anomalous windows, from the end of one to the beginning of the other, up to which
+        they belong to one event.
 
     Raises
     ------
@@ -154,7 +155,7 @@ class Events:
         return over
 
     def end(self) -> list[Event]:
-        """The event that goes to the end of the recording, if there is one; what comes next is another recording."""
+        """The event that goes to the end of the recording, if there is one; another recording may follow."""
         over = [] if self._open is None else [self._open.event]
         self._open, self._last, self._recording = None, "recording", None
         return over
@@ -213,7 +214,8 @@ def events_of(windows: Iterable[WindowVerdict], *, gap: float | None = None) -> 
     windows : iterable of WindowVerdict
         In order of time, of one recording or of several, one after the other.
     gap : float or None
-        Seconds between two anomalous windows up to which they belong to one event; ``None``: the length of a window.
+        Seconds between two anomalous windows up to which they belong to one event; ``None``: the length of a
+        window.
 
     Raises
     ------
@@ -277,9 +279,7 @@ def _kinds(verdict: Verdict) -> dict[str, list[str]]:
 
 def _with_kinds(known: Mapping[str, list[str]], more: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Both together, each kind once, in the order in which they came."""
-    return {
-        name: list(dict.fromkeys([*known.get(name, ()), *more.get(name, ())])) for name in NAMES
-    }
+    return {name: list(dict.fromkeys([*known.get(name, ()), *more.get(name, ())])) for name in NAMES}
 
 
 def _states(kinds: Mapping[str, list[str]]) -> dict[str, str]:

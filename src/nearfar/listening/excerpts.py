@@ -2,15 +2,15 @@
 
 Conventions
 -----------
-An excerpt has all channels of the recording, at its rate. It is FLAC, which loses nothing: of 16 bits if the recording
-has 16 bits or fewer, else of 24. What FLAC cannot hold, because it is beyond full scale, or has more than eight
-channels, is WAV of 32-bit floating point. Samples of 32 bits are kept to 24.
+An excerpt has all channels of the recording, at its rate. It is FLAC, which loses nothing: of 16 bits if the
+recording has 16 bits or fewer, else of 24. What FLAC cannot hold, because it is beyond full scale, or has more
+than eight channels, is WAV of 32-bit floating point. Samples of 32 bits are kept to 24.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from nearfar.files.digests import digest_file
 from nearfar.listening.events import Event
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header, Samples
-from nearfar.recordings.recording import Recording
+from nearfar.recordings.recording import Recording, Span
 
 MARGIN = 5.0  # seconds before and after an event
 BLOCK_SECONDS = 10.0  # that are in memory at a time
@@ -90,50 +90,42 @@ def cut_out(
     OSError
         If it cannot be written; if the disk is full, for example.
     """
-    everything = Recording(recording.paths)
-    header = audio.read_header(everything)
+    header = audio.read_header(Recording(recording.paths))
     start = max(0, round((event.start - margin) * header.rate))
     stop = min(header.samples, round((event.end + margin) * header.rate))
+    size = max(1, round(BLOCK_SECONDS * header.rate))
 
     def blocks() -> Iterator[Samples]:
-        size = max(1, round(BLOCK_SECONDS * header.rate))
         for first in range(start, stop, size):
-            yield _read(everything, first, min(size, stop - first))
+            part = Span(first, min(first + size, stop), header.rate)
+            yield audio.read(Recording(recording.paths, span=part))[0]
 
-    flac = header.channels <= FLAC_CHANNELS and header.rate <= FLAC_RATE
-    if flac and not all(np.abs(block).max(initial=0) <= 1 for block in blocks()):
-        flac = False
-    file = file.with_name(file.name + (".flac" if flac else ".wav"))
-    _write(file, blocks, header, replace=replace)
+    is_flac = header.channels <= FLAC_CHANNELS and header.rate <= FLAC_RATE
+    is_flac = is_flac and all(np.abs(block).max(initial=0) <= 1 for block in blocks())
+    file = file.with_name(file.name + (".flac" if is_flac else ".wav"))
+    _write(file, blocks(), header, replace=replace)
     return file
 
 
-def _read(recording: Recording, start: int, frames: int) -> Samples:
-    """Part of all channels: (channels, samples)."""
-    parts = [audio.read_part(path, start, frames) for path in recording.paths]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _write(
-    file: Path, blocks: Callable[[], Iterator[Samples]], header: Header, *, replace: bool
-) -> None:
+def _write(file: Path, blocks: Iterable[Samples], header: Header, *, replace: bool) -> None:
     """Write the blocks as FLAC or WAV, by the suffix; a file with the same content stays as it is."""
-    flac = file.suffix == ".flac"
+    is_flac = file.suffix == ".flac"
     few = FEW_BITS.search(header.format.partition("/")[2]) is not None
-    subtype = ("PCM_16" if few else "PCM_24") if flac else "FLOAT"
+    subtype = ("PCM_16" if few else "PCM_24") if is_flac else "FLOAT"
     with atomic_file(file) as part:
         with part.open("w+b") as raw, _telling(raw) as told:
             with soundfile.SoundFile(
-                told, "w", header.rate, header.channels, subtype, format="FLAC" if flac else "WAV"
+                told, "w", header.rate, header.channels, subtype, format="FLAC" if is_flac else "WAV"
             ) as out:
-                for block in blocks():
-                    out.write(_as_integers(block, few) if flac else block.T)
+                for block in blocks:
+                    out.write(_as_integers(block, few) if is_flac else block.T)
                     told.require()
             told.require()
+        _take_time_out(part)
         if file.exists() and not replace and digest_file(file) != digest_file(part):
             raise FileExistsError(
-                f"{file} is there already, with another content; choose another folder, or replace it with --replace "
-                "(in Python: replace=True)"
+                f"{file} is there already, with another content; choose another folder, or replace it with "
+                "--replace (in Python: replace=True)"
             )
 
 
@@ -142,6 +134,15 @@ def _as_integers(block: Samples, few: bool) -> NDArray[np.int16] | NDArray[np.in
     scale = 2.0**15 if few else 2.0**23
     whole = np.clip(np.rint(block.T.astype(np.float64) * scale), -scale, scale - 1)
     return whole.astype(np.int16) if few else whole.astype(np.int32) << 8
+
+
+def _take_time_out(file: Path) -> None:
+    """The time at which libsndfile wrote a file of floating point, so that equal samples give equal bytes."""
+    with file.open("r+b") as raw:
+        at = raw.read(audio.PEAK_WITHIN).find(b"PEAK")
+        if at >= 0:
+            raw.seek(at + 12)
+            raw.write(bytes(4))
 
 
 class _Telling:

@@ -1,13 +1,13 @@
 """Listening to recordings, one after the other, which can be interrupted at any moment and goes on where it was.
 
 What was heard is appended to a log, in whole lines. Beside it is a state: how long the log was when the state was
-written, which window comes next, and what events and alarms know of the windows before. That is little, whatever the
-length of the recordings. A state is written once a second and at the end, whole or not at all. Who goes on cuts the log
-to the length that the state names. So nothing is lost but a second of work, and what is heard in the end is equal, byte
-for byte, to what an unbroken run hears.
+written, which window comes next, and what events and alarms know of the windows before. That is little,
+whatever the length of the recordings. A state is written once a second and at the end, whole or not at all. Who
+goes on cuts the log to the length that the state names. So nothing is lost but a second of work, and what is
+heard in the end is equal, byte for byte, to what an unbroken run hears.
 
-A folder belongs to one detector, to one way of listening, and to recordings that do not change. Recordings may be added
-after the others.
+A folder belongs to one detector, to one way of listening, and to recordings that do not change. Recordings may
+be added after the others.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+
+from numpy.typing import NDArray
 
 from nearfar.decisions.alerts import AlertState
 from nearfar.detector.fitted import BranchScore, Detector, Verdict
@@ -30,13 +32,19 @@ from nearfar.files.extras import MissingPackageError
 from nearfar.listening.events import Event, Events, event_from
 from nearfar.listening.scoring import WindowVerdict, listen
 from nearfar.recordings import audio
-from nearfar.recordings.audio import AudioError
+from nearfar.recordings.audio import AudioError, Header
 from nearfar.recordings.inspection.faults import RecordingFault
 from nearfar.recordings.microphones import MicrophoneError
 from nearfar.recordings.recording import Recording
 from nearfar.systems.branches import Progress
 from nearfar.windows.cutting import Cut, Window
 
+UNREADABLE = (
+    AudioError,
+    MicrophoneError,
+    MissingPackageError,
+    OSError,
+)  # what ends a recording, not the session
 FORMAT = 1
 STATE, LOG, LOCK = "state.json", "heard.jsonl", "lock"
 EVERY = 1.0  # seconds between two states
@@ -45,7 +53,7 @@ NUMBERS = ("score", "p_value")  # of a verdict: NaN if they are not known
 
 
 class SessionError(ValueError):
-    """A folder of state belongs to another detector, other recordings or another way of listening, or is damaged."""
+    """A folder of state belongs to other recordings or another way of listening, or is damaged."""
 
 
 class Tracker(Protocol):
@@ -70,7 +78,8 @@ class HeardWindow:
     window : Window
     verdict : Verdict
     rules : mapping from str to (bool, float)
-        Of each rule, such as "3/5": whether there is an alert after this window, and the evidence for it, from 0 to 1.
+        Of each rule, such as "3/5": whether there is an alert after this window, and the evidence for it, from 0 to
+        1.
     """
 
     window: Window
@@ -112,19 +121,43 @@ class Listening:
     detector : Detector
     recordings : sequence of Recording
         Of one machine, in order of time.
-    cut : Cut
-        How they are cut into windows.
-    gap : float
-        Seconds of an event, as of ``events.Events``. A detector without a threshold has no events.
+    cut : Cut or None
+        How they are cut into windows; ``None``: those that are longer than the training clips, as the detector
+        does it.
+    gap : float or None
+        Seconds of an event, as of ``events.Events``; ``None``: a window. A detector without a threshold has no
+        events.
     rules : mapping from str to Tracker
         Rules for alerts that have heard nothing yet, by what they are called.
     """
 
     detector: Detector
     recordings: Sequence[Recording]
-    cut: Cut
-    gap: float
+    cut: Cut | None = None
+    gap: float | None = None
     rules: Mapping[str, Tracker] = field(default_factory=dict)
+
+    @property
+    def own_cut(self) -> Cut:
+        """How recordings are cut that are."""
+        return self.detector.cut if self.cut is None else self.cut
+
+    @property
+    def own_gap(self) -> float:
+        return self.own_cut.seconds if self.gap is None else self.gap
+
+    def is_whole(self, seconds: float) -> bool:
+        """Whether a recording of that length is one clip, as it is."""
+        return self.cut is None and not self.detector.is_long(seconds)
+
+    def size_of(self, recording: Recording) -> tuple[float, int] | None:
+        """How long a recording is, in seconds, and how many windows it has; ``None`` if it cannot be read."""
+        header = _header_of(recording)
+        if header is None:
+            return None
+        return header.seconds, 1 if self.is_whole(header.seconds) else self.own_cut.count(
+            header.samples, header.rate
+        )
 
     def identity(self) -> dict[str, Any]:
         """What determines what is heard in the recordings, as JSON values."""
@@ -132,16 +165,17 @@ class Listening:
         return {
             "detector": _digest_of(self.detector),
             "false_alarm_rate": None if threshold is None else threshold.false_alarm_rate,
-            "window": self.cut.seconds,
-            "hop": self.cut.hop,
-            "gap": self.gap,
+            "window": self.own_cut.seconds,
+            "hop": self.own_cut.hop,
+            "clips_as_they_are": self.cut is None,
+            "gap": self.own_gap,
             "rules": list(self.rules),
         }
 
 
 def _digest_of(detector: Detector) -> str:
     """Of everything in a detector that makes its verdicts."""
-    arrays = {"sample": detector.sample}
+    arrays: dict[str, NDArray[Any]] = {"sample": detector.sample}
     for number, branch in enumerate(detector.branches):
         arrays |= {f"{number}.{name}": array for name, array in branch.arrays().items()}
     if detector.threshold is not None:
@@ -158,7 +192,7 @@ class _Steps:
 
     def __init__(self, task: Listening) -> None:
         has_threshold = task.detector.threshold is not None
-        self._events = Events(task.gap) if has_threshold else None
+        self._events = Events(task.own_gap) if has_threshold else None
         self._rules = task.rules
 
     def after(self, heard: WindowVerdict) -> list[Heard]:
@@ -193,7 +227,7 @@ class _Steps:
             rule.restore(state["rules"][name])
 
 
-def run(task: Listening, *, folder: Path | None = None, progress: Progress | None = None) -> Iterator[Heard]:
+def run(task: Listening, *, folder: Path | None = None, progress: Progress | None = None) -> Generator[Heard, None, None]:
     """What is heard, in order of time: each window, and after it the events and alerts that follow from it.
 
     Parameters
@@ -212,14 +246,14 @@ def run(task: Listening, *, folder: Path | None = None, progress: Progress | Non
         If the state cannot be written.
     """
     steps, place = _Steps(task), (0, 0)
-    counts = [_count(recording, task.cut) for recording in task.recordings]
+    total = sum(1 if size is None else size[1] for size in map(task.size_of, task.recordings))
     told = 0
 
     def tell(found: Sequence[Heard]) -> Sequence[Heard]:
         nonlocal told
         told += sum(isinstance(one, HeardWindow) for one in found)
         if progress is not None and found:
-            progress(SCORING, min(told, sum(counts)), sum(counts))
+            progress(SCORING, min(told, total), total)
         return found
 
     with _opened(task, folder) as log:
@@ -246,31 +280,46 @@ def run(task: Listening, *, folder: Path | None = None, progress: Progress | Non
 
 def _windows(task: Listening, recording: Recording, first: int) -> Iterator[WindowVerdict]:
     """The windows of a recording from that one on; where it cannot be read, one that says why."""
-    index, start = first, float("nan")
+    name, header = str(recording), _header_of(recording)
+    if header is None or task.is_whole(header.seconds):
+        if first == 0:
+            length = math.nan if header is None else header.seconds
+            window = Window(name, 0, 0.0 if header is not None else math.nan, length)
+            yield WindowVerdict(window, task.detector.score_file(recording))
+        return
+    index, end = first, math.nan
     try:
-        for heard in listen(task.detector, recording, cut=task.cut, first=first):
+        for heard in listen(task.detector, recording, cut=task.own_cut, first=first):
             yield heard
-            index, start = heard.window.index + 1, heard.window.start + heard.window.seconds
-    except (AudioError, MicrophoneError, MissingPackageError, OSError) as error:
-        name = str(recording)
+            index, end = heard.window.index + 1, heard.window.end
+    except UNREADABLE as error:
         message = str(error).removeprefix(f"{name}: ")
-        verdict = Verdict(name, float("nan"), float("nan"), "unusable", error=message)
-        yield WindowVerdict(Window(name, index, start, float("nan")), verdict)
+        verdict = Verdict(name, math.nan, math.nan, "unusable", error=message)
+        yield WindowVerdict(Window(name, index, end, math.nan), verdict)
 
 
-def _count(recording: Recording, cut: Cut) -> int:
-    """How many windows a recording has, for what is shown; one that cannot be read gives one verdict."""
+def length_of(recording: Recording) -> float | None:
+    """How long a recording is, in seconds; ``None`` if it cannot be read."""
+    header = _header_of(recording)
+    return None if header is None else header.seconds
+
+
+def _header_of(recording: Recording) -> Header | None:
+    """The header of a file; ``None`` if it cannot be read, or is a pipe, which has none before it is read."""
+    if audio.is_stream(recording.path):
+        return None
     try:
-        header = audio.read_header(recording)
-    except (AudioError, MicrophoneError, MissingPackageError, OSError):
-        return 1
-    return cut.count(header.samples, header.rate)
+        return audio.read_header(recording)
+    except UNREADABLE:
+        return None
 
 
 class _Log:
     """The folder of a session: log, state, and that nobody else has it."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], recordings: Sequence[dict[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], recordings: Sequence[dict[str, Any]]
+    ) -> None:
         self._folder, self._identity, self._recordings = folder, dict(identity), list(recordings)
         known = _known(folder)
         self.place: tuple[int, int] = (0, 0)
@@ -278,7 +327,8 @@ class _Log:
         self._size = 0
         if known is not None:
             _refuse_others(folder, known, self._identity, self._recordings)
-            self.place, self.steps, self._size = tuple(known["next"]), known["steps"], known["bytes"]  # type: ignore[assignment]
+            recording, window = known["next"]
+            self.place, self.steps, self._size = (recording, window), known["steps"], known["bytes"]
         self._file = self._opened_log()
         self._written = time.monotonic()
         if known is None:
@@ -293,8 +343,8 @@ class _Log:
         there = path.stat().st_size
         if there < self._size:
             raise SessionError(
-                f"{path}: damaged, {there} bytes, but the state beside it counts {self._size}; remove {self._folder} and "
-                "begin again"
+                f"{path}: damaged, {there} bytes, but the state beside it counts {self._size}; remove "
+                f"{self._folder} and begin again"
             )
         file = path.open("r+b")
         file.truncate(self._size)
@@ -310,7 +360,9 @@ class _Log:
                 try:
                     found = decoded(json.loads(line))
                 except (ValueError, TypeError, LookupError) as error:
-                    raise SessionError(f"{file.name}: damaged ({error}); remove {self._folder} and begin again") from error
+                    raise SessionError(
+                        f"{file.name}: damaged ({error}); remove {self._folder} and begin again"
+                    ) from error
                 yield found
 
     def append(self, found: Sequence[Heard], place: tuple[int, int], steps: _Steps) -> None:
@@ -357,7 +409,11 @@ def _opened(task: Listening, folder: Path | None) -> Iterator[_Log | None]:
     refuse_unwritable(folder / STATE)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: a file; the state is a folder, choose another name")
-    if folder.is_dir() and not (folder / STATE).is_file() and any(one.name not in (LOCK, LOG) for one in folder.iterdir()):
+    if (
+        folder.is_dir()
+        and not (folder / STATE).is_file()
+        and any(one.name not in (LOCK, LOG) for one in folder.iterdir())
+    ):
         raise SessionError(f"{folder}: is there already, and is no state of listening; choose another name")
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -430,12 +486,15 @@ def _refuse_others(
     differ = [key for key in identity if identity[key] != before.get(key)]
     if differ:
         changes = ", ".join(f"{key} was {before.get(key)} and is {identity[key]}" for key in differ)
-        raise SessionError(f"{folder}: begun in another way: {changes}. Give the same as then, or another folder")
+        raise SessionError(
+            f"{folder}: begun in another way: {changes}. Give the same as then, or another folder"
+        )
     for number, one in enumerate(known["recordings"]):
         if number >= len(recordings):
             gone = one["files"][0][0]
             raise SessionError(
-                f"{folder}: begun with {gone}, which is not among the recordings now; give it, too, or another folder"
+                f"{folder}: begun with {gone}, which is not among the recordings now; give it, too, or another "
+                "folder"
             )
         if one != recordings[number]:
             raise SessionError(f"{folder}: {_difference(one, recordings[number])}")
@@ -447,8 +506,8 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     names = [[file[0] for file in one["files"]] for one in (before, now)]
     if names[0] != names[1]:
         return (
-            f"begun with {name}, where now {now['files'][0][0]} is; give the recordings in the same order, new ones after "
-            "them, or give another folder"
+            f"begun with {name}, where now {now['files'][0][0]} is; give the recordings in the same order, new "
+            "ones after them, or give another folder"
         )
     what = "other channels of " if before["channels"] != now["channels"] else ""
     why = "" if what else ", which has changed since (its size or time)"
@@ -473,7 +532,9 @@ def decoded(content: Mapping[str, Any]) -> Heard:
     if "alert" in content:
         alert = content["alert"]
         return Alert(**{**alert, "window": Window(**alert["window"])})
-    window = {key: math.nan if value is None else value for key, value in content["window"].items()}
+    window: dict[str, Any] = {
+        key: math.nan if value is None else value for key, value in content["window"].items()
+    }
     verdict = dict(content["verdict"])
     for key in NUMBERS:
         verdict[key] = math.nan if verdict[key] is None else verdict[key]
@@ -485,5 +546,6 @@ def decoded(content: Mapping[str, Any]) -> Heard:
 
 def _without_nan(content: dict[str, Any]) -> dict[str, Any]:
     return {
-        key: None if isinstance(value, float) and math.isnan(value) else value for key, value in content.items()
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in content.items()
     }

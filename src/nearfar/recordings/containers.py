@@ -198,7 +198,8 @@ def chunk_of(file: BinaryIO, size: int, name: bytes) -> bytes | None:
     --------
     >>> import io
     >>> from nearfar.recordings.containers import chunk_of
-    >>> wav = b"RIFF" + bytes(4) + b"WAVE" + b"data" + b"\\x02\\0\\0\\0" + bytes(2) + b"note" + b"\\x04\\0\\0\\0" + b"hall"
+    >>> samples, note = (2).to_bytes(4, "little") + bytes(2), (4).to_bytes(4, "little") + b"hall"
+    >>> wav = b"RIFF" + bytes(4) + b"WAVE" + b"data" + samples + b"note" + note
     >>> chunk_of(io.BytesIO(wav), len(wav), b"note")
     b'hall'
     """

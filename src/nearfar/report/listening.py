@@ -27,8 +27,8 @@ from nearfar.windows.clock import Clock
 ALERT = "alert"  # with `--false-alerts`
 TIMES = ("start", "end", "clock")  # of a window, after the recording's name
 OF_EVENT = (  # columns of CSV and keys of JSON
-    "kind", "recording", "start", "end", "clock", "clock_end", "peak_score", "p_value", "peak_start", "peak_end", "windows",
-    "anomalous", "unusable", "near", "far", "before", "after", "rule",
+    "kind", "recording", "start", "end", "clock", "clock_end", "peak_score", "p_value", "peak_start", "peak_end",
+    "windows", "anomalous", "unusable", "near", "far", "before", "after", "rule", "since",
 )  # fmt: skip
 BESIDE = {  # what is said of the windows beside an event, if they are not normal
     "unusable": "an unusable window",
@@ -64,8 +64,8 @@ class Shown:
         return None if known is None or math.isnan(seconds) else known.at(seconds)
 
 
-def show(found: Iterable[Heard], form: str, console: Console, shown: Shown) -> set[str]:
-    """Print what is heard: CSV and JSON line by line as it comes, tables at the end.
+def show(found: Iterable[Heard], form: str, console: Console, shown: Shown) -> tuple[set[str], list[Table]]:
+    """Print what is heard, as CSV and JSON: line by line as it comes. Tables are there at the end.
 
     Parameters
     ----------
@@ -78,6 +78,8 @@ def show(found: Iterable[Heard], form: str, console: Console, shown: Shown) -> s
     -------
     set of str
         The decisions that occurred, and "alarm" or "alert" if there was one.
+    list of Table
+        To be printed.
     """
     kept: list[Heard] = []
     line = _line_of(form, shown)
@@ -94,10 +96,7 @@ def show(found: Iterable[Heard], form: str, console: Console, shown: Shown) -> s
         else:
             console.file.write(line(heard))
             console.file.flush()
-    if form == "table":
-        for one in _tables(kept, shown):
-            console.print(one)
-    return occurred
+    return occurred, _tables(kept, shown) if form == "table" else []
 
 
 def _line_of(form: str, shown: Shown) -> Callable[[Heard], str]:
@@ -105,7 +104,11 @@ def _line_of(form: str, shown: Shown) -> Callable[[Heard], str]:
 
     def line(heard: Heard) -> str:
         if isinstance(heard, HeardWindow):
-            return csv_text(window_row(heard, shown)) if form == "csv" else json_text(window_content(heard, shown))
+            return (
+                csv_text(window_row(heard, shown))
+                if form == "csv"
+                else json_text(window_content(heard, shown))
+            )
         return csv_text(event_row(heard, shown)) if form == "csv" else json_text(event_content(heard, shown))
 
     return line
@@ -160,27 +163,42 @@ def _times(heard: HeardWindow, shown: Shown) -> tuple[float | None, float | None
     """When a window begins and ends, in seconds of its recording, and when it begins by the clock."""
     window = heard.window
     began = shown.clock(window.recording, window.start)
-    return _seconds(window.start), _seconds(window.start + window.seconds), None if began is None else clock.shown(began)
+    return (
+        _seconds(window.start),
+        _seconds(window.end),
+        None if began is None else clock.shown(began),
+    )
 
 
 def event_content(heard: Event | Alert | HeardWindow, shown: Shown) -> dict[str, Any]:
     """An event, or the beginning or end of an alert, as JSON values; ``kind`` says which."""
     if isinstance(heard, Alert):
-        start, end = heard.window.start, heard.window.start + heard.window.seconds
+        window = heard.window
         return {
-            "kind": "alert_begins" if heard.begins else "alert_ends", **_place(heard.window.recording, start, end, shown),
-            "rule": heard.rule, "since": heard.since,
-        }  # fmt: skip
+            "kind": "alert_begins" if heard.begins else "alert_ends",
+            **_place(window.recording, window.start, window.end, shown),
+            "rule": heard.rule,
+            "since": heard.since,
+        }
     assert isinstance(heard, Event)
     content = {
-        "kind": "event", **_place(heard.recording, heard.start, heard.end, shown), "peak_score": heard.peak_score,
-        "p_value": _number(heard.p_value), "peak_start": _seconds(heard.peak_start), "peak_end": _seconds(heard.peak_end),
-        "windows": heard.windows, "anomalous": heard.anomalous, "unusable": heard.unusable,
-        "microphones": dict(heard.microphones), "before": heard.before, "after": heard.after,
-    }  # fmt: skip
+        "kind": "event",
+        **_place(heard.recording, heard.start, heard.end, shown),
+        "peak_score": heard.peak_score,
+        "p_value": _number(heard.p_value),
+        "peak_start": _seconds(heard.peak_start),
+        "peak_end": _seconds(heard.peak_end),
+        "windows": heard.windows,
+        "anomalous": heard.anomalous,
+        "unusable": heard.unusable,
+        "microphones": dict(heard.microphones),
+        "before": heard.before,
+        "after": heard.after,
+    }
     if heard.branches:
         content["branches"] = {
-            b.name: dict(zip(OF_BRANCH, (b.score, b.p_value, b.contribution), strict=True)) for b in heard.branches
+            b.name: dict(zip(OF_BRANCH, (b.score, b.p_value, b.contribution), strict=True))
+            for b in heard.branches
         }
     return content
 
@@ -229,11 +247,13 @@ def window_table(found: Sequence[HeardWindow], shown: Shown) -> Table:
     names = [one.window.recording for one in found]
     folder = verdicts.common_folder(list(dict.fromkeys(names)))
     columns = ["time", *["clock"] * bool(shown.clocks), "score", "p-value", "decision"]
-    table = _table(names, folder, [*columns, *[BY_BRANCH] * bool(shown.branches), *shown.rules, "what was found"])
+    table = _table(
+        names, folder, [*columns, *[BY_BRANCH] * bool(shown.branches), *shown.rules, "what was found"]
+    )
     for one in found:
         name, *cells, health = verdicts.cells_of(_of_recording(one), folder)
         window = one.window
-        end = window.start + window.seconds
+        end = window.end
         row = [Text(times(window.start, end)), *_clock_cell(window.recording, window.start, shown), *cells]
         row += [Text(_by_branch(one.verdict.branches))] * bool(shown.branches)
         on = _on(one, shown)
@@ -273,7 +293,9 @@ def alert_table(changes: Sequence[Alert], shown: Shown) -> Table:
         if not one.begins:
             continue
         end = next((other for other in changes[number:] if other.rule == one.rule and not other.begins), None)
-        table.add_row(one.rule, *(_of_alert(change, folder, shown, len({*names}) > 1) for change in (one, end)))
+        table.add_row(
+            one.rule, *(_of_alert(change, folder, shown, len({*names}) > 1) for change in (one, end))
+        )
     table.caption = counted(table.row_count, "alert")
     return table
 
@@ -283,7 +305,7 @@ def _of_alert(change: Alert | None, folder: str, shown: Shown, many: bool) -> Te
     if change is None:
         return Text("not yet")
     window = change.window
-    end = window.start + window.seconds
+    end = window.end
     moment = shown.clock(window.recording, end)
     told = [one_line(window.recording.removeprefix(folder))] * many + [time_of(end)]
     return Text(" ".join(told + ([] if moment is None else [f"({_moment(moment)})"])))

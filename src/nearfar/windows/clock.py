@@ -5,9 +5,9 @@ at which its file was last changed, which is when the recording ended.
 
 The chunk ``bext`` (EBU Tech 3285, Broadcast Wave) has two times. *OriginationDate* and *OriginationTime* are when
 the recording was made, by the recorder's clock, in whole seconds. *TimeReference* is the timecode of the first
-sample, as samples since midnight. A timecode can be the time of day, but need not be: it may count what was recorded,
-be a place in an edited programme, or run 0.1 % slow beside film. So the first two say when a recording began. The
-third gives the fraction of the second where it agrees with them.
+sample, as samples since midnight. A timecode can be the time of day, but need not be: it may count what was
+recorded, be a place in an edited programme, or run 0.1 % slow beside film. So the first two say when a recording
+began. The third gives the fraction of the second where it agrees with them.
 
 Conventions
 -----------
@@ -17,10 +17,11 @@ from a file's last change have the zone of this computer.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +40,8 @@ AGREES = 1.0  # seconds from OriginationTime within which a timecode is the time
 MOST_OVERLAP = 60.0  # seconds: what names and clocks are wrong by
 ASKED = ("bext", "mtime", "none")  # beside a pattern
 DIRECTIVES = {  # of strptime, each with what it matches in a name
-    "Y": r"\d{4}", "y": r"\d{2}", "m": r"\d{2}", "d": r"\d{2}", "j": r"\d{3}", "b": r"[^\W\d_]{3,4}", "B": r"[^\W\d_]{3,}",
+    "Y": r"\d{4}", "y": r"\d{2}", "m": r"\d{2}", "d": r"\d{2}", "j": r"\d{3}",
+    "b": r"[^\W\d_]{3,4}", "B": r"[^\W\d_]{3,}",
     "H": r"\d{2}", "I": r"\d{2}", "p": r"[AaPp][Mm]", "M": r"\d{2}", "S": r"\d{2}", "f": r"\d{1,6}",
     "z": r"(?:Z|[+-]\d{2}:?\d{2})", "%": "%",
 }  # fmt: skip
@@ -93,7 +95,8 @@ def require_way(way: str) -> str:
         return way
     if "%" not in way:
         raise ValueError(
-            f"began={way!r}: must be bext, mtime, none, or a pattern for the date in the name, such as %Y%m%d_%H%M%S"
+            f"began={way!r}: must be bext, mtime, none, or a pattern for the date in the name, such as "
+            "%Y%m%d_%H%M%S"
         )
     used = re.findall("%(.?)", way)
     unknown = [f"%{one}" for one in used if one not in DIRECTIVES]
@@ -118,8 +121,9 @@ def clock_of(recording: Recording | Path, way: str = "bext", *, seconds: float) 
     ----------
     recording : Recording or Path
     way : {"bext", "mtime", "none"} or str
-        What is to tell it: the chunk ``bext``; the time of its file's last change, which is taken for the end; nothing;
-        or a pattern of ``strptime``, which is looked for in the file's name, or in its path if there is a slash in it.
+        What is to tell it: the chunk ``bext``; the time of its file's last change, which is taken for the end;
+        nothing; or a pattern of ``strptime``, which is looked for in the file's name, or in its path if there is a
+        slash in it.
     seconds : float
         How long the recording is.
 
@@ -172,13 +176,17 @@ def date_in_name(path: Path, pattern: str) -> datetime:
     matched = "".join(DIRECTIVES[p[1]] if p[:1] == "%" and len(p) == 2 else re.escape(p) for p in parts)
     found = [match.group() for match in re.finditer(rf"(?<!\d){matched}(?!\d)", text)]
     if not found:
-        raise ClockError(f"{path}: no date of the form {pattern} in its name; give another pattern with --began")
+        raise ClockError(
+            f"{path}: no date of the form {pattern} in its name; give another pattern with --began"
+        )
     dates = []
     for one in found:
         try:
             dates.append(datetime.strptime(one, pattern))
         except ValueError as error:
-            raise ClockError(f"{path}: {one!r} in its name is no date of the form {pattern}: {error}") from None
+            raise ClockError(
+                f"{path}: {one!r} in its name is no date of the form {pattern}: {error}"
+            ) from None
     if len({*dates}) > 1:
         raise ClockError(
             f"{path}: its name has {len(found)} dates, {' and '.join(found)}; give a pattern that only one of them "
@@ -204,9 +212,11 @@ def _of_bext(path: Path) -> datetime | None:
         return None
     matches = BEXT_DATE.fullmatch(day), BEXT_TIME.fullmatch(clock)
     try:
-        if None in matches:
+        if matches[0] is None or matches[1] is None:
             raise ValueError("expected yyyy-mm-dd and hh:mm:ss")
-        began = datetime.combine(date(*map(int, matches[0].groups())), time(*map(int, matches[1].groups())))  # type: ignore[union-attr]
+        year, month, day_of_month = map(int, matches[0].groups())
+        hour, minute, second = map(int, matches[1].groups())
+        began = datetime(year, month, day_of_month, hour, minute, second)
     except ValueError as error:
         raise ClockError(
             f"{path}: its chunk bext says that it began on {day!r} at {clock!r}, which is no date and time "
@@ -218,10 +228,26 @@ def _of_bext(path: Path) -> datetime | None:
 
 
 def _fraction(began: datetime, timecode: float) -> timedelta:
-    """What a timecode, in seconds since midnight, adds to a time in whole seconds, if it is the same time of day."""
+    """What a timecode, in seconds since midnight, adds to a time in whole seconds, if both are near each other."""
     since_midnight = began.hour * 3600 + began.minute * 60 + began.second
     more = (timecode - since_midnight + DAY / 2) % DAY - DAY / 2
     return timedelta(seconds=more) if abs(more) <= AGREES else timedelta()
+
+
+def require_zones(clocks: Mapping[str, Clock]) -> None:
+    """Raise unless the times of recordings, by their names, have all a zone, or all none.
+
+    Raises
+    ------
+    ClockError
+    """
+    first = next(iter(clocks.items()), None)
+    for name, clock in clocks.items():
+        if first is not None and (clock.began.tzinfo is None) != (first[1].began.tzinfo is None):
+            raise ClockError(
+                f"{first[0]} and {name}: the time of one has a zone and that of the other has none, so they have "
+                "no order; use --order name"
+            )
 
 
 def require_order(recordings: Sequence[tuple[str, Clock, float]]) -> None:
@@ -235,20 +261,14 @@ def require_order(recordings: Sequence[tuple[str, Clock, float]]) -> None:
     Raises
     ------
     ClockError
-        If some times have a zone and others not, or two recordings overlap by more than ``MOST_OVERLAP``.
+        If two overlap by more than ``MOST_OVERLAP``.
     """
-    for (name, clock, seconds), (later, next_clock, _) in zip(recordings, recordings[1:], strict=False):
-        if (clock.began.tzinfo is None) != (next_clock.began.tzinfo is None):
-            raise ClockError(
-                f"{name} and {later}: the time of one has a zone and that of the other has none, so they have no "
-                "order; use --order name"
-            )
-        overlap = (clock.at(seconds) - next_clock.began).total_seconds()
-        if overlap > MOST_OVERLAP:
+    for (name, clock, seconds), (later, next_clock, _) in itertools.pairwise(recordings):
+        if (clock.at(seconds) - next_clock.began).total_seconds() > MOST_OVERLAP:
             raise ClockError(
                 f"{name} began at {shown(clock.began)} and lasts {seconds:.0f} s, but {later} began at "
-                f"{shown(next_clock.began)}, before it had ended. Recordings of one machine follow each other: check "
-                "the recorder's clock, or use --order name"
+                f"{shown(next_clock.began)}, before it had ended. Recordings of one machine follow each other: "
+                "check the recorder's clock, or use --order name"
             )
 
 
