@@ -86,7 +86,7 @@ def cut_out(
     AudioError
         If the recording cannot be read there, because samples are not finite for example.
     FileExistsError
-        If a file with other content is there, unless ``replace``.
+        If a file with other content is there, unless ``replace``; and never in place of the recording.
     OSError
         If it cannot be written; if the disk is full, for example.
     """
@@ -103,6 +103,8 @@ def cut_out(
     is_flac = header.channels <= FLAC_CHANNELS and header.rate <= FLAC_RATE
     is_flac = is_flac and all(np.abs(block).max(initial=0) <= 1 for block in blocks())
     file = file.with_name(file.name + (".flac" if is_flac else ".wav"))
+    if file.exists() and any(file.samefile(path) for path in recording.paths):
+        raise FileExistsError(f"{file} is the recording itself; choose another name")
     _write(file, blocks(), header, replace=replace)
     return file
 
@@ -175,6 +177,6 @@ def _telling(file: BinaryIO) -> Iterator[_Telling]:
     try:
         yield told
         file.flush()
-    except soundfile.SoundFileError as error:
+    except (soundfile.SoundFileError, AssertionError) as error:  # soundfile asserts that all was written
         told.require()
         raise AudioError(f"{file.name}: cannot be written: {error}") from error

@@ -174,7 +174,8 @@ def date_in_name(path: Path, pattern: str) -> datetime:
     text = path.absolute().as_posix() if "/" in pattern else path.name
     parts = re.split("(%.)", pattern)
     matched = "".join(DIRECTIVES[p[1]] if p[:1] == "%" and len(p) == 2 else re.escape(p) for p in parts)
-    found = [match.group() for match in re.finditer(rf"(?<!\d){matched}(?!\d)", text)]
+    whole = rf"(?:(?<!\d)|(?!\d)){matched}(?:(?<!\d)|(?!\d))"  # no part of a longer number
+    found = [match.group() for match in re.finditer(whole, text)]
     if not found:
         raise ClockError(
             f"{path}: no date of the form {pattern} in its name; give another pattern with --began"
