@@ -34,7 +34,7 @@ from nearfar.recordings import acquisition, audio
 from nearfar.recordings.acquisition import READERS, rates
 from nearfar.recordings.acquisition.interleaving import takes_turns
 from nearfar.recordings.clips import ACQUISITION_SUFFIXES, AUDIO_SUFFIXES, is_audio
-from nearfar.recordings.recording import Recording
+from nearfar.recordings.recording import Recording, Span
 from nearfar.recordings.sound import AudioError, Recorded
 
 RATE = 48000
@@ -752,3 +752,30 @@ print(*sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+@UNCLOSED
+@pytest.mark.parametrize(
+    ("suffix", "write"),
+    [
+        (".tdms", files.tdms),
+        (".uff", files.uff),
+        (".mf4", files.mdf),
+        (".mat", files.matlab),
+        (".mat", files.matlab73),
+        (".h5", files.hdf5),
+    ],
+)
+def test_a_part_is_what_the_whole_has_there(tmp_path, columns, suffix, write):
+    path = tmp_path / f"clip{suffix}"
+    write(path, columns, RATE)
+    whole = read(path, "near", "far")
+    for start, stop in [(0, N), (0, 1), (N - 1, N), (123, 9001)]:
+        part = audio.read_recorded(Recording((path,), ("near", "far"), Span(start, stop, RATE)))
+        np.testing.assert_array_equal(part.samples, whole.samples[:, start:stop])
+        assert part.header.samples == stop - start
+        assert part.notes == whole.notes
+    with pytest.raises(
+        AudioError, match=r"#t=0,0\.200021: the recording ends at 0\.2 s, before this part does"
+    ):
+        audio.read(Recording((path,), ("near",), Span(0, N + 1, RATE)))

@@ -13,6 +13,7 @@ import soundfile
 
 from nearfar.recordings import audio, sound_files
 from nearfar.recordings.audio import AudioError
+from nearfar.recordings.recording import Recording, Span
 
 RATE = 16000
 FRAMES = 20_000
@@ -513,3 +514,107 @@ def test_a_stream_that_does_not_end_is_read_no_further_than_a_recording_may_be_l
     with pytest.raises(AudioError, match="standard input: it does not end within 30000 bytes"):
         audio.read_stream(endless, "standard input", rate=8000, channels=2)
     assert endless.tell() < 60_000
+
+
+# parts
+
+
+def part_of(path: Path, start: int, stop: int, *, rate: int = RATE) -> Recording:
+    return Recording((path,), span=Span(start, stop, rate))
+
+
+PARTS = [(0, FRAMES), (0, 1), (FRAMES - 1, FRAMES), (777, 15_001)]
+
+
+def assert_parts_are_what_the_whole_has(path: Path) -> None:
+    whole = audio.read_recorded(path)
+    for start, stop in PARTS:
+        part = audio.read_recorded(part_of(path, start, stop, rate=whole.rate))
+        np.testing.assert_array_equal(part.samples, whole.samples[:, start:stop])
+        assert (part.header.samples, part.header.format) == (stop - start, whole.header.format)
+        assert audio.read_header(part_of(path, start, stop, rate=whole.rate)) == part.header
+        assert kinds(part) == kinds(whole)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT"])
+def test_a_part_of_a_file_is_what_the_whole_has_there(tmp_path, kind, subtype):
+    if (kind, subtype) == ("aifc", "FLOAT"):
+        pytest.skip("libsndfile writes AIFF-C with floating point in big-endian order only")
+    (tmp_path / "a.wav").write_bytes(encoded(FORMATS[kind], subtype=subtype))
+    assert_parts_are_what_the_whole_has(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("content", [
+    wav(fmt(), chunk(b"data", SOUND, 0)), encoded({"format": "FLAC"}),
+    encoded({"format": "FLAC"}, subtype="PCM_24"), encoded({"format": "CAF"}, subtype="ALAC_16"),
+])  # fmt: skip
+def test_a_part_of_an_unfinished_or_packed_file(tmp_path, content):
+    (tmp_path / "a.wav").write_bytes(content)
+    assert_parts_are_what_the_whole_has(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("samples", [0, FRAMES])
+def test_a_part_of_a_stream_of_flac(tmp_path, samples):
+    (tmp_path / "a.flac").write_bytes(flac(samples))
+    assert_parts_are_what_the_whole_has(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM", "ULAW", "ALAW"])
+def test_a_part_of_a_lossy_file_is_what_the_whole_has_there(tmp_path, subtype):
+    (tmp_path / "a.wav").write_bytes(encoded({"format": "WAV"}, subtype=subtype))
+    assert_parts_are_what_the_whole_has(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("kind", ["MP3", "OGG"])
+def test_a_part_of_a_file_in_which_libsndfile_seeks_only_roughly(tmp_path, kind):
+    subtype = "MPEG_LAYER_III" if kind == "MP3" else "VORBIS"
+    (tmp_path / "a.wav").write_bytes(encoded({"format": kind}, subtype=subtype, rate=44100))
+    assert_parts_are_what_the_whole_has(tmp_path / "a.wav")
+
+
+def test_a_quiet_part_is_moved_as_the_whole_file_is(tmp_path):
+    loud = (SAMPLES.astype(np.int32) * 256 + 77) << 8
+    loud[:, 5000:10_000] //= 2**12  # by itself, it looks as if it were at the lower end
+    (tmp_path / "a.wav").write_bytes(bits_32(loud, valid=24))
+    (tmp_path / "b.wav").write_bytes(bits_32(loud[:, 5000:10_000], valid=24))
+    assert kinds(audio.read_recorded(tmp_path / "b.wav")) == ["right_aligned"]
+    part = audio.read_recorded(part_of(tmp_path / "a.wav", 5000, 10_000))
+    np.testing.assert_array_equal(part.samples, audio.read(tmp_path / "a.wav")[0][:, 5000:10_000])
+    assert part.notes == ()
+
+
+def test_a_file_that_is_too_long_to_be_read_at_once_is_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(sound_files, "MOST_SAMPLES", 10_000)
+    for name, content in {"a.wav": encoded(FORMATS["wav"]), "b.wav": wav(fmt(), chunk(b"data", SOUND, 0)),
+                          "c.flac": flac(0)}.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        part = audio.read(part_of(tmp_path / name, 12_000, 17_000))[0]
+        np.testing.assert_array_equal(part * 32768, SAMPLES[:, 12_000:17_000])
+        with pytest.raises(AudioError, match="too long: at most 0 s are read at once"):
+            audio.read(part_of(tmp_path / name, 12_000, 17_001))
+
+
+def test_parts_that_are_not_there(tmp_path):
+    (tmp_path / "a.wav").write_bytes(encoded(FORMATS["wav"]))
+    for read_it in (audio.read_recorded, audio.read_header):
+        with pytest.raises(
+            AudioError, match=r"a\.wav#t=1\.249937,1\.25006.: the recording ends at 1\.25 s, before"
+        ):
+            read_it(part_of(tmp_path / "a.wav", FRAMES - 1, FRAMES + 1))
+        with pytest.raises(AudioError, match="a part at 8000 Hz of a recording at 16000 Hz; cut it again"):
+            read_it(part_of(tmp_path / "a.wav", 0, 100, rate=8000))
+    (tmp_path / "b.flac").write_bytes(flac(0))
+    with pytest.raises(AudioError, match=r"b\.flac#t=1\.2.*: truncated, 1 of 2 samples could be read"):
+        audio.read(part_of(tmp_path / "b.flac", FRAMES - 1, FRAMES + 1))
+
+
+def test_a_part_of_tracks_and_of_chosen_channels(tmp_path):
+    for number, samples in enumerate(SAMPLES, start=1):
+        (tmp_path / f"a_Tr{number}.wav").write_bytes(encoded(FORMATS["wav"], samples[None]))
+    span = Span(300, 9000, RATE)
+    tracks = Recording((tmp_path / "a_Tr1.wav", tmp_path / "a_Tr2.wav"), span=span)
+    np.testing.assert_array_equal(audio.read(tracks)[0] * 32768, SAMPLES[:, 300:9000])
+    swapped = Recording(tracks.paths, (2, 1), span)
+    np.testing.assert_array_equal(audio.read(swapped)[0] * 32768, SAMPLES[::-1, 300:9000])
+    assert str(swapped) == f"{tmp_path / 'a_Tr1.wav'}#t=0.01875,0.5625"

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,8 +24,9 @@ from nearfar.files.digests import digest
 from nearfar.recordings import audio
 from nearfar.recordings.clips import Clip, DatasetError, counted
 from nearfar.recordings.datasets.layout import few
-from nearfar.recordings.recording import Recording, fingerprints
+from nearfar.recordings.recording import Recording, Span, fingerprints
 from nearfar.systems.branches import Progress, domains
+from nearfar.windows.long_recordings import Cutting
 
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Verdict
@@ -63,14 +65,23 @@ class Scored:
         return Calibration.of(self.scores, domains(self.clips), [clip.group for clip in self.clips], how)
 
     def describe(
-        self, before: Threshold | None, *, learnt_from: Literal["fit", "calibration"]
+        self, before: Threshold | None, cutting: Cutting | None, *, learnt_from: Literal["fit", "calibration"]
     ) -> dict[str, Any]:
-        """What ``Detector.calibrated_on`` says, with the threshold before it and where that one is from."""
+        """What ``Detector.calibrated_on`` says, with the threshold before it and where that one is from.
+
+        Parameters
+        ----------
+        before : Threshold or None
+        cutting : Cutting or None
+            Of long recordings.
+        learnt_from : {"fit", "calibration"}
+        """
         told: dict[str, Any] = {
             "clips": len(self.clips),
             "domains": dict(sorted(Counter(domains(self.clips).tolist()).items())),
             "digest": self.digest,
             "left_out": list(self.left_out),
+            "recordings": None if cutting is None else cutting.describe(),
             "before": None,
         }
         if before is not None:
@@ -107,12 +118,15 @@ def score_normals(
         If training clips are among the recordings.
     """
     prints, left_out = _fingerprints(clips)
-    _refuse_seen([clip for clip in clips if prints.get(clip.recording) in set(seen.tolist())])
-    first: dict[int, Clip] = {}
+    known = set(seen.tolist())
+    _refuse_seen([clip for clip in clips if prints.get(clip.recording) in known])
+    first: dict[tuple[int, Span | None], Clip] = {}
     for clip in clips:
-        if clip.recording in prints and first.setdefault(prints[clip.recording], clip) is not clip:
-            message = f"a copy of {first[prints[clip.recording]].recording}"
-            left_out.append(_left_out(clip, "copy", message))
+        if clip.recording not in prints:
+            continue
+        content = prints[clip.recording], clip.span
+        if first.setdefault(content, clip) is not clip:
+            left_out.append(_left_out(clip, "copy", f"a copy of {first[content].recording}"))
     kept, scores = [], []
     told = _told(score([clip.recording for clip in first.values()]), len(first), progress)
     for clip, verdict in zip(first.values(), told, strict=True):
@@ -123,8 +137,12 @@ def score_normals(
         else:
             kept.append(clip)
             scores.append(verdict.score)
-    contents = sorted(prints[clip.recording] for clip in kept)
-    return Scored(tuple(kept), np.array(scores, dtype=np.float64), tuple(left_out), digest(contents))
+    contents = [prints[clip.recording] for clip in kept]
+    parts = [(content, clip.span) for content, clip in zip(contents, kept, strict=True) if clip.span]
+    described = (
+        sorted(contents) if not parts else [sorted(contents), sorted((p, s.start, s.stop) for p, s in parts)]
+    )
+    return Scored(tuple(kept), np.array(scores, dtype=np.float64), tuple(left_out), digest(described))
 
 
 def refuse_too_few(config: ThresholdConfig, scored: int, left_out: Sequence[dict[str, str]] = ()) -> None:
@@ -152,13 +170,17 @@ def refuse_too_few(config: ThresholdConfig, scored: int, left_out: Sequence[dict
 def _fingerprints(clips: Sequence[Clip]) -> tuple[dict[Recording, int], list[dict[str, str]]]:
     """Of each recording that can be read more than once; and the others."""
     found: dict[Recording, int] = {}
+    known: dict[tuple[Path, ...], int] = {}  # of the files of a recording, whichever part of it
     left_out = []
     for clip in clips:
+        paths = clip.recording.paths
         try:
-            if any(audio.is_stream(path) for path in clip.recording.paths):
+            if any(audio.is_stream(path) for path in paths):
                 left_out.append(_left_out(clip, "stream", "a pipe or a device; give files"))
-            else:
-                (found[clip.recording],) = fingerprints([clip.recording])
+                continue
+            if paths not in known:
+                (known[paths],) = fingerprints([clip.recording])
+            found[clip.recording] = known[paths]
         except OSError as error:
             left_out.append(_left_out(clip, "unreadable", error.strerror or str(error)))
     return found, left_out
@@ -166,11 +188,12 @@ def _fingerprints(clips: Sequence[Clip]) -> tuple[dict[Recording, int], list[dic
 
 def _refuse_seen(seen: Sequence[Clip]) -> None:
     if seen:
+        paths = list(dict.fromkeys(clip.path for clip in seen))  # of a long recording, all windows
         raise DatasetError(
             [
-                f"{counted(len(seen), 'recording')} known to the fit, so their scores are too low; give normal "
+                f"{counted(len(paths), 'recording')} known to the fit, so their scores are too low; give normal "
                 "recordings that it has not seen, of a later session if you can",
-                *few(f"{clip.recording}: among the training clips" for clip in seen),
+                *few(f"{path}: among the training clips" for path in paths),
             ]
         )
 

@@ -55,6 +55,8 @@ from nearfar.systems.fusion import FusedSystem, load_any
 from nearfar.systems.named import SEED
 from nearfar.systems.resolved import ResolvedSystem, resolve
 from nearfar.training.adapters import Adapter
+from nearfar.windows.cutting import LEAST_REST, WINDOW_SECONDS, Cut
+from nearfar.windows.long_recordings import HowToCut, cut_if
 
 SELF_CHECK_TOLERANCE = (
     1e-2  # relative, of embedding and score: libraries round differently, not more than that
@@ -135,7 +137,7 @@ class Detector:
         What the training clips have in common. Detectors of format 3 and before have none.
     trained_on : dict
         Clips by domain, rate, channels, which of the channels were selected, digest of the audio, seed, microphone
-        faults that were seen.
+        faults that were seen, the length of a window, which long recordings were cut.
     sample : (channels, samples) array
         The recording of the self-check, at the encoder's rate.
     unseen : mapping from key to float
@@ -174,6 +176,7 @@ class Detector:
         *,
         false_alarm_rate: float | None = None,
         adapters: Sequence[Adapter | Path | str] = (),
+        cut: HowToCut = "long",
         odd_clips: OddClips = "leave out",
         seed: int = SEED,
         workers: int = 1,
@@ -193,6 +196,9 @@ class Detector:
             Share of normal clips that may be flagged; ``None``: as the system says, 0.05 by default.
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch that is, or the files of these.
+        cut : Cut, "long" or None
+            "long": if there are recordings longer than 30 s, they are cut into windows of 10 s. Or how to cut, such
+            as ``windows.cutting.Cut.of(5)``; ``None``: each recording is one clip, however long.
         odd_clips : {"leave out", "refuse", "keep"}
             What to do with broken training clips, and with copies.
         seed : int
@@ -219,12 +225,9 @@ class Detector:
             machine = datasets.load_machine(Path(machine))
         if not isinstance(system, ResolvedSystem):
             system = resolve(_loaded(system), seed=seed, jobs=jobs, machine=machine.name)
-        if adapters:
-            system = system.with_adapters([_adapter(one) for one in adapters])
-        if false_alarm_rate is not None:
-            system = system.with_false_alarm_rate(false_alarm_rate)
+        system = _with_choices(system, adapters, false_alarm_rate)
         means: dict[str, Any] = {"workers": workers, "jobs": jobs, "progress": progress}
-        found = fitting.fit(machine, system, odd_clips=odd_clips, **means)
+        found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, **means)
         return cls(machine.name, system, **vars(found))
 
     def __repr__(self) -> str:
@@ -289,7 +292,8 @@ class Detector:
         """The same detector with a threshold from normal recordings that the fit never saw.
 
         Nothing is fitted again. The scores of these recordings replace all scores behind the old threshold.
-        Recordings that cannot be used, and copies, are left out; ``calibrated_on`` names them.
+        Recordings that cannot be used, and copies, are left out; ``calibrated_on`` names them. Long recordings
+        (``is_long``) are cut into windows as long as the clips of the fit.
 
         Parameters
         ----------
@@ -325,7 +329,7 @@ class Detector:
                 "one; see to it that none of them is among the recordings",
                 self.machine,
             )
-        clips = _normal_clips(normals, self.selected_channels)
+        clips, cutting = cut_if(_normal_clips(normals, self.selected_channels), self.cut, self.is_long)
         score = partial(self.score_files, workers=workers)
         found = calibrating.score_normals(clips, score, seen=self.seen, progress=progress)
         config = system.threshold
@@ -334,7 +338,7 @@ class Detector:
         learnt_from: Literal["fit", "calibration"] = "fit" if self.calibrated_on is None else "calibration"
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
-            calibrated_on=found.describe(self.threshold, learnt_from=learnt_from),
+            calibrated_on=found.describe(self.threshold, cutting, learnt_from=learnt_from),
         )  # fmt: skip
 
     @property
@@ -351,6 +355,30 @@ class Detector:
     def selected_channels(self) -> tuple[Channel, ...]:
         """Which channels of the training clips were used, as chosen for the fit; empty: all."""
         return tuple(self.trained_on.get("selected_channels", ()))
+
+    @property
+    def window_seconds(self) -> float:
+        """The length of a window: that of the clips of the fit, the median where they differ.
+
+        Detectors of format 6 and before know only the shortest and the longest: then it is the middle of these.
+        Those of format 3 and before do not know lengths: 10 s.
+        """
+        if "window_seconds" in self.trained_on:
+            return float(self.trained_on["window_seconds"])
+        return WINDOW_SECONDS if self.usual is None else float(self.usual.seconds.mean())
+
+    @property
+    def cut(self) -> Cut:
+        """How it cuts recordings into windows by default: as long as the clips of the fit, side by side."""
+        return Cut.of(self.window_seconds)
+
+    def is_long(self, seconds: float) -> bool:
+        """Whether a recording of this length is to be cut into windows.
+
+        It is longer than the longest clip of the fit, and than a window, by more than 1 %.
+        """
+        longest = 0.0 if self.usual is None else float(self.usual.seconds[1])
+        return seconds > (1 + LEAST_REST) * max(longest, self.window_seconds)
 
     def score(
         self, recording: Samples | Recording | Path | str, rate: int | None = None, *, name: str = ""
@@ -739,8 +767,14 @@ def _loaded(given: System | FusedSystem | Path | str | None) -> System | FusedSy
     return load_any(default_system() if given is None else given)
 
 
-def _adapter(given: Adapter | Path | str) -> Adapter:
-    return given if isinstance(given, Adapter) else Adapter.load(Path(given))
+def _with_choices(
+    system: ResolvedSystem, adapters: Sequence[Adapter | Path | str], rate: float | None
+) -> ResolvedSystem:
+    """The system with the adapters and the false-alarm rate that are given, if any."""
+    if adapters:
+        given = [one if isinstance(one, Adapter) else Adapter.load(Path(one)) for one in adapters]
+        system = system.with_adapters(given)
+    return system if rate is None else system.with_false_alarm_rate(rate)
 
 
 def _refuse_contradiction(header: Header, rate: int | None, channels: int | None, name: str) -> None:

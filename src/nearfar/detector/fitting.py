@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,11 +37,19 @@ from nearfar.recordings.microphones import MICROPHONES, NAMES, listen
 from nearfar.recordings.recording import digests, fingerprints
 from nearfar.systems.branches import Branch, Progress, attributes, domains
 from nearfar.systems.resolved import ResolvedBranch, ResolvedSystem
+from nearfar.windows.cutting import Cut, told_time
+from nearfar.windows.long_recordings import LONG_SECONDS, Cutting, HowToCut, cut_long
 
 SELF_CHECK_SECONDS = 2.0  # of a training clip
 CLIPS_TO_CANCEL = 10  # of which it is told what cancellation takes; spread over all
 LARGEST_TAKEN_DB = 100.0  # stands for everything
+ONE_RECORDING = (
+    "%s: nearly all clips%s are of one recording, %s. Stretches of it are kept together, but all are of the same "
+    "session: the threshold may not hold on another day"
+)
 FEWEST_FOR_SCALE = 3  # unseen clips: without one of them, two are left, which have a range
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,7 @@ def fit(
     machine: Machine,
     system: ResolvedSystem,
     *,
+    cut: HowToCut = "long",
     odd_clips: OddClips = "leave out",
     workers: int = 1,
     jobs: Jobs,
@@ -132,6 +142,8 @@ def fit(
     machine : Machine
     system : ResolvedSystem
         With adapters, if it is adapted.
+    cut : Cut, "long" or None
+        As of ``windows.long_recordings.cut_long``.
     odd_clips : {"leave out", "refuse", "keep"}
         What happens to training clips that are broken, or copies: see ``inspection.training.inspect``.
     workers : int
@@ -149,9 +161,9 @@ def fit(
         If the clips are too few for the back end, or for the false-alarm rate; or if the system is adapted and has
         no adapters.
     """
-    if any(b.adaptation is not None and b.adapter_digest is None for b in system.branches):
-        system.with_adapters(())  # tells how many it needs
-    found = _inspect(_Fit(machine, system, workers, jobs, progress), odd_clips)
+    _refuse_unadapted(system)
+    machine, cutting = _cut(machine, cut)
+    found = _inspect(_Fit(machine, system, workers, jobs, progress), odd_clips, cut)
     machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = _Fit(machine, system, workers, jobs, progress), machine.train
     folds = _folds_of_parts(this)
@@ -166,13 +178,35 @@ def fit(
         branches=branches,
         threshold=_fit_threshold(system.threshold, np.array(list(unseen.values()))),
         usual=found.usual,
-        trained_on=_describe_training(this, found),
+        trained_on=_describe_training(this, found, cutting),
         sample=_sample(clips[0], max(branch.encoder.sample_rate for branch in branches)),
         unseen=unseen,
         normals=None if system.fusion is None else scored.by_part,
         calibration=_calibration(this, _fewest(folds), unseen),
-        seen=np.array(sorted(fingerprints((clip.recording for clip in clips), jobs)), dtype=np.uint64),
+        seen=np.array(sorted({*fingerprints((clip.recording for clip in clips), jobs)}), dtype=np.uint64),
     )
+
+
+def _refuse_unadapted(system: ResolvedSystem) -> None:
+    if any(b.adaptation is not None and b.adapter_digest is None for b in system.branches):
+        system.with_adapters(())  # tells how many it needs
+
+
+def _cut(machine: Machine, how: HowToCut) -> tuple[Machine, Cutting | None]:
+    """The machine with windows in place of long training recordings; logs what that means for the threshold."""
+    clips, cutting = cut_long(machine.train, how)
+    if cutting is None:
+        if isinstance(how, Cut):
+            logger.warning(
+                "%s: no recording is clearly longer than a window of %s, so none is cut",
+                machine.name, told_time(how.seconds),
+            )  # fmt: skip
+        return machine, None
+    logger.info("%s: %s", machine.name, cutting)
+    for domain, recording in cutting.stretches.items():
+        of = f" of {domain}" if domain else ""
+        logger.warning(ONE_RECORDING, machine.name, of, recording)
+    return replace(machine, clips=(*clips, *machine.test)), cutting
 
 
 def _fit_branches(this: _Fit) -> tuple[tuple[Branch, ...], list[list[NDArray[Any]]]]:
@@ -228,7 +262,7 @@ def _sample(clip: Clip, rate: int) -> Samples:
     return audio.load(clip.recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)]
 
 
-def _inspect(this: _Fit, odd_clips: OddClips) -> Look:
+def _inspect(this: _Fit, odd_clips: OddClips, cut: HowToCut) -> Look:
     """Look at every training clip, with all that the branches need of one."""
     machine, system = this.machine, this.system
     _require_clips(this, machine.train, "")
@@ -246,7 +280,20 @@ def _inspect(this: _Fit, odd_clips: OddClips) -> Look:
     )
     why = "".join(f"\n    left out {line}" for line in few(map(str, found.left_out)))
     _require_clips(this, found.kept, why)
+    if cut is None:
+        _warn_of_long(machine.name, found.usual)
     return found
+
+
+def _warn_of_long(name: str, usual: Usual | None) -> None:
+    """Say if clips are long recordings, which a protocol takes as they are."""
+    longest = 0.0 if usual is None else float(usual.seconds[1])
+    if longest > LONG_SECONDS:
+        logger.warning(
+            "%s: training clips of up to %s. Each has one score here, in which a fault of some seconds drowns; "
+            "only `nearfar fit` and `nearfar score` cut recordings into windows",
+            name, told_time(longest),
+        )  # fmt: skip
 
 
 def _with_unlike_scores(this: _Fit, found: Look, scored: Unseen) -> Look:
@@ -274,7 +321,7 @@ def _require_clips(this: _Fit, clips: Sequence[Clip], why: str) -> None:
         )
 
 
-def _describe_training(this: _Fit, found: Look) -> dict[str, Any]:
+def _describe_training(this: _Fit, found: Look, cutting: Cutting | None) -> dict[str, Any]:
     """What ``Detector.trained_on`` says."""
     clips, system = this.machine.train, this.system
     recordings = digests((c.recording for c in clips), this.jobs)
@@ -295,6 +342,8 @@ def _describe_training(this: _Fit, found: Look) -> dict[str, Any]:
         "left_out": [_describe_suspect(suspect) for suspect in found.left_out],
         "unlike": [_describe_suspect(suspect) for suspect in found.unlike],
         "taken": _energy_taken(this),
+        "window_seconds": found.median_seconds,
+        "recordings": None if cutting is None else cutting.describe(),
     }
 
 

@@ -297,7 +297,9 @@ def _do(task: MachineRun, progress: Progress) -> Outcome:
         progress(f"{task.name}: {step}", done, total)
 
     def make_detector(folder: Path) -> None:
-        detector = Detector.fit(task.machine, task.system, odd_clips="keep", jobs=jobs, progress=told)
+        detector = Detector.fit(
+            task.machine, task.system, cut=None, odd_clips="keep", jobs=jobs, progress=told
+        )
         detector.save(folder / "detector")
         unseen = [(key, task.machine.name, task.seed, score) for key, score in detector.unseen.items()]
         pd.DataFrame(unseen, columns=REFERENCE_COLUMNS).to_csv(

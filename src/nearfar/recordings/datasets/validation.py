@@ -201,7 +201,10 @@ def _duplicates(seen: Sequence[Seen]) -> Iterator[Problem]:
     """Copies, also in other containers or with another gain; of a training clip's as ``nearfar fit`` tells them."""
     seen = sorted(seen, key=lambda one: (one.clip.split, *copies.originals_first(one.clip.name)))
     found = copies.find_copies(
-        [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
+        [one.digest for one in seen],
+        [one.known for one in seen],
+        lambda number: seen[number].again(),
+        recordings=[one.recording for one in seen],
     )
     for copy, first in sorted(found.items()):
         clip, other = seen[copy].clip, seen[first].clip

@@ -29,7 +29,11 @@ def originals_first(name: str) -> tuple[int, str]:
 
 
 def find_copies(
-    digests: Sequence[bytes], measured: Sequence[Measured], read: Callable[[int], Samples]
+    digests: Sequence[bytes],
+    measured: Sequence[Measured],
+    read: Callable[[int], Samples],
+    *,
+    recordings: Sequence[str] | None = None,
 ) -> dict[int, int]:
     """For each copy, the number of the first recording that it is a copy of.
 
@@ -40,30 +44,49 @@ def find_copies(
         Of each recording, in the same order.
     read : callable
         Gives the samples of a recording, for a comparison of waveforms.
+    recordings : sequence of str or None
+        What each is a part of; empty: of nothing. Parts of one recording are no copies, however alike they are.
     """
-    first: dict[bytes, int] = {}
-    copies = {
-        number: first[sha] for number, sha in enumerate(digests) if first.setdefault(sha, number) != number
-    }
-    for number, like in _alike(measured):
+    known = [""] * len(digests) if recordings is None else recordings
+    copies = _same_samples(digests, known)
+    for number, like in _alike(measured, known):
         if number not in copies and like not in copies and _same_sound(read(number), read(like)):
             copies[number] = like
     return copies
 
 
-def _alike(measured: Sequence[Measured]) -> list[tuple[int, int]]:
+def _same_samples(digests: Sequence[bytes], recordings: Sequence[str]) -> dict[int, int]:
+    """For each one with the samples of an earlier one, which is no part of the same recording, the first such."""
+    seen: dict[bytes, list[int]] = {}
+    copies = {}
+    for number, sha in enumerate(digests):
+        earlier = seen.setdefault(sha, [])
+        if (like := next((n for n in earlier if _apart(recordings, n, number)), None)) is not None:
+            copies[number] = like
+        earlier.append(number)
+    return copies
+
+
+def _apart(recordings: Sequence[str], one: int, other: int) -> bool:
+    """Whether two are not parts of one recording."""
+    return not recordings[one] or recordings[one] != recordings[other]
+
+
+def _alike(measured: Sequence[Measured], recordings: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (later, earlier) whose levels go up and down alike, block by block."""
     found = []
     sizes = sorted({one.blocks.shape for one in measured})
     for size in sizes:
         numbers = [number for number, one in enumerate(measured) if one.blocks.shape == size]
         rows = np.stack([_pattern(measured[number].blocks) for number in numbers])
+        of = np.array([recordings[number] for number in numbers])
         squares = (rows**2).sum(axis=1)
         limit = SAME_DB**2 * rows.shape[1]
         for later in range(1, len(numbers)):
             distance = squares[later] + squares[:later] - 2 * rows[:later] @ rows[later]
             varied = np.minimum(squares[later], squares[:later]) > limit
-            near = np.flatnonzero((distance < limit) & varied)
+            apart = (of[:later] != of[later]) | (of[later] == "")
+            near = np.flatnonzero((distance < limit) & varied & apart)
             found += [(numbers[later], numbers[int(earlier)]) for earlier in near[:1]]
     return found
 

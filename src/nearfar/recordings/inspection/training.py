@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import pairwise
+from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -117,6 +118,8 @@ class Look:
         Of one of the kept clips: all have its rate and its number of channels.
     usual : Usual or None
         What the kept clips have in common.
+    median_seconds : float
+        Of the lengths of these clips; 0 without any.
     """
 
     kept: tuple[Clip, ...]
@@ -128,6 +131,7 @@ class Look:
     warnings: tuple[str, ...]
     header: Header | None
     usual: Usual | None
+    median_seconds: float
 
     @property
     def fault_counts(self) -> dict[str, int]:
@@ -161,6 +165,11 @@ class Seen:
         """The measurements of a clip that can be used."""
         assert self.measured is not None
         return self.measured
+
+    @property
+    def recording(self) -> str:
+        """The recording that the clip is a part of; empty if it is all of it."""
+        return "" if self.clip.span is None else str(self.clip.path)
 
     def again(self) -> audio.Samples:
         """Its samples, read again for a closer look."""
@@ -241,6 +250,7 @@ def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
         warnings=tuple(_warnings(name, sieve.kept)),
         header=sieve.kept[-1].header if sieve.kept else None,
         usual=usual,
+        median_seconds=median([one.seconds for one in sieve.kept] or [0.0]),
     )
 
 
@@ -390,7 +400,10 @@ def _spoilt(faults: dict[Clip, list[RecordingFault]], needs: Sequence[Microphone
 def _copies(seen: Sequence[Seen]) -> list[Suspect]:
     seen = sorted(seen, key=lambda one: copies.originals_first(one.clip.name))
     found = copies.find_copies(
-        [one.digest for one in seen], [one.known for one in seen], lambda number: seen[number].again()
+        [one.digest for one in seen],
+        [one.known for one in seen],
+        lambda number: seen[number].again(),
+        recordings=[one.recording for one in seen],
     )
     return [
         Suspect(seen[copy].clip, "copy", f"a copy of {seen[first].clip.name}")

@@ -442,9 +442,8 @@ def _length(usual: Usual, measured: Measured) -> list[RecordingFault]:
         return [RecordingFault("short", BOTH, message)]
     if measured.seconds > LENGTH_MARGIN * longest:
         message = (
-            f"{measured.seconds:.4g} s long, but the training clips are {told}: a short fault drowns in a long "
-            "clip; "
-            "cut it into clips as long as those"
+            f"{measured.seconds:.4g} s long, but the training clips are {told}: this is one score for all of it, "
+            "in which a short fault drowns; `nearfar score` gives a score for each window as long as those"
         )
         return [RecordingFault("long", BOTH, message)]
     return []
