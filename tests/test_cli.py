@@ -128,13 +128,15 @@ def test_score_as_a_table(detector: Path, fan: Path) -> None:
 
 def test_score_as_csv_and_json(detector: Path, fan: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(invoke("score", detector, fan / "test", "--csv").stdout)))
-    assert list(rows[0]) == ["recording", "score", "p_value", "decision", "faults", "error"]
+    levels = ["near_dbfs", "far_dbfs", "coherence", "near_tilt", "far_tilt"]
+    assert list(rows[0]) == ["recording", "score", "p_value", "decision", "faults", "error", *levels]
     lines = [
         json.loads(line) for line in invoke("score", detector, fan / "test", "--json").stdout.splitlines()
     ]
     assert [(r["recording"], float(r["score"]), r["decision"]) for r in rows] == [
         (line["recording"], line["score"], line["decision"]) for line in lines
     ]
+    assert [{name: float(r[name]) for name in levels} for r in rows] == [line["levels"] for line in lines]
     assert len(rows) == 12
 
 

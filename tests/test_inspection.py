@@ -274,6 +274,22 @@ def test_every_kind_that_spoils_something_is_judged_above():
     assert {kind for kind, what in KINDS.items() if what != "nothing"} <= {kind for kind, _ in SPOILT}
 
 
+def test_the_summary_of_a_recording_is_levels_and_tilts_by_hand(rng):
+    rate, noise = 16000, rng.normal(scale=0.01, size=160_000)
+    brown = np.zeros_like(noise)  # 6 dB per octave down, from some 60 Hz on
+    for n in range(1, len(noise)):
+        brown[n] = 0.98 * brown[n - 1] + noise[n]
+    found = measure(np.stack([noise, brown]).astype(np.float32), rate).summary()
+    assert found.near_dbfs == pytest.approx(-40, abs=0.1)
+    assert found.far_dbfs == pytest.approx(20 * np.log10(np.std(brown)), abs=0.01)
+    assert found.near_tilt == pytest.approx(0, abs=0.1)
+    assert found.far_tilt == pytest.approx(-6, abs=1)
+    assert found.coherence > 0.9
+    alone = measure(noise[None].astype(np.float32), rate).summary()
+    assert (alone.near_dbfs, alone.near_tilt) == pytest.approx((found.near_dbfs, found.near_tilt), abs=1e-3)
+    assert np.isnan([alone.far_dbfs, alone.far_tilt, alone.coherence]).all()
+
+
 def test_a_fault_is_told_once_for_each_microphone():
     near, again, far = (
         RecordingFault("gone", *said) for said in (("near", "1"), ("near", "2"), ("far", "3"))

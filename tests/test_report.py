@@ -26,6 +26,7 @@ from nearfar.evaluation.record import RunRecord
 from nearfar.evaluation.results import Result
 from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.inspection.faults import RecordingFault
+from nearfar.recordings.inspection.measured import Levels
 from nearfar.report import catalogues, fitted, recordings, results, verdicts
 from nearfar.systems import configuration, named
 from nearfar.systems.resolved import resolve
@@ -57,6 +58,9 @@ def plain(renderable):
     return console.export_text()
 
 
+LEVELS = Levels(-30.12345, NAN, 0.5, -3.0, NAN)  # of a recording with one channel
+
+
 def shown(found, form, rule=None):
     """What ``show`` writes, and what it returns."""
     file = io.StringIO(newline="")
@@ -84,16 +88,17 @@ def found():
 @given(names, numbers, numbers, names)
 @example("a,b.wav", 0.1 + 0.2, 5e-324, 'he said "no",\nand left')
 def test_lines_parse_back(name, score, p_value, error):
-    verdict = Verdict(name, score, p_value, "anomaly", (DEAD, CLIPPED), error)
+    verdict = Verdict(name, score, p_value, "anomaly", (DEAD, CLIPPED), error, levels=LEVELS)
     (row,) = csv.reader(io.StringIO(verdicts.csv_line(verdict), newline=""))
-    assert dict(zip(verdicts.COLUMNS, row, strict=True)) == {
+    assert dict(zip([*verdicts.COLUMNS, *verdicts.LEVELS], row, strict=True)) == {
         "recording": name,
         "score": "" if math.isnan(score) else repr(score),
         "p_value": "" if math.isnan(p_value) else repr(p_value),
         "decision": "anomaly",
         "faults": "near dead;far clipped",
         "error": error,
-    }
+        "near_dbfs": "-30.123", "far_dbfs": "", "coherence": "0.5", "near_tilt": "-3.0", "far_tilt": "",
+    }  # fmt: skip
     line = verdicts.json_line(verdict)
     assert line.endswith("\n")
     assert "\n" not in line[:-1]
@@ -107,12 +112,15 @@ def test_lines_parse_back(name, score, p_value, error):
             {"kind": "clipped", "microphone": "far", "message": CLIPPED.message},
         ],
         "error": error,
-    }
+        "levels": {
+            "near_dbfs": -30.123, "far_dbfs": None, "coherence": 0.5, "near_tilt": -3.0, "far_tilt": None,
+        },
+    }  # fmt: skip
 
 
 def test_lines_of_a_verdict_with_nothing_to_say():
     verdict = Verdict("a.wav", 1.0, NAN, "")
-    assert verdicts.csv_line(verdict) == "a.wav,1.0,,,,\n"
+    assert verdicts.csv_line(verdict) == "a.wav,1.0,,,,,,,,,\n"
     said = json.loads(verdicts.json_line(verdict))
     assert [said[key] for key in ("p_value", "decision", "faults", "error")] == [None, None, [], None]
 
@@ -125,7 +133,7 @@ def test_shown_lines_are_the_lines_as_they_are(found, form, terminal):
     console = Console(file=file, width=40, force_terminal=terminal, color_system="truecolor")
     verdicts.show(found, form, console)
     line = {"csv": verdicts.csv_line, "json": verdicts.json_line}[form]
-    header = ",".join(verdicts.COLUMNS) + "\n" if form == "csv" else ""
+    header = ",".join([*verdicts.COLUMNS, *verdicts.LEVELS]) + "\n" if form == "csv" else ""
     assert file.getvalue() == header + "".join(map(line, found))
 
 

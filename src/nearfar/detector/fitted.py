@@ -43,7 +43,7 @@ from nearfar.recordings.audio import AudioError, Header, Note, Samples
 from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
-from nearfar.recordings.inspection.measured import measure
+from nearfar.recordings.inspection.measured import Levels, Measured, measure
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
 from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError
@@ -110,6 +110,8 @@ class Verdict:
         ``None`` if no rule for alarms was given.
     branches : tuple of BranchScore
         Of a fused system, what each branch says; empty of any other, and if there is no score.
+    levels : Levels or None
+        How loud the microphones are, and other numbers of the sound itself; ``None`` if it could not be read.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Verdict:
     error: str = ""
     alarm: bool | None = None
     branches: tuple[BranchScore, ...] = ()
+    levels: Levels | None = None
 
 
 @dataclass(repr=False)
@@ -411,7 +414,8 @@ class Detector:
 
     def _score_samples(self, samples: Samples, rate: int, name: str, notes: Sequence[Note] = ()) -> Verdict:
         audio.require_samples(samples, name or "recording")
-        faults = self._faults(samples, rate, notes)
+        measured = measure(samples, rate)
+        faults = self._faults(measured, samples, notes)
         lengths = {name or "recording": samples.shape[-1] / rate}
         for branch in self.branches:
             warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
@@ -428,11 +432,13 @@ class Detector:
             decision = "anomaly" if is_anomaly(self.threshold, np.array([score]))[0] else "normal"
         if any(fault.spoils(self._microphones) for fault in faults):
             decision = "unusable"  # the score is of the fault, not of the machine
-        return Verdict(name, score, p_value, decision, faults, branches=branches)  # type: ignore[arg-type]
+        levels = measured.summary()
+        return Verdict(name, score, p_value, decision, faults, branches=branches, levels=levels)  # type: ignore[arg-type]
 
-    def _faults(self, samples: Samples, rate: int, notes: Sequence[Note]) -> tuple[RecordingFault, ...]:
+    def _faults(
+        self, measured: Measured, samples: Samples, notes: Sequence[Note]
+    ) -> tuple[RecordingFault, ...]:
         """What is wrong with the recording itself, each kind once for each microphone."""
-        measured = measure(samples, rate)
         known = self.trained_on
         found = of_notes(notes, known.get("faults"), clips=known["clips"])
         found += faults_alone(measured)

@@ -34,6 +34,7 @@ from nearfar.listening.scoring import WindowVerdict, listen
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header
 from nearfar.recordings.inspection.faults import RecordingFault
+from nearfar.recordings.inspection.measured import Levels
 from nearfar.recordings.microphones import MicrophoneError
 from nearfar.recordings.recording import Recording
 from nearfar.systems.branches import Progress
@@ -520,9 +521,8 @@ def encoded(heard: Heard) -> dict[str, Any]:
         return {"event": asdict(heard)}
     if isinstance(heard, Alert):
         return {"alert": asdict(heard)}
-    window, verdict = asdict(heard.window), asdict(heard.verdict)
     rules = {name: list(said) for name, said in heard.rules.items()}
-    return {"window": _without_nan(window), "verdict": _without_nan(verdict), "rules": rules}
+    return {"window": _without_nan(asdict(heard.window)), "verdict": _without_nan(asdict(heard.verdict)), "rules": rules}
 
 
 def decoded(content: Mapping[str, Any]) -> Heard:
@@ -532,20 +532,22 @@ def decoded(content: Mapping[str, Any]) -> Heard:
     if "alert" in content:
         alert = content["alert"]
         return Alert(**{**alert, "window": Window(**alert["window"])})
-    window: dict[str, Any] = {
-        key: math.nan if value is None else value for key, value in content["window"].items()
-    }
-    verdict = dict(content["verdict"])
-    for key in NUMBERS:
-        verdict[key] = math.nan if verdict[key] is None else verdict[key]
+    verdict = {**content["verdict"], **_with_nan({name: content["verdict"][name] for name in NUMBERS})}
+    if verdict["levels"] is not None:
+        verdict["levels"] = Levels(**_with_nan(verdict["levels"]))
     verdict["faults"] = tuple(RecordingFault(**one) for one in verdict["faults"])
     verdict["branches"] = tuple(BranchScore(**one) for one in verdict["branches"])
     rules = {name: (said[0], said[1]) for name, said in content["rules"].items()}
-    return HeardWindow(Window(**window), Verdict(**verdict), rules)
+    return HeardWindow(Window(**_with_nan(content["window"])), Verdict(**verdict), rules)
 
 
-def _without_nan(content: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in content.items()
-    }
+def _without_nan(content: Any) -> Any:
+    """The same with None for each number that is not known."""
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def _with_nan(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with NaN for each number that is not known."""
+    return {key: math.nan if value is None else value for key, value in numbers.items()}

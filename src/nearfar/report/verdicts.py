@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -22,9 +23,14 @@ from nearfar.decisions.alarms import AlarmRule
 from nearfar.detector.fitted import Verdict
 from nearfar.files.names import encodable, one_line
 from nearfar.recordings.clips import counted
+from nearfar.recordings.inspection.measured import Levels
 
 STYLES = {"anomaly": "bold red", "normal": "green", "unusable": "yellow", "": ""}
 COLUMNS = ("recording", "score", "p_value", "decision", "faults", "error")
+LEVELS = tuple(
+    field.name for field in dataclasses.fields(Levels)
+)  # more columns, after those of alarm and branches
+DIGITS = 3  # of levels: a thousandth of a dB
 ALARM = "alarm"  # one more column, with a rule for alarms
 BY_BRANCH = "p by branch"  # one more, of a fused system
 OF_BRANCH = ("score", "p_value", "contribution")  # columns of CSV for each of its branches
@@ -147,7 +153,7 @@ def common_folder(names: Sequence[str]) -> str:
 
 def heading(branches: Sequence[str] = (), alarms: Sequence[str] = ()) -> list[str]:
     """The columns of ``row``; ``alarms`` are those that a verdict has with rules for alarms."""
-    return [*COLUMNS, *alarms, *(f"{kind}_{name}" for name in branches for kind in OF_BRANCH)]
+    return [*COLUMNS, *alarms, *(f"{kind}_{name}" for name in branches for kind in OF_BRANCH), *LEVELS]
 
 
 def csv_line(verdict: Verdict, branches: Sequence[str] = ()) -> str:
@@ -159,7 +165,8 @@ def row(verdict: Verdict, branches: Sequence[str] = (), alarms: Sequence[str] | 
     """A row with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons.
 
     With a rule for alarms there is one column more, 1 if there is an alarm, else 0; or ``alarms``, if given. Of a
-    fused system there are three more for each of its ``branches``: score, p-value and contribution.
+    fused system there are three more for each of its ``branches``: score, p-value and contribution. The columns
+    ``LEVELS`` come last.
     """
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
@@ -167,7 +174,17 @@ def row(verdict: Verdict, branches: Sequence[str] = (), alarms: Sequence[str] | 
     if alarms is None:
         alarms = [] if verdict.alarm is None else [str(int(verdict.alarm))]
     said = {b.name: [repr(b.score), repr(b.p_value), repr(b.contribution)] for b in verdict.branches}
-    return [*first, *alarms, *(x for name in branches for x in said.get(name, [""] * len(OF_BRANCH)))]
+    of_branches = [x for name in branches for x in said.get(name, [""] * len(OF_BRANCH))]
+    levels = ["" if x is None else repr(x) for x in _levels(verdict).values()]
+    return [*first, *alarms, *of_branches, *levels]
+
+
+def _levels(verdict: Verdict) -> dict[str, float | None]:
+    """Of each of ``LEVELS``, what is known of it."""
+    known = {} if verdict.levels is None else dataclasses.asdict(verdict.levels)
+    return {
+        name: round(x, DIGITS) if math.isfinite(x := known.get(name, math.nan)) else None for name in LEVELS
+    }
 
 
 def csv_text(row: Sequence[str]) -> str:
@@ -190,6 +207,8 @@ def json_text(content: dict[str, Any]) -> str:
 def content(verdict: Verdict) -> dict[str, Any]:
     """A verdict as JSON values; an unknown number is null. ``alarm`` is there with a rule for alarms only.
 
+    ``levels`` is there if the recording could be read.
+
     ``branches`` is there for a fused system only: of each branch its score, p-value and contribution to the score.
     """
     score, p_value = (None if math.isnan(x) else x for x in (verdict.score, verdict.p_value))
@@ -204,6 +223,8 @@ def content(verdict: Verdict) -> dict[str, Any]:
         "faults": faults,
         "error": encodable(verdict.error) or None,
     }
+    if verdict.levels is not None:
+        told["levels"] = _levels(verdict)
     if verdict.alarm is not None:
         told[ALARM] = verdict.alarm
     if verdict.branches:

@@ -88,6 +88,30 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Levels:
+    """What is told of the sound of a recording beside its score, so that a slow change of it can be seen.
+
+    NaN where it is not known: of the far microphone, if there is one channel only.
+
+    Attributes
+    ----------
+    near_dbfs, far_dbfs : float
+        Levels of the microphones, in dB re full scale, without the mean.
+    coherence : float
+        ``Pair.likeness``; NaN also of a recording that is too short for it.
+    near_tilt, far_tilt : float
+        By how many dB per octave the power density rises, by a line through ``Measured.bands``. A membrane with
+        dust or oil on it loses high frequencies first.
+    """
+
+    near_dbfs: float
+    far_dbfs: float
+    coherence: float
+    near_tilt: float
+    far_tilt: float
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What one pass over a recording gives.
 
@@ -131,6 +155,12 @@ class Measured:
         """The level that nine tenths of the blocks of a channel stay below, in dBFS."""
         levels = np.sort(self.blocks[channel])
         return float(levels[int(0.9 * (len(levels) - 1))])
+
+    def summary(self) -> Levels:
+        """The few numbers that stay comparable over months, for the first two channels."""
+        level, tilt = (np.resize([*x, np.nan], 2) for x in (self.level, _tilt(self.bands, self.rate)))
+        coherence = np.nan if self.pair is None else self.pair.likeness
+        return Levels(*map(float, (level[NEAR], level[FAR], coherence, tilt[NEAR], tilt[FAR])))
 
 
 def measure(samples: Samples, rate: int) -> Measured:
@@ -190,6 +220,14 @@ def band_edges(rate: int) -> NDArray[np.intp]:
     lowest = max(1, round(LOWEST_HZ * length / rate))
     edges = np.geomspace(lowest, length // 2, BANDS + 1).round().astype(np.intp)
     return np.maximum.accumulate(np.maximum(edges, lowest + np.arange(BANDS + 1)))  # none is empty
+
+
+def _tilt(bands: Float, rate: int) -> Float:
+    """Slope of the best line through the levels of the bands, over octaves: (C, B) to (C,)."""
+    edges = band_edges(rate)
+    octaves = np.log2(np.sqrt(edges[:-1] * edges[1:]))
+    octaves -= octaves.mean()
+    return (bands @ octaves) / (octaves @ octaves)
 
 
 def _frames(samples: Samples, rate: int) -> NDArray[np.float32]:
