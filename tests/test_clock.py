@@ -78,7 +78,12 @@ def test_the_chunk_is_found_wherever_it_is(content: bytes, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("date", "time"),
-    [("2026:03:01", "12-30-15"), ("2026/03/01", "12.30.15"), ("2026 03 01", "12 30 15"), ("2026_03_01", "12_30_15")],
+    [
+        ("2026:03:01", "12-30-15"),
+        ("2026/03/01", "12.30.15"),
+        ("2026 03 01", "12 30 15"),
+        ("2026_03_01", "12_30_15"),
+    ],
 )
 def test_separators_of_the_standard(date: str, time: str, tmp_path: Path) -> None:
     assert began(wav(before=chunk(b"bext", bext(date, time))), tmp_path) == NOON
@@ -86,7 +91,13 @@ def test_separators_of_the_standard(date: str, time: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("date", "time"),
-    [("", ""), ("0000-00-00", "00:00:00"), ("----------", "--------"), ("2026-03-01", ""), ("          ", "12:30:15")],
+    [
+        ("", ""),
+        ("0000-00-00", "00:00:00"),
+        ("----------", "--------"),
+        ("2026-03-01", ""),
+        ("          ", "12:30:15"),
+    ],
 )
 def test_what_was_never_filled_in_is_not_known(date: str, time: str, tmp_path: Path) -> None:
     assert began(wav(before=chunk(b"bext", bext(date, time))), tmp_path) is None

@@ -125,8 +125,12 @@ def test_the_state_of_the_microphones_is_that_of_all_windows_in_an_event() -> No
 
 
 def test_without_a_threshold_there_are_no_events() -> None:
-    with pytest.raises(ValueError, match=r"a\.wav: no events without a threshold; set one with `nearfar calib"):
-        list(events_of([WindowVerdict(Window("a.wav", 0, 0.0, 1.0), Verdict("a.wav", 1.0, float("nan"), ""))]))
+    with pytest.raises(
+        ValueError, match=r"a\.wav: no events without a threshold; set one with `nearfar calib"
+    ):
+        list(
+            events_of([WindowVerdict(Window("a.wav", 0, 0.0, 1.0), Verdict("a.wav", 1.0, float("nan"), ""))])
+        )
 
 
 @pytest.mark.parametrize("gap", [-1.0, float("nan"), float("inf")])
@@ -178,7 +182,9 @@ def test_a_state_goes_on_as_if_nothing_had_been(found: list[WindowVerdict], gap:
 
 def test_a_label_track() -> None:
     """Tabs and new lines in a text would break the lines of Audacity."""
-    event = Event("a.wav", 4210.5, 4250.0, 4, 3, 1, 12.345678, 0.0123, 0, 0, {"near": "clipped", "far": "a\tb\nc"})
+    event = Event(
+        "a.wav", 4210.5, 4250.0, 4, 3, 1, 12.345678, 0.0123, 0, 0, {"near": "clipped", "far": "a\tb\nc"}
+    )
     assert label_track([event, event]).splitlines() == [
         "4210.500000\t4250.000000\tanomaly, peak 12.35, p 0.012, near clipped, far a\\x09b\\x0ac"
     ] * 2  # fmt: skip

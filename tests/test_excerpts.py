@@ -49,8 +49,12 @@ def test_an_excerpt_has_every_sample_as_it_was(
     np.testing.assert_array_equal(found, whole[15_500:36_250])
 
 
-@pytest.mark.parametrize(("start", "end", "first", "last"), [(2.0, 3.0, 0, 8000), (50.0, 60.0, 45_000, 60_000)])
-def test_an_excerpt_ends_with_the_recording(start: float, end: float, first: int, last: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last"), [(2.0, 3.0, 0, 8000), (50.0, 60.0, 45_000, 60_000)]
+)
+def test_an_excerpt_ends_with_the_recording(
+    start: float, end: float, first: int, last: int, tmp_path: Path
+) -> None:
     soundfile.write(tmp_path / "a.wav", noise(), RATE, subtype="PCM_16")
     whole = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
     made = cut_out(event(start, end), Recording((tmp_path / "a.wav",)), tmp_path / "e")
@@ -148,4 +152,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
 def test_names_tell_when_an_event_begins() -> None:
     assert name_of(event(3599.9996, 3610)) == "a_1h00m00s"
     assert name_of(event(0, 1)) == "a_0h00m00s"
-    assert name_of(event(36_061.25, 36_071), datetime(2026, 3, 1, 1, 2, 3)) == "a_10h01m01.25s_2026-03-01T01.02.03"
+    assert (
+        name_of(event(36_061.25, 36_071), datetime(2026, 3, 1, 1, 2, 3))
+        == "a_10h01m01.25s_2026-03-01T01.02.03"
+    )

@@ -324,9 +324,7 @@ def _listen(detector: Detector, recordings: list[Recording], asked: _Asked, form
     files = _label_files(recordings, asked)
     cut = _cut(detector, asked)
     rules = _rules(detector, cut or detector.cut, asked)
-    task = session.Listening(
-        detector, recordings, cut, _time(asked.gap, "gap"), dict(rules.values())
-    )
+    task = session.Listening(detector, recordings, cut, _time(asked.gap, "gap"), dict(rules.values()))
     _say_how(task)
     names = {kind: text for kind, (text, _) in rules.items()}
     shown = report.Shown(asked.events, clocks, names, _branches(detector))

@@ -228,7 +228,9 @@ class _Steps:
             rule.restore(state["rules"][name])
 
 
-def run(task: Listening, *, folder: Path | None = None, progress: Progress | None = None) -> Generator[Heard, None, None]:
+def run(
+    task: Listening, *, folder: Path | None = None, progress: Progress | None = None
+) -> Generator[Heard, None, None]:
     """What is heard, in order of time: each window, and after it the events and alerts that follow from it.
 
     Parameters
@@ -522,7 +524,11 @@ def encoded(heard: Heard) -> dict[str, Any]:
     if isinstance(heard, Alert):
         return {"alert": asdict(heard)}
     rules = {name: list(said) for name, said in heard.rules.items()}
-    return {"window": _without_nan(asdict(heard.window)), "verdict": _without_nan(asdict(heard.verdict)), "rules": rules}
+    return {
+        "window": _without_nan(asdict(heard.window)),
+        "verdict": _without_nan(asdict(heard.verdict)),
+        "rules": rules,
+    }
 
 
 def decoded(content: Mapping[str, Any]) -> Heard:
