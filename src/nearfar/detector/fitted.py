@@ -384,7 +384,12 @@ class Detector:
         return seconds > (1 + LEAST_REST) * max(longest, self.window_seconds)
 
     def score(
-        self, recording: Samples | Recording | Path | str, rate: int | None = None, *, name: str = ""
+        self,
+        recording: Samples | Recording | Path | str,
+        rate: int | None = None,
+        *,
+        name: str = "",
+        notes: Sequence[Note] = (),
     ) -> Verdict:
         """What it says of one recording.
 
@@ -396,6 +401,8 @@ class Detector:
             Of samples, in Hz: at least ``sample_rate``. A file has its own.
         name : str
             What the verdict calls samples.
+        notes : sequence of Note
+            What the reader of samples noted.
 
         Raises
         ------
@@ -410,7 +417,7 @@ class Detector:
             return self.score_file(recording)
         if rate is None:
             raise TypeError("rate is missing: samples alone do not tell their sampling rate; give it in Hz")
-        return self._score_samples(recording, rate, name)
+        return self._score_samples(recording, rate, name, notes)
 
     def _score_samples(self, samples: Samples, rate: int, name: str, notes: Sequence[Note] = ()) -> Verdict:
         audio.require_samples(samples, name or "recording")
@@ -616,23 +623,29 @@ class Detector:
         AudioError, MicrophoneError
             If there is no sound, or it cannot be used.
         """
+        pcm_rate, count = self.pcm_format(rate, channels)
+        recorded = audio.read_stream(stream, name, rate=pcm_rate, channels=count)
+        if recorded.header.format == audio.RAW_FORMAT:
+            refuse_unnumbered(selected, channels, name)
+        else:
+            refuse_contradiction(recorded.header, rate, channels, name)
+            selected = selected or self.selected_channels
+        used = audio.select(recorded, selected, name)
+        return self._score_samples(used.samples, used.rate, name)
+
+    def pcm_format(self, rate: int | None, channels: int | None) -> tuple[int, int]:
+        """Rate and number of channels of raw samples: those given, or else those of the training clips.
+
+        Raises
+        ------
+        AudioError
+            If one is below 1.
+        """
         count = self.trained_on["channels"] if channels is None else channels
         pcm_rate = self.trained_on["rate"] if rate is None else rate
         if count < 1 or pcm_rate < 1:
             raise AudioError(f"channels={count}, rate={pcm_rate}: both must be at least 1")
-        recorded = audio.read_stream(stream, name, rate=pcm_rate, channels=count)
-        if recorded.header.format == audio.RAW_FORMAT:
-            if selected and channels is None:
-                chosen = ",".join(map(str, selected))
-                raise AudioError(
-                    f"{name}: channels {chosen} of raw PCM, which does not tell how many it has; give their number "
-                    "with --pcm-channels"
-                )
-        else:
-            _refuse_contradiction(recorded.header, rate, channels, name)
-            selected = selected or self.selected_channels
-        used = audio.select(recorded, selected, name)
-        return self._score_samples(used.samples, used.rate, name)
+        return pcm_rate, count
 
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the detector's folder: whole, or not at all.
@@ -783,7 +796,17 @@ def _with_choices(
     return system if rate is None else system.with_false_alarm_rate(rate)
 
 
-def _refuse_contradiction(header: Header, rate: int | None, channels: int | None, name: str) -> None:
+def refuse_unnumbered(selected: Sequence[Channel], channels: int | None, name: str) -> None:
+    """Raise if channels of raw samples are chosen, and it was not said how many there are."""
+    if selected and channels is None:
+        chosen = ",".join(map(str, selected))
+        raise AudioError(
+            f"{name}: channels {chosen} of raw PCM, which does not tell how many it has; give their number with "
+            "--pcm-channels"
+        )
+
+
+def refuse_contradiction(header: Header, rate: int | None, channels: int | None, name: str) -> None:
     """Raise if a sound file on a stream is not what was said of it."""
     for what, said, found in (("rate", rate, header.rate), ("channels", channels, header.channels)):
         if said not in (None, found):

@@ -1,29 +1,134 @@
-"""Stand-in until the branch fast is merged."""
+"""What a detector says of every window of a recording, however long it is.
+
+Conventions
+-----------
+A recording is read once. What is said of a window is what ``Detector.score`` says of its samples, whatever comes
+before them: verdicts do not depend on where one begins, nor on how the recording is read.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
 
-from nearfar.detector.fitted import Detector, Verdict
-from nearfar.recordings import audio
-from nearfar.recordings.recording import Recording
+from nearfar.detector.fitted import Detector, Verdict, refuse_contradiction, refuse_unnumbered
+from nearfar.files.extras import MissingPackageError
+from nearfar.recordings.audio import RAW_FORMAT, AudioError
+from nearfar.recordings.microphones import MicrophoneError
+from nearfar.recordings.recording import Channel, Recording, part_name
+from nearfar.windows import streaming
 from nearfar.windows.cutting import Cut, Window
+from nearfar.windows.streaming import Heard, Stream
+
+NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class WindowVerdict:
+    """What a detector says of one window of a recording.
+
+    Attributes
+    ----------
+    window : Window
+    verdict : Verdict
+    """
+
     window: Window
     verdict: Verdict
 
 
-def listen(detector: Detector, recording: Recording, *, cut: Cut, first: int = 0) -> Iterator[WindowVerdict]:
-    samples, rate = audio.read(recording)
-    length, hop = round(cut.seconds * rate), round(cut.hop * rate)
-    for index in range(first, cut.count(samples.shape[1], rate)):
-        start = max(0, min(index * hop, samples.shape[1] - length))
-        part = samples[:, start : start + length]
-        verdict = detector.score(part, rate, name=str(recording))
-        window = Window(str(recording), index, start / rate, part.shape[1] / rate)
-        yield WindowVerdict(window, dataclasses.replace(verdict, name=str(recording)))
+def listen(
+    detector: Detector, recording: Recording | Path | str, *, cut: Cut | None = None, first: int = 0
+) -> Iterator[WindowVerdict]:
+    """The verdicts on all windows of a recording, in order of time, one at a time.
+
+    A window that touches samples that cannot be read is unusable, with the reason; so is a recording of which
+    nothing can be read. Closing the iterator closes the files.
+
+    Parameters
+    ----------
+    detector : Detector
+    recording : Recording, Path or str
+        On disk. Its channels are those that it chooses, or else those that were chosen for the fit.
+    cut : Cut or None
+        ``None``: windows as long as the clips of the fit, side by side.
+    first : int
+        The index of the first window, to go on with a recording: its verdict and all that follow are those of a run
+        from the beginning.
+
+    Raises
+    ------
+    ValueError
+        If ``first`` is negative.
+    """
+    asked = Recording.of(Path(recording) if isinstance(recording, str) else recording)
+    used = asked if asked.channels else replace(asked, channels=detector.selected_channels)
+    try:
+        stream = streaming.of_recording(used)
+    except (AudioError, MissingPackageError, OSError) as error:
+        yield WindowVerdict(Window(str(asked), first, 0.0, 0.0), _unusable(str(asked), str(asked), error))
+        return
+    yield from listen_to(detector, stream, cut=cut, first=first)
+
+
+def listen_to(
+    detector: Detector, stream: Stream, *, cut: Cut | None = None, first: int = 0
+) -> Iterator[WindowVerdict]:
+    """As ``listen``, of a recording that is opened already: of what a pipe gives, for example."""
+    for heard in streaming.windows(stream, cut or cut_of(detector), first=first):
+        window = Window(stream.name, heard.index, heard.span.begins, heard.span.seconds)
+        yield WindowVerdict(window, _verdict(detector, stream, heard))
+
+
+@contextmanager
+def piped(
+    detector: Detector,
+    pipe: BinaryIO,
+    *,
+    rate: int | None = None,
+    channels: int | None = None,
+    selected: Sequence[Channel] = (),
+    name: str = "standard input",
+) -> Iterator[Stream]:
+    """What a pipe gives, to be given to ``listen_to``; parameters and errors as of ``Detector.score_stream``.
+
+    Raw samples are scored as they come: the verdict on a window is there as soon as the window is.
+    """
+    pcm_rate, count = detector.pcm_format(rate, channels)
+    of_file = detector.selected_channels
+    with streaming.of_pipe(
+        pipe, name, rate=pcm_rate, channels=count, selected=selected, of_file=of_file
+    ) as stream:
+        if stream.recorded.header.format == RAW_FORMAT:
+            refuse_unnumbered(selected, channels, name)
+        else:
+            refuse_contradiction(stream.recorded.header, rate, channels, name)
+        yield stream
+
+
+def cut_of(detector: Detector) -> Cut:
+    """Windows as long as the clips of the fit, side by side."""
+    usual = detector.usual
+    return Cut.of() if usual is None else Cut.of(float(usual.seconds.mean()))
+
+
+def _verdict(detector: Detector, stream: Stream, heard: Heard) -> Verdict:
+    """Of one window; of one that cannot be used, why."""
+    name = part_name(stream.name, heard.span)
+    try:
+        if heard.samples is None:
+            assert heard.error is not None
+            raise heard.error
+        return detector.score(heard.samples, stream.rate, name=name, notes=stream.notes)
+    except (AudioError, MicrophoneError) as error:
+        return _unusable(name, stream.name, error, stream.hint)
+
+
+def _unusable(name: str, recording: str, error: Exception, hint: str = "") -> Verdict:
+    message = str(error).removeprefix(f"{name}: ").removeprefix(f"{recording}: ")
+    if isinstance(error, MicrophoneError):
+        message += hint
+    return Verdict(name, NAN, NAN, "unusable", error=message)

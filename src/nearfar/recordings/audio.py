@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from nearfar.files.atomic import atomic_file
 from nearfar.recordings import sound_files
+from nearfar.recordings.blocks import Block, InBlocks, Lost, closing, part_of, side_by_side
 from nearfar.recordings.clips import ACQUISITION_SUFFIXES
 from nearfar.recordings.containers import BEGINNING, is_container
 from nearfar.recordings.recording import Channel, Recording, missing_track
@@ -40,6 +41,7 @@ __all__ = [  # with what other rooms take from here of a recording that is read
     "Samples",
     "at_rate",
     "each",
+    "in_blocks",
     "is_stream",
     "load",
     "read",
@@ -142,6 +144,38 @@ def read_recorded(recording: Recording | Path) -> Recorded:
     notes = dict.fromkeys(note for file in files for note in file.notes)
     recorded = Recorded(samples, header.rate, header, tuple(notes))
     return _with(recorded, _places(recording, header.channels)) if recording.channels else recorded
+
+
+def in_blocks(recording: Recording | Path) -> InBlocks:
+    """The chosen channels of a recording, or of the part that is chosen, some samples at a time.
+
+    A block that cannot be read, or is missing at the end, does not hide the others. Memory does not grow with the
+    recording, but for universal files and old MATLAB files, which are read whole.
+
+    Raises
+    ------
+    FileNotFoundError
+    AudioError
+        If nothing of it can be read, tracks differ, or a chosen channel or the part is not there.
+    """
+    recording = Recording.of(recording)
+    if len(recording.paths) == 1 and (reader := _reader(recording.path)) is not None:
+        return part_of(cast(InBlocks, reader.in_blocks(recording.path, recording.channels)), recording)
+    files = [sound_files.in_blocks(Source.at(path)) for path in recording.paths]
+    header = _common_header(recording, [file.header for file in files])
+    places = _places(recording, header.channels)
+    notes = tuple(dict.fromkeys(note for file in files for note in file.notes))
+    every = places == list(range(header.channels))
+
+    def blocks(start: int) -> Iterator[Block]:
+        tracks = [file.blocks(start) for file in files]
+        with closing(tracks):
+            for block in tracks[0] if len(tracks) == 1 else side_by_side(tracks):
+                yield block if every or isinstance(block, Lost) else np.ascontiguousarray(block[places])
+
+    is_counted = all(file.is_counted for file in files)
+    whole = InBlocks(replace(header, channels=len(places)), is_counted, notes, blocks)
+    return part_of(whole, recording)
 
 
 def _places(recording: Recording, count: int) -> list[int]:

@@ -12,19 +12,28 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from nearfar.recordings.blocks import Block, InBlocks, Lost
 from nearfar.recordings.containers import BEGINNING, Extent, extent_of, is_container
 from nearfar.recordings.recording import Span, part_name
-from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, header_of_part, not_finite
+from nearfar.recordings.sound import (
+    AudioError,
+    Header,
+    Note,
+    Recorded,
+    Samples,
+    header_of_part,
+    not_finite,
+)
 
 INT16_SCALE = 1 / 32768
 INT32_SCALE = 1 / 2**31
@@ -33,6 +42,11 @@ MOST_SAMPLES = (
 )  # of all channels together, in memory at once: 1 GiB, 46 minutes of two channels at 48 kHz
 MOST_BYTES = 4 * MOST_SAMPLES  # of a file that is read into memory as it is
 BLOCK = 2**18  # frames that are decoded at once
+STREAMED = 2**16  # frames of a block of a recording that is read in blocks
+TRIED = 2**12  # frames that are tried one after the other where a block cannot be decoded
+FRAME_BYTES = {  # of one channel, by coding
+    "PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1,
+}  # fmt: skip
 FEWEST_BITS = 0.01  # a sample, in a file as its header counts them; if fewer, the header's length is not true
 RAW_SUFFIXES = (".raw", ".pcm")
 LOSSY = ("MPEG", "ADPCM", "VORBIS", "OPUS", "ULAW", "ALAW", "GSM", "G721", "G723", "DWVW", "DPCM", "VOX")
@@ -165,6 +179,8 @@ class _Look:
         Whether the header's number of samples can be true.
     valid_bits : int or None
     notes : tuple of Note
+    missing : AudioError or None
+        What is wrong with a file that is shorter than its header says.
     """
 
     source: Source
@@ -172,11 +188,21 @@ class _Look:
     is_counted: bool
     valid_bits: int | None
     notes: tuple[Note, ...]
+    missing: AudioError | None = None
+
+    @property
+    def coding(self) -> str:
+        return self.header.format.partition("/")[2]
 
     @property
     def is_seekable(self) -> bool:
         """Whether any sample can be found without those before it."""
-        return self.is_counted and self.header.format.partition("/")[2].startswith(SEEKABLE)
+        return self.is_counted and self.coding.startswith(SEEKABLE)
+
+    @property
+    def dtype(self) -> str:
+        """What its samples are decoded to."""
+        return {"PCM_16": "int16", "PCM_32": "int32"}.get(self.coding, "float32")
 
     def part(self, span: Span) -> Header:
         """The header of a part."""
@@ -209,24 +235,166 @@ def read(source: Source, span: Span | None = None) -> Recorded:
     """
     look = _look_at(source)
     header, notes = look.header if span is None else look.part(span), look.notes
-    bits = {"PCM_16": 16, "PCM_32": 32}.get(header.format.partition("/")[2])
-    dtype = f"int{bits}" if bits else "float32"
-    data = _all(look, dtype) if span is None else _part(look, dtype, span.start, len(span))
+    data = _all(look, look.dtype) if span is None else _part(look, look.dtype, span.start, len(span))
     if (look.is_counted or span is not None) and len(data) != header.samples:
         message = f"{source.name}: truncated, {len(data)} of {header.samples} samples could be read"
         raise AudioError(message, fault="truncated")
     header = replace(header, samples=len(data))
-    if bits == 32:
+    shift = 0
+    if look.dtype == "int32":
         used = _bits_used([data]) if span is None else _bits_of_all(look)
         shift, found = _alignment(used, look.valid_bits)
-        data, notes = data << shift if shift else data, notes + found
-    samples: Samples = np.ascontiguousarray(data.T, dtype=np.float32)
-    if bits:
-        samples *= np.float32(INT16_SCALE if bits == 16 else INT32_SCALE)
-    elif not np.isfinite(samples).all():
+        notes += found
+    samples = _as_samples(data, shift)
+    if look.dtype == "float32" and not np.isfinite(samples).all():
         message = f"{source.name}: {not_finite(samples)}"
         raise AudioError(message, fault="not_finite")
     return Recorded(samples, header.rate, header, notes)
+
+
+def _as_samples(data: NDArray[Any], shift: int = 0) -> Samples:
+    """(frames, channels) as libsndfile gives them, to (channels, frames); ``shift`` moves samples of 32 bits."""
+    if shift:
+        data = data << shift
+    samples: Samples = np.ascontiguousarray(data.T, dtype=np.float32)
+    if data.dtype.kind == "i":
+        samples *= np.float32(INT16_SCALE if data.dtype == np.int16 else INT32_SCALE)
+    return samples
+
+
+def in_blocks(source: Source) -> InBlocks:
+    """All channels of a sound file, some at a time, however long it is.
+
+    Where any sample can be found without those before it, a block is decoded from its own beginning: so what is
+    read does not depend on where one begins. Behind a block that cannot be decoded, reading goes on. In other
+    codings, all that follows is lost.
+
+    Raises
+    ------
+    AudioError
+        If nothing can be read: the file is empty or not audio.
+    """
+    look = _look_at(source, may_be_cut=True)
+    shift, notes = 0, look.notes
+    if look.dtype == "int32":
+        shift, found = _alignment(_bits_of_all(look), look.valid_bits)
+        notes += found
+
+    def blocks(start: int) -> Iterator[Block]:
+        first = start // STREAMED * STREAMED if look.is_seekable else 0
+        skipped = start - first
+        for block in _found_blocks(look, first) if look.is_seekable else _blocks_in_a_row(look):
+            size = block.samples if isinstance(block, Lost) else len(block)
+            gone = min(skipped, size)
+            skipped -= gone
+            if gone == size:
+                continue
+            if isinstance(block, Lost):
+                yield Lost(size - gone, block.error)
+            else:
+                yield _as_samples(block[gone:], shift)
+
+    return InBlocks(look.header, look.is_counted, notes, blocks)
+
+
+def _found_blocks(look: _Look, start: int) -> Iterator[NDArray[Any] | Lost]:
+    """The blocks of a file in which any sample can be found; those around a damage in smaller pieces."""
+    total = look.header.samples
+    with _Reader(look) as reader:
+        for first in range(start, total, STREAMED):
+            last = min(first + STREAMED, total)
+            if look.missing is not None and first >= reader.samples:
+                yield Lost(total - first, look.missing)
+                return
+            whole = reader.read(first, last - first)
+            if len(whole) == last - first:
+                yield whole
+                continue
+            for begin in range(first, last, TRIED):
+                end = min(begin + TRIED, last)
+                piece = reader.read(begin, end - begin)
+                if len(piece):
+                    yield piece
+                if begin + len(piece) < end:
+                    yield Lost(end - begin - len(piece), look.missing or reader.error)
+
+
+def _blocks_in_a_row(look: _Look) -> Iterator[NDArray[Any] | Lost]:
+    """The blocks of a file that is decoded from its beginning on, up to the first damage."""
+    done = 0
+    try:
+        for block in _decoded(look, look.dtype, most=None):
+            done += len(block)
+            yield block
+    except AudioError as error:
+        if done == 0 and error.fault == "empty":
+            raise
+        yield Lost(max(look.header.samples - done, 1) if look.is_counted else STREAMED, error)
+        return
+    if look.is_counted and done < look.header.samples:
+        yield Lost(look.header.samples - done, look.missing or _cut_short(look, done))
+
+
+def _cut_short(look: _Look, done: int) -> AudioError:
+    message = f"{look.source.name}: truncated, {done} of {look.header.samples} samples could be read"
+    return AudioError(message, fault="truncated")
+
+
+class _Reader:
+    """Reads parts of a file in which any sample can be found, and goes on behind what cannot be decoded.
+
+    Attributes
+    ----------
+    error : AudioError
+        Why the last part that was not whole is not.
+    """
+
+    def __init__(self, look: _Look) -> None:
+        self.error = _cut_short(look, 0)
+        self._look = look
+        self._opened = ExitStack()
+        self._file: soundfile.SoundFile | None = None
+        self._at = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    @property
+    def samples(self) -> int:
+        """How many the file has, as libsndfile counts them."""
+        return self._found().frames
+
+    def read(self, start: int, frames: int) -> NDArray[Any]:
+        """(frames, channels), fewer if they cannot be decoded."""
+        look = self._look
+        data: NDArray[Any] = np.empty((0, look.header.channels), look.dtype)
+        try:
+            file = self._found()
+            with _explained(look.source.name):
+                if self._at != start:
+                    file.seek(start)
+                    self._at = start
+                data = np.asarray(file.read(frames, dtype=look.dtype, always_2d=True))
+            self.error = _cut_short(look, start + len(data))
+        except AudioError as error:
+            self.error = error
+        self._at += len(data)
+        if len(data) < frames:  # its decoder may be beyond help; a new one looks for the next part
+            self._close()
+        return data
+
+    def _found(self) -> soundfile.SoundFile:
+        if self._file is None:
+            self._file = self._opened.enter_context(_opened(self._look.source))
+            self._at = 0
+        return self._file
+
+    def _close(self) -> None:
+        self._file = None
+        self._opened.close()
 
 
 def read_part(source: Source, start: int, frames: int) -> Samples:
@@ -244,15 +412,18 @@ def read_part(source: Source, start: int, frames: int) -> Samples:
     return np.ascontiguousarray(data.T, dtype=np.float32)
 
 
-def _look_at(source: Source) -> _Look:
+def _look_at(source: Source, *, may_be_cut: bool = False) -> _Look:
+    """What a file is; one that is shorter than its header says is an error, unless it ``may_be_cut``."""
     if source.size == 0:
         raise AudioError(
             f"{source.name}: the file is empty (0 bytes); record it again or remove it", fault="empty"
         )
     if isinstance(source.content, Path) and source.content.suffix.lower() in RAW_SUFFIXES:
         source = _named_raw(source)
-    extent = _extent(source)
-    notes = _notes_on(extent)
+    extent, missing = _extent(source)
+    if missing is not None and not may_be_cut:
+        raise missing
+    notes = _notes_on(extent) if missing is None else ()
     if extent is not None and extent.patches:
         source = replace(source, patches=extent.patches)
     with _opened(source) as file:
@@ -269,7 +440,19 @@ def _look_at(source: Source) -> _Look:
     if not is_counted:
         message = "its header does not tell its length; it was read to the end of the file"
         notes += (Note("unfinished_header", message),)
-    return _Look(source, header, is_counted, None if extent is None else extent.valid_bits, notes)
+    valid_bits = None if extent is None else extent.valid_bits
+    if extent is not None and missing is not None:
+        header = replace(header, samples=_promised(header, extent))
+    return _Look(source, header, is_counted, valid_bits, notes, missing)
+
+
+def _promised(header: Header, extent: Extent) -> int:
+    """How many samples the header of a file promises of which the end is missing."""
+    size = FRAME_BYTES.get(header.format.partition("/")[2])
+    claimed = extent.claimed or 0
+    if size is not None:
+        return claimed // (size * header.channels)
+    return round(header.samples * claimed / extent.available)  # of blocks of bytes that are samples together
 
 
 def _is_plausible(header: Header, size: int) -> bool:
@@ -277,14 +460,14 @@ def _is_plausible(header: Header, size: int) -> bool:
     return 0 < FEWEST_BITS * header.samples * header.channels <= 8 * size
 
 
-def _extent(source: Source) -> Extent | None:
-    """Where the samples are, of a file that has as many as it says."""
+def _extent(source: Source) -> tuple[Extent | None, AudioError | None]:
+    """Where the samples are, and what is wrong with a file that has fewer than it says."""
     with source.open() as file:
         extent = extent_of(file, source.size)
-    if extent is not None and extent.is_truncated:
-        message = f"{source.name}: truncated, {extent.missing} of {extent.claimed} bytes of audio are missing"
-        raise AudioError(message, fault="truncated")
-    return extent
+    if extent is None or not extent.is_truncated:
+        return extent, None
+    message = f"{source.name}: truncated, {extent.missing} of {extent.claimed} bytes of audio are missing"
+    return extent, AudioError(message, fault="truncated")
 
 
 def _notes_on(extent: Extent | None) -> tuple[Note, ...]:
@@ -454,7 +637,7 @@ def _bits_used(blocks: Iterable[NDArray[Any]]) -> _BitsUsed:
 def _bits_of_all(look: _Look) -> _BitsUsed:
     """Of the whole file of which a part is read: a quiet part alone may look as if it were at the lower end."""
     content = look.source.content
-    if not isinstance(content, Path):
+    if not isinstance(content, Path) or look.missing is not None:
         return _bits_used(_decoded(look, "int32", most=None))
     status = content.stat()
     return _bits_of_file(content, (status.st_size, status.st_mtime_ns))

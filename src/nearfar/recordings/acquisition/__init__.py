@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nearfar.files import extras
 from nearfar.files.extras import MissingPackageError
 from nearfar.recordings.acquisition.channels import Channel, Contents, choose
+from nearfar.recordings.blocks import Block, InBlocks, Lost
 from nearfar.recordings.recording import Channel as Chosen
 from nearfar.recordings.recording import Span, part_name
 from nearfar.recordings.sound import AudioError, Header, Note, Recorded, Samples, header_of_part
@@ -37,6 +38,7 @@ READERS = {
     ".hdf5": "nearfar.recordings.acquisition.hdf5:opened",
 }
 MOST_SAMPLES = 2**28  # of all chosen channels: 1 GiB in single precision
+BLOCK = 2**18  # samples of a channel, of a recording that is read in blocks
 
 
 def read_header(path: Path, channels: Sequence[Chosen] = (), span: Span | None = None) -> Header:
@@ -77,6 +79,38 @@ def read(path: Path, channels: Sequence[Chosen] = (), span: Span | None = None) 
     return Recorded(samples, header.rate, header, _notes(used))
 
 
+def in_blocks(path: Path, channels: Sequence[Chosen] = ()) -> InBlocks:
+    """The chosen channels, some of their samples at a time.
+
+    Memory does not grow with the file where its library reads parts: of TDMS, MDF, HDF5 and MATLAB 7.3. Universal
+    files and older MATLAB files are read whole; they have a limit of their own.
+
+    Raises
+    ------
+    FileNotFoundError
+    MissingPackageError
+    AudioError
+        As ``read_header``.
+    """
+    with _opened(path) as contents:
+        used = choose(contents, channels, path)
+        header, notes = _header(contents, used, path, None), _notes(used)
+
+    def blocks(start: int) -> Iterator[Block]:
+        at = start
+        try:
+            with _opened(path) as contents:
+                used = choose(contents, channels, path)
+                while at < header.samples:
+                    stop = min(at // BLOCK * BLOCK + BLOCK, header.samples)
+                    yield np.stack([_values(channel, path, at, stop) for channel in used])
+                    at = stop
+        except AudioError as error:
+            yield Lost(header.samples - at, error)
+
+    return InBlocks(header, True, notes, blocks)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Contents]:
     if not path.exists():
@@ -106,7 +140,8 @@ def _header(contents: Contents, used: Sequence[Channel], path: Path, span: Span 
     return header if span is None else header_of_part(header, span, part_name(str(path), span))
 
 
-def _samples(channel: Channel, path: Path, start: int, stop: int) -> NDArray[np.float32]:
+def _values(channel: Channel, path: Path, start: int, stop: int) -> NDArray[np.float32]:
+    """As many as were promised; lost ones are NaN."""
     values = np.asarray(channel.read(start, stop))
     if values.shape != (stop - start,):
         raise AudioError(
@@ -115,7 +150,11 @@ def _samples(channel: Channel, path: Path, start: int, stop: int) -> NDArray[np.
             fault="truncated" if values.size < stop - start else "unreadable",
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        samples = np.ascontiguousarray(values, dtype=np.float32)
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _samples(channel: Channel, path: Path, start: int, stop: int) -> NDArray[np.float32]:
+    samples = _values(channel, path, start, stop)
     if not np.isfinite(samples).all():
         lost = ~np.isfinite(samples)
         raise AudioError(
@@ -140,4 +179,4 @@ def _notes(used: Sequence[Channel]) -> tuple[Note, ...]:
     return tuple(dict.fromkeys(notes))
 
 
-__all__ = ["MOST_SAMPLES", "READERS", "Samples", "read", "read_header"]
+__all__ = ["MOST_SAMPLES", "READERS", "Samples", "in_blocks", "read", "read_header"]
