@@ -244,7 +244,7 @@ def test_none_asks_nothing() -> None:
 def test_recordings_that_overlap_are_refused() -> None:
     first, later = Clock(NOON, "name"), Clock(NOON + timedelta(minutes=9), "name")
     clock.require_order([("a", first, 600.0), ("b", later, 1.0)])  # by a minute: names without seconds
-    with pytest.raises(ClockError, match="a began at 2026-03-01T12:30:15.000 and lasts 601 s, but b began"):
+    with pytest.raises(ClockError, match=r"a began at 2026-03-01T12:30:15\.000 and lasts 601 s, but b began"):
         clock.require_order([("a", first, 601.0), ("b", later, 1.0)])
 
 

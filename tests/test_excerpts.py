@@ -14,7 +14,6 @@ import soundfile
 
 from nearfar.listening.events import Event
 from nearfar.listening.excerpts import cut_out, name_of
-from nearfar.recordings.audio import AudioError
 from nearfar.recordings.recording import Recording
 
 RATE = 1000
@@ -22,6 +21,13 @@ RATE = 1000
 
 def event(start: float, end: float, recording: str = "a.wav") -> Event:
     return Event(recording, start, end, 1, 1, 0, 9.0, 0.01, start, end, {"near": "ok", "far": "ok"})
+
+
+def cut(found: Event, recording: Recording, file: Path) -> Path:
+    """The file of an excerpt that has all samples."""
+    made = cut_out(found, recording, file)
+    assert made.silent == 0
+    return made.file
 
 
 def noise(seconds: float = 60.0, channels: int = 2, peak: float = 0.9) -> np.ndarray:
@@ -42,7 +48,7 @@ def test_an_excerpt_has_every_sample_as_it_was(
         subtype = "PCM_U8"
     soundfile.write(tmp_path / f"a{suffix}", noise(channels=3), RATE, subtype=subtype)
     whole = soundfile.read(tmp_path / f"a{suffix}", dtype=dtype)[0]
-    made = cut_out(event(20.5, 31.25), Recording((tmp_path / f"a{suffix}",), (2, 1)), tmp_path / "cut" / "e")
+    made = cut(event(20.5, 31.25), Recording((tmp_path / f"a{suffix}",), (2, 1)), tmp_path / "cut" / "e")
     assert made == tmp_path / "cut" / "e.flac"
     found, rate = soundfile.read(made, dtype=dtype)
     assert (rate, soundfile.info(made).subtype) == (RATE, expected)
@@ -57,7 +63,7 @@ def test_an_excerpt_ends_with_the_recording(
 ) -> None:
     soundfile.write(tmp_path / "a.wav", noise(), RATE, subtype="PCM_16")
     whole = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
-    made = cut_out(event(start, end), Recording((tmp_path / "a.wav",)), tmp_path / "e")
+    made = cut(event(start, end), Recording((tmp_path / "a.wav",)), tmp_path / "e")
     np.testing.assert_array_equal(soundfile.read(made, dtype="int16")[0], whole[first:last])
 
 
@@ -66,21 +72,21 @@ def test_what_flac_cannot_hold_is_a_wav_of_floating_point(tmp_path: Path) -> Non
     loud = noise(peak=1.5).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", loud, RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "b.wav", noise(channels=9), RATE, subtype="PCM_16")
-    made = cut_out(event(20, 30), Recording((tmp_path / "a.wav",)), tmp_path / "e")
+    made = cut(event(20, 30), Recording((tmp_path / "a.wav",)), tmp_path / "e")
     assert made.suffix == ".wav"
     np.testing.assert_array_equal(soundfile.read(made, dtype="float32")[0], loud[15_000:35_000])
     before = made.read_bytes()
     assert bytes(4) == before[before.index(b"PEAK") + 12 :][:4]  # no time of writing
     cut_out(event(20, 30), Recording((tmp_path / "a.wav",)), tmp_path / "e")
     assert made.read_bytes() == before
-    assert cut_out(event(20, 30), Recording((tmp_path / "b.wav",)), tmp_path / "f").suffix == ".wav"
+    assert cut(event(20, 30), Recording((tmp_path / "b.wav",)), tmp_path / "f").suffix == ".wav"
 
 
 def test_floating_point_within_full_scale_is_flac_of_24_bits(tmp_path: Path) -> None:
     sound = noise(peak=1.0).astype(np.float32)
     sound[20_000], sound[20_001] = 1.0, -1.0
     soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
-    made = cut_out(event(20, 30), Recording((tmp_path / "a.wav",)), tmp_path / "e")
+    made = cut(event(20, 30), Recording((tmp_path / "a.wav",)), tmp_path / "e")
     assert (made.suffix, soundfile.info(made).subtype) == (".flac", "PCM_24")
     found = soundfile.read(made, dtype="float64")[0]
     np.testing.assert_allclose(found, sound[15_000:35_000], atol=1.01 / 2**23)
@@ -91,7 +97,7 @@ def test_tracks_of_a_recording_are_channels(tmp_path: Path) -> None:
     paths = tuple(tmp_path / f"a_Tr{number}.wav" for number in (1, 2))
     for path, channel in zip(paths, sound.T, strict=True):
         soundfile.write(path, channel, RATE, subtype="PCM_16")
-    made = cut_out(event(20, 30), Recording(paths), tmp_path / "e")
+    made = cut(event(20, 30), Recording(paths), tmp_path / "e")
     expected = np.stack([soundfile.read(path, dtype="int16")[0] for path in paths], axis=1)[15_000:35_000]
     np.testing.assert_array_equal(soundfile.read(made, dtype="int16")[0], expected)
 
@@ -99,7 +105,7 @@ def test_tracks_of_a_recording_are_channels(tmp_path: Path) -> None:
 def test_nothing_is_overwritten_silently(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(), RATE, subtype="PCM_16")
     recording = Recording((tmp_path / "a.wav",))
-    made = cut_out(event(20, 30), recording, tmp_path / "e")
+    made = cut(event(20, 30), recording, tmp_path / "e")
     time = made.stat().st_mtime_ns
     cut_out(event(20, 30), recording, tmp_path / "e")  # the same, once more
     with pytest.raises(FileExistsError, match=r"e\.flac is there already, with another content; choose"):
@@ -119,13 +125,24 @@ def test_the_recording_itself_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "a.flac").read_bytes() == before
 
 
-def test_samples_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+def test_samples_that_cannot_be_read_are_silence(tmp_path: Path) -> None:
+    """NaN in one channel; and the end of a file that was never written."""
     sound = noise().astype(np.float32)
     sound[18_000:19_000, 1] = np.nan
     soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"a\.wav.*1000 samples.*NaN or infinite"):
-        cut_out(event(20, 30), Recording((tmp_path / "a.wav",)), tmp_path / "e")
-    assert not (tmp_path / "e.flac").exists()
+    made = cut_out(event(20, 30), Recording((tmp_path / "a.wav",)), tmp_path / "e")
+    assert (made.silent, made.file.suffix) == (1000, ".flac")
+    sound[18_000:19_000] = 0
+    np.testing.assert_allclose(soundfile.read(made.file)[0], sound[15_000:35_000], atol=1.01 / 2**23)
+
+    soundfile.write(tmp_path / "b.wav", noise(), RATE, subtype="PCM_16")
+    whole = soundfile.read(tmp_path / "b.wav", dtype="int16")[0]
+    content = (tmp_path / "b.wav").read_bytes()
+    (tmp_path / "b.wav").write_bytes(content[: 44 + 4 * 33_000])
+    made = cut_out(event(20, 30), Recording((tmp_path / "b.wav",)), tmp_path / "f")
+    assert made.silent == 2000
+    whole[33_000:] = 0
+    np.testing.assert_array_equal(soundfile.read(made.file, dtype="int16")[0], whole[15_000:35_000])
 
 
 @pytest.fixture

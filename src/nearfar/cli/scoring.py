@@ -337,11 +337,11 @@ def _listen(detector: Detector, recordings: list[Recording], asked: _Asked, form
         closing(session.run(task, folder=asked.state, progress=progress)) as heard,
     ):
         occurred, tables = report.show(_kept(heard, found), form, out, shown)
-        failed = _write_events(found, recordings, shown, files, asked)
+        _write_events(found, recordings, shown, files, asked)
     for table in tables:
         out.print(table)
     _say_promises(rules, form)
-    return occurred | failed
+    return occurred
 
 
 def _kept(heard: Iterable[Heard], found: list[Event]) -> Iterator[Heard]:
@@ -458,11 +458,10 @@ def _write_events(
     shown: Shown,
     files: Mapping[str, Path],
     asked: _Asked,
-) -> set[str]:
-    """Write label tracks and excerpts; an excerpt that cannot be written is named, and is a failure."""
+) -> None:
+    """Write label tracks and excerpts."""
     from nearfar.files.atomic import atomic_file
     from nearfar.listening import excerpts, labels
-    from nearfar.recordings.audio import AudioError
     from nearfar.recordings.clips import counted
 
     for name, file in files.items():
@@ -470,20 +469,16 @@ def _write_events(
             track = labels.label_track(one for one in events if one.recording == name)
             part.write_text(track, encoding="utf-8", newline="\n")
     if asked.cut is None:
-        return set()
+        return
     folders = {name: asked.cut / below.parent for name, below in labels.own_names(recordings).items()}
-    of_name, failed, written = {str(one): one for one in recordings}, set[str](), 0
+    of_name = {str(one): one for one in recordings}
     for event in events:
         name = excerpts.name_of(event, shown.clock(event.recording, event.start))
         file = folders[event.recording] / name
-        try:
-            excerpts.cut_out(event, of_name[event.recording], file, replace=asked.replace)
-            written += 1
-        except AudioError as error:
-            say(f"not cut out: {error}", err)
-            failed.add("unusable")
-    say(f"Wrote {counted(written, 'event')} to {asked.cut}", err)
-    return failed
+        made = excerpts.cut_out(event, of_name[event.recording], file, replace=asked.replace)
+        if made.silent:
+            say(f"{made.file}: {counted(made.silent, 'sample')} silent, because they cannot be read", err)
+    say(f"Wrote {counted(len(events), 'event')} to {asked.cut}", err)
 
 
 def _say_how(task: Listening) -> None:

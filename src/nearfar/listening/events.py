@@ -264,8 +264,14 @@ def require_gap(gap: float) -> float:
 
 
 def event_from(content: Mapping[str, Any]) -> Event:
-    """An event from its JSON values, as of ``dataclasses.asdict``."""
-    return Event(**{**content, "branches": tuple(BranchScore(**one) for one in content["branches"])})
+    """An event from its JSON values, as of ``dataclasses.asdict``, whatever the order of the keys."""
+    return Event(
+        **{
+            **content,
+            "microphones": {name: content["microphones"][name] for name in NAMES},
+            "branches": tuple(BranchScore(**one) for one in content["branches"]),
+        }
+    )
 
 
 def _kinds(verdict: Verdict) -> dict[str, list[str]]:

@@ -4,7 +4,8 @@ Conventions
 -----------
 An excerpt has all channels of the recording, at its rate. It is FLAC, which loses nothing: of 16 bits if the
 recording has 16 bits or fewer, else of 24. What FLAC cannot hold, because it is beyond full scale, or has more
-than eight channels, is WAV of 32-bit floating point. Samples of 32 bits are kept to 24.
+than eight channels, is WAV of 32-bit floating point. Samples of 32 bits are kept to 24. Samples that cannot be
+read, or are no numbers, are silence.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,13 +27,28 @@ from nearfar.files.digests import digest_file
 from nearfar.listening.events import Event
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header, Samples
+from nearfar.recordings.blocks import Lost
 from nearfar.recordings.recording import Recording, Span
 
 MARGIN = 5.0  # seconds before and after an event
-BLOCK_SECONDS = 10.0  # that are in memory at a time
+PIECE = 2**18  # samples that are in memory at a time
 FLAC_CHANNELS, FLAC_RATE = 8, 655_350  # the most that the format has
 FEW_BITS = re.compile(r"PCM_(?:16|S8|U8)|ULAW|ALAW|VORBIS|OPUS|MPEG")  # that 16 bits hold
-_UNSAFE = re.compile(r"[^\w.+-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A file with an event.
+
+    Attributes
+    ----------
+    file : Path
+    silent : int
+        How many samples of it are silence, because the recording cannot be read there.
+    """
+
+    file: Path
+    silent: int
 
 
 def name_of(event: Event, began: datetime | None = None) -> str:
@@ -61,7 +78,7 @@ def name_of(event: Event, began: datetime | None = None) -> str:
 
 def cut_out(
     event: Event, recording: Recording, file: Path, *, margin: float = MARGIN, replace: bool = False
-) -> Path:
+) -> Excerpt:
     """Write an event with some seconds before and after it, or as many as the recording has.
 
     Parameters
@@ -78,35 +95,49 @@ def cut_out(
 
     Returns
     -------
-    Path
-        The file: whole, or not there.
+    Excerpt
+        Its file is whole, or not there.
 
     Raises
     ------
     AudioError
-        If the recording cannot be read there, because samples are not finite for example.
+        If nothing of the recording can be read.
     FileExistsError
         If a file with other content is there, unless ``replace``; and never in place of the recording.
     OSError
         If it cannot be written; if the disk is full, for example.
     """
-    header = audio.read_header(Recording(recording.paths))
+    header = audio.in_blocks(Recording(recording.paths)).header
     start = max(0, round((event.start - margin) * header.rate))
     stop = min(header.samples, round((event.end + margin) * header.rate))
-    size = max(1, round(BLOCK_SECONDS * header.rate))
-
-    def blocks() -> Iterator[Samples]:
-        for first in range(start, stop, size):
-            part = Span(first, min(first + size, stop), header.rate)
-            yield audio.read(Recording(recording.paths, span=part))[0]
-
+    part = Recording(recording.paths, span=Span(start, stop, header.rate))
     is_flac = header.channels <= FLAC_CHANNELS and header.rate <= FLAC_RATE
-    is_flac = is_flac and all(np.abs(block).max(initial=0) <= 1 for block in blocks())
+    silent = 0
+    for block, lost in _readable(part, header.channels):
+        silent += lost
+        is_flac = is_flac and bool(np.abs(block).max(initial=0) <= 1)
     file = file.with_name(file.name + (".flac" if is_flac else ".wav"))
     if file.exists() and any(file.samefile(path) for path in recording.paths):
         raise FileExistsError(f"{file} is the recording itself; choose another name")
-    _write(file, blocks(), header, replace=replace)
-    return file
+    _write(file, (block for block, _ in _readable(part, header.channels)), header, replace=replace)
+    return Excerpt(file, silent)
+
+
+def _readable(part: Recording, channels: int) -> Iterator[tuple[Samples, int]]:
+    """The blocks of a part, with silence where samples cannot be read or are no numbers; how many those are."""
+    for block in audio.in_blocks(part).blocks(0):
+        if isinstance(block, Lost):
+            for size in _pieces(block.samples):
+                yield np.zeros((channels, size), np.float32), size
+        else:
+            known = np.isfinite(block).all(axis=0)
+            yield np.where(known, block, np.float32(0)), int((~known).sum())
+
+
+def _pieces(samples: int) -> Iterator[int]:
+    """So many samples in pieces that are in memory at a time."""
+    for first in range(0, samples, PIECE):
+        yield min(PIECE, samples - first)
 
 
 def _write(file: Path, blocks: Iterable[Samples], header: Header, *, replace: bool) -> None:

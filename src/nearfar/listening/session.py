@@ -19,6 +19,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -261,9 +262,9 @@ def run(
 
     with _opened(task, folder) as log:
         if log is not None:
-            place = log.place
-            if log.steps is not None:
-                steps.restore(log.steps)
+            place = log.done.place
+            if log.done.steps is not None:
+                steps.restore(log.done.steps)
             for before in log.lines():
                 yield from tell([before])
         for number, recording in enumerate(task.recordings):
@@ -273,7 +274,8 @@ def run(
             for heard in _windows(task, recording, first):
                 found = steps.after(heard)
                 if log is not None:
-                    log.append(found, (number, heard.window.index + 1), steps)
+                    whole = heard.window.seconds > 0  # else nothing of the recording can be read
+                    log.append(found, (number, heard.window.index + 1) if whole else (number + 1, 0), steps)
                 yield from tell(found)
             found = steps.end_of_recording()
             if log is not None:
@@ -282,23 +284,14 @@ def run(
 
 
 def _windows(task: Listening, recording: Recording, first: int) -> Iterator[WindowVerdict]:
-    """The windows of a recording from that one on; where it cannot be read, one that says why."""
+    """The windows of a recording from that one on; of one that cannot be read, one that says why."""
     name, header = str(recording), _header_of(recording)
     if header is None or task.is_whole(header.seconds):
         if first == 0:
-            length = math.nan if header is None else header.seconds
-            window = Window(name, 0, 0.0 if header is not None else math.nan, length)
+            window = Window(name, 0, 0.0, 0.0 if header is None else header.seconds)
             yield WindowVerdict(window, task.detector.score_file(recording))
         return
-    index, end = first, math.nan
-    try:
-        for heard in listen(task.detector, recording, cut=task.own_cut, first=first):
-            yield heard
-            index, end = heard.window.index + 1, heard.window.end
-    except UNREADABLE as error:
-        message = str(error).removeprefix(f"{name}: ")
-        verdict = Verdict(name, math.nan, math.nan, "unusable", error=message)
-        yield WindowVerdict(Window(name, index, end, math.nan), verdict)
+    yield from listen(task.detector, recording, cut=task.own_cut, first=first)
 
 
 def length_of(recording: Recording) -> float | None:
@@ -308,56 +301,61 @@ def length_of(recording: Recording) -> float | None:
 
 
 def _header_of(recording: Recording) -> Header | None:
-    """The header of a file; ``None`` if it cannot be read, or is a pipe, which has none before it is read."""
+    """The header of a file; ``None`` if nothing of it can be read, or it is a pipe, which has none before."""
     if audio.is_stream(recording.path):
         return None
     try:
-        return audio.read_header(recording)
+        recorded = audio.in_blocks(recording)
+        return recorded.header if recorded.is_counted else audio.read_header(recording)
     except UNREADABLE:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """How far a session is: bytes of the log, the next window (number of its recording, its own), and the steps."""
+
+    size: int = 0
+    place: tuple[int, int] = (0, 0)
+    steps: dict[str, Any] | None = None
+
+
 class _Log:
-    """The folder of a session: log, state, and that nobody else has it."""
+    """The log in a folder, and the state beside it."""
 
     def __init__(
         self, folder: Path, identity: Mapping[str, Any], recordings: Sequence[dict[str, Any]]
     ) -> None:
         self._folder, self._identity, self._recordings = folder, dict(identity), list(recordings)
         known = _known(folder)
-        self.place: tuple[int, int] = (0, 0)
-        self.steps: dict[str, Any] | None = None
-        self._size = 0
+        self.done = self._saved = _Done()  # replaced as a whole, so that no signal finds half of it
         if known is not None:
             _refuse_others(folder, known, self._identity, self._recordings)
             recording, window = known["next"]
-            self.place, self.steps, self._size = (recording, window), known["steps"], known["bytes"]
+            self.done = self._saved = _Done(known["bytes"], (recording, window), known["steps"])
         self._file = self._opened_log()
-        self._written = time.monotonic()
-        if known is None:
-            self._save(None)
-        self._latest: _Steps | None = None
+        self._time = time.monotonic()
+        self._save()
 
-    def _opened_log(self) -> BinaryIO:
+    def _opened_log(self) -> FileIO:
         """The log, without what came after the state."""
         path = self._folder / LOG
-        if not path.exists():
-            path.touch()
+        path.touch()
         there = path.stat().st_size
-        if there < self._size:
+        if there < self.done.size:
             raise SessionError(
-                f"{path}: damaged, {there} bytes, but the state beside it counts {self._size}; remove "
+                f"{path}: damaged, {there} bytes, but the state beside it counts {self.done.size}; remove "
                 f"{self._folder} and begin again"
             )
-        file = path.open("r+b")
-        file.truncate(self._size)
-        file.seek(self._size)
+        file = path.open("r+b", buffering=0)
+        file.truncate(self.done.size)
+        file.seek(self.done.size)
         return file
 
     def lines(self) -> Iterator[Heard]:
         """What was heard until the state was written."""
         with (self._folder / LOG).open("rb") as file:
-            left = self._size
+            left = self._saved.size
             while left > 0 and (line := file.readline()):
                 left -= len(line)
                 try:
@@ -369,36 +367,33 @@ class _Log:
                 yield found
 
     def append(self, found: Sequence[Heard], place: tuple[int, int], steps: _Steps) -> None:
-        """Add what was heard, and say which window comes next: the number of its recording, and its own."""
+        """Add what was heard, and say which window comes next."""
         content = "".join(json.dumps(encoded(one), allow_nan=False) + "\n" for one in found).encode()
+        left = memoryview(content)
         with no_space_names(self._folder / LOG):
-            self._file.write(content)
-            self._file.flush()
-        self._size += len(content)
-        self.place, self._latest = place, steps
-        if time.monotonic() - self._written >= EVERY:
-            self.save()
+            while left:
+                left = left[self._file.write(left) :]
+        self.done = _Done(self.done.size + len(content), place, steps.state())
+        if time.monotonic() - self._time >= EVERY:
+            self._save()
 
-    def save(self) -> None:
+    def _save(self) -> None:
         """Write the state after everything that was added."""
-        if self._latest is not None:
-            self._save(self._latest.state())
-            self._latest = None
-
-    def _save(self, steps: Mapping[str, Any] | None) -> None:
+        done = self.done
         with no_space_names(self._folder / LOG):
             os.fsync(self._file.fileno())
         content = {
             "format": FORMAT, "identity": self._identity, "recordings": self._recordings,
-            "next": list(self.place), "bytes": self._size, "steps": steps,
+            "next": list(done.place), "bytes": done.size, "steps": done.steps,
         }  # fmt: skip
         write_json(self._folder / STATE, content)
-        self._written = time.monotonic()
+        self._saved, self._time = done, time.monotonic()
 
     def close(self) -> None:
-        """Write the state, and let the folder go."""
+        """Write the state, and let the log go."""
         try:
-            self.save()
+            if self.done is not self._saved:
+                self._save()
         finally:
             self._file.close()
 
@@ -409,9 +404,14 @@ def _opened(task: Listening, folder: Path | None) -> Iterator[_Log | None]:
     if folder is None:
         yield None
         return
-    refuse_unwritable(folder / STATE)
+    for recording in task.recordings:
+        if audio.is_stream(recording.path):
+            raise SessionError(
+                f"{recording}: a pipe or device cannot be read again, so there is no state of it"
+            )
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: a file; the state is a folder, choose another name")
+    refuse_unwritable(folder / STATE)
     if (
         folder.is_dir()
         and not (folder / STATE).is_file()
