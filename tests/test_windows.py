@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import naive_windows
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,6 +26,7 @@ def test_windows_cover_a_recording(seconds, share, rate, length):
     cut, samples = Cut(seconds, share * seconds), max(1, round(length * rate))
     spans = cut.spans(samples, rate)
     window, hop = cut.window_samples(rate), cut.hop_samples(rate)
+    assert [(span.start, span.stop) for span in spans] == naive_windows.windows(samples, window, hop)
     assert len(spans) == cut.count(samples, rate)
     assert spans[0].start == 0
     assert {len(span) for span in spans} == {min(window, samples)}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nearfar.cli.console import FAILED, out, say, show
+from nearfar.cli.console import FAILED, err, out, say, show
 from nearfar.cli.flags import Command, Group
 from nearfar.cli.options import CORES, AsJson, Channels, MachineNames, Workers, chosen_channels
 from nearfar.cli.progress import CONTINUE, shown_progress
@@ -28,15 +28,20 @@ def check(
 ) -> None:
     """Check a data set, or what `nearfar fit` takes, and list all problems.
 
+    Recordings longer than 30 s are looked at window by window, as `nearfar fit` cuts them.
     The exit code is 1 if one of them is an error.
     """
     from nearfar.recordings import datasets
     from nearfar.recordings.datasets import validation
     from nearfar.report import recordings
+    from nearfar.windows.long_recordings import cut_dataset
 
+    dataset, cuttings = cut_dataset(datasets.load_any(folder, chosen_channels(channels)))
+    for machine, cutting in cuttings.items():
+        say(f"{machine}: {cutting}", err)
     with shown_progress() as progress:
         found = validation.validate(
-            datasets.load_any(folder, chosen_channels(channels)),
+            dataset,
             workers=workers,
             progress=lambda done, total: progress("checking", done, total),
         )

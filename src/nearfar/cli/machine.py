@@ -14,18 +14,29 @@ from nearfar.cli.options import (
     Cache,
     Channels,
     FalseAlarmRate,
+    Hop,
     MachineNames,
     Preset,
     Seed,
     Settings,
     Workers,
     chosen_channels,
+    chosen_cut,
     chosen_data,
     chosen_system,
     fitted_system,
 )
 from nearfar.cli.progress import CONTINUE, shown_progress
 from nearfar.files.names import quoted
+
+FittedWindow = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Cut recordings that are longer into windows of this length, such as 5 or 0.5min (default: 10 s, if "
+        "there are recordings longer than 30 s).",
+    ),
+]
 
 
 def fit(
@@ -45,6 +56,8 @@ def fit(
     settings: Settings = None,
     adapter: AdapterFile = None,
     channels: Channels = None,
+    window: FittedWindow = None,
+    hop: Hop = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Refuse training clips that would be left out."),
@@ -54,7 +67,7 @@ def fit(
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Fit a detector to normal clips of one machine.
+    """Fit a detector to normal clips of one machine, or to long recordings, which are cut into windows.
 
     Clips that are certainly broken, or copies, are named and left out.
     Clips that are most unlike the others, where faults may hide, are listed and kept.
@@ -65,14 +78,17 @@ def fit(
     from nearfar.recordings import datasets
     from nearfar.report import fitted
     from nearfar.training.adapters import Adapter
+    from nearfar.windows.cutting import WINDOW_SECONDS
 
     chosen = fitted_system(system, preset, settings, false_alarm_rate)
+    cut = chosen_cut(window, hop, WINDOW_SECONDS)
     refuse_to_replace(into, replace=replace)
     with shown_progress(f"Finished trainings are kept; {CONTINUE}.") as progress:
         machine = datasets.load_machine(folder, chosen_channels(channels))
         detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
-            odd_clips="refuse" if strict else "leave out", jobs=steps.Jobs(cache), progress=progress,
+            odd_clips="refuse" if strict else "leave out", cut=cut or "long", jobs=steps.Jobs(cache),
+            progress=progress,
         )  # fmt: skip
     detector.save(into, replace=replace)
     out.print(fitted.detector(detector))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nearfar.recordings.recording import Channel
     from nearfar.systems.configuration import System
     from nearfar.systems.fusion import FusedSystem
+    from nearfar.windows.cutting import Cut
 
 CORES = os.cpu_count() or 1
 
@@ -57,6 +58,13 @@ Channels = Annotated[
         metavar="NEAR,FAR",
         help="Which channels of the recordings are near and far, such as 3,1: numbers from 1, or names where the "
         "files have them (default: 1,2).",
+    ),
+]
+Hop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="From the beginning of a window to that of the next, at most as long as a window (default: as long).",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -117,6 +125,27 @@ def chosen_channels(text: str | None) -> tuple[Channel, ...]:
         return parse_channels(text)
     except ValueError as error:
         raise typer.BadParameter(f"--channels: {error}") from error
+
+
+def chosen_cut(window: str | None, hop: str | None, seconds: float) -> Cut | None:
+    """How the command line cuts recordings; ``None`` if it does not say.
+
+    Parameters
+    ----------
+    window, hop : str or None
+        Times, as of ``windows.cutting.parse_time``.
+    seconds : float
+        Of a window, if only the hop is given.
+    """
+    from nearfar.windows.cutting import Cut, parse_time
+
+    if window is None and hop is None:
+        return None
+    try:
+        length = seconds if window is None else parse_time(window, "window")
+        return Cut.of(length, None if hop is None else parse_time(hop, "hop"))
+    except ValueError as error:
+        raise typer.BadParameter(f"--{error}") from error
 
 
 def _of_options(faults: str, false_alarm_rate: float | None) -> str:

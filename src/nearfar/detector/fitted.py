@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from nearfar.backends import part
 from nearfar.decisions.alarms import AlarmRule, Alarms
+from nearfar.decisions.alerts import AlertRule, Alerts
 from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.dependence import Dependence
 from nearfar.decisions.fusing import calibrate, fuse
 from nearfar.decisions.rates import FlaggedShare
 from nearfar.decisions.thresholds import (
@@ -32,6 +34,7 @@ from nearfar.decisions.thresholds import (
 from nearfar.detector import calibrating, file_format, fitting
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
+from nearfar.detector.time_order import dependence_of
 from nearfar.embedding.embeddings import embed
 from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
@@ -156,6 +159,9 @@ class Detector:
     normals : (n_unseen, n_parts) array or None
         Of a fused system: scores of training clips by fits that had not seen them, by each part. They are the
         scale on which the parts are fused.
+    dependence : Dependence or None
+        How dependent normal windows are that follow each other, by the scores behind the threshold in order of
+        time. ``None`` if there were no long recordings, or they were short.
     """
 
     machine: str
@@ -170,6 +176,7 @@ class Detector:
     seen: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False)
     calibrated_on: dict[str, Any] | None = None
     normals: NDArray[np.float64] | None = field(default=None, compare=False)
+    dependence: Dependence | None = None
 
     @classmethod
     def fit(  # noqa: PLR0913  # each is a choice of the user
@@ -321,9 +328,7 @@ class Detector:
         ValueError
             If the recordings that can be used are too few for the rate.
         """
-        before = self.system.threshold
-        chosen = method or ("conformal" if before.method == "none" else before.method)
-        system = dataclasses.replace(self.system, threshold=before.model_copy(update={"method": chosen}))
+        system = self._with_method(method)
         if false_alarm_rate is not None:
             system = system.with_false_alarm_rate(false_alarm_rate)
         if not len(self.seen):
@@ -342,7 +347,47 @@ class Detector:
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
             calibrated_on=found.describe(self.threshold, cutting, learnt_from=learnt_from),
+            dependence=dependence_of(found.clips, found.scores, cutting),
         )  # fmt: skip
+
+    def _with_method(self, method: Literal["conformal", "gamma"] | None) -> ResolvedSystem:
+        """The system with another method of its threshold; without one, it gets a conformal one."""
+        before = self.system.threshold
+        chosen = method or ("conformal" if before.method == "none" else before.method)
+        return dataclasses.replace(self.system, threshold=before.model_copy(update={"method": chosen}))
+
+    def alerts(self, false_alerts: str | float, *, cut: Cut | None = None) -> Alerts:
+        """A rule that turns the scores of windows into alerts, with a stated mean time between false ones.
+
+        Parameters
+        ----------
+        false_alerts : str or float
+            How often a false alert may come, such as ``"1 per 30 days"``; or the mean time between two, in seconds.
+        cut : Cut or None
+            How recordings are cut into windows; ``None``: as ``cut``. Dependence counts only if it was measured on
+            such windows; ``Alerts.describe`` says whether it does.
+
+        Raises
+        ------
+        ValueError
+            If the detector has no threshold, or the rule cannot be kept with its normal clips (``Alerts``).
+        """
+        if self.threshold is None:
+            raise ValueError(
+                f"false alerts of {false_alerts}: the detector of {self.machine!r} was fitted without a threshold, "
+                "so it has no scores of normal clips to bet on; fit it again with threshold.method='conformal'"
+            )
+        cut = cut or self.cut
+        times = {"window_s": cut.seconds, "hop_s": cut.hop}
+        rule = (
+            AlertRule.parse(false_alerts, **times)
+            if isinstance(false_alerts, str)
+            else AlertRule(false_alerts, **times)
+        )
+        known = self.dependence
+        if known is not None and (known.window_s, known.hop_s) != (cut.seconds, cut.hop):
+            known = None
+        return Alerts(rule, self.threshold.normal_scores, dependence=known)
 
     @property
     def sample_rate(self) -> int:
@@ -680,6 +725,7 @@ class Detector:
             "trained_on": self.trained_on,
             "threshold": self.describe_threshold(),
             "calibrated_on": self.calibrated_on,
+            "dependence": None if self.dependence is None else self.dependence.describe(),
             "self_check_score": float(self._fuse(self._scores_of_parts(embeddings))[0]),
         }
         file_format.write(folder, content, arrays, take_place=replace)
@@ -739,6 +785,8 @@ class Detector:
         detector.seen = arrays.get("trained_on.seen", detector.seen)
         detector.calibrated_on = content.get("calibrated_on")
         detector.normals = arrays.get("fusion.normals")
+        if content.get("dependence") is not None:
+            detector.dependence = Dependence.restore(content["dependence"])
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 

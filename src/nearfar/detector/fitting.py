@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.dependence import Dependence
 from nearfar.decisions.folds import Folds, clusters, deal
 from nearfar.decisions.fusing import fuse_left_out
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig, refuse_unattainable
+from nearfar.detector.time_order import dependence_of
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
@@ -74,6 +76,8 @@ class Fitted:
         The same scores, with what is known of their clips; ``None`` without a threshold.
     seen : (n_clips,) array of uint64
         Fingerprints of the training clips, ascending.
+    dependence : Dependence or None
+        Of the windows of long recordings, by the unseen scores in order of time; ``None`` if they are few, or none.
     """
 
     branches: tuple[Branch, ...]
@@ -85,6 +89,7 @@ class Fitted:
     normals: NDArray[np.float64] | None
     calibration: Calibration | None
     seen: NDArray[np.uint64]
+    dependence: Dependence | None
 
 
 @dataclass(frozen=True)
@@ -164,8 +169,7 @@ def fit(
     _refuse_unadapted(system)
     machine, cutting = _cut(machine, cut)
     found = _inspect(_Fit(machine, system, workers, jobs, progress), odd_clips, cut)
-    machine = replace(machine, clips=(*found.kept, *machine.test))
-    this, clips = _Fit(machine, system, workers, jobs, progress), machine.train
+    this = _Fit(replace(machine, clips=(*found.kept, *machine.test)), system, workers, jobs, progress)
     folds = _folds_of_parts(this)
     _require_scale(system, len(_scored(folds)))
     refuse_unattainable(system.threshold, len(_scored(folds)))
@@ -179,12 +183,19 @@ def fit(
         threshold=_fit_threshold(system.threshold, np.array(list(unseen.values()))),
         usual=found.usual,
         trained_on=_describe_training(this, found, cutting),
-        sample=_sample(clips[0], max(branch.encoder.sample_rate for branch in branches)),
+        sample=_sample(this.machine.train[0], max(branch.encoder.sample_rate for branch in branches)),
         unseen=unseen,
         normals=None if system.fusion is None else scored.by_part,
         calibration=_calibration(this, _fewest(folds), unseen),
-        seen=np.array(sorted({*fingerprints((clip.recording for clip in clips), jobs)}), dtype=np.uint64),
+        seen=_fingerprints(this),
+        dependence=_dependence(this, unseen, cutting),
     )
+
+
+def _fingerprints(this: _Fit) -> NDArray[np.uint64]:
+    """Of the training clips, ascending."""
+    found = fingerprints((clip.recording for clip in this.machine.train), this.jobs)
+    return np.array(sorted({*found}), dtype=np.uint64)
 
 
 def _refuse_unadapted(system: ResolvedSystem) -> None:
@@ -426,6 +437,12 @@ def _calibration(this: _Fit, folds: Folds, unseen: Mapping[str, float]) -> Calib
     scored = [clip for clip in this.machine.train if clip.key in unseen]
     scores, groups = [unseen[clip.key] for clip in scored], [clip.group for clip in scored]
     return Calibration.of(scores, domains(scored), groups, folds.describe())
+
+
+def _dependence(this: _Fit, unseen: Mapping[str, float], cutting: Cutting | None) -> Dependence | None:
+    """Of the windows of long recordings."""
+    scored = [clip for clip in this.machine.train if clip.key in unseen]
+    return dependence_of(scored, [unseen[clip.key] for clip in scored], cutting)
 
 
 def _scored(folds: Sequence[Folds]) -> list[int]:

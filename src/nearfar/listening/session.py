@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
 from numpy.typing import NDArray
 
@@ -67,8 +67,9 @@ class Tracker(Protocol):
     def state(self) -> dict[str, Any]:
         """What it knows of the windows so far, as JSON values."""
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a state."""
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Self:
+        """A rule that goes on from such a state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ class _Steps:
     def __init__(self, task: Listening) -> None:
         has_threshold = task.detector.threshold is not None
         self._events = Events(task.own_gap) if has_threshold else None
-        self._rules = task.rules
+        self._rules = dict(task.rules)
 
     def after(self, heard: WindowVerdict) -> list[Heard]:
         """The window itself, and events and alerts that follow."""
@@ -225,8 +226,8 @@ class _Steps:
     def restore(self, state: Mapping[str, Any]) -> None:
         if self._events is not None:
             self._events.restore(state["events"])
-        for name, rule in self._rules.items():
-            rule.restore(state["rules"][name])
+        for name, rule in tuple(self._rules.items()):
+            self._rules[name] = type(rule).restore(state["rules"][name])
 
 
 def run(

@@ -15,6 +15,7 @@ from nearfar.decisions.rates import CONFIDENCE, FlaggedShare, between, percent
 from nearfar.files.names import printable
 from nearfar.recordings.clips import counted
 from nearfar.systems.branches import UNDISCLOSED
+from nearfar.windows.long_recordings import Cutting
 
 if TYPE_CHECKING:
     from nearfar.decisions.calibration import Calibration
@@ -32,6 +33,8 @@ HOLDS_FOR_LATER = (
     "clips like these recordings, of the same days and conditions. Pieces of one recording are alike: several "
     "sessions tell more than many clips of one"
 )
+OF_ONE_SESSION = "Stretches of it are kept together, but all are of one session"
+MORE_SESSIONS = "record several, or set the threshold on another one: nearfar calibrate DETECTOR NORMALS"
 QUIET_PLANT = "If your plant is quiet, that is the machine's own sound: then use --system spectral_near"
 SOME_DB = 0.5  # of a band, to be told that cancellation took something
 ALL_CLIPS = "all clips"  # of a machine whose clips tell no domain
@@ -50,6 +53,7 @@ def detector(fitted: Detector) -> Table:
         f"{counted(known['clips'], 'normal clip')}{_by_domain(known['domains'])} of "
         f"{counted(known['channels'], 'channel')} at {known['rate']} Hz",
     )
+    _add_recordings(table, known, MORE_SESSIONS)
     if known["left_out"]:
         table.add_row("left out", _listed(known["left_out"]))
     if known["faults"]:
@@ -76,6 +80,25 @@ def detector(fitted: Detector) -> Table:
     if fitted.calibration is not None:
         _add_rates(table, fitted, fitted.calibration)
     return table
+
+
+def _what(told: Mapping[str, Any]) -> str:
+    """What a detector was calibrated on."""
+    return "normal recording" if told.get("recordings") is None else "normal clip"
+
+
+def _add_recordings(table: Table, known: Mapping[str, Any], advice: str) -> None:
+    """Long recordings that were cut, and into what; and, with advice, if they are one."""
+    if known.get("recordings") is None:
+        return
+    cutting = Cutting.restore(known["recordings"])
+    table.add_row("cut", str(cutting))
+    for domain, recording in cutting.stretches.items():
+        of = f" of {domain}" if domain else ""
+        table.add_row(
+            "one recording",
+            escape(printable(f"nearly all clips{of} are of {recording}. {OF_ONE_SESSION}: {advice}")),
+        )
 
 
 def _branches(fusion: ResolvedFusion) -> str:
@@ -190,8 +213,9 @@ def calibrated(after: Detector) -> Table:
     table = Table(show_header=False, title=escape(printable(f"Detector of '{after.machine}', calibrated")))
     table.add_row(
         "calibrated on",
-        f"{counted(told['clips'], 'normal recording')}{_by_domain(told['domains'])}, each scored once",
+        f"{counted(told['clips'], _what(told))}{_by_domain(told['domains'])}, each scored once",
     )
+    _add_recordings(table, told, "give recordings of several")
     if told["left_out"]:
         table.add_row("left out", _listed(told["left_out"]))
     _add_before(table, told)

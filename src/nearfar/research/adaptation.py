@@ -10,7 +10,7 @@ file was trained before. Labels have no part in any of them. An adapter is a ste
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
 from nearfar.systems.resolved import ResolvedBranch, ResolvedSystem, resolve
 from nearfar.training.adapters import Adapter
+from nearfar.windows.long_recordings import cut_long
 
 AdaptedOn = Literal["others", "all"] | Path
 Adapters = dict[tuple[int, str], tuple[Path, ...]]
@@ -66,6 +67,8 @@ def train(
 ) -> Adapter:
     """Train the adapter of a system of one branch on the normal training clips of machines.
 
+    Recordings longer than 30 s are cut into windows, as by a fit; ``for_machines`` takes each as one clip.
+
     Parameters
     ----------
     system : System
@@ -94,8 +97,9 @@ def train(
         )
     (branch,) = resolved.branches
     _refuse_untrainable(machines)
+    cut = tuple(replace(m, clips=(*cut_long(m.train)[0], *m.test)) for m in machines)
     return Adapter.load(
-        _train(AdapterTraining(branch, tuple(machines), jobs.root, workers), progress or processes.nobody)
+        _train(AdapterTraining(branch, cut, jobs.root, workers), progress or processes.nobody)
     )
 
 

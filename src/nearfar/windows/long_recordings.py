@@ -10,7 +10,7 @@ stretches. These share no sound, but they are of one recording: they say little 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from typing import Any, Literal
 from nearfar.files.extras import MissingPackageError
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header
-from nearfar.recordings.clips import Clip, counted
+from nearfar.recordings.clips import Clip, Dataset, counted
 from nearfar.recordings.inspection.usual import LENGTH_MARGIN
 from nearfar.recordings.recording import Span
 from nearfar.windows.cutting import WINDOW_SECONDS, Cut, told_time
@@ -126,6 +126,23 @@ def cut_long(clips: Sequence[Clip], how: HowToCut = "long") -> tuple[tuple[Clip,
     return _cut(clips, [None if h is None or h.seconds <= least else h for h in headers], cut)
 
 
+def cut_dataset(dataset: Dataset) -> tuple[Dataset, dict[str, Cutting]]:
+    """The data set with windows in place of long recordings, also of test recordings; and what was cut, by machine.
+
+    Test recordings are cut as the training recordings of their machine are; if these are not cut, into windows as
+    long as they are.
+    """
+    machines, cuttings = [], {}
+    for machine in dataset:
+        train, cutting = cut_long(machine.train)
+        cut = Cut.of(_median_seconds(map(_header, machine.train))) if cutting is None else cutting.cut
+        test, of_test = cut_if(machine.test, cut, lambda seconds: seconds > LONG_SECONDS)
+        machines.append(replace(machine, clips=(*train, *test)))
+        if (first := cutting or of_test) is not None:
+            cuttings[machine.name] = first
+    return replace(dataset, machines=tuple(machines)), cuttings
+
+
 def cut_if(
     clips: Sequence[Clip], cut: Cut, is_long: Callable[[float], bool]
 ) -> tuple[tuple[Clip, ...], Cutting | None]:
@@ -165,6 +182,11 @@ def _default(headers: Sequence[Header | None]) -> Cut | None:
     if len(usual) == len(lengths):
         return None
     return Cut.of(median(usual) if 2 * len(usual) >= len(lengths) else WINDOW_SECONDS)
+
+
+def _median_seconds(headers: Iterable[Header | None]) -> float:
+    """Of clips that can be read; without any, the default of a window."""
+    return median([header.seconds for header in headers if header is not None] or [WINDOW_SECONDS])
 
 
 def _piece(clip: Clip, header: Header | None, cut: Cut) -> _Piece:
