@@ -30,19 +30,20 @@ from nearfar.recordings import audio
 from nearfar.recordings.recording import Recording
 from nearfar.windows.cutting import Cut
 
-FAULTY = (5, 6, 8, 20, 21)  # seconds of the long recording
+FAULTY = (3, 4, 6)  # seconds of the long recording
+SECONDS = 12
 KILLS = 10
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector of clips of a second; recordings of 30 s, of 3 s, of 1 s, and one that is none."""
+    """A detector of clips of a second; recordings of 12 s, of 3 s, of 1 s, and one that is none."""
     folder = tmp_path_factory.mktemp("session")
     write_machine(folder, "fan")
     Detector.fit(folder / "fan", "spectral", jobs=Jobs(folder / "cache")).save(folder / "detector")
-    parts = [clip(9000 + i, faulty=i in FAULTY) for i in range(30)]
+    parts = [clip(9000 + i, faulty=i in FAULTY) for i in range(SECONDS)]
     audio.write(folder / "long.wav", np.concatenate(parts, axis=1), RATE)
-    audio.write(folder / "later.wav", np.concatenate(parts[4:7], axis=1), RATE)
+    audio.write(folder / "later.wav", np.concatenate(parts[2:5], axis=1), RATE)
     audio.write(folder / "clip.wav", parts[0], RATE)
     (folder / "broken.wav").write_bytes(b"")
     return folder
@@ -75,24 +76,20 @@ def test_what_is_heard(detector: Detector, place: Path) -> None:
     found = list(session.run(task(detector, place)))
     windows = [one for one in found if isinstance(one, HeardWindow)]
     heard = [(Path(one.window.recording).name, one.window.index, one.verdict.decision) for one in windows]
-    expected = [("long.wav", i, "anomaly" if i in FAULTY else "normal") for i in range(30)]
+    expected = [("long.wav", i, "anomaly" if i in FAULTY else "normal") for i in range(SECONDS)]
     expected += [("broken.wav", 0, "unusable"), ("clip.wav", 0, "normal")]
     assert heard == [*expected, *(("later.wav", i, "anomaly" if i else "normal") for i in range(3))]
     events = [(Path(e.recording).name, e.start, e.end, e.after) for e in found if isinstance(e, Event)]
     assert events == [
-        ("long.wav", 5.0, 9.0, "normal"),
-        ("long.wav", 20.0, 22.0, "normal"),
+        ("long.wav", 3.0, 7.0, "normal"),
         ("later.wav", 1.0, 3.0, "recording"),
     ]
     alerts = [
         (Path(a.window.recording).name, a.window.index, a.begins) for a in found if isinstance(a, Alert)
     ]
-    assert alerts == [
-        ("long.wav", 6, True), ("long.wav", 9, False), ("long.wav", 21, True), ("long.wav", 23, False),
-        ("later.wav", 2, True),
-    ]  # fmt: skip
+    assert alerts == [("long.wav", 4, True), ("long.wav", 9, False), ("later.wav", 2, True)]
     on = [i for i, one in enumerate(windows) if one.rules["2/3"][0]]
-    assert on == [6, 7, 8, 21, 22, 34]
+    assert on == [4, 5, 6, 7, 8, 16]
 
 
 def test_windows_and_events_are_those_of_listening_alone(detector: Detector, place: Path) -> None:
@@ -110,7 +107,7 @@ def test_an_event_comes_as_soon_as_it_is_over(detector: Detector, place: Path) -
     found = list(session.run(task(detector, place, ("long.wav",))))
     at = next(i for i, one in enumerate(found) if isinstance(one, Event))
     before = [one for one in found[:at] if isinstance(one, HeardWindow)]
-    assert before[-1].window.start == 11.0  # the first that begins after the gap, which is from 9 s to 10 s
+    assert before[-1].window.start == 9.0  # the first that begins after the gap, which is from 7 s to 8 s
 
 
 def test_a_detector_without_a_threshold_has_windows_only(place: Path, tmp_path: Path) -> None:
@@ -131,7 +128,7 @@ def test_every_stop_goes_on_where_it_was(
 ) -> None:
     """Closed after some things heard; and then once more after all."""
     monkeypatch.setattr(session, "EVERY", every)
-    for stop in (0, 1, 7, 8, 24, 36, 37, 41, 43):  # also in an event and an alert; 43 is all
+    for stop in (0, 1, 5, 6, 9, 16, 18, 21, 22):  # also in an event and an alert; 22 is all
         folder = tmp_path / str(stop)
         running = session.run(task(detector, place), folder=folder)
         list(islice(running, stop))
@@ -160,7 +157,7 @@ def test_recordings_may_be_added(detector: Detector, place: Path, unbroken: str,
     assert found == unbroken
 
 
-@pytest.mark.parametrize("torn", [1, 40, 3000])
+@pytest.mark.parametrize("torn", [1, 40, 1500])
 def test_what_comes_after_the_state_is_cut_off(
     torn: int, detector: Detector, place: Path, unbroken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +286,7 @@ def test_a_full_disk_is_told_and_what_was_heard_stays(
     detector: Detector, place: Path, unbroken: str, tmp_path: Path
 ) -> None:
     folder, before = tmp_path / "state", resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
     try:
         with pytest.raises(OSError, match=os.strerror(27)) as raised:
             list(session.run(task(detector, place), folder=folder))
@@ -306,8 +303,8 @@ def test_progress_counts_windows(detector: Detector, place: Path, tmp_path: Path
     list(islice(running, 5))
     running.close()
     list(session.run(task(detector, place), folder=tmp_path / "s", progress=lambda *x: told.append(x)))
-    assert {(step, total) for step, _, total in told} == {("scoring", 35)}
-    assert told[-1][1] == 35
+    assert {(step, total) for step, _, total in told} == {("scoring", 17)}
+    assert told[-1][1] == 17
 
 
 def test_what_was_heard_survives_json(detector: Detector, place: Path) -> None:
@@ -337,5 +334,7 @@ def test_kills_at_random_moments_change_nothing(
         process.join()
         killed += process.exitcode == -signal.SIGKILL
     assert killed > KILLS // 2
-    assert lines(list(session.run(task(detector, place, cut=Cut.of(1.0, 0.25)), folder=state))) == lines(whole)
+    assert lines(list(session.run(task(detector, place, cut=Cut.of(1.0, 0.25)), folder=state))) == lines(
+        whole
+    )
     assert (state / "heard.jsonl").read_bytes() == (tmp_path / "whole" / "heard.jsonl").read_bytes()

@@ -31,7 +31,7 @@ from nearfar.files.atomic import no_space_names, refuse_unwritable, write_json
 from nearfar.files.digests import digest, digest_arrays
 from nearfar.files.extras import MissingPackageError
 from nearfar.listening.events import Event, Events, event_from
-from nearfar.listening.scoring import WindowVerdict, listen
+from nearfar.listening.scoring import WindowVerdict, listen, listen_to
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header
 from nearfar.recordings.inspection.faults import RecordingFault
@@ -40,6 +40,7 @@ from nearfar.recordings.microphones import MicrophoneError
 from nearfar.recordings.recording import Recording
 from nearfar.systems.branches import Progress
 from nearfar.windows.cutting import Cut, Window
+from nearfar.windows.streaming import Stream
 
 UNREADABLE = (
     AudioError,
@@ -282,6 +283,14 @@ def run(
             if log is not None:
                 log.append(found, (number + 1, 0), steps)
             yield from found
+
+
+def run_stream(task: Listening, stream: Stream) -> Generator[Heard, None, None]:
+    """The same of what a pipe gives, as ``scoring.piped``: window by window, as they come."""
+    steps = _Steps(task)
+    for heard in listen_to(task.detector, stream, cut=task.own_cut):
+        yield from steps.after(heard)
+    yield from steps.end_of_recording()
 
 
 def _windows(task: Listening, recording: Recording, first: int) -> Iterator[WindowVerdict]:
