@@ -165,6 +165,7 @@ def _task(detector: Detector, recordings: Sequence[Recording], asked: Asked) -> 
 
     if asked.needs_events:
         _require_threshold(detector, "events")
+    _require_readable(asked)
     cut = chosen_cut(asked.window, asked.hop, detector.cut.seconds)
     rules: dict[str, Tracker] = {}
     if asked.alarm is not None:
@@ -172,6 +173,21 @@ def _task(detector: Detector, recordings: Sequence[Recording], asked: Asked) -> 
     if asked.false_alerts is not None:
         rules[asked.false_alerts.strip()] = detector.alerts(asked.false_alerts, cut=cut or detector.cut)
     return Listening(detector, recordings, cut, _time(asked.gap, "gap"), rules)
+
+
+def _require_readable(asked: Asked) -> None:
+    """Raise if options are not of the form that they must have."""
+    from nearfar.decisions.alerts import mean_time
+    from nearfar.windows.clock import require_way
+
+    try:
+        require_way(asked.began)
+        if asked.false_alerts is not None:
+            mean_time(asked.false_alerts)
+    except ValueError as error:
+        text = str(error)
+        given = text if text.startswith("began=") else f"false-alerts: {text}"
+        raise typer.BadParameter(f"--{given}") from error
 
 
 def _what_is_shown(task: Listening, clocks: Mapping[str, Clock], asked: Asked) -> Shown:
