@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +15,10 @@ from nearfar.cli.progress import CONTINUE, shown_progress
 from nearfar.files.names import quoted
 
 Size = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="Size and kind of the data set: small, or dcase2026-like (7 machines; for each of them 990 + 10 "
-        "training clips and 200 test clips of 10 s, in diffuse noise)."
+        "training clips and 200 test clips of 10 s, in diffuse noise). Default: small."
     ),
 ]
 Machines = Annotated[
@@ -79,6 +81,67 @@ Sources = Annotated[
         help="Also write the parts of each clip: the machine without the room, the machine, the noise.",
     ),
 ]
+StreamHours = Annotated[
+    float | None,
+    typer.Option(metavar="HOURS", help="Simulate so many hours of sound of each machine, instead of clips."),
+]
+Faults = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault",
+        metavar="FAULT@HOURS",
+        help="With --stream: a fault of `nearfar machines` (or any) that starts after these hours, at once; "
+        "bearing@3,linear=2 grows for 2 hours (or exponential=2); severity=0.5 is half of the worst; fan/bearing@3 "
+        "is of the fan only. May be repeated.",
+    ),
+]
+TrainHours = Annotated[
+    float | None,
+    typer.Option(
+        help="With --stream: write so many hours, without a fault, to MACHINE/train, and the rest to MACHINE/test "
+        "(default: all of them, or 0 with a --fault)."
+    ),
+]
+FileHours = Annotated[float | None, typer.Option(help="With --stream: length of a recording (default: 1).")]
+Begins = Annotated[
+    datetime | None,
+    typer.Option(
+        help="With --stream: when the first recording begins (default: 2026-01-05T08:00:00, a Monday)."
+    ),
+]
+DaySeed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="With --stream: seed of what happens; the machine and its hall depend on --seed alone (default: 0).",
+    ),
+]
+Schedule = Annotated[
+    bool,
+    typer.Option(
+        "--schedule/--no-schedule",
+        help="With --stream: whether the machine changes speed and load, and stops.",
+    ),
+]
+HallChanges = Annotated[
+    bool,
+    typer.Option(
+        "--hall/--no-hall",
+        help="With --stream: whether the noise depends on the shift, and vehicles pass and alarms sound.",
+    ),
+]
+DriftKinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND,...",
+        help="With --stream: what changes slowly: machine (it becomes duller), near, far (the microphone loses "
+        "level). May be repeated.",
+    ),
+]
+DriftDb = Annotated[float | None, typer.Option(help="With --drift: by how many dB, in the end (default: 6).")]
+DriftHours = Annotated[float | None, typer.Option(help="With --drift: in how many hours (default: 24).")]
+
+KEPT = f"Finished recordings are kept; {CONTINUE}."
 
 
 def demo(
@@ -96,7 +159,7 @@ def demo(
 
 def simulate(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the recordings.")],
-    preset: Size = "small",
+    preset: Size = None,
     machines: Machines = None,
     clips: Clips = None,
     test_clips: TestClips = None,
@@ -108,22 +171,85 @@ def simulate(
     noise_field: NoiseField = None,
     microphone_faults: MicrophoneFaults = None,
     sources: Sources = False,
+    stream: StreamHours = None,
+    faults: Faults = None,
+    train_hours: TrainHours = None,
+    file_hours: FileHours = None,
+    begins: Begins = None,
+    day_seed: DaySeed = None,
+    schedule: Schedule = True,
+    hall: HallChanges = True,
+    drift: DriftKinds = None,
+    drift_db: DriftDb = None,
+    drift_hours: DriftHours = None,
     seed: Seed = 0,
     workers: Workers = CORES,
 ) -> None:
-    """Simulate a data set: machines recorded by two microphones, in the layout of the DCASE challenge."""
+    """Simulate machines recorded by two microphones: a data set of clips, or hours of sound with --stream.
+
+    Clips are in the layout of the DCASE challenge. With --stream each machine runs for hours: recordings of an hour
+    that know when they began, label tracks for Audacity, and the truth in manifest.jsonl.
+    """
+    of_clips = {
+        "--preset": preset, "--clips": clips, "--test-clips": test_clips, "--seconds": seconds, "--shift": shift,
+        "--noise": noise, "--noise-field": noise_field, "--microphone-faults": microphone_faults,
+        "--sources": sources or None,
+    }  # fmt: skip
+    of_stream = {
+        "--fault": faults, "--train-hours": train_hours, "--file-hours": file_hours, "--begins": begins,
+        "--day-seed": day_seed, "--no-schedule": None if schedule else True, "--no-hall": None if hall else True,
+        "--drift": drift, "--drift-db": drift_db, "--drift-hours": drift_hours,
+    }  # fmt: skip
+    shared = {"machines": _names(machines), "rate": rate, "seed": seed, "workers": workers}
+    if stream is None:
+        _refuse(of_stream, "belongs to a stream; give --stream HOURS, or leave it out")
+        _simulate_clips(folder, of_clips, snr=snr, **shared)
+    else:
+        _refuse(of_clips, "is about clips; leave it out, or leave out --stream")
+        _simulate_stream(folder, stream, of_stream, snr_db=sum(snr) / 2, **shared)
+
+
+def _refuse(given: Mapping[str, Any], why: str) -> None:
+    """Raise if an option was given that has no effect here."""
+    for option, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"{option} {why}")
+
+
+def _simulate_clips(folder: Path, given: Mapping[str, Any], **shared: Any) -> None:
+    """A data set of clips."""
     from nearfar.simulation import simulate
 
-    kept = f"Finished recordings are kept; {CONTINUE}."
-    with shown_progress(kept) as progress:
+    with shown_progress(KEPT) as progress:
         made = simulate(
-            folder, preset=preset, machines=_names(machines), source_clips=clips, test_clips=test_clips,
-            seconds=seconds, rate=rate, snr=snr, seed=seed, shift=_names(shift), noise=noise,
-            noise_field=noise_field,
-            microphone_faults=_names(microphone_faults) or (), sources=sources, workers=workers,
-            progress=lambda done, total: progress("simulating", done, total),
+            folder, preset=given["--preset"] or "small", source_clips=given["--clips"],
+            test_clips=given["--test-clips"], seconds=given["--seconds"], shift=_names(given["--shift"]),
+            noise=given["--noise"], noise_field=given["--noise-field"],
+            microphone_faults=_names(given["--microphone-faults"]) or (), sources=bool(given["--sources"]),
+            progress=lambda done, total: progress("simulating", done, total), **shared,
         )  # fmt: skip
     say(f"Wrote {made}. Next: `nearfar run spectral --data {quoted(made)}`")
+
+
+def _simulate_stream(folder: Path, hours: float, given: Mapping[str, Any], **shared: Any) -> None:
+    """Hours of sound."""
+    from nearfar.simulation import Onset, simulate_stream
+
+    options = {
+        "train_hours": given["--train-hours"], "file_hours": given["--file-hours"], "begins": given["--begins"],
+        "day_seed": given["--day-seed"], "drift": _names(given["--drift"]), "drift_db": given["--drift-db"],
+        "drift_hours": given["--drift-hours"], "machines": shared.pop("machines"),
+    }  # fmt: skip
+    with shown_progress(KEPT) as progress:
+        made = simulate_stream(
+            folder, hours, faults=[Onset.parse(text) for text in given["--fault"] or ()],
+            schedule=given["--no-schedule"] is None, hall=given["--no-hall"] is None,
+            progress=lambda done, total: progress("simulating (seconds of sound)", done, total),
+            **{key: value for key, value in options.items() if value is not None}, **shared,
+        )  # fmt: skip
+    normal = sorted(made.glob("*/train"))
+    following = f". Next: `nearfar fit {quoted(normal[0])} -o detector`" if normal else ""
+    say(f"Wrote {made}{following}")
 
 
 def _names(texts: list[str] | None) -> list[str] | None:

@@ -39,6 +39,8 @@ POWER = 0.05  # of the calibrator; chosen on simulated machines, see docs/alerts
 FLOOR = 0.002  # p-values below it pay alike; chosen there, too
 MOST_BINS = 48  # at 10,000 scores about 0.2 between the logarithms of two edges' p-values
 COARSE = 0.5  # a bin between p-values whose logarithms are further apart is cut, where scores are forgotten
+RENEWED = 0.005  # of the places: after so many scores what bins pay is chosen anew ...
+CHANGED = 10**9  # ... and if a bin was cut, as if after so many
 SECONDS_OF_MEMORY = 24 * 3600.0  # a day of windows is kept exactly; our choice
 
 Scores = NDArray[np.float64]
@@ -138,10 +140,17 @@ class RankBets:
         self._edges: list[float] = edges.tolist()
         self._places: list[float] = (-np.diff([len(scores) + 1, *above.tolist(), 0])).astype(float).tolist()
         self._pays: list[float] = []
+        self._since_placed = CHANGED  # scores
         self.place_bets()
 
     def place_bets(self) -> None:
-        """Choose anew what each bin pays, by its p-values as they are now. Until the next time, they stay."""
+        """Choose anew what each bin pays, by its p-values as they are now. Until the next time, they stay.
+
+        As long as hardly any score was learnt since the last time, and no bin changed, they stay as well.
+        """
+        if self._since_placed < RENEWED * math.fsum(self._places):
+            return
+        self._since_placed = 0
         at_least = np.cumsum(self._places[::-1])[::-1]
         paid = np.append(self.calibrator.up_to(at_least / at_least[0]), 0.0)
         self._pays = (-np.diff(paid) / (np.array(self._places) / at_least[0])).tolist()
@@ -169,6 +178,7 @@ class RankBets:
             self._edges = [edge + trend for edge in self._edges]
             self._places[:-1] = [w * (1 - 1 / self._memory) for w in self._places[:-1]]
         self._learnt += 1
+        self._since_placed += 1
         i = bisect_left(self._edges, score)
         alone, tied = self._places[i] <= 1, i < len(self._edges) and self._edges[i] == score
         if alone and not tied:
@@ -192,6 +202,7 @@ class RankBets:
         return math.log((above + self._places[i]) / above) > COARSE
 
     def _cut(self, i: int, score: float, *, below: float, above: float) -> None:
+        self._since_placed = CHANGED
         self._edges.insert(i, score)
         self._places[i : i + 1] = [below, above]
         self._pays.insert(i, self._pays[i])
@@ -214,6 +225,7 @@ class RankBets:
             "floor": self.calibrator.floor,
             "memory": self._memory,
             "learnt": self._learnt,
+            "since_placed": self._since_placed,
             "level": self._level,
             "late": self._late,
             "edges": list(self._edges),
@@ -227,6 +239,7 @@ class RankBets:
         bets = cls.__new__(cls)
         bets.calibrator = Calibrator(state["power"], state["floor"])
         bets._memory, bets._learnt = state["memory"], state["learnt"]
+        bets._since_placed = state["since_placed"]
         bets._level, bets._late = state["level"], state["late"]
         bets._edges, bets._places, bets._pays = (list(state[name]) for name in ("edges", "places", "pays"))
         return bets

@@ -2,8 +2,9 @@
 
 Each module uses only those before it: ``signals`` (what sounds are built of), ``faults``, ``machines``, ``noise``,
 ``rooms`` (from a place to two microphones), ``fields`` (noise from many places), ``recorders`` (the microphones and
-how they fail), ``sites`` (a machine where it stands), ``dataset`` (the folder of the challenge). ``catalogue`` says
-what there is.
+how they fail), ``sites`` (a machine where it stands), ``dataset`` (the folder of the challenge). For days of sound
+there are ``continued`` (sounds without end; before ``signals``), ``schedules`` (what happens), ``streams`` (what is
+heard), ``broadcast`` (files that say when they began) and ``days`` (the folder). ``catalogue`` says what there is.
 
 The public names load what they need when they are first used, because a list of the machines needs next to nothing.
 """
@@ -15,15 +16,19 @@ from nearfar.simulation.catalogue import MachineDescription, describe
 
 if TYPE_CHECKING:
     from nearfar.simulation.dataset import PRESETS, simulate
+    from nearfar.simulation.days import simulate_stream
     from nearfar.simulation.machines import MACHINES
+    from nearfar.simulation.schedules import Onset
 
 _LOADED_WHEN_USED = {
     "MACHINES": "nearfar.simulation.machines:MACHINES",
     "PRESETS": "nearfar.simulation.dataset:PRESETS",
+    "Onset": "nearfar.simulation.schedules:Onset",
     "simulate": "nearfar.simulation.dataset:simulate",
+    "simulate_stream": "nearfar.simulation.days:simulate_stream",
 }
 
-__all__ = ["MACHINES", "PRESETS", "MachineDescription", "describe", "simulate"]
+__all__ = ["MACHINES", "PRESETS", "MachineDescription", "Onset", "describe", "simulate", "simulate_stream"]
 
 
 def __getattr__(name: str) -> Any:

@@ -423,7 +423,7 @@ def site_of(settings: Settings, machine: str) -> Site:
         shift=shift_of(settings, machine),
         snr_db=sum(settings.snr) / 2,
         rate=settings.rate,
-        seeds=_sequence(settings.seed, machine),
+        seeds=seeds_of(settings.seed, machine),
         recordings=None if settings.noise is None else Recordings.of(Path(settings.noise)),
         noise_field=settings.noise_field,
     )
@@ -450,8 +450,8 @@ def plan(settings: Settings, site: Site, cell: Cell, index: int) -> Planned:
     sets are as hard as large ones: by an additive recurrence (H. Niederreiter, "Random Number Generation and
     Quasi-Monte Carlo Methods", SIAM 1992, section 3.1), every second value mirrored, which makes the mean exact.
     """
-    of_cell = _sequence(settings.seed, cell.machine, cell.split, cell.domain, cell.label)
-    place = _sequence(settings.seed, cell.machine, cell.split, cell.domain, cell.label, str(index))
+    of_cell = seeds_of(settings.seed, cell.machine, cell.split, cell.domain, cell.label)
+    place = seeds_of(settings.seed, cell.machine, cell.split, cell.domain, cell.label, str(index))
     seed = int(place.generate_state(1, np.uint64)[0]) >> 11  # 53 bits, which every JSON reader holds
     rng = _streams(seed)[0]
     scene = site.scenes[cell.domain]
@@ -573,7 +573,7 @@ def described(settings: Settings, clip: Planned) -> dict[str, Any]:
     return line
 
 
-def _sequence(seed: int, *place: str) -> np.random.SeedSequence:
+def seeds_of(seed: int, *place: str) -> np.random.SeedSequence:
     """The seeds of a place in the data set; names count, not positions, so that additions change nothing."""
     return np.random.SeedSequence(seed, spawn_key=[zlib.crc32(part.encode()) for part in place])
 

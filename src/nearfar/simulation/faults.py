@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nearfar.simulation.continued import passing
 from nearfar.simulation.signals import Signal, bump, drift, from_db, lines, normalized, ringing, rms
 
 STRENGTH_SPREAD = 0.2  # relative standard deviation of one impact's amplitude, our choice
@@ -165,6 +166,7 @@ class Impacts:
 
     def __call__(self, running: Running, *, severity: float, rng: np.random.Generator) -> Signal:
         refuse_severity(severity)
+        rng = passing(rng)
         onsets = self.onsets(running.angle, rng=rng)
         strengths = 1 + STRENGTH_SPREAD * rng.standard_normal(len(onsets))
         theta = np.interp(onsets, np.arange(len(running.angle)), running.angle)
@@ -210,7 +212,7 @@ class Rattle:
 
     def __call__(self, running: Running, *, severity: float, rng: np.random.Generator) -> Signal:
         refuse_severity(severity)
-        angle = running.angle
+        rng, angle = passing(rng), running.angle
         expected = self.per_revolution * (angle[-1] - angle[0]) / (2 * np.pi)
         at = np.sort(rng.uniform(angle[0], angle[-1], rng.poisson(expected)))
         rings = ringing(
@@ -252,7 +254,7 @@ class Rebound:
     def __call__(self, running: Running, *, severity: float, rng: np.random.Generator) -> Signal:
         refuse_severity(severity)
         powers = self.restitution ** np.arange(self.count)
-        scatter = 1 + STRENGTH_SPREAD * rng.standard_normal((len(running.events), 2, 1))
+        scatter = 1 + STRENGTH_SPREAD * passing(rng).standard_normal((len(running.events), 2, 1))
         after = self.seconds * running.rate * np.abs(scatter[:, 0]) * np.cumsum(powers)
         rings = ringing(
             (running.events[:, None] + after).ravel(),

@@ -22,6 +22,7 @@ from scipy.signal.windows import hann
 from nearfar.files.listing import list_below
 from nearfar.recordings.audio import AudioError, read_header, read_part, resample
 from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
+from nearfar.simulation.continued import Continued, passing
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.machines.mechanics import Condition, Machine, harmonics_db
 from nearfar.simulation.signals import (
@@ -35,6 +36,7 @@ from nearfar.simulation.signals import (
     normalized,
     ringing,
     rms,
+    tabled_lines,
 )
 
 FLOOR = 0.05  # RMS of what is left of a hall while a source pauses, our choice
@@ -126,17 +128,29 @@ class Factory:
         steady = coloured(self.slope, samples=samples, rate=rate, rng=rng)
         turned = 2 * np.pi * self.HUM_HZ / rate * np.arange(samples, dtype=np.float64)
         phases = rng.uniform(0, 2 * np.pi, len(self.HUM_HARMONICS))
-        orders = range(1, len(phases) + 1)
-        hum = normalized(lines(turned, orders, np.array(self.HUM_HARMONICS), phases))
+        orders = np.arange(1.0, len(phases) + 1)
+        summed = tabled_lines if isinstance(rng, Continued) else lines
+        hum = normalized(summed(turned, orders, np.array(self.HUM_HARMONICS), phases))
         drops = self._drops(samples=samples, rate=rate, rng=rng)
         return (steady * wander + self.hum * hum + drops) / math.hypot(1.0, self.hum)
 
     def _drops(self, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
+        if isinstance(rng, Continued):
+            return self._sparse_drops(samples=samples, rate=rate, rng=rng.passing)
         onsets = rng.integers(0, samples, rng.poisson(self.DROPS_PER_SECOND * samples / rate))
         strikes = np.bincount(onsets, rng.uniform(*self.DROP_LEVEL, len(onsets)), minlength=samples)
         envelope = lfilter([1.0], [1.0, -np.exp(-1 / (self.DECAY_SECONDS * rate))], strikes)
         drops: Signal = envelope * rng.standard_normal(samples)
         return drops
+
+    def _sparse_drops(self, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
+        """The same, each until it has decayed by 80 dB: noise is drawn where there is a drop only."""
+        onsets = rng.integers(0, samples, rng.poisson(self.DROPS_PER_SECOND * samples / rate))
+        decay = np.exp(-np.arange(int(9.2 * self.DECAY_SECONDS * rate)) / (self.DECAY_SECONDS * rate))
+        drops = np.zeros(samples + len(decay))
+        for onset, strike in zip(onsets, rng.uniform(*self.DROP_LEVEL, len(onsets)), strict=True):
+            drops[onset : onset + len(decay)] += strike * decay * rng.standard_normal(len(decay))
+        return drops[:samples]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +222,17 @@ class Hits:
 
     def __call__(self, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
         """One clip: (samples,) array."""
-        onsets = rng.uniform(0, samples, rng.poisson(self.per_second * samples / rate))
-        strengths = rng.uniform(*self.STRENGTHS, len(onsets))
+        endless, by_chance = isinstance(rng, Continued), passing(rng)
+        onsets = by_chance.uniform(0, samples, by_chance.poisson(self.per_second * samples / rate))
+        strengths = by_chance.uniform(*self.STRENGTHS, len(onsets))
         low, high = self.STRENGTHS
         square = (low**2 + low * high + high**2) / 3 * (1 + self.SPREAD**2)  # mean, of strength times place
         struck, power = np.zeros(samples), 0.0
         for hertz, damping, amplitude in zip(self.hertz, self.damping, self.amplitudes, strict=True):
-            hits = amplitude * strengths * (1 + self.SPREAD * rng.standard_normal(len(onsets)))
-            struck += ringing(onsets, hits, hertz=hertz, damping=damping, samples=samples, rate=rate)
+            hits = amplitude * strengths * (1 + self.SPREAD * by_chance.standard_normal(len(onsets)))
+            struck += ringing(
+                onsets, hits, hertz=hertz, damping=damping, samples=samples, rate=rate, quick=endless
+            )
             power += self.per_second * square * amplitude**2 / (4 * damping * 2 * math.pi * hertz)
         return struck / math.sqrt(power) + _floor(samples=samples, rate=rate, rng=rng)
 
@@ -352,7 +369,7 @@ class Babble:
         levels = from_db(np.array([talker.level_db for talker in self.talkers]))
         speech = np.zeros(samples)
         for level, talker in zip(levels / np.linalg.norm(levels), self.talkers, strict=True):
-            speech += level * talker(samples=samples, rate=rate, rng=rng)
+            speech += level * talker(samples=samples, rate=rate, rng=passing(rng))
         return speech + _floor(samples=samples, rate=rate, rng=rng)
 
 
@@ -405,14 +422,19 @@ class Vehicles:
         """One clip: (samples,) array."""
         start = rng.uniform(0, self.interval)
         since = (start + np.arange(samples) / rate) % self.interval - self.interval / 2
+        angle = self.speed * self.interval / (2 * self.distance)
+        power = math.atan(angle) / angle  # the mean of (distance / r)^2
+        passing = self.passage(since, rate=rate, rng=rng) / math.sqrt(power)
+        return passing + _floor(samples=samples, rate=rate, rng=rng)
+
+    def passage(self, since: Signal, *, rate: int, rng: np.random.Generator) -> Signal:
+        """A vehicle at these times after it is nearest, in seconds; it has RMS one while it is nearest."""
+        samples = len(since)
         away = np.hypot(self.distance, self.speed * since)
         sound = self._engine(self.speed**2 * since / away, rate=rate, rng=rng)
         noise = bump(self.TYRES_HZ, octaves=self.TYRES_OCTAVES, samples=samples, rate=rate, rng=rng)
         sound = (sound + self.tyres * noise) / math.hypot(1.0, self.tyres)
-        angle = self.speed * self.interval / (2 * self.distance)
-        power = math.atan(angle) / angle  # the mean of (distance / r)^2
-        passing = sound * (self.distance / away) / math.sqrt(power)
-        return passing + _floor(samples=samples, rate=rate, rng=rng)
+        return sound * (self.distance / away)
 
     def _engine(self, receding: Signal, *, rate: int, rng: np.random.Generator) -> Signal:
         """The lines of an engine of RMS one, which recedes with these metres a second."""
@@ -455,12 +477,16 @@ class Alarms:
 
     def __call__(self, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
         """One clip: (samples,) array."""
+        return self.beeps(samples=samples, rate=rate, rng=rng) + _floor(samples=samples, rate=rate, rng=rng)
+
+    def beeps(self, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
+        """The device without the floor: (samples,) array."""
         beep = self.duty * self.period
         since = (rng.uniform(0, self.period) + np.arange(samples) / rate) % self.period
         gate = np.clip(np.minimum(since, beep - since) / self.RAMP_SECONDS, 0.0, 1.0)
         turned = np.cumsum(2 * np.pi / rate * np.where(since < beep / 2, *self.hertz))
-        beeps = math.sqrt(2 / self.duty) * gate * np.sin(turned)
-        return beeps + _floor(samples=samples, rate=rate, rng=rng)
+        beeps: Signal = math.sqrt(2 / self.duty) * gate * np.sin(turned)
+        return beeps
 
 
 NOISES: dict[str, type[Kind]] = {

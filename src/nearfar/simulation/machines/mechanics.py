@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nearfar.simulation.continued import Continued
 from nearfar.simulation.faults import Fault, Running
-from nearfar.simulation.signals import Signal, drift, lines, normalized
+from nearfar.simulation.signals import Signal, drift, lines, normalized, tabled_lines
 
 SETPOINT_SPREAD = 0.003  # relative error of a clip's mean speed, our choice
 SPEED_DRIFT = 0.002  # relative fluctuation within a clip, our choice
@@ -73,6 +74,9 @@ class Machine(Protocol):
 
 def shaft_angle(rpm: float, *, samples: int, rate: int, rng: np.random.Generator) -> Signal:
     """Unwrapped angle in radians of a shaft that does not quite keep its speed."""
+    if isinstance(rng, Continued):
+        fluctuation = (SPEED_DRIFT, SPEED_DRIFT_HZ)
+        return rng.angle(rpm, samples=samples, rate=rate, fluctuation=fluctuation, setpoint=SETPOINT_SPREAD)
     mean = 1 + SETPOINT_SPREAD * rng.standard_normal()
     around = SPEED_DRIFT * drift(SPEED_DRIFT_HZ, samples=samples, rate=rate, rng=rng)
     angle: Signal = rng.uniform(0, 2 * np.pi) + np.cumsum(2 * np.pi * rpm / 60 / rate * (mean + around))
@@ -86,8 +90,10 @@ def harmonics_db(count: int, rng: np.random.Generator) -> tuple[float, ...]:
 
 
 def daily(levels_db: tuple[float, ...], rng: np.random.Generator) -> Signal:
-    """The levels in dB that a specimen's lines have in one clip."""
-    return np.asarray(levels_db) + DAILY_SPREAD_DB * rng.standard_normal(len(levels_db))
+    """The levels in dB that a specimen's lines have in one clip, or in one block of a sound without end."""
+    count = len(levels_db)
+    drawn = rng.daily(count) if isinstance(rng, Continued) else rng.standard_normal(count)
+    return np.asarray(levels_db) + DAILY_SPREAD_DB * drawn
 
 
 def below_nyquist(frequencies: Signal, rate: int) -> NDArray[np.bool_]:
@@ -107,7 +113,8 @@ def tones(
     """Lines with random phases, those that can be sampled; silence if none can."""
     phases = rng.uniform(0, 2 * np.pi, len(orders))
     kept = below_nyquist(orders * shaft_hz, rate)
-    return lines(angle, orders[kept], amplitudes[kept], phases[kept])
+    summed = tabled_lines if isinstance(rng, Continued) else lines
+    return summed(angle, orders[kept], amplitudes[kept], phases[kept])
 
 
 def magnification(frequencies: Signal, resonance_hz: float, damping: float) -> Signal:

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from nearfar.simulation.continued import passing
 from nearfar.simulation.faults import (
     BEARING_6205,
     Fault,
@@ -69,6 +70,7 @@ class Cavitation:
         refuse_severity(severity)
         theta, samples = running.angle, len(running.sound)
         expected = theta + self.depth / self.vanes * np.sin(self.vanes * theta)  # collapses, as an angle
+        rng = passing(rng)
         turns = (expected[-1] - expected[0]) / (2 * np.pi)
         at = rng.uniform(expected[0], expected[-1], rng.poisson(self.collapses * turns))
         crackle = ringing(

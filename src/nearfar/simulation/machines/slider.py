@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from nearfar.simulation.continued import Continued, of_events, passing
 from nearfar.simulation.faults import (
     BEARING_6205,
     STRENGTH_SPREAD,
@@ -49,6 +50,17 @@ def speed(angle: Signal) -> Signal:
 def travelled(angle: Signal) -> Signal:
     """Strokes that the carriage has travelled to and fro since the clip began: it never falls."""
     way: Signal = np.cumsum(speed(angle) * np.diff(angle, prepend=angle[0])) / (np.pi * (1 - RAMP))
+    return way
+
+
+def strokes(angle: Signal) -> Signal:
+    """Strokes that the carriage has travelled since the angle was 0: by formula, for a sound without end."""
+    whole = np.floor(angle / np.pi)
+    part = angle / np.pi - whole
+    up, down = np.minimum(part, RAMP), np.maximum(part - (1 - RAMP), 0.0)
+    way: Signal = whole + (up**2 / (2 * RAMP) + np.maximum(part - RAMP, 0.0) - down**2 / (2 * RAMP)) / (
+        1 - RAMP
+    )
     return way
 
 
@@ -114,7 +126,7 @@ class RailDamage:
         at = at[(angle[0] <= at) & (at <= angle[-1])]
         rings = ringing(
             np.interp(at, angle, np.arange(samples)),
-            1 + STRENGTH_SPREAD * rng.standard_normal(len(at)),
+            1 + STRENGTH_SPREAD * passing(rng).standard_normal(len(at)),
             hertz=self.resonance_hz,
             damping=self.damping,
             samples=samples,
@@ -199,18 +211,20 @@ class Slider:
     def run(self, condition: Condition, *, samples: int, rate: int, rng: np.random.Generator) -> Running:
         """The healthy slider, of RMS one; the angle is ``2 pi`` per cycle, the events are the reversals."""
         angle = shaft_angle(condition.speed, samples=samples, rate=rate, rng=rng)
-        moving, way = speed(angle), travelled(angle)
+        moving = speed(angle)
+        way = strokes(angle) if isinstance(rng, Continued) else travelled(angle)
         rolling = self._rolling(way, condition, rate=rate, rng=rng) * moving * np.sqrt(moving)
         balls = self._balls(way, condition, rate=rate, rng=rng) * moving
         reversals = np.pi * np.arange(np.ceil(angle[0] / np.pi), np.floor(angle[-1] / np.pi) + 1)
         events = np.interp(reversals, angle, np.arange(samples))
         blows = ringing(
             events,
-            self.blow * (1 + STRENGTH_SPREAD * rng.standard_normal(len(events))),
+            self.blow * (1 + STRENGTH_SPREAD * of_events(reversals, rng)),
             hertz=self.resonance_hz,
             damping=self.DAMPING,
             samples=samples,
             rate=rate,
+            quick=isinstance(rng, Continued),
         )
         floor = from_db(FLOOR_DB) * coloured(3.0, samples=samples, rate=rate, rng=rng)
         sound = rolling + from_db(LOAD_DB * (condition.load - 1)) * balls + blows + floor
@@ -220,14 +234,16 @@ class Slider:
         """The noise of the surfaces, of RMS one, where the carriage is."""
         full_speed = 2 * condition.speed / 60 / (1 - RAMP) / rate  # strokes a sample
         places = way / full_speed
+        first, end = int(places[0]), int(places[-1]) + 2
         surface = bump(
             self.frequencies(condition)["rolling"],
             octaves=0.8,
-            samples=int(places[-1]) + 2,
+            samples=end - first,
             rate=rate,
             rng=rng,
+            start=first,
         )
-        return np.interp(places, np.arange(len(surface)), surface)
+        return np.interp(places, np.arange(first, end), surface)
 
     def _balls(self, way: Signal, condition: Condition, *, rate: int, rng: np.random.Generator) -> Signal:
         orders = self.BALLS.outer * np.arange(1.0, len(self.harmonics_db) + 1)

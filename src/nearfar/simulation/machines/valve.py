@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.signal import lfilter
 
+from nearfar.simulation.continued import Continued, of_events, passing
 from nearfar.simulation.faults import (
     STRENGTH_SPREAD,
     Fault,
@@ -25,7 +26,16 @@ from nearfar.simulation.machines.mechanics import (
     harmonics_db,
     shaft_angle,
 )
-from nearfar.simulation.signals import Signal, bump, coloured, from_db, lines, normalized, ringing
+from nearfar.simulation.signals import (
+    Signal,
+    bump,
+    coloured,
+    from_db,
+    lines,
+    normalized,
+    ringing,
+    tabled_lines,
+)
 
 MAINS_HZ = 50.0
 HUM_DB = -6.0  # of the first line of the hum, relative to the hiss; our choice
@@ -66,7 +76,7 @@ class Sticking:
         refuse_severity(severity)
         samples, rate = len(running.sound), running.rate
         begun = np.zeros(samples)
-        strengths = 1 + STRENGTH_SPREAD * rng.standard_normal(len(running.events))
+        strengths = 1 + STRENGTH_SPREAD * passing(rng).standard_normal(len(running.events))
         np.add.at(begun, running.events.astype(int), strengths)
         loudness = lfilter([1.0], [1.0, -np.exp(-1 / (self.seconds * rate))], begun)
         squeaks = loudness * bump(self.hertz, octaves=self.octaves, samples=samples, rate=rate, rng=rng)
@@ -189,8 +199,16 @@ class Valve:
         for at, hertz in ((openings, self.opening_hz), (closings, self.closing_hz)):
             within = at[(angle[0] <= at) & (at <= angle[-1])]
             onsets = np.interp(within, angle, np.arange(samples))
-            strengths = self.click * (1 + STRENGTH_SPREAD * rng.standard_normal(len(onsets)))
-            sound += ringing(onsets, strengths, hertz=hertz, damping=self.DAMPING, samples=samples, rate=rate)
+            strengths = self.click * (1 + STRENGTH_SPREAD * of_events(within, rng))
+            sound += ringing(
+                onsets,
+                strengths,
+                hertz=hertz,
+                damping=self.DAMPING,
+                samples=samples,
+                rate=rate,
+                quick=isinstance(rng, Continued),
+            )
             struck.append(onsets)
         return Running(normalized(sound), angle, rate, np.sort(np.concatenate(struck)))
 
@@ -202,12 +220,13 @@ class Valve:
         last = int(angle[-1] / (2 * np.pi) // len(pattern)) + 1
         starts = len(pattern) * np.arange(first, last + 1)
         cycles = (starts[:, None] + np.cumsum((0.0, *pattern[:-1]))).ravel()
-        openings = cycles + self.JITTER * rng.standard_normal(len(cycles))
-        closings = openings + self.OPEN + self.JITTER * rng.standard_normal(len(cycles))
+        openings = cycles + self.JITTER * of_events(cycles, rng)
+        closings = openings + self.OPEN + self.JITTER * of_events(cycles, rng)
         return 2 * np.pi * openings, 2 * np.pi * closings
 
     def _hum(self, samples: int, rate: int, rng: np.random.Generator) -> Signal:
         alternating = 2 * np.pi * 2 * MAINS_HZ / rate * np.arange(samples, dtype=np.float64)
         orders = np.arange(1.0, len(self.hum_db) + 1)
         phases = rng.uniform(0, 2 * np.pi, len(orders))
-        return lines(alternating, orders, from_db(HUM_DB + daily(self.hum_db, rng)), phases)
+        summed = tabled_lines if isinstance(rng, Continued) else lines
+        return summed(alternating, orders, from_db(HUM_DB + daily(self.hum_db, rng)), phases)
