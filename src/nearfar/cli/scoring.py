@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from nearfar.recordings.recording import Channel, Recording
     from nearfar.systems.branches import Progress
 
+DetectorFolder = Annotated[Path, typer.Argument(help="Folder of a detector.")]
+ClipsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files or folders of recordings, or - for a recording on stdin: a sound file, or raw 16-bit PCM."
+    ),
+]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, one line per clip, window or event.")]
+AsJsonLines = Annotated[bool, typer.Option("--json", help="Print JSON, one line per clip, window or event.")]
+OtherRate = Annotated[
+    float | None,
+    typer.Option(help="Decide with another false-alarm rate than the detector's own, without a new fit."),
+]
 PcmRate = Annotated[
     int | None,
     typer.Option(
@@ -136,19 +149,10 @@ ReplaceOption = Annotated[
 
 
 def score(
-    detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
-    clips: Annotated[
-        list[str],
-        typer.Argument(
-            help="Files or folders of recordings, or - for a recording on stdin: a sound file, or raw 16-bit PCM."
-        ),
-    ],
-    as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV, one line per clip, window or event.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, one line per clip, window or event.")
-    ] = False,
+    detector: DetectorFolder,
+    clips: ClipsArgument,
+    as_csv: AsCsv = False,
+    as_json: AsJsonLines = False,
     window: WindowOption = None,
     hop: Hop = None,
     events: EventsOption = False,
@@ -164,10 +168,7 @@ def score(
     rate: PcmRate = None,
     channels: ScoredChannels = None,
     pcm_channels: PcmChannels = None,
-    false_alarm_rate: Annotated[
-        float | None,
-        typer.Option(help="Decide with another false-alarm rate than the detector's own, without a new fit."),
-    ] = None,
+    false_alarm_rate: OtherRate = None,
     fail_on_anomaly: FailOnAnomaly = False,
     workers: Workers = CORES,
 ) -> None:
@@ -178,26 +179,19 @@ def score(
     """
     from nearfar.detector.fitted import Detector
 
-    form = _form(as_csv, as_json)
+    form, rule = _form(as_csv, as_json), _alarm_rule(alarm)
     selected, count = _channels(clips, channels, pcm_channels)
-    rule = _alarm_rule(alarm)
     asked = Asked(
         form, window, hop, events, gap, labels, cut, began, false_alerts, rule, order, state, replace
     )
-    is_stdin = clips == ["-"]
-    if is_stdin:
+    if clips == ["-"]:
         asked.refuse_what_needs_files()
     loaded = Detector.load(detector)
     if false_alarm_rate is not None:
         loaded = loaded.with_false_alarm_rate(false_alarm_rate)
-    if is_stdin:
+    if clips == ["-"]:
         chosen = selected or (() if pcm_channels is None else loaded.selected_channels)
-        stdin = sys.stdin.buffer
-        if asked.options:
-            decisions = listen_to_stdin(loaded, stdin, asked, rate=rate, channels=count, selected=chosen)
-        else:
-            found = iter([loaded.score_stream(stdin, rate=rate, channels=count, selected=chosen)])
-            decisions = _shown(loaded, found, 1, form)
+        decisions = _of_stdin(loaded, asked, rate, count, chosen)
     else:
         recordings = _recordings(clips, selected, "time" if order == "time" else "name")
         if asked.options or _long(loaded, recordings):
@@ -206,6 +200,17 @@ def score(
             found = loaded.score_files(recordings, workers=workers, rate=rate, channels=count, alarm=rule)
             decisions = _shown(loaded, found, len(recordings), form, rule)
     raise typer.Exit(_exit_code(decisions, asked.failing if fail_on_anomaly else ()))
+
+
+def _of_stdin(
+    detector: Detector, asked: Asked, rate: int | None, channels: int | None, selected: Sequence[Channel]
+) -> set[str]:
+    """Print what is said of standard input: of one clip, or of its windows if an option is for these."""
+    stdin = sys.stdin.buffer
+    if asked.options:
+        return listen_to_stdin(detector, stdin, asked, rate=rate, channels=channels, selected=selected)
+    found = detector.score_stream(stdin, rate=rate, channels=channels, selected=selected)
+    return _shown(detector, iter([found]), 1, asked.form)
 
 
 def _form(as_csv: bool, as_json: bool) -> str:
