@@ -224,7 +224,10 @@ def _of_bext(path: Path) -> datetime | None:
             f"({error}); give the date in its name with --began PATTERN, or ignore it with --began none"
         ) from None
     rate = int.from_bytes(head[4:8], order)
-    samples = int.from_bytes(content[TIME_REFERENCE], order)
+    low, high = (
+        int.from_bytes(content[i : i + 4], order) for i in (TIME_REFERENCE.start, TIME_REFERENCE.start + 4)
+    )
+    samples = low + (high << 32)
     return began if rate == 0 else began + _fraction(began, samples / rate)
 
 
