@@ -57,6 +57,7 @@ def _event(windows: list[WindowVerdict], group: list[int]) -> dict[str, Any]:
         "peak_end": peak.window.start + peak.window.seconds,
         "microphones": states,
         "branches": peak.verdict.branches,
+        "levels": peak.verdict.levels,
         "before": before,
         "after": after,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from nearfar.listening.events import Event, Events, events_of
 from nearfar.listening.labels import label_files, label_track
 from nearfar.listening.scoring import WindowVerdict
 from nearfar.recordings.inspection.faults import RecordingFault
+from nearfar.recordings.inspection.measured import Levels
 from nearfar.recordings.recording import Recording
 from nearfar.windows.cutting import Window
 
@@ -154,7 +156,8 @@ def several(draw: st.DrawFn) -> list[WindowVerdict]:
             score = float(draw(st.integers(0, 4)))
             microphones = draw(st.lists(st.sampled_from(["near", "far", "both"]), max_size=2))
             faults = tuple(RecordingFault(draw(KINDS), microphone, "") for microphone in microphones)
-            verdict = Verdict(recording, score, score / 10, heard.verdict.decision, faults)
+            levels = draw(st.sampled_from([None, Levels(-30.0, math.nan, math.nan, -3.0, math.nan)]))
+            verdict = Verdict(recording, score, score / 10, heard.verdict.decision, faults, levels=levels)
             found.append(WindowVerdict(heard.window, verdict))
     return found
 
@@ -162,7 +165,7 @@ def several(draw: st.DrawFn) -> list[WindowVerdict]:
 @given(several(), GAPS)
 def test_events_are_those_of_a_look_at_all_windows(found: list[WindowVerdict], gap: float) -> None:
     expected = naive_events.events(found, gap)
-    assert [vars_of(event) for event in events_of(found, gap=gap)] == expected
+    assert repr([vars_of(event) for event in events_of(found, gap=gap)]) == repr(expected)
 
 
 def vars_of(event: Event) -> dict[str, object]:
@@ -174,7 +177,7 @@ def test_a_state_goes_on_as_if_nothing_had_been(found: list[WindowVerdict], gap:
     first = Events(gap)
     events = [event for heard in found[:stop] for event in first.after(heard)]
     later = Events(gap)
-    later.restore(json.loads(json.dumps(first.state(), sort_keys=True)))
+    later.restore(json.loads(json.dumps(first.state(), sort_keys=True, allow_nan=False)))
     events += [event for heard in found[stop:] for event in later.after(heard)]
     events += later.end()
     expected = list(events_of(found, gap=gap))

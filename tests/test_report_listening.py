@@ -14,11 +14,13 @@ from nearfar.detector.fitted import BranchScore, Verdict
 from nearfar.listening.events import Event
 from nearfar.listening.session import Alert, Heard, HeardWindow
 from nearfar.recordings.inspection.faults import RecordingFault
+from nearfar.recordings.inspection.measured import Levels
 from nearfar.report.listening import Shown, show, time_of, times
 from nearfar.windows.clock import Clock
 from nearfar.windows.cutting import Window
 
 BRANCHES = (BranchScore("near", 1.5, 0.25, 0.5), BranchScore("far", 2.5, 0.125, 1.0))
+LEVELS = Levels(-30.0, -40.0, math.nan, -3.0, -4.0)
 RULES = {"alarm": "3/5", "alert": "1 per 30 days"}
 CLOCKS = {"hall/a.wav": Clock(datetime(2026, 3, 1, 23, 59, 50), "bext")}
 
@@ -34,7 +36,7 @@ def window(recording: str, index: int, *, on: bool = False, error: str = "") -> 
 
 def event(recording: str, **others: object) -> Event:
     told = {"near": "clipped", "far": "ok"}
-    return Event(recording, 10.0, 40.5, 4, 2, 1, 9.0, 0.01, 20.0, 30.0, told, BRANCHES, **others)  # type: ignore[arg-type]
+    return Event(recording, 10.0, 40.5, 4, 2, 1, 9.0, 0.01, 20.0, 30.0, told, BRANCHES, LEVELS, **others)  # type: ignore[arg-type]
 
 
 HEARD: list[Heard] = [
@@ -105,15 +107,16 @@ def test_events_as_csv_and_json() -> None:
     ]  # fmt: skip
     assert rows[1] == (
         "event,hall/a.wav,10.0,40.5,2026-03-02T00:00:00.000,2026-03-02T00:00:30.500,9.0,0.01,20.0,30.0,4,2,1,clipped,ok,"
-        "normal,unusable,,,1.5,0.25,0.5,2.5,0.125,1.0"
+        "normal,unusable,,,1.5,0.25,0.5,2.5,0.125,1.0,-30.0,-40.0,,-3.0,-4.0"
     )
-    assert {row.count(",") for row in (heading, *rows)} == {24}
+    assert {row.count(",") for row in (heading, *rows)} == {29}
     found = [json.loads(line) for line in printed("json", shown).splitlines()]
     assert found[0] == {
         "kind": "alert_begins", "recording": "hall/a.wav", "start": 10.0, "end": 20.0,
         "clock": "2026-03-02T00:00:00.000", "clock_end": "2026-03-02T00:00:10.000", "rule": "3/5", "since": 3,
     }  # fmt: skip
     assert found[1]["microphones"] == {"near": "clipped", "far": "ok"}
+    assert found[1]["levels"]["far_dbfs"] == -40.0
     assert found[1]["branches"]["near"]["p_value"] == 0.25
 
 

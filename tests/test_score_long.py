@@ -106,6 +106,7 @@ def test_events(detector: Path, long: Path) -> None:
         "peak_score": event["peak_score"], "p_value": pytest.approx(1 / 29), "peak_start": event["peak_start"],
         "peak_end": event["peak_end"], "windows": 4, "anomalous": 3, "unusable": 0,
         "microphones": {"near": "ok", "far": "ok"}, "before": "normal", "after": "normal",
+        "levels": event["levels"],
     }  # fmt: skip
     (row,) = rows(detector, long, "--events")
     assert (row["kind"], row["start"], row["near"], row["rule"]) == ("event", "3.0", "ok", "")

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from nearfar.detector.fitted import BranchScore, Verdict
 from nearfar.listening.scoring import WindowVerdict
 from nearfar.recordings.inspection.faults import BOTH
+from nearfar.recordings.inspection.measured import Levels
 from nearfar.recordings.microphones import NAMES
 
 Beside = Literal["normal", "unusable", "anomaly", "recording"]
@@ -54,6 +55,8 @@ class Event:
         The state of each microphone in its windows: "ok", or the kinds of faults, such as "clipped, offset".
     branches : tuple of BranchScore
         Of a fused system: what each branch says at the peak.
+    levels : Levels or None
+        How loud each microphone is at the peak, and other numbers of the sound itself.
     before, after : {"normal", "unusable", "anomaly", "recording"}
         The windows just before and just after it: "recording" if the recording begins or ends there; "anomaly"
         if there is another event, but with sound between that no window hears.
@@ -75,6 +78,7 @@ class Event:
     peak_end: float
     microphones: Mapping[str, str]
     branches: tuple[BranchScore, ...] = ()
+    levels: Levels | None = None
     before: Beside = "recording"
     after: Beside = "recording"
 
@@ -168,7 +172,7 @@ class Events:
             kinds = _with_kinds({}, _kinds(verdict))
             event = Event(
                 window.recording, window.start, end, 1, 1, 0, verdict.score, verdict.p_value, window.start, end,
-                _states(kinds), verdict.branches, before=self._last,
+                _states(kinds), verdict.branches, verdict.levels, before=self._last,
             )  # fmt: skip
             self._open = _Open(event, kinds)
             return
@@ -182,7 +186,7 @@ class Events:
         if verdict.score > event.peak_score:
             event = replace(
                 event, peak_score=verdict.score, p_value=verdict.p_value, peak_start=window.start, peak_end=end,
-                branches=verdict.branches,
+                branches=verdict.branches, levels=verdict.levels,
             )  # fmt: skip
         self._open = _Open(event, kinds)
 
@@ -197,7 +201,9 @@ class Events:
         return {
             "last": self._last,
             "recording": self._recording,
-            "open": None if self._open is None else asdict(self._open),
+            "open": None
+            if self._open is None
+            else {**asdict(self._open), "event": event_to(self._open.event)},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -263,11 +269,25 @@ def require_gap(gap: float) -> float:
     return gap
 
 
+def event_to(event: Event) -> dict[str, Any]:
+    """An event as JSON values, of which ``event_from`` makes it again; a number that is not known is None."""
+    content = asdict(event)
+    if event.levels is not None:
+        content["levels"] = {
+            name: None if math.isnan(value) else value for name, value in content["levels"].items()
+        }
+    return content
+
+
 def event_from(content: Mapping[str, Any]) -> Event:
-    """An event from its JSON values, as of ``dataclasses.asdict``, whatever the order of the keys."""
+    """An event from its JSON values, whatever the order of the keys."""
+    levels = content["levels"]
+    if levels is not None:
+        levels = Levels(**{name: math.nan if value is None else value for name, value in levels.items()})
     return Event(
         **{
             **content,
+            "levels": levels,
             "microphones": {name: content["microphones"][name] for name in NAMES},
             "branches": tuple(BranchScore(**one) for one in content["branches"]),
         }

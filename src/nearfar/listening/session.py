@@ -30,7 +30,7 @@ from nearfar.detector.fitted import BranchScore, Detector, Verdict
 from nearfar.files.atomic import no_space_names, refuse_unwritable, write_json
 from nearfar.files.digests import digest, digest_arrays
 from nearfar.files.extras import MissingPackageError
-from nearfar.listening.events import Event, Events, event_from
+from nearfar.listening.events import Event, Events, event_from, event_to
 from nearfar.listening.scoring import WindowVerdict, listen, listen_to
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header
@@ -530,7 +530,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def encoded(heard: Heard) -> dict[str, Any]:
     """What was heard, as JSON values: an unknown number is None."""
     if isinstance(heard, Event):
-        return {"event": asdict(heard)}
+        return {"event": event_to(heard)}
     if isinstance(heard, Alert):
         return {"alert": asdict(heard)}
     rules = {name: list(said) for name, said in heard.rules.items()}

@@ -20,7 +20,7 @@ from nearfar.listening.events import OK, Event
 from nearfar.listening.session import Alert, Heard, HeardWindow
 from nearfar.recordings.clips import counted
 from nearfar.report import verdicts
-from nearfar.report.verdicts import ALARM, BY_BRANCH, OF_BRANCH, STYLES, csv_text, json_text
+from nearfar.report.verdicts import ALARM, BY_BRANCH, LEVELS, OF_BRANCH, STYLES, csv_text, json_text
 from nearfar.windows import clock
 from nearfar.windows.clock import Clock
 
@@ -116,7 +116,7 @@ def _line_of(form: str, shown: Shown) -> Callable[[Heard], str]:
 
 def _heading(shown: Shown) -> list[str]:
     if shown.events:
-        return [*OF_EVENT, *(f"{kind}_{name}" for name in shown.branches for kind in OF_BRANCH)]
+        return [*OF_EVENT, *(f"{kind}_{name}" for name in shown.branches for kind in OF_BRANCH), *LEVELS]
     first, *others = verdicts.heading(shown.branches, _columns(shown))
     return [first, *TIMES, *others]
 
@@ -195,6 +195,8 @@ def event_content(heard: Event | Alert | HeardWindow, shown: Shown) -> dict[str,
         "before": heard.before,
         "after": heard.after,
     }
+    if heard.levels is not None:
+        content["levels"] = verdicts.levels_of(heard.levels)
     if heard.branches:
         content["branches"] = {
             b.name: dict(zip(OF_BRANCH, (b.score, b.p_value, b.contribution), strict=True))
@@ -209,7 +211,8 @@ def event_row(heard: Event | Alert | HeardWindow, shown: Shown) -> list[str]:
     content |= content.get("microphones", {})
     said = content.get("branches", {})
     of_branches = [said.get(name, {}).get(kind) for name in shown.branches for kind in OF_BRANCH]
-    return [_cell(value) for value in (*map(content.get, OF_EVENT), *of_branches)]
+    levels = map(content.get("levels", {}).get, LEVELS)
+    return [_cell(value) for value in (*map(content.get, OF_EVENT), *of_branches, *levels)]
 
 
 def _place(recording: str, start: float, end: float, shown: Shown) -> dict[str, Any]:

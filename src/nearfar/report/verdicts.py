@@ -175,13 +175,13 @@ def row(verdict: Verdict, branches: Sequence[str] = (), alarms: Sequence[str] | 
         alarms = [] if verdict.alarm is None else [str(int(verdict.alarm))]
     said = {b.name: [repr(b.score), repr(b.p_value), repr(b.contribution)] for b in verdict.branches}
     of_branches = [x for name in branches for x in said.get(name, [""] * len(OF_BRANCH))]
-    levels = ["" if x is None else repr(x) for x in _levels(verdict).values()]
+    levels = ["" if x is None else repr(x) for x in levels_of(verdict.levels).values()]
     return [*first, *alarms, *of_branches, *levels]
 
 
-def _levels(verdict: Verdict) -> dict[str, float | None]:
+def levels_of(levels: Levels | None) -> dict[str, float | None]:
     """Of each of ``LEVELS``, what is known of it."""
-    known = {} if verdict.levels is None else dataclasses.asdict(verdict.levels)
+    known = {} if levels is None else dataclasses.asdict(levels)
     return {
         name: round(x, DIGITS) if math.isfinite(x := known.get(name, math.nan)) else None for name in LEVELS
     }
@@ -224,7 +224,7 @@ def content(verdict: Verdict) -> dict[str, Any]:
         "error": encodable(verdict.error) or None,
     }
     if verdict.levels is not None:
-        told["levels"] = _levels(verdict)
+        told["levels"] = levels_of(verdict.levels)
     if verdict.alarm is not None:
         told[ALARM] = verdict.alarm
     if verdict.branches:
