@@ -9,7 +9,7 @@ from pathlib import Path
 
 import naive_events
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearfar.detector.fitted import BranchScore, Verdict
@@ -162,6 +162,7 @@ def several(draw: st.DrawFn) -> list[WindowVerdict]:
     return found
 
 
+@settings(max_examples=50)
 @given(several(), GAPS)
 def test_events_are_those_of_a_look_at_all_windows(found: list[WindowVerdict], gap: float) -> None:
     expected = naive_events.events(found, gap)
@@ -172,6 +173,7 @@ def vars_of(event: Event) -> dict[str, object]:
     return {one.name: getattr(event, one.name) for one in fields(event)}
 
 
+@settings(max_examples=50)
 @given(several(), GAPS, st.integers(0, 60))
 def test_a_state_goes_on_as_if_nothing_had_been(found: list[WindowVerdict], gap: float, stop: int) -> None:
     first = Events(gap)

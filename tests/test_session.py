@@ -128,7 +128,7 @@ def test_every_stop_goes_on_where_it_was(
 ) -> None:
     """Closed after some things heard; and then once more after all."""
     monkeypatch.setattr(session, "EVERY", every)
-    for stop in (0, 1, 5, 6, 9, 16, 18, 21, 22):  # also in an event and an alert; 22 is all
+    for stop in (0, 5, 6, 16, 18, 22):  # also in an event and an alert; 22 is all
         folder = tmp_path / str(stop)
         running = session.run(task(detector, place), folder=folder)
         list(islice(running, stop))
