@@ -4,20 +4,20 @@
     python benchmarks/alerts.py dependent
     python benchmarks/alerts.py delay
     python benchmarks/alerts.py season
-    python benchmarks/alerts.py hear FOLDER NAME MACHINE SEED DAY_SEED HOURS [FAULT SEVERITY]
+    python benchmarks/alerts.py hear FOLDER NAME MACHINE SEED DAY_SEED HOURS [FAULT SEVERITY] [--steady]
     python benchmarks/alerts.py streams FOLDER MACHINE...
 
 The first four are of random numbers in place of scores, in windows of 10 s, one after the other. ``independent``:
 normal windows of a normal distribution; beside the rule, the same bets on ranks among fixed normal scores.
 ``dependent``: series in which windows that follow each other are alike, with and without the measurement of that.
-``delay``: faults that begin at once, told from normal windows with a given AUC by window, at "1 per 30 days", by bets
-and by k of n windows above a threshold, with as many false alerts in the same series. ``season``: normal
+``delay``: faults that begin at once, told from normal windows with a given AUC by window, at "1 per 30 days".
+Beside it k of n windows above a threshold, with as many false alerts in the same series. ``season``: normal
 scores that climb steadily, and a fault that grows steadily.
 
 ``hear`` simulates sound (``nearfar.simulation.days``), and keeps the embeddings that ``spectral`` makes of its
-windows, hour by hour, in FOLDER. ``streams`` takes FOLDER/fit-MACHINE and FOLDER/listen-MACHINE, which are to be
-different days, and FOLDER/FAULT-MACHINE: it fits the back end of ``spectral`` to the former, with a fit for each
-hour that is left out, and hears the rest.
+windows, hour by hour, in FOLDER; ``--steady``: at one load and speed, without stops. ``streams`` takes
+FOLDER/fit-MACHINE and FOLDER/listen-MACHINE, which are to be different days, and FOLDER/FAULT-MACHINE: it fits the
+back end of ``spectral`` to the former, with a fit for each hour that is left out, and hears the rest.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from scipy.signal import lfilter
 
 from nearfar.decisions.alarms import AlarmRule
 from nearfar.decisions.alerts import AlertRule, Alerts, CountAlerts
-from nearfar.decisions.betting import RankBets, shiryaev_roberts
+from nearfar.decisions.betting import BETS, EDetector, RankBets
 from nearfar.decisions.dependence import Dependence
 
 WINDOW = 10.0  # seconds
 HOUR = 360  # windows
 Scores = NDArray[np.float64]
+MOST = 1  # false alerts in what was heard of a simulated machine, at which rules are compared
 RULES = ("1/1", "3/5", "6/10", "12/20")
 
 
@@ -112,12 +113,12 @@ def independent() -> None:
         print(f"| {n} | {np.mean(times):.1f} | {error:.1f} | {np.mean(fixed):.1f} | {worst:.1f} |")
 
 
-def until_fixed(normal: Scores, threshold: float, rng: np.random.Generator) -> int:
+def until_fixed(normal: Scores, windows: float, rng: np.random.Generator) -> int:
     """Windows until an alert, where nothing is learnt; at most 20,000."""
-    bets, statistic = RankBets(normal, memory=1), 0.0
+    detectors = [EDetector(RankBets(normal, memory=1, bet=bet)) for bet in BETS]
     for number in range(1, 20_001):
-        statistic = shiryaev_roberts(statistic, bets.pay(rng.normal()))
-        if statistic >= threshold:
+        score = rng.normal()
+        if max(detector.take(score) for detector in detectors) >= len(BETS) * windows:
             return number
     return 20_000
 
@@ -146,7 +147,7 @@ def dependent() -> None:
             normal, later = series(6 * HOUR, rng), series(100 * HOUR, rng)
             measured = measure(normal, np.arange(6 * HOUR) // HOUR)
             assert measured is not None
-            rates.append(measured.rate)
+            rates.append(measured.tails[0].rate)
             plain.append(100 / max(1, began(Alerts(asked, normal), later)))
             raised.append(100 / max(1, began(Alerts(asked, normal, dependence=measured), later)))
         told = " | ".join(
@@ -253,6 +254,7 @@ def hear(
     day_seed: int,
     hours: int,
     fault: tuple[str, float] | None,
+    steady: bool,
 ) -> None:
     """Embeddings of simulated windows, an array for each hour; those that are there stay."""
     from nearfar.embedding.embeddings import embed
@@ -262,8 +264,8 @@ def hear(
 
     settings = Settings(
         machines=(machine,), hours=float(hours), file_hours=1.0, rate=16000, snr_db=-4.0, seed=seed,
-        day_seed=day_seed, train_hours=0.0 if fault else float(hours), begins=BEGINS.isoformat(), schedule=True,
-        hall=True, drift=(), drift_db=6.0, drift_hours=24.0,
+        day_seed=day_seed, train_hours=0.0 if fault else float(hours), begins=BEGINS.isoformat(),
+        schedule=not steady, hall=True, drift=(), drift_db=6.0, drift_hours=24.0,
         onsets=(Onset(fault[0], 0.0, severity=fault[1]),) if fault else (),
     )  # fmt: skip
     branch, size = spectral(Jobs()), round(WINDOW * settings.rate)
@@ -344,8 +346,9 @@ def streams(folder: Path, machines: list[str]) -> None:
         plain = began(Alerts(asked, normal), later)
         raised = began(Alerts(asked, normal, dependence=measured), later)
         share = np.mean(later > np.quantile(normal, 0.99))
+        rates = ", ".join(f"{tail.rate:.2f}" for tail in measured.tails)
         print(
-            f"| {machine} | {len(fit)}, {hours:.0f} | {100 * share:.1f} % | {measured.rate:.2f} | "
+            f"| {machine} | {len(fit)}, {hours:.0f} | {100 * share:.1f} % | {rates} | "
             f"{hours / max(plain, 1):.1f} ({plain}) | {hours / max(raised, 1):.1f} ({raised}) |",
             flush=True,
         )
@@ -353,6 +356,12 @@ def streams(folder: Path, machines: list[str]) -> None:
             size = sum(map(len, heard(folder, f"{name}-{machine}")))
             told.append((machine, name, normal, measured, later, scores[n : n + size]))
             scores = np.concatenate([scores[:n], scores[n + size :]])
+    print(
+        "\n| fault | AUC | bets, 1 per 30 days | calibrated on what was heard | bets, as often as k of n | "
+        + " | ".join(RULES)
+        + " |"
+    )
+    print("|---|---|---|---|---|" + "---|" * len(RULES))
     for one in told:
         of_fault(*one)
 
@@ -363,21 +372,31 @@ def of_fault(
     """Delays from 40 moments at which the machine breaks: normal windows, then the faulty ones of another time."""
     rng = np.random.default_rng(5)
     faults = [
-        (later[i : i + 360], faulty[j : j + 360])
+        (later[i : i + HOUR // 2], faulty[j : j + HOUR])
         for i, j in zip(
-            rng.integers(len(later) - 360, size=40), rng.integers(len(faulty) - 120, size=40), strict=True
+            rng.integers(len(later) - HOUR // 2, size=40),
+            rng.integers(len(faulty) - 120, size=40),
+            strict=True,
         )
     ]
-    asked = rule("1 per 30 days")
-    of_bets = delays(lambda: Alerts(asked, normal, dependence=measured), faults)
+
+    def bets(seconds: float) -> Alerts:
+        return Alerts(AlertRule(seconds, WINDOW, WINDOW), normal, dependence=measured)
+
+    calibrated = Alerts(
+        rule("1 per 30 days"), later, dependence=measure(later, np.arange(len(later)) // HOUR)
+    ).state()
+    equal = next(t for t in np.geomspace(600, 86400, 30) if began(bets(t), later) <= MOST)
     counts = [AlarmRule.parse(text) for text in RULES]
-    most = 1  # false alerts in what was heard
-    found = [of_bets] + [
-        delays(lambda c=c: CountAlerts(c, above=threshold_for(later, c.needed, c.of_last, most)), faults)  # type: ignore[misc]
-        for c in counts
+    above = [threshold_for(later, c.needed, c.of_last, MOST) for c in counts]
+    found = [delays(lambda: bets(30 * 86400), faults), delays(lambda: Alerts.restore(calibrated), faults)]
+    found.append(delays(lambda: bets(equal), faults))
+    found += [
+        delays(lambda c=c, a=a: CountAlerts(c, above=a), faults)  # type: ignore[misc]
+        for c, a in zip(counts, above, strict=True)
     ]
     told = " | ".join(f"{np.median(x):.1f}, {np.sort(x)[int(0.9 * len(x))]:.1f}" for x in found)
-    print(f"| {machine} {fault} | {auc(later, faulty):.3f} | {told} |", flush=True)
+    print(f"| {machine}, {fault} | {auc(later, faulty):.3f} | {told} |", flush=True)
 
 
 def main() -> None:
@@ -394,13 +413,14 @@ def main() -> None:
     for name in ("seed", "day_seed", "hours"):
         of_hear.add_argument(name, type=int)
     of_hear.add_argument("fault", nargs="*")
+    of_hear.add_argument("--steady", action="store_true")
     of_streams = commands.add_parser("streams")
     of_streams.add_argument("folder", type=Path)
     of_streams.add_argument("machines", nargs="+")
     args = parser.parse_args()
     if args.command == "hear":
         fault = (args.fault[0], float(args.fault[1])) if args.fault else None
-        hear(args.folder, args.name, args.machine, args.seed, args.day_seed, args.hours, fault)
+        hear(args.folder, args.name, args.machine, args.seed, args.day_seed, args.hours, fault, args.steady)
     elif args.command == "streams":
         streams(args.folder, args.machines)
     else:

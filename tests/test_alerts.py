@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from nearfar.decisions.alarms import AlarmRule, Alarms
 from nearfar.decisions.alerts import AlertRule, Alerts, AlertState, CountAlerts, mean_time, restore
-from nearfar.decisions.dependence import Dependence
+from nearfar.decisions.dependence import Dependence, Tail
 
+HEAVY = Tail(excursions=300, peaks=60, above=2.0, excess=240.0, highest=20.0)
 MONTH = AlertRule.parse("1 per 30 days", window_s=10, hop_s=10)
 AUC_95 = 2.326  # standard deviations between two normal distributions, of an AUC of 0.95
 
@@ -120,7 +121,7 @@ def test_an_alert_lasts_and_ends_and_is_not_learnt() -> None:
     began = [i for i, state in enumerate(states) if state.began]
     assert began == [3]
     assert all(state.alert for state in states[3:])
-    known = alerts.state()["bets"]
+    known = alerts.state()["detectors"][0]["bets"]
     after = [alerts.after(score) for score in rng.normal(size=200)]
     ended = next(i for i, state in enumerate(after) if state.ended)
     assert 30 <= ended + 1 <= 40  # five minutes of windows, or a little later
@@ -129,7 +130,7 @@ def test_an_alert_lasts_and_ends_and_is_not_learnt() -> None:
     assert after[ended].since == 0
     assert known["edges"][-1] < 9  # three of five hundred windows of the fault were learnt, before the alert
     assert sum(known["places"]) == 1001 + 3
-    assert sum(alerts.state()["bets"]["places"]) == 1001 + 3 + (200 - ended)  # the rest was
+    assert sum(alerts.state()["detectors"][0]["bets"]["places"]) == 1001 + 3 + (200 - ended)  # the rest was
 
 
 def test_a_fault_that_comes_back_alerts_again() -> None:
@@ -148,7 +149,8 @@ def test_a_window_that_could_not_be_used_changes_nothing_but_time(missing: float
     after = alerts.after(missing)
     assert math.isnan(after.p_value)
     assert (after.alert, after.evidence, after.since) == (False, before.evidence, before.since + 1)
-    assert {**alerts.state(), "since": 1} == state
+    assert [{**d, "since": d["since"] - 1} for d in alerts.state()["detectors"]] == state["detectors"]
+    assert {**alerts.state(), "detectors": 0} == {**state, "detectors": 0}
 
 
 def test_a_slow_season_does_not_alert() -> None:
@@ -171,7 +173,10 @@ def test_a_rule_that_is_restored_goes_on_exactly(seed: int, cut: int) -> None:
         float(x) if rng.random() > 0.1 else None
         for x in rng.normal(size=300) + 4 * (np.arange(300) % 100 > 70)
     ]
-    rule, dependence = AlertRule(3600, 10, 5), Dependence(10, 5, 4000, 3, 50, 12, 1.5, 20.25, 7.125)
+    rule, dependence = (
+        AlertRule(3600, 10, 5),
+        Dependence(10, 5, 4000, 3, (Tail(50, 12, 1.5, 20.25, 7.125),) * 2),
+    )
     unbroken = Alerts(rule, normals(60, seed % 100), dependence=dependence)
     first = Alerts.restore(json.loads(json.dumps(unbroken.state(), allow_nan=False)))
     whole = [unbroken.after(score) for score in scores]
@@ -189,30 +194,24 @@ def _comparable(state: AlertState) -> tuple[Any, ...]:
 
 
 def test_dependence_raises_the_threshold_and_never_lowers_it() -> None:
-    tail = Dependence(
-        10, 10, windows=4000, parts=4, excursions=300, peaks=60, above=2.0, excess=240.0, highest=20.0
-    )
+    tail = Dependence(10, 10, windows=4000, parts=4, tails=(HEAVY, HEAVY))
     plain = Alerts(MONTH, normals(500))
-    assert plain.threshold == pytest.approx(MONTH.windows)
+    assert plain.thresholds == pytest.approx([2 * MONTH.windows] * 2)
     raised = Alerts(MONTH, normals(500), dependence=tail)
-    assert raised.threshold == pytest.approx(math.exp(tail.log_threshold(MONTH.windows)))
-    assert raised.threshold > 1e10 * plain.threshold
-    light = dataclasses.replace(tail, excess=1.0, above=0.0)
-    assert Alerts(MONTH, normals(500), dependence=light).threshold == plain.threshold
+    assert np.log(raised.thresholds) == pytest.approx(tail.log_thresholds(2 * MONTH.windows))
+    assert min(raised.thresholds) > 1e10 * max(plain.thresholds)
+    light = dataclasses.replace(tail, tails=(dataclasses.replace(HEAVY, excess=1.0, above=0.0),) * 2)
+    assert Alerts(MONTH, normals(500), dependence=light).thresholds == plain.thresholds
 
 
 def test_dependence_that_allows_no_rule_is_refused() -> None:
-    tail = Dependence(
-        10, 10, windows=4000, parts=4, excursions=10, peaks=10, above=2.0, excess=5000.0, highest=900.0
-    )
+    tail = Dependence(10, 10, windows=4000, parts=4, tails=(Tail(10, 10, 2.0, 5000.0, 900.0),) * 2)
     with pytest.raises(ValueError, match=r"measured on 4000 normal windows.*no alert could keep the rate"):
         Alerts(MONTH, normals(500), dependence=tail)
 
 
 def test_dependence_of_other_windows_is_refused() -> None:
-    tail = Dependence(
-        10, 5, windows=4000, parts=4, excursions=10, peaks=10, above=2.0, excess=20.0, highest=9.0
-    )
+    tail = Dependence(10, 5, windows=4000, parts=4, tails=(HEAVY, HEAVY))
     with pytest.raises(
         ValueError, match=r"one each 10 s; but dependence was measured on windows of 10 s, one each 5 s"
     ):
@@ -229,9 +228,7 @@ def test_what_is_promised_and_what_is_measured_is_told() -> None:
     assert "Not measured" in told
     assert "An alert takes at least 4 windows (40 s)" in told
     assert "overlap" not in told
-    tail = Dependence(
-        10, 10, windows=4000, parts=4, excursions=300, peaks=60, above=2.0, excess=240.0, highest=20.0
-    )
+    tail = Dependence(10, 10, windows=4000, parts=4, tails=(HEAVY, HEAVY))
     told = "\n".join(
         Alerts(
             dataclasses.replace(MONTH, hop_s=5), normals(500), dependence=dataclasses.replace(tail, hop_s=5)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from nearfar.decisions.alerts import AlertRule, Alerts
-from nearfar.decisions.betting import RankBets, shiryaev_roberts
-from nearfar.decisions.dependence import FEWEST_WINDOWS, MARGIN, Dependence, peaks
+from nearfar.decisions.betting import BETS, EDetector, RankBets
+from nearfar.decisions.dependence import FEWEST_WINDOWS, MARGIN, Dependence, Tail, peaks
 
 ASKED = AlertRule.parse("1 per 2 h", window_s=10, hop_s=10)
 
@@ -37,13 +37,13 @@ def got(scores: NDArray[np.float64], alerts: Alerts) -> float:
     return len(scores) * 10 / 3600 / max(began, 1)
 
 
-@pytest.mark.parametrize(("phi", "low", "high"), [(0.0, 0.7, 1.4), (0.5, 0.22, 0.5), (0.8, 0.06, 0.25)])
+@pytest.mark.parametrize(("phi", "low", "high"), [(0.0, 0.6, 3.5), (0.5, 0.2, 1.0), (0.8, 0.06, 0.5)])
 def test_the_tail_is_as_heavy_as_windows_are_dependent(phi: float, low: float, high: float) -> None:
     """For such a process and many windows, the rate is about (1 - phi) / (1 + phi)."""
     scores = series(4000, phi=phi, seed=1)
     measured = measure(scores, np.arange(4000) // 500)
     assert measured is not None
-    assert low < measured.rate < high
+    assert all(low < tail.rate < high for tail in measured.tails)
     assert (measured.windows, measured.parts) == (4000, 8)
 
 
@@ -57,33 +57,29 @@ def test_asked_and_got_of_dependent_windows() -> None:
 
 def test_peaks_are_the_maxima_between_rests() -> None:
     normal, scores = series(300, phi=0.0, seed=4), series(2000, phi=0.7, seed=5).tolist()
-    found = peaks(RankBets(normal, memory=5000), scores)
-    bets, statistic, path = RankBets(normal, memory=5000), 0.0, []
+    found = peaks(EDetector(RankBets(normal, memory=5000, bet=BETS[0])), scores)
+    detector, tops, path = EDetector(RankBets(normal, memory=5000, bet=BETS[0])), [], [0.0]
     for score in scores:
-        statistic = shiryaev_roberts(statistic, bets.pay(score))
-        bets.learn(score)
-        if statistic <= 1:
-            bets.place_bets()
-        path.append(statistic)
-    climbs = "".join("x" if value > 1 else " " for value in path).split()
-    assert len(found) == len(climbs) > 20
-    assert max(found) == max(path)
-    assert sorted(found)[0] == min(found) > 1
+        path.append(detector.take(score))
+        detector.learn(score)
+        if detector.at_rest:
+            tops.append(max(path[:-1], default=0.0))
+            path = []
+    assert found == [top for top in tops if top]
+    assert len(found) > 10
 
 
 def test_the_threshold_is_what_the_tail_exceeds_as_rarely() -> None:
     """Of very many peaks, the exponential tail; of few, more than that."""
-    many = Dependence(10, 10, 10**8, 5, 10**7, 10**6, above=2.0, excess=2e6, highest=30.0)
-    windows = 1e5
-    above = many.log_threshold(windows) - many.above
-    assert many.peaks / many.windows * math.exp(-many.rate * above) == pytest.approx(
-        1 / (MARGIN * windows), rel=0.01
-    )
-    few = Dependence(10, 10, 1000, 5, 100, 10, above=2.0, excess=20.0, highest=8.0)
-    assert few.log_threshold(windows) > many.log_threshold(windows)
-    assert few.log_threshold(10) == few.above
-    heights = [few.log_threshold(x) for x in (10, 100, 1000, 1e6)]
+    many = Tail(10**7, 10**6, above=2.0, excess=2e6, highest=30.0)
+    assert math.exp(-many.rate * (many.exceeded(1e4) - many.above)) == pytest.approx(1e-4, rel=0.01)
+    few = Tail(100, 10, above=2.0, excess=20.0, highest=8.0)
+    assert few.exceeded(1e4) > many.exceeded(1e4)
+    assert few.exceeded(1) == few.above
+    heights = [few.exceeded(x) for x in (0.5, 2, 100, 1000, 1e6)]
     assert heights == sorted(heights)
+    measured = Dependence(10, 10, 1000, 5, (few, many))
+    assert measured.log_thresholds(5000) == [few.exceeded(10 * MARGIN * 5), many.exceeded(1e6 * MARGIN * 5)]
 
 
 def test_windows_that_could_not_be_used_are_left_out() -> None:
@@ -107,8 +103,7 @@ def test_too_few_windows_tell_nothing() -> None:
 def test_equal_scores_change_no_threshold() -> None:
     measured = measure(np.ones(1000), np.arange(1000) // 200)
     assert measured is not None
-    assert measured.peaks <= 5
-    assert Alerts(ASKED, np.ones(1000), dependence=measured).threshold == pytest.approx(720)
+    assert Alerts(ASKED, np.ones(1000), dependence=measured).thresholds == pytest.approx([1440, 1440])
 
 
 def test_each_window_needs_a_part() -> None:

@@ -33,12 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.decisions.alarms import AlarmRule
-from nearfar.decisions.betting import (
-    SECONDS_OF_MEMORY,
-    Calibrator,
-    RankBets,
-    shiryaev_roberts,
-)
+from nearfar.decisions.betting import BETS, SECONDS_OF_MEMORY, EDetector, RankBets
 from nearfar.decisions.dependence import Dependence
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -179,11 +174,13 @@ class Listener(Protocol):
 
 
 class Alerts:
-    """Alerts by bets on ranks: an e-detector of Shiryaev-Roberts kind.
+    """Alerts by bets on ranks: e-detectors of Shiryaev-Roberts kind, one for each of ``BETS``.
 
-    An alert begins when the statistic reaches its threshold. While it is on, the statistic is held there at most.
-    It ends once the statistic has fallen to 1, at the earliest ``REST_S`` after it was last at the threshold (or a
-    tenth of the mean time, if that is shorter). Then the statistic starts again from zero.
+    An alert begins when a statistic reaches its threshold. While it is on, all that was won is held there at most.
+    It ends once all detectors are at rest, at the earliest ``REST_S`` after one was last at its threshold (or a
+    tenth of the mean time, if that is shorter). Then they start again from zero. Each threshold is the number of
+    bets times that of the theorem, or more: where one statistic reaches it, the mean of all has reached the
+    theorem's.
 
     Parameters
     ----------
@@ -192,8 +189,6 @@ class Alerts:
         Of windows that are known to be normal, in any order, by fits that had not seen them.
     dependence : Dependence or None
         What was measured on normal recordings in order of time. ``None``: the threshold is that of the theorem.
-    calibrator : Calibrator or None
-        Of the bets; must be the one of the measurement.
 
     Raises
     ------
@@ -219,36 +214,23 @@ class Alerts:
         normal_scores: Sequence[float] | NDArray[np.float64],
         *,
         dependence: Dependence | None = None,
-        calibrator: Calibrator | None = None,
     ) -> None:
         self.rule, self.dependence = rule, dependence
         self.normal_windows = len(normal_scores)
-        log_threshold = math.log(rule.windows)
-        if dependence is not None:
-            _require_same_windows(rule, dependence)
-            log_threshold = max(log_threshold, dependence.log_threshold(rule.windows))
-        if log_threshold > HIGHEST_LOG:
-            raise ValueError(
-                f"false alerts of {rule}: as measured on {dependence and dependence.windows} normal windows, the "
-                "statistic climbs so high by itself that no alert could keep the rate; ask for more false alerts, "
-                "or fit to more hours of normal recordings"
-            )
-        self.threshold = math.exp(log_threshold)
+        self.thresholds = _thresholds(rule, dependence)
         memory = max(1, round(SECONDS_OF_MEMORY / rule.hop_s))
-        self._bets = RankBets(normal_scores, memory=memory, calibrator=calibrator)
-        self._statistic = self._cusum = 0.0
-        self._since = self._rested = 0
-        self._on = False
+        self._detectors = [EDetector(RankBets(normal_scores, memory=memory, bet=bet)) for bet in BETS]
+        self._rested, self._on = 0, False
         self.first_after = self._first_after(memory)
 
     def _first_after(self, most: int) -> int:
         """Windows until the first alert, if all score above every normal one."""
-        bets, statistic = RankBets.restore(self._bets.state()), 0.0
+        trial = [EDetector.restore(detector.state()) for detector in self._detectors]
         for number in range(1, most + 1):
-            statistic = shiryaev_roberts(statistic, bets.pay(math.inf))
-            if statistic >= self.threshold:
+            if any(d.take(math.inf) >= c for d, c in zip(trial, self.thresholds, strict=True)):
                 return number
-            bets.learn(math.inf)
+            for detector in trial:
+                detector.learn(math.inf)
         raise ValueError(
             f"false alerts of {self.rule}: with {self.normal_windows} normal windows, no fault could give an alert "
             f"within {_time(most * self.rule.hop_s)}; fit to more normal windows, or ask for more false alerts"
@@ -263,39 +245,35 @@ class Alerts:
             ``None`` or NaN: the window could not be used.
         """
         was_on = self._on
-        self._since += self._since > 0
         p_value = math.nan
-        if score is not None and not math.isnan(score):
-            p_value = self._bets.p_value(score)
+        if score is None or math.isnan(score):
+            for detector in self._detectors:
+                detector.wait()
+        else:
+            p_value = self._detectors[0].bets.p_value(score)
             self._take(score)
-        evidence = min(1.0, max(0.0, math.log(max(self._statistic, 1.0)) / math.log(self.threshold)))
         began, ended = self._on and not was_on, was_on and not self._on
-        return AlertState(self._on, began, ended, evidence, self._since, p_value)
+        evidence, since = max(
+            (min(1.0, math.log(max(d.statistic, 1.0)) / math.log(c)), d.since)
+            for d, c in zip(self._detectors, self.thresholds, strict=True)
+        )
+        return AlertState(self._on, began, ended, evidence, since, p_value)
 
     def _take(self, score: float) -> None:
-        pay = self._bets.pay(score)
-        self._follow(pay)
-        self._statistic = shiryaev_roberts(self._statistic, pay)
-        if self._statistic >= self.threshold:
-            self._statistic, self._rested, self._on = self.threshold, 0, True
-        elif self._on:
-            self._rested += 1
-            if self._statistic <= 1 and self._rested >= self._rest:
-                self._statistic, self._cusum, self._since, self._on = 0.0, 0.0, 0, False
+        reached = False
+        for detector, threshold in zip(self._detectors, self.thresholds, strict=True):
+            reached |= detector.take(score) >= threshold
+            detector.hold(threshold)
+        self._rested = 0 if reached else self._rested + 1
+        if reached:
+            self._on = True
+        elif self._on and self._rested >= self._rest and all(d.at_rest for d in self._detectors):
+            self._on = False
+            for detector in self._detectors:
+                detector.restart()
         if not self._on:
-            self._bets.learn(score)
-        if self._statistic <= 1:
-            self._bets.place_bets()
-
-    def _follow(self, pay: float) -> None:
-        """CUSUM: the best beginning of a change is where the product of all pays since is largest."""
-        if self._on:
-            return
-        self._cusum = pay * max(self._cusum, 1.0)
-        if self._cusum <= 1:
-            self._since = 0
-        elif self._since == 0:
-            self._since = 1
+            for detector in self._detectors:
+                detector.learn(score)
 
     @property
     def _rest(self) -> int:
@@ -324,7 +302,7 @@ class Alerts:
 
     def _measured(self, of: Dependence) -> str:
         rule = self.rule
-        raised = math.log(self.threshold) / math.log(rule.windows)
+        raised = max(map(math.log, self.thresholds)) / math.log(len(self.thresholds) * rule.windows)
         heard = _time(of.windows * rule.hop_s)
         told = f"Measured on {heard} of normal windows in order of time: "
         told += (
@@ -344,13 +322,10 @@ class Alerts:
             "dependence": None if self.dependence is None else self.dependence.describe(),
             "normal_windows": self.normal_windows,
             "first_after": self.first_after,
-            "threshold": self.threshold,
-            "statistic": self._statistic,
-            "cusum": self._cusum,
-            "since": self._since,
+            "thresholds": list(self.thresholds),
             "rested": self._rested,
             "on": self._on,
-            "bets": self._bets.state(),
+            "detectors": [detector.state() for detector in self._detectors],
         }
 
     @classmethod
@@ -368,10 +343,9 @@ class Alerts:
         told = state["dependence"]
         alerts.dependence = None if told is None else Dependence.restore(told)
         alerts.normal_windows, alerts.first_after = state["normal_windows"], state["first_after"]
-        alerts.threshold = state["threshold"]
-        alerts._statistic, alerts._cusum = state["statistic"], state["cusum"]
-        alerts._since, alerts._rested, alerts._on = state["since"], state["rested"], state["on"]
-        alerts._bets = RankBets.restore(state["bets"])
+        alerts.thresholds = list(state["thresholds"])
+        alerts._detectors = [EDetector.restore(detector) for detector in state["detectors"]]
+        alerts._rested, alerts._on = state["rested"], state["on"]
         return alerts
 
 
@@ -450,6 +424,22 @@ def restore(state: Mapping[str, Any]) -> Alerts | CountAlerts:
         If it is of neither.
     """
     return CountAlerts.restore(state) if state.get("kind") == "counts" else Alerts.restore(state)
+
+
+def _thresholds(rule: AlertRule, dependence: Dependence | None) -> list[float]:
+    """Of each statistic: that of the theorem, or the height that normal windows in order of time ask for."""
+    least = len(BETS) * rule.windows
+    if dependence is None:
+        return [least] * len(BETS)
+    _require_same_windows(rule, dependence)
+    heights = dependence.log_thresholds(least)
+    if min(heights) > HIGHEST_LOG:
+        raise ValueError(
+            f"false alerts of {rule}: as measured on {dependence.windows} normal windows, the statistic climbs so "
+            "high by itself that no alert could keep the rate; ask for more false alerts, or fit to more hours of "
+            "normal recordings"
+        )
+    return [max(least, math.exp(min(height, HIGHEST_LOG))) for height in heights]
 
 
 def _require_same_windows(rule: AlertRule, dependence: Dependence) -> None:

@@ -28,34 +28,36 @@ import math
 import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-POWER = 0.05  # of the calibrator; chosen on simulated machines, see docs/alerts.md
-FLOOR = 0.002  # p-values below it pay alike; chosen there, too
-MOST_BINS = 48  # at 10,000 scores about 0.2 between the logarithms of two edges' p-values
+MOST_BINS = 32  # at 10,000 scores about 0.3 between the logarithms of two edges' p-values
 COARSE = 0.5  # a bin between p-values whose logarithms are further apart is cut, where scores are forgotten
 RENEWED = 0.005  # of the places: after so many scores what bins pay is chosen anew ...
 CHANGED = 10**9  # ... and if a bin was cut, as if after so many
+HIGHEST = 1e300  # of a statistic
 SECONDS_OF_MEMORY = 24 * 3600.0  # a day of windows is kept exactly; our choice
 
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrator:
-    """How much a bet pays for a p-value: ``max(p, floor) ** (power - 1)``, scaled so that its integral is 1.
+class Bet:
+    """A part of the capital is bet on "the next score is among the highest"; the rest is kept.
+
+    A score among them pays ``1 - stake + stake / share``, any other ``1 - stake``. It is a calibrator of p-values
+    with two steps (reference 3 above).
 
     Attributes
     ----------
-    power : float
-        Above 0 and below 1. The smaller, the more the bet is on very small p-values.
-    floor : float
-        From 0 to 1: so that one window alone pays no more than a known amount.
+    share : float
+        Which part of the scores counts as the highest, above 0 and below 1.
+    stake : float
+        Above 0 and below 1. The larger, the sooner a fault is told, and the more is lost with each normal window.
 
     Raises
     ------
@@ -64,33 +66,33 @@ class Calibrator:
 
     Examples
     --------
-    >>> from nearfar.decisions.betting import Calibrator
-    >>> calibrator = Calibrator(power=0.05, floor=0.002)
-    >>> round(calibrator.mean(0.0, 0.001), 1), round(calibrator.mean(0.5, 1.0), 2)
-    (60.3, 0.22)
+    >>> from nearfar.decisions.betting import Bet
+    >>> bet = Bet(share=0.03, stake=0.75)
+    >>> round(bet.mean(0.0, 0.01), 2), round(bet.mean(0.5, 1.0), 2)
+    (25.25, 0.25)
     """
 
-    power: float = POWER
-    floor: float = FLOOR
+    share: float
+    stake: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.power < 1:
-            raise ValueError(f"power={self.power}: must be above 0 and below 1, such as {POWER}")
-        if not 0 <= self.floor < 1:
-            raise ValueError(f"floor={self.floor}: must be from 0 to below 1, such as {FLOOR}")
+        for name in ("share", "stake"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise ValueError(f"{name}={value}: must be above 0 and below 1")
 
     def up_to(self, p: Scores) -> Scores:
-        """The integral from 0 to each p-value; 1 at ``p = 1``."""
-        k, low = self.power, self.floor
-        at_low = low**k
-        whole = 1 - at_low * (1 - k)
-        below = k * p * low ** (k - 1) if low > 0 else 0.0
-        return np.asarray(np.where(p <= low, below, np.maximum(p, low) ** k - at_low * (1 - k)) / whole)
+        """The integral of what it pays, from 0 to each p-value; 1 at ``p = 1``."""
+        return np.asarray((1 - self.stake) * p + self.stake * np.minimum(p, self.share) / self.share)
 
     def mean(self, low: float, high: float) -> float:
         """What it pays on average for p-values between two limits, ``0 <= low < high <= 1``."""
         ends = self.up_to(np.array([low, high]))
         return float(ends[1] - ends[0]) / (high - low)
+
+
+# One for faults that most windows show, one for weak ones; chosen on series of random numbers, see docs/alerts.md.
+BETS = (Bet(share=0.02, stake=0.75), Bet(share=0.1, stake=0.6))
 
 
 class RankBets:
@@ -106,7 +108,8 @@ class RankBets:
         Of windows that are known to be normal, in any order.
     memory : int
         Scores that are learnt before any is forgotten; after that the mean age of those that count.
-    calibrator : Calibrator
+    bet : Bet
+        Which one is placed, again and again.
 
     Raises
     ------
@@ -117,21 +120,19 @@ class RankBets:
     --------
     Nine normal scores: a tenth above all of them has probability 1/10, and pays most.
 
-    >>> from nearfar.decisions.betting import RankBets
-    >>> bets = RankBets([1, 2, 3, 4, 5, 6, 7, 8, 9], memory=100)
+    >>> from nearfar.decisions.betting import Bet, RankBets
+    >>> bets = RankBets([1, 2, 3, 4, 5, 6, 7, 8, 9], memory=100, bet=Bet(share=0.1, stake=0.5))
     >>> round(bets.pay(10.0), 2), round(bets.pay(5.0), 2)
-    (6.42, 0.29)
+    (5.5, 0.5)
     >>> sum(bets.pay(score) for score in np.arange(0.5, 10)) / 10  # one in each place
     1.0
     """
 
-    def __init__(
-        self, normal_scores: Sequence[float] | Scores, *, memory: int, calibrator: Calibrator | None = None
-    ) -> None:
+    def __init__(self, normal_scores: Sequence[float] | Scores, *, memory: int, bet: Bet) -> None:
         scores = _require_normal(normal_scores)
         if memory < 1:
             raise ValueError(f"memory={memory}: must be at least 1 window")
-        self.calibrator = calibrator or Calibrator()
+        self.bet = bet
         self._memory, self._learnt = memory, 0
         self._level = self._late = float(scores.mean())  # smoothed once and twice; apart by the trend
         places = np.unique(np.rint(np.geomspace(1, len(scores) + 1, MOST_BINS)).astype(int))[:-1]
@@ -152,7 +153,7 @@ class RankBets:
             return
         self._since_placed = 0
         at_least = np.cumsum(self._places[::-1])[::-1]
-        paid = np.append(self.calibrator.up_to(at_least / at_least[0]), 0.0)
+        paid = np.append(self.bet.up_to(at_least / at_least[0]), 0.0)
         self._pays = (-np.diff(paid) / (np.array(self._places) / at_least[0])).tolist()
 
     def pay(self, score: float) -> float:
@@ -221,8 +222,7 @@ class RankBets:
     def state(self) -> dict[str, Any]:
         """All numbers, JSON-able: ``restore`` gives bets that pay exactly the same."""
         return {
-            "power": self.calibrator.power,
-            "floor": self.calibrator.floor,
+            "bet": asdict(self.bet),
             "memory": self._memory,
             "learnt": self._learnt,
             "since_placed": self._since_placed,
@@ -237,7 +237,7 @@ class RankBets:
     def restore(cls, state: Mapping[str, Any]) -> Self:
         """What ``state`` gave."""
         bets = cls.__new__(cls)
-        bets.calibrator = Calibrator(state["power"], state["floor"])
+        bets.bet = Bet(**state["bet"])
         bets._memory, bets._learnt = state["memory"], state["learnt"]
         bets._since_placed = state["since_placed"]
         bets._level, bets._late = state["level"], state["late"]
@@ -245,14 +245,85 @@ class RankBets:
         return bets
 
 
-def shiryaev_roberts(before: float, pay: float) -> float:
-    """The statistic after one more e-value: ``pay * (before + 1)``, where 0 is the start.
+class EDetector:
+    """The statistic of Shiryaev and Roberts: each window places a new bet of 1, and all that was won is bet again.
 
-    Each window places a new bet of 1, and all that was won before is bet again. Under exchangeability the mean of
-    the statistic grows by at most 1 in each window. So it reaches c after c windows or more, on average (Shin,
-    Ramdas, Rinaldo, arXiv:2203.03532, proposition 2.4: an e-detector of Shiryaev-Roberts kind).
+    After an e-value it is ``pay * (before + 1)``. Under exchangeability its mean grows by at most 1 in each window.
+    So it reaches c after c windows or more, on average (Shin, Ramdas, Rinaldo, arXiv:2203.03532: an e-detector of
+    Shiryaev-Roberts kind).
+
+    Parameters
+    ----------
+    bets : RankBets
+
+    Attributes
+    ----------
+    statistic : float
+        0 at the start.
+    cusum : float
+        What the best beginning of a change has won until now: ``pay * max(cusum before, 1)``. At 1 or below,
+        nothing points to a change: the detector is *at rest*.
+    since : int
+        Windows from that beginning up to the last one, both counted; 0 at rest.
+
+    Examples
+    --------
+    >>> from nearfar.decisions.betting import Bet, EDetector, RankBets
+    >>> detector = EDetector(RankBets(range(99), memory=1000, bet=Bet(share=0.03, stake=0.75)))
+    >>> [round(detector.take(score), 1) for score in (50, 200, 201)]
+    [0.2, 31.6, 822.2]
+    >>> detector.since
+    2
     """
-    return pay * (before + 1)
+
+    def __init__(self, bets: RankBets) -> None:
+        self.bets = bets
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all that was won, but not the scores that were learnt."""
+        self.statistic = self.cusum = 0.0
+        self.since = 0
+
+    def take(self, score: float) -> float:
+        """The statistic after the next window, whose score is not learnt yet."""
+        pay = self.bets.pay(score)
+        self.statistic = min(pay * (self.statistic + 1), HIGHEST)
+        self.cusum = min(pay * max(self.cusum, 1.0), HIGHEST)
+        self.since = 0 if self.at_rest else self.since + 1
+        return self.statistic
+
+    def learn(self, score: float) -> None:
+        """Count the score; at rest, choose anew what is paid."""
+        self.bets.learn(score)
+        if self.at_rest:
+            self.bets.place_bets()
+
+    def wait(self) -> None:
+        """A window could not be used: nothing changes, but time goes on."""
+        self.since += self.since > 0
+
+    def hold(self, most: float) -> None:
+        """Lower what was won to this, if it is more."""
+        self.statistic, self.cusum = min(self.statistic, most), min(self.cusum, most)
+
+    @property
+    def at_rest(self) -> bool:
+        return self.cusum <= 1
+
+    def state(self) -> dict[str, Any]:
+        """All numbers, JSON-able."""
+        won = {"statistic": self.statistic, "cusum": self.cusum, "since": self.since}
+        return {**won, "bets": self.bets.state()}
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Self:
+        """What ``state`` gave."""
+        detector = cls(RankBets.restore(state["bets"]))
+        detector.statistic, detector.cusum, detector.since = (
+            state[name] for name in ("statistic", "cusum", "since")
+        )
+        return detector
 
 
 def _require_normal(normal_scores: Sequence[float] | Scores) -> Scores:

@@ -4,7 +4,7 @@ Windows that follow each other are alike: the same truck, the same load, the sam
 and the statistic climbs more often than it would if windows were exchangeable. How often it climbs how high is
 measured on normal recordings in order of time: each part of them is heard against all others, as a detector would.
 
-An *excursion* is a climb of the statistic above 1, until it is at 1 or below again. The tail of the heights of the
+An *excursion* is a time in which a detector is not at rest (``betting.EDetector``). The tail of the heights of the
 peaks, on the scale of the logarithm, is exponential: with rate 1 for independent windows, with a lower rate for
 windows of short memory (the root in Cramer's and Lundberg's inequality). So an exponential tail is fitted to the
 highest peaks, and the height that is exceeded as rarely as asked is read from it. This is an extrapolation: it
@@ -27,7 +27,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.decisions.betting import Calibrator, RankBets, shiryaev_roberts
+from nearfar.decisions.betting import BETS, Bet, EDetector, RankBets
 
 FEWEST_WINDOWS = 360  # an hour of ten seconds each: below it nothing is measured; our choice
 PARTS = 5  # of normal windows, where they are not of several recordings; our choice
@@ -35,23 +35,16 @@ TAIL = 0.2  # share of the excursions whose peaks make the tail ...
 FEWEST_PEAKS = 20  # ... if they are as many; our choice
 PRIOR_PEAKS = 1.0  # weight of the independent case (rate 1) beside the measured peaks
 MARGIN = 2.0  # times the asked time is aimed at: a few hours tell the tail to about that; docs/alerts.md
-HIGHEST = 1e300  # of a statistic
 
 
 @dataclass(frozen=True, slots=True)
-class Dependence:
-    """The tail of the excursions of the statistic on normal windows.
+class Tail:
+    """The highest excursions of one statistic on normal windows.
 
     Attributes
     ----------
-    window_s, hop_s : float
-        Length of a window, and from the start of one to the start of the next, in seconds.
-    windows : int
-        That were heard in order of time.
-    parts : int
-        In which they were dealt: each was heard against the others.
     excursions : int
-        Of the statistic above 1.
+        Times that the detector was not at rest.
     peaks : int
         Those that make the tail.
     above : float
@@ -60,6 +53,55 @@ class Dependence:
         Sum over the peaks of the logarithm above that.
     highest : float
         Logarithm of the highest peak.
+    """
+
+    excursions: int
+    peaks: int
+    above: float
+    excess: float
+    highest: float
+
+    @classmethod
+    def of(cls, tops: Sequence[float]) -> Self:
+        """Of the highest value in each excursion, in any order."""
+        descending = np.sort(np.log(tops))[::-1]
+        m = min(len(descending), max(FEWEST_PEAKS, math.ceil(TAIL * len(descending))))
+        above = float(descending[m]) if m < len(descending) else 0.0
+        highest = float(descending[0]) if len(descending) else 0.0
+        return cls(len(descending), m, above, float((descending[:m] - above).sum()), highest)
+
+    @property
+    def rate(self) -> float:
+        """Of the exponential tail: about 1 or more for independent windows, less for dependent ones."""
+        return (self.peaks + PRIOR_PEAKS) / (self.excess + PRIOR_PEAKS)
+
+    def exceeded(self, expected: float) -> float:
+        """The height that one of so many peaks of the tail exceeds.
+
+        The rate of the tail is known from few peaks only. That is allowed for: the chance to exceed a height is its
+        mean over the rates that agree with the peaks (Bayesian, with a gamma prior of weight ``PRIOR_PEAKS``), so
+        ``(1 + x / excess) ** -peaks`` in place of ``exp(-rate x)``.
+        """
+        if expected <= 1:
+            return self.above
+        shape, scale = self.peaks + PRIOR_PEAKS, self.excess + PRIOR_PEAKS
+        return self.above + scale * math.expm1(math.log(expected) / shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependence:
+    """How high the statistics climb on normal windows in order of time.
+
+    Attributes
+    ----------
+    window_s, hop_s : float
+        Length of a window, and from the start of one to the start of the next, in seconds.
+    windows : int
+        That were heard.
+    parts : int
+        In which they were dealt: each was heard against the others.
+    tails : tuple of Tail
+        Of the statistic of each bet, in the order of ``BETS``.
 
     Examples
     --------
@@ -67,42 +109,25 @@ class Dependence:
     >>> from nearfar.decisions.dependence import Dependence
     >>> scores = np.random.default_rng(0).normal(size=3000)
     >>> measured = Dependence.measure(scores, np.arange(3000) // 600, window_s=10, hop_s=10)
-    >>> round(measured.rate, 1)
-    0.8
+    >>> [round(tail.rate, 1) for tail in measured.tails]
+    [2.2, 0.8]
     """
 
     window_s: float
     hop_s: float
     windows: int
     parts: int
-    excursions: int
-    peaks: int
-    above: float
-    excess: float
-    highest: float
+    tails: tuple[Tail, ...]
 
-    @property
-    def rate(self) -> float:
-        """Of the exponential tail: about 1 or more for independent windows, less for dependent ones."""
-        return (self.peaks + PRIOR_PEAKS) / (self.excess + PRIOR_PEAKS)
-
-    def log_threshold(self, windows: float) -> float:
-        """The height that excursions exceed once in ``MARGIN`` times so many windows, by the tail.
-
-        The rate of the tail is known from few peaks only. That is allowed for: the chance to exceed a height is its
-        mean over the rates that agree with the peaks (Bayesian, with a gamma prior of weight ``PRIOR_PEAKS``), so
-        ``(1 + x / excess) ** -peaks`` in place of ``exp(-rate x)``.
+    def log_thresholds(self, windows: float) -> list[float]:
+        """The heights that each statistic exceeds once in ``MARGIN`` times so many windows, by its tail.
 
         Parameters
         ----------
         windows : float
-            Mean number of windows between two false alerts.
+            Mean number of windows between two false alerts of one statistic.
         """
-        expected = self.peaks * MARGIN * windows / self.windows  # peaks of the tail in that time
-        if expected <= 1:
-            return self.above
-        shape, scale = self.peaks + PRIOR_PEAKS, self.excess + PRIOR_PEAKS
-        return self.above + scale * math.expm1(math.log(expected) / shape)
+        return [tail.exceeded(tail.peaks * MARGIN * windows / self.windows) for tail in self.tails]
 
     @classmethod
     def measure(
@@ -112,7 +137,7 @@ class Dependence:
         *,
         window_s: float,
         hop_s: float,
-        calibrator: Calibrator | None = None,
+        bets: Sequence[Bet] = BETS,
     ) -> Self | None:
         """Hear each part of the normal windows against all others.
 
@@ -124,8 +149,7 @@ class Dependence:
             What each window belongs to, such as its recording. If all belong to one, time is cut in ``PARTS``.
         window_s, hop_s : float
             Length of a window, and from the start of one to the start of the next, in seconds.
-        calibrator : Calibrator or None
-            Of the bets.
+        bets : sequence of Bet
 
         Returns
         -------
@@ -146,50 +170,49 @@ class Dependence:
         if len(scores) < FEWEST_WINDOWS:
             return None
         parts = _several(parts)
-        tops: list[float] = []
-        for name in np.unique(parts):
-            bets = RankBets(scores[parts != name], memory=len(scores), calibrator=calibrator)
-            tops += peaks(bets, scores[parts == name].tolist())
-        descending = np.sort(np.log(tops))[::-1]
-        m = min(len(descending), max(FEWEST_PEAKS, math.ceil(TAIL * len(descending))))
-        above = float(descending[m]) if m < len(descending) else 0.0
-        excess = float((descending[:m] - above).sum())
-        highest = float(descending[0]) if len(descending) else 0.0
-        n, dealt = len(scores), len(np.unique(parts))
-        return cls(window_s, hop_s, n, dealt, len(descending), m, above, excess, highest)
+        dealt = [(scores[parts != name], scores[parts == name].tolist()) for name in np.unique(parts)]
+        tails = [
+            Tail.of(
+                [
+                    top
+                    for rest, own in dealt
+                    for top in peaks(EDetector(RankBets(rest, memory=len(scores), bet=bet)), own)
+                ]
+            )
+            for bet in bets
+        ]
+        return cls(window_s, hop_s, len(scores), len(dealt), tuple(tails))
 
     def describe(self) -> dict[str, Any]:
         """All numbers, JSON-able."""
-        return asdict(self)
+        return {**asdict(self), "tails": [asdict(tail) for tail in self.tails]}
 
     @classmethod
     def restore(cls, told: Mapping[str, Any]) -> Self:
         """What ``describe`` gave."""
-        return cls(**told)
+        return cls(**{**told, "tails": tuple(Tail(**tail) for tail in told["tails"])})
 
 
-def peaks(bets: RankBets, scores: Sequence[float]) -> list[float]:
-    """The highest value of the statistic in each of its excursions above 1, in order of time.
+def peaks(detector: EDetector, scores: Sequence[float]) -> list[float]:
+    """The highest value of a statistic in each of its excursions, in order of time.
 
     Parameters
     ----------
-    bets : RankBets
-        They learn each score after they have paid for it.
+    detector : EDetector
+        At its start; it learns each score.
     scores : sequence of float
         Of windows in order of time.
     """
     tops: list[float] = []
-    statistic = 0.0
+    at_rest = True
     for score in scores:
-        at_rest = statistic <= 1
-        statistic = min(shiryaev_roberts(statistic, bets.pay(score)), HIGHEST)
-        bets.learn(score)
-        if statistic <= 1:
-            bets.place_bets()
-        elif at_rest:
-            tops.append(statistic)
-        else:
+        statistic = detector.take(score)
+        detector.learn(score)
+        if not detector.at_rest:
+            if at_rest:
+                tops.append(0.0)
             tops[-1] = max(tops[-1], statistic)
+        at_rest = detector.at_rest
     return tops
 
 
