@@ -575,3 +575,71 @@ def places_of_the_next_score(scores: Sequence[float], edges: Sequence[float]) ->
         places[sum(edge < score for edge in edges)] += 1
     places[-1] += 1  # above all
     return places
+
+
+# drift
+
+
+def median_polish(table, sweeps):
+    """Rows and columns of a table, in turn relieved of their medians, cell by cell; None is no cell."""
+
+    def middle(values):
+        known = sorted(v for v in values if v is not None)
+        half = len(known) // 2
+        return (known[half] if len(known) % 2 else (known[half - 1] + known[half]) / 2) if known else 0.0
+
+    rows, columns = [0.0] * len(table), [0.0] * len(table[0])
+    for sweep in range(sweeps + 1):
+        for i, row in enumerate(table):
+            rows[i] = middle([None if v is None else v - c for v, c in zip(row, columns, strict=True)])
+        if sweep == sweeps:
+            return rows, columns
+        there = [any(row[j] is not None for row in table) for j in range(len(columns))]
+        for j in range(len(columns)):
+            columns[j] = middle(
+                [None if row[j] is None else row[j] - r for row, r in zip(table, rows, strict=True)]
+            )
+        shift = middle([c for c, known in zip(columns, there, strict=True) if known])
+        columns = [c - shift if known else 0.0 for c, known in zip(columns, there, strict=True)]
+    return None
+
+
+def sign(x):
+    return (x > 0) - (x < 0)
+
+
+def kendall(values):
+    """Pairs in order less pairs in the wrong order."""
+    return sum(sign(b - a) for a, b in combinations(values, 2))
+
+
+def kendall_variance(n, coefficient):
+    """Of Gaussian values with the autocorrelation ``coefficient ** lag``, pair by pair, by the law of arcsines."""
+
+    def r(i, j):
+        return coefficient ** abs(i - j)
+
+    total, pairs = 0.0, list(combinations(range(n), 2))
+    for i, j in pairs:
+        for k, m in pairs:
+            covariance = r(j, m) - r(j, k) - r(i, m) + r(i, k)
+            scale = math.sqrt((2 - 2 * r(i, j)) * (2 - 2 * r(k, m)))
+            total += 2 / math.pi * math.asin(max(-1.0, min(1.0, covariance / scale)))
+    return total
+
+
+def pettitt(values):
+    """The largest |U| over all splits, U the sum of signs over pairs of both sides."""
+    return max(abs(sum(sign(a - b) for a in values[:k] for b in values[k:])) for k in range(1, len(values)))
+
+
+def step(values, ends):
+    """The block whose removal leaves two parts, of ``ends`` values at least, with the least squares."""
+    best = None
+    for k in range(ends, len(values) - ends):
+        before, after = values[:k], values[k + 1 :]
+        a, b = sum(before) / len(before), sum(after) / len(after)
+        left = sum((v - a) ** 2 for v in before) + sum((v - b) ** 2 for v in after)
+        if best is None or left < best[0]:
+            best = (left, k, a, b)
+    return best[1:]

@@ -95,9 +95,37 @@ def _later(folder: Path) -> None:
         audio.write(folder / "later" / f"{i:04d}.wav", clip(77_000 + i, speed=1.1), RATE)
 
 
+def _hours(folder: Path) -> None:
+    """Two long recordings of a machine: a minute each stands for hours."""
+    (folder / "hours").mkdir()
+    for day, first in (("monday", 0), ("tuesday", 1000)):
+        samples = np.concatenate([clip(first + second) for second in range(60)], axis=1)
+        audio.write(folder / "hours" / f"{day}.wav", samples, RATE)
+
+
+def _scored(folder: Path) -> None:
+    """A table of scores over two weeks."""
+    rng = np.random.default_rng(0)
+    rows = {
+        "recording": "hall.wav", "start": 3600 * np.arange(14 * 24), "score": rng.normal(1, 0.1, 14 * 24),
+        "p_value": np.nan, "decision": "normal", "near_dbfs": rng.normal(-40, 1, 14 * 24),
+    }  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+
+
+def _new_speed(folder: Path) -> None:
+    """Normal recordings of the fan at another speed."""
+    (folder / "new-speed").mkdir()
+    for i in range(NORMAL_CLIPS):
+        audio.write(folder / "new-speed" / f"{i:04d}.wav", clip(78_000 + i, speed=1.3), RATE)
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
     "challenge.md": _submitted,
+    "drift.md": _scored,
     "false-alarms.md": _later,
+    "long-recordings.md": _hours,
+    "learning.md": _new_speed,
     "simulator.md": _simulated,
     "studies.md": _fused,
     "weights.md": _pickled,

@@ -477,7 +477,7 @@ def test_a_missing_file(saved: Path, tmp_path: Path) -> None:
 def test_a_newer_format(saved: Path) -> None:
     content = json.loads((saved / "detector.json").read_text())
     (saved / "detector.json").write_text(json.dumps({**content, "format": file_format.FORMAT + 1}))
-    with pytest.raises(DetectorError, match=r"of format 7.*reads up to format 6: install a newer nearfar"):
+    with pytest.raises(DetectorError, match=r"of format 8.*reads up to format 7: install a newer nearfar"):
         Detector.load(saved)
 
 

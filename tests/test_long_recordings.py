@@ -241,8 +241,9 @@ def test_a_fit_to_recordings_is_a_fit_to_their_windows_as_files(tmp_path, jobs, 
         pytest.importorskip("torch", reason="needs the extra torch")
     chosen = load_any(system, quick.settings(system))
     detectors = [
-        Detector.fit(one, chosen, cut=how, false_alarm_rate=0.1, jobs=jobs) for one, how in ((press, cut), (files, None))
-    ]  # fmt: skip
+        Detector.fit(one, chosen, cut=how, false_alarm_rate=0.1, jobs=jobs)
+        for one, how in ((press, cut), (files, None))
+    ]
     one, other = (d.threshold.normal_scores for d in detectors)
     np.testing.assert_allclose(one, other, rtol=1e-12)
     assert detectors[0].calibration.how == detectors[1].calibration.how

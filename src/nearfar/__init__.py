@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nearfar.detector.drifting import drift as drift
     from nearfar.detector.fitted import Detector as Detector
     from nearfar.detector.fitted import Verdict as Verdict
     from nearfar.evaluation.results import Result as Result
@@ -36,6 +37,7 @@ _PUBLIC = {
     "Result": "nearfar.evaluation.results:Result",
     "Verdict": "nearfar.detector.fitted:Verdict",
     "WindowVerdict": "nearfar.listening.scoring:WindowVerdict",
+    "drift": "nearfar.detector.drifting:drift",
     "events_of": "nearfar.listening.events:events_of",
     "fit": "nearfar.detector.fitted:Detector.fit",
     "listen": "nearfar.listening.scoring:listen",
@@ -56,6 +58,7 @@ __all__ = [
     "Verdict",
     "WindowVerdict",
     "__version__",
+    "drift",
     "events_of",
     "fit",
     "listen",

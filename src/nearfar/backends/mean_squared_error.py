@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class MeanSquaredError(RowModel):
     >>> model.anomaly_score(residuals)
     array([0.01, 2.  ])
     """
+
+    LEARNS_NOTHING: ClassVar[bool] = True
 
     @property
     def _dim(self) -> int:

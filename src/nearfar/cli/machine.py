@@ -62,6 +62,12 @@ def fit(
         bool,
         typer.Option("--strict", help="Refuse training clips that would be left out."),
     ] = False,
+    no_learning: Annotated[
+        bool,
+        typer.Option(
+            "--no-learning", help="Keep nothing of the clips: a smaller detector, which cannot `learn`."
+        ),
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing detector.")] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
@@ -87,8 +93,8 @@ def fit(
         machine = datasets.load_machine(folder, chosen_channels(channels))
         detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
-            odd_clips="refuse" if strict else "leave out", cut=cut or "long", jobs=steps.Jobs(cache),
-            progress=progress,
+            odd_clips="refuse" if strict else "leave out", keep="nothing" if no_learning else "embeddings",
+            cut=cut or "long", jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     detector.save(into, replace=replace)
     out.print(fitted.detector(detector))
@@ -162,19 +168,12 @@ def calibrate(
     These recordings replace the clips of the fit behind the threshold.
     What cannot be used, and copies, are named and left out. Training clips are refused.
     """
-    from nearfar.detector.file_format import refuse_to_replace
     from nearfar.detector.fitted import Detector
     from nearfar.report import fitted
 
-    if into is None and not replace:
-        raise typer.BadParameter(
-            "give --out for a new detector (-o NEW), or --replace to change the one that is there"
-        )
+    place = _place(detector, into, replace=replace)
     if Path("-") in normals:
         raise typer.BadParameter("- is one recording; give files or folders of normal recordings")
-    place = into or detector
-    if into is not None:
-        refuse_to_replace(into, replace=replace)
     with shown_progress() as progress:
         made = Detector.load(detector).calibrate(
             normals, false_alarm_rate=false_alarm_rate, method=method, workers=workers,
@@ -183,3 +182,67 @@ def calibrate(
     made.save(place, replace=replace)
     out.print(fitted.calibrated(made))
     say(f"Wrote {place}. Next: `nearfar score {quoted(place)} CLIPS`")
+
+
+def learn(
+    detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files or folders of normal recordings, of a new speed or another condition for example."
+        ),
+    ],
+    into: Annotated[
+        Path | None, typer.Option("--out", "-o", help="New folder for the detector that has learnt.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the detector itself, or the one at --out.")
+    ] = False,
+    domain: Annotated[
+        Literal["source", "target"] | None,
+        typer.Option(help="Domain of all these recordings (default: as their names or domains.csv say)."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse recordings that would be left out.")
+    ] = False,
+    keep_odd: Annotated[
+        bool,
+        typer.Option("--keep-odd", help="Also learn recordings whose sound is odd, such as much too loud."),
+    ] = False,
+    workers: Workers = CORES,
+    cache: Cache = None,
+) -> None:
+    """Add normal recordings to a detector. The recordings of the fit are not needed.
+
+    The threshold is learnt again, from old and new clips. The detector keeps a history of what was added.
+    Recordings that it knows already, copies, and broken ones are named and left out.
+    """
+    from nearfar.detector.fitted import Detector
+    from nearfar.files import steps
+    from nearfar.report import fitted
+
+    place = _place(detector, into, replace=replace)
+    if strict and keep_odd:
+        raise typer.BadParameter("give either --strict or --keep-odd, not both")
+    odd: Literal["refuse", "keep", "leave out"] = "keep" if keep_odd else "leave out"
+    with shown_progress() as progress:
+        made = Detector.load(detector).learn(
+            recordings, domain=domain, odd_clips="refuse" if strict else odd, workers=workers,
+            jobs=steps.Jobs(cache), progress=progress,
+        )  # fmt: skip
+    made.save(place, replace=replace)
+    out.print(fitted.learnt(made))
+    say(f"Wrote {place}. Next: `nearfar score {quoted(place)} CLIPS`")
+
+
+def _place(detector: Path, into: Path | None, *, replace: bool) -> Path:
+    """Where a changed detector is written: to a new folder, or over the one that is there."""
+    from nearfar.detector.file_format import refuse_to_replace
+
+    if into is None and not replace:
+        raise typer.BadParameter(
+            "give --out for a new detector (-o NEW), or --replace to change the one that is there"
+        )
+    if into is not None:
+        refuse_to_replace(into, replace=replace)
+    return into or detector

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from nearfar.cli import cache, challenge, data, experiments, machine, scoring, simulation, weights
+from nearfar.cli import cache, challenge, data, drift, experiments, machine, scoring, simulation, weights
 from nearfar.cli.console import FAILED, TERMINATED, err, escape_what_cannot_be_encoded, out
 from nearfar.cli.flags import Command, Group
 from nearfar.cli.progress import CONTINUE
@@ -32,8 +32,10 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "check": data.check,
     "fit": machine.fit,
     "calibrate": machine.calibrate,
+    "learn": machine.learn,
     "adapt": machine.adapt,
     "score": scoring.score,
+    "drift": drift.drift,
     "run": experiments.run,
     "study": experiments.study,
     "sweep": experiments.sweep,

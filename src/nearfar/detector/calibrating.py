@@ -117,7 +117,7 @@ def score_normals(
     DatasetError
         If training clips are among the recordings.
     """
-    prints, left_out = _fingerprints(clips)
+    prints, left_out = fingerprinted(clips)
     known = set(seen.tolist())
     _refuse_seen([clip for clip in clips if prints.get(clip.recording) in known])
     first: dict[tuple[int, Span | None], Clip] = {}
@@ -126,14 +126,14 @@ def score_normals(
             continue
         content = prints[clip.recording], clip.span
         if first.setdefault(content, clip) is not clip:
-            left_out.append(_left_out(clip, "copy", f"a copy of {first[content].recording}"))
+            left_out.append(told_of(clip, "copy", f"a copy of {first[content].recording}"))
     kept, scores = [], []
     told = _told(score([clip.recording for clip in first.values()]), len(first), progress)
     for clip, verdict in zip(first.values(), told, strict=True):
         if verdict.decision == "unusable":
             kinds = [fault.kind for fault in verdict.faults] or ["unreadable"]
             message = verdict.error or "; ".join(fault.message for fault in verdict.faults)
-            left_out.append(_left_out(clip, kinds[0], message))
+            left_out.append(told_of(clip, kinds[0], message))
         else:
             kept.append(clip)
             scores.append(verdict.score)
@@ -167,8 +167,8 @@ def refuse_too_few(config: ThresholdConfig, scored: int, left_out: Sequence[dict
     )
 
 
-def _fingerprints(clips: Sequence[Clip]) -> tuple[dict[Recording, int], list[dict[str, str]]]:
-    """Of each recording that can be read more than once; and the others."""
+def fingerprinted(clips: Sequence[Clip]) -> tuple[dict[Recording, int], list[dict[str, str]]]:
+    """Of each recording that can be read more than once; and the others, as of ``Scored.left_out``."""
     found: dict[Recording, int] = {}
     known: dict[tuple[Path, ...], int] = {}  # of the files of a recording, whichever part of it
     left_out = []
@@ -176,13 +176,13 @@ def _fingerprints(clips: Sequence[Clip]) -> tuple[dict[Recording, int], list[dic
         paths = clip.recording.paths
         try:
             if any(audio.is_stream(path) for path in paths):
-                left_out.append(_left_out(clip, "stream", "a pipe or a device; give files"))
+                left_out.append(told_of(clip, "stream", "a pipe or a device; give files"))
                 continue
             if paths not in known:
                 (known[paths],) = fingerprints([clip.recording])
             found[clip.recording] = known[paths]
         except OSError as error:
-            left_out.append(_left_out(clip, "unreadable", error.strerror or str(error)))
+            left_out.append(told_of(clip, "unreadable", error.strerror or str(error)))
     return found, left_out
 
 
@@ -198,7 +198,7 @@ def _refuse_seen(seen: Sequence[Clip]) -> None:
         )
 
 
-def _left_out(clip: Clip, kind: str, message: str) -> dict[str, str]:
+def told_of(clip: Clip, kind: str, message: str) -> dict[str, str]:
     return {"clip": str(clip.recording), "kind": kind, "message": message}
 
 

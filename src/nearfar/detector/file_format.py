@@ -1,11 +1,12 @@
 """A detector on disk: a folder of ``detector.json`` and ``arrays.safetensors``.
 
-There is no pickle in it, so loading one executes nothing. Both files carry a digest. Format 6 can hold a fused
-system, with the scores that are the scale of its parts. Since format 5 it holds domain and group of the clips
-behind the threshold, and which clips were kept together. Since format 4 it holds what the training clips have in
-common (``recordings.inspection.usual``); format 3 held the level of near over far only. Since format 3 it holds
-the resolved system: the value of every option. Format 2 held the system's file, without the defaults; format 1 had
-one branch.
+There is no pickle in it, so loading one executes nothing. Both files carry a digest. Since format 7 it holds its
+history, and what it takes to learn more (``detector.keeping``). Format 6 can hold a fused system, with the scores
+that are the scale of its parts. Since format 5 it holds domain and group of the clips behind the threshold, and
+which clips were kept together. Since format 4 it holds what the training clips have in common
+(``recordings.inspection.usual``); format 3 held the level of near over far only. Since format 3 it holds the
+resolved system: the value of every option. Format 2 held the system's file, without the defaults; format 1 had one
+branch.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from nearfar.files.provenance import library_versions
 from nearfar.systems.configuration import System
 from nearfar.systems.resolved import ResolvedSystem, former_defaults, resolve
 
-FORMAT = 6
+FORMAT = 7
 RESOLVED_FORMAT = 3  # the first with a resolved system
 GROUPS_FORMAT = 5  # the first that may keep clips together for the threshold
 DESCRIPTION, ARRAYS = "detector.json", "arrays.safetensors"
@@ -189,6 +190,15 @@ def trained_on(content: Mapping[str, Any]) -> dict[str, Any]:
     told = dict(content["trained_on"])
     faults = told.pop("microphone_faults", {})
     return {"faults": faults, "left_out": [], "unlike": [], "taken": {}, **told}
+
+
+def history(content: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """What was added when. Before format 7 it was not told: then there is the fit alone."""
+    if "history" in content:
+        return tuple(content["history"])
+    known, version = content["trained_on"], content["versions"].get("nearfar", "")
+    told = {name: known.get(name) for name in ("clips", "domains", "digest")}
+    return ({"what": "fit", "when": None, "nearfar": version, **told},)
 
 
 def calibration(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Calibration | None:

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
@@ -31,26 +32,30 @@ from nearfar.decisions.thresholds import (
     is_anomaly,
     refuse_unattainable,
 )
-from nearfar.detector import calibrating, file_format, fitting
+from nearfar.detector import calibrating, file_format, fitting, learning
 from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
+from nearfar.detector.history import CALIBRATE, History, entry
+from nearfar.detector.keeping import Kept
 from nearfar.detector.time_order import dependence_of
-from nearfar.embedding.embeddings import embed
+from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
 from nearfar.files.extras import MissingPackageError
+from nearfar.files.memory import keep_freed_memory
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.audio import AudioError, Header, Note, Samples
-from nearfar.recordings.clips import Clip, DatasetError, Machine
+from nearfar.recordings.clips import Clip, DatasetError, Domain, Machine
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Levels, Measured, measure
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
-from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError
+from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError, frame_lengths
 from nearfar.recordings.recording import Channel, Recording, missing_track
+from nearfar.recordings.transforms import Transforms
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
 from nearfar.systems.defaults import default_system
@@ -125,7 +130,7 @@ class Verdict:
     error: str = ""
     alarm: bool | None = None
     branches: tuple[BranchScore, ...] = ()
-    levels: Levels | None = None
+    levels: Levels | None = field(default=None, repr=False)
 
 
 @dataclass(repr=False)
@@ -162,6 +167,13 @@ class Detector:
     dependence : Dependence or None
         How dependent normal windows are that follow each other, by the scores behind the threshold in order of
         time. ``None`` if there were no long recordings, or they were short.
+    kept : Kept or None
+        What it takes to learn more without the clips. ``None`` if it was told to keep nothing, and for detectors of
+        format 6 and before.
+    history : tuple of dict
+        What was added when, the fit first: ``what`` ("fit", "calibrate" or "learn"), ``when`` (in UTC; ``None`` for
+        the fit), ``nearfar`` (the version), ``clips``, ``domains``, ``digest`` of the contents; of what was learnt
+        also ``left_out``, and ``before``: the threshold until then, and how many of the new clips it flags.
     """
 
     machine: str
@@ -177,6 +189,8 @@ class Detector:
     calibrated_on: dict[str, Any] | None = None
     normals: NDArray[np.float64] | None = field(default=None, compare=False)
     dependence: Dependence | None = None
+    kept: Kept | None = field(default=None, compare=False)
+    history: History = ()
 
     @classmethod
     def fit(  # noqa: PLR0913  # each is a choice of the user
@@ -188,6 +202,7 @@ class Detector:
         adapters: Sequence[Adapter | Path | str] = (),
         cut: HowToCut = "long",
         odd_clips: OddClips = "leave out",
+        keep: fitting.Keep = "embeddings",
         seed: int = SEED,
         workers: int = 1,
         jobs: Jobs | None = None,
@@ -207,10 +222,12 @@ class Detector:
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch that is, or the files of these.
         cut : Cut, "long" or None
-            "long": if there are recordings longer than 30 s, they are cut into windows of 10 s. Or how to cut, such
-            as ``windows.cutting.Cut.of(5)``; ``None``: each recording is one clip, however long.
+            "long": recordings longer than 30 s are cut into windows of 10 s. Or how to cut, such as
+            ``windows.cutting.Cut.of(5)``; ``None``: each recording is one clip, however long.
         odd_clips : {"leave out", "refuse", "keep"}
             What to do with broken training clips, and with copies.
+        keep : {"embeddings", "nothing"}
+            Of the clips, to ``learn`` more without them: their embeddings, and some numbers of each sound.
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int
@@ -231,12 +248,9 @@ class Detector:
             If the system needs pretrained weights that are not on this computer.
         """
         jobs = jobs or Jobs()
-        if not isinstance(machine, Machine):
-            machine = datasets.load_machine(Path(machine))
-        if not isinstance(system, ResolvedSystem):
-            system = resolve(_loaded(system), seed=seed, jobs=jobs, machine=machine.name)
-        system = _with_choices(system, adapters, false_alarm_rate)
-        means: dict[str, Any] = {"workers": workers, "jobs": jobs, "progress": progress}
+        machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
+        system = _with_choices(_resolved(system, machine.name, seed, jobs), adapters, false_alarm_rate)
+        means: dict[str, Any] = {"keep": keep, "workers": workers, "jobs": jobs, "progress": progress}
         found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, **means)
         return cls(machine.name, system, **vars(found))
 
@@ -298,6 +312,7 @@ class Detector:
         method: Literal["conformal", "gamma"] | None = None,
         workers: int = 1,
         progress: Progress | None = None,
+        when: datetime | None = None,
     ) -> Self:
         """The same detector with a threshold from normal recordings that the fit never saw.
 
@@ -318,6 +333,8 @@ class Detector:
             Threads that read recordings and compute features.
         progress : callable or None
             Called with (step, done, total).
+        when : datetime or None
+            What the history says; ``None``: now.
 
         Raises
         ------
@@ -328,15 +345,8 @@ class Detector:
         ValueError
             If the recordings that can be used are too few for the rate.
         """
-        system = self._with_method(method)
-        if false_alarm_rate is not None:
-            system = system.with_false_alarm_rate(false_alarm_rate)
-        if not len(self.seen):
-            logger.warning(
-                "the detector of %r was fitted by an older nearfar and does not know its training clips one by "
-                "one; see to it that none of them is among the recordings",
-                self.machine,
-            )
+        system = self._system_with(method, false_alarm_rate)
+        self._warn_of_unknown_clips()
         clips, cutting = cut_if(_normal_clips(normals, self.selected_channels), self.cut, self.is_long)
         score = partial(self.score_files, workers=workers)
         found = calibrating.score_normals(clips, score, seen=self.seen, progress=progress)
@@ -344,17 +354,32 @@ class Detector:
         calibrating.refuse_too_few(config, len(found.scores), found.left_out)
         threshold = THRESHOLDS[config.method].fit(found.scores, false_alarm_rate=config.false_alarm_rate)
         learnt_from: Literal["fit", "calibration"] = "fit" if self.calibrated_on is None else "calibration"
+        told = found.describe(self.threshold, cutting, learnt_from=learnt_from)
+        now = datetime.now(UTC) if when is None else when
+        new = entry(CALIBRATE, told["clips"], told["domains"], found.digest, when=now)
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
-            calibrated_on=found.describe(self.threshold, cutting, learnt_from=learnt_from),
+            calibrated_on=told, kept=learning.with_later(self, found.clips, self._embedded, workers=workers),
             dependence=dependence_of(found.clips, found.scores, cutting),
+            history=(*self.history, new),
         )  # fmt: skip
 
-    def _with_method(self, method: Literal["conformal", "gamma"] | None) -> ResolvedSystem:
-        """The system with another method of its threshold; without one, it gets a conformal one."""
+    def _system_with(
+        self, method: Literal["conformal", "gamma"] | None, false_alarm_rate: float | None
+    ) -> ResolvedSystem:
+        """The system with another threshold; a conformal one in place of none."""
         before = self.system.threshold
         chosen = method or ("conformal" if before.method == "none" else before.method)
-        return dataclasses.replace(self.system, threshold=before.model_copy(update={"method": chosen}))
+        system = dataclasses.replace(self.system, threshold=before.model_copy(update={"method": chosen}))
+        return system if false_alarm_rate is None else system.with_false_alarm_rate(false_alarm_rate)
+
+    def _warn_of_unknown_clips(self) -> None:
+        if not len(self.seen):
+            logger.warning(
+                "the detector of %r was fitted by an older nearfar and does not know its training clips one by "
+                "one; see to it that none of them is among the recordings",
+                self.machine,
+            )
 
     def alerts(self, false_alerts: str | float, *, cut: Cut | None = None) -> Alerts:
         """A rule that turns the scores of windows into alerts, with a stated mean time between false ones.
@@ -388,6 +413,58 @@ class Detector:
         if known is not None and (known.window_s, known.hop_s) != (cut.seconds, cut.hop):
             known = None
         return Alerts(rule, self.threshold.normal_scores, dependence=known)
+
+    def learn(
+        self,
+        normals: Path | str | Iterable[Path | str | Clip],
+        *,
+        domain: Domain | None = None,
+        odd_clips: OddClips = "leave out",
+        workers: int = 1,
+        jobs: Jobs | None = None,
+        progress: Progress | None = None,
+        when: datetime | None = None,
+    ) -> Self:
+        """The detector that has learnt more normal recordings, without those that it was fitted to.
+
+        Conditioning and back end are fitted again to the embeddings of all clips, old and new, and the threshold is
+        learnt again. So the outcome is that of one fit to all clips, whatever is added when. Encoders that are
+        fitted to the machine stay as they are: see ``detector.learning``.
+
+        Recordings that it knows already, copies, and recordings with a fault that spoils what it hears are left
+        out; the last entry of ``history`` names them. This detector stays as it is.
+
+        Parameters
+        ----------
+        normals : Path, str, or iterable of Path, str or Clip
+            Files, and folders of normal recordings, such as of a new speed; or clips.
+        domain : {"source", "target"} or None
+            Of all of them; ``None``: as their names or ``domains.csv`` say.
+        odd_clips : {"leave out", "refuse", "keep"}
+            What to do with recordings whose sound is odd, such as of a machine that does not run.
+        workers : int
+            Threads that read recordings and compute features.
+        jobs : Jobs or None
+            Where embeddings are kept; ``None``: the user's cache.
+        progress : callable or None
+            Called with (step, done, total).
+        when : datetime or None
+            What the history says; ``None``: now.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file or folder.
+        DatasetError
+            If some are not normal by their names, or there is nothing to learn; lists what was left out.
+        ValueError
+            If the detector keeps nothing to learn on with, a back end cannot learn from what it then has, or the
+            domain of a recording is not told.
+        """
+        clips, cutting = cut_if(_normal_clips(normals, self.selected_channels), self.cut, self.is_long)
+        given = learning.Given(clips, cutting, domain, odd_clips, workers, jobs or Jobs(), progress)
+        found = learning.learn(self, given, when=when)
+        return dataclasses.replace(self, **vars(found))
 
     @property
     def sample_rate(self) -> int:
@@ -435,6 +512,7 @@ class Detector:
         *,
         name: str = "",
         notes: Sequence[Note] = (),
+        transforms: Transforms | None = None,
     ) -> Verdict:
         """What it says of one recording.
 
@@ -448,6 +526,8 @@ class Detector:
             What the verdict calls samples.
         notes : sequence of Note
             What the reader of samples noted.
+        transforms : Transforms or None
+            Of samples: what they share with windows that overlap. The verdict is the same.
 
         Raises
         ------
@@ -462,16 +542,25 @@ class Detector:
             return self.score_file(recording)
         if rate is None:
             raise TypeError("rate is missing: samples alone do not tell their sampling rate; give it in Hz")
-        return self._score_samples(recording, rate, name, notes)
+        return self._score_samples(recording, rate, name, notes, transforms)
 
-    def _score_samples(self, samples: Samples, rate: int, name: str, notes: Sequence[Note] = ()) -> Verdict:
+    def _score_samples(
+        self,
+        samples: Samples,
+        rate: int,
+        name: str,
+        notes: Sequence[Note] = (),
+        transforms: Transforms | None = None,
+    ) -> Verdict:
         audio.require_samples(samples, name or "recording")
-        measured = measure(samples, rate)
+        if transforms is None:
+            transforms = Transforms(samples, wanted=self.frame_lengths(rate))
+        measured = measure(samples, rate, transforms)
         faults = self._faults(measured, samples, notes)
         lengths = {name or "recording": samples.shape[-1] / rate}
         for branch in self.branches:
             warn_of_lengths(branch.encoder, branch.resolved.encoder.name, self.machine, lengths)
-        embeddings = self._embeddings(samples, rate, name or "recording")
+        embeddings = self._embeddings(samples, rate, name or "recording", transforms)
         try:
             of_parts = self._scores_of_parts(embeddings)
             score = float(self._fuse(of_parts)[0])
@@ -486,6 +575,11 @@ class Detector:
             decision = "unusable"  # the score is of the fault, not of the machine
         levels = measured.summary()
         return Verdict(name, score, p_value, decision, faults, branches=branches, levels=levels)  # type: ignore[arg-type]
+
+    def frame_lengths(self, rate: int) -> frozenset[int]:
+        """Of which lengths its microphone views look at the spectra of frames of a recording with that rate."""
+        views = [branch.resolved.view for branch in self.branches if branch.encoder.sample_rate == rate]
+        return frozenset(n for view in views for m in VIEWS[view].microphones for n in frame_lengths(m))
 
     def _faults(
         self, measured: Measured, samples: Samples, notes: Sequence[Note]
@@ -502,18 +596,26 @@ class Detector:
     def _microphones(self) -> list[Microphone]:
         return [MICROPHONES[m] for m in self.system.microphones]
 
-    def _embeddings(self, samples: Samples, rate: int, name: str = "") -> list[NDArray[Any]]:
+    def _embeddings(
+        self, samples: Samples, rate: int, name: str = "", transforms: Transforms | None = None
+    ) -> list[NDArray[Any]]:
         """Of a recording, by each branch, which hears it at its own rate."""
-        heard: dict[int, Samples] = {}
+        heard = {} if transforms is None else {rate: transforms}
         found = []
         for branch in self.branches:
             own = branch.encoder.sample_rate
             if own not in heard:
-                heard[own] = audio.at_rate(samples, rate, own, name)
-            audio.require_length(heard[own], branch.encoder.min_samples, own, name)
-            resolved = branch.resolved
-            found.append(embed(heard[own], branch.encoder, view=resolved.view, pooling=resolved.pooling))
+                heard[own] = Transforms(audio.at_rate(samples, rate, own, name))
+            waveforms, resolved = heard[own].samples, branch.resolved
+            audio.require_length(waveforms, branch.encoder.min_samples, own, name)
+            how = {"view": resolved.view, "pooling": resolved.pooling}
+            found.append(embed(waveforms, branch.encoder, **how, transforms=heard[own]))
         return found
+
+    def _embedded(self, clip: Clip) -> list[NDArray[Any]]:
+        """The same of a clip that can be read."""
+        recorded = audio.read_recorded(clip.recording)
+        return self._embeddings(recorded.samples, recorded.rate, str(clip.recording))
 
     def _scores_of_parts(self, embeddings: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         """Scores of one recording by each part of the system, (1, n_parts): each the mean over its branches."""
@@ -637,6 +739,7 @@ class Detector:
                 f"alarm={rule}: the detector of {self.machine!r} has no threshold, so no recording is anomalous; "
                 "set one with `nearfar calibrate`, or omit the alarm"
             )
+        keep_freed_memory()
         score = partial(self.score_file, rate=rate, channels=channels)
         verdicts = audio.each(recordings, score, workers=workers)
         return verdicts if rule is None else _with_alarms(verdicts, Alarms(rule))
@@ -717,6 +820,8 @@ class Detector:
             arrays["trained_on.seen"] = self.seen
         if self.normals is not None:
             arrays["fusion.normals"] = self.normals
+        if self.kept is not None:
+            arrays |= {f"kept.{name}": array for name, array in self.kept.arrays().items()}
         content = {
             "machine": self.machine,
             "system": self.system.describe(),
@@ -726,6 +831,7 @@ class Detector:
             "threshold": self.describe_threshold(),
             "calibrated_on": self.calibrated_on,
             "dependence": None if self.dependence is None else self.dependence.describe(),
+            "history": list(self.history),
             "self_check_score": float(self._fuse(self._scores_of_parts(embeddings))[0]),
         }
         file_format.write(folder, content, arrays, take_place=replace)
@@ -787,6 +893,9 @@ class Detector:
         detector.normals = arrays.get("fusion.normals")
         if content.get("dependence") is not None:
             detector.dependence = Dependence.restore(content["dependence"])
+        detector.history = file_format.history(content)
+        if kept := part(arrays, "kept"):
+            detector.kept = Kept.from_arrays(kept, len(branches))
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 
@@ -832,6 +941,14 @@ def _loaded(given: System | FusedSystem | Path | str | None) -> System | FusedSy
     if isinstance(given, System | FusedSystem):
         return given
     return load_any(default_system() if given is None else given)
+
+
+def _resolved(
+    given: System | FusedSystem | ResolvedSystem | Path | str | None, machine: str, seed: int, jobs: Jobs
+) -> ResolvedSystem:
+    if isinstance(given, ResolvedSystem):
+        return given
+    return resolve(_loaded(given), seed=seed, jobs=jobs, machine=machine)
 
 
 def _with_choices(

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from nearfar.decisions.dependence import Dependence
 from nearfar.decisions.folds import Folds, clusters, deal
 from nearfar.decisions.fusing import fuse_left_out
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig, refuse_unattainable
+from nearfar.detector.history import History, of_fit
+from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine
 from nearfar.detector.time_order import dependence_of
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
@@ -41,6 +43,8 @@ from nearfar.systems.branches import Branch, Progress, attributes, domains
 from nearfar.systems.resolved import ResolvedBranch, ResolvedSystem
 from nearfar.windows.cutting import Cut, told_time
 from nearfar.windows.long_recordings import LONG_SECONDS, Cutting, HowToCut, cut_long
+
+Keep = Literal["embeddings", "nothing"]
 
 SELF_CHECK_SECONDS = 2.0  # of a training clip
 CLIPS_TO_CANCEL = 10  # of which it is told what cancellation takes; spread over all
@@ -78,6 +82,10 @@ class Fitted:
         Fingerprints of the training clips, ascending.
     dependence : Dependence or None
         Of the windows of long recordings, by the unseen scores in order of time; ``None`` if they are few, or none.
+    kept : Kept or None
+        What it takes to learn more without these clips.
+    history : tuple of dict
+        One entry, of the fit.
     """
 
     branches: tuple[Branch, ...]
@@ -90,6 +98,8 @@ class Fitted:
     calibration: Calibration | None
     seen: NDArray[np.uint64]
     dependence: Dependence | None
+    kept: Kept | None
+    history: History
 
 
 @dataclass(frozen=True)
@@ -101,10 +111,21 @@ class Unseen:
     keys : tuple of str
         Of the clips that each part of the system has so scored.
     by_part : (n_clips, n_parts) array
+    of_branches : sequence of mapping from key to tuple of float
+        Of each part, the scores of the clips that it has so scored, by each of its branches.
     """
 
     keys: tuple[str, ...]
     by_part: NDArray[np.float64]
+    of_branches: Sequence[Mapping[str, tuple[float, ...]]]
+
+    @classmethod
+    def of(cls, of_branches: Sequence[Mapping[str, tuple[float, ...]]]) -> Self:
+        """The clips that all parts have scored, in the order of the first."""
+        first, *others = of_branches
+        keys = tuple(key for key in first if all(key in of for of in others))
+        by_part = np.array([[mean_score(of[key]) for of in of_branches] for key in keys], dtype=np.float64)
+        return cls(keys, by_part.reshape(len(keys), len(of_branches)), of_branches)
 
     def fused(self, system: ResolvedSystem) -> dict[str, float]:
         """The score of each clip by its key. Of a fused system, the scale of a clip is that of all others."""
@@ -116,14 +137,63 @@ class Unseen:
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """One fit: what is fitted to what, and with which means."""
+class Known:
+    """What is known of the clips of a fit beside their recordings, which are gone.
+
+    Attributes
+    ----------
+    branches : sequence of Branch
+        Whose encoders stay.
+    recordings : sequence of str
+        What each clip contains, such as its fingerprint.
+    far : mapping from int to (n_clips, bands) array
+        As of ``Kept``.
+    """
+
+    branches: Sequence[Branch]
+    recordings: Sequence[str]
+    far: Mapping[int, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit: what is fitted to what, and with which means.
+
+    Attributes
+    ----------
+    machine : Machine
+    system : ResolvedSystem
+    workers : int
+    jobs : Jobs
+    progress : callable or None
+    known : Known or None
+        ``None``: the recordings of the clips are there.
+    """
 
     machine: Machine
     system: ResolvedSystem
     workers: int
     jobs: Jobs
     progress: Progress | None
+    known: Known | None = None
+
+    def branch(self, number: int) -> Branch:
+        """A branch that is not fitted yet; but for its encoder, if the recordings are gone."""
+        if self.known is not None:
+            return self.known.branches[number].unfitted()
+        return Branch(self.system.branches[number])
+
+    def recordings(self) -> Sequence[str]:
+        """What each training clip contains."""
+        if self.known is not None:
+            return self.known.recordings
+        return digests((clip.recording for clip in self.machine.train), self.jobs)
+
+    def far_levels(self, rate: int) -> NDArray[np.float32]:
+        """The mean log-mel level of each training clip at the far microphone, in dB: (n_clips, bands)."""
+        if self.known is not None:
+            return self.known.far[rate]
+        return far_levels(self.machine.train, rate, workers=self.workers)
 
     def tell(self, where: str, number: int) -> Progress | None:
         """Progress of one branch; its number is told if there are several."""
@@ -136,6 +206,7 @@ def fit(
     *,
     cut: HowToCut = "long",
     odd_clips: OddClips = "leave out",
+    keep: Keep = "embeddings",
     workers: int = 1,
     jobs: Jobs,
     progress: Progress | None = None,
@@ -151,12 +222,10 @@ def fit(
         As of ``windows.long_recordings.cut_long``.
     odd_clips : {"leave out", "refuse", "keep"}
         What happens to training clips that are broken, or copies: see ``inspection.training.inspect``.
-    workers : int
-        Threads that read recordings and compute features.
-    jobs : Jobs
-        Where trained encoders and embeddings are kept.
-    progress : callable or None
-        Called with (step, done, total).
+    keep : {"embeddings", "nothing"}
+        Of the clips, to learn more without them: see ``detector.keeping``.
+    workers, jobs, progress
+        As of ``Detector.fit``.
 
     Raises
     ------
@@ -168,34 +237,73 @@ def fit(
     """
     _refuse_unadapted(system)
     machine, cutting = _cut(machine, cut)
-    found = _inspect(_Fit(machine, system, workers, jobs, progress), odd_clips, cut)
-    this = _Fit(replace(machine, clips=(*found.kept, *machine.test)), system, workers, jobs, progress)
-    folds = _folds_of_parts(this)
-    _require_scale(system, len(_scored(folds)))
-    refuse_unattainable(system.threshold, len(_scored(folds)))
+    found = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips, cut)
+    machine = replace(machine, clips=(*found.kept, *machine.test))
+    this, clips = Fit(machine, system, workers, jobs, progress), machine.train
+    folds = folds_of_parts(this)
+    _require_unseen(system, len(_scored(folds)))
     branches, embedded = _fit_branches(this)
-    scored = _score_unseen(this, folds, embedded)
+    scored = score_unseen(this, folds, embedded)
     unseen = scored.fused(system)
-    if odd_clips != "keep":
-        found = _with_unlike_scores(this, found, scored)
+    found = found if odd_clips == "keep" else _with_unlike_scores(this, found, scored)
+    files, told = fingerprints((c.recording for c in clips), jobs), _describe_training(this, found, cutting)
     return Fitted(
         branches=branches,
-        threshold=_fit_threshold(system.threshold, np.array(list(unseen.values()))),
+        threshold=fit_threshold(system.threshold, np.array(list(unseen.values()))),
         usual=found.usual,
-        trained_on=_describe_training(this, found, cutting),
-        sample=_sample(this.machine.train[0], max(branch.encoder.sample_rate for branch in branches)),
+        trained_on=told,
+        sample=_sample(clips[0], max(branch.encoder.sample_rate for branch in branches)),
         unseen=unseen,
         normals=None if system.fusion is None else scored.by_part,
-        calibration=_calibration(this, _fewest(folds), unseen),
-        seen=_fingerprints(this),
+        calibration=calibration_of(this, fewest(folds).describe(), unseen),
+        seen=np.array(sorted({*files}), dtype=np.uint64),
         dependence=_dependence(this, unseen, cutting),
+        kept=None if keep == "nothing" else _kept(this, found, files, embedded, scored),
+        history=of_fit(told),
     )
 
 
-def _fingerprints(this: _Fit) -> NDArray[np.uint64]:
-    """Of the training clips, ascending."""
-    found = fingerprints((clip.recording for clip in this.machine.train), this.jobs)
-    return np.array(sorted({*found}), dtype=np.uint64)
+def _kept(
+    this: Fit,
+    found: Look,
+    files: Sequence[int],
+    embedded: Sequence[Sequence[NDArray[Any]]],
+    scored: Unseen,
+) -> Kept:
+    """What the detector keeps of its clips."""
+    clips, system = this.machine.train, this.system
+    vectors = [
+        None if resolved.pooling == "rows" else X
+        for resolved, X in zip(system.branches, embedded, strict=True)
+    ]
+    return Kept(
+        bank=Bank.of(clips, this.recordings(), files, vectors),
+        added=np.zeros(len(clips), dtype=np.int32),
+        traits=found.traits,
+        far={rate: this.far_levels(rate) for rate in rates_of_far(system)},
+        unseen=by_branch(scored, clips, system) if is_fitted_to_machine(system.branches) else None,
+    ).ordered()
+
+
+def by_branch(scored: Unseen, clips: Sequence[Clip], system: ResolvedSystem) -> NDArray[np.float64]:
+    """Scores of clips by fits that had not seen them, (n_clips, branches); NaN where there is none."""
+    nothing = [(np.nan,) * part.size for part in system.parts]
+    return np.array(
+        [
+            [x for of, nan in zip(scored.of_branches, nothing, strict=True) for x in of.get(clip.key, nan)]
+            for clip in clips
+        ]
+    )
+
+
+def rates_of_far(system: ResolvedSystem) -> list[int]:
+    """The rates in Hz at which the far microphone decides on folds; none if it does not."""
+    parts = zip(system.parts, system.by_part(system.branches), strict=True)
+    return sorted({_lowest_rate(own) for part, own in parts if _is_by_far(part.threshold)})
+
+
+def _is_by_far(config: ThresholdConfig) -> bool:
+    return config.method != "none" and config.folds_by == "far"
 
 
 def _refuse_unadapted(system: ResolvedSystem) -> None:
@@ -220,11 +328,11 @@ def _cut(machine: Machine, how: HowToCut) -> tuple[Machine, Cutting | None]:
     return replace(machine, clips=(*clips, *machine.test)), cutting
 
 
-def _fit_branches(this: _Fit) -> tuple[tuple[Branch, ...], list[list[NDArray[Any]]]]:
+def _fit_branches(this: Fit) -> tuple[tuple[Branch, ...], list[list[NDArray[Any]]]]:
     """All branches, fitted to all clips; and of each branch the embeddings of the clips."""
     clips, branches, embedded = this.machine.train, [], []
-    for number, resolved in enumerate(this.system.branches, start=1):
-        branch, told = Branch(resolved), this.tell("", number)
+    for number in range(1, len(this.system.branches) + 1):
+        branch, told = this.branch(number - 1), this.tell("", number)
         branch.fit_encoder(clips, workers=this.workers, jobs=this.jobs, progress=told)
         X = branch.embed(clips, workers=this.workers, jobs=this.jobs, progress=told)
         branches.append(branch.fit_backend(X, domains(clips), attributes(clips)))
@@ -263,9 +371,9 @@ def unseen_scores(
     ValueError
         As ``fit``, but for a false-alarm rate that cannot be attained.
     """
-    this = _Fit(machine, system, workers, jobs, None)
-    folds = _folds_of_parts(this)
-    return _calibration(this, _fewest(folds), _score_unseen(this, folds, embedded).fused(system))
+    this = Fit(machine, system, workers, jobs, None)
+    folds = folds_of_parts(this)
+    return calibration_of(this, fewest(folds).describe(), score_unseen(this, folds, embedded).fused(system))
 
 
 def _sample(clip: Clip, rate: int) -> Samples:
@@ -273,7 +381,7 @@ def _sample(clip: Clip, rate: int) -> Samples:
     return audio.load(clip.recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)]
 
 
-def _inspect(this: _Fit, odd_clips: OddClips, cut: HowToCut) -> Look:
+def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut) -> Look:
     """Look at every training clip, with all that the branches need of one."""
     machine, system = this.machine, this.system
     _require_clips(this, machine.train, "")
@@ -307,7 +415,7 @@ def _warn_of_long(name: str, usual: Usual | None) -> None:
         )  # fmt: skip
 
 
-def _with_unlike_scores(this: _Fit, found: Look, scored: Unseen) -> Look:
+def _with_unlike_scores(this: Fit, found: Look, scored: Unseen) -> Look:
     """The look, with the clips that the detector finds most unlike the others; each part of a fused system."""
     named = {suspect.clip for suspect in found.unlike}
     unlike: list[Suspect] = []
@@ -320,7 +428,7 @@ def _with_unlike_scores(this: _Fit, found: Look, scored: Unseen) -> Look:
     return replace(found, unlike=(*found.unlike, *unlike))
 
 
-def _require_clips(this: _Fit, clips: Sequence[Clip], why: str) -> None:
+def _require_clips(this: Fit, clips: Sequence[Clip], why: str) -> None:
     if len(clips) < MIN_TRAINING_CLIPS:
         rate = this.system.threshold.false_alarm_rate
         raise DatasetError(
@@ -332,7 +440,7 @@ def _require_clips(this: _Fit, clips: Sequence[Clip], why: str) -> None:
         )
 
 
-def _describe_training(this: _Fit, found: Look, cutting: Cutting | None) -> dict[str, Any]:
+def _describe_training(this: Fit, found: Look, cutting: Cutting | None) -> dict[str, Any]:
     """What ``Detector.trained_on`` says."""
     clips, system = this.machine.train, this.system
     recordings = digests((c.recording for c in clips), this.jobs)
@@ -358,7 +466,7 @@ def _describe_training(this: _Fit, found: Look, cutting: Cutting | None) -> dict
     }
 
 
-def _energy_taken(this: _Fit) -> dict[str, dict[str, float]]:
+def _energy_taken(this: Fit) -> dict[str, dict[str, float]]:
     """By how many dB each view that cancels noise lowers near, by band: medians over some training clips."""
     views = [m for m in this.system.microphones if m not in NAMES]
     clips, rate = this.machine.train, _lowest_rate(this.system.branches)
@@ -382,7 +490,13 @@ def _lowest_rate(branches: Sequence[ResolvedBranch]) -> int:
     return min(Branch(resolved).encoder.sample_rate for resolved in branches)
 
 
-def _require_scale(system: ResolvedSystem, unseen: int) -> None:
+def _require_unseen(system: ResolvedSystem, unseen: int) -> None:
+    """Raise, before long work, if so few unseen clips give no scale, or not the false-alarm rate."""
+    require_scale(system, unseen)
+    refuse_unattainable(system.threshold, unseen)
+
+
+def require_scale(system: ResolvedSystem, unseen: int) -> None:
     """Raise if the parts of a fused system have too few unseen clips in common to be put on one scale."""
     if system.fusion is not None and unseen < FEWEST_FOR_SCALE:
         raise ValueError(
@@ -391,31 +505,34 @@ def _require_scale(system: ResolvedSystem, unseen: int) -> None:
         )
 
 
-def _folds_of_parts(this: _Fit) -> list[Folds]:
+def folds_of_parts(this: Fit) -> list[Folds]:
     """Of each part of the system, which clips are scored by a fit on which others."""
     system = this.system
     return [
-        _folds(this, part.threshold, branches)
+        folds_of(this, part.threshold, branches)
         for part, branches in zip(system.parts, system.by_part(system.branches), strict=True)
     ]
 
 
-def _folds(this: _Fit, config: ThresholdConfig, branches: Sequence[ResolvedBranch]) -> Folds:
-    """The same of one part."""
-    seed, clips = this.system.seed, this.machine.train
+def folds_of(this: Fit, config: ThresholdConfig, branches: Sequence[ResolvedBranch]) -> Folds:
+    """As ``folds_of_parts``, of one part and its branches."""
     if config.method == "none":
         return Folds(())
-    groups: list[str] | None = [clip.group for clip in clips]
+    groups, told = groups_of(this, config, branches), domains(this.machine.train)
+    return deal(told, config, seed=this.system.seed, groups=groups, recordings=this.recordings())
+
+
+def groups_of(this: Fit, config: ThresholdConfig, branches: Sequence[ResolvedBranch]) -> list[str]:
+    """What each training clip belongs to, of the kind that a threshold's folds go by."""
     if config.folds_by == "attributes":
-        groups = [clip.attributes for clip in clips]
-    elif config.folds_by == "far":
-        groups = clusters(_far_levels(this, _lowest_rate(branches)), seed=seed)
-    recordings = digests((c.recording for c in clips), this.jobs)
-    return deal(domains(clips), config, seed=seed, groups=groups, recordings=recordings)
+        return [clip.attributes for clip in this.machine.train]
+    if _is_by_far(config):
+        return clusters(this.far_levels(_lowest_rate(branches)), seed=this.system.seed)
+    return [clip.group for clip in this.machine.train]
 
 
-def _far_levels(this: _Fit, rate: int) -> NDArray[np.float32]:
-    """The mean log-mel level of each clip at the far microphone, in dB: (n_clips, bands)."""
+def far_levels(clips: Sequence[Clip], rate: int, *, workers: int) -> NDArray[np.float32]:
+    """As of ``Fit.far_levels``, of recordings that are there."""
     mel = Mel(rate=rate, f_max=rate / 2)
 
     def levels(clip: Clip) -> NDArray[np.float32]:
@@ -427,19 +544,19 @@ def _far_levels(this: _Fit, rate: int) -> NDArray[np.float32]:
             )
         return np.asarray(log_mel(samples[FAR], mel).mean(axis=-1))
 
-    return np.stack(list(audio.each(this.machine.train, levels, workers=this.workers)))
+    return np.stack(list(audio.each(clips, levels, workers=workers)))
 
 
-def _calibration(this: _Fit, folds: Folds, unseen: Mapping[str, float]) -> Calibration | None:
-    """The unseen scores, with what is known of their clips."""
+def calibration_of(this: Fit, how: Mapping[str, Any], unseen: Mapping[str, float]) -> Calibration | None:
+    """The unseen scores, with what is known of their clips, and how these came to be unseen."""
     if this.system.threshold.method == "none":
         return None
     scored = [clip for clip in this.machine.train if clip.key in unseen]
     scores, groups = [unseen[clip.key] for clip in scored], [clip.group for clip in scored]
-    return Calibration.of(scores, domains(scored), groups, folds.describe())
+    return Calibration.of(scores, domains(scored), groups, how)
 
 
-def _dependence(this: _Fit, unseen: Mapping[str, float], cutting: Cutting | None) -> Dependence | None:
+def _dependence(this: Fit, unseen: Mapping[str, float], cutting: Cutting | None) -> Dependence | None:
     """Of the windows of long recordings."""
     scored = [clip for clip in this.machine.train if clip.key in unseen]
     return dependence_of(scored, [unseen[clip.key] for clip in scored], cutting)
@@ -452,44 +569,44 @@ def _scored(folds: Sequence[Folds]) -> list[int]:
     return [i for i in first if all(i in of for of in known)]
 
 
-def _fewest(folds: Sequence[Folds]) -> Folds:
+def fewest(folds: Sequence[Folds]) -> Folds:
     """Those that score the fewest clips: of the parts of a fused system, they say which clips are unseen."""
     return min(folds, key=lambda of: of.n_unseen)
 
 
-def _score_unseen(this: _Fit, folds: Sequence[Folds], embedded: Sequence[Sequence[NDArray[Any]]]) -> Unseen:
+def score_unseen(this: Fit, folds: Sequence[Folds], embedded: Sequence[Sequence[NDArray[Any]]]) -> Unseen:
     """Scores of training clips, each by a fit that has not seen it; of none if no threshold is wanted."""
-    keys = tuple(this.machine.train[i].key for i in _scored(folds))
     numbers = this.system.by_part(range(len(this.system.branches)))
-    of_parts = [_score_left_out(this, of, embedded, own) for of, own in zip(folds, numbers, strict=True)]
-    by_part = np.array([[scores[key] for scores in of_parts] for key in keys], dtype=np.float64)
-    return Unseen(keys, by_part.reshape(len(keys), len(of_parts)))
+    return Unseen.of(
+        [score_left_out(this, of, embedded, own) for of, own in zip(folds, numbers, strict=True)]
+    )
 
 
-def _score_left_out(
-    this: _Fit, folds: Folds, embedded: Sequence[Sequence[NDArray[Any]]], numbers: Sequence[int]
-) -> dict[str, float]:
-    """Scores by key of the clips that these folds leave out, by the branches of these numbers."""
+def score_left_out(
+    this: Fit, folds: Folds, embedded: Sequence[Sequence[NDArray[Any]]], numbers: Sequence[int]
+) -> dict[str, tuple[float, ...]]:
+    """Scores by key of the clips that these folds leave out, by each of the branches of these numbers."""
     clips = this.machine.train
-    scores: dict[str, float] = {}
+    scores: dict[str, tuple[float, ...]] = {}
     for fitted_on, held_out in folds.pairs:
         rest, unseen = [clips[i] for i in fitted_on], [clips[i] for i in held_out]
         found = []
         for number in numbers:
-            branch, X = Branch(this.system.branches[number]), embedded[number]
-            branch.fit_encoder(
-                rest, workers=this.workers, jobs=this.jobs,
-                progress=this.tell(" for the threshold", number + 1),
-            )  # fmt: skip
-            if branch.encoder.fitted_per_machine:
+            branch, X = this.branch(number), embedded[number]
+            if this.known is None:
+                branch.fit_encoder(
+                    rest, workers=this.workers, jobs=this.jobs,
+                    progress=this.tell(" for the threshold", number + 1),
+                )  # fmt: skip
+            if this.known is None and branch.encoder.fitted_per_machine:
                 of_rest, of_unseen = (
                     branch.embed(some, workers=this.workers, jobs=this.jobs) for some in (rest, unseen)
                 )
             else:
                 of_rest, of_unseen = [X[i] for i in fitted_on], [X[i] for i in held_out]
             _fit_backend(branch, of_rest, rest, folds)
-            found.append(branch.anomaly_score(of_unseen))
-        scores |= zip((clip.key for clip in unseen), average(found).tolist(), strict=True)
+            found.append(branch.anomaly_score(of_unseen).tolist())
+        scores |= zip((clip.key for clip in unseen), zip(*found, strict=True), strict=True)
     return scores
 
 
@@ -507,7 +624,7 @@ def _fit_backend(branch: Branch, X: Sequence[NDArray[Any]], clips: Sequence[Clip
         ) from error
 
 
-def _fit_threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64]) -> Threshold | None:
+def fit_threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64]) -> Threshold | None:
     if config.method == "none":
         return None
     return THRESHOLDS[config.method].fit(normal_scores, false_alarm_rate=config.false_alarm_rate)
@@ -515,7 +632,12 @@ def _fit_threshold(config: ThresholdConfig, normal_scores: NDArray[np.float64]) 
 
 def average(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """The mean over branches of their scores, each (n_clips,); exact, so that company does not change it."""
-    return np.array([math.fsum(of_clip) / len(scores) for of_clip in zip(*scores, strict=True)])
+    return np.array([mean_score(of_clip) for of_clip in zip(*scores, strict=True)])
+
+
+def mean_score(scores: Sequence[float]) -> float:
+    """The mean over branches of the scores of one clip; exact, so that company does not change it."""
+    return math.fsum(scores) / len(scores)
 
 
 def tell_branch(progress: Progress | None, where: str, number: int, members: int) -> Progress | None:

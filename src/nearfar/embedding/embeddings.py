@@ -25,6 +25,7 @@ from nearfar.recordings.audio import AudioError, Samples
 from nearfar.recordings.clips import DatasetError
 from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, listen
 from nearfar.recordings.recording import Recording
+from nearfar.recordings.transforms import Transforms
 
 Array = NDArray[np.floating[Any]]
 Keys = dict[str, dict[str, list[Key]]]  # of each recording, by microphone
@@ -140,7 +141,9 @@ VIEWS = {
 }
 
 
-def embed(samples: Samples, encoder: Encoder, *, view: str, pooling: str) -> Array:
+def embed(
+    samples: Samples, encoder: Encoder, *, view: str, pooling: str, transforms: Transforms | None = None
+) -> Array:
     """The embedding of one recording.
 
     Parameters
@@ -150,12 +153,15 @@ def embed(samples: Samples, encoder: Encoder, *, view: str, pooling: str) -> Arr
     encoder : Encoder
     view, pooling : str
         Of ``VIEWS`` and ``POOLINGS``.
+    transforms : Transforms or None
+        Of these samples, if others look at them, too.
 
     Returns
     -------
     (dim,) array, or (rows, dim) array for the pooling ``"rows"``
     """
-    pooled = [pooled_blocks(encoder(waveforms[None]), pooling) for waveforms in heard(samples, encoder, view)]
+    waveforms = heard(samples, encoder, view, transforms)
+    pooled = [pooled_blocks(encoder(one[None]), pooling) for one in waveforms]
     return VIEWS[view].combine(*(joined(*blocks) for blocks in pooled))
 
 
@@ -164,7 +170,9 @@ def pooled_blocks(tokens: Array, pooling: str) -> list[Array]:
     return [POOLINGS[pooling](tokens[:, block : block + 1])[0] for block in range(tokens.shape[1])]
 
 
-def heard(samples: Samples, encoder: Encoder, view: str) -> list[Samples]:
+def heard(
+    samples: Samples, encoder: Encoder, view: str, transforms: Transforms | None = None
+) -> list[Samples]:
     """What an encoder is given of one recording, one after the other.
 
     Parameters
@@ -174,13 +182,15 @@ def heard(samples: Samples, encoder: Encoder, view: str) -> list[Samples]:
     encoder : Encoder
     view : str
         Of ``VIEWS``.
+    transforms : Transforms or None
+        As of ``embed``.
 
     Returns
     -------
     list of (samples,) arrays, one a microphone of the view; or of one (microphones, samples) array
         For an encoder of one microphone; of several.
     """
-    waveforms = [listen(samples, microphone) for microphone in VIEWS[view].microphones]
+    waveforms = [listen(samples, microphone, transforms) for microphone in VIEWS[view].microphones]
     return waveforms if encoder.microphones == 1 else [np.stack(waveforms)]
 
 

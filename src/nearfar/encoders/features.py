@@ -189,8 +189,8 @@ def _bands_by_numpy(frames: NDArray[Any], mel: Mel, name: str) -> NDArray[Any]:
     for one in np.ndindex(frames.shape[:-2]):
         for i in range(0, frames.shape[-2], BLOCK):
             spectrum = scipy.fft.rfft(frames[one][i : i + BLOCK] * window)
-            power = spectrum.real * spectrum.real
-            power += spectrum.imag * spectrum.imag
+            squares = np.square(spectrum.view(name))
+            power = squares[:, 0::2] + squares[:, 1::2]
             bands[one][:, i : i + BLOCK] = filters @ power.T
     return bands
 

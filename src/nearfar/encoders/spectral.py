@@ -68,8 +68,9 @@ class Spectral:
         power = mel_spectrogram(waveforms, self.mel)
         pink = mel_filters(self.mel)[:, 1:] @ (1 / np.arange(1, 1 + self.mel.n_fft // 2))
         floor = (10 ** (self.floor_db / 10) * pink / pink.mean()).astype(power.dtype)
-        power = power + power.mean(axis=(-2, -1), keepdims=True) * floor[:, None]
-        level: Array = DB_PER_NEPER * np.log(np.maximum(power, power.dtype.type(DB_FLOOR)))
+        power += power.mean(axis=(-2, -1), keepdims=True) * floor[:, None]
+        level: Array = np.log(np.maximum(power, power.dtype.type(DB_FLOOR), out=power), out=power)
+        level *= DB_PER_NEPER
         return level
 
     def arrays(self) -> dict[str, NDArray[Any]]:

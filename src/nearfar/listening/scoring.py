@@ -16,9 +16,11 @@ from typing import BinaryIO
 
 from nearfar.detector.fitted import Detector, Verdict, refuse_contradiction, refuse_unnumbered
 from nearfar.files.extras import MissingPackageError
+from nearfar.files.memory import keep_freed_memory
 from nearfar.recordings.audio import RAW_FORMAT, AudioError
 from nearfar.recordings.microphones import MicrophoneError
 from nearfar.recordings.recording import Channel, Recording, part_name
+from nearfar.recordings.transforms import Overlap, Transforms
 from nearfar.windows import streaming
 from nearfar.windows.cutting import Cut, Window
 from nearfar.windows.streaming import Heard, Stream
@@ -78,9 +80,17 @@ def listen_to(
     detector: Detector, stream: Stream, *, cut: Cut | None = None, first: int = 0
 ) -> Iterator[WindowVerdict]:
     """As ``listen``, of a recording that is opened already: of what a pipe gives, for example."""
-    for heard in streaming.windows(stream, cut or cut_of(detector), first=first):
+    keep_freed_memory()
+    cut = cut or detector.cut
+    lengths = detector.frame_lengths(stream.rate)
+    overlap = Overlap() if cut.hop_samples(stream.rate) < cut.window_samples(stream.rate) else None
+    for heard in streaming.windows(stream, cut, first=first):
+        transforms = None
+        if heard.samples is not None:
+            origin = heard.span.start
+            transforms = Transforms(heard.samples, wanted=lengths, overlap=overlap, origin=origin)
         window = Window(stream.name, heard.index, heard.span.begins, heard.span.seconds)
-        yield WindowVerdict(window, _verdict(detector, stream, heard))
+        yield WindowVerdict(window, _verdict(detector, stream, heard, transforms))
 
 
 @contextmanager
@@ -109,20 +119,15 @@ def piped(
         yield stream
 
 
-def cut_of(detector: Detector) -> Cut:
-    """Windows as long as the clips of the fit, side by side."""
-    usual = detector.usual
-    return Cut.of() if usual is None else Cut.of(float(usual.seconds.mean()))
-
-
-def _verdict(detector: Detector, stream: Stream, heard: Heard) -> Verdict:
+def _verdict(detector: Detector, stream: Stream, heard: Heard, transforms: Transforms | None) -> Verdict:
     """Of one window; of one that cannot be used, why."""
     name = part_name(stream.name, heard.span)
     try:
         if heard.samples is None:
             assert heard.error is not None
             raise heard.error
-        return detector.score(heard.samples, stream.rate, name=name, notes=stream.notes)
+        notes = stream.notes
+        return detector.score(heard.samples, stream.rate, name=name, notes=notes, transforms=transforms)
     except (AudioError, MicrophoneError) as error:
         return _unusable(name, stream.name, error, stream.hint)
 

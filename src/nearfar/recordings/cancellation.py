@@ -2,9 +2,9 @@
 
 Conventions
 -----------
-Samples are ``(channels, samples)``, as in ``audio``. Spectra are of Hann windows that overlap by half, centred in
-zeros: frame t is centred at sample ``t * hop``. A *tap* a says that frame t of near is explained by frame ``t + a``
-of far; a frame outside the recording is zero. Sums over frames are in double precision, transforms in single.
+Samples are ``(channels, samples)``, as in ``audio``; frames and spectra are those of ``transforms``. A *tap* a says
+that frame t of near is explained by frame ``t + a`` of far; a frame outside the recording is zero. Sums over many
+frames are in double precision, transforms in single.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import product
 from typing import Any
 
@@ -21,9 +20,16 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from nearfar.recordings.audio import FAR, NEAR, Samples
+from nearfar.recordings.transforms import (
+    BLOCK,
+    Spectra,
+    Transforms,
+    Waveform,
+    framed,
+    frames_at_once,
+    hann,
+)
 
-Waveform = NDArray[np.float32]
-Spectra = NDArray[np.complex64]  # (frames, bins)
 Complex = NDArray[np.complex128]
 
 N_FFT = 2048  # 128 ms at 16 kHz: longer than the early part of a room's response
@@ -32,23 +38,6 @@ RIDGE = 1e-3  # of the mean of the diagonal: where the noise is a tone, its fram
 LIMIT_DB = 15.0  # docs/cancellation.md: the least that costs nothing where noise dominates
 DEVIATIONS = 2.0  # above the mean of the share of energy that is explained by chance: the usual 95 %
 BANDS_HZ = {"below 1 kHz": (0.0, 1e3), "1 to 4 kHz": (1e3, 4e3), "above 4 kHz": (4e3, math.inf)}
-BLOCK = 64  # frames of 1,024 at a time: fits the cache; larger temporaries cost page faults
-BLOCK_SAMPLES = BLOCK * 1024  # where frames are longer
-
-
-@cache
-def hann(n_fft: int) -> NDArray[np.float32]:
-    """The periodic window."""
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
-    window.setflags(write=False)
-    return window
-
-
-def framed(waveform: Waveform, n_fft: int) -> NDArray[np.float32]:
-    """Centred in zeros, the last one reaching past the end: a view of (frames, n_fft)."""
-    hop = n_fft // 2
-    padded = np.pad(waveform, (hop, hop + -len(waveform) % hop))
-    return np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
 
 
 def overlap_added(blocks: Iterable[Spectra], frames: int, n_fft: int, length: int) -> Waveform:
@@ -65,12 +54,15 @@ def overlap_added(blocks: Iterable[Spectra], frames: int, n_fft: int, length: in
     hop, window = n_fft // 2, hann(n_fft)
     summed, start = np.zeros((frames + 1, hop), np.float32), 0
     for spectra in blocks:
-        block = scipy.fft.irfft(spectra, n=n_fft) * window
+        block = scipy.fft.irfft(spectra, n=n_fft)
+        block *= window
         stop = start + len(block)
         summed[start:stop] += block[:, :hop]
         summed[start + 1 : stop + 1] += block[:, hop:]
         start = stop
-    return np.asarray((summed[1:-1] / (window[:hop] ** 2 + window[hop:] ** 2)).ravel()[:length])
+    inner = summed[1:-1]
+    inner /= window[:hop] ** 2 + window[hop:] ** 2
+    return inner.ravel()[:length]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +183,14 @@ class Canceller:
         """A shorter recording has no more frames than there are taps, and is returned as it is."""
         return len(self.taps) * self.hop
 
-    def __call__(self, samples: Samples) -> Waveform:
+    def __call__(self, samples: Samples, transforms: Transforms | None = None) -> Waveform:
         """Near without what far explains in this recording.
 
         Parameters
         ----------
         samples : (2, samples) array
+        transforms : Transforms or None
+            Of these samples, if others look at them, too.
 
         Returns
         -------
@@ -212,35 +206,38 @@ class Canceller:
             raise ValueError(f"samples has the shape {samples.shape}; expected (2, samples): near, far")
         if samples.shape[-1] < self.min_samples:
             return samples[NEAR].copy()
-        of_far = self._of_far(samples)
-        return self._without(samples, of_far, self.response(self._summed(samples, of_far)))
+        heard = Transforms(samples) if transforms is None else transforms
+        return self._without(heard, self.response(self._summed(heard)))
 
     def statistics(self, samples: Samples) -> Statistics:
         """The sums of a recording, (2, samples)."""
-        return self._summed(samples, self._of_far(samples))
+        return self._summed(Transforms(samples))
 
     def apply(self, samples: Samples, response: Complex) -> Waveform:
         """Near, (samples,), without what far explains with these coefficients, (bins, taps)."""
-        return self._without(samples, self._of_far(samples), response)
+        return self._without(Transforms(samples), response)
 
     def response(self, statistics: Statistics) -> Complex:
         """The coefficients that these sums give, (bins, taps); zero in bins where far is silent."""
-        taps = len(self.taps)
-        diagonal = np.einsum("fii->f", statistics.gram).real / taps
+        gram, cross = _by_tap(statistics)
+        diagonal = sum(gram[i, i].real for i in range(len(gram))) / len(gram)
         heard = diagonal > 0
         scale = np.where(heard, diagonal, 1.0)
-        loading = np.where(heard, self.ridge, 1.0)[:, None, None] * np.eye(taps)
-        regular = statistics.gram / scale[:, None, None] + loading
-        solved = np.linalg.solve(regular, (statistics.cross / scale[:, None])[..., None])[..., 0]
-        found = solved.astype(np.complex128)
-        beside, own = _shares(found, statistics)
-        found *= _beyond_chance(np.clip(beside - own, 0.0, 1.0), taps, statistics.frames)[:, None]
-        return self.limited(found, statistics)
+        regular = gram / scale
+        for i in range(len(gram)):
+            regular[i, i] += np.where(heard, self.ridge, 1.0)
+        found = _solved(regular, cross / scale)
+        beside, own = _shares(found, gram, cross, statistics.energy)
+        beyond = _beyond_chance(np.clip(beside - own, 0.0, 1.0), len(gram), statistics.frames)
+        return np.asarray((found * (beyond * self._within_limit(beyond * beside, beyond**2 * own))).T)
 
     def limited(self, response: Complex, statistics: Statistics) -> Complex:
         """Coefficients that take at most ``limit_db`` from any bin of these sums."""
-        limit = 1 - 10 ** (-self.limit_db / 10)
-        return np.asarray(response * _within(limit, *_shares(response, statistics))[:, None])
+        shares = _shares(response.T, *_by_tap(statistics), statistics.energy)
+        return np.asarray(response * self._within_limit(*shares)[:, None])
+
+    def _within_limit(self, beside: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _within(1 - 10 ** (-self.limit_db / 10), beside, own)
 
     def fit(self, recordings: Iterable[Samples], *, weight: float = math.inf) -> FittedCanceller:
         """A canceller that knows the sums of many recordings, each (2, samples).
@@ -265,75 +262,68 @@ class Canceller:
             )
         return FittedCanceller(self, total.weighted(1 / count), weight)
 
-    def _of_far(self, samples: Samples) -> Spectra:
-        """Far's spectra, (before + frames + after, bins): frames of zeros around, so that each tap finds one."""
-        frames, window = framed(samples[FAR], self.n_fft), hann(self.n_fft)
-        before, after = self._margins
-        spectra = np.zeros((before + len(frames) + after, self.hop + 1), np.complex64)
-        for i in range(0, len(frames), self._block):
-            block = scipy.fft.rfft(frames[i : i + self._block] * window)
-            spectra[before + i : before + i + len(block)] = block
-        return spectra
+    @property
+    def _margin(self) -> int:
+        """How many frames earlier or later a frame of far may explain one of near."""
+        return max(map(abs, self.taps))
 
     @property
-    def _margins(self) -> tuple[int, int]:
-        return max(0, -min(self.taps)), max(0, max(self.taps))
+    def _lags(self) -> tuple[int, ...]:
+        """By how many frames two of far may lie apart that explain the same one of near."""
+        return tuple(sorted({b - a for a in self.taps for b in self.taps if b >= a}))
 
-    @property
-    def _block(self) -> int:
-        return max(1, BLOCK_SAMPLES // self.n_fft)
-
-    def _summed(self, samples: Samples, of_far: Spectra) -> Statistics:
-        frames, window, bins, taps = (
-            framed(samples[NEAR], self.n_fft),
-            hann(self.n_fft),
-            self.hop + 1,
-            self.taps,
-        )
-        n = 1 + samples.shape[-1] // self.hop  # the frame beyond them only closes the overlap at the end
-        before, _ = self._margins
+    def _summed(self, heard: Transforms) -> Statistics:
+        near, far = heard.spectra(NEAR, self.n_fft), heard.spectra(FAR, self.n_fft, margin=self._margin)
+        margin, bins, taps = self._margin, self.hop + 1, self.taps
+        n = (
+            1 + heard.samples.shape[-1] // self.hop
+        )  # the frame beyond them only closes the overlap at the end
         cross, energy = np.zeros((len(taps), bins), np.complex128), np.zeros(bins)
-        first = min(taps)
-        lagged = {
-            lag: np.zeros(bins, np.complex128)
-            for lag in sorted({b - a for a in taps for b in taps if b >= a})
-        }
-        for i in range(0, n, self._block):
-            stop = min(i + self._block, n)
-            conjugate = scipy.fft.rfft(frames[i:stop] * window).conj()
-            energy += (conjugate.real**2 + conjugate.imag**2).sum(axis=0)
+        lagged = {lag: np.zeros(bins, np.complex128) for lag in self._lags}
+        at_once, base = frames_at_once(self.n_fft), margin + min(taps)
+        space = np.empty((at_once, bins), np.complex64)
+        for i in range(0, n, at_once):
+            size = min(at_once, n - i)
+            around, there = far[i : i + 2 * margin + size], space[:size]
+            conjugate = near[i : i + size].conj()
             for k, a in enumerate(taps):
-                cross[k] += (conjugate * of_far[before + i + a : before + stop + a]).sum(axis=0)
+                cross[k] += np.multiply(conjugate, around[margin + a :][:size], out=there).sum(axis=0)
+            energy += (conjugate.real**2 + conjugate.imag**2).sum(axis=0)
+            conjugate = np.conjugate(around[base:][:size], out=conjugate)
             for lag, total in lagged.items():
-                total += _products(of_far, before + i + first, before + stop + first, lag)
-        return Statistics(self._gram(of_far, lagged, n), cross.T.conj(), energy, n)
+                total += np.multiply(conjugate, around[base + lag :][:size], out=there).sum(axis=0)
+        return Statistics(self._gram(far, lagged, n), cross.T.conj(), energy, n)
 
     def _gram(self, of_far: Spectra, lagged: Mapping[int, Complex], n: int) -> Complex:
         """From the sums for each lag that begin at the first tap: those of a later tap are of later frames."""
         gram = np.empty((self.hop + 1, len(self.taps), len(self.taps)), np.complex128)
-        first = self._margins[0] + min(self.taps)
+        first = self._margin + min(self.taps)
         for (i, a), (k, b) in product(enumerate(self.taps), repeat=2):
             if a <= b:
-                start = self._margins[0] + a
+                start = self._margin + a
                 left_out = _products(of_far, first, start, b - a)
                 gram[:, i, k] = lagged[b - a] - left_out + _products(of_far, first + n, start + n, b - a)
                 gram[:, k, i] = gram[:, i, k].conj()
         return gram
 
-    def _without(self, samples: Samples, of_far: Spectra, response: Complex) -> Waveform:
+    def _without(self, heard: Transforms, response: Complex) -> Waveform:
         """Near, less what is explained."""
-        before, after = self._margins
-        frames, of_taps = len(of_far) - before - after, response.T.astype(np.complex64)
+        margin = self._margin
+        far, of_taps = heard.spectra(FAR, self.n_fft, margin=margin), response.T.astype(np.complex64)
+        frames, at_once = len(far) - 2 * margin, frames_at_once(self.n_fft)
 
         def explained(start: int) -> Spectra:
-            stop = min(start + self._block, frames)
-            total = np.zeros((stop - start, self.hop + 1), np.complex64)
+            size = min(at_once, frames - start)
+            total: Spectra | None = None
             for a, of_tap in zip(self.taps, of_taps, strict=True):
-                total += of_far[before + start + a : before + stop + a] * of_tap
+                of_one = far[margin + start + a :][:size] * of_tap
+                total = of_one if total is None else np.add(total, of_one, out=total)
+            assert total is not None
             return total
 
-        blocks = (explained(start) for start in range(0, frames, self._block))
-        return samples[NEAR] - overlap_added(blocks, frames, self.n_fft, samples.shape[-1])
+        near = heard.samples[NEAR]
+        blocks = (explained(start) for start in range(0, frames, at_once))
+        return near - overlap_added(blocks, frames, self.n_fft, len(near))
 
 
 def _products(spectra: Spectra, start: int, stop: int, lag: int) -> NDArray[np.complex64]:
@@ -429,12 +419,47 @@ def _share_by_chance(taps: int, frames: int) -> float:
     return min(1.0, mean + DEVIATIONS * math.sqrt(mean * (1 - mean) / (frames + 1)))
 
 
-def _shares(response: Complex, statistics: Statistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What coefficients explain of near, as a share of its energy, is the first minus the second, each (bins,)."""
-    heard = statistics.energy > 0
-    energy = np.where(heard, statistics.energy, 1.0)
-    beside = 2 * np.einsum("fa,fa->f", response.conj(), statistics.cross).real
-    own = np.einsum("fa,fab,fb->f", response.conj(), statistics.gram, response).real
+def _by_tap(statistics: Statistics) -> tuple[Complex, Complex]:
+    """Gram and cross with the bins last, (taps, taps, bins) and (taps, bins): all bins are worked on at once."""
+    gram = np.ascontiguousarray(np.moveaxis(statistics.gram, 0, -1))
+    return gram, np.ascontiguousarray(statistics.cross.T)
+
+
+def _solved(matrix: Complex, right: Complex) -> Complex:
+    """The solutions of Hermitian positive definite systems, one a bin: (n, n, bins), (n, bins) to (n, bins).
+
+    Gaussian elimination, which such a matrix needs no pivots for; n is a few, and the bins are a thousand.
+    """
+    matrix, found = matrix.copy(), right.copy()
+    n = len(found)
+    for i in range(n):
+        for j in range(i + 1, n):
+            factor = matrix[j, i] / matrix[i, i].real
+            matrix[j, i + 1 :] -= factor * matrix[i, i + 1 :]
+            found[j] -= factor * found[i]
+    for i in reversed(range(n)):
+        for j in range(i + 1, n):
+            found[i] -= matrix[i, j] * found[j]
+        found[i] /= matrix[i, i].real
+    return found
+
+
+def _shares(
+    response: Complex, gram: Complex, cross: Complex, energy: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What coefficients explain of near, as a share of its energy, is the first minus the second, each (bins,).
+
+    Arguments are as of ``_by_tap``, and (taps, bins).
+    """
+    heard = energy > 0
+    energy = np.where(heard, energy, 1.0)
+    conjugate = response.conj()
+    beside = 2 * (conjugate * cross).real.sum(axis=0)
+    own = np.zeros_like(beside)
+    for i, of_tap in enumerate(conjugate):
+        own += gram[i, i].real * (of_tap.real**2 + of_tap.imag**2)
+        for j in range(i + 1, len(conjugate)):
+            own += 2 * (of_tap * gram[i, j] * response[j]).real
     return heard * beside / energy, heard * own / energy
 
 

@@ -17,7 +17,8 @@ import scipy.signal
 from numpy.typing import NDArray
 
 from nearfar.recordings.audio import FAR, NEAR, Samples
-from nearfar.recordings.cancellation import Spectra, Waveform, framed, hann, overlap_added
+from nearfar.recordings.cancellation import overlap_added
+from nearfar.recordings.transforms import Spectra, Waveform, framed, hann
 
 N_FFT = 1024  # as W1
 FORGETTING = 0.95  # of running averages, from frame to frame: that of the published coherence of the 2026 set

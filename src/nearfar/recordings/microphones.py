@@ -16,8 +16,9 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from nearfar.recordings.audio import FAR, NEAR, Samples
-from nearfar.recordings.cancellation import BLOCK, Canceller, framed, hann, overlap_added
+from nearfar.recordings.cancellation import Canceller, overlap_added
 from nearfar.recordings.coherence import FORGETTING, CoherenceWeighting
+from nearfar.recordings.transforms import BLOCK, Transforms, framed, hann
 
 Waveform = NDArray[np.float32]
 
@@ -103,8 +104,16 @@ MICROPHONES = {
 }
 
 
-def listen(samples: Samples, microphone: str) -> Waveform:
+def listen(samples: Samples, microphone: str, transforms: Transforms | None = None) -> Waveform:
     """The waveform of a microphone view, (samples,).
+
+    Parameters
+    ----------
+    samples : (channels, samples) array
+    microphone : str
+        Of ``MICROPHONES``.
+    transforms : Transforms or None
+        Of these samples, if others look at them, too.
 
     Raises
     ------
@@ -117,4 +126,12 @@ def listen(samples: Samples, microphone: str) -> Waveform:
             f"microphone {microphone!r} needs {chosen.channels} channels (near, far), but the recording has "
             f"{len(samples)}; record both microphones, or choose a system that uses only the near one"
         )
+    if isinstance(chosen.view, Canceller):
+        return chosen.view(samples, transforms)
     return chosen.view(samples)
+
+
+def frame_lengths(microphone: str) -> tuple[int, ...]:
+    """Of which lengths a microphone view looks at the spectra of a recording's frames."""
+    view = MICROPHONES[microphone].view
+    return (view.n_fft,) if isinstance(view, Canceller) else ()

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nearfar.decisions.rates import CONFIDENCE, FlaggedShare, between, percent
+from nearfar.detector.learning import stays
 from nearfar.files.names import printable
 from nearfar.recordings.clips import counted
 from nearfar.systems.branches import UNDISCLOSED
@@ -19,6 +20,7 @@ from nearfar.windows.long_recordings import Cutting
 
 if TYPE_CHECKING:
     from nearfar.decisions.calibration import Calibration
+    from nearfar.decisions.thresholds import Threshold
     from nearfar.detector.fitted import Detector
     from nearfar.encoders.weights import Likeness, Verified
     from nearfar.systems.resolved import ResolvedFusion
@@ -246,6 +248,69 @@ def calibrated(after: Detector) -> Table:
     table.add_row("holds for", HOLDS_FOR_LATER)
     _add_alerts(table, after, told)
     return table
+
+
+def learnt(after: Detector) -> Table:
+    """What was learnt, what the old threshold would have flagged of it, the new threshold, and the history."""
+    told, known, threshold = after.history[-1], after.trained_on, after.threshold
+    table = Table(
+        show_header=False, title=escape(printable(f"Detector of '{after.machine}', which has learnt more"))
+    )
+    table.add_row("learnt", f"{counted(told['clips'], 'normal clip')}{_by_domain(told['domains'])}")
+    if told["recordings"] is not None:
+        table.add_row("windows", str(Cutting.restore(told["recordings"])))
+    if told["left_out"]:
+        table.add_row("left out", _listed(told["left_out"]))
+    if told["unlike"]:
+        table.add_row("unlike the others", _listed(told["unlike"]))
+    table.add_row("fitted to", f"{counted(known['clips'], 'normal clip')}{_by_domain(known['domains'])}")
+    for sentence in stays(after):
+        table.add_row("stays", sentence)
+    _add_flagged_before(table, told)
+    if threshold is None:
+        table.add_row("now", "no threshold")
+    else:
+        _add_now(table, after, threshold)
+    table.add_row("history", _history(after.history))
+    return table
+
+
+def _add_flagged_before(table: Table, told: Mapping[str, Any]) -> None:
+    """The old threshold, and how many of the new clips are above it."""
+    before = told["before"]
+    if before is None:
+        return
+    share = FlaggedShare(before["flagged"], told["clips"])
+    table.add_row(
+        "before",
+        f"threshold {before['value']:.4g}, from {counted(before['normal_clips'], 'clip')}. Of the new clips it "
+        f"would have flagged {share}",
+    )
+
+
+def _add_now(table: Table, after: Detector, threshold: Threshold) -> None:
+    scores = threshold.normal_scores
+    above = FlaggedShare.of(scores > threshold.value)
+    table.add_row(
+        "now",
+        f"anomaly if the score is above {threshold.value:.4g}. The threshold comes from "
+        f"{counted(len(scores), 'normal clip')}, each scored by a fit that had not seen it. By construction, "
+        f"{above.flagged} of these are above it, for the {percent(threshold.false_alarm_rate)} you ask."
+        + (f" No p-value is below {threshold.floor:.2g}." if threshold.floor else ""),
+    )
+    _add_shares(table, after.flagged(), threshold.false_alarm_rate)
+
+
+def _history(entries: Sequence[Mapping[str, Any]]) -> Text:
+    """A line for each entry."""
+    return Text(
+        "\n".join(
+            f"{one['what']}{'' if one['when'] is None else ' ' + one['when']}: "
+            f"{counted(one['clips'], 'clip')}{_by_domain(one['domains'])}, digest {one['digest'][:12]}, "
+            f"nearfar {one['nearfar']}"
+            for one in entries
+        )
+    )
 
 
 def _add_before(table: Table, told: Mapping[str, Any]) -> None:

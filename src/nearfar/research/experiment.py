@@ -298,7 +298,7 @@ def _do(task: MachineRun, progress: Progress) -> Outcome:
 
     def make_detector(folder: Path) -> None:
         detector = Detector.fit(
-            task.machine, task.system, cut=None, odd_clips="keep", jobs=jobs, progress=told
+            task.machine, task.system, cut=None, odd_clips="keep", keep="nothing", jobs=jobs, progress=told
         )
         detector.save(folder / "detector")
         unseen = [(key, task.machine.name, task.seed, score) for key, score in detector.unseen.items()]

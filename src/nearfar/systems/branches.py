@@ -7,6 +7,7 @@ normal clips of a machine; a ``ResolvedBranch`` says what it is made of.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,6 +66,18 @@ class Branch:
         for step, fitted in zip(self.resolved.conditioning, self.conditioning, strict=True):
             if step.name == HEAD:
                 restore(fitted, {f"{k}_": array for k, array in part(adapter.arrays, HEAD).items()})
+
+    def unfitted(self) -> Branch:
+        """The same branch, whose conditioning and back end are not fitted yet; its encoder stays as it is."""
+        made = copy(self)
+        made.conditioning = [step.make() for step in self.resolved.conditioning]
+        made.backend = self.resolved.backend.make()
+        for step, new, own in zip(
+            self.resolved.conditioning, made.conditioning, self.conditioning, strict=True
+        ):
+            if step.name == HEAD:  # an adapter has brought it
+                restore(new, learnt(own))
+        return made
 
     def fit(
         self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +42,9 @@ READERS = {
 }
 MOST_SAMPLES = 2**28  # of all chosen channels: 1 GiB in single precision
 BLOCK = 2**18  # samples of a channel, of a recording that is read in blocks
+MATLAB_7_3 = b"MATLAB 7.3"  # begins a MATLAB file that is HDF5
+_ONE_AT_A_TIME = Lock()
+READ_WHOLE = (".uff", ".unv", ".uf58")  # also .mat up to version 7: their libraries read no part of a file
 
 
 def read_header(path: Path, channels: Sequence[Chosen] = (), span: Span | None = None) -> Header:
@@ -52,6 +58,8 @@ def read_header(path: Path, channels: Sequence[Chosen] = (), span: Span | None =
     AudioError
         If the file can't be read or is cut short, or the channels can't be used together.
     """
+    if span is not None and _is_read_whole(path):
+        return _part(path, channels, span).header
     with _opened(path) as contents:
         return _header(contents, choose(contents, channels, path), path, span)
 
@@ -66,6 +74,8 @@ def read(path: Path, channels: Sequence[Chosen] = (), span: Span | None = None) 
     AudioError
         As ``read_header``; and if samples are missing, NaN or infinite.
     """
+    if span is not None and _is_read_whole(path):
+        return _part(path, channels, span)
     with _opened(path) as contents:
         used = choose(contents, channels, path)
         header = _header(contents, used, path, span)
@@ -101,14 +111,37 @@ def in_blocks(path: Path, channels: Sequence[Chosen] = ()) -> InBlocks:
         try:
             with _opened(path) as contents:
                 used = choose(contents, channels, path)
+                size = header.samples if _is_read_whole(path) else BLOCK
                 while at < header.samples:
-                    stop = min(at // BLOCK * BLOCK + BLOCK, header.samples)
+                    stop = min(at // size * size + size, header.samples)
                     yield np.stack([_values(channel, path, at, stop) for channel in used])
                     at = stop
         except AudioError as error:
             yield Lost(header.samples - at, error)
 
     return InBlocks(header, True, notes, blocks)
+
+
+def _is_read_whole(path: Path) -> bool:
+    """Whether a part of a file takes as long as all of it."""
+    if path.suffix.lower() != ".mat" or not path.is_file():
+        return path.suffix.lower() in READ_WHOLE and path.is_file()
+    with path.open("rb") as file:
+        return file.read(len(MATLAB_7_3)) != MATLAB_7_3
+
+
+def _part(path: Path, channels: Sequence[Chosen], span: Span) -> Recorded:
+    """A part of a file that is read whole; the file that was read last is remembered for its other parts."""
+    status = path.stat()
+    with _ONE_AT_A_TIME:
+        whole = _whole(path, tuple(channels), (status.st_size, status.st_mtime_ns))
+    header = header_of_part(whole.header, span, part_name(str(path), span))
+    return replace(whole, samples=whole.samples[:, span.start : span.stop], header=header)
+
+
+@lru_cache(maxsize=1)
+def _whole(path: Path, channels: tuple[Chosen, ...], state: tuple[int, int]) -> Recorded:  # noqa: ARG001  # a key
+    return read(path, channels)
 
 
 @contextmanager

@@ -33,7 +33,11 @@ TEXT_CONVERSIONS = 7  # and above: values become text
 TIME = (0, 1)  # what a master counts: not told, time
 MOST_PLACES = 64  # of a channel array that holds microphones
 MOST_STAMPS = 2**27
+MOST_RATES = 1000  # of groups, that are remembered
 ASAMMDF = b"amdf"  # begins the name of the program that wrote a file
+
+FoundRate = tuple[Rate | None, float | None, str]
+_RATES: dict[tuple[Path, int, int, int], FoundRate] = {}
 
 
 @contextmanager
@@ -93,7 +97,7 @@ def _group(mdf: Any, number: int, path: Path) -> Iterator[Channel]:
         if group.channel_dependencies[index]
     }
     elements = {f"{name}[{place}]" for name, places in arrays.items() for place in range(places)}
-    rate, start, problem = _rate(mdf, number, samples)
+    rate, start, problem = _known_rate(mdf, number, samples, path)
     for index, channel in enumerate(group.channels):
         if (
             index == master
@@ -147,7 +151,18 @@ def _is_number(mdf: Any, channel: Any) -> bool:
     return channel.data_type in NUMBERS and channel.channel_type not in MASTERS and not text
 
 
-def _rate(mdf: Any, number: int, samples: int) -> tuple[Rate | None, float | None, str]:
+def _known_rate(mdf: Any, number: int, samples: int, path: Path) -> FoundRate:
+    """As ``_rate``; remembered, because all time stamps are read for it, whatever part of the samples is."""
+    status = path.stat()
+    key = (path, status.st_size, status.st_mtime_ns, number)
+    if key not in _RATES:
+        if len(_RATES) >= MOST_RATES:
+            _RATES.clear()
+        _RATES[key] = _rate(mdf, number, samples)
+    return _RATES[key]
+
+
+def _rate(mdf: Any, number: int, samples: int) -> FoundRate:
     """Rate and beginning of a group, or what is wrong with its time channel."""
     home = (
         number if mdf.version < "4" else mdf.virtual_groups_map.get(number, number)

@@ -9,6 +9,7 @@ except in recordings of a few seconds. So the pass takes about as long as readin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -19,6 +20,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from nearfar.recordings.audio import FAR, INT16_SCALE, NEAR, Samples
+from nearfar.recordings.transforms import Transforms, hann
 
 Float = NDArray[np.float64]
 
@@ -29,7 +31,7 @@ BLOCK_SECONDS = 0.05  # of the levels that show a gap
 BANDS = 24
 LOWEST_HZ = 62.5  # below lies wind and handling noise
 PARTS = 4  # of a recording that are judged one by one
-FRAMES_AT_ONCE = 16  # fit the cache; larger temporaries cost more in page faults than in work
+FRAMES_AT_ONCE = 24  # fit the cache; larger temporaries cost more in page faults than in work
 FEWEST_FRAMES = 2 * PARTS  # of which coherence can be estimated at all
 STUCK_SECONDS = 0.005  # of one and the same sample: no sound stands still for so long
 QUIETEST = 1e-10  # power, -100 dBFS: far below a step of 16 bits
@@ -163,7 +165,7 @@ class Measured:
         return Levels(*map(float, (level[NEAR], level[FAR], coherence, tilt[NEAR], tilt[FAR])))
 
 
-def measure(samples: Samples, rate: int) -> Measured:
+def measure(samples: Samples, rate: int, transforms: Transforms | None = None) -> Measured:
     """Measure a recording.
 
     Parameters
@@ -172,16 +174,18 @@ def measure(samples: Samples, rate: int) -> Measured:
         Finite.
     rate : int
         In Hz, the one that it was recorded at.
+    transforms : Transforms or None
+        Of these samples: their spectra are used if somebody else wants them anyhow.
     """
     samples = samples[: FAR + 1].astype(np.float32, copy=False)
     mean = centre = samples.mean(axis=1).astype(np.float64)
     if np.abs(mean).max() > LARGE_OFFSET:  # the sound would drown in the squares
-        samples = samples - mean[:, None].astype(np.float32)
+        samples, transforms = samples - mean[:, None].astype(np.float32), None
         centre = samples.mean(axis=1).astype(np.float64)
     peaks = np.stack([samples.max(axis=1), -samples.min(axis=1)], axis=1)
-    spectra, edges = _spectra(samples, rate), band_edges(rate)
+    spectra, edges = _spectra(samples, rate, transforms), band_edges(rate)
     density = spectra.power.sum(axis=1) / spectra.frames
-    level = decibels(np.maximum(np.einsum("cn,cn->c", samples, samples) / samples.shape[1] - centre**2, 0))
+    level = decibels(np.maximum(np.vecdot(samples, samples) / samples.shape[1] - centre**2, 0))
     return Measured(
         rate=rate,
         samples=samples.shape[1],
@@ -206,12 +210,15 @@ def frame_length(rate: int) -> int:
     return 1 << max(6, round(float(np.log2(FRAME_SECONDS * rate))))
 
 
+def _normalized(length: int) -> float:
+    """By what a Hann window is multiplied so that the powers of all bins sum to the RMS^2."""
+    return float(1 / np.sqrt((hann(length).astype(np.float64) ** 2).sum() * length / 2))
+
+
 @lru_cache(maxsize=8)
 def _window(length: int) -> NDArray[np.float32]:
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-    return (hann / np.sqrt((hann**2).sum() * length / 2)).astype(
-        np.float32
-    )  # the powers of all bins sum to the RMS^2
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    return (window / np.sqrt((window**2).sum() * length / 2)).astype(np.float32)
 
 
 def band_edges(rate: int) -> NDArray[np.intp]:
@@ -239,24 +246,35 @@ def _frames(samples: Samples, rate: int) -> NDArray[np.float32]:
     return np.lib.stride_tricks.sliding_window_view(samples, length, axis=1)[:, ::hop]
 
 
-def _spectra(samples: Samples, rate: int) -> Spectra:
+def _spectra(samples: Samples, rate: int, transforms: Transforms | None = None) -> Spectra:
     frames = _frames(samples, rate)
-    n_frames, window = frames.shape[1], _window(frames.shape[2])
+    n_frames, length, window = frames.shape[1], frames.shape[2], _window(frames.shape[2])
+    ready: Sequence[NDArray[np.complex64]] = ()
+    if (
+        transforms is not None
+        and length in transforms.wanted
+        and samples.shape[1] >= OVERLAP_BELOW_SECONDS * rate
+    ):
+        ready = [
+            transforms.spectra(c, length)[1::2] for c in range(len(samples))
+        ]  # every other one, side by side
     starts = np.unique(np.linspace(0, n_frames, PARTS + 1).astype(int)[:-1]).tolist()
-    shape = (len(starts), frames.shape[2] // 2 + 1)
+    shape = (len(starts), length // 2 + 1)
     power = np.zeros((len(samples), *shape))
     cross = np.zeros(shape, np.complex64)
     for part, (start, end) in enumerate(pairwise([*starts, n_frames])):
         for i in range(start, end, FRAMES_AT_ONCE):
-            spectrum = scipy.fft.rfft(frames[:, i : min(end, i + FRAMES_AT_ONCE)] * window)
-            ones = np.ones(
-                spectrum.shape[1], np.float32
-            )  # a product sums faster than a sum over the first axis
+            stop = min(end, i + FRAMES_AT_ONCE)
+            ones = np.ones(stop - i, np.float32)  # a product sums faster than a sum over the first axis
+            spectrum = [one[i:stop] for one in ready] or scipy.fft.rfft(frames[:, i:stop] * window)
             crossed = spectrum[NEAR] * spectrum[-1].conj()
             cross[part] += (ones @ crossed.view(np.float32)).view(np.complex64)
-            flat = spectrum.view(np.float32)
-            squares = ones @ np.multiply(flat, flat, out=flat)
-            power[:, part] += squares[:, 0::2] + squares[:, 1::2]
+            for of_channel, one in zip(power, spectrum, strict=True):
+                squares = ones @ np.square(one.view(np.float32))
+                of_channel[part] += squares[0::2] + squares[1::2]
+    if ready:  # they are under a window that has another factor
+        factor = _normalized(length) ** 2
+        power, cross = power * factor, cross * np.float32(factor)
     return Spectra(n_frames, power, cross)
 
 
@@ -292,7 +310,7 @@ def _block_levels(samples: Samples, rate: int) -> Float:
     size = min(samples.shape[1], max(1, round(BLOCK_SECONDS * rate)))
     blocks = samples[:, : samples.shape[1] // size * size].reshape(len(samples), -1, size)
     means = (blocks @ np.ones(size, np.float32)).astype(np.float64) / size
-    return decibels(np.maximum(np.einsum("cbn,cbn->cb", blocks, blocks) / size - means**2, 0))
+    return decibels(np.maximum(np.vecdot(blocks, blocks) / size - means**2, 0))
 
 
 def _longest_stuck(channel: NDArray[np.float32], rate: int, peaks: NDArray[np.float32]) -> float:

@@ -32,6 +32,7 @@ from nearfar.recordings.inspection import usual as comparison
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Float, Measured, measure
+from nearfar.recordings.inspection.traits import Traits
 from nearfar.recordings.inspection.usual import (
     LENGTH_MARGIN,
     SURELY,
@@ -118,6 +119,8 @@ class Look:
         Of one of the kept clips: all have its rate and its number of channels.
     usual : Usual or None
         What the kept clips have in common.
+    traits : Traits or None
+        What is kept of each of them, to learn that again with others.
     median_seconds : float
         Of the lengths of these clips; 0 without any.
     """
@@ -132,6 +135,7 @@ class Look:
     header: Header | None
     usual: Usual | None
     median_seconds: float
+    traits: Traits | None = None
 
     @property
     def fault_counts(self) -> dict[str, int]:
@@ -250,8 +254,18 @@ def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
         warnings=tuple(_warnings(name, sieve.kept)),
         header=sieve.kept[-1].header if sieve.kept else None,
         usual=usual,
+        traits=_traits(sieve.kept),
         median_seconds=median([one.seconds for one in sieve.kept] or [0.0]),
     )
+
+
+def _traits(seen: Sequence[Seen]) -> Traits | None:
+    """What is kept of clips; ``None`` if there are none, or they differ in rate or channels."""
+    if len({(_format(one, "rate"), len(one.known.level)) for one in seen}) != 1:
+        return None
+    counted = np.zeros(len(seen), dtype=bool)
+    counted[majority([one.known for one in seen])] = True
+    return Traits.of([one.known for one in seen], [_domain(one) for one in seen], counted)
 
 
 def inspect(
@@ -314,6 +328,7 @@ def _keeping_all(machine: Machine, found: Look) -> Look:
     return replace(
         found,
         kept=machine.train,
+        traits=found.traits if len(found.kept) == len(machine.train) else None,
         left_out=(),
         unlike=(),
         warnings=(*found.problems, *told, *found.warnings),

@@ -150,25 +150,19 @@ class Usual:
         domains : sequence of str
             Of each clip.
         """
-        levels = np.stack([clip.level for clip in clips])
-        quiet = np.stack([clip.blocks.min(axis=1) for clip in clips])
-        groups = _by_domain(domains)
-        means = np.stack([clip.mean for clip in clips])
-        seconds = np.array([clip.seconds for clip in clips])
         return cls(
-            rate=clips[0].rate,
-            seconds=np.array([seconds.min(), seconds.max()]),
-            level=np.stack(_range(levels, groups)),
-            quiet=_range(quiet, groups)[0],
-            offset=np.stack([np.median(means, axis=0), _spread(means)]),
-            **_relation(clips, domains),
+            rate=clips[0].rate, **channels_of(*by_channel(clips), domains), **_relation(clips, domains)
         )
 
     def allowing(self, clips: Sequence[Measured]) -> Usual:
         """The same, with limits that these clips keep, but for a few: they are of a machine that runs."""
-        if len(clips) < FEWEST_FOR_PRESENCE:
+        return self.with_limits_of([how_still(self, clip) for clip in clips])
+
+    def with_limits_of(self, stillness: Sequence[float]) -> Usual:
+        """As ``allowing``, of clips of which only ``how_still`` is known."""
+        if len(stillness) < FEWEST_FOR_PRESENCE:
             return self
-        stillest = sorted(how_still(self, clip) for clip in clips)[-FEW_STILL]
+        stillest = sorted(stillness)[-FEW_STILL]
         return replace(self, limits=max(1.0, STILL_MARGIN * stillest) * self.limits)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -191,6 +185,29 @@ class Usual:
     def is_telling(self) -> bool:
         """Whether the two microphones have enough in common for R to mean something."""
         return len(self.templates) > 0 and bool(self.agreement[0] >= TELLING * self.agreement[3])
+
+
+def by_channel(clips: Sequence[Measured]) -> tuple[Float, Float, Float, Float]:
+    """Of each clip its length in seconds, (n,); level, level of its quietest block, and mean, (n, C)."""
+    return (
+        np.array([clip.seconds for clip in clips]),
+        np.stack([clip.level for clip in clips]),
+        np.stack([clip.blocks.min(axis=1) for clip in clips]),
+        np.stack([clip.mean for clip in clips]),
+    )
+
+
+def channels_of(
+    seconds: Float, level: Float, quiet: Float, mean: Float, domains: Sequence[str]
+) -> dict[str, Any]:
+    """Everything of ``Usual`` that is told of each channel alone, from what ``by_channel`` gives."""
+    groups = by_domain(domains)
+    return {
+        "seconds": np.array([seconds.min(), seconds.max()]),
+        "level": np.stack(_range(level, groups)),
+        "quiet": _range(quiet, groups)[0],
+        "offset": np.stack([np.median(mean, axis=0), _spread(mean)]),
+    }
 
 
 def faults_against(usual: Usual, measured: Measured, read: Callable[[], Samples]) -> list[RecordingFault]:
@@ -250,7 +267,7 @@ def _spread(values: Float) -> Float:
     return spread
 
 
-def _by_domain(domains: Sequence[str]) -> list[NDArray[np.intp]]:
+def by_domain(domains: Sequence[str]) -> list[NDArray[np.intp]]:
     """The numbers of the clips of each domain; small domains are not told apart."""
     labels = np.array(domains, dtype=object)
     groups = [np.flatnonzero(labels == domain) for domain in sorted(set(domains))]
@@ -261,24 +278,40 @@ def _relation(clips: Sequence[Measured], domains: Sequence[str]) -> dict[str, An
     """What two channels have in common: everything of ``Usual`` that comes from ``Pair``."""
     pairs = [clip.pair for clip in clips if clip.pair is not None]
     if not pairs:
-        return _NO_RELATION
-    rows = _by_domain([d for clip, d in zip(clips, domains, strict=True) if clip.pair is not None])
+        return NO_RELATION
+    rows = by_domain([d for clip, d in zip(clips, domains, strict=True) if clip.pair is not None])
     phases = np.stack([pair.phase for pair in pairs])
-    templates = np.stack([_template(phases[group]) for group in rows])
-    whole = np.stack([pair.presence[0] for pair in pairs])
-    parts = np.stack([pair.presence[1:] for pair in pairs])
-    learnt = [_presence(whole[:, None], rows, 0), _presence(parts, rows, 1)]
+    templates = np.stack([template_of(phases[group].mean(axis=0), len(group)) for group in rows])
     return {
         "templates": templates,
-        "agreement": _usual_agreement(phases, rows, templates),
-        "contrast": _contrast(np.stack([pair.contrast for pair in pairs])),
+        "agreement": usual_agreement(agreements(phases, rows, templates), phases.shape[1]),
+        **levels_of(
+            np.stack([pair.contrast for pair in pairs]), np.stack([pair.presence for pair in pairs]), rows
+        ),
+    }
+
+
+def levels_of(contrast: Float, presence: Float, groups: Sequence[NDArray[np.intp]]) -> dict[str, Any]:
+    """Everything of ``Usual`` that comes from the levels of near beside far.
+
+    Parameters
+    ----------
+    contrast : (n, B) array
+        As of ``Pair``.
+    presence : (n, 1 + PARTS, 3 B) array
+    groups : sequence of arrays
+        Of the clips of each domain, as of ``by_domain``.
+    """
+    learnt = [_presence(presence[:, :1], groups, 0), _presence(presence[:, 1:], groups, 1)]
+    return {
+        "contrast": _contrast(contrast),
         "presence": np.stack([one[0] for one in learnt]),
         "precision": np.stack([one[1] for one in learnt]),
         "limits": np.stack([one[2] for one in learnt]),
     }
 
 
-_NO_RELATION: dict[str, Any] = {  # of one channel, or of clips that are too short
+NO_RELATION: dict[str, Any] = {  # of one channel, or of clips that are too short
     "templates": np.zeros((0, 0), np.complex64),
     "agreement": np.zeros(4),
     "contrast": np.zeros((0, 0)),
@@ -288,13 +321,10 @@ _NO_RELATION: dict[str, Any] = {  # of one channel, or of clips that are too sho
 }
 
 
-def _template(phases: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """The mean of unit phases, without the magnitude that unrelated ones would leave by chance: 1 / sqrt(n)."""
-    mean = phases.mean(axis=0)
+def template_of(mean: NDArray[np.complexfloating[Any]], n: int) -> NDArray[np.complex64]:
+    """The mean of n unit phases, without the magnitude that unrelated ones would leave by chance: 1 / sqrt(n)."""
     power = np.abs(mean) ** 2
-    kept: NDArray[np.complex64] = mean * np.sqrt(
-        np.maximum(1 - 1 / (len(phases) * np.maximum(power, 1e-12)), 0)
-    )
+    kept = mean * np.sqrt(np.maximum(1 - 1 / (n * np.maximum(power, 1e-12)), 0))
     return kept.astype(np.complex64)
 
 
@@ -313,25 +343,33 @@ def _cosine(phase: NDArray[np.complex64], template: NDArray[np.complex64]) -> fl
     return float(_agreement(phase, template)) * float(np.sqrt(_weight(template) / _weight(phase)))
 
 
-def _usual_agreement(
+def agreements(
     phases: NDArray[np.complex64],
     groups: Sequence[NDArray[np.intp]],
     templates: NDArray[np.complex64],
 ) -> Float:
-    """As ``Usual.agreement``: each clip against the others of its domain."""
-    found: list[float] = []
-    mirrored: list[float] = []
+    """c of each clip against the others of its domain, as it is and with its channels exchanged: (n, 2)."""
+    found = np.empty((len(phases), 2))
     for group, template in zip(groups, templates, strict=True):
-        n = len(group)
-        for phase in phases[group]:
-            others = (n * template - phase) / (n - 1) if n > 1 else template
-            found.append(_cosine(phase, others))
-            mirrored.append(_cosine(phase.conj(), others))
-    middle, spread = float(np.median(found)), float(_spread(np.array(found)))
-    exchanged = float(np.median(mirrored) + CLOSELY * _spread(np.array(mirrored)))
+        for i in group:
+            found[i] = agreement_with_others(phases[i], template, len(group))
+    return found
+
+
+def agreement_with_others(
+    phase: NDArray[np.complex64], template: NDArray[np.complex64], n: int
+) -> tuple[float, float]:
+    """c of one of the n clips of a template against the others, as it is and with its channels exchanged."""
+    others = (n * template - phase) / (n - 1) if n > 1 else template
+    return _cosine(phase, others), _cosine(phase.conj(), others)
+
+
+def usual_agreement(found: Float, bins: int) -> Float:
+    """``Usual.agreement``, from what ``agreements`` gives; ``bins`` is F."""
+    (middle, mirrored), (spread, of_mirrored) = np.median(found, axis=0).tolist(), _spread(found).tolist()
     closely = min(middle - CLOSELY * spread, 0.95 * middle)
-    chance = 1 / np.sqrt(2 * phases.shape[1])
-    return np.array([middle, closely, max(exchanged, float(np.median(mirrored)) + 0.05 * middle), chance])
+    exchanged = max(mirrored + CLOSELY * of_mirrored, mirrored + 0.05 * middle)
+    return np.array([middle, closely, exchanged, 1 / np.sqrt(2 * bins)])
 
 
 def _contrast(contrasts: Float) -> Float:
@@ -625,10 +663,15 @@ def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measu
     time = np.linspace(0, measured.seconds, n_frames)
     slopes = np.linspace(-FASTEST_DRIFT, FASTEST_DRIFT, SLOPES)
     constant = float(lags[:, columns % n_lags].mean(axis=0).max())  # R of one and the same delay
+    beyond = round(FASTEST_DRIFT * measured.seconds * measured.rate)
+    around = lags[:, np.arange(-farthest - beyond, farthest + beyond) % n_lags]
+    shifted = np.lib.stride_tricks.sliding_window_view(
+        around, len(columns), axis=1
+    )  # (frames, shifts, delays)
     best = (-np.inf, 0.0)
     for slope in slopes[np.abs(slopes) * measured.seconds >= DRIFT_LEAST]:
         shift = np.round(slope * time * measured.rate).astype(int)
-        line = lags[np.arange(n_frames)[:, None], (columns + shift[:, None]) % n_lags].mean(axis=0)
+        line = shifted[np.arange(n_frames), beyond + shift].mean(axis=0)
         best = max(best, (float(line.max()), float(slope)))
     if best[0] < DRIFT_STRONGER * constant:
         return -np.inf, None
@@ -736,7 +779,7 @@ def stands_still(usual: Usual, measured: Measured, *, times: float = 1.0) -> tup
     times : float
         How far beyond the limits of ``Usual.limits``: more for fewer false claims.
     """
-    whole, parts = _stillness(usual, measured)
+    whole, parts = _stillness(usual, None if measured.pair is None else measured.pair.presence)
     if whole > times:
         return 0.0, measured.seconds
     still = np.flatnonzero(parts > times)
@@ -747,15 +790,19 @@ def stands_still(usual: Usual, measured: Measured, *, times: float = 1.0) -> tup
 
 def how_still(usual: Usual, measured: Measured) -> float:
     """The largest ``times`` at which ``stands_still`` says so."""
-    whole, parts = _stillness(usual, measured)
+    return how_still_by(usual, None if measured.pair is None else measured.pair.presence)
+
+
+def how_still_by(usual: Usual, presence: Float | None) -> float:
+    """As ``how_still``, of a recording of which only ``Pair.presence`` is known."""
+    whole, parts = _stillness(usual, presence)
     return max(whole, float(parts.max(initial=-np.inf)))
 
 
-def _stillness(usual: Usual, measured: Measured) -> tuple[float, Float]:
+def _stillness(usual: Usual, heard: Float | None) -> tuple[float, Float]:
     """How far a recording, and each two neighbouring parts, are beyond both limits; minus infinity if unknown."""
-    if measured.pair is None or not len(usual.templates):
+    if heard is None or not len(usual.templates):
         return -np.inf, np.zeros(0)
-    heard = measured.pair.presence
     whole = np.minimum(*_absence(usual, heard[:1], 0))
     distance, deficit = (np.convolve(x, [0.5, 0.5], mode="valid") for x in _absence(usual, heard[1:], 1))
     return float(whole[0]), np.minimum(distance, deficit)

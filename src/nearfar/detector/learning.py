@@ -1,0 +1,615 @@
+"""Learning on: normal recordings are added to a detector, without the recordings that it was fitted to.
+
+Conditioning and back end of each branch are fitted again, to the embeddings of all clips, old and new. The
+threshold is learnt again from scores of clips by fits that had not seen them:
+
+* Where no encoder is fitted to the machine, from the same folds over all clips as a fit to all of them deals. So
+  the detector is the one that this fit would have made, whatever was added when.
+* An encoder that is fitted to the machine stays, and it has heard the clips of the fit. So these keep the scores
+  that they got when the encoder was trained without them. The clips that were learnt later are dealt to folds of
+  their own: the encoder has not heard them, and each is scored by a back end that has not.
+
+Scores of the new clips by the old detector are unseen scores, too, but they would not do: those of a new condition
+are far too high for a detector that has learnt it. Nor would scores that leave one clip out: of a day, all others
+stay.
+
+If ``calibrate`` has set the threshold, it comes from those recordings, scored by the new detector, and from the
+clips that were learnt since.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.folds import deal
+from nearfar.decisions.fusing import fuse
+from nearfar.decisions.rates import FlaggedShare
+from nearfar.decisions.thresholds import Threshold, ThresholdConfig
+from nearfar.detector import fitting
+from nearfar.detector.calibrating import LATER, fingerprinted, told_of
+from nearfar.detector.fitting import Fit, Known, Unseen, average
+from nearfar.detector.history import CALIBRATE, LEARN, History, entry
+from nearfar.detector.keeping import Bank, Kept, content_of, is_fitted_to_machine, learns_nothing, refuse_rows
+from nearfar.files.digests import digest
+from nearfar.files.steps import Jobs
+from nearfar.recordings import audio
+from nearfar.recordings.clips import Clip, DatasetError, Domain, Machine, counted
+from nearfar.recordings.datasets.layout import few
+from nearfar.recordings.datasets.normals import refuse_anomalies
+from nearfar.recordings.inspection import copies
+from nearfar.recordings.inspection.alone import faults_alone
+from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
+from nearfar.recordings.inspection.measured import Measured
+from nearfar.recordings.inspection.training import (
+    OFF,
+    OddClips,
+    Seen,
+    Suspect,
+    listen,
+    unlike_by_score,
+    warn_of_unlike,
+)
+from nearfar.recordings.inspection.usual import SURELY, Usual, faults_against, stands_still
+from nearfar.recordings.microphones import MICROPHONES
+from nearfar.recordings.recording import Recording, Span, digests, fingerprints
+from nearfar.systems.branches import UNDISCLOSED, Branch, Progress, attributes, domains
+from nearfar.windows.long_recordings import MOST_SHARE, Cutting
+
+if TYPE_CHECKING:
+    from nearfar.detector.fitted import Detector
+
+_STRETCH = re.compile(r", part \d+ of \d+$")  # of a recording, as ``windows.long_recordings`` calls its group
+Array = NDArray[np.floating[Any]]
+Float = NDArray[np.float64]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What learning changes of a detector: see ``Detector``."""
+
+    branches: tuple[Branch, ...]
+    threshold: Threshold | None
+    usual: Usual | None
+    trained_on: dict[str, Any]
+    unseen: dict[str, float]
+    calibration: Calibration | None
+    seen: NDArray[np.uint64]
+    calibrated_on: dict[str, Any] | None
+    normals: NDArray[np.float64] | None
+    kept: Kept
+    history: History
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is to be learnt, and with which means.
+
+    Attributes
+    ----------
+    clips : sequence of Clip
+    cutting : Cutting or None
+        Of long recordings, which the clips are windows of.
+    domain, odd_clips, workers, jobs, progress
+        As of ``Detector.learn``.
+    """
+
+    clips: Sequence[Clip]
+    cutting: Cutting | None
+    domain: Domain | None
+    odd_clips: OddClips
+    workers: int
+    jobs: Jobs
+    progress: Progress | None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """New clips that are learnt, and what was left out.
+
+    Attributes
+    ----------
+    clips : tuple of Clip
+    recordings : tuple of str
+        Digests of their recordings.
+    files : tuple of int
+        Fingerprints of these.
+    measured : tuple of Measured
+    faults : tuple of str
+        What was found in clips that are learnt, by microphone and kind.
+    left_out : tuple of dict
+        Of each recording that is not learnt: ``clip``, ``kind`` and ``message``.
+    """
+
+    clips: tuple[Clip, ...]
+    recordings: tuple[str, ...]
+    files: tuple[int, ...]
+    measured: tuple[Measured, ...]
+    faults: tuple[str, ...]
+    left_out: tuple[dict[str, str], ...]
+
+
+def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> Learnt:
+    """What ``Detector.learn`` changes; see there.
+
+    Raises
+    ------
+    DatasetError, ValueError
+        As of ``Detector.learn``.
+    """
+    kept, workers, jobs, progress = _require_kept(detector), given.workers, given.jobs, given.progress
+    refuse_rows(kept.bank, detector.branches)
+    refuse_anomalies(given.clips)
+    told = _together(_with_domain(given.clips, given.domain, kept.bank), kept.bank)
+    heard = _hear(detector, replace(given, clips=told))
+    embedded = [
+        b.embed(heard.clips, workers=workers, jobs=jobs, progress=progress) for b in detector.branches
+    ]
+    before = _flagged_before(detector, heard.clips, embedded)
+    joined = _joined(detector, kept, heard, embedded, workers)
+    this = Fit(
+        Machine(detector.machine, joined.bank.clips(detector.machine)), detector.system, workers, jobs, progress,
+        Known(detector.branches, [str(content) for content in joined.bank.contents.tolist()], joined.far),
+    )  # fmt: skip
+    branches = _refitted(detector, this, joined.bank)
+    scored, how = _unseen(detector, this, joined)
+    if joined.unseen is not None:
+        joined = replace(joined, unseen=fitting.by_branch(scored, this.machine.train, detector.system))
+    joined = _rescored(joined, branches)
+    decided = _decided(detector, this, joined, scored, how)
+    usual = detector.usual if joined.traits is None else joined.traits.usual()
+    unlike = _unlike(this, heard, scored)
+    warn_of_unlike(detector.machine, unlike)
+    named = [{"clip": one.clip.name, "kind": one.kind, "message": one.message} for one in unlike]
+    new = entry(
+        LEARN, len(heard.clips), _count(heard.clips), digest(sorted(heard.recordings)),
+        when=when or datetime.now(UTC), left_out=list(heard.left_out), unlike=named, before=before,
+        recordings=None if given.cutting is None else given.cutting.describe(),
+    )  # fmt: skip
+    return Learnt(
+        branches=branches,
+        usual=usual,
+        trained_on=_trained_on(detector.trained_on, this, joined, heard, named),
+        seen=np.unique(np.concatenate([detector.seen, joined.bank.files])),
+        normals=None if detector.system.fusion is None else scored.by_part,
+        kept=joined,
+        history=(*detector.history, new),
+        **decided,
+    )
+
+
+def with_later(
+    detector: Detector, clips: Sequence[Clip], embed: Callable[[Clip], list[Array]], *, workers: int
+) -> Kept | None:
+    """What a detector keeps after a calibration: the embeddings of those recordings, too.
+
+    Parameters
+    ----------
+    detector : Detector
+    clips : sequence of Clip
+        That it has scored.
+    embed : callable
+        Gives the embeddings of a clip, by each branch.
+    workers : int
+        Threads.
+    """
+    if detector.kept is None:
+        return None
+    of_branches = list(zip(*audio.each(clips, embed, workers=workers), strict=True))
+    scores = [b.anomaly_score(X) for b, X in zip(detector.branches, of_branches, strict=True)]
+    vectors = [
+        None if branch.pooling == "rows" else X
+        for branch, X in zip(detector.system.branches, of_branches, strict=True)
+    ]
+    recordings = [clip.recording for clip in clips]
+    bank = Bank.of(clips, digests(recordings, None), fingerprints(recordings), vectors)
+    return replace(detector.kept, later=bank, later_scores=np.stack(scores, axis=1))
+
+
+def stays(detector: Detector) -> list[str]:
+    """What learning leaves as the fit made it, in sentences; empty if it is as one fit to all clips.
+
+    Parameters
+    ----------
+    detector : Detector
+    """
+    told = []
+    names = sorted({b.encoder.name for b in detector.system.branches if b.training is not None})
+    if names:
+        told.append(
+            f"the encoder ({', '.join(names)}) is fitted to the clips of the fit, and stays. Clips of the fit keep "
+            "their scores behind the threshold"
+        )
+    if all(learns_nothing(branch) for branch in detector.branches):
+        told.append(
+            "the back end learns nothing from clips, so scores stay; only the threshold is learnt again"
+        )
+    if detector.kept is not None and detector.kept.traits is None:
+        told.append("what is usual of a recording: the fit was told to keep broken clips")
+    return told
+
+
+def _require_kept(detector: Detector) -> Kept:
+    if detector.kept is None:
+        raise ValueError(
+            f"the detector of {detector.machine!r} keeps nothing to learn on with: it was fitted with "
+            "--no-learning (keep='nothing'), or saved by nearfar before format 7; fit it again to all recordings, "
+            "the old ones and the new ones"
+        )
+    return detector.kept
+
+
+def _with_domain(clips: Sequence[Clip], domain: Domain | None, known: Bank) -> list[Clip]:
+    """The clips with the domain that is given; one is needed if the detector's own clips tell theirs."""
+    wrong = [clip for clip in clips if domain is not None and clip.domain not in (None, domain)]
+    if wrong:
+        raise ValueError(
+            f"domain={domain!r}: {wrong[0].recording} is of the domain {wrong[0].domain!r}, by its name or "
+            f"domains.csv, and {len(wrong) - 1} others; leave the domain out, or learn them apart"
+        )
+    found = [clip if domain is None else replace(clip, domain=domain) for clip in clips]
+    if all(known.domain) and (untold := [clip for clip in found if clip.domain is None]):
+        counts = ", ".join(f"{n} {d}" for d, n in sorted(Counter(known.domain).items()))
+        raise ValueError(
+            f"domain=None: {counted(len(untold), 'recording')} tell no domain, such as {untold[0].recording}, but "
+            f"the detector's clips do ({counts}); give --domain source or --domain target, or a domains.csv"
+        )
+    return found
+
+
+def _hear(detector: Detector, given: Given) -> Heard:
+    """Read the new recordings, and say which of them are learnt."""
+    clips, files, left_out = _new(detector, given.clips)
+    kept: list[Seen] = []
+    faults: list[str] = []
+    for number, seen in enumerate(audio.each(clips, listen, workers=given.workers), start=1):
+        wrong, noticed = _judged(detector, seen, given.odd_clips)
+        if wrong is None:
+            kept.append(seen)
+            faults += noticed
+        else:
+            left_out.append(told_of(seen.clip, *wrong))
+        if given.progress is not None:
+            given.progress("inspecting", number, len(clips))
+    same = copies.find_copies([s.digest for s in kept], [s.known for s in kept], lambda i: kept[i].again())
+    left_out += [
+        told_of(kept[copy].clip, "copy", f"a copy of {kept[of].clip.recording}") for copy, of in same.items()
+    ]
+    kept = [seen for i, seen in enumerate(kept) if i not in same]
+    _refuse(left_out, kept, given.odd_clips)
+    return Heard(
+        clips=tuple(seen.clip for seen in kept),
+        recordings=tuple(digests((seen.clip.recording for seen in kept), given.jobs)),
+        files=tuple(files[seen.clip.recording] for seen in kept),
+        measured=tuple(seen.known for seen in kept),
+        faults=tuple(faults),
+        left_out=tuple(left_out),
+    )
+
+
+def _together(clips: Sequence[Clip], known: Bank) -> list[Clip]:
+    """The clips; the windows of one recording are one group, if the detector has others of their domain.
+
+    Alone, a recording that has nearly all clips of a domain is divided into stretches. Beside the clips of the
+    detector, it need not be.
+    """
+    counts = Counter(clip.domain or "" for clip in clips) + Counter(known.domain)
+    grouped = {domain for domain, group in zip(known.domain, known.group, strict=True) if group}
+    whole = [_STRETCH.sub("", clip.group) if clip.span is not None else clip.group for clip in clips]
+    of_recording = Counter((clip.domain or "", group) for clip, group in zip(clips, whole, strict=True))
+    found = []
+    for clip, group in zip(clips, whole, strict=True):
+        domain = clip.domain or ""
+        is_one_of_several = domain in grouped and of_recording[domain, group] <= MOST_SHARE * counts[domain]
+        found.append(replace(clip, group=group) if is_one_of_several else clip)
+    return found
+
+
+def _new(
+    detector: Detector, clips: Sequence[Clip]
+) -> tuple[list[Clip], dict[Recording, int], list[dict[str, str]]]:
+    """The clips that the detector does not know, each once; fingerprints of all; and what was left out."""
+    files, left_out = fingerprinted(clips)
+    known = set(detector.seen.tolist())
+    first: dict[tuple[int, Span | None], Clip] = {}
+    for clip in clips:
+        if clip.recording not in files:
+            continue
+        content = files[clip.recording], clip.span
+        if content[0] in known:
+            left_out.append(told_of(clip, "known", "the detector knows it already"))
+        elif first.setdefault(content, clip) is not clip:
+            left_out.append(told_of(clip, "copy", f"a copy of {first[content].recording}"))
+    return list(first.values()), files, left_out
+
+
+def _refuse(left_out: Sequence[dict[str, str]], kept: Sequence[Seen], odd_clips: OddClips) -> None:
+    told = few(f"{one['clip']}: {one['message'].removeprefix(one['clip'] + ': ')}" for one in left_out)
+    if odd_clips == "refuse" and left_out:
+        raise DatasetError([f"{counted(len(left_out), 'recording')} would be left out; remove them", *told])
+    if not kept:
+        raise DatasetError(
+            [
+                "nothing to learn: no recording is new to the detector and can be used. Where a sound is odd by "
+                "itself and right all the same, learn it with --keep-odd (odd_clips='keep')",
+                *told,
+            ]
+        )
+
+
+def _judged(detector: Detector, seen: Seen, odd_clips: OddClips) -> tuple[tuple[str, str] | None, list[str]]:
+    """Why a recording is not learnt, with the kind; or ``None``, and what was found in it all the same."""
+    if seen.error is not None:
+        return seen.error, []
+    measured, known = seen.known, detector.trained_on
+    if measured.rate != known["rate"]:
+        return ("rate", f"recorded at {measured.rate} Hz, but the training clips at {known['rate']} Hz"), []
+    channels = len(measured.level)
+    if channels != min(2, known["channels"]):
+        return (
+            "channels",
+            f"{counted(channels, 'channel')}, but the training clips have {known['channels']}",
+        ), []
+    shortest = max(b.encoder.min_samples / b.encoder.sample_rate for b in detector.branches)
+    if measured.seconds < shortest:
+        return ("short", f"{measured.seconds:.3g} s long; at least {shortest:.3g} s are needed"), []
+    faults = _faults(detector, seen)
+    needs = [MICROPHONES[m] for m in detector.system.microphones]
+    spoilt = [fault for fault in faults if fault.spoils(needs) or _is_surely_off(detector, fault, measured)]
+    if spoilt and odd_clips != "keep":
+        return (spoilt[0].kind, "; ".join(fault.message for fault in spoilt)), []
+    return None, [f"{fault.microphone} {fault.kind}" for fault in faults]
+
+
+def _is_surely_off(detector: Detector, fault: RecordingFault, measured: Measured) -> bool:
+    """Whether the machine does not run, beyond doubt, as for a fit: a new condition may be quieter."""
+    usual = detector.usual
+    return usual is not None and fault.kind == OFF and stands_still(usual, measured, times=SURELY) is not None
+
+
+def _faults(detector: Detector, seen: Seen) -> tuple[RecordingFault, ...]:
+    """What is wrong with a recording, as of ``Detector.score``."""
+    known = detector.trained_on
+    found = of_notes(seen.notes, known.get("faults"), clips=known["clips"]) + faults_alone(seen.known)
+    if detector.usual is not None:
+        found += faults_against(detector.usual, seen.known, seen.again)
+    return each_once(found)
+
+
+def _flagged_before(
+    detector: Detector, clips: Sequence[Clip], embedded: Sequence[Sequence[Array]]
+) -> dict[str, Any] | None:
+    """The threshold until now, and how many of the new clips it flags: whether there was something to learn."""
+    try:
+        scores = [b.anomaly_score(X) for b, X in zip(detector.branches, embedded, strict=True)]
+    except ValueError as error:
+        raise DatasetError([f"a recording cannot be scored, so it is not learnt: {error}"]) from error
+    if detector.threshold is None:
+        return None
+    of_parts = np.stack([average(own) for own in detector.system.by_part(scores)], axis=1)
+    above, of_clip = _fused(detector, of_parts, detector.normals) > detector.threshold.value, domains(clips)
+    shares = {d: FlaggedShare.of(above[of_clip == d]) for d in np.unique(of_clip).tolist()}
+    return {
+        "value": detector.threshold.value,
+        "normal_clips": len(detector.threshold.normal_scores),
+        "flagged": int(above.sum()),
+        "domains": {d: {"clips": x.clips, "flagged": x.flagged} for d, x in shares.items()},
+    }
+
+
+def _fused(detector: Detector, of_parts: Float, normals: Float | None) -> NDArray[np.float64]:
+    fusion = detector.system.fusion
+    if fusion is None:
+        return of_parts[:, 0]
+    assert normals is not None
+    return fuse(of_parts, normals, weights=fusion.weights, calibration=fusion.calibration)
+
+
+def _joined(
+    detector: Detector, kept: Kept, heard: Heard, embedded: Sequence[Sequence[Array]], workers: int
+) -> Kept:
+    """What is kept of the old clips and the new ones; those that are learnt are no longer behind a calibration."""
+    vectors = [None if X is None else new for X, new in zip(kept.bank.embeddings, embedded, strict=True)]
+    bank = kept.bank.joined(Bank.of(heard.clips, heard.recordings, heard.files, vectors))
+    n = len(heard.clips)
+    far = {
+        rate: np.concatenate([levels, fitting.far_levels(heard.clips, rate, workers=workers)])
+        for rate, levels in kept.far.items()
+    }
+    traits = kept.traits
+    if traits is not None:
+        traits = traits.joined(heard.measured, [clip.domain or "" for clip in heard.clips])
+    unseen = kept.unseen
+    if unseen is not None:
+        unseen = np.concatenate([unseen, _scores_of_fixed(detector, embedded, n)])
+    added = np.append(kept.added, np.full(n, len(detector.history), dtype=np.int32)).astype(np.int32)
+    later, later_scores = kept.later, kept.later_scores
+    if later is not None and later_scores is not None:
+        stay = ~np.isin(later.files, np.array(heard.files, dtype=np.uint64))
+        later, later_scores = later.select(stay), later_scores[stay]
+    return Kept(bank, added, traits, far, unseen, later, later_scores).ordered()
+
+
+def _scores_of_fixed(detector: Detector, embedded: Sequence[Sequence[Array]], n: int) -> NDArray[np.float64]:
+    """Scores of new clips by the branches that no clip changes, (n, branches); NaN by the others."""
+    found = np.full((n, len(detector.branches)), np.nan)
+    for number, (branch, X) in enumerate(zip(detector.branches, embedded, strict=True)):
+        if learns_nothing(branch):
+            found[:, number] = branch.anomaly_score(X)
+    return found
+
+
+def _refitted(detector: Detector, this: Fit, bank: Bank) -> tuple[Branch, ...]:
+    """The branches, fitted to the embeddings of all clips."""
+    clips, found = this.machine.train, []
+    for branch, X in zip(detector.branches, bank.embeddings, strict=True):
+        if X is None:
+            found.append(branch)
+            continue
+        try:
+            found.append(branch.unfitted().fit_backend(list(X), domains(clips), attributes(clips)))
+        except ValueError as error:
+            raise ValueError(
+                f"the back end cannot learn from the {len(clips)} clips that it then has ({_told(clips)}): {error}"
+            ) from error
+    return tuple(found)
+
+
+def _unseen(detector: Detector, this: Fit, kept: Kept) -> tuple[Unseen, dict[str, Any]]:
+    """Scores of clips by fits that had not seen them; and how they came to be unseen."""
+    system = this.system
+    numbers = system.by_part(range(len(system.branches)))
+    if system.threshold.method == "none" and system.fusion is None:
+        return Unseen.of([{} for _ in system.parts]), {}
+    X: list[Any] = list(kept.bank.embeddings)
+    of_parts, of_all = [], []
+    for part, own in zip(system.parts, numbers, strict=True):
+        branches = [system.branches[i] for i in own]
+        if is_fitted_to_machine(branches):
+            of_parts.append(_of_new_folds(this, kept, part.threshold, own))
+        else:
+            of_all.append(fitting.folds_of(this, part.threshold, branches))
+            of_parts.append(fitting.score_left_out(this, of_all[-1], X, own))
+    scored = Unseen.of(of_parts)
+    fitting.require_scale(system, len(scored.keys))
+    if of_all:
+        return scored, fitting.fewest(of_all).describe()
+    return scored, {} if detector.calibration is None else dict(detector.calibration.how)
+
+
+def _of_new_folds(
+    this: Fit, kept: Kept, config: ThresholdConfig, numbers: Sequence[int]
+) -> dict[str, tuple[float, ...]]:
+    """Scores of a part whose encoder is fitted to the machine: those of the fit; of learnt clips by new folds."""
+    assert kept.unseen is not None
+    clips, learnt = this.machine.train, np.flatnonzero(kept.added > 0)
+    own = kept.unseen[:, list(numbers)].copy()
+    own[learnt] = np.nan
+    for held_out in _folds_of_learnt(this, config, numbers, learnt):
+        rest = np.setdiff1d(np.arange(len(clips)), held_out)
+        for place, number in enumerate(numbers):
+            X = kept.bank.embeddings[number]
+            if X is None:  # no clip changes its scores
+                own[held_out, place] = kept.unseen[held_out, number]
+                continue
+            some = [clips[i] for i in rest]
+            branch = this.branch(number).fit_backend(list(X[rest]), domains(some), attributes(some))
+            own[held_out, place] = branch.anomaly_score(list(X[held_out]))
+    rows = zip(clips, own, strict=True)
+    return {clip.key: tuple(scores.tolist()) for clip, scores in rows if np.isfinite(scores).all()}
+
+
+def _folds_of_learnt(
+    this: Fit, config: ThresholdConfig, numbers: Sequence[int], learnt: NDArray[np.intp]
+) -> list[NDArray[np.intp]]:
+    """Which of the learnt clips are scored together by a fit to all others; by groups where two are known."""
+    if config.method == "none":
+        return []
+    groups = fitting.groups_of(this, config, [this.system.branches[i] for i in numbers])
+    if config.folds_by != "random":
+        config = config.model_copy(update={"folds_by": "group_if_known"})
+    recordings = this.recordings()
+    folds = deal(
+        domains([this.machine.train[i] for i in learnt]), config, seed=this.system.seed,
+        groups=[groups[i] for i in learnt], recordings=[recordings[i] for i in learnt],
+    )  # fmt: skip
+    return [learnt[held_out] for _, held_out in folds.pairs]
+
+
+def _rescored(kept: Kept, branches: Sequence[Branch]) -> Kept:
+    """The recordings of a calibration, scored by the new branches."""
+    if kept.later is None or kept.later_scores is None:
+        return kept
+    scores = kept.later_scores.copy()
+    for number, (branch, X) in enumerate(zip(branches, kept.later.embeddings, strict=True)):
+        if X is not None and len(X):
+            scores[:, number] = branch.anomaly_score(list(X))
+    return replace(kept, later_scores=scores)
+
+
+def _decided(
+    detector: Detector, this: Fit, kept: Kept, scored: Unseen, how: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The threshold, and the scores that it is learnt from."""
+    config, unseen = detector.system.threshold, scored.fused(detector.system)
+    told = detector.calibrated_on
+    found = fitting.calibration_of(this, how, unseen)
+    if told is not None and found is not None:
+        since = max(i for i, one in enumerate(detector.history) if one["what"] == CALIBRATE)
+        found = _of_later(detector, this, kept, scored, since)
+        told = {**told, "learnt_since": int((kept.added > since).sum())}
+    scores = np.array([]) if found is None else found.scores
+    if found is not None and detector.calibrated_on is None:
+        scores = np.array(list(unseen.values()))
+    return {
+        "threshold": fitting.fit_threshold(config, scores),
+        "unseen": unseen if detector.calibrated_on is None else {},
+        "calibration": found,
+        "calibrated_on": told,
+    }
+
+
+def _of_later(detector: Detector, this: Fit, kept: Kept, scored: Unseen, since: int) -> Calibration:
+    """The recordings of the calibration, and the clips that were learnt since, each unseen."""
+    if kept.later is None or kept.later_scores is None:
+        raise ValueError(
+            f"the detector of {detector.machine!r} keeps nothing of the recordings that it was calibrated on; "
+            "calibrate it again, then learn"
+        )
+    columns = detector.system.by_part(list(kept.later_scores.T))
+    of_parts = np.stack([average(own) for own in columns], axis=1)
+    later = kept.later.clips(this.machine.name)
+    scores = _fused(detector, of_parts, scored.by_part).tolist()
+    unseen = scored.fused(detector.system)
+    added = zip(this.machine.train, kept.added.tolist(), strict=True)
+    learnt = [clip for clip, when in added if when > since and clip.key in unseen]
+    clips = [*later, *learnt]
+    how = {"by": LATER, "fits": 0, "groups": {}, "random_in": {}, "learnt_since": len(learnt)}
+    return Calibration.of(
+        [*scores, *(unseen[clip.key] for clip in learnt)], domains(clips), [clip.group for clip in clips], how
+    )
+
+
+def _unlike(this: Fit, heard: Heard, scored: Unseen) -> list[Suspect]:
+    """The new clips that are most unlike the others of their domain, by any part of the system."""
+    new = {f"{content_of(sha):016x}" for sha in heard.recordings}
+    found: dict[str, Suspect] = {}
+    for scores in scored.by_part.T.tolist():
+        for one in unlike_by_score(this.machine.train, dict(zip(scored.keys, scores, strict=True))):
+            name, _, content = one.clip.name.rpartition("#")
+            if content in new:
+                found.setdefault(one.clip.name, replace(one, clip=replace(one.clip, name=name)))
+    return list(found.values())
+
+
+def _trained_on(
+    before: Mapping[str, Any], this: Fit, kept: Kept, heard: Heard, unlike: Sequence[dict[str, str]]
+) -> dict[str, Any]:
+    """What ``Detector.trained_on`` says, of all clips."""
+    return {
+        **before,
+        "clips": len(this.machine.train),
+        "domains": _count(this.machine.train),
+        "digest": digest(sorted(kept.bank.contents.tolist())),
+        "faults": dict(sorted((Counter(before["faults"]) + Counter(heard.faults)).items())),
+        "unlike": [*before["unlike"], *unlike],
+    }
+
+
+def _count(clips: Iterable[Clip]) -> dict[str, int]:
+    return dict(sorted(Counter(clip.domain or UNDISCLOSED for clip in clips).items()))
+
+
+def _told(clips: Iterable[Clip]) -> str:
+    return ", ".join(f"{n} {domain}" for domain, n in _count(clips).items())
