@@ -3,8 +3,9 @@
     python benchmarks/bench_simulation.py [--seed 0] [--speed-only] [--noise-field places] [--keep FOLDER]
 
 Difficulty: the preset "small" with 50 test clips a domain and label, `spectral` with each view, both baselines, and
-the AUC of a clip's level alone. The noise field concerns the speed only; it is measured as processor time of one
-thread. Clips of 10 s at 16 kHz, two channels.
+the AUC of a clip's level alone. The noise field concerns the speed of clips only. Speed is processor time of one
+thread, files included; clips and a stream (schedule, hall, no fault) of a machine are measured one after the other.
+Clips of 10 s, streams of 5 minutes, at 16 kHz, two channels.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from nearfar.recordings import datasets
 from nearfar.recordings.audio import FAR, NEAR, read, write
 from nearfar.recordings.clips import Clip
 from nearfar.research import experiment
-from nearfar.simulation import MACHINES, simulate
+from nearfar.simulation import MACHINES, broadcast, days, simulate
 from nearfar.simulation.dataset import CHALLENGE, Settings, planned, record, site_of
 from nearfar.simulation.fields import Field
 from nearfar.simulation.machines.mechanics import dry_sound
@@ -39,6 +40,7 @@ from nearfar.systems import configuration
 
 RATE, SECONDS = 16000, 10.0
 SPEED_CLIPS = 12  # of each machine
+STREAM_SECONDS = 300
 TEST_CLIPS = 50
 SYSTEMS = {
     "spectral_w1, near": ("spectral_w1", "near"),
@@ -68,8 +70,9 @@ def speed(seed: int, noise_field: str) -> None:
         noise_field=noise_field,
     )
     print(f"seed {seed}, {SPEED_CLIPS} clips of {SECONDS:g} s a machine, {noise_field}, files included\n")
-    print("| machine | room, once (s) | a clip (ms) | times real time |\n|---|---|---|---|")
-    profile, total, clips = cProfile.Profile(), 0.0, 0
+    print("| machine | room, once (s) | a clip (ms) | times real time | a stream, times real time |")
+    print("|---|---|---|---|---|")
+    profile, total, clips, streamed = cProfile.Profile(), 0.0, 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         for machine in MACHINES:
             start = time.process_time()
@@ -84,14 +87,32 @@ def speed(seed: int, noise_field: str) -> None:
                 times.append(time.process_time() - start)
             total, clips = total + sum(times), clips + len(times)
             mean = np.mean(times)
-            print(f"| {machine} | {drawn:.2f} | {1000 * mean:.0f} | {SECONDS / mean:.0f} |")
+            of_stream = stream_seconds(machine, seed, Path(folder) / "stream.wav")
+            streamed += of_stream
+            print(
+                f"| {machine} | {drawn:.2f} | {1000 * mean:.0f} | {SECONDS / mean:.0f} "
+                f"| {STREAM_SECONDS / of_stream:.0f} |"
+            )
             profile.enable()
             for clip in chosen:
                 recorded = record(site, clip, samples=settings.samples).clip
                 write(Path(folder) / "clip.wav", recorded.astype(np.float32), RATE)
             profile.disable()
-    print(f"| all | | {1000 * total / clips:.0f} | {SECONDS * clips / total:.0f} |\n")
+    of_all = len(MACHINES) * STREAM_SECONDS / streamed
+    print(f"| all | | {1000 * total / clips:.0f} | {SECONDS * clips / total:.0f} | {of_all:.0f} |\n")
     where(profile)
+
+
+def stream_seconds(machine: str, seed: int, path: Path) -> float:
+    """The time that some minutes of a machine's stream take, in seconds, after its room and levels are known."""
+    settings = days.Settings(machines=(machine,), hours=1.0, rate=RATE, seed=seed)
+    stream = days.stream_of(settings, machine)
+    next(stream.blocks(0))
+    start = time.process_time()
+    samples = STREAM_SECONDS * RATE
+    pieces = days.pieces(stream, 0, samples)
+    broadcast.write(path, pieces, samples=samples, channels=2, rate=RATE, began=days.BEGINS)
+    return time.process_time() - start
 
 
 def where(profile: cProfile.Profile) -> None:
@@ -107,7 +128,7 @@ def where(profile: cProfile.Profile) -> None:
     total = sum(cumulative for (f, n, _), (*_, cumulative, _) in stats.items() if (f, n) == code_of(record))
     total += parts["file"]
     parts["the rest: mixing, gains"] = total - sum(parts.values())
-    print("| part | share of the time |\n|---|---|")
+    print("| part of a clip | share of the time |\n|---|---|")
     for part, seconds in sorted(parts.items(), key=lambda item: -item[1]):
         print(f"| {part} | {seconds / total:.0%} |")
 

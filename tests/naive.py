@@ -628,11 +628,6 @@ def kendall_variance(n, coefficient):
     return total
 
 
-def pettitt(values):
-    """The largest |U| over all splits, U the sum of signs over pairs of both sides."""
-    return max(abs(sum(sign(a - b) for a in values[:k] for b in values[k:])) for k in range(1, len(values)))
-
-
 def step(values, ends):
     """The block whose removal leaves two parts, of ``ends`` values at least, with the least squares."""
     best = None
@@ -643,3 +638,21 @@ def step(values, ends):
         if best is None or left < best[0]:
             best = (left, k, a, b)
     return best[1:]
+
+
+def left_by_step_and_line(values):
+    """Variance, and mean squares that the best step and the best line leave, after running medians of three."""
+    n = len(values)
+    inner = [sorted(values[i - 1 : i + 2])[1] for i in range(1, n - 1)]
+    smooth = [values[0], *inner, values[-1]]
+    mean, centre = sum(smooth) / n, (n - 1) / 2
+    slope = sum((i - centre) * (v - mean) for i, v in enumerate(smooth)) / sum(
+        (i - centre) ** 2 for i in range(n)
+    )
+    k, a, b = step(smooth, 2)
+    low, high = sorted((a, b))
+    stairs = [a if i < k else b if i > k else min(max(v, low), high) for i, v in enumerate(smooth)]
+    lines = [mean + slope * (i - centre) for i in range(n)]
+    return [
+        sum((v - f) ** 2 for v, f in zip(smooth, fit, strict=True)) / n for fit in ([mean] * n, stairs, lines)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_blocks_divide_into_frames_at_every_rate(rate):
 
 def test_noise_goes_on_and_is_new_in_every_block():
     sounds = [bump(900, octaves=1, samples=WHOLE, rate=RATE, rng=in_block(b)) for b in (-1, 0, 1, 2)]
-    for before, after in zip(sounds[:-1], sounds[1:], strict=True):
+    for before, after in pairwise(sounds):
         assert np.array_equal(before[GRID.samples :], after[: GRID.overlap])
         assert abs(np.corrcoef(before[:20000], after[:20000])[0, 1]) < 0.05
     assert np.mean([rms(sound) ** 2 for sound in sounds]) == pytest.approx(1, rel=0.03)

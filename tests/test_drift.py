@@ -67,15 +67,13 @@ def test_the_variance_under_dependence_is_near_the_exact_one(coefficient, within
     )
 
 
-@given(values)
-def test_pettitt_is_the_largest_sum_of_signs(y):
-    assert drift.pettitt(np.array(y, float)) == pytest.approx(naive.pettitt(y))
-
-
-def test_pettitt_of_many_is_that_of_each(rng):
+def test_steps_and_lines_are_compared_by_what_they_leave(rng):
+    t = np.arange(12.0)
     y = rng.standard_normal((5, 3, 12))
-    expected = [[naive.pettitt(one.tolist()) for one in some] for some in y]
-    np.testing.assert_allclose(drift.pettitt(y), expected)
+    expected = np.array([[naive.left_by_step_and_line(one.tolist()) for one in some] for some in y])
+    constant, of_step, of_line = np.moveaxis(expected, -1, 0)
+    np.testing.assert_allclose(drift.sharpness(y), np.log(constant / of_step))
+    np.testing.assert_allclose(drift.straightness(y, t), np.log(of_step / of_line))
 
 
 @given(st.lists(st.floats(-5, 5), min_size=6, max_size=12))
@@ -271,7 +269,7 @@ def test_days_may_be_missing():
     assert own.slope == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("y", [np.zeros(14), np.r_[np.zeros(13), 1.0]])
+@pytest.mark.parametrize("y", [np.zeros(14), np.full(14, -40.123), np.r_[np.zeros(13), 1.0]])
 def test_values_that_hardly_differ_do_not_change(y):
     own = found(y)
     assert (own.kind, own.slope, own.at) == ("none", 0.0, None)

@@ -30,6 +30,7 @@ from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.recordings.inspection.training import look
 from nearfar.recordings.recording import Recording, Span, digests, fingerprints
 from nearfar.report import fitted as report
+from nearfar.research import adaptation
 from nearfar.systems import configuration
 from nearfar.systems.fusion import load_any
 from nearfar.windows.cutting import Cut
@@ -124,6 +125,13 @@ def test_parts_that_are_given_are_not_cut_again(tmp_path):
     assert cut_long([part]) == ((part,), None)
     found, cutting = cut_long([part, whole])
     assert (found[0], cutting.windows) == (part, 20)
+
+
+def test_another_word_is_refused():
+    with pytest.raises(
+        ValueError, match=r"cut='short': must be a Cut, such as Cut.of\(10\), or 'long', or None"
+    ):
+        cut_long([], "short")  # type: ignore[arg-type]
 
 
 # what stays together
@@ -397,6 +405,27 @@ def test_a_calibration_takes_long_recordings(detector, tmp_path, press):
     assert again.calibrated_on["digest"] == found.calibrated_on["digest"]
     with pytest.raises(DatasetError, match="1 recording known to the fit"):
         detector.calibrate([press.clips[0].path])
+
+
+def test_an_adapter_is_trained_on_windows(tmp_path, jobs, monkeypatch):
+    for n in range(2):
+        long_recording(tmp_path / "press" / f"{n}.wav", n, 31)
+    trained_on = []
+
+    def remembered(task, _progress):
+        trained_on.extend(one for machine in task.machines for one in machine.train)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adaptation, "_train", remembered)
+    system = load_any("dualmic", quick.settings("dualmic"))
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):  # the training itself is tested elsewhere
+        adaptation.train(system, [datasets.load_machine(tmp_path / "press")], seed=0, jobs=jobs)
+    assert [one.name for one in trained_on[:4]] == [
+        "0.wav#t=0,10",
+        "0.wav#t=10,20",
+        "0.wav#t=20,30",
+        "0.wav#t=21,31",
+    ]
 
 
 # the command line

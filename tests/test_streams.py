@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,7 @@ BLOCK = BLOCK_SECONDS * RATE
 
 def settings(**given: Any) -> Settings:
     chosen: dict[str, Any] = {
-        "machines": ("pump",), "hours": 3.0, "train_hours": 0.0, "file_hours": 1.0, "rate": RATE, "snr_db": 0.0,
-        "seed": 0, "day_seed": 0, "begins": BEGINS.isoformat(), "onsets": (), "schedule": False, "hall": False,
-        "drift": (), "drift_db": 6.0, "drift_hours": 0.5, **given,
+        "machines": ("pump",), "hours": 3.0, "rate": RATE, "snr_db": 0.0, "schedule": False, "hall": False, **given
     }  # fmt: skip
     return Settings(**chosen)
 
@@ -129,7 +127,7 @@ def test_a_fault_grows_as_was_said(steady, profile, half):
     at_once = Onset("leak", start_hours=0, severity=0.8)
     growing, full, healthy = (heard(changed(steady, onsets=o), 1, 1) for o in ((onset,), (at_once,), ()))
     around = slice(int(7.5 * RATE), int(8.5 * RATE))  # 24 s
-    # With the part h of the healthy sound and a of the fault: (h + s a) / sqrt(1 + s^2 a^2), as h and a are independent.
+    # With the healthy sound h and a fault a that is independent of it: (h + s a) / sqrt(1 + s^2 a^2).
     growing, full, healthy = growing[NEAR, around], full[NEAR, around], healthy[NEAR, around]
     basis = np.stack([healthy, full]).T
     share = np.linalg.lstsq(basis, growing, rcond=None)[0][1]
@@ -216,7 +214,7 @@ def test_schedules_cover_all_conditions_and_stop():
     }
     assert plan[0].condition is not None
     assert plan[-1].end >= 3 * HOUR
-    for before, after in zip(plan[:-1], plan[1:], strict=True):
+    for before, after in pairwise(plan):
         assert before.end == after.start
         assert before.condition != after.condition
         assert (after.end - after.start) % BLOCK_SECONDS == 0

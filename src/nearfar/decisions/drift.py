@@ -11,7 +11,7 @@ Values of windows come by the thousand, and those of one hour have much in commo
    each coefficient of ``DEPENDENCE`` with which so low an estimate would not be strange; the largest of these
    p-values counts [10]_. So the false rate holds for independent blocks and for those with a memory of days, up to
    the last of these coefficients.
-3. **Is there a step?** The same, with Pettitt's statistic [6]_ and what the best step leaves.
+3. **Is there a step?** The same, with the likelihood ratio of the best step, at any place, and no change [6]_.
 4. **Slowly or suddenly?** The two models are not nested, so their likelihood ratio is compared with its
    distribution under each of them, simulated (Cox [7]_, Williams [8]_). A drift is told only if a step, the best
    one, would hardly ever give so straight a line. A sudden change is told only if the best line would hardly ever
@@ -35,7 +35,9 @@ References
 .. [5] F. H. C. Marriott, J. A. Pope, "Bias in the estimation of autocorrelations," Biometrika 41, 1954; N. P. van
    Giersbergen, "On the effect of deterministic terms on the bias in stable AR models," Economics Letters 89, 2005
    (of a line: ``-(2 + 4 phi) / n``).
-.. [6] A. N. Pettitt, "A non-parametric approach to the change-point problem," Applied Statistics 28, 1979.
+.. [6] R. E. Quandt, "Tests of the hypothesis that a linear regression system obeys two separate regimes," Journal
+   of the American Statistical Association 55, 1960; D. W. K. Andrews, "Tests for parameter instability and
+   structural change with unknown change point," Econometrica 61, 1993.
 .. [7] D. R. Cox, "Tests of separate families of hypotheses," Proceedings of the Fourth Berkeley Symposium, 1961.
 .. [8] D. A. Williams, "Discrimination between regression models to determine the pattern of enzyme synthesis in
    synchronous cell cultures," Biometrics 26, 1970 (the distribution of the ratio, simulated under each model).
@@ -301,17 +303,6 @@ def kendall_variance(n: int, coefficient: Float | float) -> Float:
     return np.asarray(n * (n - 1) * (2 * n + 5) / 18 * inflated)
 
 
-def pettitt(y: Float) -> Float:
-    """The largest ``|U|`` of [6] over all splits: (..., n) to (...)."""
-    n = y.shape[-1]
-    if y.ndim == 1:  # equal values have their mean rank; simulated ones are never equal
-        ranks = ((y > y[:, None]) + 0.5 * (y == y[:, None])).sum(axis=0) + 0.5
-    else:
-        ranks = np.argsort(np.argsort(y, axis=-1), axis=-1) + 1.0
-    sums = 2 * np.cumsum(ranks, axis=-1)[..., :-1] - np.arange(1, n) * (n + 1)
-    return np.asarray(np.abs(sums).max(axis=-1))
-
-
 def step(y: Float) -> tuple[NDArray[np.intp], Float, Float]:
     """The best step by least squares: (..., n) to its block, and the means before and after it, (...) each.
 
@@ -370,7 +361,7 @@ def _coefficient(rest: Float, t: Float) -> Float:
 
 @dataclass(frozen=True, slots=True)
 class _Statistic:
-    """Of one or many series: its size in standard deviations, the coefficient behind these, and one of them."""
+    """Of one or many series: its size, the coefficient of what the fit leaves, and one standard deviation of it."""
 
     size: Float
     coefficient: Float
@@ -412,9 +403,8 @@ def _of_line(y: Float, t: Float) -> _Statistic:
 
 
 def _of_step(y: Float, t: Float) -> _Statistic:
-    n, coefficient = len(t), _coefficient(y - _stairs(y), t)
-    deviation = np.sqrt(n * (n**2 - 1) / 3 * (1 + coefficient) / (1 - coefficient))
-    return _Statistic(pettitt(y) / deviation, coefficient, deviation)
+    coefficient = _coefficient(y - _stairs(y), t)
+    return _Statistic(sharpness(y), coefficient, np.ones_like(coefficient))
 
 
 @lru_cache(maxsize=4)
@@ -438,17 +428,27 @@ def _without_spikes(y: Float) -> Float:
     return np.concatenate([y[..., :1], middle, y[..., -1:]], axis=-1)
 
 
-def _straightness(y: Float, t: Float) -> Float:
-    """Log of the ratio of what the best step leaves to what the best line leaves: the larger, the straighter."""
+def sharpness(y: Float) -> Float:
+    """Log of the ratio of the variance to what the best step leaves of it: (..., n) to (...)."""
     y = _without_spikes(y)
-    nothing = 1e-12 * np.maximum(y.var(axis=-1), 1e-300)
-    of_line, of_step = (((y - fit) ** 2).mean(axis=-1) + nothing for fit in (_line(y, t), _stairs(y)))
-    return np.log(of_step / of_line)
+    return np.asarray(np.log(_left(y, y.mean(axis=-1, keepdims=True)) / _left(y, _stairs(y))))
+
+
+def straightness(y: Float, t: Float) -> Float:
+    """Log of the ratio of what the best step leaves to what the best line leaves: (..., n) to (...)."""
+    y = _without_spikes(y)
+    return np.asarray(np.log(_left(y, _stairs(y)) / _left(y, _line(y, t))))
+
+
+def _left(y: Float, fit: Float) -> Float:
+    """The mean square of what a fit leaves; that of a perfect one is not 0, but small, and more than rounding."""
+    rounding = (1e-12 * np.abs(y).max(axis=-1)) ** 2 + 1e-300
+    return np.asarray(((y - fit) ** 2).mean(axis=-1) + 1e-12 * y.var(axis=-1) + rounding)
 
 
 def _separate(y: Float, t: Float, by_chance: tuple[_Chance, _Chance], strange: float) -> tuple[float, float]:
     """How often a step gives so straight a line, and a line so sharp a step."""
-    found = float(_straightness(y, t))
+    found = float(straightness(y, t))
     p_values = []
     for sign, fit, of, chance in (
         (1, _stairs(y), _of_step(y, t), by_chance[1]),
@@ -456,7 +456,7 @@ def _separate(y: Float, t: Float, by_chance: tuple[_Chance, _Chance], strange: f
     ):
         rest = np.sqrt(((y - fit) ** 2).sum() / (len(y) - 3))
         likely = chance.likely(of, strange)
-        simulated = [_straightness(fit + rest * noise, t) for noise in chance.noise[likely]]
+        simulated = [straightness(fit + rest * noise, t) for noise in chance.noise[likely]]
         p_values.append(largest_p_value(sign * np.stack(simulated), sign * found, strange))
     return p_values[0], p_values[1]
 

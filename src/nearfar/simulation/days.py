@@ -67,19 +67,19 @@ class Settings:
 
     machines: tuple[str, ...]
     hours: float
-    train_hours: float
-    file_hours: float
-    rate: int
-    snr_db: float
-    seed: int
-    day_seed: int
-    begins: str
-    onsets: tuple[Onset, ...]
-    schedule: bool
-    hall: bool
-    drift: tuple[str, ...]
-    drift_db: float
-    drift_hours: float
+    train_hours: float = 0.0
+    file_hours: float = 1.0
+    rate: int = 16000
+    snr_db: float = -4.0
+    seed: int = 0
+    day_seed: int = 0
+    begins: str = BEGINS.isoformat()
+    onsets: tuple[Onset, ...] = ()
+    schedule: bool = True
+    hall: bool = True
+    drift: tuple[str, ...] = ()
+    drift_db: float = DRIFT_DB
+    drift_hours: float = DRIFT_HOURS
 
     def __post_init__(self) -> None:
         self._refuse_names()
@@ -192,9 +192,9 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
 ) -> Path:
     """Write hours or days of sound of simulated machines, as long recordings that know when they began.
 
-    ``MACHINE/train`` holds normal recordings, ``MACHINE/test`` the rest; beside each recording is an Audacity label
-    track, and ``manifest.jsonl`` has the truth about each. The folder appears when it is complete; until then it is
-    ``OUT.unfinished``, and an equal call goes on there.
+    ``MACHINE/train`` holds normal recordings, ``MACHINE/test`` the rest; beside each is a label track for Audacity.
+    ``manifest.jsonl`` has the truth. The folder appears when it is complete; until then it is ``OUT.unfinished``,
+    and an equal call goes on there.
 
     Parameters
     ----------
@@ -202,22 +202,16 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
         The folder to make; it is returned.
     hours : float
         Of each machine.
-    machines : sequence of str
-        Of ``MACHINES``.
     faults : sequence of Onset
         What breaks, when, and how it grows.
     train_hours : float, optional
         So much of the beginning lies in ``train``. By default all, or nothing if there are faults.
-    file_hours : float
-        Length of a recording; the last one may be shorter.
-    rate : int
-        Samples per second.
-    snr_db, seed, day_seed, schedule, hall, drift
-        See ``Settings``.
-    drift_db, drift_hours : float, optional
-        How far ``drift`` goes, and in which time: 6 dB in 24 hours by default.
     begins : datetime
         When the first recording begins.
+    drift_db, drift_hours : float, optional
+        How far ``drift`` goes, and in which time: 6 dB in 24 hours by default.
+    machines, file_hours, rate, snr_db, seed, day_seed, schedule, hall, drift
+        See ``Settings``.
     workers : int
         Processes; their number does not change the recordings.
     progress : callable, optional
@@ -229,32 +223,32 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
         If ``out`` is there, or was begun with other parameters.
     ValueError
         If a parameter is out of its range, or contradicts another one.
-
-    Examples
-    --------
-    >>> from nearfar.simulation import Onset, simulate_stream
-    >>> leak = Onset("leak", start_hours=0.02, profile="linear", hours=0.01)
-    >>> simulate_stream("days", 0.04, machines=["pump"], faults=[leak])  # doctest: +SKIP
-    PosixPath('days')
     """
     if not drift and (drift_db is not None or drift_hours is not None):
         raise ValueError(
             f"drift_db={drift_db}, drift_hours={drift_hours}: nothing drifts; say what, of {', '.join(DRIFTS)}"
         )
+    all_normal = 0.0 if faults else float(hours)
     settings = Settings(
         machines=tuple(machines), hours=float(hours), file_hours=float(file_hours), rate=rate,
-        train_hours=float(hours if not faults else 0.0) if train_hours is None else float(train_hours),
+        train_hours=all_normal if train_hours is None else float(train_hours),
         snr_db=float(snr_db), seed=seed, day_seed=day_seed, begins=begins.isoformat(),
         onsets=tuple(faults), schedule=schedule, hall=hall, drift=tuple(drift),
-        drift_db=float(DRIFT_DB if drift_db is None else drift_db),
-        drift_hours=float(DRIFT_HOURS if drift_hours is None else drift_hours),
+        drift_db=DRIFT_DB if drift_db is None else float(drift_db),
+        drift_hours=DRIFT_HOURS if drift_hours is None else float(drift_hours),
     )  # fmt: skip
+    return _write_days(Path(out), settings, workers, progress)
+
+
+def _write_days(
+    out: Path, settings: Settings, workers: int, progress: Callable[[int, int], None] | None
+) -> Path:
     for machine in settings.machines:
         onsets_of(settings, machine)  # raises before anything is written
     parameters = {"stream_format": FORMAT, **json.loads(json.dumps(asdict(settings)))}
-    with resumable_folder(Path(out), parameters=parameters, kept_in=PARAMETERS) as folder:
+    with resumable_folder(out, parameters=parameters, kept_in=PARAMETERS) as folder:
         _fill(folder, settings, workers, progress)
-    return Path(out)
+    return out
 
 
 def _fill(

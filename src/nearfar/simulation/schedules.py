@@ -111,6 +111,7 @@ class Onset:
 
         Examples
         --------
+        >>> from nearfar.simulation import Onset
         >>> Onset.parse("bearing@3")
         Onset(fault='bearing', start_hours=3.0, profile='step', hours=0.0, severity=1.0, machine=None)
         >>> Onset.parse("fan/blade@3,exponential=2,severity=0.5").profile

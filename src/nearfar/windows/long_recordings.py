@@ -117,7 +117,14 @@ def cut_long(clips: Sequence[Clip], how: HowToCut = "long") -> tuple[tuple[Clip,
     clips : tuple of Clip
     cutting : Cutting or None
         ``None`` if no clip was cut.
+
+    Raises
+    ------
+    ValueError
+        If ``how`` is another word.
     """
+    if isinstance(how, str) and how != "long":
+        raise ValueError(f"cut={how!r}: must be a Cut, such as Cut.of(10), or 'long', or None")
     headers = [None if how is None else _header(clip) for clip in clips]
     cut = _default(headers) if how == "long" else how
     if cut is None:
