@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector as Detector
     from nearfar.detector.fitted import Verdict as Verdict
     from nearfar.evaluation.results import Result as Result
+    from nearfar.listening.events import Event as Event
+    from nearfar.listening.events import events_of as events_of
+    from nearfar.listening.scoring import WindowVerdict as WindowVerdict
+    from nearfar.listening.scoring import listen as listen
     from nearfar.recordings.clips import Clip as Clip
     from nearfar.recordings.clips import Dataset as Dataset
     from nearfar.recordings.clips import Machine as Machine
@@ -29,11 +33,15 @@ _PUBLIC = {
     "Clip": "nearfar.recordings.clips:Clip",
     "Dataset": "nearfar.recordings.clips:Dataset",
     "Detector": "nearfar.detector.fitted:Detector",
+    "Event": "nearfar.listening.events:Event",
     "Machine": "nearfar.recordings.clips:Machine",
     "Result": "nearfar.evaluation.results:Result",
     "Verdict": "nearfar.detector.fitted:Verdict",
+    "WindowVerdict": "nearfar.listening.scoring:WindowVerdict",
     "drift": "nearfar.detector.drifting:drift",
+    "events_of": "nearfar.listening.events:events_of",
     "fit": "nearfar.detector.fitted:Detector.fit",
+    "listen": "nearfar.listening.scoring:listen",
     "load_dataset": "nearfar.recordings.datasets:load",
     "load_machine": "nearfar.recordings.datasets:load_machine",
     "load_system": "nearfar.systems.fusion:load_any",
@@ -46,12 +54,16 @@ __all__ = [
     "Clip",
     "Dataset",
     "Detector",
+    "Event",
     "Machine",
     "Result",
     "Verdict",
+    "WindowVerdict",
     "__version__",
     "drift",
+    "events_of",
     "fit",
+    "listen",
     "load_dataset",
     "load_machine",
     "load_system",
