@@ -62,8 +62,11 @@ class SessionError(ValueError):
 class Tracker(Protocol):
     """A rule for alerts that counts windows, as of ``decisions.alerts``."""
 
-    def after(self, score: float | None) -> AlertState:
-        """What the rule says after the next window; ``None`` if the window could not be used."""
+    def after(self, score: float | None, *, running: bool = True) -> AlertState:
+        """What the rule says after the next window; ``None`` if the window could not be used.
+
+        ``running``: whether the machine seems to run in it.
+        """
 
     def state(self) -> dict[str, Any]:
         """What it knows of the windows so far, as JSON values."""
@@ -203,7 +206,8 @@ class _Steps:
         """The window itself, and events and alerts that follow."""
         window, verdict = heard.window, heard.verdict
         score = None if verdict.decision == "unusable" else verdict.score
-        states = {name: rule.after(score) for name, rule in self._rules.items()}
+        running = verdict.is_running
+        states = {name: rule.after(score, running=running) for name, rule in self._rules.items()}
         found: list[Heard] = [
             HeardWindow(window, verdict, {name: (one.alert, one.evidence) for name, one in states.items()})
         ]
