@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 
 from nearfar.decisions.alerts import AlertRule, Alerts
 from nearfar.decisions.betting import BETS, EDetector, RankBets
-from nearfar.decisions.dependence import FEWEST_WINDOWS, MARGIN, Dependence, Tail, peaks
+from nearfar.decisions.dependence import BEYOND, FEWEST_WINDOWS, MARGIN, Dependence, Tail, peaks
 
 ASKED = AlertRule.parse("1 per 2 h", window_s=10, hop_s=10)
 
@@ -79,7 +79,11 @@ def test_the_threshold_is_what_the_tail_exceeds_as_rarely() -> None:
     heights = [few.exceeded(x) for x in (0.5, 2, 100, 1000, 1e6)]
     assert heights == sorted(heights)
     measured = Dependence(10, 10, 1000, 5, (few, many))
-    assert measured.log_thresholds(5000) == [few.exceeded(10 * MARGIN * 5), many.exceeded(1e6 * MARGIN * 5)]
+    assert measured.log_thresholds(5000) == [
+        few.exceeded(10 * MARGIN * 5),
+        30 + math.log(5 * MARGIN) / BEYOND,
+    ]
+    assert measured.log_thresholds(400) == [max(few.exceeded(10 * MARGIN * 0.4), 8.0), 30.0]
 
 
 def test_windows_that_could_not_be_used_are_left_out() -> None:

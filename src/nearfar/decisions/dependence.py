@@ -35,6 +35,7 @@ TAIL = 0.2  # share of the excursions whose peaks make the tail ...
 FEWEST_PEAKS = 20  # ... if they are as many; our choice
 ALIKE = 0.01  # lengths that differ by less
 PRIOR_PEAKS = 1.0  # weight of the independent case (rate 1) beside the measured peaks
+BEYOND = 2 / 3  # the highest rate of a tail that is believed where nothing was heard; our choice
 MARGIN = 2.0  # times the asked time is aimed at: a few hours tell the tail to about that; docs/alerts.md
 
 
@@ -128,12 +129,17 @@ class Dependence:
     def log_thresholds(self, windows: float) -> list[float]:
         """The heights that each statistic exceeds once in ``MARGIN`` times so many windows, by its tail.
 
+        Most peaks have other causes than the rarest ones. So beyond what was heard, a height is at least the highest
+        peak and what a tail of the rate ``BEYOND`` adds in that time.
+
         Parameters
         ----------
         windows : float
             Mean number of windows between two false alerts of one statistic.
         """
-        return [tail.exceeded(tail.peaks * MARGIN * windows / self.windows) for tail in self.tails]
+        longer = MARGIN * windows / self.windows  # times what was heard
+        beyond = max(0.0, math.log(longer)) / BEYOND
+        return [max(tail.exceeded(tail.peaks * longer), tail.highest + beyond) for tail in self.tails]
 
     @classmethod
     def measure(
