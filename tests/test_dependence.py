@@ -79,10 +79,9 @@ def test_the_threshold_is_what_the_tail_exceeds_as_rarely() -> None:
     heights = [few.exceeded(x) for x in (0.5, 2, 100, 1000, 1e6)]
     assert heights == sorted(heights)
     measured = Dependence(10, 10, 1000, 5, (few, many))
-    assert measured.log_thresholds(5000) == [
-        few.exceeded(10 * MARGIN * 5),
-        30 + math.log(5 * MARGIN) / BEYOND,
-    ]
+    light = Tail(100, 10, above=2.0, excess=2.0, highest=5.0)
+    assert Dependence(10, 10, 1000, 5, (light,)).log_thresholds(5000) == [5 + math.log(5 * MARGIN) / BEYOND]
+    assert measured.log_thresholds(5000) == [few.exceeded(10 * MARGIN * 5), many.exceeded(1e6 * MARGIN * 5)]
     assert measured.log_thresholds(400) == [max(few.exceeded(10 * MARGIN * 0.4), 8.0), 30.0]
 
 

@@ -129,8 +129,8 @@ class Dependence:
     def log_thresholds(self, windows: float) -> list[float]:
         """The heights that each statistic exceeds once in ``MARGIN`` times so many windows, by its tail.
 
-        Most peaks have other causes than the rarest ones. So beyond what was heard, a height is at least the highest
-        peak and what a tail of the rate ``BEYOND`` adds in that time.
+        Most peaks have other causes than the rarest ones. So beyond what was heard, a height is at least the
+        highest peak and what a tail of the rate ``BEYOND`` adds in that time.
 
         Parameters
         ----------
