@@ -212,7 +212,9 @@ def test_dependence_raises_the_threshold_and_never_lowers_it() -> None:
     raised = Alerts(MONTH, normals(500), dependence=tail)
     assert np.log(raised.thresholds) == pytest.approx(tail.log_thresholds(2 * MONTH.windows))
     assert min(raised.thresholds) > 1e10 * max(plain.thresholds)
-    light = dataclasses.replace(tail, tails=(dataclasses.replace(HEAVY, excess=1.0, above=0.0, highest=1.0),) * 2)
+    light = dataclasses.replace(
+        tail, tails=(dataclasses.replace(HEAVY, excess=1.0, above=0.0, highest=1.0),) * 2
+    )
     assert Alerts(MONTH, normals(500), dependence=light).thresholds == plain.thresholds
 
 
