@@ -612,13 +612,14 @@ def _relation_fault(usual: Usual, measured: Measured, read: Callable[[], Samples
     if agreement >= low and usual.agreement_of(phase.conj()) <= high:
         return None
     samples = read()[:2]
+    frames, longer = (unit_phases(samples, measured.rate * times) for times in (1, LONG_FRAME))
     found = [
-        explain(samples, template, measured)
-        for explain in (_exchanged, _drifting, _late)
+        explain(heard, template, measured)
+        for explain, heard in ((_exchanged, frames), (_drifting, frames), (_late, longer))
         for template in usual.templates
     ]
-    frames = unit_phases(samples, measured.rate).mean(axis=0)
-    as_is = max(float(_agreement(frames, template)) for template in usual.templates)
+    mean = frames.mean(axis=0)
+    as_is = max(float(_agreement(mean, template)) for template in usual.templates)
     chance = max(1 / np.sqrt(2 * measured.seconds / FRAME_SECONDS * _weight(t)) for t in usual.templates)
     restored, fault = max(found, key=lambda explanation: explanation[0])
     if fault is not None and restored >= max(STRONGER * as_is, as_is + RESTORED, FOUND * chance):
@@ -635,9 +636,10 @@ def _relation_fault(usual: Usual, measured: Measured, read: Callable[[], Samples
 Explanation = tuple[float, RecordingFault | None]  # R with it, and what it is
 
 
-def _exchanged(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
+def _exchanged(
+    frames: NDArray[np.complex64], template: NDArray[np.complex64], measured: Measured
+) -> Explanation:
     """Near and far exchanged, from the beginning on or for a part of the clip."""
-    frames = unit_phases(samples, measured.rate)
     as_is, exchanged = _agreement(frames, template), _agreement(frames.conj(), template)
     start, end = _largest(exchanged - as_is)
     restored = float(as_is.mean() + (exchanged - as_is)[start:end].sum() / len(frames))
@@ -654,9 +656,11 @@ def _largest(gain: Float) -> tuple[int, int]:
     return int(before[: end + 1].argmin()), end
 
 
-def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
+def _drifting(
+    frames: NDArray[np.complex64], template: NDArray[np.complex64], measured: Measured
+) -> Explanation:
     """One channel that runs faster than the other: a line of delays over time."""
-    lags = _lags(unit_phases(samples, measured.rate), template)
+    lags = _lags(frames, template)
     n_frames, n_lags = lags.shape
     farthest = min(n_lags // 2, round(DRIFT_SECONDS * measured.rate))
     columns = np.arange(-farthest, farthest)
@@ -684,9 +688,9 @@ def _drifting(samples: Samples, template: NDArray[np.complex64], measured: Measu
     return best[0], RecordingFault("drifting", BOTH, message)
 
 
-def _late(samples: Samples, template: NDArray[np.complex64], measured: Measured) -> Explanation:
-    """One channel that is late by more than air can explain."""
-    lags = _lags(unit_phases(samples, measured.rate * LONG_FRAME), _longer(template)).mean(axis=0)
+def _late(frames: NDArray[np.complex64], template: NDArray[np.complex64], measured: Measured) -> Explanation:
+    """One channel that is late by more than air can explain; of frames that are ``LONG_FRAME`` times as long."""
+    lags = _lags(frames, _longer(template)).mean(axis=0)
     lag = int(lags.argmax())
     signed = lag - len(lags) if lag > len(lags) // 2 else lag
     seconds = signed / measured.rate
