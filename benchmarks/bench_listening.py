@@ -5,10 +5,10 @@
 
 Everything is `spectral`, on one thread, with windows of 10 s of two channels at 16 kHz.
 
-``ratio``: milliseconds of processor time a window, of ``listen`` and of ``score_file`` of the same windows in files of
-their own. The processes take turns, window by window, so that a busy computer slows all of them. ``--before SRC`` is
-the folder ``src`` of an older nearfar, whose ``score_file`` is measured, too. ``hours``: a recording that is made first,
-once; then the time, how many times real time that is, and the largest memory of the process.
+``ratio``: milliseconds of processor time a window, of ``listen`` and of ``score_file`` of the same windows in files
+of their own. The processes take turns, window by window, so that a busy computer slows all of them. With
+``--before SRC``, the folder ``src`` of an older nearfar, its ``score_file`` is measured, too. ``hours``: one long
+recording that is made first; the time, how many times real time that is, and the largest memory of the process.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 FOLDER gets simulated machines, unless they are there: of each, 200 source clips and 60 target clips for training,
 and 60 clips of each domain and label for testing. A detector is fitted to the source clips alone. It then learns
 ten target clips, and then the other 50. After each step, the table says how many fresh normal clips are flagged
-when 5 % are asked, and the AUC, by domain. Beside it stands another threshold: from the scores of the new clips by
-the old detector, and the scores that the old clips had before. The last line of a machine compares the detector
-with one that is fitted to all clips at once.
+when 5 % are asked, how many anomalous ones are found, and the AUC, by domain. Beside it stands another threshold:
+from the scores of the new clips by the old detector, and the scores that the old clips had before. The last line
+of a machine compares the detector with one that is fitted to all clips at once.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from nearfar.simulation import MACHINES, simulate
 CLIPS = {"source_clips": 200, "target_clips": 60, "test_clips": 60, "seconds": 6.0}
 FIRST = 10  # target clips that are learnt first
 RATE = 0.05
+LABELS = ("normal", "anomaly")
 
 Float = NDArray[np.float64]
-Counts = dict[tuple[str, str, str], list[tuple[int, int]]]  # by step, threshold and domain
+Counts = dict[tuple[str, str, str, str], list[tuple[int, int]]]  # by step, threshold, domain and label
 
 
 def main(folder: Path, system: str = "spectral", seed: int = 20260) -> None:
@@ -42,12 +43,16 @@ def main(folder: Path, system: str = "spectral", seed: int = 20260) -> None:
         simulate(folder, machines=list(MACHINES), seed=seed, workers=2, **CLIPS)  # type: ignore[arg-type]
     counts: Counts = {}
     aucs: dict[tuple[str, str], list[float]] = {}
-    print(f"{'machine':9} {'step':12} {'domain':7} {'AUC':>6} {'flagged':>16} {'by old scores':>16}")
+    print(
+        f"{'machine':9} {'step':9} {'domain':7} {'AUC':>6}   {'normal':<18} {'anomalous':<18} by old scores"
+    )
     for machine in datasets.load(folder):
         of_machine(machine, system, counts, aucs)
     for (step, domain), values in aucs.items():
-        shown = "  ".join(share(counts[step, how, domain]) for how in ("new", "old"))
-        print(f"{'all':9} {step:12} {domain:7} {np.mean(values):6.3f}   {shown}")
+        shown = "  ".join(
+            share(counts[step, how, domain, label]) for how in ("new", "old") for label in LABELS
+        )
+        print(f"{'all':9} {step:9} {domain:7} {np.mean(values):6.3f}   {shown}")
 
 
 def of_machine(
@@ -100,9 +105,11 @@ def tell(
         aucs.setdefault((step, domain), []).append(auc)
         shown = []
         for how, value in (("new", detector.threshold.value), ("old", by_old)):
-            counts.setdefault((step, how, domain), []).append((int((normal > value).sum()), len(normal)))
-            shown.append(share(counts[step, how, domain][-1:]))
-        print(f"{machine.name:9} {step:12} {domain:7} {auc:6.3f}   {'  '.join(shown)}", flush=True)
+            for label, cell in (("normal", normal), ("anomaly", anomalous)):
+                found = (int((cell > value).sum()), len(cell))
+                counts.setdefault((step, how, domain, label), []).append(found)
+                shown.append(share([found]))
+        print(f"{machine.name:9} {step:9} {domain:7} {auc:6.3f}   {'  '.join(shown)}", flush=True)
 
 
 def of_cell(clips: Sequence[Clip], scores: Float, domain: str, label: str) -> Float:

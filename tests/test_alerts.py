@@ -153,6 +153,18 @@ def test_a_window_that_could_not_be_used_changes_nothing_but_time(missing: float
     assert {**alerts.state(), "detectors": 0} == {**state, "detectors": 0}
 
 
+def test_a_machine_that_stops_is_not_heard_nor_the_minute_after() -> None:
+    alerts = Alerts(MONTH, normals(200))
+    state = alerts.state()
+    stop = [alerts.after(9.0, running=False) for _ in range(20)]
+    start = [alerts.after(9.0) for _ in range(6)]
+    assert not any(s.alert or s.evidence for s in [*stop, *start])
+    assert alerts.state() == state
+    assert [alerts.after(9.0).alert for _ in range(4)] == [False, False, False, True]
+    counts = CountAlerts(AlarmRule(1, 1), above=1.0)
+    assert [counts.after(9.0, running=running).alert for running in (False, True)] == [False, True]
+
+
 def test_a_slow_season_does_not_alert() -> None:
     """In twenty days the scores climb by four standard deviations; a window each minute."""
     rule = AlertRule.parse("1 per 30 days", window_s=60, hop_s=60)
@@ -216,6 +228,11 @@ def test_dependence_of_other_windows_is_refused() -> None:
         ValueError, match=r"one each 10 s; but dependence was measured on windows of 10 s, one each 5 s"
     ):
         Alerts(MONTH, normals(500), dependence=tail)
+
+
+def test_windows_may_differ_by_a_sample() -> None:
+    tail = Dependence(9.9999, 10, windows=4000, parts=4, tails=(HEAVY, HEAVY))
+    assert Alerts(MONTH, normals(500), dependence=tail).dependence == tail
 
 
 def test_what_is_promised_and_what_is_measured_is_told() -> None:

@@ -31,8 +31,10 @@ from nearfar.recordings.clips import Clip, DatasetError, parse_clip
 from nearfar.recordings.inspection.measured import Measured, measure
 from nearfar.recordings.inspection.traits import Traits
 from nearfar.recordings.inspection.usual import Usual
+from nearfar.recordings.recording import Span
 from nearfar.report import fitted as report
 from nearfar.systems import configuration
+from nearfar.systems.branches import Branch
 from nearfar.windows.cutting import Cut
 
 GOLDEN = Path(__file__).parent / "golden" / "detectors"
@@ -247,9 +249,10 @@ def test_groups_of_a_table_stay_together(fan: Path, new: Path, jobs: Jobs, tmp_p
 
 
 def test_windows_of_long_recordings_are_learnt_as_by_a_fit(
-    jobs: Jobs, tests: list[Path], tmp_path: Path
+    jobs: Jobs, tests: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A recording that is learnt stays in one part, as if it had been there from the beginning."""
+    monkeypatch.setattr("nearfar.decisions.dependence.FEWEST_WINDOWS", 24)
     for number, folder in enumerate(["old", "old", "old", "more"]):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / "all").mkdir(exist_ok=True)
@@ -259,9 +262,13 @@ def test_windows_of_long_recordings_are_learnt_as_by_a_fit(
     means: dict[str, Any] = {"odd_clips": "keep", "jobs": jobs}
     detector = Detector.fit(tmp_path / "old", system(), cut=Cut.of(SECONDS), **means)
     made = detector.learn(tmp_path / "more", **means)
-    require_equal(made, Detector.fit(tmp_path / "all", system(), cut=Cut.of(SECONDS), **means), tests)
+    whole = Detector.fit(tmp_path / "all", system(), cut=Cut.of(SECONDS), **means)
+    require_equal(made, whole, tests)
     assert made.trained_on["clips"] == 32
+    assert made.dependence is not None
+    assert (made.dependence.windows, made.dependence) == (32, whole.dependence)
     assert made.history[-1]["recordings"]["windows"] == 8
+    assert made.trained_on["recordings"] == whole.trained_on["recordings"]
     assert "1 recording of 3.2 s: 8 windows of 0.4 s" in plain(made)
     with pytest.raises(
         DatasetError, match=r"nothing to learn(.|\n)*press 3.wav#t=0,0.4: the detector knows it"
@@ -398,9 +405,57 @@ def test_what_cannot_be_learnt_is_named(small: Detector, odd: Path, jobs: Jobs) 
         small.learn(odd, odd_clips="refuse", jobs=jobs)
 
 
+def moved(samples: audio.Samples, how: str) -> audio.Samples:
+    """What two microphones hear whose channels are exchanged, or of which near is 4 ms late."""
+    return (
+        samples[::-1].copy() if how == "swapped" else np.stack([np.roll(samples[0], RATE // 250), samples[1]])
+    )
+
+
+@pytest.mark.parametrize(("how", "n", "n_learnt"), [("late", 5, 5), ("late", 1, 0), ("swapped", 5, 0)])
+def test_what_a_new_condition_has_in_common_is_no_fault(
+    how: str, n: int, n_learnt: int, jobs: Jobs, tmp_path: Path
+) -> None:
+    """As in a fit to all clips; but a single one is odd, and exchanged channels are a fault."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    for number in range(12):
+        name = f"section_00_source_train_normal_{number:04d}_speed_1.wav"
+        audio.write(tmp_path / "old" / name, clip(number, seconds=1.5), RATE)
+    for number in range(n):
+        name = f"section_00_target_train_normal_{number:04d}_speed_1.wav"
+        audio.write(tmp_path / "new" / name, moved(clip(50 + number, seconds=1.5), how), RATE)
+    more = {"branch.view": "cancelled_3taps", "threshold.false_alarm_rate": 0.2}
+    detector = Detector.fit(tmp_path / "old", system(more=more), jobs=jobs)
+    with_good = [tmp_path / "new", _good(tmp_path)]
+    made = detector.learn(with_good, jobs=jobs)
+    assert made.history[-1]["clips"] == 1 + n_learnt
+    assert set(left_out(made).values()) == (set() if n_learnt else {how})
+    assert made.history[-1]["faults"].get(f"both {how}", 0) == n_learnt
+    if n_learnt:
+        assert f"both {how} in 5 clips. Learnt all the same" in plain(made)
+
+
+def _good(folder: Path) -> Path:
+    path = folder / "section_00_source_train_normal_0099_speed_1.wav"
+    audio.write(path, clip(99, seconds=1.5), RATE)
+    return path
+
+
 def test_nothing_new_is_an_error(learnt: Detector, new: Path, jobs: Jobs) -> None:
     with pytest.raises(DatasetError, match=r"nothing to learn: no recording is new(.|\n)*knows it already"):
         learnt.learn(new, jobs=jobs)
+
+
+def test_a_recording_without_a_score_is_not_learnt(
+    small: Detector, new: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_score(*_: object) -> None:
+        raise ValueError("it has no direction")
+
+    monkeypatch.setattr(Branch, "anomaly_score", no_score)
+    with pytest.raises(DatasetError, match="cannot be scored, so it is not learnt: it has no direction"):
+        small.learn(new, odd_clips="keep", jobs=jobs)
 
 
 def test_anomalies_by_their_names_are_refused(small: Detector, fan: Path, jobs: Jobs) -> None:
@@ -639,6 +694,24 @@ def test_texts_come_back_whatever_they_are() -> None:
     assert again.contents.tolist() == [2**64 - 1, 0]
     assert again.files.tolist() == [7, 8]
     assert again.embeddings[1] is None
+    assert [one.domain for one in again.clips("fan")] == [None, "target"]
+
+
+def test_clips_are_kept_in_the_order_of_a_fit() -> None:
+    """Windows by time, not by their names."""
+    parts = [
+        Clip(Path(name), "fan", 0, "train", name).part(Span(16 * start, 16 * start + 160, 16))
+        for name in ("b.wav", "a.wav")
+        for start in (100, 10, 20)
+    ]
+    bank = Bank.of(parts, ["0" * 64] * 6, range(6), [np.arange(6.0)[:, None]])
+    again = Bank.from_arrays(bank.select(bank.order).arrays(), 1)
+    assert again.name[:3] == ("a.wav#t=10,20", "a.wav#t=20,30", "a.wav#t=100,110")
+    assert again.files.tolist() == [4, 5, 3, 1, 2, 0]
+    clips = again.clips("fan")
+    assert clips[0].path == Path("a.wav")
+    assert clips[0].span == parts[4].span
+    assert len({one.key for one in clips}) == 6
 
 
 def test_the_history_says_what_was_added_when(learnt: Detector, small: Detector) -> None:

@@ -23,10 +23,12 @@ from nearfar.decisions import folds
 from nearfar.decisions.alerts import AlertRule
 from nearfar.decisions.dependence import Dependence
 from nearfar.detector import fitting
-from nearfar.detector.fitted import Detector
+from nearfar.detector.fitted import Detector, Verdict
+from nearfar.detector.time_order import dependence_of
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
+from nearfar.recordings.inspection.faults import RecordingFault
 from nearfar.recordings.inspection.training import look
 from nearfar.recordings.recording import Recording, Span, digests, fingerprints
 from nearfar.report import fitted as report
@@ -504,6 +506,34 @@ def test_a_fit_measures_how_dependent_windows_are_and_a_detector_keeps_it(tmp_pa
     assert 'With nearfar score --false-alerts "1 per 30 days": Promised: if windows are' in told
     assert "exchangeable with the 375 normal ones" in told
     assert "Measured on 6.25 min of normal windows in order of time" in told
+
+
+def test_a_verdict_says_whether_the_machine_runs():
+    ran = Verdict("a.wav", 1.5, 0.2, "normal")
+    off = RecordingFault("not_running", "near", "the machine seems not to run")
+    assert ran.is_running
+    assert replace(ran, faults=(RecordingFault("clipped", "near", "it clips"),)).is_running
+    assert not replace(ran, faults=(RecordingFault("clipped", "near", "it clips"), off)).is_running
+
+
+def test_the_minute_after_windows_that_are_missing_does_not_count():
+    """Windows of 10 s of three recordings; of the second, those from 200 to 230 s were left out."""
+    rng = np.random.default_rng(0)
+    clips = [
+        replace(clip(Path(f"{name}.wav")), span=Span(10 * k, 10 * k + 10, 1), group=name)
+        for name in "abc"
+        for k in range(150)
+        if name != "b" or not 20 <= k < 23
+    ]
+    scores = rng.normal(size=len(clips))
+    expected = scores.copy()
+    expected[150 + 20 : 150 + 26] = np.nan
+    groups = np.array([one.group for one in clips])
+    cutting = Cutting(Cut.of(10), (1500.0,) * 3, 450)
+    assert dependence_of(clips[::-1], scores[::-1], cutting) == Dependence.measure(
+        expected, groups, window_s=10, hop_s=10
+    )
+    assert dependence_of(clips, scores, None) is None
 
 
 def _start(key):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nearfar.recordings.datasets import load_machine as load_machine
     from nearfar.research.experiment import run as run
     from nearfar.simulation import simulate as simulate
+    from nearfar.simulation import simulate_stream as simulate_stream
     from nearfar.systems.fusion import load_any as load_system
 
     fit = Detector.fit
@@ -46,6 +47,7 @@ _PUBLIC = {
     "load_system": "nearfar.systems.fusion:load_any",
     "run": "nearfar.research.experiment:run",
     "simulate": "nearfar.simulation:simulate",
+    "simulate_stream": "nearfar.simulation:simulate_stream",
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "load_system",
     "run",
     "simulate",
+    "simulate_stream",
 ]
 
 

@@ -16,6 +16,8 @@ Conventions
 -----------
 * Windows come in order of time, one each ``hop_s`` seconds. One that could not be used is ``None`` or NaN: it
   changes nothing, but time goes on.
+* Windows in which the machine does not run are not heard, nor is the minute after them: that it stops and starts is
+  another matter, and it sounds unlike a machine that runs.
 * An alert that is on is not learnt from: a fault must not become normal.
 * Restored from its state, a rule goes on with exactly the same numbers.
 """
@@ -52,6 +54,7 @@ EXPECTED = (
     "days) or years"
 )
 REST_S = 5 * MINUTE  # an alert lasts at least so long, so that a noisy fault is one alert; our choice
+SETTLE_S = MINUTE  # after a machine did not run, nothing is heard for so long; our choice
 HIGHEST_LOG = 600.0  # of a threshold: its exponential is still a number
 
 
@@ -169,7 +172,7 @@ class AlertState:
 class Listener(Protocol):
     """What turns windows into alerts: by bets, or by counts."""
 
-    def after(self, score: float | None) -> AlertState: ...
+    def after(self, score: float | None, *, running: bool = True) -> AlertState: ...
     def state(self) -> dict[str, Any]: ...
 
 
@@ -220,7 +223,7 @@ class Alerts:
         self.thresholds = _thresholds(rule, dependence)
         memory = max(1, round(SECONDS_OF_MEMORY / rule.hop_s))
         self._detectors = [EDetector(RankBets(normal_scores, memory=memory, bet=bet)) for bet in BETS]
-        self._rested, self._on = 0, False
+        self._rested, self._settling, self._on = 0, 0, False
         self.first_after = self._first_after(memory)
 
     def _first_after(self, most: int) -> int:
@@ -236,16 +239,20 @@ class Alerts:
             f"within {_time(most * self.rule.hop_s)}; fit to more normal windows, or ask for more false alerts"
         )
 
-    def after(self, score: float | None) -> AlertState:
+    def after(self, score: float | None, *, running: bool = True) -> AlertState:
         """What is known after the next window.
 
         Parameters
         ----------
         score : float or None
             ``None`` or NaN: the window could not be used.
+        running : bool
+            Whether the machine runs, as far as that is known.
         """
         was_on = self._on
         p_value = math.nan
+        if not self._hears(running):
+            score = None
         if score is None or math.isnan(score):
             for detector in self._detectors:
                 detector.wait()
@@ -258,6 +265,14 @@ class Alerts:
             for d, c in zip(self._detectors, self.thresholds, strict=True)
         )
         return AlertState(self._on, began, ended, evidence, since, p_value)
+
+    def _hears(self, running: bool) -> bool:
+        """Whether the next window counts, because the machine has been running for a while."""
+        if not running:
+            self._settling = math.ceil(SETTLE_S / self.rule.hop_s)
+            return False
+        self._settling -= (settling := self._settling > 0)
+        return not settling
 
     def _take(self, score: float) -> None:
         reached = False
@@ -324,6 +339,7 @@ class Alerts:
             "first_after": self.first_after,
             "thresholds": list(self.thresholds),
             "rested": self._rested,
+            "settling": self._settling,
             "on": self._on,
             "detectors": [detector.state() for detector in self._detectors],
         }
@@ -345,7 +361,7 @@ class Alerts:
         alerts.normal_windows, alerts.first_after = state["normal_windows"], state["first_after"]
         alerts.thresholds = list(state["thresholds"])
         alerts._detectors = [EDetector.restore(detector) for detector in state["detectors"]]
-        alerts._rested, alerts._on = state["rested"], state["on"]
+        alerts._rested, alerts._settling, alerts._on = (state[n] for n in ("rested", "settling", "on"))
         return alerts
 
 
@@ -384,10 +400,10 @@ class CountAlerts:
         self._flags: deque[bool] = deque(maxlen=rule.of_last)
         self._on = False
 
-    def after(self, score: float | None) -> AlertState:
-        """What is known after the next window; ``None`` or NaN: it could not be used."""
+    def after(self, score: float | None, *, running: bool = True) -> AlertState:
+        """What is known after the next window; ``None``, NaN or not ``running``: it does not count."""
         was_on = self._on
-        if score is not None and not math.isnan(score):
+        if running and score is not None and not math.isnan(score):
             self._flags.append(score > self.above)
         flagged = sum(self._flags)
         self._on = flagged >= self.rule.needed or (was_on and flagged > (self.rule.needed - 1) // 2)
@@ -443,8 +459,8 @@ def _thresholds(rule: AlertRule, dependence: Dependence | None) -> list[float]:
 
 
 def _require_same_windows(rule: AlertRule, dependence: Dependence) -> None:
-    measured, asked = (dependence.window_s, dependence.hop_s), (rule.window_s, rule.hop_s)
-    if measured != asked:
+    if not dependence.is_of(rule.window_s, rule.hop_s):
+        measured, asked = (dependence.window_s, dependence.hop_s), (rule.window_s, rule.hop_s)
         raise ValueError(
             f"windows of {asked[0]:g} s, one each {asked[1]:g} s; but dependence was measured on windows of "
             f"{measured[0]:g} s, one each {measured[1]:g} s: cut recordings as for the fit, or fit to such windows"

@@ -33,6 +33,7 @@ FEWEST_WINDOWS = 360  # an hour of ten seconds each: below it nothing is measure
 PARTS = 5  # of normal windows, where they are not of several recordings; our choice
 TAIL = 0.2  # share of the excursions whose peaks make the tail ...
 FEWEST_PEAKS = 20  # ... if they are as many; our choice
+ALIKE = 0.01  # lengths that differ by less
 PRIOR_PEAKS = 1.0  # weight of the independent case (rate 1) beside the measured peaks
 MARGIN = 2.0  # times the asked time is aimed at: a few hours tell the tail to about that; docs/alerts.md
 
@@ -118,6 +119,11 @@ class Dependence:
     windows: int
     parts: int
     tails: tuple[Tail, ...]
+
+    def is_of(self, window_s: float, hop_s: float) -> bool:
+        """Whether it was measured on such windows, up to 1 % (lengths are whole numbers of samples)."""
+        pairs = ((self.window_s, window_s), (self.hop_s, hop_s))
+        return all(math.isclose(*pair, rel_tol=ALIKE) for pair in pairs)
 
     def log_thresholds(self, windows: float) -> list[float]:
         """The heights that each statistic exceeds once in ``MARGIN`` times so many windows, by its tail.

@@ -51,6 +51,7 @@ from nearfar.recordings.clips import Clip, DatasetError, Domain, Machine
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Levels, Measured, measure
+from nearfar.recordings.inspection.training import OFF as NOT_RUNNING
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
 from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError, frame_lengths
@@ -131,6 +132,15 @@ class Verdict:
     alarm: bool | None = None
     branches: tuple[BranchScore, ...] = ()
     levels: Levels | None = field(default=None, repr=False)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the machine seems to run; otherwise that is told as a fault of the recording.
+
+        ``fit`` leaves clips out in which it does not, so they would always be above the normal ones
+        (``Detector.alerts``).
+        """
+        return all(fault.kind != NOT_RUNNING for fault in self.faults)
 
 
 @dataclass(repr=False)
@@ -360,8 +370,7 @@ class Detector:
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
             calibrated_on=told, kept=learning.with_later(self, found.clips, self._embedded, workers=workers),
-            dependence=dependence_of(found.clips, found.scores, cutting),
-            history=(*self.history, new),
+            history=(*self.history, new), dependence=dependence_of(found.clips, found.scores, cutting),
         )  # fmt: skip
 
     def _system_with(
@@ -380,39 +389,6 @@ class Detector:
                 "one; see to it that none of them is among the recordings",
                 self.machine,
             )
-
-    def alerts(self, false_alerts: str | float, *, cut: Cut | None = None) -> Alerts:
-        """A rule that turns the scores of windows into alerts, with a stated mean time between false ones.
-
-        Parameters
-        ----------
-        false_alerts : str or float
-            How often a false alert may come, such as ``"1 per 30 days"``; or the mean time between two, in seconds.
-        cut : Cut or None
-            How recordings are cut into windows; ``None``: as ``cut``. Dependence counts only if it was measured on
-            such windows; ``Alerts.describe`` says whether it does.
-
-        Raises
-        ------
-        ValueError
-            If the detector has no threshold, or the rule cannot be kept with its normal clips (``Alerts``).
-        """
-        if self.threshold is None:
-            raise ValueError(
-                f"false alerts of {false_alerts}: the detector of {self.machine!r} was fitted without a threshold, "
-                "so it has no scores of normal clips to bet on; fit it again with threshold.method='conformal'"
-            )
-        cut = cut or self.cut
-        times = {"window_s": cut.seconds, "hop_s": cut.hop}
-        rule = (
-            AlertRule.parse(false_alerts, **times)
-            if isinstance(false_alerts, str)
-            else AlertRule(false_alerts, **times)
-        )
-        known = self.dependence
-        if known is not None and (known.window_s, known.hop_s) != (cut.seconds, cut.hop):
-            known = None
-        return Alerts(rule, self.threshold.normal_scores, dependence=known)
 
     def learn(
         self,
@@ -465,6 +441,39 @@ class Detector:
         given = learning.Given(clips, cutting, domain, odd_clips, workers, jobs or Jobs(), progress)
         found = learning.learn(self, given, when=when)
         return dataclasses.replace(self, **vars(found))
+
+    def alerts(self, false_alerts: str | float, *, cut: Cut | None = None) -> Alerts:
+        """A rule that turns the scores of windows into alerts, with a stated mean time between false ones.
+
+        Parameters
+        ----------
+        false_alerts : str or float
+            How often a false alert may come, such as ``"1 per 30 days"``; or the mean time between two, in seconds.
+        cut : Cut or None
+            How recordings are cut into windows; ``None``: as ``cut``. Dependence counts only if it was measured on
+            such windows; ``Alerts.describe`` says whether it does.
+
+        Raises
+        ------
+        ValueError
+            If the detector has no threshold, or the rule cannot be kept with its normal clips (``Alerts``).
+        """
+        if self.threshold is None:
+            raise ValueError(
+                f"false alerts of {false_alerts}: the detector of {self.machine!r} was fitted without a threshold, "
+                "so it has no scores of normal clips to bet on; fit it again with threshold.method='conformal'"
+            )
+        cut = cut or self.cut
+        times = {"window_s": cut.seconds, "hop_s": cut.hop}
+        rule = (
+            AlertRule.parse(false_alerts, **times)
+            if isinstance(false_alerts, str)
+            else AlertRule(false_alerts, **times)
+        )
+        known = self.dependence
+        if known is not None and not known.is_of(cut.seconds, cut.hop):
+            known = None
+        return Alerts(rule, self.threshold.normal_scores, dependence=known)
 
     @property
     def sample_rate(self) -> int:

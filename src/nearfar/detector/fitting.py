@@ -80,12 +80,12 @@ class Fitted:
         The same scores, with what is known of their clips; ``None`` without a threshold.
     seen : (n_clips,) array of uint64
         Fingerprints of the training clips, ascending.
-    dependence : Dependence or None
-        Of the windows of long recordings, by the unseen scores in order of time; ``None`` if they are few, or none.
     kept : Kept or None
         What it takes to learn more without these clips.
     history : tuple of dict
         One entry, of the fit.
+    dependence : Dependence or None
+        Of the windows of long recordings, by the unseen scores in order of time; ``None`` if they are few, or none.
     """
 
     branches: tuple[Branch, ...]
@@ -97,9 +97,9 @@ class Fitted:
     normals: NDArray[np.float64] | None
     calibration: Calibration | None
     seen: NDArray[np.uint64]
-    dependence: Dependence | None
     kept: Kept | None
     history: History
+    dependence: Dependence | None
 
 
 @dataclass(frozen=True)
@@ -243,8 +243,7 @@ def fit(
     folds = folds_of_parts(this)
     _require_unseen(system, len(_scored(folds)))
     branches, embedded = _fit_branches(this)
-    scored = score_unseen(this, folds, embedded)
-    unseen = scored.fused(system)
+    unseen = (scored := score_unseen(this, folds, embedded)).fused(system)
     found = found if odd_clips == "keep" else _with_unlike_scores(this, found, scored)
     files, told = fingerprints((c.recording for c in clips), jobs), _describe_training(this, found, cutting)
     return Fitted(
@@ -257,9 +256,9 @@ def fit(
         normals=None if system.fusion is None else scored.by_part,
         calibration=calibration_of(this, fewest(folds).describe(), unseen),
         seen=np.array(sorted({*files}), dtype=np.uint64),
-        dependence=_dependence(this, unseen, cutting),
         kept=None if keep == "nothing" else _kept(this, found, files, embedded, scored),
         history=of_fit(told),
+        dependence=_dependence(this, unseen, cutting),
     )
 
 

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from nearfar.backends import part
 from nearfar.recordings.clips import Clip, Domain
 from nearfar.recordings.inspection.traits import Traits
+from nearfar.recordings.recording import Span
 from nearfar.systems.branches import Branch
 from nearfar.systems.resolved import ResolvedBranch
 
 SEPARATOR = "\0"  # of texts in one array: no name contains it
 TEXTS = ("name", "domain", "attributes", "group")
+ROWS = ("contents", "files", "spans")
 
 Embeddings = NDArray[np.floating[Any]]
 
@@ -45,6 +47,8 @@ class Bank:
         The first 64 bits of the digest of each recording: of the part and the channels that are the clip.
     files : (n,) array of uint64
         Fingerprints of the whole recordings.
+    spans : (n, 3) array of int
+        Of a part of a recording: start, stop and rate, as of ``Span``; 0 of a whole one.
     embeddings : tuple of (n, ...) array or None
         Of each branch; ``None`` where they are not kept: for rows, and for arrays of different shapes.
     """
@@ -55,6 +59,7 @@ class Bank:
     group: tuple[str, ...]
     contents: NDArray[np.uint64]
     files: NDArray[np.uint64]
+    spans: NDArray[np.int64]
     embeddings: tuple[Embeddings | None, ...]
 
     def __len__(self) -> int:
@@ -76,54 +81,57 @@ class Bank:
             group=tuple(clip.group for clip in clips),
             contents=np.array([content_of(sha) for sha in recordings], dtype=np.uint64),
             files=np.array(files, dtype=np.uint64),
+            spans=np.array([_span_as_row(clip.span) for clip in clips], dtype=np.int64).reshape(-1, 3),
             embeddings=tuple(_stacked(X) for X in embeddings),
         )
 
     def clips(self, machine: str) -> tuple[Clip, ...]:
         """As ``Clip``, for what takes only names and what is told of them; there are no such files."""
-        told = zip(self.name, self.domain, self.attributes, self.group, self.contents.tolist(), strict=True)
         return tuple(
             Clip(
-                Path(name), machine, 0, "train", key_name(name, content),
+                Path(_recording(name, span)), machine, 0, "train", key_name(name, content),
                 cast("Domain | None", domain or None), "normal", attributes, group=group,
+                span=Span(*span) if any(span) else None,
             )
-            for name, domain, attributes, group, content in told
+            for name, domain, attributes, group, content, span in zip(
+                self.name, self.domain, self.attributes, self.group, self.contents.tolist(), self.spans.tolist(),
+                strict=True,
+            )
         )  # fmt: skip
 
     def select(self, which: NDArray[Any]) -> Self:
         """Some of the clips, or all in another order: positions, or True and False."""
         places = np.arange(len(self))[which].tolist()
-        texts = {name: tuple(getattr(self, name)[i] for i in places) for name in TEXTS}
+        texts: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in places) for name in TEXTS}
         embeddings = tuple(None if X is None else X[places] for X in self.embeddings)
-        return replace(
-            self, **texts, contents=self.contents[places], files=self.files[places], embeddings=embeddings
-        )
+        rows: dict[str, Any] = {name: getattr(self, name)[places] for name in ROWS}
+        return replace(self, **texts, **rows, embeddings=embeddings)
 
     def joined(self, other: Bank) -> Self:
         """These clips, then others."""
-        texts = {name: (*getattr(self, name), *getattr(other, name)) for name in TEXTS}
+        texts: dict[str, Any] = {name: (*getattr(self, name), *getattr(other, name)) for name in TEXTS}
         embeddings = tuple(
             None if one is None or more is None else np.concatenate([one, more])
             for one, more in zip(self.embeddings, other.embeddings, strict=True)
         )
-        return replace(
-            self,
-            **texts,
-            contents=np.concatenate([self.contents, other.contents]),
-            files=np.concatenate([self.files, other.files]),
-            embeddings=embeddings,
-        )
+        rows: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in ROWS
+        }
+        return replace(self, **texts, **rows, embeddings=embeddings)
 
     @property
     def order(self) -> NDArray[np.intp]:
-        """Positions by name, as the clips of a machine are ordered, whatever was added when."""
-        return np.array(
-            sorted(range(len(self)), key=lambda i: (self.name[i], int(self.contents[i]))), dtype=np.intp
-        )
+        """Positions in the order of a machine's clips, whatever was added when: by recording, then by time."""
+        spans = self.spans.tolist()
+        keys = [
+            (_recording(name, span), span, content)
+            for name, span, content in zip(self.name, spans, self.contents.tolist(), strict=True)
+        ]
+        return np.array(sorted(range(len(self)), key=lambda i: keys[i]), dtype=np.intp)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """To save it."""
-        found: dict[str, NDArray[Any]] = {"contents": self.contents, "files": self.files}
+        found: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in ROWS}
         found |= {name: _as_bytes(getattr(self, name)) for name in TEXTS}
         found |= {f"embeddings.{i}": X for i, X in enumerate(self.embeddings) if X is not None}
         return found
@@ -132,9 +140,10 @@ class Bank:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], branches: int) -> Self:
         """What ``arrays`` saved, of a detector with so many branches."""
         n = len(arrays["contents"])
-        texts = {name: _from_bytes(arrays[name], n) for name in TEXTS}
+        texts: dict[str, Any] = {name: _from_bytes(arrays[name], n) for name in TEXTS}
         embeddings = tuple(arrays.get(f"embeddings.{i}") for i in range(branches))
-        return cls(**texts, contents=arrays["contents"], files=arrays["files"], embeddings=embeddings)
+        rows: dict[str, Any] = {name: arrays[name] for name in ROWS}
+        return cls(**texts, **rows, embeddings=embeddings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +263,15 @@ def _name(clip: Clip) -> str:
     """The name of a clip, without the folder that it was found in."""
     folder = f"{PurePath(clip.path).parent}/"
     return clip.name.removeprefix(folder) if clip.name.startswith(str(clip.path)) else clip.name
+
+
+def _span_as_row(span: Span | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if span is None else (span.start, span.stop, span.rate)
+
+
+def _recording(name: str, span: Sequence[int]) -> str:
+    """The name of the recording that a clip is of."""
+    return name.rpartition("#")[0] if any(span) else name
 
 
 def _as_bytes(texts: Sequence[str]) -> NDArray[np.uint8]:

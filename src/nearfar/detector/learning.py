@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.dependence import Dependence
 from nearfar.decisions.folds import deal
 from nearfar.decisions.fusing import fuse
 from nearfar.decisions.rates import FlaggedShare
@@ -40,6 +41,7 @@ from nearfar.detector.calibrating import LATER, fingerprinted, told_of
 from nearfar.detector.fitting import Fit, Known, Unseen, average
 from nearfar.detector.history import CALIBRATE, LEARN, History, entry
 from nearfar.detector.keeping import Bank, Kept, content_of, is_fitted_to_machine, learns_nothing, refuse_rows
+from nearfar.detector.time_order import dependence_of
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
@@ -51,6 +53,7 @@ from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Measured
 from nearfar.recordings.inspection.training import (
+    MANY,
     OFF,
     OddClips,
     Seen,
@@ -68,6 +71,7 @@ from nearfar.windows.long_recordings import MOST_SHARE, Cutting
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
 
+BROKEN = ("swapped", "dead", "identical", "short")  # no condition of a machine
 _STRETCH = re.compile(r", part \d+ of \d+$")  # of a recording, as ``windows.long_recordings`` calls its group
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -90,6 +94,7 @@ class Learnt:
     normals: NDArray[np.float64] | None
     kept: Kept
     history: History
+    dependence: Dependence | None
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,8 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
     if joined.unseen is not None:
         joined = replace(joined, unseen=fitting.by_branch(scored, this.machine.train, detector.system))
     joined = _rescored(joined, branches)
-    decided = _decided(detector, this, joined, scored, how)
+    cut = _recordings(detector.trained_on.get("recordings"), given.cutting, heard.clips)
+    decided = _decided(detector, this, joined, scored, how, cut)
     usual = detector.usual if joined.traits is None else joined.traits.usual()
     unlike = _unlike(this, heard, scored)
     warn_of_unlike(detector.machine, unlike)
@@ -175,12 +181,16 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
     new = entry(
         LEARN, len(heard.clips), _count(heard.clips), digest(sorted(heard.recordings)),
         when=when or datetime.now(UTC), left_out=list(heard.left_out), unlike=named, before=before,
+        faults=dict(sorted(Counter(heard.faults).items())),
         recordings=None if given.cutting is None else given.cutting.describe(),
     )  # fmt: skip
     return Learnt(
         branches=branches,
         usual=usual,
-        trained_on=_trained_on(detector.trained_on, this, joined, heard, named),
+        trained_on={
+            **_trained_on(detector.trained_on, this, joined, heard, named),
+            "recordings": cut,
+        },
         seen=np.unique(np.concatenate([detector.seen, joined.bank.files])),
         normals=None if detector.system.fusion is None else scored.by_part,
         kept=joined,
@@ -204,17 +214,22 @@ def with_later(
     workers : int
         Threads.
     """
+
+    def kept_of(clip: Clip) -> tuple[list[float], list[Array | None]]:
+        """The score by each branch, and the embedding; rows are let go at once."""
+        X = embed(clip)
+        scores = [float(b.anomaly_score([x])[0]) for b, x in zip(detector.branches, X, strict=True)]
+        return scores, [
+            x if b.pooling != "rows" else None for b, x in zip(detector.system.branches, X, strict=True)
+        ]
+
     if detector.kept is None:
         return None
-    of_branches = list(zip(*audio.each(clips, embed, workers=workers), strict=True))
-    scores = [b.anomaly_score(X) for b, X in zip(detector.branches, of_branches, strict=True)]
-    vectors = [
-        None if branch.pooling == "rows" else X
-        for branch, X in zip(detector.system.branches, of_branches, strict=True)
-    ]
+    scores, embeddings = zip(*audio.each(clips, kept_of, workers=workers), strict=True)
+    vectors = [None if any(x is None for x in X) else X for X in zip(*embeddings, strict=True)]
     recordings = [clip.recording for clip in clips]
     bank = Bank.of(clips, digests(recordings, None), fingerprints(recordings), vectors)
-    return replace(detector.kept, later=bank, later_scores=np.stack(scores, axis=1))
+    return replace(detector.kept, later=bank, later_scores=np.array(scores))
 
 
 def stays(detector: Detector) -> list[str]:
@@ -271,31 +286,69 @@ def _with_domain(clips: Sequence[Clip], domain: Domain | None, known: Bank) -> l
 def _hear(detector: Detector, given: Given) -> Heard:
     """Read the new recordings, and say which of them are learnt."""
     clips, files, left_out = _new(detector, given.clips)
-    kept: list[Seen] = []
-    faults: list[str] = []
+    readable: list[Seen] = []
     for number, seen in enumerate(audio.each(clips, listen, workers=given.workers), start=1):
-        wrong, noticed = _judged(detector, seen, given.odd_clips)
-        if wrong is None:
-            kept.append(seen)
-            faults += noticed
-        else:
+        if (wrong := _unusable(detector, seen)) is not None:
             left_out.append(told_of(seen.clip, *wrong))
+        else:
+            readable.append(seen)
         if given.progress is not None:
             given.progress("inspecting", number, len(clips))
-    same = copies.find_copies([s.digest for s in kept], [s.known for s in kept], lambda i: kept[i].again())
+    same = copies.find_copies(
+        [s.digest for s in readable], [s.known for s in readable], lambda i: readable[i].again()
+    )
     left_out += [
-        told_of(kept[copy].clip, "copy", f"a copy of {kept[of].clip.recording}") for copy, of in same.items()
+        told_of(readable[copy].clip, "copy", f"a copy of {readable[of].clip.recording}")
+        for copy, of in same.items()
     ]
-    kept = [seen for i, seen in enumerate(kept) if i not in same]
+    readable = [seen for i, seen in enumerate(readable) if i not in same]
+    faults = {seen.clip: _faults(detector, seen) for seen in readable}
+    kept = readable if given.odd_clips == "keep" else _not_odd(detector, readable, faults)
+    learnt = {seen.clip for seen in kept}
+    for seen in readable:
+        if seen.clip not in learnt:
+            message = "; ".join(fault.message for fault in faults[seen.clip])
+            left_out.append(told_of(seen.clip, _odd(detector, seen, faults[seen.clip])[0].kind, message))
     _refuse(left_out, kept, given.odd_clips)
     return Heard(
         clips=tuple(seen.clip for seen in kept),
         recordings=tuple(digests((seen.clip.recording for seen in kept), given.jobs)),
         files=tuple(files[seen.clip.recording] for seen in kept),
         measured=tuple(seen.known for seen in kept),
-        faults=tuple(faults),
+        faults=tuple(f"{fault.microphone} {fault.kind}" for seen in kept for fault in faults[seen.clip]),
         left_out=tuple(left_out),
     )
+
+
+def _not_odd(
+    detector: Detector, seen: Sequence[Seen], faults: Mapping[Clip, Sequence[RecordingFault]]
+) -> list[Seen]:
+    """The recordings whose sound is not odd.
+
+    A new condition can look like a fault: near is late where the noise comes from another side. So what many of
+    the new clips of a domain have is judged once more, beside old and new clips together, as a fit to all of them
+    judges. But exchanged channels are exchanged, however many are.
+    """
+    traits = None if detector.kept is None else detector.kept.traits
+    kinds = {one.clip: {fault.kind for fault in _odd(detector, one, faults[one.clip])} for one in seen}
+    odd = {clip for clip, found in kinds.items() if found}
+    clips_with = Counter((clip.domain, kind) for clip, found in kinds.items() for kind in found)
+    of_domain = Counter(clip.domain for clip in kinds)
+    many = {(domain, kind) for (domain, kind), n in clips_with.items() if n > MANY * of_domain[domain]}
+    out = {
+        clip
+        for clip in odd
+        if traits is None or any(kind in BROKEN or (clip.domain, kind) not in many for kind in kinds[clip])
+    }
+    while traits is not None and odd - out:
+        kept = [one for one in seen if one.clip not in out]
+        usual = traits.joined([one.known for one in kept], [one.clip.domain or "" for one in kept]).usual()
+        doubtful = [one for one in kept if one.clip in odd]
+        still = {o.clip for o in doubtful if _odd(detector, o, _faults(detector, o, usual), usual)}
+        if not still:
+            break
+        out |= still
+    return [one for one in seen if one.clip not in out]
 
 
 def _together(clips: Sequence[Clip], known: Bank) -> list[Clip]:
@@ -348,43 +401,42 @@ def _refuse(left_out: Sequence[dict[str, str]], kept: Sequence[Seen], odd_clips:
         )
 
 
-def _judged(detector: Detector, seen: Seen, odd_clips: OddClips) -> tuple[tuple[str, str] | None, list[str]]:
-    """Why a recording is not learnt, with the kind; or ``None``, and what was found in it all the same."""
+def _unusable(detector: Detector, seen: Seen) -> tuple[str, str] | None:
+    """Why a recording cannot be learnt whatever its sound, with the kind."""
     if seen.error is not None:
-        return seen.error, []
+        return seen.error
     measured, known = seen.known, detector.trained_on
     if measured.rate != known["rate"]:
-        return ("rate", f"recorded at {measured.rate} Hz, but the training clips at {known['rate']} Hz"), []
+        return "rate", f"recorded at {measured.rate} Hz, but the training clips at {known['rate']} Hz"
     channels = len(measured.level)
     if channels != min(2, known["channels"]):
-        return (
-            "channels",
-            f"{counted(channels, 'channel')}, but the training clips have {known['channels']}",
-        ), []
+        return "channels", f"{counted(channels, 'channel')}, but the training clips have {known['channels']}"
     shortest = max(b.encoder.min_samples / b.encoder.sample_rate for b in detector.branches)
     if measured.seconds < shortest:
-        return ("short", f"{measured.seconds:.3g} s long; at least {shortest:.3g} s are needed"), []
-    faults = _faults(detector, seen)
-    needs = [MICROPHONES[m] for m in detector.system.microphones]
-    spoilt = [fault for fault in faults if fault.spoils(needs) or _is_surely_off(detector, fault, measured)]
-    if spoilt and odd_clips != "keep":
-        return (spoilt[0].kind, "; ".join(fault.message for fault in spoilt)), []
-    return None, [f"{fault.microphone} {fault.kind}" for fault in faults]
+        return "short", f"{measured.seconds:.3g} s long; at least {shortest:.3g} s are needed"
+    return None
 
 
-def _is_surely_off(detector: Detector, fault: RecordingFault, measured: Measured) -> bool:
-    """Whether the machine does not run, beyond doubt, as for a fit: a new condition may be quieter."""
-    usual = detector.usual
-    return usual is not None and fault.kind == OFF and stands_still(usual, measured, times=SURELY) is not None
-
-
-def _faults(detector: Detector, seen: Seen) -> tuple[RecordingFault, ...]:
-    """What is wrong with a recording, as of ``Detector.score``."""
+def _faults(detector: Detector, seen: Seen, usual: Usual | None = None) -> tuple[RecordingFault, ...]:
+    """What is wrong with a recording, as of ``Detector.score``; or compared with something else that is usual."""
     known = detector.trained_on
     found = of_notes(seen.notes, known.get("faults"), clips=known["clips"]) + faults_alone(seen.known)
-    if detector.usual is not None:
-        found += faults_against(detector.usual, seen.known, seen.again)
+    if (compared := usual or detector.usual) is not None:
+        found += faults_against(compared, seen.known, seen.again)
     return each_once(found)
+
+
+def _odd(
+    detector: Detector, seen: Seen, faults: Iterable[RecordingFault], usual: Usual | None = None
+) -> list[RecordingFault]:
+    """The faults that keep a recording from being learnt; a machine is off beyond doubt, as for a fit."""
+    needs = [MICROPHONES[m] for m in detector.system.microphones]
+    compared = usual or detector.usual
+
+    def is_off() -> bool:
+        return compared is not None and stands_still(compared, seen.known, times=SURELY) is not None
+
+    return [fault for fault in faults if fault.spoils(needs) or (fault.kind == OFF and is_off())]
 
 
 def _flagged_before(
@@ -539,46 +591,52 @@ def _rescored(kept: Kept, branches: Sequence[Branch]) -> Kept:
 
 
 def _decided(
-    detector: Detector, this: Fit, kept: Kept, scored: Unseen, how: Mapping[str, Any]
+    detector: Detector,
+    this: Fit,
+    kept: Kept,
+    scored: Unseen,
+    how: Mapping[str, Any],
+    recordings: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """The threshold, and the scores that it is learnt from."""
-    config, unseen = detector.system.threshold, scored.fused(detector.system)
-    told = detector.calibrated_on
-    found = fitting.calibration_of(this, how, unseen)
-    if told is not None and found is not None:
-        since = max(i for i, one in enumerate(detector.history) if one["what"] == CALIBRATE)
-        found = _of_later(detector, this, kept, scored, since)
-        told = {**told, "learnt_since": int((kept.added > since).sum())}
-    scores = np.array([]) if found is None else found.scores
-    if found is not None and detector.calibrated_on is None:
-        scores = np.array(list(unseen.values()))
+    """The threshold, the scores that it is learnt from, and how dependent they are in order of time."""
+    config, told = detector.system.threshold, detector.calibrated_on
+    unseen = scored.fused(detector.system)
+    if config.method == "none":
+        none = dict.fromkeys(("threshold", "calibration", "dependence"))
+        return {**none, "unseen": unseen, "calibrated_on": told}
+    clips = [clip for clip in this.machine.train if clip.key in unseen]
+    scores = [unseen[clip.key] for clip in clips]
+    if told is not None:
+        clips, scores, how = _since_calibration(detector, this, kept, scored)
+        recordings = told.get("recordings")
+        told = {**told, "learnt_since": how["learnt_since"]}
+    cutting = None if recordings is None else Cutting.restore(recordings)
+    found = Calibration.of(scores, domains(clips), [clip.group for clip in clips], how)
     return {
-        "threshold": fitting.fit_threshold(config, scores),
-        "unseen": unseen if detector.calibrated_on is None else {},
+        "threshold": fitting.fit_threshold(config, found.scores),
+        "unseen": unseen if told is None else {},
         "calibration": found,
         "calibrated_on": told,
+        "dependence": dependence_of(clips, scores, cutting),
     }
 
 
-def _of_later(detector: Detector, this: Fit, kept: Kept, scored: Unseen, since: int) -> Calibration:
-    """The recordings of the calibration, and the clips that were learnt since, each unseen."""
-    if kept.later is None or kept.later_scores is None:
-        raise ValueError(
-            f"the detector of {detector.machine!r} keeps nothing of the recordings that it was calibrated on; "
-            "calibrate it again, then learn"
-        )
+def _since_calibration(
+    detector: Detector, this: Fit, kept: Kept, scored: Unseen
+) -> tuple[list[Clip], list[float], dict[str, Any]]:
+    """The recordings of the calibration, and clips that were learnt since; their scores; how these are unseen."""
+    assert kept.later is not None  # as after each calibration of a detector that keeps something
+    assert kept.later_scores is not None
     columns = detector.system.by_part(list(kept.later_scores.T))
     of_parts = np.stack([average(own) for own in columns], axis=1)
-    later = kept.later.clips(this.machine.name)
-    scores = _fused(detector, of_parts, scored.by_part).tolist()
+    later = _fused(detector, of_parts, scored.by_part).tolist()
     unseen = scored.fused(detector.system)
+    since = max(i for i, one in enumerate(detector.history) if one["what"] == CALIBRATE)
     added = zip(this.machine.train, kept.added.tolist(), strict=True)
     learnt = [clip for clip, when in added if when > since and clip.key in unseen]
-    clips = [*later, *learnt]
     how = {"by": LATER, "fits": 0, "groups": {}, "random_in": {}, "learnt_since": len(learnt)}
-    return Calibration.of(
-        [*scores, *(unseen[clip.key] for clip in learnt)], domains(clips), [clip.group for clip in clips], how
-    )
+    scores = [*later, *(unseen[clip.key] for clip in learnt)]
+    return [*kept.later.clips(this.machine.name), *learnt], scores, how
 
 
 def _unlike(this: Fit, heard: Heard, scored: Unseen) -> list[Suspect]:
@@ -604,6 +662,28 @@ def _trained_on(
         "digest": digest(sorted(kept.bank.contents.tolist())),
         "faults": dict(sorted((Counter(before["faults"]) + Counter(heard.faults)).items())),
         "unlike": [*before["unlike"], *unlike],
+    }
+
+
+def _recordings(
+    before: Mapping[str, Any] | None, cutting: Cutting | None, clips: Sequence[Clip]
+) -> dict[str, Any] | None:
+    """Which long recordings were cut, as of ``Cutting.describe``: those of before, and those that are learnt."""
+    if cutting is None:
+        return None if before is None else dict(before)
+    if before is None:
+        return cutting.describe()
+    new = cutting.describe()
+    learnt = {clip.domain or "" for clip in clips}
+    return {
+        **before,
+        "count": before["count"] + new["count"],
+        "seconds": [
+            min(before["seconds"][0], new["seconds"][0]),
+            max(before["seconds"][1], new["seconds"][1]),
+        ],
+        "windows": before["windows"] + new["windows"],
+        "one_recording": {d: name for d, name in before["one_recording"].items() if d not in learnt},
     }
 
 

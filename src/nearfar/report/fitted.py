@@ -261,6 +261,11 @@ def learnt(after: Detector) -> Table:
         table.add_row("windows", str(Cutting.restore(told["recordings"])))
     if told["left_out"]:
         table.add_row("left out", _listed(told["left_out"]))
+    if told["faults"]:
+        noticed = "; ".join(f"{fault} in {counted(n, 'clip')}" for fault, n in told["faults"].items())
+        table.add_row(
+            "noticed", f"{noticed}. Learnt all the same: listen to these, if that is not the new condition"
+        )
     if told["unlike"]:
         table.add_row("unlike the others", _listed(told["unlike"]))
     table.add_row("fitted to", f"{counted(known['clips'], 'normal clip')}{_by_domain(known['domains'])}")
