@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import combinations, pairwise, product
 
 import numpy as np
@@ -565,6 +566,15 @@ def agreement(clips, recording, rate):
         of_heard += abs(heard[f]) ** 2
         of_template += abs(template) ** 2
     return product / np.sqrt(of_heard * of_template)
+
+
+def places_of_the_next_score(scores: Sequence[float], edges: Sequence[float]) -> list[int]:
+    """Of the n + 1 places among n scores that are equally likely for the next, how many are in each bin."""
+    places = [0] * (len(edges) + 1)
+    for score in scores:
+        places[sum(edge < score for edge in edges)] += 1
+    places[-1] += 1  # above all
+    return places
 
 
 # drift

@@ -211,7 +211,11 @@ def test_score_in_the_order_of_time(detector: Path, shift: Path, tmp_path: Path)
     [
         ("shift", "5/3", "--alarm=5/3: 5 of the last 3 clips"),
         ("shift", "3", "--alarm='3': expected two whole numbers"),
-        ("-", "3/5", "--alarm counts several clips, and - is one"),
+        (
+            "-",
+            "3/5",
+            "--alarm counts several clips, and - is one; give files or folders, or cut it into windows",
+        ),
     ],
 )
 def test_an_alarm_that_is_none_is_refused(detector: Path, clips: str, alarm: str, message: str) -> None:

@@ -249,9 +249,10 @@ def test_groups_of_a_table_stay_together(fan: Path, new: Path, jobs: Jobs, tmp_p
 
 
 def test_windows_of_long_recordings_are_learnt_as_by_a_fit(
-    jobs: Jobs, tests: list[Path], tmp_path: Path
+    jobs: Jobs, tests: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A recording that is learnt stays in one part, as if it had been there from the beginning."""
+    monkeypatch.setattr("nearfar.decisions.dependence.FEWEST_WINDOWS", 24)
     for number, folder in enumerate(["old", "old", "old", "more"]):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / "all").mkdir(exist_ok=True)
@@ -264,6 +265,8 @@ def test_windows_of_long_recordings_are_learnt_as_by_a_fit(
     whole = Detector.fit(tmp_path / "all", system(), cut=Cut.of(SECONDS), **means)
     require_equal(made, whole, tests)
     assert made.trained_on["clips"] == 32
+    assert made.dependence is not None
+    assert (made.dependence.windows, made.dependence) == (32, whole.dependence)
     assert made.history[-1]["recordings"]["windows"] == 8
     assert made.trained_on["recordings"] == whole.trained_on["recordings"]
     assert "1 recording of 3.2 s: 8 windows of 0.4 s" in plain(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections import Counter
@@ -14,18 +15,25 @@ import pytest
 import quick
 import synthetic
 from naive_windows import window_samples, windows
+from rich.console import Console
 from typer.testing import CliRunner
 
 from nearfar.cli import app
 from nearfar.decisions import folds
+from nearfar.decisions.alerts import AlertRule
+from nearfar.decisions.dependence import Dependence
 from nearfar.detector import fitting
-from nearfar.detector.fitted import Detector
+from nearfar.detector.fitted import Detector, Verdict
+from nearfar.detector.time_order import dependence_of
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
+from nearfar.recordings.inspection.faults import RecordingFault
 from nearfar.recordings.inspection.training import look
 from nearfar.recordings.recording import Recording, Span, digests, fingerprints
+from nearfar.report import fitted as report
 from nearfar.research import adaptation
+from nearfar.systems import configuration
 from nearfar.systems.fusion import load_any
 from nearfar.windows.cutting import Cut
 from nearfar.windows.long_recordings import STRETCHES, Cutting, cut_dataset, cut_if, cut_long
@@ -472,3 +480,78 @@ def test_long_test_recordings_are_cut_as_the_training_clips_are(tmp_path):
     dataset, cuttings = cut_dataset(Dataset("plant", tmp_path, (Machine("press", (*train, test)),)))
     assert (len(dataset["press"].train), len(dataset["press"].test)) == (4, 10)
     assert str(cuttings["press"]) == "1 recording of 80 s: 10 windows of 8 s"
+
+
+# alerts
+
+
+def test_a_fit_measures_how_dependent_windows_are_and_a_detector_keeps_it(tmp_path, jobs):
+    for day in range(3):
+        long_recording(tmp_path / "press" / f"day{day}.wav", day, 125)
+    one_second = Cut.of(1)
+    detector = Detector.fit(tmp_path / "press", "spectral_near", cut=one_second, jobs=jobs)
+    unseen = detector.unseen
+    ordered = [unseen[key] for key in sorted(unseen, key=lambda key: (key.split("#")[0], _start(key)))]
+    expected = Dependence.measure(np.array(ordered), np.repeat(range(3), 125), window_s=1, hop_s=1)
+    assert detector.dependence == expected
+    assert expected.windows == 375
+    detector.save(tmp_path / "detector")
+    loaded = Detector.load(tmp_path / "detector")
+    assert loaded.dependence == expected
+    alerts = loaded.alerts("1 per day")
+    assert alerts.rule == AlertRule(86400, 1, 1)
+    assert alerts.dependence == expected
+    assert loaded.alerts(3600.0, cut=Cut(1, 0.5)).dependence is None
+    told = _plain(report.detector(loaded))
+    assert 'With nearfar score --false-alerts "1 per 30 days": Promised: if windows are' in told
+    assert "exchangeable with the 375 normal ones" in told
+    assert "Measured on 6.25 min of normal windows in order of time" in told
+
+
+def test_a_verdict_says_whether_the_machine_runs():
+    ran = Verdict("a.wav", 1.5, 0.2, "normal")
+    off = RecordingFault("not_running", "near", "the machine seems not to run")
+    assert ran.is_running
+    assert replace(ran, faults=(RecordingFault("clipped", "near", "it clips"),)).is_running
+    assert not replace(ran, faults=(RecordingFault("clipped", "near", "it clips"), off)).is_running
+
+
+def test_the_minute_after_windows_that_are_missing_does_not_count():
+    """Windows of 10 s of three recordings; of the second, those from 200 to 230 s were left out."""
+    rng = np.random.default_rng(0)
+    clips = [
+        replace(clip(Path(f"{name}.wav")), span=Span(10 * k, 10 * k + 10, 1), group=name)
+        for name in "abc"
+        for k in range(150)
+        if name != "b" or not 20 <= k < 23
+    ]
+    scores = rng.normal(size=len(clips))
+    expected = scores.copy()
+    expected[150 + 20 : 150 + 26] = np.nan
+    groups = np.array([one.group for one in clips])
+    cutting = Cutting(Cut.of(10), (1500.0,) * 3, 450)
+    assert dependence_of(clips[::-1], scores[::-1], cutting) == Dependence.measure(
+        expected, groups, window_s=10, hop_s=10
+    )
+    assert dependence_of(clips, scores, None) is None
+
+
+def _start(key):
+    return float(key.split("t=")[1].split(",")[0])
+
+
+def _plain(table):
+    console = Console(width=2000, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_a_detector_without_threshold_has_no_alerts(tmp_path, jobs):
+    long_recording(tmp_path / "press" / "a.wav", 0, 40)
+    system = configuration.load("spectral_near", {"threshold.method": "none"})
+    detector = Detector.fit(tmp_path / "press", system, cut=Cut.of(1), jobs=jobs)
+    assert detector.dependence is None
+    with pytest.raises(
+        ValueError, match="fitted without a threshold, so it has no scores of normal clips to bet on"
+    ):
+        detector.alerts("1 per day")

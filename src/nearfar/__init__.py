@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector as Detector
     from nearfar.detector.fitted import Verdict as Verdict
     from nearfar.evaluation.results import Result as Result
+    from nearfar.listening.events import Event as Event
+    from nearfar.listening.events import events_of as events_of
+    from nearfar.listening.scoring import WindowVerdict as WindowVerdict
+    from nearfar.listening.scoring import listen as listen
     from nearfar.recordings.clips import Clip as Clip
     from nearfar.recordings.clips import Dataset as Dataset
     from nearfar.recordings.clips import Machine as Machine
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from nearfar.recordings.datasets import load_machine as load_machine
     from nearfar.research.experiment import run as run
     from nearfar.simulation import simulate as simulate
+    from nearfar.simulation import simulate_stream as simulate_stream
     from nearfar.systems.fusion import load_any as load_system
 
     fit = Detector.fit
@@ -28,33 +33,43 @@ _PUBLIC = {
     "Clip": "nearfar.recordings.clips:Clip",
     "Dataset": "nearfar.recordings.clips:Dataset",
     "Detector": "nearfar.detector.fitted:Detector",
+    "Event": "nearfar.listening.events:Event",
     "Machine": "nearfar.recordings.clips:Machine",
     "Result": "nearfar.evaluation.results:Result",
     "Verdict": "nearfar.detector.fitted:Verdict",
+    "WindowVerdict": "nearfar.listening.scoring:WindowVerdict",
     "drift": "nearfar.detector.drifting:drift",
+    "events_of": "nearfar.listening.events:events_of",
     "fit": "nearfar.detector.fitted:Detector.fit",
+    "listen": "nearfar.listening.scoring:listen",
     "load_dataset": "nearfar.recordings.datasets:load",
     "load_machine": "nearfar.recordings.datasets:load_machine",
     "load_system": "nearfar.systems.fusion:load_any",
     "run": "nearfar.research.experiment:run",
     "simulate": "nearfar.simulation:simulate",
+    "simulate_stream": "nearfar.simulation:simulate_stream",
 }
 
 __all__ = [
     "Clip",
     "Dataset",
     "Detector",
+    "Event",
     "Machine",
     "Result",
     "Verdict",
+    "WindowVerdict",
     "__version__",
     "drift",
+    "events_of",
     "fit",
+    "listen",
     "load_dataset",
     "load_machine",
     "load_system",
     "run",
     "simulate",
+    "simulate_stream",
 ]
 
 

@@ -1,15 +1,13 @@
-"""The commands for one machine: fit a detector, score new clips; adapt a network before that."""
+"""The commands for one machine: fit a detector, calibrate it; adapt a network before that."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from nearfar.cli.console import ANOMALOUS, FAILED, out, say
+from nearfar.cli.console import out, say
 from nearfar.cli.options import (
     CORES,
     AdapterFile,
@@ -31,61 +29,12 @@ from nearfar.cli.options import (
 from nearfar.cli.progress import CONTINUE, shown_progress
 from nearfar.files.names import quoted
 
-if TYPE_CHECKING:
-    from nearfar.decisions.alarms import AlarmRule
-    from nearfar.detector.fitted import Verdict
-    from nearfar.recordings.recording import Channel, Recording
-    from nearfar.systems.branches import Progress
-
-PcmRate = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Sampling rate of raw PCM on stdin, in Hz (default: that of the training clips)."
-    ),
-]
-PcmChannels = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Number of channels of raw PCM on stdin (default: those that the detector uses)."
-    ),
-]
-ScoredChannels = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NEAR,FAR",
-        help="Which channels of the recordings are near and far, such as 3,1: numbers from 1, or names where the "
-        "files have them (default: as chosen for `nearfar fit`). For raw PCM on stdin without --pcm-channels, one "
-        "number is its number of channels.",
-    ),
-]
 FittedWindow = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
         help="Cut recordings that are longer into windows of this length, such as 5 or 0.5min (default: 10 s, if "
         "there are recordings longer than 30 s).",
-    ),
-]
-AlarmOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="K/N",
-        help="Also say after each clip whether at least K of the last N clips are anomalous, such as 3/5. The "
-        "clips of each folder are counted on their own; an unusable clip is passed over.",
-    ),
-]
-Order = Annotated[
-    Literal["name", "time"],
-    typer.Option(
-        help="Order of the clips: by the names in each folder (2.wav before 10.wav), or of all clips by the time "
-        "when the files were last changed."
-    ),
-]
-FailOnAnomaly = Annotated[
-    bool,
-    typer.Option(
-        "--fail-on-anomaly",
-        help="Exit with code 3 if a clip is anomalous; with --alarm, if there is an alarm.",
     ),
 ]
 
@@ -297,134 +246,3 @@ def _place(detector: Path, into: Path | None, *, replace: bool) -> Path:
     if into is not None:
         refuse_to_replace(into, replace=replace)
     return into or detector
-
-
-def score(
-    detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
-    clips: Annotated[
-        list[str],
-        typer.Argument(
-            help="Files or folders of recordings, or - for a recording on stdin: a sound file, or raw 16-bit PCM."
-        ),
-    ],
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per clip.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line per clip.")] = False,
-    rate: PcmRate = None,
-    channels: ScoredChannels = None,
-    pcm_channels: PcmChannels = None,
-    false_alarm_rate: Annotated[
-        float | None,
-        typer.Option(help="Decide with another false-alarm rate than the detector's own, without a new fit."),
-    ] = None,
-    alarm: AlarmOption = None,
-    order: Order = "name",
-    fail_on_anomaly: FailOnAnomaly = False,
-    workers: Workers = CORES,
-) -> None:
-    """Score new clips: anomaly score, p-value, decision, and faults of the microphones.
-
-    The exit code is 1 if a recording could not be used; with --fail-on-anomaly it is 3 if a clip is anomalous.
-    """
-    from nearfar.detector.fitted import Detector
-    from nearfar.report import verdicts
-
-    if as_csv and as_json:
-        raise typer.BadParameter("give either --csv or --json, not both")
-    rule = _alarm_rule(alarm, clips)
-    selected, count = _channels(clips, channels, pcm_channels)
-    loaded = Detector.load(detector)
-    branches = [] if loaded.system.fusion is None else list(loaded.system.fusion.weights)
-    if false_alarm_rate is not None:
-        loaded = loaded.with_false_alarm_rate(false_alarm_rate)
-    if clips == ["-"]:
-        chosen = selected or (() if pcm_channels is None else loaded.selected_channels)
-        stdin = sys.stdin.buffer
-        n_clips, found = 1, iter([loaded.score_stream(stdin, rate=rate, channels=count, selected=chosen)])
-    else:
-        recordings = _recordings(clips, selected, order)
-        n_clips = len(recordings)
-        found = loaded.score_files(recordings, workers=workers, rate=rate, channels=count, alarm=rule)
-    if as_csv or as_json:
-        decisions = verdicts.show(found, "csv" if as_csv else "json", out, rule, branches)
-    else:
-        with shown_progress() as progress:
-            listed = list(_counted(found, n_clips, progress))
-        decisions = verdicts.show(listed, "table", out, rule)
-        if rule is not None and loaded.threshold is not None:
-            out.print(verdicts.alarm_rates(rule, loaded.threshold.false_alarm_rate))
-    failing = verdicts.ALARM if rule is not None else "anomaly"
-    raise typer.Exit(_exit_code(decisions, failing if fail_on_anomaly else None))
-
-
-def _alarm_rule(text: str | None, clips: list[str]) -> AlarmRule | None:
-    from nearfar.decisions.alarms import AlarmRule
-
-    if text is None:
-        return None
-    if clips == ["-"]:
-        raise typer.BadParameter("--alarm counts several clips, and - is one; give files or folders")
-    try:
-        return AlarmRule.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--{error}") from error
-
-
-def _counted(verdicts: Iterable[Verdict], n_clips: int, progress: Progress) -> Iterator[Verdict]:
-    """The same verdicts; each is reported as progress."""
-    for number, verdict in enumerate(verdicts, start=1):
-        yield verdict
-        progress("scoring", number, n_clips)
-
-
-def _channels(
-    clips: list[str], text: str | None, count: int | None
-) -> tuple[tuple[Channel, ...], int | None]:
-    """Which channels are to be used, and how many raw PCM has; one number without a count is the count of PCM."""
-    chosen = chosen_channels(text)
-    if clips == ["-"] and count is None and len(chosen) == 1 and isinstance(chosen[0], int):
-        return (), chosen[0]
-    return chosen, count
-
-
-def _recordings(
-    names: list[str], channels: tuple[Channel, ...], order: Literal["name", "time"] = "name"
-) -> list[Recording]:
-    """These files, and all audio files in these folders, in order; tracks of one recording together."""
-    from nearfar.files.listing import list_below
-    from nearfar.files.names import by_numbers
-    from nearfar.recordings import tracks
-    from nearfar.recordings.clips import USUAL_SUFFIXES, is_audio
-    from nearfar.recordings.datasets.layout import what_else
-    from nearfar.recordings.recording import Recording
-
-    if "-" in names:
-        raise typer.BadParameter("- reads one recording from stdin, so it must be the only argument")
-    found = []
-    for path in map(Path, names):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        below = list_below(path, is_audio)
-        if not below.files and not below.unreadable:
-            kinds = ", ".join(USUAL_SUFFIXES)
-            raise FileNotFoundError(f"{path}: no recordings ({kinds}) in this folder{what_else(path)}")
-        found += sorted(below.files, key=by_numbers)
-        found += below.unreadable  # a folder that cannot be read gets a verdict that says so
-    if order == "time":
-        found.sort(key=_last_changed)
-    return [Recording(files, channels) for files in tracks.grouped(found)]
-
-
-def _last_changed(path: Path) -> float:
-    """When a file was last changed; what cannot be looked at comes last."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return float("inf")
-
-
-def _exit_code(decisions: set[str], failing: str | None) -> int:
-    """Of what occurred, and what of it is a failure of its own."""
-    if failing in decisions:
-        return ANOMALOUS
-    return FAILED if "unusable" in decisions else 0

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from nearfar.cli import cache, challenge, data, drift, experiments, machine, simulation, weights
+from nearfar.cli import cache, challenge, data, drift, experiments, machine, scoring, simulation, weights
 from nearfar.cli.console import FAILED, TERMINATED, err, escape_what_cannot_be_encoded, out
 from nearfar.cli.flags import Command, Group
 from nearfar.cli.progress import CONTINUE
@@ -34,7 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "calibrate": machine.calibrate,
     "learn": machine.learn,
     "adapt": machine.adapt,
-    "score": machine.score,
+    "score": scoring.score,
     "drift": drift.drift,
     "run": experiments.run,
     "study": experiments.study,

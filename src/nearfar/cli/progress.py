@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nearfar.cli.console import INTERRUPTED, err
+from nearfar.cli.console import INTERRUPTED, err, out
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -33,11 +33,28 @@ def shown_progress(kept: str = "Nothing was kept.") -> Iterator[Progress]:
     kept : str
         A sentence for Ctrl-C: what of the work was kept.
     """
-    try:
-        with _bars() if err.is_terminal else _lines() as told:
+    with _interruptible(kept), _bars() if err.is_terminal else _lines() as told:
+        yield told
+
+
+@contextmanager
+def streamed_progress(kept: str = "Nothing was kept.") -> Iterator[Progress]:
+    """The same beside lines on standard output: where these are seen on the terminal, they are the progress."""
+    with _interruptible(kept):
+        if err.is_terminal and out.is_terminal:
+            yield lambda *_: None
+            return
+        with _bars(redirect_stdout=False) if err.is_terminal else _lines() as told:
             yield told
+
+
+@contextmanager
+def _interruptible(kept: str) -> Iterator[None]:
+    """Ctrl-C ends the command with a sentence."""
+    try:
+        yield
     except KeyboardInterrupt:
-        err.print(f"Interrupted. {kept}", soft_wrap=True)
+        err.print(f"Interrupted. {kept}", markup=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -168,7 +185,7 @@ def _lines() -> Iterator[Progress]:
 
 
 @contextmanager
-def _bars() -> Iterator[Progress]:
+def _bars(*, redirect_stdout: bool = True) -> Iterator[Progress]:
     """A bar for each step: how many items are done, how many a second, and the time left."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -180,7 +197,7 @@ def _bars() -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     bars: dict[str, tuple[TaskID, _Step]] = {}
-    with Progress(*columns, console=err, transient=True) as drawn:
+    with Progress(*columns, console=err, transient=True, redirect_stdout=redirect_stdout) as drawn:
         working = drawn.add_task("working", total=None, rate="")  # seen while no step has a bar
 
         def told(step: str, done: int, total: int) -> None:

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from nearfar.backends import part
 from nearfar.decisions.alarms import AlarmRule, Alarms
+from nearfar.decisions.alerts import AlertRule, Alerts
 from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.dependence import Dependence
 from nearfar.decisions.fusing import calibrate, fuse
 from nearfar.decisions.rates import FlaggedShare
 from nearfar.decisions.thresholds import (
@@ -35,6 +37,7 @@ from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.detector.history import CALIBRATE, History, entry
 from nearfar.detector.keeping import Kept
+from nearfar.detector.time_order import dependence_of
 from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.embedding.lengths import warn_of_lengths
 from nearfar.files import notebooks
@@ -48,6 +51,7 @@ from nearfar.recordings.clips import Clip, DatasetError, Domain, Machine
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Levels, Measured, measure
+from nearfar.recordings.inspection.training import OFF as NOT_RUNNING
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.inspection.usual import Usual, faults_against
 from nearfar.recordings.microphones import MICROPHONES, Microphone, MicrophoneError, frame_lengths
@@ -129,6 +133,15 @@ class Verdict:
     branches: tuple[BranchScore, ...] = ()
     levels: Levels | None = field(default=None, repr=False)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the machine seems to run; otherwise that is told as a fault of the recording.
+
+        ``fit`` leaves clips out in which it does not, so they would always be above the normal ones
+        (``Detector.alerts``).
+        """
+        return all(fault.kind != NOT_RUNNING for fault in self.faults)
+
 
 @dataclass(repr=False)
 class Detector:
@@ -161,6 +174,9 @@ class Detector:
     normals : (n_unseen, n_parts) array or None
         Of a fused system: scores of training clips by fits that had not seen them, by each part. They are the
         scale on which the parts are fused.
+    dependence : Dependence or None
+        How dependent normal windows are that follow each other, by the scores behind the threshold in order of
+        time. ``None`` if there were no long recordings, or they were short.
     kept : Kept or None
         What it takes to learn more without the clips. ``None`` if it was told to keep nothing, and for detectors of
         format 6 and before.
@@ -182,6 +198,7 @@ class Detector:
     seen: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False)
     calibrated_on: dict[str, Any] | None = None
     normals: NDArray[np.float64] | None = field(default=None, compare=False)
+    dependence: Dependence | None = None
     kept: Kept | None = field(default=None, compare=False)
     history: History = ()
 
@@ -353,7 +370,7 @@ class Detector:
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
             calibrated_on=told, kept=learning.with_later(self, found.clips, self._embedded, workers=workers),
-            history=(*self.history, new),
+            history=(*self.history, new), dependence=dependence_of(found.clips, found.scores, cutting),
         )  # fmt: skip
 
     def _system_with(
@@ -424,6 +441,39 @@ class Detector:
         given = learning.Given(clips, cutting, domain, odd_clips, workers, jobs or Jobs(), progress)
         found = learning.learn(self, given, when=when)
         return dataclasses.replace(self, **vars(found))
+
+    def alerts(self, false_alerts: str | float, *, cut: Cut | None = None) -> Alerts:
+        """A rule that turns the scores of windows into alerts, with a stated mean time between false ones.
+
+        Parameters
+        ----------
+        false_alerts : str or float
+            How often a false alert may come, such as ``"1 per 30 days"``; or the mean time between two, in seconds.
+        cut : Cut or None
+            How recordings are cut into windows; ``None``: as ``cut``. Dependence counts only if it was measured on
+            such windows; ``Alerts.describe`` says whether it does.
+
+        Raises
+        ------
+        ValueError
+            If the detector has no threshold, or the rule cannot be kept with its normal clips (``Alerts``).
+        """
+        if self.threshold is None:
+            raise ValueError(
+                f"false alerts of {false_alerts}: the detector of {self.machine!r} was fitted without a threshold, "
+                "so it has no scores of normal clips to bet on; fit it again with threshold.method='conformal'"
+            )
+        cut = cut or self.cut
+        times = {"window_s": cut.seconds, "hop_s": cut.hop}
+        rule = (
+            AlertRule.parse(false_alerts, **times)
+            if isinstance(false_alerts, str)
+            else AlertRule(false_alerts, **times)
+        )
+        known = self.dependence
+        if known is not None and not known.is_of(cut.seconds, cut.hop):
+            known = None
+        return Alerts(rule, self.threshold.normal_scores, dependence=known)
 
     @property
     def sample_rate(self) -> int:
@@ -789,6 +839,7 @@ class Detector:
             "trained_on": self.trained_on,
             "threshold": self.describe_threshold(),
             "calibrated_on": self.calibrated_on,
+            "dependence": None if self.dependence is None else self.dependence.describe(),
             "history": list(self.history),
             "self_check_score": float(self._fuse(self._scores_of_parts(embeddings))[0]),
         }
@@ -849,6 +900,8 @@ class Detector:
         detector.seen = arrays.get("trained_on.seen", detector.seen)
         detector.calibrated_on = content.get("calibrated_on")
         detector.normals = arrays.get("fusion.normals")
+        if content.get("dependence") is not None:
+            detector.dependence = Dependence.restore(content["dependence"])
         detector.history = file_format.history(content)
         if kept := part(arrays, "kept"):
             detector.kept = Kept.from_arrays(kept, len(branches))

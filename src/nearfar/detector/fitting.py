@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.dependence import Dependence
 from nearfar.decisions.folds import Folds, clusters, deal
 from nearfar.decisions.fusing import fuse_left_out
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig, refuse_unattainable
 from nearfar.detector.history import History, of_fit
 from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine
+from nearfar.detector.time_order import dependence_of
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
@@ -82,6 +84,8 @@ class Fitted:
         What it takes to learn more without these clips.
     history : tuple of dict
         One entry, of the fit.
+    dependence : Dependence or None
+        Of the windows of long recordings, by the unseen scores in order of time; ``None`` if they are few, or none.
     """
 
     branches: tuple[Branch, ...]
@@ -95,6 +99,7 @@ class Fitted:
     seen: NDArray[np.uint64]
     kept: Kept | None
     history: History
+    dependence: Dependence | None
 
 
 @dataclass(frozen=True)
@@ -238,8 +243,7 @@ def fit(
     folds = folds_of_parts(this)
     _require_unseen(system, len(_scored(folds)))
     branches, embedded = _fit_branches(this)
-    scored = score_unseen(this, folds, embedded)
-    unseen = scored.fused(system)
+    unseen = (scored := score_unseen(this, folds, embedded)).fused(system)
     found = found if odd_clips == "keep" else _with_unlike_scores(this, found, scored)
     files, told = fingerprints((c.recording for c in clips), jobs), _describe_training(this, found, cutting)
     return Fitted(
@@ -254,6 +258,7 @@ def fit(
         seen=np.array(sorted({*files}), dtype=np.uint64),
         kept=None if keep == "nothing" else _kept(this, found, files, embedded, scored),
         history=of_fit(told),
+        dependence=_dependence(this, unseen, cutting),
     )
 
 
@@ -548,6 +553,12 @@ def calibration_of(this: Fit, how: Mapping[str, Any], unseen: Mapping[str, float
     scored = [clip for clip in this.machine.train if clip.key in unseen]
     scores, groups = [unseen[clip.key] for clip in scored], [clip.group for clip in scored]
     return Calibration.of(scores, domains(scored), groups, how)
+
+
+def _dependence(this: Fit, unseen: Mapping[str, float], cutting: Cutting | None) -> Dependence | None:
+    """Of the windows of long recordings."""
+    scored = [clip for clip in this.machine.train if clip.key in unseen]
+    return dependence_of(scored, [unseen[clip.key] for clip in scored], cutting)
 
 
 def _scored(folds: Sequence[Folds]) -> list[int]:

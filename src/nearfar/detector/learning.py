@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.decisions.calibration import Calibration
+from nearfar.decisions.dependence import Dependence
 from nearfar.decisions.folds import deal
 from nearfar.decisions.fusing import fuse
 from nearfar.decisions.rates import FlaggedShare
@@ -40,6 +41,7 @@ from nearfar.detector.calibrating import LATER, fingerprinted, told_of
 from nearfar.detector.fitting import Fit, Known, Unseen, average
 from nearfar.detector.history import CALIBRATE, LEARN, History, entry
 from nearfar.detector.keeping import Bank, Kept, content_of, is_fitted_to_machine, learns_nothing, refuse_rows
+from nearfar.detector.time_order import dependence_of
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
@@ -92,6 +94,7 @@ class Learnt:
     normals: NDArray[np.float64] | None
     kept: Kept
     history: History
+    dependence: Dependence | None
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,8 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
     if joined.unseen is not None:
         joined = replace(joined, unseen=fitting.by_branch(scored, this.machine.train, detector.system))
     joined = _rescored(joined, branches)
-    decided = _decided(detector, this, joined, scored, how)
+    cut = _recordings(detector.trained_on.get("recordings"), given.cutting, heard.clips)
+    decided = _decided(detector, this, joined, scored, how, cut)
     usual = detector.usual if joined.traits is None else joined.traits.usual()
     unlike = _unlike(this, heard, scored)
     warn_of_unlike(detector.machine, unlike)
@@ -185,7 +189,7 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
         usual=usual,
         trained_on={
             **_trained_on(detector.trained_on, this, joined, heard, named),
-            "recordings": _recordings(detector.trained_on.get("recordings"), given.cutting, heard.clips),
+            "recordings": cut,
         },
         seen=np.unique(np.concatenate([detector.seen, joined.bank.files])),
         normals=None if detector.system.fusion is None else scored.by_part,
@@ -587,24 +591,33 @@ def _rescored(kept: Kept, branches: Sequence[Branch]) -> Kept:
 
 
 def _decided(
-    detector: Detector, this: Fit, kept: Kept, scored: Unseen, how: Mapping[str, Any]
+    detector: Detector,
+    this: Fit,
+    kept: Kept,
+    scored: Unseen,
+    how: Mapping[str, Any],
+    recordings: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """The threshold, and the scores that it is learnt from."""
+    """The threshold, the scores that it is learnt from, and how dependent they are in order of time."""
     config, told = detector.system.threshold, detector.calibrated_on
     unseen = scored.fused(detector.system)
     if config.method == "none":
-        return {"threshold": None, "unseen": unseen, "calibration": None, "calibrated_on": told}
+        none = dict.fromkeys(("threshold", "calibration", "dependence"))
+        return {**none, "unseen": unseen, "calibrated_on": told}
     clips = [clip for clip in this.machine.train if clip.key in unseen]
     scores = [unseen[clip.key] for clip in clips]
     if told is not None:
         clips, scores, how = _since_calibration(detector, this, kept, scored)
+        recordings = told.get("recordings")
         told = {**told, "learnt_since": how["learnt_since"]}
+    cutting = None if recordings is None else Cutting.restore(recordings)
     found = Calibration.of(scores, domains(clips), [clip.group for clip in clips], how)
     return {
         "threshold": fitting.fit_threshold(config, found.scores),
         "unseen": unseen if told is None else {},
         "calibration": found,
         "calibrated_on": told,
+        "dependence": dependence_of(clips, scores, cutting),
     }
 
 

@@ -26,6 +26,7 @@ UNKNOWN_LENGTH = 0x7FFFF000  # from here on a placeholder of a program that coul
 UNKNOWN_LENGTH_64 = 1 << 62  # the same of 64-bit sizes
 FULL_32 = 0xFFFFFFFF  # in RF64: the size is in the chunk ds64
 MOST_CHUNKS = 1000  # that are looked at before the samples
+MOST_CONTENT = 2**20  # bytes that are read of a chunk of another kind
 TOLERATED = 1024  # that a header may count too many: its own size, or that of other chunks
 SMALL_SHARE, TINY_SHARE = 10, 1000  # the tolerated are also at most a tenth; a thousandth is always tolerated
 
@@ -178,6 +179,50 @@ def extent_of(file: BinaryIO, size: int) -> Extent | None:
         if chunk.name == family.sound:
             return _extent(file, size, family, before, chunk)
         before.setdefault(chunk.name, chunk)
+    return None
+
+
+def chunk_of(file: BinaryIO, size: int, name: bytes) -> bytes | None:
+    """The content of a chunk of a WAV, before or after the samples; ``None`` if there is none, or no WAV.
+
+    Parameters
+    ----------
+    file : binary file
+        That can seek: RIFF, RIFX, RF64 or BW64.
+    size : int
+        Of the file.
+    name : bytes
+        Of the chunk, such as ``b"bext"``. The first one of that name counts; one that is cut off is as it is.
+
+    Examples
+    --------
+    >>> import io
+    >>> from nearfar.recordings.containers import chunk_of
+    >>> samples, note = (2).to_bytes(4, "little") + bytes(2), (4).to_bytes(4, "little") + b"hall"
+    >>> wav = b"RIFF" + bytes(4) + b"WAVE" + b"data" + samples + b"note" + note
+    >>> chunk_of(io.BytesIO(wav), len(wav), b"note")
+    b'hall'
+    """
+    file.seek(0)
+    magic = file.read(12)
+    family = FAMILIES.get(magic[:4])
+    if family not in (RIFF, RIFX) or magic[8:] != b"WAVE":
+        return None
+    start, large = family.first, None
+    for _ in range(2):  # before the samples, then after them
+        for chunk in _chunks(file, family, start):
+            if chunk.name == name:
+                file.seek(chunk.start)
+                return file.read(min(chunk.size, MOST_CONTENT, max(size - chunk.start, 0)))
+            if chunk.name == b"ds64":
+                file.seek(chunk.start + 8)
+                large = int.from_bytes(file.read(8), "little")
+            if chunk.name == family.sound:
+                samples = large if chunk.size == FULL_32 and large is not None else chunk.size
+                start = chunk.start + samples + samples % family.align
+                break
+        else:
+            return None
     return None
 
 

@@ -38,6 +38,7 @@ HOLDS_FOR_LATER = (
 OF_ONE_SESSION = "Stretches of it are kept together, but all are of one session"
 MORE_SESSIONS = "record several, or set the threshold on another one: nearfar calibrate DETECTOR NORMALS"
 QUIET_PLANT = "If your plant is quiet, that is the machine's own sound: then use --system spectral_near"
+ALERTS = "1 per 30 days"  # for which it is told what holds
 SOME_DB = 0.5  # of a band, to be told that cancellation took something
 ALL_CLIPS = "all clips"  # of a machine whose clips tell no domain
 SHOWN = 5  # clips that a table names; it counts the others
@@ -81,6 +82,7 @@ def detector(fitted: Detector) -> Table:
     )
     if fitted.calibration is not None:
         _add_rates(table, fitted, fitted.calibration)
+    _add_alerts(table, fitted, known)
     return table
 
 
@@ -101,6 +103,18 @@ def _add_recordings(table: Table, known: Mapping[str, Any], advice: str) -> None
             "one recording",
             escape(printable(f"nearly all clips{of} are of {recording}. {OF_ONE_SESSION}: {advice}")),
         )
+
+
+def _add_alerts(table: Table, fitted: Detector, known: Mapping[str, Any]) -> None:
+    """Of a detector of long recordings: what is promised of alerts, and what is only measured."""
+    if known.get("recordings") is None:
+        return
+    cut = Cutting.restore(known["recordings"]).cut
+    try:
+        told = ". ".join(fitted.alerts(ALERTS, cut=cut).describe())
+    except ValueError as error:
+        told = str(error)
+    table.add_row("alerts", f'With nearfar score --false-alerts "{ALERTS}": {told}')
 
 
 def _branches(fusion: ResolvedFusion) -> str:
@@ -232,6 +246,7 @@ def calibrated(after: Detector) -> Table:
     _add_shares(table, after.flagged(), threshold.false_alarm_rate)
     _add_groups(table, after.calibration, threshold.value)
     table.add_row("holds for", HOLDS_FOR_LATER)
+    _add_alerts(table, after, told)
     return table
 
 

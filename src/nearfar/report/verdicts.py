@@ -68,9 +68,7 @@ def show(
     line: Callable[[Verdict], str] = json_line
     if form == "csv":  # not print: rich would expand tabs and colour the numbers
         line = partial(csv_line, branches=branches)
-        alarm = [] if rule is None else [ALARM]
-        of_branches = [f"{kind}_{name}" for name in branches for kind in OF_BRANCH]
-        console.file.write(_csv([*COLUMNS, *alarm, *of_branches, *LEVELS]))
+        console.file.write(csv_text(heading(branches, [] if rule is None else [ALARM])))
     occurred: set[str] = set()
     for verdict in verdicts:
         console.file.write(line(verdict))
@@ -115,7 +113,7 @@ def _percent(rate: float) -> str:
 
 def table(verdicts: Sequence[Verdict]) -> Table:
     """One row per recording, and the number of each decision."""
-    folder = _common_folder([v.name for v in verdicts])
+    folder = common_folder([v.name for v in verdicts])
     with_alarms = any(v.alarm is not None for v in verdicts)
     with_branches = any(v.branches for v in verdicts)
     shown = Table(Column("recording", overflow="fold"), "score", "p-value", "decision")
@@ -123,7 +121,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
         shown.add_column(heading, no_wrap=heading == BY_BRANCH)
     shown.title = escape(one_line(folder)) or None
     for v in verdicts:
-        *cells, health = _cells(v, folder)
+        *cells, health = cells_of(v, folder)
         alarm = [Text("ALARM", STYLES["anomaly"]) if v.alarm else Text("-")] * with_alarms
         by_branch = [Text("\n".join(f"{b.name} {b.p_value:.2g}" for b in v.branches) or "-")] * with_branches
         shown.add_row(*cells, *by_branch, *alarm, health)
@@ -135,7 +133,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
     return shown
 
 
-def _cells(v: Verdict, folder: str) -> tuple[Text, ...]:
+def cells_of(v: Verdict, folder: str) -> tuple[Text, ...]:
     """The row of one verdict; its recording is named relative to the folder."""
     health = v.error or "; ".join(f.message for f in v.faults) or "ok"
     score, p_value = (Text("-" if math.isnan(x) else f"{x:.4g}") for x in (v.score, v.p_value))
@@ -144,7 +142,7 @@ def _cells(v: Verdict, folder: str) -> tuple[Text, ...]:
     return Text(name), score, p_value, decision, Text(health)
 
 
-def _common_folder(names: Sequence[str]) -> str:
+def common_folder(names: Sequence[str]) -> str:
     """The folder that contains all these paths, with a slash at the end; empty if there is none."""
     parents = [Path(name).parent for name in names]
     if len(names) < 2 or len({parent.anchor for parent in parents}) > 1:  # relative, absolute, another drive
@@ -153,38 +151,61 @@ def _common_folder(names: Sequence[str]) -> str:
     return folder.rstrip(os.sep) + os.sep if folder else ""
 
 
-def csv_line(verdict: Verdict, branches: Sequence[str] = ()) -> str:
-    """One line with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons.
+def heading(branches: Sequence[str] = (), alarms: Sequence[str] = ()) -> list[str]:
+    """The columns of ``row``; ``alarms`` are those that a verdict has with rules for alarms."""
+    return [*COLUMNS, *alarms, *(f"{kind}_{name}" for name in branches for kind in OF_BRANCH), *LEVELS]
 
-    With a rule for alarms there is one column more: 1 if there is an alarm, else 0. Of a fused system there are
-    three more for each of its ``branches``: score, p-value and contribution. The columns ``LEVELS`` come last.
+
+def csv_line(verdict: Verdict, branches: Sequence[str] = ()) -> str:
+    """The line of ``row``."""
+    return csv_text(row(verdict, branches))
+
+
+def row(verdict: Verdict, branches: Sequence[str] = (), alarms: Sequence[str] | None = None) -> list[str]:
+    """A row with the columns ``COLUMNS``: unknown numbers are empty, faults are joined by semicolons.
+
+    With a rule for alarms there is one column more, 1 if there is an alarm, else 0; or ``alarms``, if given. Of a
+    fused system there are three more for each of its ``branches``: score, p-value and contribution. The columns
+    ``LEVELS`` come last.
     """
     faults = ";".join(f"{f.microphone} {f.kind}" for f in verdict.faults)
     numbers = ("" if math.isnan(x) else repr(x) for x in (verdict.score, verdict.p_value))
-    row = (encodable(verdict.name), *numbers, verdict.decision, encodable(faults), encodable(verdict.error))
-    alarm = [] if verdict.alarm is None else [str(int(verdict.alarm))]
+    first = (encodable(verdict.name), *numbers, verdict.decision, encodable(faults), encodable(verdict.error))
+    if alarms is None:
+        alarms = [] if verdict.alarm is None else [str(int(verdict.alarm))]
     said = {b.name: [repr(b.score), repr(b.p_value), repr(b.contribution)] for b in verdict.branches}
     of_branches = [x for name in branches for x in said.get(name, [""] * len(OF_BRANCH))]
-    levels = ["" if x is None else repr(x) for x in _levels(verdict).values()]
-    return _csv([*row, *alarm, *of_branches, *levels])
+    levels = ["" if x is None else repr(x) for x in levels_of(verdict.levels).values()]
+    return [*first, *alarms, *of_branches, *levels]
 
 
-def _levels(verdict: Verdict) -> dict[str, float | None]:
+def levels_of(levels: Levels | None) -> dict[str, float | None]:
     """Of each of ``LEVELS``, what is known of it."""
-    known = {} if verdict.levels is None else dataclasses.asdict(verdict.levels)
+    known = {} if levels is None else dataclasses.asdict(levels)
     return {
         name: round(x, DIGITS) if math.isfinite(x := known.get(name, math.nan)) else None for name in LEVELS
     }
 
 
-def _csv(row: Sequence[str]) -> str:
+def csv_text(row: Sequence[str]) -> str:
+    """A row as a line of CSV."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(row)
     return line.getvalue()
 
 
 def json_line(verdict: Verdict) -> str:
-    """One object on one line; an unknown number is null. ``alarm`` is there with a rule for alarms only.
+    """The object of ``content`` on one line."""
+    return json_text(content(verdict))
+
+
+def json_text(content: dict[str, Any]) -> str:
+    """An object on one line."""
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def content(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON values; an unknown number is null. ``alarm`` is there with a rule for alarms only.
 
     ``levels`` is there if the recording could be read.
 
@@ -194,7 +215,7 @@ def json_line(verdict: Verdict) -> str:
     faults = [
         {"kind": f.kind, "microphone": f.microphone, "message": encodable(f.message)} for f in verdict.faults
     ]
-    content: dict[str, Any] = {
+    told: dict[str, Any] = {
         "recording": encodable(verdict.name),
         "score": score,
         "p_value": p_value,
@@ -203,12 +224,12 @@ def json_line(verdict: Verdict) -> str:
         "error": encodable(verdict.error) or None,
     }
     if verdict.levels is not None:
-        content["levels"] = _levels(verdict)
+        told["levels"] = levels_of(verdict.levels)
     if verdict.alarm is not None:
-        content[ALARM] = verdict.alarm
+        told[ALARM] = verdict.alarm
     if verdict.branches:
-        content["branches"] = {
+        told["branches"] = {
             b.name: dict(zip(OF_BRANCH, (b.score, b.p_value, b.contribution), strict=True))
             for b in verdict.branches
         }
-    return json.dumps(content, ensure_ascii=False) + "\n"
+    return told

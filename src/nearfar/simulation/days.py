@@ -206,11 +206,9 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
         What breaks, when, and how it grows.
     train_hours : float, optional
         So much of the beginning lies in ``train``. By default all, or nothing if there are faults.
-    begins : datetime
-        When the first recording begins.
     drift_db, drift_hours : float, optional
         How far ``drift`` goes, and in which time: 6 dB in 24 hours by default.
-    machines, file_hours, rate, snr_db, seed, day_seed, schedule, hall, drift
+    machines, file_hours, rate, snr_db, seed, day_seed, begins, schedule, hall, drift
         See ``Settings``.
     workers : int
         Processes; their number does not change the recordings.
@@ -224,20 +222,21 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
     ValueError
         If a parameter is out of its range, or contradicts another one.
     """
-    if not drift and (drift_db is not None or drift_hours is not None):
-        raise ValueError(
-            f"drift_db={drift_db}, drift_hours={drift_hours}: nothing drifts; say what, of {', '.join(DRIFTS)}"
-        )
-    all_normal = 0.0 if faults else float(hours)
     settings = Settings(
         machines=tuple(machines), hours=float(hours), file_hours=float(file_hours), rate=rate,
-        train_hours=all_normal if train_hours is None else float(train_hours),
-        snr_db=float(snr_db), seed=seed, day_seed=day_seed, begins=begins.isoformat(),
-        onsets=tuple(faults), schedule=schedule, hall=hall, drift=tuple(drift),
-        drift_db=DRIFT_DB if drift_db is None else float(drift_db),
-        drift_hours=DRIFT_HOURS if drift_hours is None else float(drift_hours),
+        train_hours=float(train_hours if train_hours is not None else 0.0 if faults else hours),
+        onsets=tuple(faults), schedule=schedule, hall=hall, drift=tuple(drift), snr_db=float(snr_db), seed=seed,
+        day_seed=day_seed, begins=begins.isoformat(), **_how_far(drift, drift_db=drift_db, drift_hours=drift_hours),
     )  # fmt: skip
     return _write_days(Path(out), settings, workers, progress)
+
+
+def _how_far(drift: Sequence[str], **given: float | None) -> dict[str, float]:
+    """How far and how long something drifts, as far as that is said; it must not be if nothing does."""
+    found = {name: float(value) for name, value in given.items() if value is not None}
+    if found and not drift:
+        raise ValueError(f"{found}: nothing drifts; say what, of {', '.join(DRIFTS)}")
+    return found
 
 
 def _write_days(

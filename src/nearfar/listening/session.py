@@ -1,0 +1,573 @@
+"""Listening to recordings, one after the other, which can be interrupted at any moment and goes on where it was.
+
+What was heard is appended to a log, in whole lines. Beside it is a state: how long the log was when the state was
+written, which window comes next, and what events and alarms know of the windows before. That is little,
+whatever the length of the recordings. A state is written once a second and at the end, whole or not at all. Who
+goes on cuts the log to the length that the state names. So nothing is lost but a second of work, and what is
+heard in the end is equal, byte for byte, to what an unbroken run hears.
+
+A folder belongs to one detector, to one way of listening, and to recordings that do not change. Recordings may
+be added after the others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from io import FileIO
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, Self
+
+from numpy.typing import NDArray
+
+from nearfar.decisions.alerts import AlertState
+from nearfar.detector.fitted import BranchScore, Detector, Verdict
+from nearfar.files.atomic import no_space_names, refuse_unwritable, write_json
+from nearfar.files.digests import digest, digest_arrays
+from nearfar.files.extras import MissingPackageError
+from nearfar.listening.events import Event, Events, event_from, event_to
+from nearfar.listening.scoring import WindowVerdict, listen, listen_to
+from nearfar.recordings import audio
+from nearfar.recordings.audio import AudioError, Header
+from nearfar.recordings.inspection.faults import RecordingFault
+from nearfar.recordings.inspection.measured import Levels
+from nearfar.recordings.microphones import MicrophoneError
+from nearfar.recordings.recording import Recording
+from nearfar.systems.branches import Progress
+from nearfar.windows.cutting import Cut, Window
+from nearfar.windows.streaming import Stream
+
+UNREADABLE = (
+    AudioError,
+    MicrophoneError,
+    MissingPackageError,
+    OSError,
+)  # what ends a recording, not the session
+FORMAT = 1
+STATE, LOG, LOCK = "state.json", "heard.jsonl", "lock"
+EVERY = 1.0  # seconds between two states
+SCORING = "scoring"  # the step that progress is told of
+NUMBERS = ("score", "p_value")  # of a verdict: NaN if they are not known
+
+
+class SessionError(ValueError):
+    """A folder of state belongs to other recordings or another way of listening, or is damaged."""
+
+
+class Tracker(Protocol):
+    """A rule for alerts that counts windows, as of ``decisions.alerts``."""
+
+    def after(self, score: float | None, *, running: bool = True) -> AlertState:
+        """What the rule says after the next window; ``None`` if the window could not be used.
+
+        ``running``: whether the machine seems to run in it.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What it knows of the windows so far, as JSON values."""
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Self:
+        """A rule that goes on from such a state."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeardWindow:
+    """A window, and what the rules for alerts say after it.
+
+    Attributes
+    ----------
+    window : Window
+    verdict : Verdict
+    rules : mapping from str to (bool, float)
+        Of each rule, such as "3/5": whether there is an alert after this window, and the evidence for it, from 0 to
+        1.
+    """
+
+    window: Window
+    verdict: Verdict
+    rules: Mapping[str, tuple[bool, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A rule begins to say that something is wrong with the machine, or ends to.
+
+    Attributes
+    ----------
+    rule : str
+        Such as "1 per 30 days" or "3/5".
+    begins : bool
+        Whether the alert begins; else it ends.
+    window : Window
+        After which it does.
+    since : int
+        For how many windows, this one counted, something has been wrong, as far as the rule knows; else 0.
+    """
+
+    rule: str
+    begins: bool
+    window: Window
+    since: int = 0
+
+
+Heard = HeardWindow | Event | Alert
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What is listened to, and how.
+
+    Attributes
+    ----------
+    detector : Detector
+    recordings : sequence of Recording
+        Of one machine, in order of time.
+    cut : Cut or None
+        How they are cut into windows; ``None``: those that are longer than the training clips, as the detector
+        does it.
+    gap : float or None
+        Seconds of an event, as of ``events.Events``; ``None``: a window. A detector without a threshold has no
+        events.
+    rules : mapping from str to Tracker
+        Rules for alerts that have heard nothing yet, by what they are called.
+    """
+
+    detector: Detector
+    recordings: Sequence[Recording]
+    cut: Cut | None = None
+    gap: float | None = None
+    rules: Mapping[str, Tracker] = field(default_factory=dict)
+
+    @property
+    def own_cut(self) -> Cut:
+        """How recordings are cut that are."""
+        return self.detector.cut if self.cut is None else self.cut
+
+    @property
+    def own_gap(self) -> float:
+        return self.own_cut.seconds if self.gap is None else self.gap
+
+    def is_whole(self, seconds: float) -> bool:
+        """Whether a recording of that length is one clip, as it is."""
+        return self.cut is None and not self.detector.is_long(seconds)
+
+    def size_of(self, recording: Recording) -> tuple[float, int] | None:
+        """How long a recording is, in seconds, and how many windows it has; ``None`` if it cannot be read."""
+        header = _header_of(recording)
+        if header is None:
+            return None
+        return header.seconds, 1 if self.is_whole(header.seconds) else self.own_cut.count(
+            header.samples, header.rate
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What determines what is heard in the recordings, as JSON values."""
+        threshold = self.detector.threshold
+        return {
+            "detector": _digest_of(self.detector),
+            "false_alarm_rate": None if threshold is None else threshold.false_alarm_rate,
+            "window": self.own_cut.seconds,
+            "hop": self.own_cut.hop,
+            "clips_as_they_are": self.cut is None,
+            "gap": self.own_gap,
+            "rules": list(self.rules),
+        }
+
+
+def _digest_of(detector: Detector) -> str:
+    """Of everything in a detector that makes its verdicts."""
+    arrays: dict[str, NDArray[Any]] = {"sample": detector.sample}
+    for number, branch in enumerate(detector.branches):
+        arrays |= {f"{number}.{name}": array for name, array in branch.arrays().items()}
+    if detector.threshold is not None:
+        arrays["normal_scores"] = detector.threshold.normal_scores
+    if detector.normals is not None:
+        arrays["normals"] = detector.normals
+    if detector.usual is not None:
+        arrays |= {f"usual.{name}": array for name, array in detector.usual.arrays().items()}
+    return digest([detector.machine, detector.system.describe(), digest_arrays(arrays)])
+
+
+class _Steps:
+    """What follows from each window, given those before."""
+
+    def __init__(self, task: Listening) -> None:
+        has_threshold = task.detector.threshold is not None
+        self._events = Events(task.own_gap) if has_threshold else None
+        self._rules = dict(task.rules)
+
+    def after(self, heard: WindowVerdict) -> list[Heard]:
+        """The window itself, and events and alerts that follow."""
+        window, verdict = heard.window, heard.verdict
+        score = None if verdict.decision == "unusable" else verdict.score
+        running = verdict.is_running
+        states = {name: rule.after(score, running=running) for name, rule in self._rules.items()}
+        found: list[Heard] = [
+            HeardWindow(window, verdict, {name: (one.alert, one.evidence) for name, one in states.items()})
+        ]
+        if self._events is not None:
+            found += self._events.after(heard)
+        for name, one in states.items():
+            if one.began or one.ended:
+                found.append(Alert(name, one.began, window, one.since))
+        return found
+
+    def end_of_recording(self) -> list[Heard]:
+        """The event that ends with the recording, if there is one."""
+        return [] if self._events is None else list(self._events.end())
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "events": None if self._events is None else self._events.state(),
+            "rules": {name: rule.state() for name, rule in self._rules.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if self._events is not None:
+            self._events.restore(state["events"])
+        for name, rule in tuple(self._rules.items()):
+            self._rules[name] = type(rule).restore(state["rules"][name])
+
+
+def run(
+    task: Listening, *, folder: Path | None = None, progress: Progress | None = None
+) -> Generator[Heard, None, None]:
+    """What is heard, in order of time: each window, and after it the events and alerts that follow from it.
+
+    Parameters
+    ----------
+    task : Listening
+    folder : Path or None
+        Where the state is kept. What was heard before is given again, and then goes on.
+    progress : callable or None
+        Called with (step, done, total): windows.
+
+    Raises
+    ------
+    SessionError
+        If the folder belongs to something else, is damaged, or is in use.
+    OSError
+        If the state cannot be written.
+    """
+    steps, place = _Steps(task), (0, 0)
+    total = sum(1 if size is None else size[1] for size in map(task.size_of, task.recordings))
+    told = 0
+
+    def tell(found: Sequence[Heard]) -> Sequence[Heard]:
+        nonlocal told
+        told += sum(isinstance(one, HeardWindow) for one in found)
+        if progress is not None and found:
+            progress(SCORING, min(told, total), total)
+        return found
+
+    with _opened(task, folder) as log:
+        if log is not None:
+            place = log.done.place
+            if log.done.steps is not None:
+                steps.restore(log.done.steps)
+            for before in log.lines():
+                yield from tell([before])
+        for number, recording in enumerate(task.recordings):
+            if number < place[0]:
+                continue
+            first = place[1] if number == place[0] else 0
+            for heard in _windows(task, recording, first):
+                found = steps.after(heard)
+                if log is not None:
+                    whole = heard.window.seconds > 0  # else nothing of the recording can be read
+                    log.append(found, (number, heard.window.index + 1) if whole else (number + 1, 0), steps)
+                yield from tell(found)
+            found = steps.end_of_recording()
+            if log is not None:
+                log.append(found, (number + 1, 0), steps)
+            yield from found
+
+
+def run_stream(task: Listening, stream: Stream) -> Generator[Heard, None, None]:
+    """The same of what a pipe gives, as ``scoring.piped``: window by window, as they come."""
+    steps = _Steps(task)
+    for heard in listen_to(task.detector, stream, cut=task.own_cut):
+        yield from steps.after(heard)
+    yield from steps.end_of_recording()
+
+
+def _windows(task: Listening, recording: Recording, first: int) -> Iterator[WindowVerdict]:
+    """The windows of a recording from that one on; of one that cannot be read, one that says why."""
+    name, header = str(recording), _header_of(recording)
+    if header is None or task.is_whole(header.seconds):
+        if first == 0:
+            window = Window(name, 0, 0.0, 0.0 if header is None else header.seconds)
+            yield WindowVerdict(window, task.detector.score_file(recording))
+        return
+    yield from listen(task.detector, recording, cut=task.own_cut, first=first)
+
+
+def length_of(recording: Recording) -> float | None:
+    """How long a recording is, in seconds; ``None`` if it cannot be read."""
+    header = _header_of(recording)
+    return None if header is None else header.seconds
+
+
+def _header_of(recording: Recording) -> Header | None:
+    """The header of a file; ``None`` if nothing of it can be read, or it is a pipe, which has none before."""
+    if audio.is_stream(recording.path):
+        return None
+    try:
+        recorded = audio.in_blocks(recording)
+        return recorded.header if recorded.is_counted else audio.read_header(recording)
+    except UNREADABLE:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """How far a session is: bytes of the log, the next window (number of its recording, its own), and the steps."""
+
+    size: int = 0
+    place: tuple[int, int] = (0, 0)
+    steps: dict[str, Any] | None = None
+
+
+class _Log:
+    """The log in a folder, and the state beside it."""
+
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], recordings: Sequence[dict[str, Any]]
+    ) -> None:
+        self._folder, self._identity, self._recordings = folder, dict(identity), list(recordings)
+        known = _known(folder)
+        self.done = self._saved = _Done()  # replaced as a whole, so that no signal finds half of it
+        if known is not None:
+            _refuse_others(folder, known, self._identity, self._recordings)
+            recording, window = known["next"]
+            self.done = self._saved = _Done(known["bytes"], (recording, window), known["steps"])
+        self._file = self._opened_log()
+        self._time = time.monotonic()
+        self._save()
+
+    def _opened_log(self) -> FileIO:
+        """The log, without what came after the state."""
+        path = self._folder / LOG
+        path.touch()
+        there = path.stat().st_size
+        if there < self.done.size:
+            raise SessionError(
+                f"{path}: damaged, {there} bytes, but the state beside it counts {self.done.size}; remove "
+                f"{self._folder} and begin again"
+            )
+        file = path.open("r+b", buffering=0)
+        file.truncate(self.done.size)
+        file.seek(self.done.size)
+        return file
+
+    def lines(self) -> Iterator[Heard]:
+        """What was heard until the state was written."""
+        with (self._folder / LOG).open("rb") as file:
+            left = self._saved.size
+            while left > 0 and (line := file.readline()):
+                left -= len(line)
+                try:
+                    found = decoded(json.loads(line))
+                except (ValueError, TypeError, LookupError) as error:
+                    raise SessionError(
+                        f"{file.name}: damaged ({error}); remove {self._folder} and begin again"
+                    ) from error
+                yield found
+
+    def append(self, found: Sequence[Heard], place: tuple[int, int], steps: _Steps) -> None:
+        """Add what was heard, and say which window comes next."""
+        content = "".join(json.dumps(encoded(one), allow_nan=False) + "\n" for one in found).encode()
+        left = memoryview(content)
+        with no_space_names(self._folder / LOG):
+            while left:
+                left = left[self._file.write(left) :]
+        self.done = _Done(self.done.size + len(content), place, steps.state())
+        if time.monotonic() - self._time >= EVERY:
+            self._save()
+
+    def _save(self) -> None:
+        """Write the state after everything that was added."""
+        done = self.done
+        with no_space_names(self._folder / LOG):
+            os.fsync(self._file.fileno())
+        content = {
+            "format": FORMAT, "identity": self._identity, "recordings": self._recordings,
+            "next": list(done.place), "bytes": done.size, "steps": done.steps,
+        }  # fmt: skip
+        write_json(self._folder / STATE, content)
+        self._saved, self._time = done, time.monotonic()
+
+    def close(self) -> None:
+        """Write the state, and let the log go."""
+        try:
+            if self.done is not self._saved:
+                self._save()
+        finally:
+            self._file.close()
+
+
+@contextmanager
+def _opened(task: Listening, folder: Path | None) -> Iterator[_Log | None]:
+    """The log in a folder, of this process alone."""
+    if folder is None:
+        yield None
+        return
+    for recording in task.recordings:
+        if audio.is_stream(recording.path):
+            raise SessionError(
+                f"{recording}: a pipe or device cannot be read again, so there is no state of it"
+            )
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: a file; the state is a folder, choose another name")
+    refuse_unwritable(folder / STATE)
+    if (
+        folder.is_dir()
+        and not (folder / STATE).is_file()
+        and any(one.name not in (LOCK, LOG) for one in folder.iterdir())
+    ):
+        raise SessionError(f"{folder}: is there already, and is no state of listening; choose another name")
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        log = _Log(folder, task.identity(), [_told(one) for one in task.recordings])
+        try:
+            yield log
+        finally:
+            log.close()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else listens with this folder as long as the body runs; the lock ends with its process."""
+    with (folder / LOCK).open("ab") as file:
+        try:
+            _lock(file)
+        except OSError as error:
+            raise SessionError(
+                f"{folder}: another process listens with this state; wait for its end, or give another folder"
+            ) from error
+        yield
+
+
+def _lock(file: BinaryIO) -> None:
+    """Take a lock that no two processes have."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _known(folder: Path) -> dict[str, Any] | None:
+    """The state in a folder, if there is one."""
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        version = content["format"]
+    except (ValueError, TypeError, LookupError) as error:
+        raise SessionError(f"{path}: damaged ({error}); remove {folder} and begin again") from error
+    if version != FORMAT:
+        raise SessionError(
+            f"{path}: of format {version}, and this nearfar knows {FORMAT}; update it, or begin again elsewhere"
+        )
+    return content
+
+
+def _told(recording: Recording) -> dict[str, Any]:
+    """What tells whether a recording is the same: names, sizes and times of its files, and its channels."""
+    files = []
+    for path in recording.paths:
+        try:
+            found = path.stat()
+            files.append([str(path), found.st_size, found.st_mtime_ns])
+        except OSError:
+            files.append([str(path), None, None])
+    return {"files": files, "channels": list(recording.channels)}
+
+
+def _refuse_others(
+    folder: Path, known: Mapping[str, Any], identity: Mapping[str, Any], recordings: Sequence[dict[str, Any]]
+) -> None:
+    """Raise if a state is not of this detector, this way of listening, and these recordings."""
+    before = known["identity"]
+    differ = [key for key in identity if identity[key] != before.get(key)]
+    if differ:
+        changes = ", ".join(f"{key} was {before.get(key)} and is {identity[key]}" for key in differ)
+        raise SessionError(
+            f"{folder}: begun in another way: {changes}. Give the same as then, or another folder"
+        )
+    for number, one in enumerate(known["recordings"]):
+        if number >= len(recordings):
+            gone = one["files"][0][0]
+            raise SessionError(
+                f"{folder}: begun with {gone}, which is not among the recordings now; give it, too, or another "
+                "folder"
+            )
+        if one != recordings[number]:
+            raise SessionError(f"{folder}: {_difference(one, recordings[number])}")
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In which way a recording is not the one that was there before."""
+    name = before["files"][0][0]
+    names = [[file[0] for file in one["files"]] for one in (before, now)]
+    if names[0] != names[1]:
+        return (
+            f"begun with {name}, where now {now['files'][0][0]} is; give the recordings in the same order, new "
+            "ones after them, or give another folder"
+        )
+    what = "other channels of " if before["channels"] != now["channels"] else ""
+    why = "" if what else ", which has changed since (its size or time)"
+    return f"begun with {what}{name}{why}; give another folder"
+
+
+def encoded(heard: Heard) -> dict[str, Any]:
+    """What was heard, as JSON values: an unknown number is None."""
+    if isinstance(heard, Event):
+        return {"event": event_to(heard)}
+    if isinstance(heard, Alert):
+        return {"alert": asdict(heard)}
+    rules = {name: list(said) for name, said in heard.rules.items()}
+    return {
+        "window": _without_nan(asdict(heard.window)),
+        "verdict": _without_nan(asdict(heard.verdict)),
+        "rules": rules,
+    }
+
+
+def decoded(content: Mapping[str, Any]) -> Heard:
+    """What was heard, from its JSON values."""
+    if "event" in content:
+        return event_from(content["event"])
+    if "alert" in content:
+        alert = content["alert"]
+        return Alert(**{**alert, "window": Window(**alert["window"])})
+    verdict = {**content["verdict"], **_with_nan({name: content["verdict"][name] for name in NUMBERS})}
+    if verdict["levels"] is not None:
+        verdict["levels"] = Levels(**_with_nan(verdict["levels"]))
+    verdict["faults"] = tuple(RecordingFault(**one) for one in verdict["faults"])
+    verdict["branches"] = tuple(BranchScore(**one) for one in verdict["branches"])
+    rules = {name: (said[0], said[1]) for name, said in content["rules"].items()}
+    return HeardWindow(Window(**_with_nan(content["window"])), Verdict(**verdict), rules)
+
+
+def _without_nan(content: Any) -> Any:
+    """The same with None for each number that is not known."""
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def _with_nan(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with NaN for each number that is not known."""
+    return {key: math.nan if value is None else value for key, value in numbers.items()}
