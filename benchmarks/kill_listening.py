@@ -12,6 +12,8 @@ state counts, which the next run cuts off; how often is counted.
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -23,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from nearfar import Detector
+from nearfar.cli import main
 from nearfar.files.steps import Jobs
 from nearfar.listening.session import LOG, STATE
 from nearfar.recordings import audio
@@ -64,48 +67,60 @@ def prepare(folder: Path) -> None:
         audio.write(folder / f"{name}.wav", np.concatenate(parts, axis=1), RATE)
 
 
-def command(folder: Path, state: str, *options: str) -> list[str]:
-    code = "from nearfar.cli import main; main()"
+def arguments(folder: Path, state: str, *options: str) -> list[str]:
     recordings = [str(folder / f"{name}.wav") for name in "ab"]
     return [
-        sys.executable, "-c", code, "score", str(folder / "detector"), *recordings, "--json", "--hop", str(HOP),
-        "--alarm", "3/5", "--false-alerts", "1 per 1 h", "--state", str(folder / state), *options,
+        "score", str(folder / "detector"), *recordings, "--json", "--hop", str(HOP), "--alarm", "3/5",
+        "--false-alerts", "1 per 1 h", "--state", str(folder / state), *options,
     ]  # fmt: skip
 
 
 def said(folder: Path, state: str, *options: str) -> bytes:
-    done = subprocess.run(command(folder, state, *options), capture_output=True, check=False)
+    """What the command line prints, in a process of its own."""
+    code = "from nearfar.cli import main; main()"
+    command = [sys.executable, "-c", code, *arguments(folder, state, *options)]
+    done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode != 0:
         sys.exit(done.stderr.decode())
     return done.stdout
 
 
+def run_command(folder: Path) -> None:
+    """The same in a process that was forked: a hundred interpreters would take most of the time to start."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    sys.argv = ["nearfar", *arguments(folder, "killed")]
+    main()
+
+
 def kill_one(folder: Path, rng: random.Random) -> bool:
     """Start a run, and kill it soon after it begins to hear; whether the log has more than its state counts."""
-    log = folder / "killed" / LOG
+    log, state = (folder / "killed" / name for name in (LOG, STATE))
     before = log.stat().st_size if log.exists() else 0
-    process = subprocess.Popen(
-        command(folder, "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    in_start = rng.random() < 0.1
-    until = time.monotonic() + (rng.uniform(0, 3) if in_start else PATIENCE)
-    while time.monotonic() < until and process.poll() is None:
-        if not in_start and log.exists() and log.stat().st_size != before:
-            break
-        time.sleep(0.002)
-    if not in_start:
-        time.sleep(rng.uniform(0, MOST_SECONDS) ** 2 / MOST_SECONDS)
-    process.send_signal(signal.SIGKILL)
-    if process.wait() == -signal.SIGKILL and not (folder / "killed" / STATE).exists():
-        return False
-    if process.returncode != -signal.SIGKILL:
-        (folder / "killed" / STATE).unlink()  # it had come to its end: begin again
+    process = multiprocessing.get_context("fork").Process(target=run_command, args=(folder,))
+    process.start()
+    if rng.random() < 0.1:  # while it starts
+        time.sleep(rng.uniform(0, 0.5))
+    else:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and process.is_alive():
+            if log.exists() and log.stat().st_size != before:
+                break
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, MOST_SECONDS))
+    process.kill()
+    process.join()
+    if process.exitcode != -signal.SIGKILL:  # it had come to its end: begin again
+        if log.read_bytes() != (folder / "whole" / LOG).read_bytes():
+            sys.exit("NOT EQUAL, at the end of a run before the last one")
+        state.unlink()
         log.unlink()
         return False
-    return log.stat().st_size > json.loads((folder / "killed" / STATE).read_bytes())["bytes"]
+    return state.exists() and log.stat().st_size > json.loads(state.read_bytes())["bytes"]
 
 
-def main(kills: int) -> None:
+def kill(kills: int) -> None:
     rng, began = random.Random(0), time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -125,4 +140,4 @@ def main(kills: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else KILLS)
+    kill(int(sys.argv[1]) if sys.argv[1:] else KILLS)

@@ -26,6 +26,7 @@ from nearfar.detector import fitting
 from nearfar.detector.fitted import Detector, Verdict
 from nearfar.detector.time_order import dependence_of
 from nearfar.files.steps import Jobs
+from nearfar.listening.scoring import listen
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.recordings.inspection.faults import RecordingFault
@@ -544,6 +545,14 @@ def _plain(table):
     console = Console(width=2000, record=True, file=io.StringIO())
     console.print(table)
     return console.export_text()
+
+
+def test_a_detector_cuts_as_its_fit_did(tmp_path, jobs):
+    for day in range(3):
+        long_recording(tmp_path / "press" / f"day{day}.wav", day, 20)
+    detector = Detector.fit(tmp_path / "press", "spectral_near", cut=Cut(1, 0.5), jobs=jobs)
+    assert detector.cut == Cut(1, 0.5)
+    assert len(list(listen(detector, tmp_path / "press" / "day0.wav"))) == 39
 
 
 def test_a_detector_without_threshold_has_no_alerts(tmp_path, jobs):

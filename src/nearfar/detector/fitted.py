@@ -503,7 +503,14 @@ class Detector:
 
     @property
     def cut(self) -> Cut:
-        """How it cuts recordings into windows by default: as long as the clips of the fit, side by side."""
+        """How it cuts recordings into windows by default: as those of the fit.
+
+        Windows are as long as the clips of the fit. They lie side by side, unless the fit itself cut recordings with
+        another hop.
+        """
+        known = self.trained_on.get("recordings")
+        if known is not None and known["window_seconds"] == self.window_seconds:
+            return Cut(self.window_seconds, known["hop_seconds"])
         return Cut.of(self.window_seconds)
 
     def is_long(self, seconds: float) -> bool:
