@@ -505,8 +505,8 @@ class Detector:
     def cut(self) -> Cut:
         """How it cuts recordings into windows by default: as those of the fit.
 
-        Windows are as long as the clips of the fit. They lie side by side, unless the fit itself cut recordings with
-        another hop.
+        Windows are as long as the clips of the fit. They lie side by side, unless the fit itself cut recordings
+        with another hop.
         """
         known = self.trained_on.get("recordings")
         if known is not None and known["window_seconds"] == self.window_seconds:
