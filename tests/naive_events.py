@@ -24,11 +24,22 @@ def _of_one(windows: list[WindowVerdict], gap: float) -> list[dict[str, Any]]:
     groups: list[list[int]] = []
     for place in places:
         ends = [windows[i].window.start + windows[i].window.seconds for i in (groups[-1] if groups else [])]
-        if groups and windows[place].window.start - max(ends) <= gap + 1e-6:
+        alike = groups and runs(windows, place) == runs(windows, groups[-1][0])
+        if alike and windows[place].window.start - max(ends) <= gap + 1e-6:
             groups[-1].append(place)
         else:
             groups.append([place])
     return [_event(windows, group) for group in groups]
+
+
+def runs(windows: list[WindowVerdict], place: int) -> bool:
+    """Whether the machine stood still neither in this window nor in the minute before it."""
+    begins = windows[place].window.start
+    for heard in windows[: place + 1]:
+        stands = any(fault.kind == "not_running" for fault in heard.verdict.faults)
+        if stands and heard.window.start + heard.window.seconds + 60 > begins + 1e-6:
+            return False
+    return True
 
 
 def _event(windows: list[WindowVerdict], group: list[int]) -> dict[str, Any]:

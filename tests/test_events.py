@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import naive_events
@@ -62,6 +62,16 @@ def test_anomalous_windows_belong_together_up_to_a_gap(
     letters: str, gap: float | None, expected: list[tuple[float, float]]
 ) -> None:
     assert spans(windows(letters), gap) == expected
+
+
+def test_a_stop_and_the_minute_after_it_are_an_event_of_their_own() -> None:
+    found = windows("nAAAAAAAAAAAn")
+    stop = (RecordingFault("not_running", "near", ""),)
+    found[2] = WindowVerdict(found[2].window, replace(found[2].verdict, faults=stop))
+    before, stopped, after = events_of(found)
+    assert [(event.start, event.end) for event in (before, stopped, after)] == [(10, 20), (20, 90), (90, 120)]
+    assert [event.microphones["near"] for event in (before, stopped, after)] == ["ok", "not_running", "ok"]
+    assert (before.after, stopped.before, stopped.after, after.before) == ("anomaly",) * 4
 
 
 def test_overlapping_windows() -> None:
@@ -143,7 +153,7 @@ def test_a_gap_that_is_none_is_refused(gap: float) -> None:
 
 DECISIONS = st.lists(st.sampled_from("nnAAu"), max_size=30).map("".join)
 GAPS = st.sampled_from([0.0, 2.5, 5.0, 10.0, 30.0])
-KINDS = st.sampled_from(["clipped", "dead", "offset"])
+KINDS = st.sampled_from(["clipped", "dead", "not_running"])
 
 
 @st.composite

@@ -507,6 +507,7 @@ def test_a_fit_measures_how_dependent_windows_are_and_a_detector_keeps_it(tmp_pa
     assert 'With nearfar score --false-alerts "1 per 30 days": Promised: if windows are' in told
     assert "exchangeable with the 375 normal ones" in told
     assert "Measured on 6.25 min of normal windows in order of time" in told
+    assert "Windows of one recording are alike" in told
 
 
 def test_a_verdict_says_whether_the_machine_runs():

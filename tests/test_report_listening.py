@@ -72,7 +72,7 @@ def test_windows_as_a_table() -> None:
 
 def test_events_as_a_table() -> None:
     text = " ".join(printed("table", Shown(True, CLOCKS, RULES, ["near", "far"])).replace("│", " ").split())
-    assert "a.wav 0:00:10-0:00:40.5 2026-03-02 00:00:00 9 0.01 2 of 4 near 0.25" in text
+    assert "a.wav 0:00:10-0:00:40.5 9 0.01 2 of 4 near 0.25" in text
     assert "near clipped; 1 window in it unusable; ends at an unusable window" in text
     assert "begins with the recording" in text
     assert "3/5 a.wav 0:00:20 (2026-03-02 00:00:10) b.wav 0:00:10" in text

@@ -7,6 +7,9 @@ before it if it begins at most ``gap`` seconds after that event's last anomalous
 begins where its first anomalous window begins, and ends where its last one ends. So it is as exact as the hop
 between windows.
 
+A stop of the machine is an event of its own: windows in which it seems not to run, with those of the minute after
+them, are in no event with windows in which it runs. So a fault is not hidden in the stop before it.
+
 Unusable windows are no evidence, neither for nor against an event: they never begin one and never prolong one.
 An event says how many of its windows were unusable. It also says what came just before and just after it:
 normal windows, an unusable one, or nothing, because the recording begins or ends there. Only after normal
@@ -20,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from nearfar.decisions.alerts import SETTLE_S
 from nearfar.detector.fitted import BranchScore, Verdict
 from nearfar.listening.scoring import WindowVerdict
 from nearfar.recordings.inspection.faults import BOTH
@@ -59,7 +63,7 @@ class Event:
         How loud each microphone is at the peak, and other numbers of the sound itself.
     before, after : {"normal", "unusable", "anomaly", "recording"}
         The windows just before and just after it: "recording" if the recording begins or ends there; "anomaly"
-        if there is another event, but with sound between that no window hears.
+        if there is another event: the machine stopped or started, or no window hears the sound between them.
 
     Examples
     --------
@@ -92,11 +96,12 @@ class Event:
 class _Open:
     """An event that may go on.
 
-    ``kinds`` are faults of each microphone so far. ``waiting`` are those, and numbers of windows, since its last
+    ``running`` is whether the machine runs in it. ``kinds`` are faults of each microphone so far. ``waiting`` are those, and numbers of windows, since its last
     anomalous window: they belong to it only if another anomalous one follows.
     """
 
     event: Event
+    running: bool
     kinds: dict[str, list[str]]
     waiting_windows: int = 0
     waiting_unusable: int = 0
@@ -123,6 +128,7 @@ class Events:
         self._open: _Open | None = None
         self._last: Beside = "recording"
         self._recording: str | None = None
+        self._resumed = -math.inf  # seconds of the recording, from which on the machine runs
 
     def after(self, heard: WindowVerdict) -> list[Event]:
         """The events that are certain to be over after the next window: at most one.
@@ -145,14 +151,18 @@ class Events:
             )
         over = self.end() if window.recording != self._recording else []
         self._recording = window.recording
+        if not verdict.is_running:
+            self._resumed = window.end + SETTLE_S
+        running = window.start >= self._resumed - SAME_TIME
         if self._open is not None:
             if self._open.waiting_windows == 0:
                 self._open.event = replace(self._open.event, after=verdict.decision)
-            if window.start > self._open.event.end + self.gap + SAME_TIME:
+            other = verdict.decision == "anomaly" and running != self._open.running
+            if other or window.start > self._open.event.end + self.gap + SAME_TIME:
                 over += [self._open.event]
                 self._open = None
         if verdict.decision == "anomaly":
-            self._continue(heard)
+            self._continue(heard, running)
         elif self._open is not None:
             self._wait(self._open, verdict)
         self._last = verdict.decision
@@ -161,10 +171,10 @@ class Events:
     def end(self) -> list[Event]:
         """The event that goes to the end of the recording, if there is one; another recording may follow."""
         over = [] if self._open is None else [self._open.event]
-        self._open, self._last, self._recording = None, "recording", None
+        self._open, self._last, self._recording, self._resumed = None, "recording", None, -math.inf
         return over
 
-    def _continue(self, heard: WindowVerdict) -> None:
+    def _continue(self, heard: WindowVerdict, running: bool) -> None:
         """An anomalous window goes on with the event, or begins one."""
         window, verdict = heard.window, heard.verdict
         end = window.start + window.seconds
@@ -174,7 +184,7 @@ class Events:
                 window.recording, window.start, end, 1, 1, 0, verdict.score, verdict.p_value, window.start, end,
                 _states(kinds), verdict.branches, verdict.levels, before=self._last,
             )  # fmt: skip
-            self._open = _Open(event, kinds)
+            self._open = _Open(event, running, kinds)
             return
         now, event = self._open, self._open.event
         kinds = _with_kinds(_with_kinds(now.kinds, now.waiting_kinds), _kinds(verdict))
@@ -188,7 +198,7 @@ class Events:
                 event, peak_score=verdict.score, p_value=verdict.p_value, peak_start=window.start, peak_end=end,
                 branches=verdict.branches, levels=verdict.levels,
             )  # fmt: skip
-        self._open = _Open(event, kinds)
+        self._open = _Open(event, now.running, kinds)
 
     def _wait(self, now: _Open, verdict: Verdict) -> None:
         """A window after the event's last anomalous one, which may yet lie in it."""
@@ -201,6 +211,7 @@ class Events:
         return {
             "last": self._last,
             "recording": self._recording,
+            "resumed": None if math.isinf(self._resumed) else self._resumed,
             "open": None
             if self._open is None
             else {**asdict(self._open), "event": event_to(self._open.event)},
@@ -209,6 +220,7 @@ class Events:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from such a state."""
         self._last, self._recording, told = state["last"], state["recording"], state["open"]
+        self._resumed = -math.inf if state["resumed"] is None else state["resumed"]
         self._open = None if told is None else _Open(**{**told, "event": event_from(told["event"])})
 
 

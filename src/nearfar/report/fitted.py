@@ -31,6 +31,7 @@ HOLDS_FOR = (
     "clips like these, of the same days and conditions. Another day or other noise may give more false alarms. Set "
     "the threshold on normal recordings of a later session: nearfar calibrate DETECTOR NORMALS"
 )
+ALIKE = "Windows of one recording are alike, so that the intervals are narrower than they should be"
 HOLDS_FOR_LATER = (
     "clips like these recordings, of the same days and conditions. Pieces of one recording are alike: several "
     "sessions tell more than many clips of one"
@@ -130,7 +131,8 @@ def _add_rates(table: Table, fitted: Detector, known: Calibration) -> None:
     table.add_row("unseen clips", escape(printable(_how_unseen(known.how))))
     _add_shares(table, fitted.flagged(), asked)
     _add_groups(table, known, above)
-    table.add_row("holds for", HOLDS_FOR)
+    cut = fitted.trained_on.get("recordings")
+    table.add_row("holds for", f"{HOLDS_FOR}. {ALIKE}" if cut else HOLDS_FOR)
 
 
 def _by_domain(counts: Mapping[str, int]) -> str:

@@ -32,7 +32,7 @@ OF_EVENT = (  # columns of CSV and keys of JSON
 )  # fmt: skip
 BESIDE = {  # what is said of the windows beside an event, if they are not normal
     "unusable": "an unusable window",
-    "anomaly": "sound that no window hears",
+    "anomaly": "another event",
 }
 MILLISECOND = 3  # digits of seconds that are written
 
@@ -271,13 +271,13 @@ def window_table(found: Sequence[HeardWindow], shown: Shown) -> Table:
 
 
 def event_table(events: Sequence[Event], shown: Shown) -> Table:
-    """One row per event."""
+    """One row per event, with its clock time below the time in the recording."""
     names = [event.recording for event in events]
     folder = verdicts.common_folder(list(dict.fromkeys(names)))
-    columns = ["time", *["clock"] * bool(shown.clocks), "peak score", "p-value", "windows"]
+    columns = ["time", "peak score", "p-value", "windows"]
     table = _table(names, folder, [*columns, *[BY_BRANCH] * bool(shown.branches), "what was found"])
     for event in events:
-        row = [Text(times(event.start, event.end)), *_clock_cell(event.recording, event.start, shown)]
+        row = [_when(event, shown)]
         row += [Text(f"{event.peak_score:.4g}"), Text(f"{event.p_value:.4g}")]
         row += [Text(f"{event.anomalous} of {event.windows}")]
         row += [Text(_by_branch(event.branches))] * bool(shown.branches)
@@ -328,6 +328,12 @@ def _table(names: Sequence[str], folder: str, columns: Sequence[str]) -> Table:
 def _clock_cell(recording: str, seconds: float, shown: Shown) -> list[Text]:
     moment = shown.clock(recording, seconds)
     return [Text("-" if moment is None else _moment(moment))] * bool(shown.clocks)
+
+
+def _when(event: Event, shown: Shown) -> Text:
+    """From when to when, and below it the clock time of the beginning: side by side they take half of a row."""
+    moment = shown.clock(event.recording, event.start)
+    return Text("\n".join([times(event.start, event.end)] + ([] if moment is None else [_moment(moment)])))
 
 
 def _moment(moment: datetime) -> str:
