@@ -447,8 +447,8 @@ def test_fit_and_calibrate_say_what_they_cut(press, tmp_path):
     assert "cut 3 recordings of 12 s: 69 windows of 1 s, one every 0.5 s" in said
     later = long_recording(tmp_path / "later.wav", 30, 30)
     said = run("calibrate", into, later, "-o", tmp_path / "calibrated")
-    assert "calibrated on 30 normal clips" in said
-    assert "cut 1 recording of 30 s: 30 windows of 1 s" in said
+    assert "calibrated on 50 normal clips" in said  # no window is of two of the ten stretches
+    assert "cut 1 recording of 30 s: 50 windows of 1 s, one every 0.5 s" in said
     assert "Stretches of it are kept together, but all are of one session: give recordings of several" in said
 
 

@@ -96,8 +96,9 @@ class Event:
 class _Open:
     """An event that may go on.
 
-    ``running`` is whether the machine runs in it. ``kinds`` are faults of each microphone so far. ``waiting`` are those, and numbers of windows, since its last
-    anomalous window: they belong to it only if another anomalous one follows.
+    ``running`` is whether the machine runs in it. ``kinds`` are faults of each microphone so far. ``waiting`` are
+    those, and numbers of windows, since its last anomalous window: they belong to it only if another anomalous one
+    follows.
     """
 
     event: Event
