@@ -145,6 +145,12 @@ def test_without_a_threshold_there_are_no_events() -> None:
         )
 
 
+def test_the_gap_is_a_window_also_after_a_recording_that_cannot_be_read() -> None:
+    broken = Verdict("b.wav", float("nan"), float("nan"), "unusable", error="no sound file")
+    unread = WindowVerdict(Window("b.wav", 0, 0.0, 0.0), broken)
+    assert spans([unread, *windows("AnA")]) == spans(windows("AnA")) == [(0.0, 30.0)]
+
+
 @pytest.mark.parametrize("gap", [-1.0, float("nan"), float("inf")])
 def test_a_gap_that_is_none_is_refused(gap: float) -> None:
     with pytest.raises(ValueError, match=r"gap=.*: must be a number of seconds, 0 or more"):

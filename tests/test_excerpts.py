@@ -67,6 +67,18 @@ def test_an_excerpt_ends_with_the_recording(
     np.testing.assert_array_equal(soundfile.read(made, dtype="int16")[0], whole[first:last])
 
 
+def test_an_excerpt_of_a_file_that_does_not_tell_its_length_ends_with_it(tmp_path: Path) -> None:
+    """A FLAC that was streamed; its header counts no samples."""
+    soundfile.write(tmp_path / "a.flac", noise(), RATE, subtype="PCM_16")
+    whole = soundfile.read(tmp_path / "a.flac", dtype="int16")[0]
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] &= 0xF0  # the number of samples: the 36 bits before the digest
+    content[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(content)
+    made = cut(event(50, 60), Recording((tmp_path / "a.flac",)), tmp_path / "e")
+    np.testing.assert_array_equal(soundfile.read(made, dtype="int16")[0], whole[45_000:])
+
+
 def test_what_flac_cannot_hold_is_a_wav_of_floating_point(tmp_path: Path) -> None:
     """Beyond full scale, or more than eight channels; the same twice is the same bytes."""
     loud = noise(peak=1.5).astype(np.float32)

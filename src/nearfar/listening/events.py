@@ -234,7 +234,7 @@ def events_of(windows: Iterable[WindowVerdict], *, gap: float | None = None) -> 
         In order of time, of one recording or of several, one after the other.
     gap : float or None
         Seconds between two anomalous windows up to which they belong to one event; ``None``: the length of a
-        window.
+        window, the longest until then, because a recording that cannot be read or is short has a shorter one.
 
     Raises
     ------
@@ -264,6 +264,8 @@ def events_of(windows: Iterable[WindowVerdict], *, gap: float | None = None) -> 
     for heard in windows:
         if made is None:
             made = Events(heard.window.seconds if gap is None else gap)
+        elif gap is None:
+            made.gap = max(made.gap, heard.window.seconds)
         yield from made.after(heard)
     if made is not None:
         yield from made.end()

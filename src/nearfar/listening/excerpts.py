@@ -27,7 +27,7 @@ from nearfar.files.digests import digest_file
 from nearfar.listening.events import Event
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header, Samples
-from nearfar.recordings.blocks import Lost
+from nearfar.recordings.blocks import Lost, length_of
 from nearfar.recordings.recording import Recording, Span
 
 MARGIN = 5.0  # seconds before and after an event
@@ -107,9 +107,11 @@ def cut_out(
     OSError
         If it cannot be written; if the disk is full, for example.
     """
-    header = audio.in_blocks(Recording(recording.paths)).header
+    recorded = audio.in_blocks(Recording(recording.paths))
+    header = recorded.header
+    samples = header.samples if recorded.is_counted else sum(map(length_of, recorded.blocks(0)))
     start = max(0, round((event.start - margin) * header.rate))
-    stop = min(header.samples, round((event.end + margin) * header.rate))
+    stop = min(samples, round((event.end + margin) * header.rate))
     part = Recording(recording.paths, span=Span(start, stop, header.rate))
     is_flac = header.channels <= FLAC_CHANNELS and header.rate <= FLAC_RATE
     silent = 0
