@@ -176,7 +176,11 @@ def _task(detector: Detector, recordings: Sequence[Recording], asked: Asked) -> 
         rules[str(asked.alarm)] = CountAlerts(asked.alarm, above=_require_threshold(detector, "alarms").value)
     if asked.false_alerts is not None:
         rules[asked.false_alerts.strip()] = detector.alerts(asked.false_alerts, cut=cut or detector.cut)
-    return Listening(detector, recordings, cut, _time(asked.gap, "gap"), rules)
+    gap = _time(asked.gap, "gap")
+    try:
+        return Listening(detector, recordings, cut, gap, rules)
+    except ValueError as error:
+        raise typer.BadParameter(f"--{error}") from error
 
 
 def _require_readable(asked: Asked) -> None:

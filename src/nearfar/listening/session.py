@@ -42,6 +42,7 @@ from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header
 from nearfar.recordings.inspection.faults import RecordingFault
 from nearfar.recordings.inspection.measured import Levels
+from nearfar.recordings.inspection.usual import LENGTH_MARGIN
 from nearfar.recordings.microphones import MicrophoneError
 from nearfar.recordings.recording import Recording
 from nearfar.systems.branches import Progress
@@ -144,6 +145,11 @@ class Listening:
         events.
     rules : mapping from str to Tracker
         Rules for alerts that have heard nothing yet, by what they are called.
+
+    Raises
+    ------
+    ValueError
+        If windows are so much shorter than the training clips that none could be used.
     """
 
     detector: Detector
@@ -151,6 +157,16 @@ class Listening:
     cut: Cut | None = None
     gap: float | None = None
     rules: Mapping[str, Tracker] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shortest = 0.0 if self.detector.usual is None else float(self.detector.usual.seconds[0])
+        if self.cut is not None and self.cut.seconds * LENGTH_MARGIN < shortest:
+            window = f"{self.cut.seconds:g}"
+            raise ValueError(
+                f"window={window}: shorter than the training clips ({shortest:.4g} s) by more than a factor of "
+                f"{LENGTH_MARGIN:g}, so no window could be used; fit with --window {window} (in Python: cut="
+                f"Cut.of({window})), or leave the window out"
+            )
 
     @property
     def own_cut(self) -> Cut:
