@@ -380,11 +380,25 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert 0 < found.stdout.count("\n") < SECONDS
     monkeypatch.setattr(session, "listen", listen)
     assert score(detector, long, "--json", "--state", tmp_path / "state").stdout == whole
-    assert "begun in another way" in str(
-        score(detector, long, "--json", "--hop", "0.5", "--state", tmp_path / "state").exception
-    )
+    refused = score(detector, long, "--csv", "--hop", "0.5", "--state", tmp_path / "state")
+    assert "begun in another way: hop: 1 s, now 0.5 s" in str(refused.exception)
+    assert not refused.stdout
     assert score(detector, long, "--events", "--json", "--state", tmp_path / "state").stdout == (
         score(detector, long, "--events", "--json").stdout
     )
     monkeypatch.setattr(session, "listen", interrupted)
     assert "Nothing was kept; with --state FOLDER" in score(detector, long).stderr
+
+
+def test_spaces_make_no_other_rule(detector: Path, long: Path, tmp_path: Path) -> None:
+    for rule in ("1 per 1 h", " 1 per  1 h"):
+        assert score(detector, long, "--false-alerts", rule, "--state", tmp_path / "state").exit_code == 0
+
+
+def test_a_place_that_cannot_be_written_to_is_named_as_given(
+    detector: Path, long: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for option in ("--cut", "--state"):
+        refused = str(score(detector, long, option, tmp_path / "file" / "c").exception)
+        assert refused.startswith(f"{tmp_path / 'file' / 'c'}: {tmp_path / 'file'} is a file, not a folder")

@@ -59,6 +59,7 @@ UNREADABLE = (
 )  # what ends a recording, not the session
 FORMAT = 2  # 1 had no snapshot
 STATE, LOG, LOCK = "state.json", "heard.jsonl", "lock"
+SHORT_DIGEST = 12  # characters in messages
 EVERY = 1.0  # seconds between two states
 SCORING = "scoring"  # the step that progress is told of
 NUMBERS = ("score", "p_value")  # of a verdict: NaN if they are not known
@@ -521,7 +522,7 @@ def _opened(task: Listening, folder: Path | None) -> Iterator[_Log | None]:
             )
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: a file; the state is a folder, choose another name")
-    refuse_unwritable(folder / STATE)
+    refuse_unwritable(folder / STATE, folder)
     if (
         folder.is_dir()
         and not (folder / STATE).is_file()
@@ -595,10 +596,29 @@ def _refuse_other_ways(folder: Path, before: Mapping[str, Any], identity: Mappin
     """Raise if a state is not of this detector and this way of listening."""
     differ = [key for key in identity if identity[key] != before.get(key)]
     if differ:
-        changes = ", ".join(f"{key} was {before.get(key)} and is {identity[key]}" for key in differ)
+        changes = "; ".join(
+            f"{_in_words(key, before.get(key))}, now {_in_words(key, identity[key], named=False)}"
+            for key in differ
+        )
         raise SessionError(
             f"{folder}: begun in another way: {changes}. Give the same as then, or another folder"
         )
+
+
+def _in_words(key: str, value: Any, *, named: bool = True) -> str:
+    """What an identity says, in words; a digest by its first characters."""
+    match key:
+        case "detector":
+            told = str(value)[:SHORT_DIGEST]
+        case "clips_as_they_are":
+            key, told = "cut", "what is longer than the training clips" if value else "all recordings"
+        case "window" | "hop" | "gap" if value is not None:
+            told = f"{value:g} s"
+        case "rules":
+            key, told = "rules for alerts", " and ".join(map(repr, value or ())) or "none"
+        case _:
+            told = "none" if value is None else str(value)
+    return f"{key.replace('_', ' ')}: {told}" if named else told
 
 
 def _refuse_others(
