@@ -157,6 +157,11 @@ def test_a_wrong_date_is_an_error(detector: Path, long: Path, tmp_path: Path) ->
         (["--window", "x"], "--window='x': no time"),
         (["--window", "0"], "--window=0: must be a time above 0 s"),
         (["--hop", "2"], "--hop=2: must be above 0 s, and at most the window (1 s)"),
+        (
+            ["--window", "0.8", "--false-alerts", "1 per 30 days"],
+            "--window=0.8: shorter than the training clips (1 s) by more than a factor of 1.2, so no window could "
+            "be used; fit with --window 0.8",
+        ),
         (["--gap", "-1"], "--gap='-1': no time"),
         (["--began", "ctime"], "--began='ctime': must be bext, mtime, none, or a pattern"),
         (["--false-alerts", "often"], "--false-alerts"),
@@ -166,6 +171,12 @@ def test_what_is_none_is_refused(options: list[str], message: str, detector: Pat
     found = score(detector, long, *options)
     assert found.exit_code == 2
     assert message in " ".join(found.output.replace("│", " ").split())
+    assert not found.stdout
+
+
+def test_windows_that_are_hardly_shorter_are_heard(detector: Path, long: Path) -> None:
+    """As the inspection has it: a clip is short if it is shorter by more than a factor of 1.2."""
+    assert {row["faults"] for row in rows(detector, long, "--window", "0.84")} == {""}
 
 
 def test_the_order_of_the_clock(detector: Path, long: Path, tmp_path: Path) -> None:
@@ -369,11 +380,25 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert 0 < found.stdout.count("\n") < SECONDS
     monkeypatch.setattr(session, "listen", listen)
     assert score(detector, long, "--json", "--state", tmp_path / "state").stdout == whole
-    assert "begun in another way" in str(
-        score(detector, long, "--json", "--hop", "0.5", "--state", tmp_path / "state").exception
-    )
+    refused = score(detector, long, "--csv", "--hop", "0.5", "--state", tmp_path / "state")
+    assert "begun in another way: hop: 1 s, now 0.5 s" in str(refused.exception)
+    assert not refused.stdout
     assert score(detector, long, "--events", "--json", "--state", tmp_path / "state").stdout == (
         score(detector, long, "--events", "--json").stdout
     )
     monkeypatch.setattr(session, "listen", interrupted)
     assert "Nothing was kept; with --state FOLDER" in score(detector, long).stderr
+
+
+def test_spaces_make_no_other_rule(detector: Path, long: Path, tmp_path: Path) -> None:
+    for rule in ("1 per 1 h", " 1 per  1 h"):
+        assert score(detector, long, "--false-alerts", rule, "--state", tmp_path / "state").exit_code == 0
+
+
+def test_a_place_that_cannot_be_written_to_is_named_as_given(
+    detector: Path, long: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for option in ("--cut", "--state"):
+        refused = str(score(detector, long, option, tmp_path / "file" / "c").exception)
+        assert refused.startswith(f"{tmp_path / 'file' / 'c'}: {tmp_path / 'file'} is a file, not a folder")

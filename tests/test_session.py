@@ -194,23 +194,24 @@ def refused(detector: Detector, begun: Path, names: tuple[str, ...] = NAMES, **o
 
 def test_another_way_of_listening_is_refused(detector: Detector, begun: Path) -> None:
     with pytest.raises(
-        SessionError, match=r"begun in another way: window was 1\.0 and is 2\.0, hop was 1\.0"
+        SessionError,
+        match=r"another way: window: 1 s, now 2 s; hop: 1 s, now 2 s; cut: what is longer than .*, now all",
     ):
         refused(detector, begun, cut=Cut.of(2.0))
     with pytest.raises(
-        SessionError, match=r"gap was 1\.0 and is 0\.5\. Give the same as then, or another folder"
+        SessionError, match=r"way: gap: 1 s, now 0\.5 s\. Give the same as then, or another folder"
     ):
         refused(detector, begun, gap=0.5)
-    with pytest.raises(SessionError, match="false_alarm_rate was"):
+    with pytest.raises(SessionError, match=r"; false alarm rate: 0\.05, now 0\.2\. Give"):
         refused(detector.with_false_alarm_rate(0.2), begun)
     other = Listening(detector, [Recording((begun / "place" / name,)) for name in NAMES])
-    with pytest.raises(SessionError, match=r"rules was \['2/3'\] and is \[\]"):
+    with pytest.raises(SessionError, match=r"way: rules for alerts: '2/3', now none\. Give"):
         list(session.run(other, folder=begun / "state"))
 
 
 def test_another_detector_is_refused(place: Path, begun: Path) -> None:
     other = Detector.fit(place / "fan", "spectral", seed=1, jobs=Jobs(begun / "cache"))
-    with pytest.raises(SessionError, match=r"detector was .* and is"):
+    with pytest.raises(SessionError, match=r"way: detector: [0-9a-f]{12}, now [0-9a-f]{12}\. Give"):
         refused(other, begun)
 
 
@@ -219,14 +220,133 @@ def test_other_recordings_are_refused(detector: Detector, begun: Path) -> None:
         SessionError, match=r"begun with .*long\.wav, where now .*clip\.wav is; give the recordings"
     ):
         refused(detector, begun, ("clip.wav", *NAMES))
+    refused(detector, begun)
     with pytest.raises(SessionError, match=r"begun with .*later\.wav, which is not among the recordings now"):
         refused(detector, begun, NAMES[:3])
+    (begun / "place" / "later.wav").rename(begun / "place" / "gone.wav")
+    with pytest.raises(SessionError, match=r"begun with .*later\.wav, which is gone; give it, too"):
+        refused(detector, begun)
+    (begun / "place" / "gone.wav").rename(begun / "place" / "later.wav")
     os.utime(begun / "place" / "clip.wav", (0, 0))
     with pytest.raises(SessionError, match=r"begun with .*clip\.wav, which has changed since"):
         refused(detector, begun)
-    (begun / "place" / "clip.wav").unlink()
-    with pytest.raises(SessionError, match=r"begun with .*clip\.wav, which has changed since"):
-        refused(detector, begun)
+
+
+def write_recorded(folder: Path, name: str, seconds: int, *, of: int | None = None) -> None:
+    """So many seconds of the sound of a recorder; of a file that grows, whose header tells more, as it will be."""
+    parts = [clip(9000 + i, faulty=i in FAULTY) for i in range(of or seconds)]
+    audio.write(folder / name, np.concatenate(parts, axis=1), RATE)
+    if of is not None:
+        rest = (of - seconds) * parts[0].shape[1] * 2 * 2
+        with (folder / name).open("r+b") as file:
+            file.truncate(file.seek(0, os.SEEK_END) - rest)
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Path:
+    """A folder that a recorder writes to: its second recording has 6 s of 12 s."""
+    folder = tmp_path / "rec"
+    folder.mkdir()
+    write_recorded(folder, "1.wav", 7)
+    write_recorded(folder, "2.wav", 6, of=12)
+    return folder
+
+
+def heard_at_once(detector: Detector, folder: Path, names: tuple[str, ...]) -> tuple[str, bytes, bytes]:
+    state = folder.parent / "at-once"
+    said = lines(list(session.run(task(detector, folder, names), folder=state)))
+    return said, *((state / name).read_bytes() for name in ("heard.jsonl", "state.json"))
+
+
+@pytest.mark.parametrize("stop", [4, 11, 999], ids=["before it", "in it", "after it"])
+def test_a_recording_that_grows_is_heard_again(
+    stop: int, detector: Detector, recorder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the end all is equal to what is heard of the finished recordings at once; also while another one grows."""
+    state = tmp_path / "state"
+    running = session.run(task(detector, recorder, ("1.wav", "2.wav")), folder=state)
+    found = list(islice(running, stop))
+    running.close()
+    if stop == 999:
+        tail = [w for w in found if isinstance(w, HeardWindow) and w.verdict.decision == "unusable"]
+        assert len(tail) == 6
+    assert not caplog.messages
+    write_recorded(recorder, "2.wav", 12)
+    write_recorded(recorder, "3.wav", 1, of=3)
+    names = ("1.wav", "2.wav", "3.wav")
+    list(session.run(task(detector, recorder, names), folder=state))
+    again = f"{recorder / '2.wav'}: has changed since it was heard; it is heard again from its start"
+    assert caplog.messages == ([again] if stop > 4 else [])
+    write_recorded(recorder, "3.wav", 3)
+    for _ in range(2):
+        said = lines(list(session.run(task(detector, recorder, names), folder=state)))
+        kept = [(state / name).read_bytes() for name in ("heard.jsonl", "state.json")]
+        assert (said, *kept) == heard_at_once(detector, recorder, names)
+
+
+@pytest.mark.parametrize("every", [0.0, 1e9])
+def test_a_recording_that_grows_while_it_is_heard(
+    every: float,
+    detector: Detector,
+    recorder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is heard again, also if others came after it."""
+    monkeypatch.setattr(session, "EVERY", every)
+    state, names = tmp_path / "state", ("1.wav", "2.wav", "3.wav")
+    write_recorded(recorder, "3.wav", 3)
+    for one in (running := session.run(task(detector, recorder, names), folder=state)):
+        if isinstance(one, HeardWindow) and one.window.recording == str(recorder / "2.wav"):
+            break
+    write_recorded(recorder, "2.wav", 12)
+    list(running)
+    (message,) = caplog.messages
+    assert "2.wav: has changed while it was heard; the same command will hear it again" in message
+    said = lines(list(session.run(task(detector, recorder, names), folder=state)))
+    assert caplog.messages[1].endswith(
+        "2.wav: has changed since it was heard; it is heard again from its start, and what came after it"
+    )
+    assert len(caplog.messages) == 2
+    kept = [(state / name).read_bytes() for name in ("heard.jsonl", "state.json")]
+    assert (said, *kept) == heard_at_once(detector, recorder, names)
+
+
+def test_a_change_is_told_without_a_state(
+    detector: Detector, recorder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = session.run(task(detector, recorder, ("2.wav",)))
+    next(running)
+    os.utime(recorder / "2.wav", (0, 0))
+    list(running)
+    (message,) = caplog.messages
+    assert message.endswith("2.wav: has changed while it was heard; score it again when it is finished")
+
+
+def test_a_kill_when_it_is_taken_back_loses_nothing(
+    detector: Detector, recorder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is written before the log is cut."""
+    state, names = tmp_path / "state", ("1.wav", "2.wav")
+    list(session.run(task(detector, recorder, names), folder=state))
+    write_recorded(recorder, "2.wav", 12)
+    log = (state / "heard.jsonl").read_bytes()
+    with monkeypatch.context() as broken:
+        broken.setattr(session._Log, "_save", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            list(session.run(task(detector, recorder, names), folder=state))
+    assert (state / "heard.jsonl").read_bytes() == log
+    said = lines(list(session.run(task(detector, recorder, names), folder=state)))
+    assert said == heard_at_once(detector, recorder, names)[0]
+
+
+def test_recordings_that_were_not_heard_yet_may_change(
+    detector: Detector, begun: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.utime(begun / "place" / "clip.wav", (0, 0))
+    refused(detector, begun)
+    assert not caplog.messages
 
 
 def test_other_channels_are_refused(detector: Detector, begun: Path) -> None:
@@ -250,7 +370,7 @@ def test_two_at_once_are_refused(detector: Detector, begun: Path) -> None:
     [
         ("state.json", b"{", r"state\.json: damaged"),
         ("state.json", b'{"a": 1}', r"state\.json: damaged"),
-        ("state.json", b'{"format": 99}', "of format 99, and this nearfar knows 1; update it"),
+        ("state.json", b'{"format": 99}', "of format 99, and this nearfar knows 2; update it"),
         ("heard.jsonl", b"", r"heard\.jsonl: damaged, 0 bytes, but the state beside it counts"),
         ("heard.jsonl", b"x" * 100_000, r"heard\.jsonl: damaged"),
     ],

@@ -175,8 +175,14 @@ def _task(detector: Detector, recordings: Sequence[Recording], asked: Asked) -> 
     if asked.alarm is not None:
         rules[str(asked.alarm)] = CountAlerts(asked.alarm, above=_require_threshold(detector, "alarms").value)
     if asked.false_alerts is not None:
-        rules[asked.false_alerts.strip()] = detector.alerts(asked.false_alerts, cut=cut or detector.cut)
-    return Listening(detector, recordings, cut, _time(asked.gap, "gap"), rules)
+        rules[" ".join(asked.false_alerts.split())] = detector.alerts(
+            asked.false_alerts, cut=cut or detector.cut
+        )
+    gap = _time(asked.gap, "gap")
+    try:
+        return Listening(detector, recordings, cut, gap, rules)
+    except ValueError as error:
+        raise typer.BadParameter(f"--{error}") from error
 
 
 def _require_readable(asked: Asked) -> None:
@@ -334,7 +340,7 @@ def _label_files(recordings: Sequence[Recording], asked: Asked) -> dict[str, Pat
     if asked.cut is not None:
         if asked.cut.exists() and not asked.cut.is_dir():
             raise NotADirectoryError(f"{asked.cut}: a file; --cut needs a folder, choose another name")
-        refuse_unwritable(asked.cut / "event")
+        refuse_unwritable(asked.cut / "event", asked.cut)
     files = {} if asked.labels is None else labels.label_files(asked.labels, recordings)
     for file in files.values():
         refuse_existing(file, replace=asked.replace)

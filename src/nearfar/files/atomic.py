@@ -150,8 +150,14 @@ def refuse_existing(path: Path, *, replace: bool | None = None) -> None:
     refuse_unwritable(path)
 
 
-def refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: Path, named: Path | None = None) -> None:
     """Raise before long work whose outcome cannot be written to ``path``.
+
+    Parameters
+    ----------
+    path : Path
+    named : Path or None
+        What a message names in place of ``path``, such as the folder that the user gave.
 
     Raises
     ------
@@ -159,10 +165,11 @@ def refuse_unwritable(path: Path) -> None:
         If the nearest folder above it that is there is no folder, or not ours to write to.
     """
     above = next(folder for folder in path.absolute().parents if folder.exists())
+    name = named or path
     if not above.is_dir():
-        raise NotADirectoryError(f"{path}: {above} is a file, not a folder; choose another name")
+        raise NotADirectoryError(f"{name}: {above} is a file, not a folder; choose another name")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path}: {above} cannot be written to; choose another place")
+        raise PermissionError(f"{name}: {above} cannot be written to; choose another place")
 
 
 def _take_place(part: Path, path: Path, unless: str | None) -> None:

@@ -8,11 +8,17 @@ heard in the end is equal, byte for byte, to what an unbroken run hears.
 
 A folder belongs to one detector, to one way of listening, and to recordings that do not change. Recordings may
 be added after the others.
+
+The recording that was heard last may yet change: a recorder may still have been writing it. So the state also has a
+snapshot, what was known when that recording began. If it has changed since, all is taken back to the snapshot, and
+it is heard again from its start. If a recording changes while it is heard, the snapshot stays at its start, also
+while later ones are heard.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -36,11 +42,14 @@ from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header
 from nearfar.recordings.inspection.faults import RecordingFault
 from nearfar.recordings.inspection.measured import Levels
+from nearfar.recordings.inspection.usual import LENGTH_MARGIN
 from nearfar.recordings.microphones import MicrophoneError
 from nearfar.recordings.recording import Recording
 from nearfar.systems.branches import Progress
 from nearfar.windows.cutting import Cut, Window
 from nearfar.windows.streaming import Stream
+
+logger = logging.getLogger(__name__)
 
 UNREADABLE = (
     AudioError,
@@ -48,8 +57,9 @@ UNREADABLE = (
     MissingPackageError,
     OSError,
 )  # what ends a recording, not the session
-FORMAT = 1
+FORMAT = 2  # 1 had no snapshot
 STATE, LOG, LOCK = "state.json", "heard.jsonl", "lock"
+SHORT_DIGEST = 12  # characters in messages
 EVERY = 1.0  # seconds between two states
 SCORING = "scoring"  # the step that progress is told of
 NUMBERS = ("score", "p_value")  # of a verdict: NaN if they are not known
@@ -136,6 +146,11 @@ class Listening:
         events.
     rules : mapping from str to Tracker
         Rules for alerts that have heard nothing yet, by what they are called.
+
+    Raises
+    ------
+    ValueError
+        If windows are so much shorter than the training clips that none could be used.
     """
 
     detector: Detector
@@ -143,6 +158,16 @@ class Listening:
     cut: Cut | None = None
     gap: float | None = None
     rules: Mapping[str, Tracker] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shortest = 0.0 if self.detector.usual is None else float(self.detector.usual.seconds[0])
+        if self.cut is not None and self.cut.seconds * LENGTH_MARGIN < shortest:
+            window = f"{self.cut.seconds:g}"
+            raise ValueError(
+                f"window={window}: shorter than the training clips ({shortest:.4g} s) by more than a factor of "
+                f"{LENGTH_MARGIN:g}, so no window could be used; fit with --window {window} (in Python: cut="
+                f"Cut.of({window})), or leave the window out"
+            )
 
     @property
     def own_cut(self) -> Cut:
@@ -240,6 +265,9 @@ def run(
 ) -> Generator[Heard, None, None]:
     """What is heard, in order of time: each window, and after it the events and alerts that follow from it.
 
+    A recording that changes while it is heard is told by a warning. If it was the last one that a state has heard,
+    it is heard again from its start.
+
     Parameters
     ----------
     task : Listening
@@ -273,20 +301,32 @@ def run(
                 steps.restore(log.done.steps)
             for before in log.lines():
                 yield from tell([before])
-        for number, recording in enumerate(task.recordings):
-            if number < place[0]:
-                continue
+        for number in range(place[0], len(task.recordings)):
             first = place[1] if number == place[0] else 0
-            for heard in _windows(task, recording, first):
-                found = steps.after(heard)
-                if log is not None:
-                    whole = heard.window.seconds > 0  # else nothing of the recording can be read
-                    log.append(found, (number, heard.window.index + 1) if whole else (number + 1, 0), steps)
+            for found in _heard_in(task, number, first, steps, log):
                 yield from tell(found)
-            found = steps.end_of_recording()
-            if log is not None:
-                log.append(found, (number + 1, 0), steps)
-            yield from found
+
+
+def _heard_in(
+    task: Listening, number: int, first: int, steps: _Steps, log: _Log | None
+) -> Iterator[Sequence[Heard]]:
+    """What is heard in the recording of this number, from that window on, and after it; all of it is in the log."""
+    recording = task.recordings[number]
+    told = _told(recording) if log is None or first == 0 else log.recordings[number]
+    if log is not None and first == 0:
+        log.begin(number, told, steps)
+    for heard in _windows(task, recording, first):
+        found = steps.after(heard)
+        if log is not None:
+            whole = heard.window.seconds > 0  # else nothing of the recording can be read
+            log.append(found, (number, heard.window.index + 1) if whole else (number + 1, 0), steps)
+        yield found
+    found = steps.end_of_recording()
+    if log is not None:
+        log.append(found, (number + 1, 0), steps)
+    if _told(recording) != told:
+        _say_changed(recording, log)
+    yield found
 
 
 def run_stream(task: Listening, stream: Stream) -> Generator[Heard, None, None]:
@@ -295,6 +335,16 @@ def run_stream(task: Listening, stream: Stream) -> Generator[Heard, None, None]:
     for heard in listen_to(task.detector, stream, cut=task.own_cut):
         yield from steps.after(heard)
     yield from steps.end_of_recording()
+
+
+def _say_changed(recording: Recording, log: _Log | None) -> None:
+    """Say that a recording has changed while it was heard."""
+    if log is None:
+        again = "score it again when it is finished"
+    else:
+        log.keep_snapshot()
+        again = "the same command will hear it again from its start, and what comes after it"
+    logger.warning("%s: has changed while it was heard; %s", recording, again)
 
 
 def _windows(task: Listening, recording: Recording, first: int) -> Iterator[WindowVerdict]:
@@ -333,26 +383,76 @@ class _Done:
     place: tuple[int, int] = (0, 0)
     steps: dict[str, Any] | None = None
 
+    def content(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"next": list(self.place), "bytes": self.size, "steps": self.steps}
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        """From these values."""
+        recording, window = content["next"]
+        return cls(content["bytes"], (recording, window), content["steps"])
+
 
 class _Log:
-    """The log in a folder, and the state beside it."""
+    """The log in a folder, and the state beside it.
+
+    Attributes
+    ----------
+    done : _Done
+        What was added. It is replaced as a whole, so that no signal finds half of it.
+    recordings : list of dict
+        What tells whether the recordings that were heard, or begun, are the same: as they were when they began.
+    """
 
     def __init__(
         self, folder: Path, identity: Mapping[str, Any], recordings: Sequence[dict[str, Any]]
     ) -> None:
-        self._folder, self._identity, self._recordings = folder, dict(identity), list(recordings)
+        self._folder, self._identity = folder, dict(identity)
+        self.done = self._saved = self._snapshot = _Done()
+        self.recordings: list[dict[str, Any]] = []
+        self._keeps_snapshot = False
         known = _known(folder)
-        self.done = self._saved = _Done()  # replaced as a whole, so that no signal finds half of it
         if known is not None:
-            _refuse_others(folder, known, self._identity, self._recordings)
-            recording, window = known["next"]
-            self.done = self._saved = _Done(known["bytes"], (recording, window), known["steps"])
+            self._go_on(known, recordings)
         self._file = self._opened_log()
         self._time = time.monotonic()
-        self._save()
+        try:
+            self._save()  # before the log is cut: it is never shorter than the state counts
+            self._file.truncate(self.done.size)
+            self._file.seek(self.done.size)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _go_on(self, known: Mapping[str, Any], recordings: Sequence[dict[str, Any]]) -> None:
+        """Take up a state; if a recording that may be heard again has changed, from where it began."""
+        done, self._snapshot = _Done.of(known), _Done.of(known["snapshot"])
+        heard = known["recordings"][: done.place[0] + (done.place[1] > 0)]
+        _refuse_other_ways(self._folder, known["identity"], self._identity)
+        changed = _refuse_others(self._folder, heard, recordings, self._snapshot.place[0])
+        if changed:
+            after = "" if changed[0] == _name_of(heard[-1]) else ", and what came after it"
+            logger.warning(
+                "%s: has changed since it was heard; it is heard again from its start%s", changed[0], after
+            )
+            done = self._snapshot
+            heard = heard[: done.place[0]]
+        self.done = self._saved = done
+        self.recordings = list(heard)
+
+    def begin(self, number: int, told: dict[str, Any], steps: _Steps) -> None:
+        """Say that the recording of this number begins, as it is now."""
+        self.recordings[number:] = [told]
+        if not self._keeps_snapshot:
+            self._snapshot = _Done(self.done.size, (number, 0), steps.state())
+
+    def keep_snapshot(self) -> None:
+        """The recording that was just heard is to be heard again: what follows makes no snapshot."""
+        self._keeps_snapshot = True
 
     def _opened_log(self) -> FileIO:
-        """The log, without what came after the state."""
+        """The log, which has all that the state counts, and perhaps more."""
         path = self._folder / LOG
         path.touch()
         there = path.stat().st_size
@@ -361,10 +461,7 @@ class _Log:
                 f"{path}: damaged, {there} bytes, but the state beside it counts {self.done.size}; remove "
                 f"{self._folder} and begin again"
             )
-        file = path.open("r+b", buffering=0)
-        file.truncate(self.done.size)
-        file.seek(self.done.size)
-        return file
+        return path.open("r+b", buffering=0)
 
     def lines(self) -> Iterator[Heard]:
         """What was heard until the state was written."""
@@ -397,8 +494,8 @@ class _Log:
         with no_space_names(self._folder / LOG):
             os.fsync(self._file.fileno())
         content = {
-            "format": FORMAT, "identity": self._identity, "recordings": self._recordings,
-            "next": list(done.place), "bytes": done.size, "steps": done.steps,
+            "format": FORMAT, "identity": self._identity, "recordings": self.recordings, **done.content(),
+            "snapshot": self._snapshot.content(),
         }  # fmt: skip
         write_json(self._folder / STATE, content)
         self._saved, self._time = done, time.monotonic()
@@ -425,7 +522,7 @@ def _opened(task: Listening, folder: Path | None) -> Iterator[_Log | None]:
             )
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: a file; the state is a folder, choose another name")
-    refuse_unwritable(folder / STATE)
+    refuse_unwritable(folder / STATE, folder)
     if (
         folder.is_dir()
         and not (folder / STATE).is_file()
@@ -495,26 +592,73 @@ def _told(recording: Recording) -> dict[str, Any]:
     return {"files": files, "channels": list(recording.channels)}
 
 
-def _refuse_others(
-    folder: Path, known: Mapping[str, Any], identity: Mapping[str, Any], recordings: Sequence[dict[str, Any]]
-) -> None:
-    """Raise if a state is not of this detector, this way of listening, and these recordings."""
-    before = known["identity"]
+def _refuse_other_ways(folder: Path, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Raise if a state is not of this detector and this way of listening."""
     differ = [key for key in identity if identity[key] != before.get(key)]
     if differ:
-        changes = ", ".join(f"{key} was {before.get(key)} and is {identity[key]}" for key in differ)
+        changes = "; ".join(
+            f"{_in_words(key, before.get(key))}, now {_in_words(key, identity[key], named=False)}"
+            for key in differ
+        )
         raise SessionError(
             f"{folder}: begun in another way: {changes}. Give the same as then, or another folder"
         )
-    for number, one in enumerate(known["recordings"]):
+
+
+def _in_words(key: str, value: Any, *, named: bool = True) -> str:
+    """What an identity says, in words; a digest by its first characters."""
+    match key:
+        case "detector":
+            told = str(value)[:SHORT_DIGEST]
+        case "clips_as_they_are":
+            key, told = "cut", "what is longer than the training clips" if value else "all recordings"
+        case "window" | "hop" | "gap" if value is not None:
+            told = f"{value:g} s"
+        case "rules":
+            key, told = "rules for alerts", " and ".join(map(repr, value or ())) or "none"
+        case _:
+            told = "none" if value is None else str(value)
+    return f"{key.replace('_', ' ')}: {told}" if named else told
+
+
+def _refuse_others(
+    folder: Path, heard: Sequence[dict[str, Any]], recordings: Sequence[dict[str, Any]], first: int
+) -> list[str]:
+    """Raise if a state is not of these recordings; the names of those that have changed and may be heard again.
+
+    Parameters
+    ----------
+    folder : Path
+    heard, recordings : sequence of dict
+        What is told of those that were heard, and of those that are given now.
+    first : int
+        The first that may have changed, because the state knows what was before it.
+    """
+    changed = []
+    for number, one in enumerate(heard):
         if number >= len(recordings):
-            gone = one["files"][0][0]
             raise SessionError(
-                f"{folder}: begun with {gone}, which is not among the recordings now; give it, too, or another "
-                "folder"
+                f"{folder}: begun with {_name_of(one)}, which is not among the recordings now; give it, too, or "
+                "another folder"
             )
-        if one != recordings[number]:
-            raise SessionError(f"{folder}: {_difference(one, recordings[number])}")
+        now = recordings[number]
+        if one == now:
+            continue
+        if number < first or not _is_another_state(one, now):
+            raise SessionError(f"{folder}: {_difference(one, now)}")
+        changed.append(_name_of(one))
+    return changed
+
+
+def _name_of(told: Mapping[str, Any]) -> str:
+    return str(told["files"][0][0])
+
+
+def _is_another_state(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a recording is one that was there before, of another size or time; not one that is gone."""
+    names = [[file[0] for file in one["files"]] for one in (before, now)]
+    there = all(file[1] is not None for file in now["files"])
+    return names[0] == names[1] and before["channels"] == now["channels"] and there
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -526,6 +670,8 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             f"begun with {name}, where now {now['files'][0][0]} is; give the recordings in the same order, new "
             "ones after them, or give another folder"
         )
+    if any(file[1] is None for file in now["files"]):
+        return f"begun with {name}, which is gone; give it, too, or another folder"
     what = "other channels of " if before["channels"] != now["channels"] else ""
     why = "" if what else ", which has changed since (its size or time)"
     return f"begun with {what}{name}{why}; give another folder"

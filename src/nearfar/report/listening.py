@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain, islice
 from typing import Any
 
 from rich.console import Console
@@ -87,10 +88,12 @@ def show(found: Iterable[Heard], form: str, console: Console, shown: Shown) -> t
     """
     kept: list[Heard] = []
     line = _line_of(form, shown)
+    rest = iter(found)
+    first = list(islice(rest, 1))  # raises if it cannot begin: then there is no heading
     if form == "csv":
         console.file.write(csv_text(_heading(shown)))
     occurred: set[str] = set()
-    for heard in found:
+    for heard in chain(first, rest):
         if isinstance(heard, HeardWindow):
             occurred |= {heard.verdict.decision, *_on(heard, shown)}
         if isinstance(heard, HeardWindow) is shown.events:
