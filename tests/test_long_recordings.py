@@ -445,6 +445,7 @@ def test_fit_and_calibrate_say_what_they_cut(press, tmp_path):
     cache = ("--cache", tmp_path / "cache")
     said = run("fit", folder, "-o", into, "--system", "spectral", "--window", "1", "--hop", "0.5s", *cache)
     assert "cut 3 recordings of 12 s: 69 windows of 1 s, one every 0.5 s" in said
+    assert f"Next: `nearfar score {into} RECORDINGS --events`" in said
     later = long_recording(tmp_path / "later.wav", 30, 30)
     said = run("calibrate", into, later, "-o", tmp_path / "calibrated")
     assert "calibrated on 50 normal clips" in said  # no window is of two of the ten stretches

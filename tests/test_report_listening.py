@@ -63,21 +63,34 @@ def test_windows_as_a_table() -> None:
     lines = printed("table", Shown(False, CLOCKS, RULES, ["near", "far"])).splitlines()
     text = "\n".join(" ".join(line.replace("│", " ").split()) for line in lines)
     assert "hall/" in lines[0]
-    assert (
-        "a.wav 0:00:10-0:00:20 2026-03-02 00:00:00 1.25 0.5 normal near 0.25 ALARM - near is clipped" in text
-    )
-    assert "b.wav 0:00:00-0:00:00 - - - unusable - - - no sound" in text
+    assert "a.wav 0:00:10-0:00:20 1.25 0.5 normal ALARM near is clipped" in text
+    assert "2026-03-02 00:00:00 near 0.25 -" in text
+    assert "b.wav 0:00:00-0:00:00 - - unusable - no sound" in text
     assert "3 windows: 2 normal, 1 unusable; alarm after 1 of them; alert after 0 of them" in text
 
 
 def test_events_as_a_table() -> None:
     text = " ".join(printed("table", Shown(True, CLOCKS, RULES, ["near", "far"])).replace("│", " ").split())
-    assert "a.wav 0:00:10-0:00:40.5 9 0.01 2 of 4 near 0.25" in text
-    assert "near clipped; 1 window in it unusable; ends at an unusable window" in text
+    assert "a.wav 0:00:10-0:00:40.5 9 0.01 2 of 4 near clipped; 1 window in it unusable;" in text
+    assert "2026-03-02 00:00:00 near 0.25" in text
+    assert "ends at an unusable window" in text
     assert "begins with the recording" in text
     assert "3/5 a.wav 0:00:20 (2026-03-02 00:00:10) b.wav 0:00:10" in text
     assert "1 per 30 days b.wav 0:00:10 not yet" in text
     assert "2 alerts" in text
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_nothing_is_cut_off_on_a_narrow_terminal(events: bool) -> None:
+    """80 columns, with clock time, branches and rules."""
+    one = [heard for heard in HEARD if not hasattr(heard, "verdict") or "a.wav" in heard.verdict.name]
+    file = io.StringIO()
+    console = Console(file=file, width=80)
+    _, tables = show(iter(one), "table", console, Shown(events, CLOCKS, RULES, ["near", "far"]))
+    for table in tables:
+        console.print(table)
+    assert "…" not in file.getvalue()
+    assert "2026-03-02 00:00:00" in file.getvalue()
 
 
 def test_windows_as_csv_and_json() -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from nearfar.cli import app
 from nearfar.detector.fitted import Detector
 from nearfar.files.steps import Jobs
-from nearfar.listening import session
+from nearfar.listening import excerpts, session
 from nearfar.recordings import audio
 
 FAULTY = (3, 4, 6)  # seconds of the long recording
@@ -290,6 +290,7 @@ def test_unusable_windows_are_told(detector: Path, long: Path, tmp_path: Path) -
     soundfile.write(tmp_path / "mono.wav", samples[0], RATE)
     found = score(detector, tmp_path / "mono.wav", "--events")
     assert (found.exit_code, "0 events" in found.stdout) == (1, True)
+    assert "mono.wav: 12 of 12 windows cannot be used, so no event is found there: " in found.stderr
     assert {row["decision"] for row in rows(detector, tmp_path / "mono.wav")} == {"unusable"}
     audio.write(tmp_path / "slow.wav", samples, 8000)
     assert {row["error"][:20] for row in rows(detector, tmp_path / "slow.wav")} == {"recorded at 8000 Hz,"}
@@ -297,6 +298,37 @@ def test_unusable_windows_are_told(detector: Path, long: Path, tmp_path: Path) -
     assert "no recordings (.wav, .flac) in this folder" in str(
         score(detector, tmp_path / "empty", "--events").exception
     )
+
+
+def test_events_say_which_windows_were_unusable(detector: Path, long: Path, tmp_path: Path) -> None:
+    """In each form, of a file that is missing, too, and of many recordings at once."""
+    whole = long.read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: 44 + 4 * 5 * RATE + 100])
+    for form in ([], ["--json"], ["--csv"]):
+        found = score(detector, tmp_path / "cut.wav", tmp_path / "missing.wav", "--events", *form)
+        assert found.exit_code == 1
+        assert "cut.wav: 7 of 12 windows cannot be used" in found.stderr
+        assert "no event is found there: truncated" in found.stderr
+        assert "missing.wav: 1 of 1 window cannot be used" in found.stderr
+    missing = [tmp_path / f"missing{i}.wav" for i in range(5)]
+    assert "... and 2 windows of 2 more" in score(detector, *missing, "--events").stderr
+    assert "cannot be used" not in score(detector, tmp_path / "cut.wav").stderr  # the table shows them
+
+
+def test_labels_are_not_in_the_way_of_a_command_that_is_repeated(
+    detector: Path, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If excerpts cannot be written, there is no label track either."""
+    given = [detector, long, "--cut", tmp_path / "cut", "--labels", tmp_path / "l.txt"]
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(excerpts, "cut_out", full)
+        assert "No space left" in str(score(*given).exception)
+    assert score(*given).exit_code == 0
+    assert (tmp_path / "l.txt").is_file()
 
 
 def test_standard_input_is_heard_window_by_window(detector: Path, long: Path, tmp_path: Path) -> None:

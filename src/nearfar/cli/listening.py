@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -13,6 +15,8 @@ import typer
 from nearfar.cli.console import err, out, say
 from nearfar.cli.options import chosen_cut
 from nearfar.cli.progress import CONTINUE, shown_progress, streamed_progress
+from nearfar.files.names import one_line
+from nearfar.recordings.clips import counted
 
 if TYPE_CHECKING:
     from nearfar.decisions.alarms import AlarmRule
@@ -122,9 +126,9 @@ def listen(detector: Detector, recordings: list[Recording], asked: Asked) -> set
         return session.run(task, folder=asked.state, progress=progress)
 
     occurred, events = _printed(task, heard, shown, kept, asked)
-    _write_labels(events, files)
     if asked.cut is not None:
         _cut_out(events, recordings, shown, asked.cut, replace=asked.replace)
+    _write_labels(events, files)  # last: what is there already would stop a command that is repeated
     return occurred
 
 
@@ -208,16 +212,52 @@ def _printed(
     from nearfar.report import listening as report
 
     events: list[Event] = []
+    unusable = Unusable()
     progressing = shown_progress if asked.form == "table" else streamed_progress
     with progressing(kept) as progress, closing(heard(progress)) as found:
-        occurred, tables = report.show(_with_events(found, events), asked.form, out, shown)
+        occurred, tables = report.show(unusable.of(_with_events(found, events)), asked.form, out, shown)
     for table in tables:
         out.print(table)
+    if asked.events:  # events do not show them
+        unusable.say()
     if asked.form == "table":
         for rule in task.rules.values():
             for sentence in getattr(rule, "describe", list)():
                 say(sentence)
     return occurred, events
+
+
+class Unusable:
+    """Windows that cannot be used, by recording: how many, and why the first one cannot."""
+
+    def __init__(self) -> None:
+        self._windows: Counter[str] = Counter()
+        self._unusable: dict[str, tuple[int, str]] = {}
+
+    def of(self, heard: Iterable[Heard]) -> Iterator[Heard]:
+        """The same; those windows are counted."""
+        from nearfar.listening.session import HeardWindow
+
+        for one in heard:
+            if isinstance(one, HeardWindow):
+                name, verdict = one.window.recording, one.verdict
+                self._windows[name] += 1
+                if verdict.decision == "unusable":
+                    number, why = self._unusable.get(
+                        name, (0, verdict.error or "; ".join(f.message for f in verdict.faults))
+                    )
+                    self._unusable[name] = number + 1, why
+            yield one
+
+    def say(self) -> None:
+        """Say it; of the first recordings, one by one."""
+        for name, (number, why) in islice(self._unusable.items(), MOST_NAMED):
+            of = counted(self._windows[name], "window")
+            say(f"{name}: {number} of {of} cannot be used, so no event is found there: {one_line(why)}", err)
+        rest = list(self._unusable.items())[MOST_NAMED:]
+        if rest:
+            windows = counted(sum(number for _, (number, _) in rest), "window")
+            say(f"... and {windows} of {len(rest)} more; without --events, each window is shown", err)
 
 
 def _with_events(heard: Iterable[Heard], found: list[Event]) -> Iterator[Heard]:
@@ -318,7 +358,6 @@ def _cut_out(
 ) -> None:
     """Write each event as a file of its own."""
     from nearfar.listening import excerpts, labels
-    from nearfar.recordings.clips import counted
 
     below = labels.own_names(recordings)
     of_name = {str(one): one for one in recordings}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,6 +28,9 @@ from nearfar.cli.options import (
 )
 from nearfar.cli.progress import CONTINUE, shown_progress
 from nearfar.files.names import quoted
+
+if TYPE_CHECKING:
+    from nearfar.detector.fitted import Detector
 
 FittedWindow = Annotated[
     str | None,
@@ -98,7 +101,7 @@ def fit(
         )  # fmt: skip
     detector.save(into, replace=replace)
     out.print(fitted.detector(detector))
-    say(f"Wrote {into}. Next: `nearfar score {quoted(into)} CLIPS`")
+    say(f"Wrote {into}. Next: `{_to_score(into, detector)}`")
 
 
 def adapt(
@@ -181,7 +184,7 @@ def calibrate(
         )  # fmt: skip
     made.save(place, replace=replace)
     out.print(fitted.calibrated(made))
-    say(f"Wrote {place}. Next: `nearfar score {quoted(place)} CLIPS`")
+    say(f"Wrote {place}. Next: `{_to_score(place, made)}`")
 
 
 def learn(
@@ -232,7 +235,14 @@ def learn(
         )  # fmt: skip
     made.save(place, replace=replace)
     out.print(fitted.learnt(made))
-    say(f"Wrote {place}. Next: `nearfar score {quoted(place)} CLIPS`")
+    say(f"Wrote {place}. Next: `{_to_score(place, made)}`")
+
+
+def _to_score(place: Path, detector: Detector) -> str:
+    """The command that comes next: hours are heard as events."""
+    if detector.trained_on.get("recordings"):
+        return f"nearfar score {quoted(place)} RECORDINGS --events"
+    return f"nearfar score {quoted(place)} CLIPS"
 
 
 def _place(detector: Path, into: Path | None, *, replace: bool) -> Path:

@@ -35,6 +35,10 @@ BESIDE = {  # what is said of the windows beside an event, if they are not norma
     "anomaly": "another event",
 }
 MILLISECOND = 3  # digits of seconds that are written
+LEAST_WIDTHS = {  # of columns of tables, in characters
+    "score": 6, "peak score": 5, "p-value": 7, "decision": 8, "windows": 7, "alarm": 5, "alert": 5,
+    "alarm\nalert": 5, "what was found": 9,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,18 +253,16 @@ def window_table(found: Sequence[HeardWindow], shown: Shown) -> Table:
     """One row per window, and the number of each decision."""
     names = [one.window.recording for one in found]
     folder = verdicts.common_folder(list(dict.fromkeys(names)))
-    columns = ["time", *["clock"] * bool(shown.clocks), "score", "p-value", "decision"]
-    table = _table(
-        names, folder, [*columns, *[BY_BRANCH] * bool(shown.branches), *shown.rules, "what was found"]
-    )
+    rules = ["\n".join(shown.rules)] * bool(shown.rules)
+    table = _table(names, folder, [_when(shown), "score", _p(shown), "decision", *rules, "what was found"])
     for one in found:
-        name, *cells, health = verdicts.cells_of(_of_recording(one), folder)
+        name, score, p_value, decision, health = verdicts.cells_of(_of_recording(one), folder)
         window = one.window
-        end = window.end
-        row = [Text(times(window.start, end)), *_clock_cell(window.recording, window.start, shown), *cells]
-        row += [Text(_by_branch(one.verdict.branches))] * bool(shown.branches)
+        row = [_when_cell(window.recording, window.start, window.end, shown), score]
+        row += [_p_cell(p_value, one.verdict.branches, shown), decision]
         on = _on(one, shown)
-        row += [Text(kind.upper(), STYLES["anomaly"]) if kind in on else Text("-") for kind in shown.rules]
+        told = [Text(kind.upper(), STYLES["anomaly"]) if kind in on else Text("-") for kind in shown.rules]
+        row += [Text("\n").join(told)] * bool(told)
         table.add_row(*([name] if len({*names}) > 1 else []), *row, health)
     counts = Counter(one.verdict.decision or "without a decision" for one in found)
     total = ", ".join(f"{n} {decision}" for decision, n in sorted(counts.items()))
@@ -271,16 +273,15 @@ def window_table(found: Sequence[HeardWindow], shown: Shown) -> Table:
 
 
 def event_table(events: Sequence[Event], shown: Shown) -> Table:
-    """One row per event, with its clock time below the time in the recording."""
+    """One row per event."""
     names = [event.recording for event in events]
     folder = verdicts.common_folder(list(dict.fromkeys(names)))
-    columns = ["time", "peak score", "p-value", "windows"]
-    table = _table(names, folder, [*columns, *[BY_BRANCH] * bool(shown.branches), "what was found"])
+    table = _table(names, folder, [_when(shown), "peak score", _p(shown), "windows", "what was found"])
     for event in events:
-        row = [_when(event, shown)]
-        row += [Text(f"{event.peak_score:.4g}"), Text(f"{event.p_value:.4g}")]
+        row = [_when_cell(event.recording, event.start, event.end, shown)]
+        row += [Text(f"{event.peak_score:.4g}")]
+        row += [_p_cell(Text(f"{event.p_value:.4g}"), event.branches, shown)]
         row += [Text(f"{event.anomalous} of {event.windows}")]
-        row += [Text(_by_branch(event.branches))] * bool(shown.branches)
         name = Text(one_line(event.recording.removeprefix(folder)))
         table.add_row(*([name] if len({*names}) > 1 else []), *row, Text(one_line(_of_event(event))))
     table.caption = counted(len(events), "event")
@@ -319,29 +320,44 @@ def _table(names: Sequence[str], folder: str, columns: Sequence[str]) -> Table:
     if len({*names}) > 1:
         table.add_column("recording", overflow="fold")
     for column in columns:
-        table.add_column(column, no_wrap=column in (BY_BRANCH, "time", "clock"))
+        table.add_column(
+            column,
+            no_wrap=column == columns[0] or BY_BRANCH in column,
+            overflow="fold",  # on a narrow terminal, nothing is cut off
+            min_width=LEAST_WIDTHS.get(column),
+        )
     title = folder if len({*names}) > 1 else (names[0] if names else "")
     table.title = escape(one_line(title)) or None
     return table
 
 
-def _clock_cell(recording: str, seconds: float, shown: Shown) -> list[Text]:
-    moment = shown.clock(recording, seconds)
-    return [Text("-" if moment is None else _moment(moment))] * bool(shown.clocks)
+def _when(shown: Shown) -> str:
+    """The heading of ``_when_cell``."""
+    return "time\nclock" if shown.clocks else "time"
 
 
-def _when(event: Event, shown: Shown) -> Text:
-    """From when to when, and below it the clock time of the beginning: side by side they take half of a row."""
-    moment = shown.clock(event.recording, event.start)
-    return Text("\n".join([times(event.start, event.end)] + ([] if moment is None else [_moment(moment)])))
+def _when_cell(recording: str, start: float, end: float, shown: Shown) -> Text:
+    """Time in the recording; below it, if the clock time of any recording is known, that of the start."""
+    told = [times(start, end)]
+    if shown.clocks:
+        moment = shown.clock(recording, start)
+        told.append("-" if moment is None else _moment(moment))
+    return Text("\n".join(told))
 
 
 def _moment(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _by_branch(branches: Sequence[BranchScore]) -> str:
-    return "\n".join(f"{b.name} {b.p_value:.2g}" for b in branches) or "-"
+def _p(shown: Shown) -> str:
+    """The heading of ``_p_cell``."""
+    return f"p-value\n{BY_BRANCH}" if shown.branches else "p-value"
+
+
+def _p_cell(p_value: Text, branches: Sequence[BranchScore], shown: Shown) -> Text:
+    """The p-value; of a fused system, those of its branches below it."""
+    told = [Text(f"{b.name} {b.p_value:.2g}") for b in branches] if shown.branches else []
+    return Text("\n").join([p_value, *told])
 
 
 def _of_event(event: Event) -> str:
