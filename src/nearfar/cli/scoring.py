@@ -67,8 +67,8 @@ FalseAlerts = Annotated[
     str | None,
     typer.Option(
         metavar="RATE",
-        help="Also give alerts, with at most so many false ones on average, such as '1 per 30 days'. The "
-        "windows of all recordings are one row in time.",
+        help="Also give alerts, and ask for at most so many false ones on average, such as '1 per 30 days'; what "
+        "is promised is printed. Give the recordings of one machine, in order of time (see --order).",
     ),
 ]
 Order = Annotated[

@@ -120,6 +120,7 @@ class RankBets:
     --------
     Nine normal scores: a tenth above all of them has probability 1/10, and pays most.
 
+    >>> import numpy as np
     >>> from nearfar.decisions.betting import Bet, RankBets
     >>> bets = RankBets([1, 2, 3, 4, 5, 6, 7, 8, 9], memory=100, bet=Bet(share=0.1, stake=0.5))
     >>> round(bets.pay(10.0), 2), round(bets.pay(5.0), 2)
