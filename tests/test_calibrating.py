@@ -222,6 +222,53 @@ def test_a_folder_of_anomalies_is_refused_with_what_to_give(
         fitted.calibrate(tmp_path / "test")
 
 
+@pytest.mark.parametrize("do", ["calibrate", "learn"])
+@pytest.mark.parametrize(
+    ("place", "given", "why"),
+    [
+        ("anomaly/x.wav", "anomaly/x.wav", "by the name of its folder 'anomaly'"),
+        ("fehlerhaft/x.wav", "fehlerhaft", "by the name of the folder;?\n"),
+        ("01_NG/monday/x.wav", "01_NG/monday", "by the name of the folder '01_NG' that it is in"),
+        ("press/faulty_3.wav", "press/faulty_3.wav", "by its own name"),
+        ("press/faulty_3.wav", "press", "by their own names, such as 'faulty_3.wav'"),
+    ],
+)
+def test_files_and_folders_that_are_called_anomalous_are_refused(
+    fitted: Detector, later: Path, tmp_path: Path, do: str, place: str, given: str, why: str
+) -> None:
+    root = tmp_path / "data"
+    (root / place).parent.mkdir(parents=True)
+    shutil.copy(later / "00.wav", root / place)
+    with pytest.raises(
+        DatasetError, match=f"{why}(.|\n)*give normal recordings alone; what is normal though"
+    ):
+        getattr(fitted, do)(root / given)
+
+
+def test_what_is_called_normal_is_taken_though_it_lies_beside_faults(later: Path, tmp_path: Path) -> None:
+    for place in (
+        "faults/normal/00.wav",
+        "faults/train/00.wav",
+        "no_fault/00.wav",
+        "faults/fan/train/00.wav",
+    ):
+        (tmp_path / "data" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(later / "00.wav", tmp_path / "data" / place)
+    root = tmp_path / "data"
+    given = [root / "faults/normal", root / "faults/normal/00.wav", root / "no_fault", root / "faults/fan"]
+    assert len(datasets.load_normals(given)) == 4
+
+
+def test_a_mixed_folder_is_told_the_command_that_was_called(
+    fitted: Detector, later: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(later, tmp_path / "sound" / "normal")
+    shutil.copytree(later, tmp_path / "sound" / "anomaly")
+    for do in ("calibrate", "learn"):
+        with pytest.raises(DatasetError, match=rf"`nearfar {do} DETECTOR \S+sound/normal`"):
+            getattr(fitted, do)(tmp_path / "sound")
+
+
 def test_a_detector_without_a_threshold_gets_one(fan: Path, later: Path, tmp_path: Path) -> None:
     system = configuration.load("spectral", {"threshold.method": "none"})
     made = Detector.fit(fan, system, jobs=Jobs(tmp_path / "cache")).calibrate(later)

@@ -405,6 +405,103 @@ def test_what_cannot_be_learnt_is_named(small: Detector, odd: Path, jobs: Jobs) 
         small.learn(odd, odd_clips="refuse", jobs=jobs)
 
 
+def in_another_format(place: Path, files: Iterable[Path], how: str) -> Path:
+    """The same sound as FLAC; or as floating-point numbers that are not steps of 16 bits."""
+    place.mkdir()
+    for file in files:
+        samples = audio.read(file)[0].T
+        if how == "flac":
+            soundfile.write(place / f"{file.stem}.flac", samples, RATE, subtype="PCM_16")
+        else:
+            noise = np.random.default_rng(0).uniform(-0.5, 0.5, samples.shape) / 2**15
+            soundfile.write(place / file.name, (samples + noise).astype("float32"), RATE, subtype="FLOAT")
+    return place
+
+
+@pytest.mark.parametrize("how", ["flac", "float"])
+def test_copies_of_old_clips_in_another_format_are_left_out(
+    how: str, small: Detector, learnt: Detector, fan: Path, new: Path, jobs: Jobs, tmp_path: Path
+) -> None:
+    old = sorted((fan / "train").iterdir())[::4]
+    copies = in_another_format(tmp_path / "copies", old, how)
+    made = small.learn([copies, *new.iterdir()], odd_clips="keep", jobs=jobs, when=WHEN)
+    told = {Path(one["clip"]).stem: (one["kind"], one["message"]) for one in made.history[-1]["left_out"]}
+    assert told == {
+        file.stem: ("copy", f"a copy of {file.name}, which the detector has learnt") for file in old
+    }
+    assert made.threshold is not None
+    assert learnt.threshold is not None
+    np.testing.assert_array_equal(made.threshold.normal_scores, learnt.threshold.normal_scores)
+    with pytest.raises(DatasetError, match=r"nothing to learn(.|\n)*a copy of section_00") as error:
+        small.learn(copies, jobs=jobs)
+    assert "--keep-odd" not in str(error.value)
+
+
+def test_an_excerpt_of_a_long_recording_is_a_copy_window_by_window(jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for number in range(3):
+        audio.write(tmp_path / "old" / f"press {number}.wav", clip(50 + number, seconds=8 * SECONDS), RATE)
+    samples = audio.read(tmp_path / "old" / "press 1.wav")[0]
+    n = round(SECONDS * RATE)
+    more = np.concatenate([samples[:, 2 * n : 5 * n], clip(60, seconds=2 * SECONDS)], axis=1)
+    audio.write(tmp_path / "excerpt.wav", more, RATE)
+    detector = Detector.fit(tmp_path / "old", system(), cut=Cut.of(SECONDS), odd_clips="keep", jobs=jobs)
+    made = detector.learn(tmp_path / "excerpt.wav", odd_clips="keep", jobs=jobs)
+    assert made.history[-1]["clips"] == 2
+    told = {one["clip"].rpartition("#")[2]: one["message"] for one in made.history[-1]["left_out"]}
+    assert list(told) == ["t=0,0.4", "t=0.4,0.8", "t=0.8,1.2"]
+    assert told["t=0,0.4"] == "a copy of press 1.wav#t=0.8,1.2, which the detector has learnt"
+
+
+def test_a_copy_of_a_recording_of_a_calibration_is_no_longer_later(
+    small: Detector, new: Path, jobs: Jobs, tmp_path: Path
+) -> None:
+    calibrated = small.calibrate(new, false_alarm_rate=0.2)
+    copies = in_another_format(tmp_path / "copies", sorted(new.iterdir())[:4], "flac")
+    made = calibrated.learn(copies, odd_clips="keep", jobs=jobs)
+    assert calibrated.kept is not None
+    assert calibrated.kept.later is not None
+    assert made.kept is not None
+    assert made.kept.later is not None
+    assert (len(calibrated.kept.later), len(made.kept.later)) == (9, 5)
+
+
+def test_only_what_is_odd_is_said_to_be_learnt_with_an_option(
+    small: Detector, jobs: Jobs, tmp_path: Path
+) -> None:
+    name = "section_00_target_train_normal_{}_speed_1.3.wav"
+    short, mono, dead = (tmp_path / name.format(f"000{i}") for i in range(3))
+    audio.write(short, clip(3, seconds=0.01), RATE)
+    audio.write(mono, clip(1, seconds=SECONDS)[:1], RATE)
+    samples = clip(4, seconds=SECONDS)
+    samples[0] = 0
+    audio.write(dead, samples, RATE)
+    for path in (short, mono):
+        with pytest.raises(
+            DatasetError, match=r"nothing to learn: .*; give recordings that it does not"
+        ) as error:
+            small.learn(path, jobs=jobs)
+        assert "keep-odd" not in str(error.value)
+    with pytest.raises(DatasetError, match=r"the sound of 1 recording is odd.*--keep-odd"):
+        small.learn([short, dead], jobs=jobs)
+
+
+def test_windows_that_are_left_out_are_named_once(jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    broken = clip(60, seconds=4 * SECONDS)
+    broken[:, : RATE // 5] = np.nan
+    for place in (tmp_path / "old" / "holes.wav", tmp_path / "new.wav"):
+        soundfile.write(place, broken.T, RATE, subtype="FLOAT")
+        broken = broken * np.float32(0.9)
+    audio.write(tmp_path / "old" / "press.wav", clip(50, seconds=16 * SECONDS), RATE)
+    detector = Detector.fit(tmp_path / "old", system(), cut=Cut.of(SECONDS), jobs=jobs)
+    made = detector.learn(tmp_path / "new.wav", jobs=jobs)
+    for told in (detector.trained_on["left_out"], made.history[-1]["left_out"]):
+        (one,) = (one for one in told if one["kind"] == "not_finite")
+        assert "#t=0,0.4" in one["clip"]
+        assert one["message"].startswith("6400 samples are NaN")
+
+
 def moved(samples: audio.Samples, how: str) -> audio.Samples:
     """What two microphones hear whose channels are exchanged, or of which near is 4 ms late."""
     return (

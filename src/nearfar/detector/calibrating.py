@@ -199,7 +199,9 @@ def _refuse_seen(seen: Sequence[Clip]) -> None:
 
 
 def told_of(clip: Clip, kind: str, message: str) -> dict[str, str]:
-    return {"clip": str(clip.recording), "kind": kind, "message": message}
+    """As of ``Scored.left_out``; the recording is named once, though what reads it names it too."""
+    name = str(clip.recording)
+    return {"clip": name, "kind": kind, "message": message.removeprefix(f"{name}: ")}
 
 
 def _told(verdicts: Iterable[Verdict], total: int, progress: Progress | None) -> Iterator[Verdict]:

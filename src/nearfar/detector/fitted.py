@@ -357,7 +357,8 @@ class Detector:
         """
         system = self._system_with(method, false_alarm_rate)
         self._warn_of_unknown_clips()
-        clips, cutting = cut_if(_normal_clips(normals, self.selected_channels), self.cut, self.is_long)
+        recordings = _normal_clips(normals, self.selected_channels, "calibrate")
+        clips, cutting = cut_if(recordings, self.cut, self.is_long)
         score = partial(self.score_files, workers=workers)
         found = calibrating.score_normals(clips, score, seen=self.seen, progress=progress)
         config = system.threshold
@@ -437,7 +438,8 @@ class Detector:
             If the detector keeps nothing to learn on with, a back end cannot learn from what it then has, or the
             domain of a recording is not told.
         """
-        clips, cutting = cut_if(_normal_clips(normals, self.selected_channels), self.cut, self.is_long)
+        recordings = _normal_clips(normals, self.selected_channels, "learn")
+        clips, cutting = cut_if(recordings, self.cut, self.is_long)
         given = learning.Given(clips, cutting, domain, odd_clips, workers, jobs or Jobs(), progress)
         found = learning.learn(self, given, when=when)
         return dataclasses.replace(self, **vars(found))
@@ -943,12 +945,12 @@ def _with_alarms(verdicts: Iterable[Verdict], alarms: Alarms) -> Iterator[Verdic
 
 
 def _normal_clips(
-    normals: Path | str | Iterable[Path | str | Clip], channels: Sequence[Channel]
+    normals: Path | str | Iterable[Path | str | Clip], channels: Sequence[Channel], command: str
 ) -> list[Clip]:
     """The clips that are meant, with the channels of the fit where they choose none."""
     given = [normals] if isinstance(normals, Path | str) else list(normals)
     clips = [one for one in given if isinstance(one, Clip)]
-    clips += datasets.load_normals(one for one in given if not isinstance(one, Clip))
+    clips += datasets.load_normals([one for one in given if not isinstance(one, Clip)], command=command)
     return [one if one.channels else dataclasses.replace(one, channels=tuple(channels)) for one in clips]
 
 

@@ -481,7 +481,8 @@ def _energy_taken(this: Fit) -> dict[str, dict[str, float]]:
 
 
 def _describe_suspect(suspect: Suspect) -> dict[str, str]:
-    return {"clip": suspect.clip.name, "kind": suspect.kind, "message": suspect.message}
+    message = suspect.message.removeprefix(f"{suspect.clip.recording}: ")  # what reads it names it, too
+    return {"clip": suspect.clip.name, "kind": suspect.kind, "message": message}
 
 
 def _lowest_rate(branches: Sequence[ResolvedBranch]) -> int:

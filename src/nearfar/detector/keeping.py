@@ -82,7 +82,7 @@ class Bank:
             contents=np.array([content_of(sha) for sha in recordings], dtype=np.uint64),
             files=np.array(files, dtype=np.uint64),
             spans=np.array([_span_as_row(clip.span) for clip in clips], dtype=np.int64).reshape(-1, 3),
-            embeddings=tuple(_stacked(X) for X in embeddings),
+            embeddings=tuple(stacked(X) for X in embeddings),
         )
 
     def clips(self, machine: str) -> tuple[Clip, ...]:
@@ -255,7 +255,8 @@ def learns_nothing(branch: Branch) -> bool:
     return bool(getattr(branch.backend, "LEARNS_NOTHING", False)) and not branch.conditioning
 
 
-def _stacked(X: Sequence[Embeddings] | None) -> Embeddings | None:
+def stacked(X: Sequence[Embeddings] | None) -> Embeddings | None:
+    """The embeddings of clips as one array; ``None`` of arrays of different shapes, and of none."""
     return None if X is None or len({x.shape for x in X}) > 1 else np.stack(list(X))
 
 

@@ -40,8 +40,17 @@ from nearfar.detector import fitting
 from nearfar.detector.calibrating import LATER, fingerprinted, told_of
 from nearfar.detector.fitting import Fit, Known, Unseen, average
 from nearfar.detector.history import CALIBRATE, LEARN, History, entry
-from nearfar.detector.keeping import Bank, Kept, content_of, is_fitted_to_machine, learns_nothing, refuse_rows
+from nearfar.detector.keeping import (
+    Bank,
+    Kept,
+    content_of,
+    is_fitted_to_machine,
+    learns_nothing,
+    refuse_rows,
+    stacked,
+)
 from nearfar.detector.time_order import dependence_of
+from nearfar.detector.twins import find_twins
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
@@ -157,10 +166,7 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
     refuse_rows(kept.bank, detector.branches)
     refuse_anomalies(given.clips)
     told = _together(_with_domain(given.clips, given.domain, kept.bank), kept.bank)
-    heard = _hear(detector, replace(given, clips=told))
-    embedded = [
-        b.embed(heard.clips, workers=workers, jobs=jobs, progress=progress) for b in detector.branches
-    ]
+    heard, embedded = _hear(detector, kept, replace(given, clips=told))
     before = _flagged_before(detector, heard.clips, embedded)
     joined = _joined(detector, kept, heard, embedded, workers)
     this = Fit(
@@ -283,9 +289,53 @@ def _with_domain(clips: Sequence[Clip], domain: Domain | None, known: Bank) -> l
     return found
 
 
-def _hear(detector: Detector, given: Given) -> Heard:
-    """Read the new recordings, and say which of them are learnt."""
+def _hear(detector: Detector, kept: Kept, given: Given) -> tuple[Heard, list[list[Array]]]:
+    """Read the new recordings, and say which of them are learnt; with their embeddings by each branch."""
     clips, files, left_out = _new(detector, given.clips)
+    readable = _readable(detector, given, clips, left_out)
+    copied: dict[Clip, str] = {}
+    while True:  # without the copies, others may be odd, or no longer
+        fresh = [seen for seen in readable if seen.clip not in copied]
+        faults = {seen.clip: _faults(detector, seen) for seen in fresh}
+        learnt = fresh if given.odd_clips == "keep" else _not_odd(detector, fresh, faults)
+        embedded = [
+            b.embed(
+                [seen.clip for seen in learnt],
+                workers=given.workers,
+                jobs=given.jobs,
+                progress=given.progress,
+            )
+            for b in detector.branches
+        ]
+        found = _copies_of_old(kept.bank, [seen.clip for seen in learnt], embedded)
+        if not found:
+            break
+        copied |= found
+    left_out += [
+        told_of(clip, "copy", f"a copy of {old}, which the detector has learnt")
+        for clip, old in copied.items()
+    ]
+    clean = {seen.clip for seen in learnt}
+    odd = [seen for seen in fresh if seen.clip not in clean]
+    for seen in odd:
+        message = "; ".join(fault.message for fault in faults[seen.clip])
+        left_out.append(told_of(seen.clip, _odd(detector, seen, faults[seen.clip])[0].kind, message))
+    _refuse(left_out, learnt, given.odd_clips, n_odd=len(odd))
+    heard = Heard(
+        clips=tuple(seen.clip for seen in learnt),
+        recordings=tuple(digests((seen.clip.recording for seen in learnt), given.jobs)),
+        files=tuple(files[seen.clip.recording] for seen in learnt),
+        measured=tuple(seen.known for seen in learnt),
+        faults=tuple(f"{fault.microphone} {fault.kind}" for seen in learnt for fault in faults[seen.clip]),
+        left_out=tuple(left_out),
+    )
+    return heard, embedded
+
+
+def _readable(
+    detector: Detector, given: Given, clips: Sequence[Clip], left_out: list[dict[str, str]]
+) -> list[Seen]:
+    """The recordings that can be learnt if their sound is not odd, each once; the others join those left out."""
     readable: list[Seen] = []
     for number, seen in enumerate(audio.each(clips, listen, workers=given.workers), start=1):
         if (wrong := _unusable(detector, seen)) is not None:
@@ -295,29 +345,28 @@ def _hear(detector: Detector, given: Given) -> Heard:
         if given.progress is not None:
             given.progress("inspecting", number, len(clips))
     same = copies.find_copies(
-        [s.digest for s in readable], [s.known for s in readable], lambda i: readable[i].again()
+        [s.digest for s in readable],
+        [s.known for s in readable],
+        lambda i: readable[i].again(),
+        recordings=[s.recording for s in readable],
     )
     left_out += [
         told_of(readable[copy].clip, "copy", f"a copy of {readable[of].clip.recording}")
         for copy, of in same.items()
     ]
-    readable = [seen for i, seen in enumerate(readable) if i not in same]
-    faults = {seen.clip: _faults(detector, seen) for seen in readable}
-    kept = readable if given.odd_clips == "keep" else _not_odd(detector, readable, faults)
-    learnt = {seen.clip for seen in kept}
-    for seen in readable:
-        if seen.clip not in learnt:
-            message = "; ".join(fault.message for fault in faults[seen.clip])
-            left_out.append(told_of(seen.clip, _odd(detector, seen, faults[seen.clip])[0].kind, message))
-    _refuse(left_out, kept, given.odd_clips)
-    return Heard(
-        clips=tuple(seen.clip for seen in kept),
-        recordings=tuple(digests((seen.clip.recording for seen in kept), given.jobs)),
-        files=tuple(files[seen.clip.recording] for seen in kept),
-        measured=tuple(seen.known for seen in kept),
-        faults=tuple(f"{fault.microphone} {fault.kind}" for seen in kept for fault in faults[seen.clip]),
-        left_out=tuple(left_out),
-    )
+    return [seen for i, seen in enumerate(readable) if i not in same]
+
+
+def _copies_of_old(bank: Bank, clips: Sequence[Clip], embedded: Sequence[Sequence[Array]]) -> dict[Clip, str]:
+    """The clips that have the embeddings of one that the detector has learnt, and the name of that."""
+    new = [
+        None if X is None or not own else stacked(own)
+        for X, own in zip(bank.embeddings, embedded, strict=True)
+    ]
+    if not clips or any(X is None and old is not None for X, old in zip(new, bank.embeddings, strict=True)):
+        return {}  # of different shapes: no copies of what has one shape
+    found = find_twins(new, bank.embeddings, among=bank.embeddings)
+    return {clips[i]: bank.name[of] for i, of in found.items()}
 
 
 def _not_odd(
@@ -387,18 +436,23 @@ def _new(
     return list(first.values()), files, left_out
 
 
-def _refuse(left_out: Sequence[dict[str, str]], kept: Sequence[Seen], odd_clips: OddClips) -> None:
-    told = few(f"{one['clip']}: {one['message'].removeprefix(one['clip'] + ': ')}" for one in left_out)
+def _refuse(
+    left_out: Sequence[dict[str, str]], learnt: Sequence[Seen], odd_clips: OddClips, *, n_odd: int
+) -> None:
+    told = few(f"{one['clip']}: {one['message']}" for one in left_out)
     if odd_clips == "refuse" and left_out:
         raise DatasetError([f"{counted(len(left_out), 'recording')} would be left out; remove them", *told])
-    if not kept:
-        raise DatasetError(
-            [
-                "nothing to learn: no recording is new to the detector and can be used. Where a sound is odd by "
-                "itself and right all the same, learn it with --keep-odd (odd_clips='keep')",
-                *told,
-            ]
-        )
+    if learnt:
+        return
+    remedy = (
+        f"the sound of {counted(n_odd, 'recording')} is odd. Where it is right all the same, learn it with "
+        "--keep-odd (odd_clips='keep')"
+        if n_odd
+        else "give recordings that it does not know, as its own clips were recorded"
+    )
+    raise DatasetError(
+        [f"nothing to learn: no recording is new to the detector and can be used; {remedy}", *told]
+    )
 
 
 def _unusable(detector: Detector, seen: Seen) -> tuple[str, str] | None:
@@ -473,7 +527,8 @@ def _joined(
 ) -> Kept:
     """What is kept of the old clips and the new ones; those that are learnt are no longer behind a calibration."""
     vectors = [None if X is None else new for X, new in zip(kept.bank.embeddings, embedded, strict=True)]
-    bank = kept.bank.joined(Bank.of(heard.clips, heard.recordings, heard.files, vectors))
+    of_new = Bank.of(heard.clips, heard.recordings, heard.files, vectors)
+    bank = kept.bank.joined(of_new)
     n = len(heard.clips)
     far = {
         rate: np.concatenate([levels, fitting.far_levels(heard.clips, rate, workers=workers)])
@@ -489,6 +544,7 @@ def _joined(
     later, later_scores = kept.later, kept.later_scores
     if later is not None and later_scores is not None:
         stay = ~np.isin(later.files, np.array(heard.files, dtype=np.uint64))
+        stay[list(find_twins(later.embeddings, of_new.embeddings, among=bank.embeddings))] = False
         later, later_scores = later.select(stay), later_scores[stay]
     return Kept(bank, added, traits, far, unseen, later, later_scores).ordered()
 

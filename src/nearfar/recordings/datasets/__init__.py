@@ -132,7 +132,9 @@ def load_any(path: Path | str, channels: Sequence[Channel] = ()) -> Dataset:
     return Dataset(machine.name, above, (machine,))
 
 
-def load_normals(paths: Iterable[Path | str], channels: Sequence[Channel] = ()) -> tuple[Clip, ...]:
+def load_normals(
+    paths: Iterable[Path | str], channels: Sequence[Channel] = (), *, command: str = "calibrate"
+) -> tuple[Clip, ...]:
     """Normal recordings of one machine, in their order: files, and folders of them.
 
     Names of the challenge's grammar and ``domains.csv`` tell domains and groups. Where several folders are given
@@ -144,13 +146,15 @@ def load_normals(paths: Iterable[Path | str], channels: Sequence[Channel] = ()) 
         Files; or folders of normal recordings, or of a machine, whose normal recordings are taken.
     channels : sequence of int or str
         As of ``load``.
+    command : str
+        The command of ``nearfar`` that messages advise to give other recordings to.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file or folder.
     DatasetError
-        If recordings are not normal by their names, or a folder has none.
+        If recordings are not normal by their names or those of their folders, or a folder has none.
     ValueError
         If a channel is less than 1, or there twice.
     """
@@ -158,13 +162,14 @@ def load_normals(paths: Iterable[Path | str], channels: Sequence[Channel] = ()) 
     given = [Path(path) for path in paths]
     if absent := [str(path) for path in given if not (path.exists() or path.is_symlink())]:
         raise FileNotFoundError(f"{', '.join(few(absent))}: no such file or folder")
+    normals.refuse_anomalous_places(given)
     folders = [path for path in given if path.is_dir()]
     clips: list[Clip] = []
     for path in given:
         if not path.is_dir():
             clips.append(normals.by_name(path))
             continue
-        found = normals.in_folder(path) or _normals_of_machine(path)
+        found = normals.in_folder(path) or _normals_of_machine(path, command)
         if len(folders) > 1 and not any(clip.group for clip in found):
             found = [replace(clip, group=f"folder {path}") for clip in found]
         clips += found
@@ -172,11 +177,11 @@ def load_normals(paths: Iterable[Path | str], channels: Sequence[Channel] = ()) 
     return _as_recorded(Machine("", tuple(clips)), channels).clips
 
 
-def _normals_of_machine(path: Path) -> list[Clip]:
+def _normals_of_machine(path: Path, command: str) -> list[Clip]:
     try:
         return [clip for clip in _machine(path).clips if clip.label == "normal"]
     except DatasetError as error:  # which names the command that takes one folder of normal recordings
-        told = (p.replace("`nearfar fit ", "`nearfar calibrate DETECTOR ") for p in error.problems)
+        told = (p.replace("`nearfar fit ", f"`nearfar {command} DETECTOR ") for p in error.problems)
         raise DatasetError(told) from error
 
 

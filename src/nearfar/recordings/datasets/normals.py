@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nearfar.recordings.clips import Clip, DatasetError, is_clip_name, parse_clip
+from nearfar.recordings.clips import SPLIT_FOLDERS, Clip, DatasetError, is_clip_name, parse_clip
+from nearfar.recordings.datasets.labels import is_normal, says_anomaly
 from nearfar.recordings.datasets.layout import few, is_machine, machine_name, recordings_below
+
+RENAME = "give normal recordings alone; what is normal though its name says otherwise must be renamed"
 
 
 def by_name(file: Path) -> Clip:
@@ -46,3 +49,40 @@ def refuse_anomalies(clips: Sequence[Clip]) -> None:
                 *few(first),
             ]
         )
+
+
+def refuse_anomalous_places(paths: Sequence[Path]) -> None:
+    """Raise if files or folders that are given are anomalous by their own names or by that of their folder.
+
+    Nothing is said against the folder of a machine, nor of one of its splits: what is in there tells the labels.
+    Nor do words count in names of the challenge's grammar, which tell a label (``refuse_anomalies``).
+
+    Raises
+    ------
+    DatasetError
+    """
+    wrong = [why for path in paths if (why := _why_anomalous(path)) is not None]
+    if wrong:
+        raise DatasetError([*few(wrong), RENAME])
+
+
+def _why_anomalous(path: Path) -> str | None:
+    whole = path.resolve() if ".." in path.parts else path.absolute()  # links keep their names
+    own, folder = whole.name, whole.parent.name
+    if not path.is_dir():
+        if not is_clip_name(own) and says_anomaly(whole.stem):
+            return f"{path}: not normal, by its own name"
+        return f"{path}: not normal, by the name of its folder {folder!r}" if says_anomaly(folder) else None
+    if is_machine(path) or own in SPLIT_FOLDERS:
+        return None
+    if says_anomaly(own):
+        return f"{path}: not normal, by the name of the folder"
+    files = recordings_below(path)
+    if any(is_clip_name(file.name) for file in files):
+        return None
+    if says_anomaly(folder) and not is_normal(own):
+        return f"{path}: not normal, by the name of the folder {folder!r} that it is in"
+    if files and all(says_anomaly(file.stem) for file in files):
+        first = files[0].relative_to(path).as_posix()
+        return f"{path}: no recording is normal, by their own names, such as {first!r}"
+    return None
