@@ -16,10 +16,13 @@ from typer.testing import CliRunner, Result
 from nearfar.cli import app
 from nearfar.decisions.rates import FlaggedShare
 from nearfar.decisions.thresholds import Conformal
-from nearfar.detector.fitted import Detector
+from nearfar.detector import calibrating
+from nearfar.detector.fitted import Detector, Verdict
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import DatasetError
+from nearfar.recordings.inspection.faults import RecordingFault
+from nearfar.recordings.recording import Recording
 from nearfar.report import fitted as report
 from nearfar.systems import configuration
 
@@ -152,6 +155,22 @@ def test_what_cannot_be_used_is_left_out_and_named(fitted: Detector, later: Path
     left_out = {Path(one["clip"]).name: one["message"] for one in made.calibrated_on["left_out"]}
     assert sorted(left_out) == ["dead.wav", "empty.wav"]
     assert "the file is empty" in left_out["empty.wav"]
+
+
+def test_a_machine_that_does_not_run_is_left_out(later: Path) -> None:
+    """Its score is above all others: a few stops would raise the threshold above most faults."""
+    clips = datasets.load_normals([later])
+    off = RecordingFault("not_running", "near", "the machine seems not to run")
+    clipped = RecordingFault("clipped", "near", "it clips")
+
+    def score(recordings: Sequence[Recording]) -> list[Verdict]:
+        faults = {1: (clipped,), 2: (clipped, off)}
+        return [Verdict(str(r), float(i), 0.5, "normal", faults.get(i, ())) for i, r in enumerate(recordings)]
+
+    found = calibrating.score_normals(clips, score, seen=np.empty(0, dtype=np.uint64))
+    assert [one["kind"] for one in found.left_out] == ["not_running"]
+    assert found.left_out[0]["clip"].endswith(clips[2].path.name)
+    np.testing.assert_array_equal(found.scores, [0, 1, *range(3, len(clips))])
 
 
 def test_too_few_recordings_say_how_many_it_takes(fitted: Detector, later: Path, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def _simulate_stream(folder: Path, hours: float, given: Mapping[str, Any], **sha
             **{key: value for key, value in options.items() if value is not None}, **shared,
         )  # fmt: skip
     normal = sorted(made.glob("*/train"))
-    following = f". Next: `nearfar fit {quoted(normal[0])} -o detector`" if normal else ""
+    following = f". Next: `nearfar fit {quoted(normal[0].parent)} -o detector`" if normal else ""
     say(f"Wrote {made}{following}")
 
 

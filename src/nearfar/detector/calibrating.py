@@ -24,6 +24,7 @@ from nearfar.files.digests import digest
 from nearfar.recordings import audio
 from nearfar.recordings.clips import Clip, DatasetError, counted
 from nearfar.recordings.datasets.layout import few
+from nearfar.recordings.inspection.training import OFF as NOT_RUNNING
 from nearfar.recordings.recording import Recording, Span, fingerprints
 from nearfar.systems.branches import Progress, domains
 from nearfar.windows.long_recordings import Cutting
@@ -134,6 +135,10 @@ def score_normals(
             kinds = [fault.kind for fault in verdict.faults] or ["unreadable"]
             message = verdict.error or "; ".join(fault.message for fault in verdict.faults)
             left_out.append(told_of(clip, kinds[0], message))
+        elif not verdict.is_running:  # as a fit leaves it out: its score is not that of a machine that runs
+            left_out += [told_of(clip, f.kind, f.message) for f in verdict.faults if f.kind == NOT_RUNNING][
+                :1
+            ]
         else:
             kept.append(clip)
             scores.append(verdict.score)
