@@ -533,6 +533,21 @@ def test_what_a_new_condition_has_in_common_is_no_fault(
         assert f"both {how} in 5 clips. Learnt all the same" in plain(made)
 
 
+def test_what_is_odd_is_odd_beside_copies(jobs: Jobs, tmp_path: Path) -> None:
+    """As it was in the old recording: it is not all that is new just because the others are copies."""
+    (tmp_path / "old").mkdir()
+    for number in range(12):
+        audio.write(tmp_path / "old" / f"{number:02}.wav", clip(number, seconds=1.5), RATE)
+    more = {"branch.view": "cancelled_3taps", "threshold.false_alarm_rate": 0.2}
+    detector = Detector.fit(tmp_path / "old", system(more=more), jobs=jobs)
+    copies = in_another_format(tmp_path / "copies", sorted((tmp_path / "old").iterdir())[:5], "flac")
+    audio.write(copies / "late.wav", moved(clip(50, seconds=1.5), "late"), RATE)
+    good = tmp_path / "good.wav"
+    audio.write(good, clip(99, seconds=1.5), RATE)
+    kinds = left_out(detector.learn([copies, good], jobs=jobs))
+    assert kinds == {"late.wav": "late"} | {f"{number:02}.flac": "copy" for number in range(5)}
+
+
 def _good(folder: Path) -> Path:
     path = folder / "section_00_source_train_normal_0099_speed_1.wav"
     audio.write(path, clip(99, seconds=1.5), RATE)

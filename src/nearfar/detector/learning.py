@@ -293,30 +293,23 @@ def _hear(detector: Detector, kept: Kept, given: Given) -> tuple[Heard, list[lis
     """Read the new recordings, and say which of them are learnt; with their embeddings by each branch."""
     clips, files, left_out = _new(detector, given.clips)
     readable = _readable(detector, given, clips, left_out)
-    copied: dict[Clip, str] = {}
-    while True:  # without the copies, others may be odd, or no longer
-        fresh = [seen for seen in readable if seen.clip not in copied]
-        faults = {seen.clip: _faults(detector, seen) for seen in fresh}
-        learnt = fresh if given.odd_clips == "keep" else _not_odd(detector, fresh, faults)
-        embedded = [
-            b.embed(
-                [seen.clip for seen in learnt],
-                workers=given.workers,
-                jobs=given.jobs,
-                progress=given.progress,
-            )
-            for b in detector.branches
-        ]
-        found = _copies_of_old(kept.bank, [seen.clip for seen in learnt], embedded)
-        if not found:
-            break
-        copied |= found
-    left_out += [
-        told_of(clip, "copy", f"a copy of {old}, which the detector has learnt")
-        for clip, old in copied.items()
+    faults = {seen.clip: _faults(detector, seen) for seen in readable}
+    clean = readable if given.odd_clips == "keep" else _not_odd(detector, readable, faults)
+    clips = [seen.clip for seen in clean]
+    embedded = [
+        b.embed(clips, workers=given.workers, jobs=given.jobs, progress=given.progress)
+        for b in detector.branches
     ]
-    clean = {seen.clip for seen in learnt}
-    odd = [seen for seen in fresh if seen.clip not in clean]
+    # after the odd ones: beside its copies, what is odd stays as rare as it was in the old recording
+    copied = _copies_of_old(kept.bank, embedded)
+    left_out += [
+        told_of(clips[i], "copy", f"a copy of {old}, which the detector has learnt")
+        for i, old in copied.items()
+    ]
+    learnt = [seen for i, seen in enumerate(clean) if i not in copied]
+    embedded = [[x for i, x in enumerate(X) if i not in copied] for X in embedded]
+    is_clean = set(clips)
+    odd = [seen for seen in readable if seen.clip not in is_clean]
     for seen in odd:
         message = "; ".join(fault.message for fault in faults[seen.clip])
         left_out.append(told_of(seen.clip, _odd(detector, seen, faults[seen.clip])[0].kind, message))
@@ -357,16 +350,16 @@ def _readable(
     return [seen for i, seen in enumerate(readable) if i not in same]
 
 
-def _copies_of_old(bank: Bank, clips: Sequence[Clip], embedded: Sequence[Sequence[Array]]) -> dict[Clip, str]:
-    """The clips that have the embeddings of one that the detector has learnt, and the name of that."""
+def _copies_of_old(bank: Bank, embedded: Sequence[Sequence[Array]]) -> dict[int, str]:
+    """Which clips have the embeddings of one that the detector has learnt, and the name of that."""
     new = [
         None if X is None or not own else stacked(own)
         for X, own in zip(bank.embeddings, embedded, strict=True)
     ]
-    if not clips or any(X is None and old is not None for X, old in zip(new, bank.embeddings, strict=True)):
-        return {}  # of different shapes: no copies of what has one shape
+    if any(X is None and old is not None for X, old in zip(new, bank.embeddings, strict=True)):
+        return {}  # none; or of different shapes: no copies of what has one shape
     found = find_twins(new, bank.embeddings, among=bank.embeddings)
-    return {clips[i]: bank.name[of] for i, of in found.items()}
+    return {i: bank.name[of] for i, of in found.items()}
 
 
 def _not_odd(

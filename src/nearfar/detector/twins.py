@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Embeddings = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
 
-SAME = 0.02  # of the median distance to the nearest other clip; the nearest two different ones are at 0.7
+SAME = 0.02  # of the median distance to the nearest other clip; see docs/learning.md for that of copies and others
 SINGLE = 1e-6  # of the length of an embedding: what is computed in single precision, in another order
 ROWS_AT_ONCE = 256
 ROWS_COMPARED = 1024  # for the median
