@@ -245,6 +245,7 @@ def test_what_is_promised_and_what_is_measured_is_told() -> None:
     )
     assert "at least 30 days" in told
     assert "Not measured" in told
+    assert "at least 360 windows like these of long recordings, in order of time: 1 h, better several" in told
     assert "An alert takes at least 4 windows (40 s)" in told
     assert "overlap" not in told
     tail = Dependence(10, 10, windows=4000, parts=4, tails=(HEAVY, HEAVY))

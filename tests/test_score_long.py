@@ -163,6 +163,7 @@ def test_a_wrong_date_is_an_error(detector: Path, long: Path, tmp_path: Path) ->
             "be used; fit with --window 0.8",
         ),
         (["--gap", "-1"], "--gap='-1': no time"),
+        (["--replace"], "--replace is for files of --labels and --cut, and neither is given"),
         (["--began", "ctime"], "--began='ctime': must be bext, mtime, none, or a pattern"),
         (["--false-alerts", "often"], "--false-alerts"),
     ],
@@ -402,3 +403,20 @@ def test_a_place_that_cannot_be_written_to_is_named_as_given(
     for option in ("--cut", "--state"):
         refused = str(score(detector, long, option, tmp_path / "file" / "c").exception)
         assert refused.startswith(f"{tmp_path / 'file' / 'c'}: {tmp_path / 'file'} is a file, not a folder")
+
+
+def test_a_recording_that_is_given_twice_is_heard_once(detector: Path, long: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    folder.mkdir()
+    (folder / "link.wav").symlink_to(long)
+    once = score(detector, long, "--events", "--json")
+    for names in ([long, long], [long, folder], [long, long.parent / "." / long.name]):
+        twice = score(detector, *names, "--events", "--json")
+        assert twice.stdout == once.stdout
+        assert "it is heard once" in twice.stderr
+    assert (
+        f"{folder / 'link.wav'}: given before as {long}; it is heard once"
+        in score(detector, long, folder).stderr
+    )
+    clips = score(detector, long.parent / "clip.wav", long.parent / "clip.wav", "--json")
+    assert clips.stdout.count("\n") == 2

@@ -255,7 +255,7 @@ def recorder(tmp_path: Path) -> Path:
 def heard_at_once(detector: Detector, folder: Path, names: tuple[str, ...]) -> tuple[str, bytes, bytes]:
     state = folder.parent / "at-once"
     said = lines(list(session.run(task(detector, folder, names), folder=state)))
-    return said, *((state / name).read_bytes() for name in ("heard.jsonl", "state.json"))
+    return said, (state / "heard.jsonl").read_bytes(), (state / "state.json").read_bytes()
 
 
 @pytest.mark.parametrize("stop", [4, 11, 999], ids=["before it", "in it", "after it"])

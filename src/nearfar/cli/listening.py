@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -76,6 +77,13 @@ class Asked:
             "--order": self.order != "name",
         }
 
+    def refuse_without_effect(self) -> None:
+        """Raise if something is asked that changes nothing."""
+        if self.replace and self.cut is None and self.labels is None:
+            raise typer.BadParameter(
+                "--replace is for files of --labels and --cut, and neither is given; leave it out"
+            )
+
     def refuse_what_needs_files(self) -> None:
         """Raise if something is asked that a recording on stdin cannot have."""
         refused = _given(self._for_files)
@@ -109,6 +117,7 @@ def listen(detector: Detector, recordings: list[Recording], asked: Asked) -> set
     """Print what is heard in recordings, one after the other, and say what occurred."""
     from nearfar.listening import session
 
+    recordings = _each_once(recordings)
     task = _task(detector, recordings, asked)
     seconds = {str(one): session.length_of(one) for one in recordings}
     clocks = _clocks(recordings, seconds, asked)
@@ -160,6 +169,17 @@ def listen_to_stdin(
         occurred, events = _printed(task, heard, shown, "Nothing was kept.", asked)
     _write_labels(events, files)
     return occurred
+
+
+def _each_once(recordings: Sequence[Recording]) -> list[Recording]:
+    """The same without those that were given before: heard twice, an event would be two."""
+    kept: dict[tuple[str, ...], Recording] = {}
+    for one in recordings:
+        first = kept.setdefault(tuple(os.path.realpath(path) for path in one.paths), one)
+        if first is not one:
+            also = "" if str(first) == str(one) else f" as {first}"
+            say(f"{one}: given before{also}; it is heard once", err)
+    return list(kept.values())
 
 
 def _task(detector: Detector, recordings: Sequence[Recording], asked: Asked) -> Listening:

@@ -140,7 +140,7 @@ StateOption = Annotated[
         "--state",
         metavar="FOLDER",
         help="Keep in this folder what was heard. The same command goes on there after an interruption; recordings "
-        "that are new go after the others.",
+        "that are new go after the others. If the last one has changed, it is heard again from its start.",
     ),
 ]
 ReplaceOption = Annotated[
@@ -184,6 +184,7 @@ def score(
     asked = Asked(
         form, window, hop, events, gap, labels, cut, began, false_alerts, rule, order, state, replace
     )
+    asked.refuse_without_effect()
     if clips == ["-"]:
         asked.refuse_what_needs_files()
     loaded = Detector.load(detector)

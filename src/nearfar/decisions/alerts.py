@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from nearfar.decisions.alarms import AlarmRule
 from nearfar.decisions.betting import BETS, SECONDS_OF_MEMORY, EDetector, RankBets
-from nearfar.decisions.dependence import Dependence
+from nearfar.decisions.dependence import FEWEST_WINDOWS, Dependence
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 UNITS = {
@@ -304,9 +304,12 @@ class Alerts:
         if rule.hop_s < rule.window_s:
             told.append("Windows overlap, so they are not exchangeable: what holds is what was measured")
         if self.dependence is None:
-            told.append(
-                "Not measured: how dependent windows are that follow each other. False alerts may come more often"
-            )
+            needed = _time((FEWEST_WINDOWS - 1) * rule.hop_s + rule.window_s)
+            told += [
+                "Not measured: how dependent windows are that follow each other. False alerts may come more often",
+                f"Measuring takes a fit to at least {FEWEST_WINDOWS} windows like these of long recordings, in "
+                f"order of time: {needed}, better several recordings",
+            ]
         else:
             told.append(self._measured(self.dependence))
         seconds = rule.window_s + (self.first_after - 1) * rule.hop_s
