@@ -301,8 +301,8 @@ def _refuse_pipes(recordings: Sequence[Recording], folder: Path | None) -> None:
                 f"{recording}: a pipe or device cannot be read again, so there is no state of it"
             )
         raise SessionError(
-            f"{recording}: a pipe or device is not cut into windows; give it as standard input, with a hyphen, such "
-            f"as nearfar score DETECTOR - --window 10 < {recording}"
+            f"{recording}: a pipe or device is not cut into windows; give it as standard input, with a hyphen, "
+            f"such as nearfar score DETECTOR - --window 10 < {recording}"
         )
 
 
