@@ -134,6 +134,14 @@ def test_scores_beyond_all_numbers_are_learnt() -> None:
     assert json.loads(json.dumps(bets.state(), allow_nan=False)) == bets.state()
 
 
+def test_infinite_scores_tell_no_trend() -> None:
+    """Else all known scores would move beyond every number, and no fault would be above them."""
+    scores = np.random.default_rng(7).normal(size=300).tolist()
+    bets = RankBets(scores, memory=20, bet=STRONG)
+    heard(bets, [math.inf, math.inf, -math.inf, -math.inf, *scores])
+    assert bets.p_value(5.0) < 0.1 < 0.3 < bets.p_value(0.0) < 0.7
+
+
 def test_restored_bets_pay_the_same() -> None:
     rng = np.random.default_rng(3)
     bets = RankBets(rng.normal(size=100), memory=200, bet=STRONG)

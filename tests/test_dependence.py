@@ -82,7 +82,21 @@ def test_the_threshold_is_what_the_tail_exceeds_as_rarely() -> None:
     light = Tail(100, 10, above=2.0, excess=2.0, highest=5.0)
     assert Dependence(10, 10, 1000, 5, (light,)).log_thresholds(5000) == [5 + math.log(5 * MARGIN) / BEYOND]
     assert measured.log_thresholds(5000) == [few.exceeded(10 * MARGIN * 5), many.exceeded(1e6 * MARGIN * 5)]
-    assert measured.log_thresholds(400) == [max(few.exceeded(10 * MARGIN * 0.4), 8.0), 30.0]
+    assert measured.log_thresholds(400) == [
+        few.exceeded(10 * MARGIN * 0.4),
+        many.exceeded(1e6 * MARGIN * 0.4),
+    ]
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.7])
+def test_the_highest_peak_of_many_hours_is_not_asked_for_each_hour(phi: float) -> None:
+    """Where more was recorded than is asked for, the tail tells the height: false alerts come, about as asked."""
+    normal, later = series(20_000, phi=phi, seed=12), series(40_000, phi=phi, seed=13)
+    measured = measure(normal, np.arange(20_000) // 400)
+    assert measured is not None
+    heights = measured.log_thresholds(2 * ASKED.windows)
+    assert all(height < tail.highest - 1 for height, tail in zip(heights, measured.tails, strict=True))
+    assert 1.6 < got(later, Alerts(ASKED, normal, dependence=measured)) < 20
 
 
 def test_windows_that_could_not_be_used_are_left_out() -> None:

@@ -404,6 +404,16 @@ def test_a_pipe_has_no_state(detector: Detector, tmp_path: Path) -> None:
         list(session.run(Listening(detector, [Recording((tmp_path / "pipe",))]), folder=tmp_path / "state"))
 
 
+def test_a_pipe_among_files_is_refused(detector: Detector, place: Path, tmp_path: Path) -> None:
+    """It was one clip of all that came, without regard to windows and to the rate that was given."""
+    os.mkfifo(tmp_path / "pipe")
+    recordings = [Recording((place / "clip.wav",)), Recording((tmp_path / "pipe",))]
+    with pytest.raises(
+        SessionError, match=r"pipe: a pipe or device is not cut into windows; .* - --window 10"
+    ):
+        list(session.run(Listening(detector, recordings)))
+
+
 def test_a_full_disk_is_told_and_what_was_heard_stays(
     detector: Detector, place: Path, unbroken: str, tmp_path: Path
 ) -> None:

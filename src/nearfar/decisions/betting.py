@@ -192,7 +192,12 @@ class RankBets:
             self._places[i] += 1
 
     def _smooth(self, score: float) -> None:
-        """Exponential smoothing, once and twice (Brown 1956): the two are apart by the trend over the memory."""
+        """Exponential smoothing, once and twice (Brown 1956): the two are apart by the trend over the memory.
+
+        A score that is infinite tells no trend.
+        """
+        if abs(score) == sys.float_info.max:
+            return
         within = min(max(score, self._edges[0]), self._edges[-1])
         self._level += (within - self._level) / self._memory
         self._late += (self._level - self._late) / self._memory

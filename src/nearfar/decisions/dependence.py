@@ -138,8 +138,11 @@ class Dependence:
             Mean number of windows between two false alerts of one statistic.
         """
         longer = MARGIN * windows / self.windows  # times what was heard
-        beyond = max(0.0, math.log(longer)) / BEYOND
-        return [max(tail.exceeded(tail.peaks * longer), tail.highest + beyond) for tail in self.tails]
+        heights = [tail.exceeded(tail.peaks * longer) for tail in self.tails]
+        if longer <= 1:  # what was heard has peaks enough
+            return heights
+        beyond = math.log(longer) / BEYOND
+        return [max(height, tail.highest + beyond) for height, tail in zip(heights, self.tails, strict=True)]
 
     @classmethod
     def measure(

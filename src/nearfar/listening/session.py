@@ -279,10 +279,12 @@ def run(
     Raises
     ------
     SessionError
-        If the folder belongs to something else, is damaged, or is in use.
+        If the folder belongs to something else, is damaged, or is in use; if a recording is a pipe or device, of
+        which nothing is known before it is read.
     OSError
         If the state cannot be written.
     """
+    _refuse_pipes(task.recordings, folder)
     steps, place = _Steps(task), (0, 0)
     total = sum(1 if size is None else size[1] for size in map(task.size_of, task.recordings))
     told = 0
@@ -327,6 +329,21 @@ def _heard_in(
     if _told(recording) != told:
         _say_changed(recording, log)
     yield found
+
+
+def _refuse_pipes(recordings: Sequence[Recording], folder: Path | None) -> None:
+    """Raise if a recording is a pipe or device: it would be one clip, however long it is."""
+    for recording in recordings:
+        if not audio.is_stream(recording.path):
+            continue
+        if folder is not None:
+            raise SessionError(
+                f"{recording}: a pipe or device cannot be read again, so there is no state of it"
+            )
+        raise SessionError(
+            f"{recording}: a pipe or device is not cut into windows; give it as standard input, with a hyphen, "
+            f"such as nearfar score DETECTOR - --window 10 < {recording}"
+        )
 
 
 def run_stream(task: Listening, stream: Stream) -> Generator[Heard, None, None]:
@@ -515,11 +532,6 @@ def _opened(task: Listening, folder: Path | None) -> Iterator[_Log | None]:
     if folder is None:
         yield None
         return
-    for recording in task.recordings:
-        if audio.is_stream(recording.path):
-            raise SessionError(
-                f"{recording}: a pipe or device cannot be read again, so there is no state of it"
-            )
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: a file; the state is a folder, choose another name")
     refuse_unwritable(folder / STATE, folder)
