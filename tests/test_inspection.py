@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import naive
@@ -15,7 +16,7 @@ from two_microphones import RATE, coloured, pcm, recording, tone
 
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import KINDS, RecordingFault, each_once
-from nearfar.recordings.inspection.measured import BLOCK_SECONDS, frame_length, measure
+from nearfar.recordings.inspection.measured import BLOCK_SECONDS, Levels, frame_length, measure
 from nearfar.recordings.inspection.usual import Usual, faults_against
 from nearfar.recordings.microphones import MICROPHONES
 
@@ -582,3 +583,11 @@ def test_levels_and_blocks_are_in_db_of_full_scale():
     np.testing.assert_allclose(measured.mean, [0, 0.3], atol=1e-4)
     np.testing.assert_allclose(measured.blocks, [[-3.01] * 40, [-23.01] * 40], atol=0.01)
     assert measured.seconds == 2.0 == 40 * BLOCK_SECONDS
+
+
+def test_levels_that_are_not_known_are_equal() -> None:
+    one, same = (Levels(-20.0, math.nan, math.nan, -3.0, math.nan) for _ in range(2))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != Levels(-20.0, -30.0, math.nan, -3.0, math.nan)
+    assert one != (-20.0, math.nan, math.nan, -3.0, math.nan)

@@ -228,9 +228,14 @@ def test_a_part_is_a_recording(tmp_path):
         streaming.of_recording(replace(part, span=Span(0, LENGTH + 1, RATE)))
 
 
-@pytest.mark.parametrize("suffix", [".tdms", ".mat", ".h5", ".mf4", ".uff"])
-def test_files_of_data_acquisition_are_read_in_blocks(tmp_path, monkeypatch, suffix):
-    acquisition_files = pytest.importorskip("acquisition_files")
+@pytest.mark.parametrize(
+    ("suffix", "package"),
+    [(".tdms", "nptdms"), (".mat", "scipy"), (".h5", "h5py"), (".mf4", "asammdf"), (".uff", "pyuff")],
+)
+def test_files_of_data_acquisition_are_read_in_blocks(tmp_path, monkeypatch, suffix, package):
+    pytest.importorskip(package, reason="needs the extra daq")
+    import acquisition_files
+
     from nearfar.recordings import acquisition
 
     monkeypatch.setattr(acquisition, "BLOCK", 2000)

@@ -9,8 +9,9 @@ except in recordings of a few seconds. So the pass takes about as long as readin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -89,11 +90,12 @@ class Pair:
     correlation: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Levels:
     """What is told of the sound of a recording beside its score, so that a slow change of it can be seen.
 
-    NaN where it is not known: of the far microphone, if there is one channel only.
+    NaN where it is not known: of the far microphone, if there is one channel only. Two that are both not known are
+    equal.
 
     Attributes
     ----------
@@ -111,6 +113,15 @@ class Levels:
     coherence: float
     near_tilt: float
     far_tilt: float
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Levels) and self._comparable() == other._comparable()
+
+    def __hash__(self) -> int:
+        return hash(self._comparable())
+
+    def _comparable(self) -> tuple[float | None, ...]:
+        return tuple(None if math.isnan(number) else number for number in astuple(self))
 
 
 @dataclass(frozen=True, slots=True)
