@@ -151,6 +151,8 @@ def test_a_table_that_a_spreadsheet_has_saved(tmp_path):
         ("recording,clock,score\nx,yesterday,1\n", "t, row 2: clock is 'yesterday'; expected a date and a time"),
         ("recording,score\nx,1\ny,2\n", "do not say when their rows were recorded: .* with --every"),
         ("recording,start,score\nx,0,1\ny,0,2\n", "2 recordings, and no column clock"),
+        ("recording,start,score\nx,0,1\nx,10\n", "t, row 3: 2 cells, but 3 columns; .* still being written"),
+        ("recording,start,score\nx,0,1,7\n", "t, row 2: 4 cells, but 3 columns"),
         ('{"score": 1, "start": 0}\n{"score": \n', "t, row 2: no JSON"),
         ('{"score": 1, "start": 0}\n[1]\n', r"t, row 2: no JSON object, '\[1\]"),
         ('{"start": 0}\n', "t, row 1: no column score, but start"),

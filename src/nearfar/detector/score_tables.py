@@ -18,7 +18,7 @@ import math
 import re
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -200,14 +200,24 @@ def _csv(first: str, file: TextIO, name: str) -> Iterator[tuple[int, Mapping[str
     try:
         for number, cells in enumerate(csv.reader(file, delimiter=separator), start=2):
             if any(cells):
+                _require_width(cells, header, f"{name}, row {number}")
                 texts = cells if separator == "," else [cell.replace(",", ".") for cell in cells]
-                yield number, dict(zip(header, texts, strict=False))
+                yield number, dict(zip(header, texts, strict=True))
     except csv.Error as error:
         raise ScoreTableError(
             f"{name}: {error}; it is no table that `nearfar score --csv` printed"
         ) from error
     finally:
         csv.field_size_limit(before)
+
+
+def _require_width(cells: Sequence[str], header: Sequence[str], where: str) -> None:
+    """Raise unless a row has a cell for each column: half a row has a number that is cut off, or none."""
+    if len(cells) != len(header):
+        raise ScoreTableError(
+            f"{where}: {len(cells)} cells, but {len(header)} columns; the table is damaged, or was still being "
+            "written: remove this row, or print the table again"
+        )
 
 
 def _require_scores(columns: Iterable[str], where: str) -> None:
