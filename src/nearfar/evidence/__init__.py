@@ -1,0 +1,1 @@
+"""What speaks for a verdict: maps, spectra, words, and normal clips to compare with."""

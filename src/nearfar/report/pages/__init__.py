@@ -1,0 +1,1 @@
+"""Pages: one file each, which loads nothing from a network."""
