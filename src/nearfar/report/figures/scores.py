@@ -28,6 +28,7 @@ from nearfar.report.figures.style import (
     STYLE,
     grid,
     in_rows,
+    key,
     one,
     row_height,
     shown,
@@ -99,11 +100,6 @@ def score_distributions(
     if threshold is not None and not np.isfinite(threshold):
         raise ValueError(f"threshold={threshold}: must be finite, or None where there are no decisions")
     figure, axes = one(row_height(len(rows), others=1.15, each=0.42), title)
-    if logarithmic:
-        lowest = min(*(row[1].min() for row in rows), np.inf if threshold is None else threshold)
-        if lowest <= 0:
-            raise ValueError(f"logarithmic=True: there is a score of {lowest:g}; all must be above 0")
-        style.powers(axes)
     for place, (_, values, colour, marker) in enumerate(rows):
         _strip(axes, place, values, colour, marker)
         if threshold is not None:
@@ -122,6 +118,10 @@ def score_distributions(
             f"threshold {threshold:.4g}", (threshold, 1.0), (4, 2), xycoords=axes.get_xaxis_transform(),
             textcoords="offset points", fontsize=8.5, va="bottom",
         )  # fmt: skip
+    if logarithmic:
+        _logarithmic(
+            axes, [*(row[1] for row in rows), *([] if threshold is None else [np.array([threshold])])]
+        )
     in_rows(axes, [row[0] for row in rows])
     axes.set_xlabel("anomaly score" + (" (logarithmic)" if logarithmic else ""))
     grid(axes, "x")
@@ -168,6 +168,13 @@ def _strip(axes: Axes, place: int, values: Float, colour: str, marker: str) -> N
     axes.plot([middle], [place], "o", color="white", mec=INK, ms=5.5, label="_median")
 
 
+def _logarithmic(axes: Axes, shown_there: Sequence[Float]) -> None:
+    low, high = (float(end) for end in (min(x.min() for x in shown_there), max(x.max() for x in shown_there)))
+    if low <= 0:
+        raise ValueError(f"logarithmic=True: there is a score of {low:g}; all must be above 0")
+    style.powers(axes, low / 1.05, high * 1.05)
+
+
 @styled(STYLE)
 def roc(
     anomalous: ArrayLike, score: ArrayLike, domain: Sequence[str | None] | None = None, *, title: str = ""
@@ -192,12 +199,12 @@ def roc(
     --------
     >>> from nearfar.report import figures
     >>> figure = figures.roc([False, False, True, True], [1.0, 3.0, 2.0, 4.0])
-    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['all: AUC 75.0 %, pAUC 73.7 % (2 normal, 2 anomalous)', 'what pAUC counts']
     """
-    figure, axes = one(4.6, title, width=5.2)
+    figure, axes = one(5.4, title, width=5.2)
     draw_roc(axes, curves(anomalous, score, domain))
-    axes.legend(loc="lower right")
+    key(figure, axes, columns=1)
     return figure
 
 
@@ -269,7 +276,7 @@ def embeddings(
     )
     axes.set(xlabel=f"first component{shares[0]}", ylabel=f"second component{shares[1]}")
     grid(axes)
-    axes.legend(loc="best", fontsize=8.5)
+    key(figure, axes, columns=3)
     return figure
 
 
