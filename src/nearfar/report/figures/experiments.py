@@ -37,10 +37,12 @@ from nearfar.report.figures.style import (
 
 HEAT = "YlGnBu"
 HATCHES = ("", "///", "...", "xx")
-DARK = 0.2  # of the luminance: text on a darker cell is white, which then has the higher contrast
+DARK = 0.179  # of the luminance: on darker cells white text has the higher contrast, else black: 4.5 or more
 LUMINANCE = np.array(
     [0.2126, 0.7152, 0.0722]
 )  # of red, green, blue without gamma: WCAG 2.2, relative luminance
+CELL, LETTER = 1.05, 0.08  # inches: width of a cell, and of a letter
+FITS = 12  # letters above a cell
 SHORT = 28  # characters of a name, where many are side by side
 
 
@@ -88,21 +90,27 @@ def heat_map(
         raise ValueError(f"limits={limits}: must ascend, such as (0.4, 1.0)")
     of_rows = given.names("rows", rows, length=len(cells), of="rows of values")
     of_columns = given.names("columns", columns, length=cells.shape[1], of="columns of values")
-    figure, axes = one(row_height(len(cells), others=0.9), title, width=min(12, 2.6 + 1.1 * len(of_columns)))
+    shown_rows, shown_columns = [shown(name) for name in of_rows], [shown(name, SHORT) for name in of_columns]
+    long = max(map(len, shown_columns)) > FITS
+    over = (
+        LETTER * max(map(len, shown_columns)) if long else 0.0
+    )  # inches of slanted names above and beside the cells
+    width = max(4.0, 0.6 + LETTER * max(map(len, shown_rows)) + CELL * len(of_columns) + over)
+    figure, axes = one(row_height(len(cells), others=0.9 + over / 2), title, width=width)
     colours = matplotlib.colormaps[HEAT].with_extremes(bad=LINES)
     image = axes.imshow(
         np.ma.masked_invalid(cells), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto"
     )
     is_dark = _luminance(image.to_rgba(np.ma.masked_invalid(cells))[..., :3]) < DARK
     for (row, column), value in np.ndenumerate(cells):
-        colour = "white" if is_dark[row, column] else INK
+        colour = "white" if is_dark[row, column] else "black"
         text = f"{100 * value:.1f}" if np.isfinite(value) else "-"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    axes.set_xticks(range(len(of_columns)), [shown(name, SHORT) for name in of_columns])
+    axes.set_xticks(range(len(of_columns)), shown_columns)
     axes.xaxis.tick_top()
     axes.tick_params(axis="x", length=0)
-    for label in axes.get_xticklabels() if max(map(len, of_columns)) > 13 else ():
-        label.set(rotation=20, ha="left")
+    for label in axes.get_xticklabels() if long else ():
+        label.set(rotation=25, ha="left")
     in_rows(axes, of_rows)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("percent")
