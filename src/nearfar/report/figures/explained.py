@@ -21,17 +21,15 @@ from nearfar.report.figures.style import (
     ORANGE,
     SKY,
     STYLE,
-    headed,
     new,
     shown,
     styled,
 )
 
 if TYPE_CHECKING:
-    from nearfar.evidence.envelopes import EnvelopeSpectrum
-    from nearfar.evidence.explanation import Explanation, Sound
-    from nearfar.evidence.maps import BranchMap
-    from nearfar.evidence.spectra import BandLevels
+    from typing import Any
+
+    BandLevels = BranchMap = EnvelopeSpectrum = Explanation = Sound = Any  # until they are merged
 
 WIDTH = 8.27  # inches: a sheet of A4
 LETTERS = 100  # of a line
@@ -39,7 +37,11 @@ LINE = 0.19  # inches
 PANEL, LOWER = 1.75, 2.5  # inches: height of a row that is as wide as the figure, and of spectra
 MOST_MAPS = 3
 MOST_PEAKS = 4
-DECISIONS = {"anomaly": ("Anomaly", ANOMALY), "normal": ("Normal", GREEN), "unusable": ("Cannot be used", GREY)}
+DECISIONS = {
+    "anomaly": ("Anomaly", ANOMALY),
+    "normal": ("Normal", GREEN),
+    "unusable": ("Cannot be used", GREY),
+}
 UNDECIDED = ("No decision", INK)
 
 
@@ -47,10 +49,10 @@ UNDECIDED = ("No decision", INK)
 def explanation(found: Explanation) -> Figure:
     """One picture that explains a verdict: for a mail, a report, or the person who decides.
 
-    From top to bottom: the decision and why, in words; the spectrogram of the near microphone, with the abnormal bands
-    marked beside it; a map of what is abnormal, for each branch that can give one, up to three; the spectrum against
-    those of the normal clips, and the spectrum of the envelope. What is not known is left out, and the last lines say
-    so.
+    From top to bottom: the decision and why, in words; the spectrogram of the near microphone, with marks of the
+    abnormal bands; a map of what is abnormal, for each branch that can give one, up to three; the spectrum against
+    those of the normal clips, and the spectrum of the envelope. What is not known is left out, and the last lines
+    say so.
 
     Parameters
     ----------
@@ -140,15 +142,18 @@ def _draw_panels(
         first, row = first or axes, row + 1
     if found.bands:
         envelope = found.envelope
-        _bands(part.add_subplot(grid[row, 0] if envelope is not None else grid[row, :]), found)
+        lower = [part.add_subplot(grid[row, 0] if envelope is not None else grid[row, :])]
+        _bands(lower[0], found)
         if envelope is not None:
-            _envelope(part.add_subplot(grid[row, 1]), envelope)
+            lower.append(part.add_subplot(grid[row, 1]))
+            _envelope(lower[1], envelope)
+        _key(part, lower)
 
 
 def _spectrogram(axes: Axes, sound: Sound) -> None:
     seen = spectrogram(sound.near, sound.rate)
     mesh = draw_spectrogram(axes, seen.times, seen.frequencies, seen.levels)
-    headed(axes, "Near microphone")
+    _headed(axes, "Near microphone")
     bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=14)
     bar.set_label("level (dBFS)")
     bar.outline.set_visible(False)
@@ -156,22 +161,23 @@ def _spectrogram(axes: Axes, sound: Sound) -> None:
 
 def _map(axes: Axes, one: BranchMap) -> None:
     mesh = draw_map(axes, one.times, one.frequencies, one.shown)
-    headed(axes, f"Abnormal in it, by {one.branch} ({one.microphone})")
+    _headed(axes, f"Abnormal in it, by {one.branch} ({one.microphone})")
     bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=14)
     bar.set_label("part of the score")
     bar.outline.set_visible(False)
 
 
 def _mark_bands(axes: Axes, found: Explanation) -> None:
-    """A bar beside the spectrogram for each band that is a reason: orange if louder, blue if quieter."""
+    """Lines at the ends of each band that is a reason, and a bar beside it: orange if louder, blue if quieter."""
     low, high = axes.get_ylim()
     for reason in found.reasons:
         if reason.kind != "loudness" and reason.low_hz < high and reason.high_hz > low:
-            colour = ORANGE if reason.direction == "louder" else SKY
             ends = [max(reason.low_hz, low), min(reason.high_hz, high)]
+            for end in ends:
+                axes.axhline(end, color="white", ls=":", lw=1.1, label="_end")
             axes.plot(
-                [0.994, 0.994], ends, color=colour, lw=4, transform=axes.get_yaxis_transform(),
-                solid_capstyle="butt", label="_reason",
+                [1.004, 1.004], ends, color=ORANGE if reason.direction == "louder" else SKY, lw=5,
+                transform=axes.get_yaxis_transform(), solid_capstyle="butt", clip_on=False, label="_reason",
             )  # fmt: skip
 
 
@@ -183,13 +189,21 @@ def _bands(axes: Axes, found: Explanation) -> None:
         abnormal=[(r.low_hz, r.high_hz) for r in found.reasons if r.view == levels.view and r.kind != "loudness"],
     )  # fmt: skip
     axes.set_ylabel("level (dBFS)")
-    headed(axes, f"Against {levels.clips} normal clips ({levels.view})")
-    axes.legend(loc="lower left", fontsize=7, handlelength=1.2)
+    _headed(axes, f"Against {levels.clips} normal clips ({levels.view})")
 
 
 def _envelope(axes: Axes, envelope: EnvelopeSpectrum) -> None:
     peaks = [peak.hz for peak in envelope.peaks[:MOST_PEAKS]]
     draw_envelope(axes, envelope.frequencies, envelope.clip, normal=envelope.normal, peaks=peaks)
     axes.set_ylabel("change of loudness (dB)")
-    headed(axes, f"How often it swells, {envelope.low_hz:.0f} to {envelope.high_hz:.0f} Hz")
-    axes.legend(loc="upper right", fontsize=7, handlelength=1.2)
+    _headed(axes, f"How often it swells, {envelope.low_hz:.0f} to {envelope.high_hz:.0f} Hz")
+
+
+def _key(part: SubFigure, lower: Sequence[Axes]) -> None:
+    """One legend for all lower panels."""
+    handles = {label: h for axes in lower for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    part.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=8)
+
+
+def _headed(axes: Axes, title: str) -> None:
+    axes.set_title(shown(title, 60), fontsize=9.5, pad=6)

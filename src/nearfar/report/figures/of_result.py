@@ -62,7 +62,7 @@ def score_distributions(
         _known(clips["label"]),
         _known(clips["domain"]),
         references=unseen.to_numpy(float),
-        threshold=None if limit is None else limit.value,
+        threshold=None if limit is None else _threshold(limit),
         logarithmic=logarithmic,
         title=_title(found, machine, section, of_seed),
     )
@@ -201,8 +201,9 @@ def omegas(*results: ResultOrFolder) -> Figure:
     for name, one in zip(_names(loaded), loaded, strict=True):
         table = overview.intervals(one)
         assert table is not None  # it has metrics
-        found[name] = tuple(float(table.loc[ALL, end]) for end in ("value", "low", "high"))
-    return experiments.omegas(found, title="Omega")  # type: ignore[arg-type]  # three values
+        value, low, high = map(float, table.loc[ALL, ["value", "low", "high"]].to_numpy(float))
+        found[name] = (value, low, high)
+    return experiments.omegas(found, title="Omega")
 
 
 def comparison(a: ResultOrFolder, b: ResultOrFolder) -> Figure:
@@ -221,6 +222,13 @@ def comparison(a: ResultOrFolder, b: ResultOrFolder) -> Figure:
         table["difference"], table["low"], table["high"],
         better=table["b_better"], names=(first, second), title=f"{second} against {first}",
     )  # fmt: skip
+
+
+def _threshold(limit: overview.Limit) -> float | tuple[float, float] | None:
+    """Its value, else between which scores it lies; ``None`` if all clips were flagged, or none."""
+    if limit.value is not None:
+        return limit.value
+    return (limit.above, limit.below) if limit.above < limit.below else None
 
 
 def _load(result: ResultOrFolder) -> Result:
