@@ -27,9 +27,11 @@ from nearfar.report.figures.style import (
 )
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    BandLevels = BranchMap = EnvelopeSpectrum = Explanation = Sound = Any  # until they are merged
+    from typing import Any as BandLevels
+    from typing import Any as BranchMap
+    from typing import Any as EnvelopeSpectrum
+    from typing import Any as Explanation
+    from typing import Any as Sound
 
 WIDTH = 8.27  # inches: a sheet of A4
 LETTERS = 100  # of a line
