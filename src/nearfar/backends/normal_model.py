@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nearfar.backends import learnt
+from nearfar.backends.terms import Terms
 from nearfar.embedding.estimators import (
     Estimator,
     checked_for_fit,
@@ -165,6 +166,27 @@ class NormalModel(Estimator, ABC):
             )
         return scores
 
+    def terms(self, x: Any) -> Terms | None:
+        """How the score of one clip is made, as quadratic forms of its embedding.
+
+        Parameters
+        ----------
+        x : (dim,) array, or (rows, dim) array
+            One clip.
+
+        Returns
+        -------
+        Terms or None
+            ``None`` if the back end cannot say it. ``terms(x).total(x)`` is the score of x.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As ``anomaly_score``.
+        """
+        require_fitted(self)
+        return self._terms(_of_bearable_size(self._check_new(np.asarray(x)[None])))
+
     @abstractmethod
     def _learn(self, clips: NormalClips) -> None:
         """Set the attributes that end in ``_``."""
@@ -172,6 +194,10 @@ class NormalModel(Estimator, ABC):
     @abstractmethod
     def _score(self, X: Any) -> Float:
         """Score clips that ``_check_new`` has returned: (n_clips,)."""
+
+    def _terms(self, X: Any) -> Terms | None:  # noqa: ARG002  # most back ends need it
+        """The terms of one clip, which is all that ``_check_new`` has returned; ``None``: there are none."""
+        return None
 
     def _tells_apart(self) -> tuple[str, ...]:
         """Which of domain and attributes make two clips two, even if their numbers are equal."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
+from nearfar.backends.terms import Quadratic, Terms
 from nearfar.recordings.clips import counted
 
 ROUNDING = 8 * np.finfo(np.float64).eps  # relative: a mean of equal numbers is not quite equal to them
@@ -48,3 +49,7 @@ class SharedCovariance(NormalModel):
             residuals = X - centre
             distances[i] = np.einsum("nd,nd->n", residuals @ self.precision_, residuals)
         return distances
+
+    def _terms_of(self, centre: Float, scale: float = 1.0) -> Terms:
+        """Of the squared distance from a centre, (dim,), divided by a scale."""
+        return Terms((Quadratic(centre, self.precision_, 1.0 / scale),))

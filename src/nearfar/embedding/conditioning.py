@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.embedding.estimators import Transformer, checked_for_fit, checked_like_fit, require_fitted
+from nearfar.embedding.tracing import Step, chained
 
 Array = NDArray[np.floating[Any]]
+Float = NDArray[np.float64]
 
 
 class PrincipalComponents(Transformer):
@@ -92,6 +94,10 @@ class PrincipalComponents(Transformer):
         X = checked_like_fit(self, X)
         return (X - self.mean_) @ self.components_.T
 
+    def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
+        """The step for one clip, (dim,): see ``tracing``."""
+        return Step(lambda residual: residual @ self.components_, lambda weights: weights @ self.components_)
+
 
 class Whitening(PrincipalComponents):
     """Principal components, each divided by the standard deviation of the normal clips along it.
@@ -114,6 +120,9 @@ class Whitening(PrincipalComponents):
         Those of the normal clips have mean 0 and variance 1.
         """
         return super().transform(X) / np.sqrt(self.explained_variance_)
+
+    def traced(self, x: Float) -> Step:
+        return chained([super().traced(x), Step.scaling(1.0 / np.sqrt(self.explained_variance_))])
 
 
 class Head(Transformer):
@@ -165,6 +174,18 @@ class Head(Transformer):
         X = checked_like_fit(self, X)
         z = X @ self.weight_.astype(np.float64).T + self.bias_
         return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+    def traced(self, x: Float) -> Step:
+        """The step for one clip, (dim,), with the length that it is scaled by held as it is: see ``tracing``.
+
+        The deviation is the smallest that explains a residual, or nearly explains one that nothing does.
+        """
+        weight = self.weight_.astype(np.float64)
+        length = np.linalg.norm(x @ weight.T + self.bias_)
+        return Step(
+            lambda residual: np.linalg.lstsq(weight, length * residual, rcond=None)[0],
+            lambda weights: weights / length @ weight,
+        )
 
 
 def _count_spanned(singular_values: Array, shape: tuple[int, ...]) -> int:

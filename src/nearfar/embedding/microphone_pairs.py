@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.embedding.estimators import Transformer, checked_for_fit, checked_like_fit, require_fitted
+from nearfar.embedding.tracing import Step
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -59,6 +60,15 @@ class NearMinusFar(Transformer):
         """(n_clips, 2 * dim) to (n_clips, dim)."""
         near, far = _halves(checked_like_fit(self, X))
         return near - self.fraction * far
+
+    def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
+        """The step for one clip, (2 * dim,); the deviation is the smallest that explains a residual: see ``tracing``."""
+        signs = np.array([1.0, -self.fraction])
+
+        def back(residual: Float) -> Float:
+            return np.concatenate([sign * residual / (signs**2).sum() for sign in signs])
+
+        return Step(back, lambda weights: np.concatenate([sign * weights for sign in signs], axis=-1))
 
 
 class Residual(Transformer):
@@ -135,6 +145,26 @@ class Residual(Transformer):
         predictor, predicted = self._ordered(checked_like_fit(self, X))
         explained = (predictor - self.predictor_mean_) @ self.directions_.T @ self.images_
         return np.asarray(predicted - self.predicted_mean_ - explained)
+
+    def traced(self, x: Float) -> Step:
+        """The step for one clip, (2 * dim,): see ``tracing``.
+
+        The predicting embedding is off from its mean, the predicted one by the residual and what was predicted.
+        """
+        predictor = self._ordered(x[None])[0][0] - self.predictor_mean_
+        predicts_far = self.predicts == "far"
+
+        def in_order(predicting: Float, predicted: Float) -> Float:
+            pair = (predicting, predicted) if predicts_far else (predicted, predicting)
+            return np.concatenate(pair, axis=-1)
+
+        def back(residual: Float) -> Float:
+            return in_order(predictor, residual + predictor @ self.directions_.T @ self.images_)
+
+        def transposed(weights: Float) -> Float:
+            return in_order(-weights @ self.images_.T @ self.directions_, weights)
+
+        return Step(back, transposed)
 
     def _ordered(self, X: Float) -> tuple[Float, Float]:
         near, far = _halves(X)
