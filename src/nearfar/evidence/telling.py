@@ -108,8 +108,8 @@ def of_missing(detector: Detector, far: bool, maps: list[str]) -> tuple[str, ...
     said = []
     if detector.sounds is None:
         said.append(
-            "The detector does not keep how normal clips sound, so reasons, normal spectra and normal clips to hear "
-            f"are missing; {FIT_AGAIN}."
+            "The detector does not keep how normal clips sound, so reasons, normal spectra and normal clips to "
+            f"hear are missing; {FIT_AGAIN}."
         )
     elif not detector.sounds.clips:
         said.append(
