@@ -3,9 +3,9 @@
     python benchmarks/evidence_words.py [--seed 1] [--faults 100] [--severity 1 | planned]
 
 For each machine a detector is fitted to 110 simulated normal clips (``spectral``, as ``nearfar fit`` does). Then
-faults of all kinds are recorded in turn, source and target, until as many are decided anomalous as were asked for; a
-clip that is decided normal is never given a reason, and is counted apart. What was measured, as fixed before any
-outcome was looked at:
+faults of all kinds are recorded in turn, source and target, until as many are decided anomalous as were asked
+for; a clip that is decided normal is never given a reason, and is counted apart. What was measured, as fixed
+before any outcome was looked at:
 
 strongest part
     The planted part (``planted.py``) has one mel band with most energy, counted in the cells of its region; of a
@@ -215,8 +215,8 @@ def main() -> None:
             f"{share([o.named_any for o in own]):>10}{share([o.half for o in own]):>8}{rates:>12}"
         )
     print(
-        f"by chance: {share([o.chance for o in told])} % in the first, {share([o.chance_any for o in told])} % in any; "
-        f"the named bands are {share([o.width for o in told])} % of the axis"
+        f"by chance: {share([o.chance for o in told])} % in the first, {share([o.chance_any for o in told])} % in "
+        f"any; the named bands are {share([o.width for o in told])} % of the axis"
     )
     said = [one for one in told if one.rate is not None and one.told_rate is not None]
     print(f"rate said of {len(said)} regular faults, right of {sum(one.rate_right for one in said)}")

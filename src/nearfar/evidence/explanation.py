@@ -343,13 +343,15 @@ def _compared(
         return None, ()
     levels, peaks = sounds.measure(samples, rate)
     edges = np.asarray(sounds.edges, dtype=float)
-    normal = {view: sounds.levels[:, i].astype(float) for i, view in enumerate(sounds.views)}
-    clip = {view: levels[i].astype(float) for i, view in enumerate(sounds.views)}
-    bands = tuple(
-        BandLevels.of(view, edges, clip[view], peaks[i].astype(float), normal[view])
-        for i, view in enumerate(sounds.views)
-    )
-    return Compared(edges, clip, normal, tuple(sounds.domain)), bands
+    clip: dict[str, Float] = {}
+    normal: dict[str, Float] = {}
+    bands = []
+    for i, view in enumerate(sounds.views):
+        if np.isnan(levels[i]).any() or np.isnan(sounds.levels[:, i]).any():
+            continue  # the recording, or one of the normal clips, has no far microphone
+        clip[view], normal[view] = levels[i].astype(float), sounds.levels[:, i].astype(float)
+        bands.append(BandLevels.of(view, edges, clip[view], peaks[i].astype(float), normal[view]))
+    return Compared(edges, clip, normal, tuple(sounds.domain)), tuple(bands)
 
 
 def _fine_spectra(
