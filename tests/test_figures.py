@@ -249,6 +249,15 @@ class TestScores:
         assert rows(axes) == ["source, normal", "label not known"]
         assert rows(figures.score_distributions([1.0]).axes[0]) == ["label not known"]
 
+    def test_a_threshold_may_be_known_only_between_two_scores(self) -> None:
+        axes = figures.score_distributions([1.0, 2.0, 3.0], threshold=(2.0, 3.0)).axes[0]
+        assert texts(axes) == ["1 of 3 above", "threshold between 2 and 3"]
+        assert len(lines(axes, "_threshold")) == 0
+        (span,) = [p for p in axes.patches if p.get_label() == "_threshold"]
+        np.testing.assert_allclose(
+            span.get_extents().transformed(axes.transData.inverted()).intervalx, [2, 3]
+        )
+
     def test_a_logarithmic_axis_has_labels(self) -> None:
         for scores in ([1.0, 1.3], [0.01, 500.0], [2.0]):
             figure = figures.score_distributions(scores, threshold=1.1, logarithmic=True)
@@ -376,6 +385,7 @@ REFUSED = [
     (lambda: figures.score_distributions([1.0], ["faulty"]), "label: 'faulty'; must be 'normal'"),
     (lambda: figures.score_distributions([1.0], ["normal", "normal"]), "label: 2 for 1 scores"),
     (lambda: figures.score_distributions([1.0], threshold=np.nan), "threshold=nan: must be finite"),
+    (lambda: figures.score_distributions([1.0], threshold=(2.0, 1.0)), "two finite values that ascend"),
     (lambda: figures.score_distributions([0.0], logarithmic=True), "logarithmic=True: there is a score of 0"),
     (lambda: figures.roc([False, False], [1.0, 2.0]), "all 2 are of one class"),
     (lambda: figures.embeddings([[0, 1, 2]], ["a"]), r"points: has the shape \(1, 3\); must be \(n, 2\)"),

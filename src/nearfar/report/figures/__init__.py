@@ -6,6 +6,7 @@ The functions here take plain arrays. Those of ``of_result`` take a result, or i
 
     figures.roc(anomalous, score).savefig("roc.pdf")
     figures.of_result.roc("results/spectral", "fan").savefig("fan.png", dpi=200)
+    figures.explanation(nearfar.explain(detector, "new.wav")).savefig("new.png")
 
 No function uses pyplot or changes matplotlib's settings. Names of files and machines are shown as they are, never
 read as mathematics. Notebooks show a figure without more.
@@ -15,6 +16,7 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nearfar.report.figures import of_result
     from nearfar.report.figures.experiments import (
         branch_weights,
         comparison,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         omegas,
         seeds,
     )
+    from nearfar.report.figures.explained import explanation
     from nearfar.report.figures.scores import embeddings, roc, score_distributions
     from nearfar.report.figures.sounds import (
         abnormal_map,
@@ -42,6 +45,7 @@ _LOADED_WHEN_USED = {  # the picture of an explanation loads no tables and no st
     "comparison": _EXPERIMENTS,
     "embeddings": _SCORES,
     "envelope_spectrum": _SOUNDS,
+    "explanation": f"{__name__}.explained",
     "false_alarm_rates": _EXPERIMENTS,
     "heat_map": _EXPERIMENTS,
     "left_out": _EXPERIMENTS,
@@ -61,10 +65,12 @@ __all__ = [
     "comparison",
     "embeddings",
     "envelope_spectrum",
+    "explanation",
     "false_alarm_rates",
     "heat_map",
     "left_out",
     "levels",
+    "of_result",
     "omegas",
     "roc",
     "score_distributions",
@@ -83,4 +89,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "of_result"]
+    return [*__all__]

@@ -21,6 +21,7 @@ from nearfar.report.figures.style import (
     GREEN,
     GREY,
     INK,
+    LINES,
     MARKERS,
     NORMAL,
     ORANGE,
@@ -51,7 +52,7 @@ def score_distributions(
     domain: Sequence[str | None] | None = None,
     *,
     references: ArrayLike | None = None,
-    threshold: float | None = None,
+    threshold: float | tuple[float, float] | None = None,
     logarithmic: bool = False,
     title: str = "",
 ) -> Figure:
@@ -67,8 +68,8 @@ def score_distributions(
         ``None`` where it is not known.
     references : (n_references,) array or None
         Scores of normal training clips by a fit without them: what the threshold was learnt from.
-    threshold : float or None
-        A score above it is an anomaly.
+    threshold : float, (float, float) or None
+        A score above it is an anomaly. Two values: it lies between them.
     logarithmic : bool
         For scores that spread over powers of ten.
     title : str
@@ -97,35 +98,49 @@ def score_distributions(
     rows = _rows(scores, label, domain)
     if references is not None and np.size(references):
         rows.insert(0, (TRAINING, given.vector("references", references), GREEN, "o"))
-    if threshold is not None and not np.isfinite(threshold):
-        raise ValueError(f"threshold={threshold}: must be finite, or None where there are no decisions")
-    figure, axes = one(row_height(len(rows), others=1.15, each=0.42), title)
+    ends = _ends(threshold)
+    figure, axes = one(row_height(len(rows), others=1.15, each=0.42), "")
+    style.headed(axes, title, pad=20 if ends else 8)
     for place, (_, values, colour, marker) in enumerate(rows):
         _strip(axes, place, values, colour, marker)
-        if threshold is not None:
-            above = f"{int((values > threshold).sum())} of {len(values)} above"
-            axes.annotate(
-                above,
-                (1.01, place),
-                xycoords=axes.get_yaxis_transform(),
-                va="center",
-                fontsize=8.5,
-                color=GREY,
-            )
-    if threshold is not None:
-        axes.axvline(threshold, color=INK, ls="--", lw=1.1)
-        axes.annotate(
-            f"threshold {threshold:.4g}", (threshold, 1.0), (4, 2), xycoords=axes.get_xaxis_transform(),
-            textcoords="offset points", fontsize=8.5, va="bottom",
-        )  # fmt: skip
+        if ends:
+            above = f"{int((values > ends[0]).sum())} of {len(values)} above"
+            where = axes.get_yaxis_transform()
+            axes.annotate(above, (1.01, place), xycoords=where, va="center", fontsize=8.5, color=GREY)
+    if ends:
+        _draw_threshold(axes, *ends)
     if logarithmic:
-        _logarithmic(
-            axes, [*(row[1] for row in rows), *([] if threshold is None else [np.array([threshold])])]
-        )
+        _logarithmic(axes, [*(row[1] for row in rows), *([np.array(ends)] if ends else [])])
     in_rows(axes, [row[0] for row in rows])
     axes.set_xlabel("anomaly score" + (" (logarithmic)" if logarithmic else ""))
     grid(axes, "x")
     return figure
+
+
+def _ends(threshold: float | tuple[float, float] | None) -> tuple[float, float] | None:
+    """Between which scores the threshold lies."""
+    if threshold is None:
+        return None
+    low, high = (float(x) for x in (threshold if isinstance(threshold, tuple) else (threshold, threshold)))
+    if not (np.isfinite([low, high]).all() and low <= high):
+        raise ValueError(
+            f"threshold={threshold}: must be finite, or two finite values that ascend, or None where there are no "
+            "decisions"
+        )
+    return low, high
+
+
+def _draw_threshold(axes: Axes, low: float, high: float) -> None:
+    if low == high:
+        axes.axvline(low, color=INK, ls="--", lw=1.1, label="_threshold")
+        text = f"threshold {low:.4g}"
+    else:
+        axes.axvspan(low, high, color=LINES, lw=0, zorder=0, label="_threshold")
+        text = f"threshold between {low:.4g} and {high:.4g}"
+    axes.annotate(
+        text, ((low + high) / 2, 1.0), (0, 3), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
+        fontsize=8.5, ha="center", va="bottom",
+    )  # fmt: skip
 
 
 def _rows(

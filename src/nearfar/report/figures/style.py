@@ -120,10 +120,10 @@ def one(height: float, title: str, *, width: float = WIDTH) -> tuple[Drawing, Ax
     return figure, axes
 
 
-def headed(axes: Axes, title: str) -> None:
-    """Give a title; nothing if it is empty."""
+def headed(axes: Axes, title: str, *, pad: float = 8) -> None:
+    """Give a title, so many points above the axes; nothing if it is empty."""
     if title:
-        axes.set_title(shown(title, 2 * LONGEST))
+        axes.set_title(shown(title, 2 * LONGEST), pad=pad)
 
 
 def shown(name: str, longest: int = LONGEST) -> str:
@@ -188,7 +188,7 @@ def in_rows(axes: Axes, names: Sequence[str]) -> None:
     """A row for each name, the first on top."""
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), [shown(name) for name in names])
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=8)
     axes.spines["left"].set_visible(False)
 
 
