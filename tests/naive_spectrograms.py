@@ -8,7 +8,7 @@ from itertools import pairwise
 
 
 def spectrogram(samples, rate, n_fft, edges):
-    """Levels in dBFS, a list for each band, of frames around columns that are half as long and follow each other."""
+    """Levels in dBFS, a list for each band, of frames around columns of half their length."""
     hop = n_fft // 2
     window = [0.5 - 0.5 * math.cos(2 * math.pi * i / n_fft) for i in range(n_fft)]
     columns = []

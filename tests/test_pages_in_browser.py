@@ -13,6 +13,7 @@ import socket
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,10 @@ RATE = 16000
 # Contrast of every text with what lies behind it, as WCAG defines it; texts that nobody sees are left out
 CONTRASTS = """() => {
   const channel = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  const luminance = ([r, g, b]) => 0.2126 * channel(r / 255) + 0.7152 * channel(g / 255) + 0.0722 * channel(b / 255);
+  const luminance = (colour) => {
+    const [r, g, b] = colour.slice(0, 3).map((value) => channel(value / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
   const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
   const behind = (element) => {
     for (let e = element; e; e = e.parentElement) {
@@ -251,7 +255,7 @@ class TestEveryPage:
         levels = tab.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map((h) => +h.localName[1])")
         assert levels[0] == 1
         assert levels.count(1) == 1
-        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after <= before + 1 for before, after in pairwise(levels))
         ids = tab.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
         assert len(ids) == len(set(ids))
         missing = tab.evaluate(
@@ -286,9 +290,10 @@ class TestEveryPage:
         opened.tab.set_viewport_size({"width": width, "height": 800})
         assert opened.tab.evaluate("document.documentElement.scrollWidth") <= width
         cut = opened.tab.evaluate(
-            "[...document.querySelectorAll('figure svg.chart text')].filter((t) => { const b = t.getBoundingClientRect();"
-            " return b.width && !t.closest('svg svg') && (b.left < -1 || b.right > innerWidth + 1); })"
-            ".map((t) => t.textContent)"
+            """[...document.querySelectorAll('figure svg.chart text')].filter((text) => {
+              const box = text.getBoundingClientRect();
+              return box.width && !text.closest('svg svg') && (box.left < -1 || box.right > innerWidth + 1);
+            }).map((text) => text.textContent)"""
         )
         assert not cut
 
@@ -301,7 +306,8 @@ class TestEveryPage:
                 .evaluate(
                     """async (audio) => {
                   audio.preload = 'auto';
-                  if (audio.readyState < 3) await new Promise((done) => { audio.oncanplay = audio.onerror = done; audio.load(); });
+                  const ready = (done) => { audio.oncanplay = audio.onerror = done; audio.load(); };
+                  if (audio.readyState < 3) await new Promise(ready);
                   if (audio.error) return [0, audio.error.message];
                   return [audio.duration, ''];
                 }"""
@@ -353,7 +359,8 @@ class TestEveryPage:
             """() => {
               const all = [...document.querySelectorAll('a[href], button, audio, svg[tabindex], [tabindex="0"]')];
               const seen = all.filter((e) => e.getClientRects().length && e.tabIndex >= 0);
-              return seen.map((e) => { e.focus(); return [e.outerHTML.slice(0, 60), document.activeElement === e]; });
+              const focused = (e) => { e.focus(); return document.activeElement === e; };
+              return seen.map((e) => [e.outerHTML.slice(0, 60), focused(e)]);
             }"""
         )
         assert len(stops) > 5
@@ -449,7 +456,7 @@ class TestWhatAPageDoes:
         assert root.find(f"{svg}title").text.startswith("Level of <img")
         said = [t.text for t in root.iter(f"{svg}text")]
         assert said[-2:] == ["near", "far"]
-        lines = [line for line in root.iter(f"{svg}polyline")]
+        lines = list(root.iter(f"{svg}polyline"))
         left, right = 40, 18  # .left-5, for the ticks
         places = [float(p.split(",")[0]) for line in lines[1:2] for p in line.get("points").split()]
         assert places[0] == pytest.approx(720 - left - right, abs=0.1)

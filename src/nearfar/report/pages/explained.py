@@ -89,7 +89,7 @@ def page(explanation: Explanation, *, command: str = "") -> str:
         HTML; see ``pages.page.write``.
     """
     rows, remarks = _listening(explanation)
-    told = {explanation.headline, explanation.p_value_means, *explanation.health}
+    elsewhere = {explanation.headline, explanation.p_value_means, *explanation.health, *explanation.missing}
     return render(
         "explained.html.j2",
         title=explanation.name,
@@ -101,7 +101,7 @@ def page(explanation: Explanation, *, command: str = "") -> str:
         decided=DECISIONS[explanation.verdict.decision],
         facts=_facts(explanation),
         score_chart=_score_chart(explanation),
-        words=[sentence for sentence in explanation.words if sentence not in told],
+        words=[sentence for sentence in explanation.words if sentence not in elsewhere],
         reasons=_reason_table(explanation),
         branches=_branch_table(explanation),
         maps=[_map_chart(each, explanation) for each in explanation.maps if each.values.size],
@@ -214,7 +214,7 @@ def _sound_of(view: str, sound: Any) -> NDArray[np.float32] | None:
 
 def _map_chart(branch: BranchMap, explanation: Explanation) -> Chart:
     """What is abnormal, over the spectrogram in grey; by itself where there is no sound."""
-    shown = np.asarray(branch.shown, float)
+    shown = np.asarray(branch.shown, np.float64)
     high = float(np.nanpercentile(shown, BRIGHTEST)) or float(np.nanmax(shown)) or 1.0
     abnormal = Picture(
         "abnormal", shown, branch.times, branch.frequencies, TIME, LOG, 0.0, high, colours="over"
@@ -329,8 +329,8 @@ def _listening(explanation: Explanation) -> tuple[list[Row], list[str]]:
     players = [each.player for row in rows for each in row.heard]
     resampled = {(p.recorded_rate, p.rate) for p in players if p.rate != p.recorded_rate}
     remarks += [
-        f"Recorded at {number(recorded)} Hz and resampled to {number(played)} Hz for the players; pictures and numbers "
-        f"are of the recording itself."
+        f"Recorded at {number(recorded)} Hz and resampled to {number(played)} Hz for the players; pictures and "
+        "numbers are of the recording itself."
         for recorded, played in sorted(resampled)
     ]
     return rows, remarks

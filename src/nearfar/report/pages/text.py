@@ -103,7 +103,9 @@ def _rounded(values: NDArray[np.float64]) -> Any:
     rounded = np.where(values == 0, 0.0, rounded)
     if known.all():
         return rounded.tolist()
-    return np.where(known, rounded.astype(object), None).tolist()
+    told = rounded.astype(object)
+    told[~known] = None
+    return told.tolist()
 
 
 def number(value: float | None, digits: int | None = None, unit: str = "") -> str:
