@@ -46,6 +46,7 @@ SECONDS, BANDS, COLUMNS = 4.0, 48, 160
 SEEDS = (1, 2, 3)
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 BESIDE = 3  # normal clips in an envelope spectrum
+FRAME = 256  # samples, of coherence
 HIGHEST_RATE = 200.0  # Hz, of an envelope
 
 STUDY = """
@@ -122,6 +123,7 @@ def of_results(results: dict[str, Result]) -> Iterator[tuple[str, Callable[[], F
     yield "heat_map", lambda: drawn.heat_map(spectral)
     yield "false_alarm_rates", lambda: drawn.false_alarm_rates(spectral)
     yield "branch_weights", lambda: drawn.branch_weights(views)
+    yield "left_out", lambda: drawn.left_out(views)
     yield "seeds", lambda: drawn.seeds(results["baseline_mse"], near, spectral)
     yield "omegas", lambda: drawn.omegas(*results.values())
     yield "comparison", lambda: drawn.comparison(near, spectral)
@@ -160,8 +162,7 @@ def of_sounds(machine: Machine, result: Result) -> Iterator[tuple[str, Callable[
         lambda: envelopes(faulty[NEAR], [one[NEAR] for one in recorded[:BESIDE]], rate, band),
     )
     level = {name: [loudness(one[i]) for one in recorded] for name, i in (("near", NEAR), ("far", FAR))}
-    times = SECONDS * np.arange(len(recorded))
-    yield "levels", lambda: figures.levels(times, level)
+    yield "levels", lambda: figures.levels(np.arange(len(recorded)), level, over="number of the recording")
     yield "coherence", lambda: coherences(recorded, rate)
     domains = [one.domain or "" for one in machine.train]
     of = {name: normal[[d == name for d in domains]] for name in dict.fromkeys(domains)}
@@ -218,14 +219,14 @@ def coherences(recorded: list[Samples], rate: int) -> Figure:
     """Of a single clip and, because chance averages out, of all."""
     spectra = [
         [
-            signal.csd(one[a], one[b], rate, nperseg=1024)[1]
+            signal.csd(one[a], one[b], rate, nperseg=FRAME)[1]
             for a, b in ((NEAR, FAR), (NEAR, NEAR), (FAR, FAR))
         ]
         for one in recorded
     ]
     cross, near, far = np.mean(spectra, axis=0)
-    frequencies = np.fft.rfftfreq(1024, 1 / rate)
-    one = signal.coherence(recorded[0][NEAR], recorded[0][FAR], rate, nperseg=1024)[1]
+    frequencies = np.fft.rfftfreq(FRAME, 1 / rate)
+    one = signal.coherence(recorded[0][NEAR], recorded[0][FAR], rate, nperseg=FRAME)[1]
     of_all = np.abs(cross) ** 2 / (near.real * far.real)
     return figures.coherence(frequencies, {"one clip": one, "all training clips": of_all})
 
