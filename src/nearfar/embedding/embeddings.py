@@ -78,11 +78,17 @@ def relative_deviation(tokens: Array) -> Array:
     A token weighs ``(1 + d / max d) ** DEVIATION_POWER``, where d is its distance from the mean of its band, and
     max d the largest of these in the band. Relative deviation pooling, with the power of published recipes.
     """
+    weight = weights_of_deviation(tokens)
+    return ((weight * tokens).sum(axis=2) / weight.sum(axis=2)).reshape(len(tokens), -1)
+
+
+def weights_of_deviation(tokens: Array) -> Array:
+    """What tokens weigh in ``relative_deviation``: (clips, blocks, frames, bands, dim) to the same, of dim 1."""
     distance = np.linalg.norm(tokens - tokens.mean(axis=2, keepdims=True), axis=-1, keepdims=True)
     largest = distance.max(axis=2, keepdims=True)
     relative = np.divide(distance, largest, out=np.zeros_like(distance), where=largest > 0)
-    weight = (1 + relative) ** DEVIATION_POWER
-    return ((weight * tokens).sum(axis=2) / weight.sum(axis=2)).reshape(len(tokens), -1)
+    weight: Array = (1 + relative) ** DEVIATION_POWER
+    return weight
 
 
 def rows(tokens: Array) -> Array:

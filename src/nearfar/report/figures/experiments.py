@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -29,6 +28,7 @@ from nearfar.report.figures.style import (
     STYLE,
     grid,
     in_rows,
+    key,
     one,
     row_height,
     shown,
@@ -37,8 +37,12 @@ from nearfar.report.figures.style import (
 
 HEAT = "YlGnBu"
 HATCHES = ("", "///", "...", "xx")
-DARK = 0.45  # of the luminance: text on a darker cell is white
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # of red, green, blue: ITU-R BT.709
+DARK = 0.179  # of the luminance: on darker cells white text has the higher contrast, else black: 4.5 or more
+LUMINANCE = np.array(
+    [0.2126, 0.7152, 0.0722]
+)  # of red, green, blue without gamma: WCAG 2.2, relative luminance
+CELL, LETTER = 1.05, 0.08  # inches: width of a cell, and of a letter
+FITS = 12  # letters above a cell
 SHORT = 28  # characters of a name, where many are side by side
 
 
@@ -86,25 +90,37 @@ def heat_map(
         raise ValueError(f"limits={limits}: must ascend, such as (0.4, 1.0)")
     of_rows = given.names("rows", rows, length=len(cells), of="rows of values")
     of_columns = given.names("columns", columns, length=cells.shape[1], of="columns of values")
-    figure, axes = one(row_height(len(cells), others=0.9), title, width=min(12, 2.6 + 1.1 * len(of_columns)))
+    shown_rows, shown_columns = [shown(name) for name in of_rows], [shown(name, SHORT) for name in of_columns]
+    long = max(map(len, shown_columns)) > FITS
+    over = (
+        LETTER * max(map(len, shown_columns)) if long else 0.0
+    )  # inches of slanted names above and beside the cells
+    width = max(4.0, 0.6 + LETTER * max(map(len, shown_rows)) + CELL * len(of_columns) + over)
+    figure, axes = one(row_height(len(cells), others=0.9 + over / 2), title, width=width)
     colours = matplotlib.colormaps[HEAT].with_extremes(bad=LINES)
     image = axes.imshow(
         np.ma.masked_invalid(cells), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto"
     )
-    is_dark = image.to_rgba(np.ma.masked_invalid(cells))[..., :3] @ LUMINANCE < DARK
+    is_dark = _luminance(image.to_rgba(np.ma.masked_invalid(cells))[..., :3]) < DARK
     for (row, column), value in np.ndenumerate(cells):
-        colour = "white" if is_dark[row, column] else INK
+        colour = "white" if is_dark[row, column] else "black"
         text = f"{100 * value:.1f}" if np.isfinite(value) else "-"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    axes.set_xticks(range(len(of_columns)), [shown(name, SHORT) for name in of_columns])
+    axes.set_xticks(range(len(of_columns)), shown_columns)
     axes.xaxis.tick_top()
     axes.tick_params(axis="x", length=0)
-    for label in axes.get_xticklabels() if max(map(len, of_columns)) > 13 else ():
-        label.set(rotation=20, ha="left")
+    for label in axes.get_xticklabels() if long else ():
+        label.set(rotation=25, ha="left")
     in_rows(axes, of_rows)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("percent")
     return figure
+
+
+def _luminance(colours: Float) -> Float:
+    """(..., 3) array of red, green, blue in [0, 1] to (...,)."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    return np.asarray(linear @ LUMINANCE)
 
 
 @styled(STYLE)
@@ -166,7 +182,7 @@ def false_alarm_rates(
         which = known.index(name)
         colour, marker = COLOURS[which % len(COLOURS)], MARKERS[which % len(MARKERS)]
         axes.plot([100 * low, 100 * high], [place, place], color=colour, lw=1.6, label="_interval")
-        axes.plot([100 * k / m], [place], marker, color=colour, ms=6, label="_got")
+        axes.plot([100 * k / m], [place], marker, color=colour, ms=6, clip_on=False, label="_got")
         axes.plot([100 * wanted[place]] * 2, [place - 0.36, place + 0.36], color=INK, lw=2, label="_asked")
         axes.annotate(
             f"{k:.4g} of {m:.4g}", (1.01, place), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5,
@@ -176,23 +192,16 @@ def false_alarm_rates(
     axes.set_xlim(0, None)
     axes.set_xlabel(f"flagged normal clips (percent), with the {100 * CONFIDENCE:g} % interval")
     grid(axes, "x")
-    _legend_of_rates(axes, known)
+    key(figure, axes, _handles_of_rates(known))
     return figure
 
 
-def _legend_of_rates(axes: Axes, domains: Sequence[str]) -> None:
+def _handles_of_rates(domains: Sequence[str]) -> list[Line2D]:
     handles = [Line2D([], [], color=INK, marker="|", ms=10, mew=2, ls="none", label="asked")]
     for n, name in enumerate(domains):
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=COLOURS[n % len(COLOURS)],
-                marker=MARKERS[n % len(MARKERS)],
-                label=shown(name) or "got",
-            )
-        )
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, fontsize=8.5)
+        colour, marker = COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]
+        handles.append(Line2D([], [], color=colour, marker=marker, label=shown(name) or "got"))
+    return handles
 
 
 @styled(STYLE)
@@ -218,7 +227,7 @@ def branch_weights(
     >>> from nearfar.report import figures
     >>> figure = figures.branch_weights([[0.25, 0.75], [0.0, 1.0]], ["fan", "pump"], ["far", "near"])
     >>> [text.get_text() for text in figure.axes[0].texts]
-    ['0.25', '0.75', '1']
+    ['0.25', '0.75', '1.00']
     """
     shape = (len(machines), len(branches))
     cells = given.finite("weights", given.matrix("weights", weights, shape=shape, of="machines and branches"))
@@ -237,11 +246,11 @@ def branch_weights(
     for row, column in np.argwhere(cells >= 0.06):
         middle = cells[row, :column].sum() + cells[row, column] / 2
         box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85}
-        axes.text(middle, row, f"{cells[row, column]:.2g}", ha="center", va="center", fontsize=8.5, bbox=box)
+        axes.text(middle, row, f"{cells[row, column]:.2f}", ha="center", va="center", fontsize=8.5, bbox=box)
     in_rows(axes, rows)
     axes.set_xlim(0, 1)
     axes.set_xlabel("weight")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=min(4, len(parts)), fontsize=8.5)
+    key(figure, axes)
     return figure
 
 
@@ -283,8 +292,8 @@ def left_out(omega: float, without: Mapping[str, float], *, title: str = "") -> 
         change = 100 * (value - whole)
         axes.barh(place, change, left=100 * whole, color=ANOMALY if change < 0 else BLUE, height=0.6)
         axes.annotate(
-            f"{change:+.1f}", (100 * min(value, whole), place), (-4, 0), textcoords="offset points", ha="right",
-            va="center", fontsize=8.5,
+            f"{change:+.1f}", (100 * value, place), (4 if change > 0 else -4, 0), textcoords="offset points",
+            ha="left" if change > 0 else "right", va="center", fontsize=8.5,
         )  # fmt: skip
     axes.axvline(100 * whole, color=INK, lw=1.1)
     axes.annotate(

@@ -21,6 +21,7 @@ from nearfar.report.figures.style import (
     GREEN,
     GREY,
     INK,
+    LINES,
     MARKERS,
     NORMAL,
     ORANGE,
@@ -28,6 +29,7 @@ from nearfar.report.figures.style import (
     STYLE,
     grid,
     in_rows,
+    key,
     one,
     row_height,
     shown,
@@ -50,7 +52,7 @@ def score_distributions(
     domain: Sequence[str | None] | None = None,
     *,
     references: ArrayLike | None = None,
-    threshold: float | None = None,
+    threshold: float | tuple[float, float] | None = None,
     logarithmic: bool = False,
     title: str = "",
 ) -> Figure:
@@ -66,8 +68,8 @@ def score_distributions(
         ``None`` where it is not known.
     references : (n_references,) array or None
         Scores of normal training clips by a fit without them: what the threshold was learnt from.
-    threshold : float or None
-        A score above it is an anomaly.
+    threshold : float, (float, float) or None
+        A score above it is an anomaly. Two values: it lies between them.
     logarithmic : bool
         For scores that spread over powers of ten.
     title : str
@@ -96,36 +98,49 @@ def score_distributions(
     rows = _rows(scores, label, domain)
     if references is not None and np.size(references):
         rows.insert(0, (TRAINING, given.vector("references", references), GREEN, "o"))
-    if threshold is not None and not np.isfinite(threshold):
-        raise ValueError(f"threshold={threshold}: must be finite, or None where there are no decisions")
-    figure, axes = one(row_height(len(rows), others=1.15, each=0.42), title)
-    if logarithmic:
-        lowest = min(*(row[1].min() for row in rows), np.inf if threshold is None else threshold)
-        if lowest <= 0:
-            raise ValueError(f"logarithmic=True: there is a score of {lowest:g}; all must be above 0")
-        style.powers(axes)
+    ends = _ends(threshold)
+    figure, axes = one(row_height(len(rows), others=1.15, each=0.42), "")
+    style.headed(axes, title, pad=20 if ends else 8)
     for place, (_, values, colour, marker) in enumerate(rows):
         _strip(axes, place, values, colour, marker)
-        if threshold is not None:
-            above = f"{int((values > threshold).sum())} of {len(values)} above"
-            axes.annotate(
-                above,
-                (1.01, place),
-                xycoords=axes.get_yaxis_transform(),
-                va="center",
-                fontsize=8.5,
-                color=GREY,
-            )
-    if threshold is not None:
-        axes.axvline(threshold, color=INK, ls="--", lw=1.1)
-        axes.annotate(
-            f"threshold {threshold:.4g}", (threshold, 1.0), (4, 2), xycoords=axes.get_xaxis_transform(),
-            textcoords="offset points", fontsize=8.5, va="bottom",
-        )  # fmt: skip
+        if ends:
+            above = f"{int((values > ends[0]).sum())} of {len(values)} above"
+            where = axes.get_yaxis_transform()
+            axes.annotate(above, (1.01, place), xycoords=where, va="center", fontsize=8.5, color=GREY)
+    if ends:
+        _draw_threshold(axes, *ends)
+    if logarithmic:
+        _logarithmic(axes, [*(row[1] for row in rows), *([np.array(ends)] if ends else [])])
     in_rows(axes, [row[0] for row in rows])
     axes.set_xlabel("anomaly score" + (" (logarithmic)" if logarithmic else ""))
     grid(axes, "x")
     return figure
+
+
+def _ends(threshold: float | tuple[float, float] | None) -> tuple[float, float] | None:
+    """Between which scores the threshold lies."""
+    if threshold is None:
+        return None
+    low, high = (float(x) for x in (threshold if isinstance(threshold, tuple) else (threshold, threshold)))
+    if not (np.isfinite([low, high]).all() and low <= high):
+        raise ValueError(
+            f"threshold={threshold}: must be finite, or two finite values that ascend, or None where there are no "
+            "decisions"
+        )
+    return low, high
+
+
+def _draw_threshold(axes: Axes, low: float, high: float) -> None:
+    if low == high:
+        axes.axvline(low, color=INK, ls="--", lw=1.1, label="_threshold")
+        text = f"threshold {low:.4g}"
+    else:
+        axes.axvspan(low, high, color=LINES, lw=0, zorder=0, label="_threshold")
+        text = f"threshold between {low:.4g} and {high:.4g}"
+    axes.annotate(
+        text, ((low + high) / 2, 1.0), (0, 3), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
+        fontsize=8.5, ha="center", va="bottom",
+    )  # fmt: skip
 
 
 def _rows(
@@ -168,6 +183,13 @@ def _strip(axes: Axes, place: int, values: Float, colour: str, marker: str) -> N
     axes.plot([middle], [place], "o", color="white", mec=INK, ms=5.5, label="_median")
 
 
+def _logarithmic(axes: Axes, shown_there: Sequence[Float]) -> None:
+    low, high = (float(end) for end in (min(x.min() for x in shown_there), max(x.max() for x in shown_there)))
+    if low <= 0:
+        raise ValueError(f"logarithmic=True: there is a score of {low:g}; all must be above 0")
+    style.powers(axes, low / 1.05, high * 1.05)
+
+
 @styled(STYLE)
 def roc(
     anomalous: ArrayLike, score: ArrayLike, domain: Sequence[str | None] | None = None, *, title: str = ""
@@ -192,12 +214,12 @@ def roc(
     --------
     >>> from nearfar.report import figures
     >>> figure = figures.roc([False, False, True, True], [1.0, 3.0, 2.0, 4.0])
-    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['all: AUC 75.0 %, pAUC 73.7 % (2 normal, 2 anomalous)', 'what pAUC counts']
     """
-    figure, axes = one(4.6, title, width=5.2)
+    figure, axes = one(5.4, title, width=5.2)
     draw_roc(axes, curves(anomalous, score, domain))
-    axes.legend(loc="lower right")
+    key(figure, axes, columns=1)
     return figure
 
 
@@ -269,7 +291,7 @@ def embeddings(
     )
     axes.set(xlabel=f"first component{shares[0]}", ylabel=f"second component{shares[1]}")
     grid(axes)
-    axes.legend(loc="best", fontsize=8.5)
+    key(figure, axes, columns=3)
     return figure
 
 

@@ -29,6 +29,7 @@ from nearfar.report.figures.style import (
     STYLE,
     grid,
     hertz,
+    key,
     one,
     shown,
     styled,
@@ -87,7 +88,7 @@ def abnormal_map(
     >>> figure.axes[0].get_ylabel()
     'frequency (Hz)'
     """
-    figure, axes = one(3.2, title)
+    figure, axes = one(3.5, title)
     mesh = draw_map(axes, times, frequencies, values)
     _bar(figure.colorbar(mesh, ax=axes, pad=0.015, aspect=30), label)
     return figure
@@ -188,13 +189,13 @@ def spectra(
     >>> from nearfar.report import figures
     >>> normal = [[-62, -55], [-60, -52], [-58, -50]]
     >>> figure = figures.spectra([100, 200, 400], [-59, -41], normal, abnormal=[(200, 400)])
-    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['normal clips: median', 'normal clips: 5 to 95 %', 'this clip', 'abnormal']
     """
-    figure, axes = one(3.2, title)
+    figure, axes = one(3.5, title)
     draw_spectra(axes, edges, clip, normal, quantiles=quantiles, abnormal=abnormal)
     axes.set_ylabel(shown(label, 60))
-    axes.legend(loc="best")
+    key(figure, axes)
     return figure
 
 
@@ -222,7 +223,13 @@ def draw_spectra(
     pairs, middle = len(share) // 2, len(share) // 2
     f = _from_lowest(f)
     axes.stairs(
-        known[middle], f, baseline=None, color=BLUE, lw=1.3, label=f"normal clips: {_named(share[middle])}"
+        known[middle],
+        f,
+        baseline=None,
+        color=BLUE,
+        lw=1.3,
+        zorder=2.5,
+        label=f"normal clips: {_named(share[middle])}",
     )
     for i in range(pairs):
         axes.stairs(
@@ -288,11 +295,10 @@ def envelope_spectrum(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['29 Hz', '58 Hz']
     """
-    figure, axes = one(2.8, title)
+    figure, axes = one(3.1, title)
     draw_envelope(axes, frequencies, clip, normal=normal, peaks=peaks)
     axes.set_ylabel(shown(label, 60))
-    if normal is not None:
-        axes.legend(loc="upper right")
+    key(figure, axes)
     return figure
 
 
@@ -356,7 +362,7 @@ def levels(
     >>> figure.axes[0].get_xlabel()
     'time (s)'
     """
-    figure, axes = one(2.8, title)
+    figure, axes = one(3.1, title)
     _require_some("of", of)
     t = np.asarray(times)
     is_date = np.issubdtype(t.dtype, np.datetime64)
@@ -379,7 +385,7 @@ def levels(
     axes.set_xlabel("date and time" if is_date else "time (s)")
     axes.set_ylabel(shown(label, 60))
     grid(axes)
-    axes.legend(loc="best")
+    key(figure, axes)
     return figure
 
 
@@ -404,10 +410,10 @@ def coherence(frequencies: ArrayLike, of: Mapping[str, ArrayLike], *, title: str
     --------
     >>> from nearfar.report import figures
     >>> figure = figures.coherence([100, 1000, 8000], {"fan": [0.9, 0.4, 0.1]})
-    >>> figure.axes[0].get_ylim()
-    (0.0, 1.0)
+    >>> figure.axes[0].get_ylabel()
+    'coherence of near and far'
     """
-    figure, axes = one(2.8, title)
+    figure, axes = one(3.1, title)
     _require_some("of", of)
     f = given.edges("frequencies", frequencies)
     for name, values, colour in zip(of, of.values(), COLOURS * 9, strict=False):
@@ -419,7 +425,7 @@ def coherence(frequencies: ArrayLike, of: Mapping[str, ArrayLike], *, title: str
     axes.set_ylim(0, 1)
     axes.set_ylabel("coherence of near and far")
     grid(axes)
-    axes.legend(loc="best")
+    key(figure, axes)
     return figure
 
 
@@ -453,10 +459,10 @@ def spectra_by_domain(
     >>> from nearfar.report import figures
     >>> groups = {"source": [[-60, -50], [-62, -51]], "target": [[-55, -58]]}
     >>> figure = figures.spectra_by_domain([100, 200, 400], groups)
-    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['source (2 clips)', 'target (1 clip)']
     """
-    figure, axes = one(3.2, title)
+    figure, axes = one(3.5, title)
     _require_some("of", of)
     f = _from_lowest(given.edges("edges", edges))
     for name, values, colour in zip(of, of.values(), COLOURS * 9, strict=False):
@@ -474,7 +480,7 @@ def spectra_by_domain(
     hertz(axes, f[0], f[-1])
     axes.set_ylabel(shown(label, 60))
     grid(axes)
-    axes.legend(loc="best")
+    key(figure, axes)
     return figure
 
 

@@ -18,10 +18,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from nearfar.files.names import one_line
 
@@ -32,6 +34,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 NORMAL, ANOMALY = BLUE, RED
 WIDTH = 7.0  # inches: a page of text
 DOTS_PER_INCH = 120
+MARGIN = 0.07  # inches
 LONGEST = 44  # characters of a name that are shown
 MOST_HERTZ_LABELS = 9
 
@@ -105,7 +108,8 @@ class Drawing(Figure):
 
 def new(height: float, *, width: float = WIDTH) -> Drawing:
     """An empty figure, in inches; its parts make room for each other."""
-    return Drawing(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+    engine = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
+    return Drawing(figsize=(width, height), dpi=DOTS_PER_INCH, layout=engine)
 
 
 def one(height: float, title: str, *, width: float = WIDTH) -> tuple[Drawing, Axes]:
@@ -116,10 +120,10 @@ def one(height: float, title: str, *, width: float = WIDTH) -> tuple[Drawing, Ax
     return figure, axes
 
 
-def headed(axes: Axes, title: str) -> None:
-    """Give a title; nothing if it is empty."""
+def headed(axes: Axes, title: str, *, pad: float = 8) -> None:
+    """Give a title, so many points above the axes; nothing if it is empty."""
     if title:
-        axes.set_title(shown(title, 2 * LONGEST))
+        axes.set_title(shown(title, 2 * LONGEST), pad=pad)
 
 
 def shown(name: str, longest: int = LONGEST) -> str:
@@ -184,7 +188,7 @@ def in_rows(axes: Axes, names: Sequence[str]) -> None:
     """A row for each name, the first on top."""
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), [shown(name) for name in names])
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=8)
     axes.spines["left"].set_visible(False)
 
 
@@ -193,8 +197,19 @@ def row_height(rows: int, *, others: float = 1.0, each: float = 0.32) -> float:
     return others + each * max(rows, 2)
 
 
-def powers(axes: Axes) -> None:
-    """A logarithmic x axis, whose labels are numbers such as 0.01 and 30."""
+def powers(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic x axis for values from ``low`` to ``high``, whose labels are numbers such as 0.02 and 50."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    steps = _steps(low, high)
+    if len(steps) < 3:
+        steps = [float(value) for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
+    axes.xaxis.set_major_locator(FixedLocator(steps))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+def key(figure: Figure, axes: Axes, handles: Sequence[Artist] | None = None, columns: int = 4) -> None:
+    """The legend, below the axes, where it hides nothing."""
+    entries = axes.get_legend_handles_labels()[0] if handles is None else handles
+    if entries:
+        figure.legend(handles=list(entries), loc="outside lower center", ncols=min(columns, len(entries)))
