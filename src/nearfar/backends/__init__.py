@@ -16,6 +16,7 @@ An attribute that begins with ``_`` is a cache; it can be computed again.
 Some back ends have one of these methods too::
 
     self_scores() -> (n_clips,)    scores of the clips of the fit, each by a fit without that clip; in any order
+    terms(x) -> Terms or None      how the score of one clip, (dim,) or (rows, dim), is made: ``backends.terms``
     unfitted() -> back end         of a back end that wraps others: one of those, not fitted yet
 
 A back end that wraps others stores them, fitted, under a name that ends in ``_``: one, or a list of them. What

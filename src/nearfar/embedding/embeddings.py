@@ -79,11 +79,17 @@ def relative_deviation(tokens: Array) -> Array:
     A token weighs ``(1 + d / max d) ** DEVIATION_POWER``, where d is its distance from the mean of its band, and
     max d the largest of these in the band. Relative deviation pooling, with the power of published recipes.
     """
+    weight = weights_of_deviation(tokens)
+    return ((weight * tokens).sum(axis=2) / weight.sum(axis=2)).reshape(len(tokens), -1)
+
+
+def weights_of_deviation(tokens: Array) -> Array:
+    """What tokens weigh in ``relative_deviation``: (clips, blocks, frames, bands, dim) to the same, of dim 1."""
     distance = np.linalg.norm(tokens - tokens.mean(axis=2, keepdims=True), axis=-1, keepdims=True)
     largest = distance.max(axis=2, keepdims=True)
     relative = np.divide(distance, largest, out=np.zeros_like(distance), where=largest > 0)
-    weight = (1 + relative) ** DEVIATION_POWER
-    return ((weight * tokens).sum(axis=2) / weight.sum(axis=2)).reshape(len(tokens), -1)
+    weight: Array = (1 + relative) ** DEVIATION_POWER
+    return weight
 
 
 def rows(tokens: Array) -> Array:
@@ -350,6 +356,35 @@ def embed_stored(
     return {
         m: {sha: joined(*(found[m][key] for key in of_one[m])) for sha, of_one in keys.items()}
         for m in made_by
+    }
+
+
+def stored(
+    shas: Iterable[str],
+    encoder: Encoder,
+    made_by: Mapping[str, Origin],
+    store: Store,
+    *,
+    view: str,
+    pooling: str,
+) -> dict[str, Array]:
+    """What the store has of a view's embeddings, by SHA-256 of the recording; nothing is computed.
+
+    Parameters
+    ----------
+    shas : iterable of str
+    encoder, made_by, store, pooling
+        As of ``embed_stored``.
+    view : str
+        Of ``VIEWS``.
+    """
+    keys = _keys(shas, {m: [(block, pooling) for block in encoder.blocks] for m in made_by})
+    found = _look_up(keys, made_by, store)
+    chosen = VIEWS[view]
+    return {
+        sha: chosen.combine(*(joined(*(found[m][key] for key in of_one[m])) for m in chosen.microphones))
+        for sha, of_one in keys.items()
+        if all(key in found[m] for m in made_by for key in of_one[m])
     }
 
 
