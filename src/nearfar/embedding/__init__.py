@@ -13,7 +13,7 @@ from typing import Any
 from nearfar.recordings.clips import unknown
 
 CONDITIONING = {
-    "standardize": "sklearn.preprocessing:StandardScaler",
+    "standardize": "nearfar.embedding.conditioning:Standardize",
     "pca": "nearfar.embedding.conditioning:PrincipalComponents",
     "whiten": "nearfar.embedding.conditioning:Whitening",
     "head": "nearfar.embedding.conditioning:Head",
