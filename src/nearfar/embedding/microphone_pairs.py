@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nearfar.embedding.tracing import Step
+from nearfar.embedding.linear_steps import Step
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -63,7 +63,7 @@ class NearMinusFar(TransformerMixin, BaseEstimator):
         return near - self.fraction * far
 
     def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
-        """The step for one clip, (2 * dim,); the deviation is the smallest that explains a residual: see ``tracing``."""
+        """The step for one clip, (2 * dim,): see ``linear_steps``. The deviation is the smallest that there is."""
         signs = np.array([1.0, -self.fraction])
 
         def back(residual: Float) -> Float:
@@ -148,7 +148,7 @@ class Residual(TransformerMixin, BaseEstimator):
         return np.asarray(predicted - self.predicted_mean_ - explained)
 
     def traced(self, x: Float) -> Step:
-        """The step for one clip, (2 * dim,): see ``tracing``.
+        """The step for one clip, (2 * dim,): see ``linear_steps``.
 
         The predicting embedding is off from its mean, the predicted one by the residual and what was predicted.
         """
