@@ -16,6 +16,7 @@ from nearfar.recordings import audio, datasets
 from nearfar.recordings.datasets import dcase2026
 from nearfar.recordings.datasets.published import Counts
 from nearfar.recordings.datasets.validation import Problem, to_json, to_table, validate
+from nearfar.recordings.inspection import training
 
 RATE = 16000
 
@@ -474,6 +475,37 @@ def test_samples_are_let_go_clip_by_clip(plant, monkeypatch):
     assert plant.problems(workers=2) == []
     assert len(most) == 36
     assert max(most) <= 3
+
+
+@pytest.mark.parametrize("bits", ["PCM_16", "FLOAT"])
+def test_a_listener_that_holds_the_samples_finds_the_same_and_reads_each_clip_once(plant, monkeypatch, bits):
+    plant.machine(source=4, target=4)
+    samples = plant.noise(samples=RATE) * np.linspace(0.1, 1, RATE, dtype=np.float32)
+    plant.write(FIRST, samples, subtype=bits)
+    plant.write(FIRST.replace("0000", "0009"), 1.7 * samples, subtype=bits)  # a copy: a closer look
+    expected, reads = plant.problems(), []
+    read_recorded = audio.read_recorded
+    monkeypatch.setattr(audio, "read_recorded", lambda r: reads.append(r.path) or read_recorded(r))
+    monkeypatch.setattr(audio, "read", lambda r: pytest.fail(f"{r} is read again"))
+
+    def listen(clip):
+        found = training.read(clip)
+        return found if isinstance(found, training.Seen) else training.seen(clip, found, hold=True)
+
+    assert plant.problems(listen=listen) == expected
+    assert any(problem.kind == "copy" for problem in expected)
+    assert len(reads) == len(set(reads)) == 13
+
+
+@pytest.mark.parametrize("bits", ["PCM_16", "FLOAT", "PCM_24"])
+def test_samples_that_are_held_are_those_of_the_file(plant, bits):
+    plant.machine(source=1, target=0, cell=0, subtype=bits)
+    (clip,) = datasets.load(plant.root).clips
+    recorded = audio.read_recorded(clip.recording)
+    held = training.seen(clip, recorded, hold=True)
+    np.testing.assert_array_equal(held.again(), audio.read(clip.recording)[0])
+    assert held.again().dtype == np.float32
+    assert (held.held.dtype == np.int16) == (bits == "PCM_16")
 
 
 def test_names_that_are_not_utf8_are_escaped():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from sklearn.utils.validation import check_array
 
 from nearfar.backends.neighbours import Rescaled, nearest, nearest_others, smallest, unit
 from nearfar.backends.normal_model import Array, Float, NormalClips, NormalModel
@@ -152,6 +151,8 @@ class Beam(NormalModel):
 
 
 def _check(X: Array) -> Float:
+    from sklearn.utils.validation import check_array  # here, because it takes a second to load
+
     checked: Float = check_array(X, dtype=np.float64, allow_nd=True)
     if checked.ndim > 3:
         raise ValueError(f"X has shape {checked.shape}; it must be (n_clips, bands, dim) or (n_clips, dim)")

@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri
-from sklearn.cluster import KMeans
 
 from nearfar.backends.normal_model import Array, Bool, Float, Index, NormalClips, NormalModel, Text
 from nearfar.backends.terms import Quadratic, Terms
@@ -157,6 +155,8 @@ class Gaussians(NormalModel):
 
     def _clusters(self, X: Array, is_target: Bool) -> tuple[Index, Bool]:
         """The group of each clip by k-means, and which clips can add centres beside those of the groups."""
+        from sklearn.cluster import KMeans  # here, because a verdict does not need it
+
         added = np.zeros(len(X), dtype=bool) if self.target_centres == "matching" else is_target
         kind = "normal" if self.target_centres == "matching" else "source"
         if (different := len(np.unique(X[~added], axis=0))) < self.n_clusters:
@@ -179,6 +179,8 @@ class Gaussians(NormalModel):
 
     def _target_centre(self, clips: Array, matching: Index, means: Float) -> tuple[Float, int, float]:
         """Mean of a target group, number of the source group whose covariance it takes, and the factor."""
+        from scipy.special import chdtri  # here, because a verdict does not need it
+
         mean = clips.mean(axis=0)
         group = int(matching[0]) if len(matching) else int(((means - mean) ** 2).sum(axis=1).argmin())
         median = np.median((((clips - mean) @ self.whitenings_[group].T) ** 2).sum(axis=1))

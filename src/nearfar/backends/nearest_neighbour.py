@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from nearfar.backends.neighbours import (
     Metric,
@@ -17,6 +16,7 @@ from nearfar.backends.neighbours import (
 )
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 from nearfar.backends.terms import Terms, of_distances
+from nearfar.embedding.estimators import require_fitted
 
 
 class NearestNeighbour(NormalModel):
@@ -101,7 +101,7 @@ class NearestNeighbour(NormalModel):
         ValueError
             If a domain has no more than ``k`` clips.
         """
-        check_is_fitted(self)
+        require_fitted(self)
         domains = of_each_domain(self.counts_)
         if (smallest := int(self.counts_.min())) <= self.k:
             raise ValueError(

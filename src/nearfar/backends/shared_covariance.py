@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
 
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 from nearfar.backends.terms import Quadratic, Terms
@@ -20,6 +19,8 @@ class SharedCovariance(NormalModel):
     MIN_CLIPS: ClassVar[int] = 2
 
     def _learn(self, clips: NormalClips) -> None:
+        from sklearn.covariance import ledoit_wolf  # here, because a verdict does not need it
+
         X, domains, index = clips.X, clips.counts, clips.domain_number
         if len(X) < len(domains) + 2:  # of two residuals one is the other's negative: nothing to shrink by
             raise ValueError(

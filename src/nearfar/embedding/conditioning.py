@@ -11,18 +11,15 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from nearfar.embedding.estimators import Transformer, checked_for_fit, checked_like_fit, require_fitted
 from nearfar.embedding.linear_steps import Step, chained
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
 
 
-class PrincipalComponents(TransformerMixin, BaseEstimator):
+class PrincipalComponents(Transformer):
     """Coordinates along the directions in which the normal clips vary most.
 
     Parameters
@@ -70,7 +67,9 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):
         ValueError
             If the clips do not span that many dimensions, or none.
         """
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        from sklearn.decomposition import PCA  # here, because it takes a second to load
+
+        X = checked_for_fit(self, X, at_least=2)
         if not np.ptp(X, axis=0).any():
             raise ValueError(
                 f"{len(X)} normal clips of {X.shape[1]} dimensions do not differ; are they copies of one recording?"
@@ -91,8 +90,8 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Array) -> NDArray[np.float64]:
         """The coordinates: (n_clips, dim) to (n_clips, n_components)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        require_fitted(self)
+        X = checked_like_fit(self, X)
         return (X - self.mean_) @ self.components_.T
 
     def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
@@ -126,7 +125,7 @@ class Whitening(PrincipalComponents):
         return chained([super().traced(x), Step.scaling(1.0 / np.sqrt(self.explained_variance_))])
 
 
-class Head(TransformerMixin, BaseEstimator):
+class Head(Transformer):
     """The linear head that an adapter was trained with. Its output is scaled to length 1, as in the training loss.
 
     It is not fitted to the clips of a machine. ``weight_`` and ``bias_`` come from the adapter
@@ -158,8 +157,10 @@ class Head(TransformerMixin, BaseEstimator):
             If the embeddings have another dimension.
         """
         if not hasattr(self, "weight_"):
+            from sklearn.exceptions import NotFittedError  # here, because it takes a second to load
+
             raise NotFittedError("conditioning 'head' has no weights; it needs an adapter, which brings them")
-        X = validate_data(self, X, dtype=np.float64)
+        X = checked_for_fit(self, X)
         if X.shape[1] != self.weight_.shape[1]:
             raise ValueError(
                 f"conditioning 'head' was trained on {self.weight_.shape[1]} dimensions, but the embeddings have "
@@ -169,8 +170,8 @@ class Head(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Array) -> NDArray[np.float64]:
         """The output of the head: (n_clips, dim) to (n_clips, n_outputs), each of length 1."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        require_fitted(self)
+        X = checked_like_fit(self, X)
         z = X @ self.weight_.astype(np.float64).T + self.bias_
         return z / np.linalg.norm(z, axis=1, keepdims=True)
 

@@ -12,9 +12,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from nearfar.embedding.estimators import Transformer, checked_for_fit, checked_like_fit, require_fitted
 from nearfar.embedding.linear_steps import Step
 
 Array = NDArray[np.floating[Any]]
@@ -25,7 +24,7 @@ STRENGTHS = 10 ** np.arange(-4, 4.5, 0.5)  # from next to none to next to the me
 FEWEST = 3  # clips: with one left out, two have a direction
 
 
-class NearMinusFar(TransformerMixin, BaseEstimator):
+class NearMinusFar(Transformer):
     """The near embedding minus a fraction of the far one. It is not fitted to clips.
 
     Parameters
@@ -54,12 +53,12 @@ class NearMinusFar(TransformerMixin, BaseEstimator):
         """
         if not np.isfinite(self.fraction):
             raise ValueError(f"fraction={self.fraction}: must be a finite number, such as {FRACTION}")
-        _halves(validate_data(self, X, dtype=np.float64))
+        _halves(checked_for_fit(self, X))
         return self
 
     def transform(self, X: Array) -> Float:
         """(n_clips, 2 * dim) to (n_clips, dim)."""
-        near, far = _halves(validate_data(self, X, dtype=np.float64, reset=False))
+        near, far = _halves(checked_like_fit(self, X))
         return near - self.fraction * far
 
     def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
@@ -72,7 +71,7 @@ class NearMinusFar(TransformerMixin, BaseEstimator):
         return Step(back, lambda weights: np.concatenate([sign * weights for sign in signs], axis=-1))
 
 
-class Residual(TransformerMixin, BaseEstimator):
+class Residual(Transformer):
     r"""What a linear prediction of one microphone's embedding from the other's leaves, by ridge regression.
 
     With the embeddings a of one microphone and b of the other, of normal clips and around their means, the matrix W
@@ -142,8 +141,8 @@ class Residual(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Array) -> Float:
         """The residuals of clips that were not fitted to, (n_clips, 2 * dim) to (n_clips, dim)."""
-        check_is_fitted(self)
-        predictor, predicted = self._ordered(validate_data(self, X, dtype=np.float64, reset=False))
+        require_fitted(self)
+        predictor, predicted = self._ordered(checked_like_fit(self, X))
         explained = (predictor - self.predictor_mean_) @ self.directions_.T @ self.images_
         return np.asarray(predicted - self.predicted_mean_ - explained)
 
@@ -174,9 +173,7 @@ class Residual(TransformerMixin, BaseEstimator):
     def _fit(self, X: Array) -> Float:
         """Everything learnt; the residuals of clips that are left out."""
         self._check_options()
-        predictor, predicted = self._ordered(
-            validate_data(self, X, dtype=np.float64, ensure_min_samples=FEWEST)
-        )
+        predictor, predicted = self._ordered(checked_for_fit(self, X, at_least=FEWEST))
         self.predictor_mean_, self.predicted_mean_ = predictor.mean(axis=0), predicted.mean(axis=0)
         left, sizes, right = np.linalg.svd(predictor - self.predictor_mean_, full_matrices=False)
         centred = predicted - self.predicted_mean_

@@ -96,6 +96,8 @@ class BranchMap:
         Whether the values add up to the score.
     why_not : str
         Why there is no map; then it has no cells. Empty if there is one.
+    n_maps : int
+        How many maps the branch has, which add up together.
     """
 
     branch: str
@@ -108,6 +110,7 @@ class BranchMap:
     typical: float
     adds_up: bool = True
     why_not: str = ""
+    n_maps: int = 1
 
     @property
     def is_empty(self) -> bool:
@@ -249,25 +252,22 @@ class _Split:
         if terms is None:
             backend = self.branch.resolved.backend.name
             why_not = why_not or f"the back end {backend!r} does not say which terms its score has"
-            nothing = np.empty(0)
-            return [
-                BranchMap(
-                    name,
-                    microphone,
-                    "",
-                    nothing,
-                    nothing,
-                    np.empty((0, 0)),
-                    self.score,
-                    typical,
-                    False,
-                    why_not,
-                )
-                for microphone in microphones
-            ]
+            none: dict[str, Any] = {
+                "how": "",
+                "times": np.empty(0),
+                "frequencies": np.empty(0),
+                "values": np.empty((0, 0)),
+            }
+            told: dict[str, Any] = {
+                "score": self.score,
+                "typical": typical,
+                "adds_up": False,
+                "why_not": why_not,
+            }
+            return [BranchMap(name, one, **none, **told, n_maps=0) for one in microphones]
         grids = self._grids(terms)
         return [
-            BranchMap(name, microphone, self._how(terms), *grid, self.score, typical)
+            BranchMap(name, microphone, self._how(terms), *grid, self.score, typical, n_maps=len(grids))
             for microphone, grid in zip(microphones, grids, strict=True)
         ]
 

@@ -76,7 +76,13 @@ class _Recognized:
     part: Part
 
 
-def validate(dataset: Dataset, *, workers: int = 1, progress: Progress | None = None) -> list[Problem]:
+def validate(
+    dataset: Dataset,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    listen: Callable[[Clip], Seen] = listen,
+) -> list[Problem]:
     """All problems of a data set, in the order of its clips; none is an empty list.
 
     Counts, rate and channels are compared with a published set's where the data set has exactly its machines.
@@ -86,6 +92,9 @@ def validate(dataset: Dataset, *, workers: int = 1, progress: Progress | None = 
     workers : int
         Threads that read.
     progress : callable(clips read, clips in all)
+    listen : callable
+        Reads a clip and measures it. Another one than the default may look at the samples for more, so that they
+        are read once for all (``training.read``, ``training.seen``).
     """
     recognized = _recognize(dataset)
     problems: list[Problem] = []

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from nearfar.files.extras import MissingPackageError
 from nearfar.recordings import audio
-from nearfar.recordings.audio import AudioError, Header, Note
+from nearfar.recordings.audio import INT16_SCALE, AudioError, Header, Note, Recorded, Samples
 from nearfar.recordings.clips import Clip, DatasetError, Machine
 from nearfar.recordings.inspection import copies
 from nearfar.recordings.inspection import usual as comparison
@@ -154,6 +154,7 @@ class Seen:
     notes: tuple[Note, ...] = ()
     digest: bytes = b""
     error: tuple[str, str] | None = None  # its kind, and the message
+    held: Samples | NDArray[np.int16] | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     @property
     def seconds(self) -> float:
@@ -175,15 +176,25 @@ class Seen:
         """The recording that the clip is a part of; empty if it is all of it."""
         return "" if self.clip.span is None else str(self.clip.path)
 
-    def again(self) -> audio.Samples:
-        """Its samples, read again for a closer look."""
-        return audio.read(self.clip.recording)[0]
+    def again(self) -> Samples:
+        """Its samples for a closer look: from memory, or read again."""
+        if self.held is None:
+            return audio.read(self.clip.recording)[0]
+        if self.held.dtype == np.int16:
+            return self.held * np.float32(INT16_SCALE)
+        return np.asarray(self.held, dtype=np.float32)
 
 
 def listen(clip: Clip) -> Seen:
     """Read a clip once, measure it and let it go."""
+    recorded = read(clip)
+    return recorded if isinstance(recorded, Seen) else seen(clip, recorded)
+
+
+def read(clip: Clip) -> Recorded | Seen:
+    """What was recorded; of a clip that cannot be used, its record, which says why."""
     try:
-        recorded = audio.read_recorded(clip.recording)
+        return audio.read_recorded(clip.recording)
     except FileNotFoundError as error:
         return Seen(clip, error=("missing", str(error)))
     except MissingPackageError as error:
@@ -192,10 +203,35 @@ def listen(clip: Clip) -> Seen:
         return Seen(clip, error=(error.fault, str(error)))
     except OSError as error:
         return Seen(clip, error=("unreadable", f"{clip.recording}: {error.strerror or error}"))
+
+
+def seen(clip: Clip, recorded: Recorded, *, hold: bool = False) -> Seen:
+    """Measure what was recorded.
+
+    Parameters
+    ----------
+    clip : Clip
+    recorded : Recorded
+    hold : bool
+        Keep the samples in memory for ``Seen.again``, so that nothing is read twice: as 16-bit integers where these
+        are the samples exactly.
+    """
     samples = recorded.samples
     return Seen(
-        clip, recorded.header, measure(samples, recorded.rate), recorded.notes, copies.digest(samples)
+        clip,
+        recorded.header,
+        measure(samples, recorded.rate),
+        recorded.notes,
+        copies.digest(samples),
+        held=_small(samples) if hold else None,
     )
+
+
+def _small(samples: Samples) -> Samples | NDArray[np.int16]:
+    """The same samples, as 16-bit integers if these lose nothing."""
+    whole = np.rint(np.clip(samples, -1, 1) / np.float32(INT16_SCALE))
+    small = np.clip(whole, -32768, 32767).astype(np.int16)
+    return small if np.array_equal(small * np.float32(INT16_SCALE), samples) else samples
 
 
 def look(
