@@ -28,6 +28,7 @@ Float = NDArray[np.float64]
 Waveform = NDArray[np.float32]
 
 HIGHEST_HZ = 400.0  # of a spectrum; faster changes are heard as a tone
+FEWEST_LINES = 2  # of a train of bursts that lie within the band: the beat of two tones is no burst
 SLOWEST_PERIODS = 8  # that a recording must hold of a rate: the level of any noise wanders slowly
 FLOOR_BINS = 61  # of the running median
 WIDTHS = (1, 3, 9)  # bins that are summed
@@ -161,14 +162,14 @@ def envelope_spectrum(
     return EnvelopeSpectrum(view, low_hz, high_hz, frequencies, _db(power), _db(floor), rows, told, rate)
 
 
-def _spectrum(envelope: Envelope, highest: float) -> tuple[Float, Float]:
+def _spectrum(envelope: Envelope, bandwidth: float) -> tuple[Float, Float]:
     """Frequencies, and power: 1 for a change by 100 %."""
     n = len(envelope.power)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
     relative = envelope.power / max(envelope.power.mean(), np.finfo(float).tiny) - 1
     size = scipy.fft.next_fast_len(n, real=True)
     bins = scipy.fft.rfft(relative * window, size)
-    kept = max(2, int(min(highest, HIGHEST_HZ) / envelope.rate * size))
+    kept = max(2, int(min(bandwidth / FEWEST_LINES, HIGHEST_HZ) / envelope.rate * size))
     frequencies = np.arange(1, len(bins)) * envelope.rate / size
     return frequencies[: kept - 1], np.abs(bins[1:kept] * 2 / max(window.sum(), 1e-9)) ** 2
 
