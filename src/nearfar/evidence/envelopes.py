@@ -30,16 +30,17 @@ Waveform = NDArray[np.float32]
 HIGHEST_HZ = 400.0  # of a spectrum; faster changes are heard as a tone
 FEWEST_LINES = 2  # of a train of bursts that lie within the band: the beat of two tones is no burst
 SLOWEST_PERIODS = 8  # that a recording must hold of a rate: the level of any noise wanders slowly
-FLOOR_BINS = 61  # of the running median
+FLOOR_BINS = 121  # of the running median
 WIDTHS = (1, 3, 9)  # bins that are summed
 HANN_BINS = 1.5  # equivalent noise bandwidth: neighbouring bins of a Hann window are not independent
-BY_CHANCE = 0.01
+BY_CHANCE = 0.001
 HARMONICS = 4
 MOST_PEAKS = 8
 CAP = 12.0  # of the surprise of one line: one very strong line must not outweigh a series of harmonics
 MISSING = -1.0  # of a harmonic that is not there
 OWN_LINE = 2.0  # surprise of a rate that is only known by its harmonics
 TOLERANCE = 0.007  # relative: rolling elements slip by 1 to 2 %, and a shaft's speed wanders
+LEAST_POWER = 1e-10  # of a line, a change by a thousandth of a percent: below that a sound is steady
 ABOVE_NORMAL_DB = 6.0  # twice the modulation
 
 
@@ -178,10 +179,10 @@ def _floor(power: Float) -> Float:
     """Of exponentially distributed noise: the running median is ln 2 times its mean."""
     half = min(FLOOR_BINS, len(power) // 2 * 2 - 1) // 2
     if half < 1:
-        return np.full(len(power), power.mean() if len(power) else 0.0) + np.finfo(float).tiny
+        return np.full(len(power), power.mean() if len(power) else 0.0) + LEAST_POWER
     padded = np.pad(power, half, mode="reflect")
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    return np.asarray(np.median(around, axis=1)) / np.log(2) + np.finfo(float).tiny
+    return np.asarray(np.median(around, axis=1)) / np.log(2) + LEAST_POWER
 
 
 def _surprise(power: Float, floor: Float) -> Float:
