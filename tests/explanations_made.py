@@ -63,6 +63,8 @@ def reason(**changes):
             "score_share": 0.62,
             "far": "not heard",
             "far_from_expected_db": 0.1,
+            "from_expected_db": 8.0,
+            "course": SimpleNamespace(kind="bursts", tone_hz=None, rate_hz=4.0),
             "words": "9 dB more energy at 2.1 to 2.6 kHz than in 99 % of 120 normal clips",
         }
         | changes
