@@ -137,7 +137,7 @@ def envelope(rng):
 def explanation(name=HOSTILE, *, seed=0, rate=RATE, seconds=4.0, **changes):
     """Of an anomalous recording, with everything that there can be."""
     rng = np.random.default_rng(seed)
-    names = ["normal_1.wav", "=HYPERLINK(1)<b>.wav", "normal_3.wav"]
+    names = ["normal_1.wav", "=HYPERLINK(1)<b>.wav", "normal_3.wav", "normal_4.wav"]
     made = {
         "name": name,
         "machine": "fan <b>&amp;",
