@@ -359,6 +359,35 @@ def embed_stored(
     }
 
 
+def stored(
+    shas: Iterable[str],
+    encoder: Encoder,
+    made_by: Mapping[str, Origin],
+    store: Store,
+    *,
+    view: str,
+    pooling: str,
+) -> dict[str, Array]:
+    """What the store has of a view's embeddings, by SHA-256 of the recording; nothing is computed.
+
+    Parameters
+    ----------
+    shas : iterable of str
+    encoder, made_by, store, pooling
+        As of ``embed_stored``.
+    view : str
+        Of ``VIEWS``.
+    """
+    keys = _keys(shas, {m: [(block, pooling) for block in encoder.blocks] for m in made_by})
+    found = _look_up(keys, made_by, store)
+    chosen = VIEWS[view]
+    return {
+        sha: chosen.combine(*(joined(*(found[m][key] for key in of_one[m])) for m in chosen.microphones))
+        for sha, of_one in keys.items()
+        if all(key in found[m] for m in made_by for key in of_one[m])
+    }
+
+
 def _refuse_strange(encoder: Encoder, blocks: set[int]) -> None:
     if not isinstance(encoder, Layered) and (strange := sorted(blocks - {*encoder.blocks})):
         raise ValueError(

@@ -343,13 +343,15 @@ def _compared(
         return None, ()
     levels, peaks = sounds.measure(samples, rate)
     edges = np.asarray(sounds.edges, dtype=float)
-    normal = {view: sounds.levels[:, i].astype(float) for i, view in enumerate(sounds.views)}
-    clip = {view: levels[i].astype(float) for i, view in enumerate(sounds.views)}
-    bands = tuple(
-        BandLevels.of(view, edges, clip[view], peaks[i].astype(float), normal[view])
-        for i, view in enumerate(sounds.views)
-    )
-    return Compared(edges, clip, normal, tuple(sounds.domain)), bands
+    clip: dict[str, Float] = {}
+    normal: dict[str, Float] = {}
+    bands = []
+    for i, view in enumerate(sounds.views):
+        if np.isnan(levels[i]).any() or np.isnan(sounds.levels[:, i]).any():
+            continue  # the recording, or one of the normal clips, has no far microphone
+        clip[view], normal[view] = levels[i].astype(float), sounds.levels[:, i].astype(float)
+        bands.append(BandLevels.of(view, edges, clip[view], peaks[i].astype(float), normal[view]))
+    return Compared(edges, clip, normal, tuple(sounds.domain)), tuple(bands)
 
 
 def _fine_spectra(
@@ -393,25 +395,22 @@ class _Looking:
         far = self.compared.scan("far") if "far" in self.compared.clip else None
         found: list[Reason] = []
         first: EnvelopeSpectrum | None = None
-        for reason, interval in reasons.find(self.compared, views):
+        for reason, interval in reasons.find(self.compared, views, self._mass()):
             full, spectrum = self._completed(reason, interval, far)
             found.append(full)
             first = first or spectrum
         whole = reasons.loudness(self.compared, "near")
         if whole is not None:
-            found = [whole] if found[0].kind == "furthest" else [*found, whole]
+            found = [whole, *found] if found[0].kind == "combination" else [*found, whole]
         return found, first
 
     def _completed(
         self, reason: Reason, interval: Interval, far: Scan | None
     ) -> tuple[Reason, EnvelopeSpectrum | None]:
-        """With what far hears, where the score comes from, and how it sounds in time."""
+        """With what far hears, and how it sounds in time."""
         hears, change = reasons.far_hears(far, interval)
-        share = self._score_share(reason.low_hz, reason.high_hz)
         course, spectrum = self._course(reason) if reason.direction == "louder" else (None, None)
-        full = dataclasses.replace(
-            reason, far=hears, far_from_expected_db=change, score_share=share, course=course
-        )
+        full = dataclasses.replace(reason, far=hears, far_from_expected_db=change, course=course)
         return full, spectrum
 
     def _course(self, reason: Reason) -> tuple[Course, EnvelopeSpectrum]:
@@ -426,27 +425,23 @@ class _Looking:
         tone = tone_in(bins, len(own), self.sound.rate, low, high)
         return course_of(of_clip, of_normal, spectrum, tone), spectrum
 
-    def _score_share(self, low: float, high: float) -> float | None:
-        """Share of the score that comes from a band, by the maps; of a fused detector weighted by contribution."""
+    def _mass(self) -> Float | None:
+        """Share of the score that comes from each band, by the maps; of a fused detector by contribution."""
         weights = {branch.name: max(branch.contribution, 0.0) for branch in self.verdict.branches}
-        inside = total = 0.0
+        total = np.zeros(len(self.compared.edges) - 1)
         for one in self.maps:
-            if one.is_empty:
-                continue
-            shown = np.maximum(one.shown, 0.0)
-            of_map = float(shown.sum())
-            if of_map <= 0:
-                continue
-            weight = weights.get(one.branch, 1.0)
-            total += weight
-            inside += weight * _mass(one.frequencies, shown.sum(axis=1), low, high) / of_map
-        return inside / total if total > 0 else None
+            if not one.is_empty:
+                summed = np.append(0.0, np.cumsum(_above_typical(one)))
+                of_bands = np.diff(np.interp(self.compared.edges, one.frequencies, summed))
+                total += weights.get(one.branch, 1.0) / max(abs(one.score), 1e-12) * of_bands
+        return total / total.sum() if total.sum() > 0 else None
 
 
-def _mass(edges: Float, of_rows: Float, low: float, high: float) -> float:
-    """Of rows between edges, what lies between two frequencies; rows are cut in proportion."""
-    summed = np.append(0.0, np.cumsum(of_rows))
-    return float(np.interp(high, edges, summed) - np.interp(low, edges, summed))
+def _above_typical(one: BranchMap) -> Float:
+    """What each row of a map adds to the score beyond its part of what a normal clip scores; never negative."""
+    rows = one.values.sum(axis=1)
+    usual = 0.0 if np.isnan(one.typical) else one.typical / (one.n_maps * len(rows))
+    return np.asarray(np.maximum(rows - usual, 0.0))
 
 
 def _envelope(waveform: Waveform, rate: int, low: float, high: float) -> Envelope:
@@ -471,9 +466,8 @@ def _headline(detector: Detector, verdict: Verdict, found: Sequence[Reason]) -> 
     decided = telling.of_decision(verdict)
     if not found:
         return f"{decided}."
-    if found[0].kind == "furthest":
-        combined = "what is unusual is the combination of levels"
-        return f"{decided}, but no band is unusual by itself: {combined}."
+    if found[0].kind == "combination":
+        return f"{decided} by the combination of many levels; most telling is {found[0].words}."
     return f"{decided}: {found[0].words}."
 
 
@@ -493,19 +487,20 @@ def _words(
         said.append(
             telling.of_window(excerpt.seconds, excerpt.start, excerpt.windows, excerpt.anomalous, expected)
         )
-    for number, reason in enumerate(found):
-        if reason.kind == "furthest":
-            said.append(f"{reason.words[0].upper()}{reason.words[1:]}.")
-        elif number > 0:
-            said.append(f"Also {reason.words}.")
+    said += [f"Also {reason.words}." for reason in found[1:]]
+    if found and all(reason.kind == "combination" for reason in found):
+        said.append("No band is unusual by itself: each level also occurs in normal clips. See the map.")
     views = {reason.view for reason in found} - {"near"}
     if views:
         said.append(
             "Levels are those of the near microphone without what the far one explains "
             f"({', '.join(sorted(views))})."
         )
-    shares = [(r, r.score_share) for r in found if r.score_share is not None]
+    shares = [r for r in found if r.kind == "band" and r.score_share is not None]
     if shares:
-        of = ", ".join(f"{100 * s:.0f} % from {reasons.told_band(r.low_hz, r.high_hz)}" for r, s in shares)
-        said.append(f"By the map, of what speaks for the score {of}.")
+        of = " and ".join(
+            f"{100 * (r.score_share or 0):.0f} % from {reasons.told_band(r.low_hz, r.high_hz)}"
+            for r in shares
+        )
+        said.append(f"What speaks for the score comes by the map {of}.")
     return said + telling.of_branches(verdict)

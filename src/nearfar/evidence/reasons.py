@@ -20,7 +20,7 @@ from nearfar.evidence.courses import Course
 from nearfar.evidence.unusual import MOST, WIDEST, Direction, Interval, Scan
 
 Float = NDArray[np.float64]
-Kind = Literal["band", "loudness", "furthest"]
+Kind = Literal["band", "loudness", "combination"]
 Measure = Literal["level", "relative", "expected"]
 Far = Literal["heard", "heard less", "not heard", "unknown"]
 
@@ -28,6 +28,7 @@ DIRECTIONS: tuple[Direction, Direction] = ("louder", "quieter")
 SHARE = 0.99  # of the normal clips that are exceeded; with less than FEWEST of them: all
 FEWEST = 100
 LEAST_DB = 0.5  # beyond that share, for a statement about levels: less is "as loud as the loudest"
+LEAST_SCORE_SHARE = 0.1  # of a band that is told beside a more telling one
 LEAST_CHANGE_DB = 0.5  # of a band that is told beside a stronger one: less is not heard
 FAR_SHARE = 0.95  # of the normal clips that far must exceed to hear it, too
 LESS = 0.5  # of near's change in dB: a source in the hall is heard far as well as near
@@ -41,9 +42,9 @@ class Reason:
 
     Attributes
     ----------
-    kind : {"band", "loudness", "furthest"}
-        A band that is unusual by itself; the sound as a whole; or, if no band is unusual by itself, that which is
-        furthest from what the normal clips let expect.
+    kind : {"band", "loudness", "combination"}
+        A band that is unusual by itself; the sound as a whole; or a band that also some normal clips have as far
+        from what is expected, and that speaks for the verdict together with others.
     direction : {"louder", "quieter"}
     low_hz, high_hz : float
     peak_hz : float
@@ -54,7 +55,7 @@ class Reason:
         What ``beyond_db`` is of: the level; the level relative to the rest of the clip; what is left of the level
         without what the rest of the clip lets expect.
     beyond_db : float
-        How far beyond the normal clips: beyond their quantile ``share``. Not below 0 for "band" and "loudness".
+        How far beyond the normal clips: beyond their quantile ``share``.
     share : float
         0.99, or 1 for all normal clips.
     normal_clips : int
@@ -136,25 +137,37 @@ def share_of(normal_clips: int) -> float:
     return SHARE if normal_clips >= FEWEST else 1.0
 
 
-def find(compared: Compared, views: Sequence[str]) -> list[tuple[Reason, Interval]]:
-    """The bands that are unusual in one of these views, the strongest first; else the furthest one.
+def find(
+    compared: Compared, views: Sequence[str], mass: Float | None = None
+) -> list[tuple[Reason, Interval]]:
+    """The most telling bands, as one of these views hears them; the first one whatever it is.
 
     The sound as a whole is one reason; it has no interval of its own and is found by ``loudness``.
+
+    Parameters
+    ----------
+    compared : Compared
+    views : sequence of str
+    mass : (n_bands,) array or None
+        Share of the detector's score that comes from each band, if that is known.
     """
     scans = {view: compared.scan(view) for view in views}
-    found = [(view, one) for view, scan in scans.items() for one in scan.unusual()]
-    kind: Kind = "band"
-    if not found:
-        kind = "furthest"
-        found = [(view, one) for view, scan in scans.items() for one in scan.strongest()[:1]]
-    found.sort(key=lambda each: -each[1].strength)
-    kept: list[tuple[str, Interval]] = []
-    for view, one in found:
+    found = [(view, one) for view, scan in scans.items() for one in scan.chosen(mass)]
+    found.sort(key=lambda each: -each[1].worth)
+    kept: list[tuple[str, Interval]] = found[:1]
+    for view, one in found[1:]:
         apart = all(one.first >= other.stop or one.stop <= other.first for _, other in kept)
-        if not kept or (apart and abs(one.residual_db) >= LEAST_CHANGE_DB):
+        if apart and _is_news(one):
             kept.append((view, one))
-    told = merged(kept, scans)[: MOST if kind == "band" else 1]
-    return [(_reason(compared, scans[view], view, one, kind), one) for view, one in told]
+    told = merged(kept, scans)[:MOST]
+    return [(_reason(compared, scans[view], view, one), one) for view, one in told]
+
+
+def _is_news(interval: Interval) -> bool:
+    """Whether an interval is told beside a more telling one."""
+    share = interval.score_share
+    counts = share is None or share >= LEAST_SCORE_SHARE
+    return counts and interval.strength >= 1 and abs(interval.residual_db) >= LEAST_CHANGE_DB
 
 
 def merged(found: Sequence[tuple[str, Interval]], scans: Mapping[str, Scan]) -> list[tuple[str, Interval]]:
@@ -166,15 +179,18 @@ def merged(found: Sequence[tuple[str, Interval]], scans: Mapping[str, Scan]) -> 
             close = max(one.first, other.first) - min(one.stop, other.stop) <= 1
             if close and view == other_view and one.direction == other.direction and stop - first <= WIDEST:
                 mean, _ = scans[view].at(first, stop)
-                kept[i] = view, Interval(first, stop, other.strength, mean)
+                both = (one.score_share or 0.0) + (other.score_share or 0.0)
+                of_score = None if other.score_share is None else both
+                kept[i] = view, Interval(first, stop, other.strength, mean, of_score, other.worth)
                 break
         else:
             kept.append((view, one))
     return kept
 
 
-def _reason(compared: Compared, scan: Scan, view: str, interval: Interval, kind: Kind) -> Reason:
+def _reason(compared: Compared, scan: Scan, view: str, interval: Interval) -> Reason:
     first, stop = interval.first, interval.stop
+    kind: Kind = "band" if interval.strength >= 1 else "combination"
     clip, normal = compared.clip[view], compared.normal[view]
     gain, gains = compared.gain(view)
     level = 10 * np.log10((10 ** (np.vstack([clip, normal])[:, first:stop] / 10)).sum(axis=1))
@@ -195,6 +211,7 @@ def _reason(compared: Compared, scan: Scan, view: str, interval: Interval, kind:
         kind, interval.direction, float(compared.edges[first]), float(compared.edges[stop]),
         float(np.sqrt(compared.edges[peak] * compared.edges[peak + 1])), view, measure, _beyond(values,
         interval.direction, share), share, len(normal), float(values[0]) - middle, own, interval.strength,
+        interval.score_share,
     )  # fmt: skip
 
 
@@ -244,20 +261,29 @@ def _words(reason: Reason) -> str:
     more = "more" if reason.direction == "louder" else "less"
     band = told_band(reason.low_hz, reason.high_hz)
     clips = _clips(reason)
-    if reason.kind == "furthest":
-        said = (
-            f"the furthest from what the rest of the sound lets expect are {band}: "
-            f"{told_db(abs(reason.from_median_db))} {more} energy"
-        )
+    if reason.kind == "combination":
+        said = f"the sound at {band}{_combined(reason, more)}"
     elif reason.measure == "expected":
+        of_normal = max(abs(reason.from_expected_db) - reason.beyond_db, 0.0)
         said = (
-            f"{told_db(abs(reason.from_median_db))} {more} energy at {band} than the rest of the sound lets "
-            f"expect, which is {told_db(reason.beyond_db)} beyond {clips}"
+            f"{told_db(abs(reason.from_expected_db))} {more} energy at {band} than the rest of the sound lets expect "
+            f"({clips}: up to {told_db(of_normal)})"
         )
     else:
         rest = ", relative to the rest of the sound," if reason.measure == "relative" else ""
         said = f"{told_db(reason.beyond_db)} {more} energy at {band}{rest} than in {clips}"
     return said + _course_words(reason) + _far_words(reason)
+
+
+def _combined(reason: Reason, more: str) -> str:
+    """What is said of a band that is not unusual by itself."""
+    share = reason.score_share
+    said = "" if share is None else f" ({100 * share:.0f} % of what speaks for the score)"
+    if abs(reason.from_expected_db) < LEAST_CHANGE_DB:
+        return f"{said}, where the mean level is as expected, but not how it changes over bands and time"
+    return (
+        f"{said}, with {told_db(abs(reason.from_expected_db))} {more} energy than the rest of it lets expect"
+    )
 
 
 def _loudness_words(reason: Reason) -> str:
@@ -291,13 +317,14 @@ def _course_words(reason: Reason) -> str:
             said.append(f"only from {course.begin_s:.1f} to {course.end_s:.1f} s")
         case "rising" | "falling" if course.change_db is not None:
             said.append(f"{course.kind} by {told_db(abs(course.change_db))} during the clip")
-        case "steady" if course.tone_hz is None:
+        case "steady" if course.tone_hz is None and reason.kind == "band":
             said.append("steadily")
     return f", {' '.join(said)}" if said else ""
 
 
 def _far_words(reason: Reason) -> str:
-    if reason.far == "unknown":
+    told = reason.kind == "band" or abs(reason.from_expected_db) >= LEAST_CHANGE_DB
+    if reason.far == "unknown" or not told:
         return ""
     if reason.far == "not heard":
         louder = reason.direction == "louder"

@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 Direction = Literal["louder", "quieter"]
 
-# The first four limits were chosen on one simulated data set (seed 1717), see benchmarks/evidence_words.py.
+# The first six limits were chosen on one simulated data set (seed 1717), see benchmarks/evidence_words.py.
 COMPONENTS = 8  # at most
 CLIPS_PER_COMPONENT = 10  # fewer clips have fewer components: they could not tell them from noise
 WIDEST = 12  # bands of an interval: two octaves
 MOST = 3  # intervals that are told
+BY_SHARE = 0.5  # power of the share of the score
+LEAST_SHARE = 0.01  # added to it: a map is no certain truth
 COVERAGE = 0.95  # share of the normal clips that have no unusual interval
 MOST_CLIPS = 400  # normal clips that the limits are taken from; the others would change them little
 FEWEST_OF_DOMAIN = 5  # clips, for a spread and a shift of its own
@@ -52,12 +54,18 @@ class Interval:
         Above 1: further out than in ``COVERAGE`` of the normal clips anywhere.
     residual_db : float
         Mean over the bands, against what the rest of the clip lets expect.
+    score_share : float or None
+        Share of the detector's score that comes from these bands; ``None`` if that is not known.
+    worth : float
+        By which intervals are chosen.
     """
 
     first: int
     stop: int
     strength: float
     residual_db: float
+    score_share: float | None = None
+    worth: float = 0.0
 
     @property
     def direction(self) -> Direction:
@@ -158,20 +166,36 @@ class Scan:
         limit = max(float(np.quantile(furthest[group], COVERAGE)) for group in groups)
         return cls(bounds, of_clip, of_normal, np.abs(z[0]) / limit)
 
-    def unusual(self) -> tuple[Interval, ...]:
-        """The intervals above the limit, the strongest first; none touches another one."""
-        return self.strongest(least=1.0)
+    def chosen(self, mass: Float | None = None, *, most: int = MOST) -> tuple[Interval, ...]:
+        """The most telling intervals that do not touch each other, the first one first.
 
-    def strongest(self, *, least: float = 0.0) -> tuple[Interval, ...]:
-        """At most ``MOST`` intervals that do not touch each other, with at least that strength."""
-        strength = self.strength.copy()
-        found: list[Interval] = []
-        while len(found) < MOST and strength.max() > least:
-            at = int(strength.argmax())
+        Parameters
+        ----------
+        mass : (n_bands,) array or None
+            Share of the detector's score that comes from each band. Of two intervals that are equally strange,
+            the one is told that the detector goes by: strength counts by ``share ** BY_SHARE``.
+        most : int
+        """
+        share = self.share_of_score(mass)
+        value = self.strength if share is None else self.strength * (share + LEAST_SHARE) ** BY_SHARE
+        value, found = value.copy(), []
+        while len(found) < most and value.max() > 0:
+            at = int(value.argmax())
             first, stop = self.bounds[at].tolist()
-            found.append(Interval(first, stop, float(strength[at]), float(self.clip[at])))
-            strength[(self.bounds[:, 0] <= stop) & (self.bounds[:, 1] >= first)] = 0
+            of_score = None if share is None else float(share[at])
+            worth = float(value[at])
+            found.append(
+                Interval(first, stop, float(self.strength[at]), float(self.clip[at]), of_score, worth)
+            )
+            value[(self.bounds[:, 0] <= stop) & (self.bounds[:, 1] >= first)] = 0
         return tuple(found)
+
+    def share_of_score(self, mass: Float | None) -> Float | None:
+        """Of every interval; ``None`` if nothing is known of bands."""
+        if mass is None or not mass.sum() > 0:
+            return None
+        summed = np.append(0.0, np.cumsum(mass)) / mass.sum()
+        return summed[self.bounds[:, 1]] - summed[self.bounds[:, 0]]
 
     def bands(self, first: int, stop: int) -> Float:
         """The residual of each band from that one to before another."""
