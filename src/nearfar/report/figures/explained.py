@@ -226,4 +226,4 @@ def _key(part: SubFigure, lower: Sequence[Axes]) -> None:
 
 
 def _headed(axes: Axes, title: str) -> None:
-    axes.set_title(shown(title, 60), fontsize=9.5, pad=6)
+    axes.set_title(shown(title, 90), fontsize=9.5, pad=6)
