@@ -15,8 +15,8 @@ from nearfar.backends.neighbours import (
     require_metric,
 )
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
-from nearfar.embedding.estimators import require_fitted
 from nearfar.backends.terms import Terms, of_distances
+from nearfar.embedding.estimators import require_fitted
 
 
 class NearestNeighbour(NormalModel):

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nearfar.backends import learnt
+from nearfar.backends.terms import Terms
 from nearfar.embedding.estimators import (
     Estimator,
     checked_for_fit,
@@ -28,7 +29,6 @@ from nearfar.embedding.estimators import (
     is_matrix,
     require_fitted,
 )
-from nearfar.backends.terms import Terms
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -184,7 +184,7 @@ class NormalModel(Estimator, ABC):
         NotFittedError, ValueError
             As ``anomaly_score``.
         """
-        check_is_fitted(self)
+        require_fitted(self)
         return self._terms(_of_bearable_size(self._check_new(np.asarray(x)[None])))
 
     @abstractmethod

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.embedding.estimators import Transformer, checked_for_fit, checked_like_fit, require_fitted
-
 from nearfar.embedding.tracing import Step, chained
 
 Array = NDArray[np.floating[Any]]

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.embedding.estimators import Transformer, checked_for_fit, checked_like_fit, require_fitted
-
 from nearfar.embedding.tracing import Step
 
 Array = NDArray[np.floating[Any]]

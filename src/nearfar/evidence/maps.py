@@ -222,7 +222,16 @@ class _Split:
             nothing = np.empty(0)
             return [
                 BranchMap(
-                    name, microphone, "", nothing, nothing, np.empty((0, 0)), self.score, typical, False, why_not
+                    name,
+                    microphone,
+                    "",
+                    nothing,
+                    nothing,
+                    np.empty((0, 0)),
+                    self.score,
+                    typical,
+                    False,
+                    why_not,
                 )
                 for microphone in microphones
             ]

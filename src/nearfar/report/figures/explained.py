@@ -27,11 +27,10 @@ from nearfar.report.figures.style import (
 )
 
 if TYPE_CHECKING:
-    from typing import Any as BandLevels
-    from typing import Any as BranchMap
-    from typing import Any as EnvelopeSpectrum
-    from typing import Any as Explanation
-    from typing import Any as Sound
+    from nearfar.evidence.envelopes import EnvelopeSpectrum
+    from nearfar.evidence.explanation import Explanation, Sound
+    from nearfar.evidence.maps import BranchMap
+    from nearfar.evidence.spectra import BandLevels
 
 WIDTH = 8.27  # inches: a sheet of A4
 LETTERS = 100  # of a line
@@ -162,7 +161,7 @@ def _spectrogram(axes: Axes, sound: Sound) -> None:
 
 
 def _map(axes: Axes, one: BranchMap) -> None:
-    mesh = draw_map(axes, one.times, one.frequencies, one.shown)
+    mesh = draw_map(axes, one.times, one.frequencies, one.values)
     _headed(axes, f"Abnormal in it, by {one.branch} ({one.microphone})")
     bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=14)
     bar.set_label("part of the score")

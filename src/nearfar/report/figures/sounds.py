@@ -336,16 +336,23 @@ def draw_envelope(
 
 @styled(STYLE)
 def levels(
-    times: ArrayLike, of: Mapping[str, ArrayLike], *, label: str = "level (dBFS)", title: str = ""
+    times: ArrayLike,
+    of: Mapping[str, ArrayLike],
+    *,
+    over: str = "",
+    label: str = "level (dBFS)",
+    title: str = "",
 ) -> Figure:
     """Levels over time, such as those of near and far in each recording of a data set.
 
     Parameters
     ----------
     times : (n,) array
-        In seconds, or of ``datetime64``. Where none are known, the numbers of the recordings: see ``label``.
+        In seconds, or of ``datetime64``. Where none are known, the numbers of the recordings: see ``over``.
     of : mapping from name to (n,) array
         In dBFS. NaN where a recording has none.
+    over : str
+        What ``times`` are, unless they are seconds or dates.
     label : str
         What the values are.
     title : str
@@ -382,7 +389,7 @@ def levels(
         locator = AutoDateLocator()  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.set_xlabel("date and time" if is_date else "time (s)")
+    axes.set_xlabel(shown(over) or ("date and time" if is_date else "time (s)"))
     axes.set_ylabel(shown(label, 60))
     grid(axes)
     key(figure, axes)

@@ -296,7 +296,8 @@
     const links = all("a.point", svg);
     const tell = (point) => { out.value = point ? point.getAttribute("aria-label") || point.querySelector("title").textContent : ""; };
     links.forEach((link, index) => link.setAttribute("tabindex", index ? "-1" : "0"));
-    svg.addEventListener("pointerover", (event) => tell(event.target.closest(".point")));
+    const focused = () => (svg.contains(document.activeElement) ? document.activeElement.closest(".point") : null);
+    svg.addEventListener("pointerover", (event) => tell(event.target.closest(".point") || focused()));
     svg.addEventListener("focusin", (event) => tell(event.target.closest(".point")));
     svg.addEventListener("keydown", (event) => {
       const step = KEYS[event.key];
