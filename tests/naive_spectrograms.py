@@ -8,12 +8,13 @@ from itertools import pairwise
 
 
 def spectrogram(samples, rate, n_fft, edges):
-    """Levels in dBFS, a list for each band, of frames that are centred at multiples of half a frame."""
+    """Levels in dBFS, a list for each band, of frames around columns of half their length."""
     hop = n_fft // 2
     window = [0.5 - 0.5 * math.cos(2 * math.pi * i / n_fft) for i in range(n_fft)]
     columns = []
-    centre = 0
-    while centre - hop / 2 < len(samples):
+    begin = 0
+    while begin < len(samples):
+        centre = begin + hop // 2
         places = range(centre - hop, centre + hop)
         frame = [
             samples[p] * w if 0 <= p < len(samples) else 0.0 for p, w in zip(places, window, strict=True)
@@ -24,7 +25,7 @@ def spectrogram(samples, rate, n_fft, edges):
             twice = 1 if k in (0, hop) else 2
             power.append(twice * abs(bin_) ** 2 / (n_fft * sum(w * w for w in window)))
         columns.append(power)
-        centre += hop
+        begin += hop
     levels = []
     width = rate / n_fft
     for low, high in pairwise(edges):

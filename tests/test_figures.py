@@ -324,12 +324,14 @@ class TestExperiments:
         np.testing.assert_allclose(begins, np.cumsum(weights, axis=1) - weights, atol=1e-15)
 
     def test_what_a_branch_adds_is_the_bar_from_all_to_without(self) -> None:
-        axes = figures.left_out(0.7, {"near": 0.6, "far": 0.72}).axes[0]
+        without, adds = {"near": 0.6, "far": 0.72, "cancelled": np.nan}, {"near": (0.04, 0.15)}
+        axes = figures.left_out(0.7, without, adds=adds).axes[0]
         ends = [
             sorted((bar.get_x(), bar.get_x() + bar.get_width())) for bars in axes.containers for bar in bars
         ]  # type: ignore[attr-defined]
         np.testing.assert_allclose(ends, [[60, 70], [70, 72]])
-        assert rows(axes) == ["without near", "without far"]
+        np.testing.assert_allclose(sorted(lines(axes, "_interval")[0][0]), [55, 66])
+        assert rows(axes) == ["without near", "without far", "without cancelled"]
 
     def test_seeds_have_mean_and_deviation(self) -> None:
         values = [0.5, 0.6, 0.64]
@@ -398,6 +400,8 @@ REFUSED = [
     (lambda: figures.false_alarm_rates([], 0.05, [], []), "flagged: has 0 values"),
     (lambda: figures.branch_weights([[0.5, 0.6]], ["fan"], ["a", "b"]), "the sum of each row must be 1"),
     (lambda: figures.left_out(0.5, {}), "without: empty"),
+    (lambda: figures.left_out(0.5, {"a": np.nan}), "without: empty, or all unknown"),
+    (lambda: figures.left_out(0.5, {"a": 0.4}, adds={"a": (0.2, 0.1)}), "adds: .* low not above high"),
     (lambda: figures.left_out(70, {"a": 60}), "must be fractions in"),
     (lambda: figures.seeds({}), "of: empty"),
     (lambda: figures.seeds({"a": []}), r"of\['a'\]: has 0 values"),

@@ -132,6 +132,17 @@ def test_weights_are_those_of_the_fold_that_reported_the_machine(golden: Result)
     assert widths == {"far": [0.25, 0.0, 0.25], "near": [0.75, 1.0, 0.75]}  # from its run.json
 
 
+def test_what_a_branch_adds_is_the_difference_to_the_fusion_without_it(golden: Result) -> None:
+    """Of two branches, the fusion without one is the other alone."""
+    axes = of_result.left_out(GOLDEN).axes[0]
+    (near,), (far,) = axes.containers  # type: ignore[misc]  # without far, without near
+    found = {name: Result.load(GOLDEN / "branches" / name).omega for name in ("near", "far")}
+    for bar, name in ((near, "near"), (far, "far")):
+        assert bar.get_x() == pytest.approx(100 * (golden.omega or 0))
+        assert bar.get_x() + bar.get_width() == pytest.approx(100 * (found[name] or 0))
+    assert rows(axes) == ["without far", "without near"]
+
+
 def test_seeds_are_those_of_each_result(golden: Result, two_seeds: Result) -> None:
     axes = of_result.seeds(golden, two_seeds).axes[0]
     of_first, of_second = (x[0] for x in lines(axes, "_seeds"))
@@ -182,6 +193,8 @@ def without(golden: Result, column: str) -> Result:
         (lambda r: of_result.heat_map(replace(r, metrics=r.metrics.iloc[:0])), "no metrics, because no labels"),
         (lambda r: of_result.false_alarm_rates(without(r, "decision")), "no false alarms"),
         (lambda _: of_result.branch_weights(GOLDEN / "branches" / "far"), "is no fused result"),
+        (lambda _: of_result.left_out(GOLDEN / "branches" / "far"), "is no fused result"),
+        (lambda r: of_result.left_out(replace(r, folder=GOLDEN / "nowhere")), "branches/far is not in"),
         (lambda _: of_result.seeds(), "of: empty"),
         (lambda _: of_result.heat_map(GOLDEN / "branches"), "not a folder of results"),
     ],

@@ -20,7 +20,7 @@ from nearfar.embedding.estimators import (
     learnt_by,
     require_fitted,
 )
-from nearfar.embedding.tracing import Step, chained
+from nearfar.embedding.linear_steps import Step, chained
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -156,7 +156,7 @@ class PrincipalComponents(Transformer):
         return (X - self.mean_) @ self.components_.T
 
     def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
-        """The step for one clip, (dim,): see ``tracing``."""
+        """The step for one clip, (dim,): see ``linear_steps``."""
         return Step(lambda residual: residual @ self.components_, lambda weights: weights @ self.components_)
 
 
@@ -237,14 +237,14 @@ class Head(Transformer):
         return z / np.linalg.norm(z, axis=1, keepdims=True)
 
     def traced(self, x: Float) -> Step:
-        """The step for one clip, (dim,), with the length that it is scaled by held as it is: see ``tracing``.
+        """The step for one clip, (dim,), with the length that it is scaled by held as it is: see ``linear_steps``.
 
         The deviation is the smallest that explains a residual, or nearly explains one that nothing does.
         """
-        weight = self.weight_.astype(np.float64)
-        length = np.linalg.norm(x @ weight.T + self.bias_)
+        weight: Float = self.weight_.astype(np.float64)
+        length = float(np.linalg.norm(x @ weight.T + self.bias_))
         return Step(
-            lambda residual: np.linalg.lstsq(weight, length * residual, rcond=None)[0],
+            lambda residual: np.asarray(np.linalg.lstsq(weight, length * residual, rcond=None)[0]),
             lambda weights: weights / length @ weight,
         )
 

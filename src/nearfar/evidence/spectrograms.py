@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.recordings.transforms import Waveform, framed, hann, transform
+from nearfar.recordings.transforms import Waveform, hann, transform
 
 FRAME_SECONDS = 0.064  # the frame is the power of two that is next to this
 LOWEST = 50.0  # Hz, the lower end of the axis
@@ -75,8 +75,7 @@ def spectrogram(samples: Waveform, rate: int, *, bands: int = 96, columns: int =
         raise ValueError(f"rate={rate}: must be more than {2 * LOWEST:g} Hz to show anything")
     n_fft = 2 ** max(4, round(math.log2(rate * FRAME_SECONDS)))
     hop = n_fft // 2
-    reached = math.ceil(len(samples) / hop + 0.5)  # frames that begin their column before the end
-    frames = framed(np.asarray(samples, np.float32), n_fft)[:reached]
+    frames = _frames(np.asarray(samples, np.float32), n_fft)
     spectra = np.empty((len(frames), hop + 1), np.complex64)
     transform(frames, spectra)
     power = (spectra.real**2 + spectra.imag**2) * np.float32(2 / (n_fft * float(np.sum(hann(n_fft) ** 2))))
@@ -86,10 +85,17 @@ def spectrogram(samples: Waveform, rate: int, *, bands: int = 96, columns: int =
     power = np.add.reduceat(power, starts, axis=0) / np.diff(np.append(starts, len(frames)))[:, None]
     edges = np.geomspace(LOWEST, rate / 2, bands + 1)
     return Spectrogram(
-        times=np.concatenate([[0.0], (starts[1:] - 0.5) * hop / rate, [len(samples) / rate]]),
+        times=np.append(starts * hop / rate, len(samples) / rate),
         frequencies=edges,
         levels=_levels(power, edges * n_fft / rate),
     )
+
+
+def _frames(samples: Waveform, n_fft: int) -> NDArray[np.float32]:
+    """(frames, n_fft), each centred in its column of half its length, with zeros around the recording."""
+    hop = n_fft // 2
+    padded = np.pad(samples, (hop // 2, hop - hop // 2 + -len(samples) % hop))
+    return np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
 
 
 def _levels(power: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.float32]:

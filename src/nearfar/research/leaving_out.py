@@ -45,8 +45,8 @@ class Branches:
         a column for each branch. Empty if they are not recorded, because no labels were known.
     table : DataFrame
         By branch, in their order: ``omega``, ``low``, ``high`` of the branch alone; ``without``, Omega of the
-        fusion of the others; ``adds``, ``adds_low``, ``adds_high``: what Omega of the whole fusion is more, with its
-        paired interval. NaN where it is not known. Empty if nothing of it is.
+        fusion of the others; ``adds``, ``adds_low``, ``adds_high``: what Omega of the whole fusion is more, with
+        its paired interval. NaN where it is not known. Empty if nothing of it is.
     chosen : str
         What was chosen for the fusions without a branch, on what.
     why_not : tuple of str

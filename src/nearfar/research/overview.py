@@ -239,14 +239,20 @@ class Pair:
 
 def comparisons(results: Sequence[Result], unit: Unit = "clip") -> Iterator[Pair]:
     """Paired comparisons: of each pair, or of more than ``PAIRS_OF_ALL`` results, of each with the first."""
-    pairs = list(combinations(range(len(results)), 2))
-    if len(results) > PAIRS_OF_ALL:
-        pairs = [pair for pair in pairs if pair[0] == 0]
-    for a, b in pairs:
+    for a, b in _pairs(len(results)):
         try:
             yield Pair(a, b, experiment.compare(results[a], results[b], unit=unit))
         except ValueError as error:
             yield Pair(a, b, None, str(error))
+
+
+def n_pairs(n_results: int) -> int:
+    """How many pairs of so many results are compared."""
+    return len(_pairs(n_results))
+
+
+def _pairs(n: int) -> list[tuple[int, int]]:
+    return [pair for pair in combinations(range(n), 2) if n <= PAIRS_OF_ALL or pair[0] == 0]
 
 
 def most_wrong(result: Result, n: int = 5) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -27,6 +28,7 @@ from nearfar.report.figures.style import (
     MARKERS,
     STYLE,
     grid,
+    headed,
     in_rows,
     key,
     one,
@@ -255,7 +257,13 @@ def branch_weights(
 
 
 @styled(STYLE)
-def left_out(omega: float, without: Mapping[str, float], *, title: str = "") -> Figure:
+def left_out(
+    omega: float,
+    without: Mapping[str, float],
+    *,
+    adds: Mapping[str, tuple[float, float]] | None = None,
+    title: str = "",
+) -> Figure:
     """What each branch adds to a fusion: Omega without it, against Omega with all.
 
     Parameters
@@ -263,7 +271,9 @@ def left_out(omega: float, without: Mapping[str, float], *, title: str = "") -> 
     omega : float
         With all branches, a fraction.
     without : mapping from branch to float
-        Omega of the other branches.
+        Omega of the other branches; NaN where it is not known.
+    adds : mapping from branch to (float, float), or None
+        The interval of what a branch adds, ``omega`` less ``without``, as fractions; of some branches or of all.
     title : str
 
     Returns
@@ -274,37 +284,54 @@ def left_out(omega: float, without: Mapping[str, float], *, title: str = "") -> 
     Raises
     ------
     ValueError
-        If there is no branch, or a value lies outside [0, 1].
+        If nothing is known of any branch, a value lies outside [0, 1], or an interval's ends do not ascend.
 
     Examples
     --------
     >>> from nearfar.report import figures
-    >>> figure = figures.left_out(0.72, {"near": 0.60, "far": 0.73})
+    >>> figure = figures.left_out(0.72, {"near": 0.60, "far": 0.73}, adds={"near": (0.08, 0.15)})
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['-12.0', '+1.0', 'all: 72.0 %']
     """
-    if not without:
-        raise ValueError("without: empty; must have one or more branches")
-    values = _fractions("without", list(without.values()))
+    known = {name: value for name, value in without.items() if not np.isnan(value)}
+    if not known:
+        raise ValueError("without: empty, or all unknown; must have one or more branches")
+    values = _fractions("without", list(known.values()))
     whole = float(_fractions("omega", [omega])[0])
-    figure, axes = one(row_height(len(values), others=1.0), title)
-    for place, value in enumerate(values):
-        change = 100 * (value - whole)
-        axes.barh(place, change, left=100 * whole, color=ANOMALY if change < 0 else BLUE, height=0.6)
-        axes.annotate(
-            f"{change:+.1f}", (100 * value, place), (4 if change > 0 else -4, 0), textcoords="offset points",
-            ha="left" if change > 0 else "right", va="center", fontsize=8.5,
-        )  # fmt: skip
+    figure, axes = one(row_height(len(without), others=1.0), title)
+    for place, name in enumerate(without):
+        if name in known:
+            _left_out_bar(axes, place, whole, known[name], (adds or {}).get(name))
     axes.axvline(100 * whole, color=INK, lw=1.1)
     axes.annotate(
-        f"all: {100 * whole:.1f} %", (100 * whole, 1.0), (4, 2), xycoords=axes.get_xaxis_transform(),
-        textcoords="offset points", va="bottom", fontsize=8.5,
+        f"all: {100 * whole:.1f} %", (100 * whole, 1.0), (0, 3), xycoords=axes.get_xaxis_transform(),
+        textcoords="offset points", ha="center", va="bottom", fontsize=8.5,
     )  # fmt: skip
+    headed(axes, title, pad=20)
     in_rows(axes, [f"without {name}" for name in without])
-    axes.margins(x=0.2)
-    axes.set_xlabel("Omega (percent)")
+    axes.margins(x=0.2 if np.ptp([*values, whole]) else 2)
+    axes.set_xlabel("Omega (percent)" + ", with the interval of the difference" * bool(adds))
     grid(axes, "x")
     return figure
+
+
+def _left_out_bar(
+    axes: Axes, place: int, whole: float, without: float, adds: tuple[float, float] | None
+) -> None:
+    """From Omega with all branches to Omega without one, and how much that difference is certain."""
+    change = 100 * (without - whole)
+    ends = [100 * without]
+    axes.barh(place, change, left=100 * whole, color=ANOMALY if change < 0 else BLUE, height=0.6)
+    if adds is not None:
+        if not adds[0] <= adds[1]:
+            raise ValueError(f"adds: {adds}; must be low and high, low not above high")
+        ends += [100 * (whole - adds[1]), 100 * (whole - adds[0])]
+        axes.plot(ends[1:], [place, place], color=INK, lw=1.6, label="_interval")
+    text = f"{round(change, 1) + 0.0:+.1f}"  # no "-0.0"
+    axes.annotate(
+        text, (max(ends) if change > 0 else min(ends), place), (4 if change > 0 else -4, 0),
+        textcoords="offset points", ha="left" if change > 0 else "right", va="center", fontsize=8.5,
+    )  # fmt: skip
 
 
 @styled(STYLE)

@@ -19,6 +19,7 @@ from nearfar.recordings.clips import unknown
 from nearfar.report.figures import experiments, scores
 from nearfar.report.results import HEADINGS
 from nearfar.research import experiment, overview
+from nearfar.research.leaving_out import branches_of
 
 ResultOrFolder = Result | Path | str
 
@@ -173,6 +174,39 @@ def branch_weights(result: ResultOrFolder, *, seed: int | None = None) -> Figure
     branches = list(found.run.branches or {})
     weights = [[chosen[machine].get(branch, 0.0) for branch in branches] for machine in machines]
     return experiments.branch_weights(weights, machines, branches, title=f"{found.run.name}: weights")
+
+
+def left_out(result: ResultOrFolder) -> Figure:
+    """What each branch adds to a fused result: Omega of the others, fused anew under the protocol of the result.
+
+    This takes as long as fusing the result once for each branch.
+
+    Parameters
+    ----------
+    result : Result, or its folder
+        With the results of the branches in its folder ``branches``.
+
+    Raises
+    ------
+    ValueError
+        If the result is not fused, or it is not known what a branch adds; the message says why.
+    """
+    found = _load(result)
+    known = branches_of(found)
+    if known is None:
+        raise ValueError(f"{found.folder}: {found.run.name} is no fused result")
+    if "without" not in known.table or known.table["without"].isna().all() or found.omega is None:
+        why = " ".join(known.why_not) or "No other branches are left to fuse."
+        raise ValueError(f"{found.folder}: it is not known what each branch adds. {why}")
+    rows = known.table.dropna(subset=["adds_low", "adds_high"])
+    adds = {
+        str(name): (float(low), float(high))
+        for name, low, high in rows[["adds_low", "adds_high"]].itertuples()
+    }
+    without = {str(name): float(value) for name, value in known.table["without"].items()}
+    return experiments.left_out(
+        found.omega, without, adds=adds, title=f"{found.run.name}: what each branch adds"
+    )
 
 
 def seeds(*results: ResultOrFolder) -> Figure:

@@ -42,6 +42,7 @@ LOWEST = 20.0  # Hz: an axis does not begin lower, because a logarithmic one can
 FROM_ZERO, BOTH_WAYS = "OrRd", "PuOr_r"  # colours of what is only positive, and of what has both signs
 SPECTROGRAM = "magma"
 RANGE_DB = 60.0  # of the colours of a spectrogram
+DENSE = 800  # values, whose line is thin
 FEW = 40  # values that are marked one by one
 
 
@@ -319,7 +320,7 @@ def draw_envelope(
         )
         for n, row in enumerate(given.finite("normal", rows)):
             axes.plot(f, row, color=BLUE, lw=0.8, alpha=0.6, label="_" * bool(n) + "normal clips")
-    axes.plot(f, level, color=ANOMALY, lw=1.3, label="this clip")
+    axes.plot(f, level, color=ANOMALY, lw=1.3 if len(f) <= DENSE else 0.7, label="this clip")
     for peak in peaks:
         if not f[0] <= peak <= f[-1]:
             raise ValueError(f"peaks: {peak:g} Hz; must be between {f[0]:g} and {f[-1]:g} Hz")
@@ -336,16 +337,23 @@ def draw_envelope(
 
 @styled(STYLE)
 def levels(
-    times: ArrayLike, of: Mapping[str, ArrayLike], *, label: str = "level (dBFS)", title: str = ""
+    times: ArrayLike,
+    of: Mapping[str, ArrayLike],
+    *,
+    over: str = "",
+    label: str = "level (dBFS)",
+    title: str = "",
 ) -> Figure:
     """Levels over time, such as those of near and far in each recording of a data set.
 
     Parameters
     ----------
     times : (n,) array
-        In seconds, or of ``datetime64``. Where none are known, the numbers of the recordings: see ``label``.
+        In seconds, or of ``datetime64``. Where none are known, the numbers of the recordings: see ``over``.
     of : mapping from name to (n,) array
         In dBFS. NaN where a recording has none.
+    over : str
+        What ``times`` are, unless they are seconds or dates.
     label : str
         What the values are.
     title : str
@@ -382,7 +390,7 @@ def levels(
         locator = AutoDateLocator()  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.set_xlabel("date and time" if is_date else "time (s)")
+    axes.set_xlabel(shown(over) or ("date and time" if is_date else "time (s)"))
     axes.set_ylabel(shown(label, 60))
     grid(axes)
     key(figure, axes)

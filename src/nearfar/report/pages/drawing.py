@@ -30,6 +30,7 @@ Look = Literal[
 
 WIDE = 1000  # units of the stretched part
 HEIGHT = 230  # px of a plot
+LOW = 200  # px: a lower plot stands beside others, and its headings are short
 TOP, BOTTOM = 34, 46  # px around it, as in style.css (.chart)
 STEP = 8  # px of the left padding: .left-1, .left-2, ...
 CHARACTER = 7.0  # px of a digit of a tick
@@ -290,7 +291,8 @@ def _y_axis(y: Axis, ticks: Sequence[tuple[float, str]], height: int, left: int)
         place = height * (1 - float(y.share(value)))
         parts.append(element("line", x1=0, x2="100%", y1=place, y2=place, class_="rule"))
         parts.append(element("text", text, x=-8, y=place + 4, text_anchor="end", class_="tick"))
-    parts.append(element("text", y.heading, x=2 - left, y=-16, class_="label"))
+    heading = y.heading if height >= LOW else y.unit or y.label
+    parts.append(element("text", heading, x=2 - left, y=-16, class_="label"))
     return joined(parts)
 
 

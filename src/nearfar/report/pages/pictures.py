@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 
 from nearfar.evidence.spectrograms import spectrogram
 from nearfar.report.pages.charts import Span
-from nearfar.report.pages.drawing import HEIGHT, Axis, Chart, Float, element, finite, framed, joined, nothing
+from nearfar.report.pages.drawing import (
+    HEIGHT,
+    LOW,
+    Axis,
+    Chart,
+    Float,
+    element,
+    finite,
+    framed,
+    joined,
+    nothing,
+)
 from nearfar.report.pages.text import number
 
 Colours = Literal["sequential", "diverging", "grey", "over"]
@@ -39,7 +50,7 @@ FINE = 200  # pixels along an axis at least, where cells are not equal
 RIDES_ALONG = 65534  # steps of the numbers between the lowest and the highest; one more is a gap
 QUIETEST, LOUDEST = 5.0, 99.9  # percentiles of the levels that get the first and the last colour
 RANGE_DB = (30.0, 90.0)  # between these two colours
-BAR = 96  # px of the bar of colours
+BAR, SHORT_BAR = 96, 40  # px of the bar of colours; of a low picture, which is narrow, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +132,9 @@ def spectrogram_picture(
         As of ``evidence.spectrograms.spectrogram``.
     """
     found = spectrogram(samples, rate)
-    own = limits_of([found.levels])
+    if low is None or high is None:
+        own = limits_of([found.levels])
+        low, high = own[0] if low is None else low, own[1] if high is None else high
     return Picture(
         name=name,
         values=found.levels,
@@ -129,8 +142,8 @@ def spectrogram_picture(
         y_edges=found.frequencies,
         x=Axis("Time", "s"),
         y=Axis("Frequency", "Hz", "log"),
-        low=own[0] if low is None else low,
-        high=own[1] if high is None else high,
+        low=low,
+        high=high,
         unit="dBFS",
         colours=colours,
     )
@@ -179,7 +192,7 @@ def image_chart(
     layers = [picture] if over is None else [picture, over]
     parts = [_image(layer, x, y, height, "layer" if index else "base") for index, layer in enumerate(layers)]
     parts += [_side(span, y, height) for span in spans]
-    parts.append(_colour_bar(layers[-1]))
+    parts.append(_colour_bar(layers[-1], BAR if height >= LOW else SHORT_BAR))
     svg = framed(
         joined(parts), x=x, y=y, height=height, title=title, description=description, kind="image-chart"
     )
@@ -193,11 +206,9 @@ def image_chart(
 
 
 def _image(picture: Picture, x: Axis, y: Axis, height: int, kind: str) -> Markup:
-    indices = _indices(picture, x, y)
-    source = f"data:image/png;base64,{base64.b64encode(png(indices, picture.colours)).decode()}"
     return element(
         "image",
-        href=Markup(source),
+        href=_source(_indices(picture, x, y), picture.colours),
         x=0,
         y=0,
         width="100%",
@@ -220,14 +231,14 @@ def _indices(picture: Picture, x: Axis, y: Axis) -> NDArray[np.uint8]:
 
 
 def _cells(edges: NDArray[Any], axis: Axis, most: int) -> NDArray[np.intp]:
-    """Which cell each pixel along the axis shows; -1 beyond the edges. A pixel for each cell if these are equal."""
+    """Which cell each pixel along the axis shows; -1 beyond them. A pixel for each cell if cells are equal."""
     places = axis.share(edges)
-    inside = np.diff(places[~np.isnan(places)])
-    equal = len(inside) == len(edges) - 1 and np.ptp(inside) <= 0.02 * inside.mean()
-    spans_all = abs(places[0]) < 1e-9 and abs(places[-1] - 1) < 1e-9
-    if equal and spans_all and len(inside) <= most:
-        return np.arange(len(inside))
-    pixels = min(most, max(FINE, int(np.ceil(2 / inside.min()))))
+    widths = np.diff(places[~np.isnan(places)])
+    pixels = min(most, max(FINE, int(np.ceil(2 / max(widths.min(initial=1.0), 1e-4)))))
+    if abs(places[0]) < 1e-9 and abs(places[-1] - 1) < 1e-9:
+        equal = np.ptp(widths[:-1]) <= 0.02 * widths[0] if len(widths) > 1 else True
+        if equal and widths[-1] <= 1.02 * widths[0] and len(widths) <= most:  # the last may be cut off
+            pixels = len(widths)
     values = axis.value((np.arange(pixels) + 0.5) / pixels)
     found = np.searchsorted(edges, values, side="right") - 1
     return np.asarray(np.where((found >= 0) & (found < len(edges) - 1), found, -1), np.intp)
@@ -248,7 +259,7 @@ def png(indices: NDArray[np.uint8], colours: Colours) -> bytes:
     picture = Image.fromarray(indices)
     picture.putpalette(rgb.tobytes())
     written = io.BytesIO()
-    picture.save(written, "PNG", optimize=False, compress_level=6, transparency=alpha.tobytes())
+    picture.save(written, "PNG", optimize=False, compress_level=3, transparency=alpha.tobytes())
     return written.getvalue()
 
 
@@ -264,7 +275,7 @@ def palette(colours: Colours) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     rgb[:STEPS] = np.rint(255 * np.clip(_from_oklab(mixed), 0, 1))
     alpha = np.full(STEPS + 1, 255, np.uint8)
     if colours == "over":
-        alpha[:STEPS] = np.rint(255 * MOST_ALPHA * np.linspace(0, 1, STEPS) ** 0.75)
+        alpha[:STEPS] = np.rint(255 * MOST_ALPHA * np.linspace(0, 1, STEPS))
     alpha[STEPS] = 0
     return rgb, alpha
 
@@ -304,36 +315,45 @@ def _side(span: Span, y: Axis, height: int) -> Markup:
     return element("g", element("title", span.name), *lines, class_="bracket")
 
 
-def _colour_bar(picture: Picture) -> Markup:
+def _colour_bar(picture: Picture, width: int) -> Markup:
     """The colours with their two ends, above the picture at the right."""
-    strip = np.arange(STEPS, dtype=np.uint8)[None]
-    source = f"data:image/png;base64,{base64.b64encode(png(strip, picture.colours)).decode()}"
-    high = number(picture.high, unit=picture.unit)
+    digits = 0 if picture.high - picture.low >= 20 else None
+    high = number(picture.high, digits, picture.unit)
     room = 7 * len(high) + 6
     return element(
         "g",
         element("text", high, x="100%", y=-15, text_anchor="end", class_="tick"),
         element(
             "image",
-            href=Markup(source),
+            href=_strip_of(picture.colours),
             x="100%",
             y=-24,
-            width=BAR,
+            width=width,
             height=10,
             preserveAspectRatio="none",
-            transform=f"translate({-room - BAR} 0)",
+            transform=f"translate({-room - width} 0)",
         ),
         element(
             "text",
-            number(picture.low),
+            number(picture.low, digits),
             x="100%",
             y=-15,
             text_anchor="end",
-            transform=f"translate({-room - BAR - 6} 0)",
+            transform=f"translate({-room - width - 6} 0)",
             class_="tick",
         ),
         aria_hidden="true",
     )
+
+
+@cache
+def _strip_of(colours: Colours) -> Markup:
+    """All colours, from the first to the last, as a picture."""
+    return _source(np.arange(STEPS, dtype=np.uint8)[None], colours)
+
+
+def _source(indices: NDArray[np.uint8], colours: Colours) -> Markup:
+    return Markup(f"data:image/png;base64,{base64.b64encode(png(indices, colours)).decode()}")
 
 
 def _carried(picture: Picture) -> dict[str, Any]:
@@ -350,5 +370,5 @@ def _carried(picture: Picture) -> dict[str, Any]:
         "steps": RIDES_ALONG,
         "x": picture.x_edges,
         "y": picture.y_edges,
-        "cells": base64.b64encode(whole.tobytes()).decode(),
+        "cells": Markup(base64.b64encode(whole.tobytes()).decode()),
     }

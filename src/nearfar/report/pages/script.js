@@ -296,7 +296,8 @@
     const links = all("a.point", svg);
     const tell = (point) => { out.value = point ? point.getAttribute("aria-label") || point.querySelector("title").textContent : ""; };
     links.forEach((link, index) => link.setAttribute("tabindex", index ? "-1" : "0"));
-    svg.addEventListener("pointerover", (event) => tell(event.target.closest(".point")));
+    const focused = () => (svg.contains(document.activeElement) ? document.activeElement.closest(".point") : null);
+    svg.addEventListener("pointerover", (event) => tell(event.target.closest(".point") || focused()));
     svg.addEventListener("focusin", (event) => tell(event.target.closest(".point")));
     svg.addEventListener("keydown", (event) => {
       const step = KEYS[event.key];
@@ -393,5 +394,9 @@
     sound.volume = Number(sound.dataset.volume || 1);
     sound.addEventListener("play", () => sounds.forEach((other) => { if (other !== sound) other.pause(); }));
   }
-  addEventListener("beforeprint", () => all("details").forEach((box) => { box.open = true; }));
+  const closed = [];
+  addEventListener("beforeprint", () => {
+    for (const box of all("details:not([open])")) { closed.push(box); box.open = true; }
+  });
+  addEventListener("afterprint", () => { while (closed.length) closed.pop().open = false; });
 })();

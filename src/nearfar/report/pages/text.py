@@ -13,7 +13,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from nearfar.files.names import one_line, printable
 
@@ -78,13 +80,32 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):  # also of NumPy, in double precision
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, Markup):  # made here, and encoded
+        return str(value)
     if isinstance(value, str):
         return readable(value)
     if isinstance(value, Mapping):
         return {readable(str(key)): _plain(content) for key, content in value.items()}
-    if hasattr(value, "tolist"):  # arrays, and numbers in single precision
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return _rounded(np.asarray(value, np.float64))
+    if hasattr(value, "tolist"):  # other arrays, and numbers of NumPy
         return _plain(value.tolist())
     return [_plain(content) for content in value]
+
+
+def _rounded(values: NDArray[np.float64]) -> Any:
+    """The same for many numbers: nested lists, with None for what is no finite number."""
+    known = np.isfinite(values)
+    safe = np.where(known & (values != 0), values, 1.0)
+    decimals = DIGITS - 1 - np.floor(np.log10(np.abs(safe)))
+    power = 10.0 ** np.abs(decimals)
+    rounded = np.where(decimals >= 0, np.rint(safe * power) / power, np.rint(safe / power) * power)
+    rounded = np.where(values == 0, 0.0, rounded)
+    if known.all():
+        return rounded.tolist()
+    told = rounded.astype(object)
+    told[~known] = None
+    return told.tolist()
 
 
 def number(value: float | None, digits: int | None = None, unit: str = "") -> str:
