@@ -60,16 +60,9 @@ POOLED = {
 
 
 def of_conditioning(step: Any, x: Float) -> Step | None:
-    """A conditioning for one clip, (dim,) before it; ``None`` if it is not known to be linear.
-
-    A conditioning of our own has a method ``traced``; of scikit-learn, ``StandardScaler`` is known.
-    """
-    if hasattr(step, "traced"):
-        traced: Step = step.traced(x)
-        return traced
-    if type(step).__name__ == "StandardScaler":
-        return Step.scaling(1.0 if step.scale_ is None else 1.0 / step.scale_)
-    return None
+    """A conditioning for one clip, (dim,) before it; ``None`` if it is not known to be linear."""
+    traced: Step | None = step.traced(x) if hasattr(step, "traced") else None
+    return traced
 
 
 def of_view(view: str, n_microphones: int) -> Step | None:
