@@ -42,6 +42,7 @@ LOWEST = 20.0  # Hz: an axis does not begin lower, because a logarithmic one can
 FROM_ZERO, BOTH_WAYS = "OrRd", "PuOr_r"  # colours of what is only positive, and of what has both signs
 SPECTROGRAM = "magma"
 RANGE_DB = 60.0  # of the colours of a spectrogram
+DENSE = 800  # values, whose line is thin
 FEW = 40  # values that are marked one by one
 
 
@@ -319,7 +320,7 @@ def draw_envelope(
         )
         for n, row in enumerate(given.finite("normal", rows)):
             axes.plot(f, row, color=BLUE, lw=0.8, alpha=0.6, label="_" * bool(n) + "normal clips")
-    axes.plot(f, level, color=ANOMALY, lw=1.3, label="this clip")
+    axes.plot(f, level, color=ANOMALY, lw=1.3 if len(f) <= DENSE else 0.7, label="this clip")
     for peak in peaks:
         if not f[0] <= peak <= f[-1]:
             raise ValueError(f"peaks: {peak:g} Hz; must be between {f[0]:g} and {f[-1]:g} Hz")
