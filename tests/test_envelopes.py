@@ -83,7 +83,7 @@ def test_the_rate_of_knocks_in_noise(hertz: float) -> None:
 
 def test_noise_has_no_rate() -> None:
     rates = [spectrum(noise(seed)).rate_hz for seed in range(60)]
-    assert sum(rate is not None for rate in rates) <= 2  # one in a thousand by chance, and a few because the floor is not known exactly
+    assert sum(rate is not None for rate in rates) <= 2  # the floor is not known exactly
 
 
 def test_what_normal_clips_do_as_well_is_no_news() -> None:

@@ -258,7 +258,7 @@ def test_json_has_no_number_that_is_none() -> None:
         {"a": float("nan"), "b": np.array([[np.inf, 1.23456789]]), "c": (np.float32(2), None, "L\udcfc")}
     )
     assert told == {"a": None, "b": [[None, 1.23457]], "c": [2.0, None, "L\\xfc"]}
-    with pytest.raises(TypeError, match="Path: has no form in JSON|PosixPath: has no form in JSON"):
+    with pytest.raises(TypeError, match=r"Path: has no form in JSON"):
         plain(Path("x"))
 
 

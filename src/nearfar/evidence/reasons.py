@@ -169,8 +169,10 @@ def find(
 
 
 def _is_other_side(reason: Reason) -> bool:
-    """Whether a band is quieter only beside the rest: then it is the other side of what is louder, and told later."""
-    return reason.direction == "quieter" and reason.level_from_median_db > OTHER_SIDE * reason.from_expected_db
+    """Whether a band is quieter only beside the rest, as the other side of what is louder."""
+    return (
+        reason.direction == "quieter" and reason.level_from_median_db > OTHER_SIDE * reason.from_expected_db
+    )
 
 
 def _is_news(interval: Interval) -> bool:
@@ -215,14 +217,25 @@ def _reason(compared: Compared, scan: Scan, view: str, interval: Interval) -> Re
     measure: Measure = told[0] if told and kind == "band" else "expected"
     values = simple.get(measure, expected)
     middle = 0.0 if measure == "expected" else float(np.median(values[1:]))
-    left = scan.bands(first, stop)
-    peak = first + int(np.abs(left).argmax())
+    low, high = compared.edges[:-1], compared.edges[1:]
+    peak = first + int(np.abs(scan.bands(first, stop)).argmax())
     return Reason(
-        kind, interval.direction, float(compared.edges[first]), float(compared.edges[stop]),
-        float(np.sqrt(compared.edges[peak] * compared.edges[peak + 1])), view, measure, _beyond(values,
-        interval.direction, share), share, len(normal), float(values[0]) - middle, float(level[0] - np.median(level[1:])), own, interval.strength,
-        interval.score_share,
-    )  # fmt: skip
+        kind=kind,
+        direction=interval.direction,
+        low_hz=float(low[first]),
+        high_hz=float(high[stop - 1]),
+        peak_hz=float(np.sqrt(low[peak] * high[peak])),
+        view=view,
+        measure=measure,
+        beyond_db=_beyond(values, interval.direction, share),
+        share=share,
+        normal_clips=len(normal),
+        from_median_db=float(values[0]) - middle,
+        level_from_median_db=float(level[0] - np.median(level[1:])),
+        from_expected_db=own,
+        strength=interval.strength,
+        score_share=interval.score_share,
+    )
 
 
 def _beyond(values: Float, direction: Direction, share: float) -> float:
@@ -240,10 +253,26 @@ def loudness(compared: Compared, view: str) -> Reason | None:
     if beyond < LEAST_LOUDNESS_DB:
         return None
     low, high = float(compared.edges[0]), float(compared.edges[-1])
+    change = own - float(np.median(others))
+    far, far_change = _far_gain(compared, direction)
     return Reason(
-        "loudness", direction, low, high, float(np.sqrt(low * high)), view, "level", beyond, share, len(others),
-        own - float(np.median(others)), own - float(np.median(others)), own, float("nan"), None, *_far_gain(compared, direction),
-    )  # fmt: skip
+        kind="loudness",
+        direction=direction,
+        low_hz=low,
+        high_hz=high,
+        peak_hz=float(np.sqrt(low * high)),
+        view=view,
+        measure="level",
+        beyond_db=beyond,
+        share=share,
+        normal_clips=len(others),
+        from_median_db=change,
+        level_from_median_db=change,
+        from_expected_db=change,
+        strength=float("nan"),
+        far=far,
+        far_from_expected_db=far_change,
+    )
 
 
 def _far_gain(compared: Compared, direction: Direction) -> tuple[Far, float | None]:
@@ -276,8 +305,8 @@ def _words(reason: Reason) -> str:
     elif reason.measure == "expected":
         of_normal = max(abs(reason.from_expected_db) - reason.beyond_db, 0.0)
         said = (
-            f"{told_db(abs(reason.from_expected_db))} {more} energy at {band} than the rest of the sound lets expect "
-            f"({clips}: up to {told_db(of_normal)})"
+            f"{told_db(abs(reason.from_expected_db))} {more} energy at {band} than the rest of the sound lets "
+            f"expect ({clips}: up to {told_db(of_normal)})"
         )
     else:
         rest = ", relative to the rest of the sound," if reason.measure == "relative" else ""
