@@ -180,7 +180,8 @@ class Scan:
         """
         share = self.share_of_score(mass)
         value = self.strength if share is None else self.strength * (share + LEAST_SHARE) ** BY_SHARE
-        value, found = value.copy(), []
+        value = value.copy()
+        found: list[Interval] = []
         while len(found) < most and value.max() > 0:
             at = int(value.argmax())
             first, stop = self.bounds[at].tolist()
