@@ -63,6 +63,8 @@ def reason(**changes):
             "score_share": 0.62,
             "far": "not heard",
             "far_from_expected_db": 0.1,
+            "from_expected_db": 8.0,
+            "course": SimpleNamespace(kind="bursts", tone_hz=None, rate_hz=4.0),
             "words": "9 dB more energy at 2.1 to 2.6 kHz than in 99 % of 120 normal clips",
         }
         | changes
@@ -135,7 +137,7 @@ def envelope(rng):
 def explanation(name=HOSTILE, *, seed=0, rate=RATE, seconds=4.0, **changes):
     """Of an anomalous recording, with everything that there can be."""
     rng = np.random.default_rng(seed)
-    names = ["normal_1.wav", "=HYPERLINK(1)<b>.wav", "normal_3.wav"]
+    names = ["normal_1.wav", "=HYPERLINK(1)<b>.wav", "normal_3.wav", "normal_4.wav"]
     made = {
         "name": name,
         "machine": "fan <b>&amp;",

@@ -43,6 +43,7 @@ Waveform = NDArray[np.float32]
 
 FORMAT = 1  # of the JSON object; raised when a key changes its meaning or goes
 NEIGHBOURS = 3  # normal clips to see and to hear
+SAME_TONE = 0.02  # relative: as far as loads change the speed of one setting
 MOST_DECODED = 8  # normal recordings that fine spectra are compared with: reading them takes most of the time
 
 
@@ -423,6 +424,11 @@ class _Looking:
         )
         spectrum = envelope_spectrum(of_clip, of_normal, view=reason.view, low_hz=low, high_hz=high)
         tone = tone_in(bins, len(own), self.sound.rate, low, high)
+        usual = (_tone(_of_view(one.sound, reason.view), one.sound.rate, low, high) for one in self.near_to)
+        if tone is not None and any(
+            other is not None and abs(other / tone - 1) < SAME_TONE for other in usual
+        ):
+            tone = None  # the nearest normal clips have it, too
         return course_of(of_clip, of_normal, spectrum, tone), spectrum
 
     def _mass(self) -> Float | None:
@@ -446,6 +452,10 @@ def _above_typical(one: BranchMap) -> Float:
 
 def _envelope(waveform: Waveform, rate: int, low: float, high: float) -> Envelope:
     return envelope(spectrum_of(waveform), len(waveform), rate, low, high)
+
+
+def _tone(waveform: Waveform, rate: int, low: float, high: float) -> float | None:
+    return tone_in(spectrum_of(waveform), len(waveform), rate, low, high)
 
 
 def _of_view(sound: Sound, view: str) -> Waveform:
