@@ -39,7 +39,7 @@ from nearfar.systems import configuration
 Levels = NDArray[np.float64]
 
 OUT = Path(__file__).parent / "images" / "figures"
-COLOURS = 128
+COLOURS = 256
 DOTS_PER_INCH = 100
 MACHINES = ("fan", "gearbox", "bearing", "pump")
 SHOWN = "fan"

@@ -223,7 +223,7 @@ def _envelope(axes: Axes, envelope: EnvelopeSpectrum) -> None:
 def _key(part: SubFigure, lower: Sequence[Axes]) -> None:
     """One legend for all lower panels."""
     handles = {label: h for axes in lower for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    part.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=8)
+    part.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=7.5)
 
 
 def _headed(axes: Axes, title: str) -> None:
