@@ -211,6 +211,6 @@ def _made(one: ReportedResult) -> dict[str, object]:
         "file": commands.file,
         "settings": commands.settings,
         "unknown": commands.unknown,
-        "versions": list(commands.versions.items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in commands.versions.items()),
         "clips": Table(f"{one.name}: clips", [Column(name) for name in columns], rows),
     }
