@@ -2,9 +2,9 @@
 
     python benchmarks/bench_report.py [--machines 7] [--clips 100] [--folder FOLDER]
 
-Simulates machines (100 training clips, and 100 test clips of 10 s each, by default), runs a study of four branches on
-them, and makes the page of it in a process of its own, with two workers: with the store's embeddings, and with an
-empty cache, so that all embeddings are computed from the one reading. It counts how often each recording is read.
+Simulates machines (100 training clips, and 100 test clips of 10 s each, by default), runs a study of four branches
+on them, and makes the page of it in a process of its own, with two workers: with the store's embeddings, and with
+an empty cache, so that all embeddings are computed from the one reading. It counts how often a recording is read.
 ``--folder`` keeps data and results for another time.
 """
 

@@ -145,9 +145,9 @@ def pair_chart(pair: Pair, names: Sequence[str]) -> Chart | None:
     ]
     a, b = names[pair.a], names[pair.b]
     return charts.bar_chart(
-        f"{b} minus {a}", bars, x=Axis("Difference", "percentage points"), reference=0.0,
+        f"{b} minus {a}", bars, x=Axis("Difference", "points"), reference=0.0,
         description=f"Harmonic mean of the metrics of each machine, of {b} minus that of {a}; for {ALL}, Omega. "
-        "With 95 % intervals of the paired difference.",
+        "In percentage points, with 95 % intervals of the paired difference.",
     )  # fmt: skip
 
 
@@ -406,9 +406,10 @@ def branch_charts(reported: ReportedResult, found: Branches) -> list[Chart]:
             charts.bar_chart(
                 f"{reported.name}: what each branch adds",
                 bars,
-                x=Axis("Omega", "percentage points"),
+                x=Axis("Omega", "points"),
                 reference=0.0,
-                description=f"Omega of the fusion minus that of the fusion without the branch, with paired 95 % "
+                description=f"Omega of the fusion minus that of the fusion without the branch, in percentage "
+                "points, with paired 95 % "
                 f"intervals. {found.chosen} Who chooses branches by these bars selects on the test labels.",
             )
         )
