@@ -120,10 +120,16 @@ def _new_speed(folder: Path) -> None:
         audio.write(folder / "new-speed" / f"{i:04d}.wav", clip(78_000 + i, speed=1.3), RATE)
 
 
+def _result(folder: Path) -> None:
+    """A result of two branches."""
+    shutil.copytree(Path(__file__).parent / "golden" / "fused_result", folder / "results" / "near_and_far")
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
     "challenge.md": _submitted,
     "drift.md": _scored,
     "false-alarms.md": _later,
+    "figures.md": _result,
     "long-recordings.md": _hours,
     "learning.md": _new_speed,
     "simulator.md": _simulated,

@@ -31,13 +31,20 @@ INSTALL = r"needs torch, which is not installed; install it with: pip install 'n
 
 # What one verdict of the default system loads: our dependencies, and what these need.
 LOADED = {
-    "array_api_compat", "numpy", "platformdirs", "pydantic", "rich", "safetensors", "scipy", "sklearn", "soundfile",
-    "soxr", "threadpoolctl", "typer",
+    "array_api_compat", "numpy", "platformdirs", "pydantic", "rich", "safetensors", "scipy", "soundfile", "soxr",
+    "typer",
 }  # fmt: skip
 OF_THESE = {
-    "annotated_doc", "annotated_types", "click", "cloudpickle", "joblib", "narwhals", "pydantic_core",
-    "shellingham", "typing_extensions", "typing_inspection",
+    "annotated_doc", "annotated_types", "click", "pydantic_core", "shellingham", "typing_extensions",
+    "typing_inspection",
 }  # fmt: skip
+
+
+# What takes a tenth of a second or more to load, or much memory, and what a verdict can do without.
+SLOW = (
+    "jinja2", "joblib", "matplotlib", "numba", "onnxruntime", "pandas", "pyroomacoustics", "scipy.interpolate",
+    "scipy.optimize", "scipy.signal", "scipy.stats", "sklearn", "torch",
+)  # fmt: skip
 
 
 def python(code: str, *arguments: object, finder: str) -> subprocess.CompletedProcess[str]:
@@ -112,6 +119,27 @@ finally:
     loaded = set(done.stderr.split())
     assert loaded <= allowed
     assert loaded >= LOADED
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--json"], ["--csv"], ["--alarm", "1/2", "--json"], ["--window", "1", "--events"]],
+    ids=lambda options: options[0] if options else "table",
+)
+def test_a_verdict_loads_nothing_that_is_slow_to_load(fan: Path, detector: Path, options: list[str]) -> None:
+    code = f"""
+import sys
+from nearfar.cli import main
+try:
+    main()
+finally:
+    print(sorted(set({SLOW}) & set(sys.modules)), file=sys.stderr)
+"""
+    (clip, *_) = (fan / "test").iterdir()
+    command = [sys.executable, "-c", code, "score", str(detector), str(clip), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout
+    assert done.stderr.splitlines()[-1] == "[]"  # after the progress
 
 
 def test_every_encoder_and_trainer_that_needs_torch_asks_for_it() -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector as Detector
     from nearfar.detector.fitted import Verdict as Verdict
     from nearfar.evaluation.results import Result as Result
+    from nearfar.evidence.explanation import Explanation as Explanation
+    from nearfar.evidence.explanation import explain as explain
     from nearfar.listening.events import Event as Event
     from nearfar.listening.events import events_of as events_of
     from nearfar.listening.scoring import WindowVerdict as WindowVerdict
@@ -34,12 +36,14 @@ _PUBLIC = {
     "Dataset": "nearfar.recordings.clips:Dataset",
     "Detector": "nearfar.detector.fitted:Detector",
     "Event": "nearfar.listening.events:Event",
+    "Explanation": "nearfar.evidence.explanation:Explanation",
     "Machine": "nearfar.recordings.clips:Machine",
     "Result": "nearfar.evaluation.results:Result",
     "Verdict": "nearfar.detector.fitted:Verdict",
     "WindowVerdict": "nearfar.listening.scoring:WindowVerdict",
     "drift": "nearfar.detector.drifting:drift",
     "events_of": "nearfar.listening.events:events_of",
+    "explain": "nearfar.evidence.explanation:explain",
     "fit": "nearfar.detector.fitted:Detector.fit",
     "listen": "nearfar.listening.scoring:listen",
     "load_dataset": "nearfar.recordings.datasets:load",
@@ -55,6 +59,7 @@ __all__ = [
     "Dataset",
     "Detector",
     "Event",
+    "Explanation",
     "Machine",
     "Result",
     "Verdict",
@@ -62,6 +67,7 @@ __all__ = [
     "__version__",
     "drift",
     "events_of",
+    "explain",
     "fit",
     "listen",
     "load_dataset",

@@ -16,14 +16,15 @@ An attribute that begins with ``_`` is a cache; it can be computed again.
 Some back ends have one of these methods too::
 
     self_scores() -> (n_clips,)    scores of the clips of the fit, each by a fit without that clip; in any order
+    terms(x) -> Terms or None      how the score of one clip, (dim,) or (rows, dim), is made: ``backends.terms``
     unfitted() -> back end         of a back end that wraps others: one of those, not fitted yet
 
 A back end that wraps others stores them, fitted, under a name that ends in ``_``: one, or a list of them. What
 they have learnt is saved with it.
 
 A new back end is one module and one line in ``BACKENDS``. Its class derives from ``normal_model.NormalModel``,
-which checks what goes in. The line names the class and does not import it, because scikit-learn takes a second to
-load.
+which checks what goes in. The line names the class and does not import it, so that only what a system uses is
+loaded. A module of a back end imports scikit-learn in the function that needs it: a verdict must not load it.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from sklearn.utils.validation import check_array
 
-from nearfar.backends.neighbours import nearest_others, smallest, unit
+from nearfar.backends.neighbours import Rescaled, nearest, nearest_others, smallest, unit
 from nearfar.backends.normal_model import Array, Float, NormalClips, NormalModel
+from nearfar.backends.terms import Quadratic, Terms
 
 N_NEIGHBOURS = 4  # behind a reference's own distance b, in VarMin
 
@@ -136,8 +136,23 @@ class Beam(NormalModel):
             total += _smallest(in_band, references, offsets)
         return total / n_bands
 
+    def _terms(self, X: Float) -> Terms:
+        n_bands, _, dim = self.references_.shape
+        bands = X.reshape(n_bands, dim)
+        centres, constant = np.empty((n_bands, dim)), 0.0
+        for i, (band, references, offsets) in enumerate(
+            zip(unit(bands), self.references_, self.offsets_, strict=True)
+        ):
+            ((index,),), _ = nearest(band[None], references, 1, rescaled=_less(offsets))
+            centres[i], constant = references[index], constant - float(offsets[index])
+        scale = np.repeat(1.0 / np.linalg.norm(bands, axis=1), dim).reshape(X.shape[1:])
+        factor = 1.0 / (4 * n_bands)
+        return Terms((Quadratic(centres.reshape(X.shape[1:]), None, factor, scale),), constant / n_bands)
+
 
 def _check(X: Array) -> Float:
+    from sklearn.utils.validation import check_array  # here, because it takes a second to load
+
     checked: Float = check_array(X, dtype=np.float64, allow_nd=True)
     if checked.ndim > 3:
         raise ValueError(f"X has shape {checked.shape}; it must be (n_clips, bands, dim) or (n_clips, dim)")
@@ -146,10 +161,12 @@ def _check(X: Array) -> Float:
 
 def _smallest(queries: Float, references: Float, offsets: Float) -> Float:
     """The smallest distance minus offset of each query: (n_queries,)."""
-    # for vectors of length one, (1 - cos) / 2 = |q - r|^2 / 4
-    return smallest(
-        np.ascontiguousarray(queries), references, lambda squared, which: squared / 4 - offsets[which]
-    )
+    return smallest(np.ascontiguousarray(queries), references, _less(offsets))
+
+
+def _less(offsets: Float) -> Rescaled:
+    """Distances, less the offset of the reference: of vectors of length one, (1 - cos) / 2 = |q - r|^2 / 4."""
+    return lambda squared, which: squared / 4 - offsets[which]
 
 
 def _variance_minimizing(references: Float) -> Float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from nearfar.backends.neighbours import (
     Metric,
     distances,
+    nearest,
     nearest_others,
     prepared,
     require_metric,
@@ -16,6 +18,7 @@ from nearfar.backends.neighbours import (
     smallest,
 )
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
+from nearfar.backends.terms import Terms, of_distances
 
 N_NEIGHBOURS = 4  # K is free in [1]_; 4 is our choice, and that of an earlier measurement on two motors
 FLOOR = 1e-3  # of the median scale, for ratios; our choice: far below any density, above what rounding leaves
@@ -129,6 +132,16 @@ class DensityNormalized(NormalModel):
 
     def _score(self, X: Float) -> Float:
         return smallest(prepared(X, self.metric), self.references_, self._normalized)
+
+    def _terms(self, X: Float) -> Terms:
+        queries = prepared(X, self.metric)
+        (index,), squared = (
+            found[0] for found in nearest(queries, self.references_, 1, rescaled=self._normalized)
+        )
+        scale, references = float(self.scales_[index]), self.references_[index][None]
+        if self.normalization == "difference":
+            return replace(of_distances(X[0], references, squared, self.metric), constant=-scale)
+        return of_distances(X[0], references, squared, self.metric, scale)
 
     def _normalized(self, squared: Float, which: Any) -> Float:
         """Squared distances to some references, as they are compared."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from nearfar.backends.neighbours import (
     require_normalization,
 )
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
+from nearfar.backends.terms import Terms, of_distances
 
 TARGET = "target"  # the domain of few clips, in the challenge's words
 EPS = 1e-12  # our choice; the report [1]_ names an epsilon, but no value
@@ -154,6 +156,16 @@ class DomainLocalDensity(NormalModel):
     def _score(self, X: Float) -> Float:
         queries = prepared(X, self.metric)
         return np.min([self._score_in(queries, own) for own in of_each_domain(self.counts_)], axis=0)
+
+    def _terms(self, X: Float) -> Terms:
+        queries = prepared(X, self.metric)
+        domains = of_each_domain(self.counts_)
+        own = domains[int(np.argmin([self._score_in(queries, own)[0] for own in domains]))]
+        indices, squared = nearest(queries, self.references_[own], 1)
+        scale, references = float(self.scales_[own][indices[0, 0]]), self.references_[own][indices[0]]
+        if self.normalization == "difference":
+            return replace(of_distances(X[0], references, squared[0], self.metric), constant=-scale)
+        return of_distances(X[0], references, squared[0], self.metric, scale + self.eps)
 
     def _score_in(self, queries: Float, own: slice) -> Float:
         indices, squared = nearest(queries, self.references_[own], 1)

@@ -8,6 +8,7 @@ import numpy as np
 
 from nearfar.backends.normal_model import Bool, Float, Index, NormalClips
 from nearfar.backends.shared_covariance import SharedCovariance
+from nearfar.backends.terms import Terms
 
 FEW = 30  # clips; our choice: three times the challenge's ten, and far below its 990
 OF_ONE_CLIP = (
@@ -126,5 +127,12 @@ class DomainNormalized(SharedCovariance):
         return own
 
     def _score(self, X: Float) -> Float:
-        relative = self._distances(X, self.centres_) / self.scales_[self.centre_domains_][:, None]
-        return relative.min(axis=0)
+        return self._relative(X).min(axis=0)
+
+    def _relative(self, X: Float) -> Float:
+        """Of each clip and centre: (n_centres, n_clips)."""
+        return np.asarray(self._distances(X, self.centres_) / self.scales_[self.centre_domains_][:, None])
+
+    def _terms(self, X: Float) -> Terms:
+        nearest = self._relative(X)[:, 0].argmin()
+        return self._terms_of(self.centres_[nearest], float(self.scales_[self.centre_domains_[nearest]]))

@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri
-from sklearn.cluster import KMeans
 
 from nearfar.backends.normal_model import Array, Bool, Float, Index, NormalClips, NormalModel, Text
+from nearfar.backends.terms import Quadratic, Terms
 
 TARGET = "target"  # the domain that adds centres; all others count as source
 REGULARIZATION = 1e-4  # of the report [1]_
@@ -156,6 +155,8 @@ class Gaussians(NormalModel):
 
     def _clusters(self, X: Array, is_target: Bool) -> tuple[Index, Bool]:
         """The group of each clip by k-means, and which clips can add centres beside those of the groups."""
+        from sklearn.cluster import KMeans  # here, because a verdict does not need it
+
         added = np.zeros(len(X), dtype=bool) if self.target_centres == "matching" else is_target
         kind = "normal" if self.target_centres == "matching" else "source"
         if (different := len(np.unique(X[~added], axis=0))) < self.n_clusters:
@@ -178,20 +179,32 @@ class Gaussians(NormalModel):
 
     def _target_centre(self, clips: Array, matching: Index, means: Float) -> tuple[Float, int, float]:
         """Mean of a target group, number of the source group whose covariance it takes, and the factor."""
+        from scipy.special import chdtri  # here, because a verdict does not need it
+
         mean = clips.mean(axis=0)
         group = int(matching[0]) if len(matching) else int(((means - mean) ** 2).sum(axis=1).argmin())
         median = np.median((((clips - mean) @ self.whitenings_[group].T) ** 2).sum(axis=1))
         return mean, group, max(1.0, float(median / chdtri(clips.shape[1], 1 - COVERAGE)))
 
     def _score(self, X: Float) -> Float:
-        scores = []
+        return self._distances(X).min(axis=1)
+
+    def _distances(self, X: Float) -> Float:
+        """Of each clip and Gaussian: (n_clips, n_gaussians)."""
+        distances = np.empty((len(X), len(self.means_)))
         for group, whitening in enumerate(self.whitenings_):
             own = self.group_ == group
             residuals = X[:, None] - self.means_[own]  # (n_clips, n_gaussians of the group, dim)
             white = residuals.reshape(-1, X.shape[1]) @ whitening.T
             squared = (white**2).sum(axis=1).reshape(len(X), -1)
-            scores.append((squared / self.factors_[own]).min(axis=1))
-        return np.min(scores, axis=0)
+            distances[:, own] = squared / self.factors_[own]
+        return distances
+
+    def _terms(self, X: Float) -> Terms:
+        nearest = self._distances(X)[0].argmin()
+        whitening = self.whitenings_[self.group_[nearest]]
+        precision = whitening.T @ whitening
+        return Terms((Quadratic(self.means_[nearest], precision, 1.0 / float(self.factors_[nearest])),))
 
 
 def _moments(X: Array, group: Index) -> tuple[list[Float], list[Float]]:

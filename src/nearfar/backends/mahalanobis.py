@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nearfar.backends.normal_model import Float
 from nearfar.backends.shared_covariance import SharedCovariance
+from nearfar.backends.terms import Terms
 
 
 class Mahalanobis(SharedCovariance):
@@ -47,3 +48,6 @@ class Mahalanobis(SharedCovariance):
 
     def _score(self, X: Float) -> Float:
         return self._distances(X, self.means_).min(axis=0)
+
+    def _terms(self, X: Float) -> Terms:
+        return self._terms_of(self.means_[self._distances(X, self.means_)[:, 0].argmin()])

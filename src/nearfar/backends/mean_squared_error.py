@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from nearfar.backends.normal_model import Array, Float, NormalClips, RowModel
+from nearfar.backends.terms import Quadratic, Terms
 
 
 class MeanSquaredError(RowModel):
@@ -42,3 +43,6 @@ class MeanSquaredError(RowModel):
 
     def _score(self, X: Sequence[Array]) -> Float:
         return np.array([float(np.mean(residuals**2, dtype=np.float64)) for residuals in X])
+
+    def _terms(self, X: Sequence[Array]) -> Terms:
+        return Terms((Quadratic(np.zeros(self.dim_), None, 1.0 / X[0].size, rows="sum"),))

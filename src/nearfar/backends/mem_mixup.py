@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nearfar.backends.normal_model import Array, Float, Index, NormalClips, NormalModel
+from nearfar.backends.terms import Terms, of_distances
 
 TARGET_WEIGHT = 0.9  # lambda of GenRep; P. Saengthong and T. Shinozaki, arXiv:2409.05035
 K = 990  # of GenRep: all source references of a machine of the challenge
@@ -112,10 +113,18 @@ class MemMixup(NormalModel):
         return np.concatenate([self._score_centred(chunk - self.centre_) for chunk in chunks])
 
     def _score_centred(self, x: Array) -> Float:
+        return np.linalg.norm(x - self._nearest_references(x), axis=1)
+
+    def _nearest_references(self, x: Array) -> Float:
+        """The nearest reference of each clip, real or virtual, centred: (n, dim) to the same."""
         weight = self.target_weight
         of_target, of_source = self._nearest(self._squared_distances(x))
-        virtual = weight * self.references_[of_target] + (1 - weight) * self.references_[of_source]
-        return np.linalg.norm(x - virtual, axis=1)
+        return np.asarray(weight * self.references_[of_target] + (1 - weight) * self.references_[of_source])
+
+    def _terms(self, X: Array) -> Terms:
+        nearest = self._nearest_references(X - self.centre_)
+        squared = ((X - self.centre_ - nearest) ** 2).sum(axis=1)
+        return of_distances(X[0], nearest + self.centre_, squared, "euclidean")
 
     def _squared_distances(self, x: Array) -> Float:
         """From (n, dim), centred, to each real reference: (n, n_references), by one matrix product."""

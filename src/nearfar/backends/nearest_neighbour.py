@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from nearfar.backends.neighbours import (
     Metric,
@@ -16,6 +15,8 @@ from nearfar.backends.neighbours import (
     require_metric,
 )
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
+from nearfar.backends.terms import Terms, of_distances
+from nearfar.embedding.estimators import require_fitted
 
 
 class NearestNeighbour(NormalModel):
@@ -82,6 +83,16 @@ class NearestNeighbour(NormalModel):
             scores.append(distances(squared, self.metric).mean(axis=1))
         return np.min(scores, axis=0)
 
+    def _terms(self, X: Float) -> Terms:
+        queries = prepared(X, self.metric)
+        found = []
+        for own in of_each_domain(self.counts_):
+            references = self.references_[own]
+            indices, squared = nearest(queries, references, self.k)
+            found.append((float(distances(squared, self.metric).mean()), references[indices[0]], squared[0]))
+        _, references, squared = min(found, key=lambda one: one[0])
+        return of_distances(X[0], references, squared, self.metric)
+
     def self_scores(self) -> Float:
         """Score each normal clip by the others: (n_clips,), in the order of ``references_``.
 
@@ -90,7 +101,7 @@ class NearestNeighbour(NormalModel):
         ValueError
             If a domain has no more than ``k`` clips.
         """
-        check_is_fitted(self)
+        require_fitted(self)
         domains = of_each_domain(self.counts_)
         if (smallest := int(self.counts_.min())) <= self.k:
             raise ValueError(

@@ -19,10 +19,16 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
 from nearfar.backends import learnt
+from nearfar.backends.terms import Terms
+from nearfar.embedding.estimators import (
+    Estimator,
+    checked_for_fit,
+    checked_like_fit,
+    is_matrix,
+    require_fitted,
+)
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -79,7 +85,7 @@ class NormalClips:
         return self.select(self.domain == name)
 
 
-class NormalModel(BaseEstimator, ABC):
+class NormalModel(Estimator, ABC):
     """A model of a machine's normal clips: the base class of the back ends.
 
     It is a scikit-learn estimator: ``__init__`` only stores the options, and ``fit`` stores what it learns under
@@ -114,6 +120,10 @@ class NormalModel(BaseEstimator, ABC):
             If an option is out of its range, the arrays do not fit together, a number is not finite, or the clips
             do not suffice; see the class. Copies of a clip count once.
         """
+        from sklearn.utils.validation import (
+            check_consistent_length,
+        )  # here, because it takes a second to load
+
         self._check_options()
         X = _of_bearable_size(self._check_normal(X))
         check_consistent_length(X, domain, attributes)
@@ -145,7 +155,7 @@ class NormalModel(BaseEstimator, ABC):
         ValueError
             If X has other dimensions than in ``fit``, or a number is not finite, of X or of the scores.
         """
-        check_is_fitted(self)
+        require_fitted(self)
         X = _of_bearable_size(self._check_new(X))
         with np.errstate(all="ignore"):
             scores = self._score(X)
@@ -156,6 +166,27 @@ class NormalModel(BaseEstimator, ABC):
             )
         return scores
 
+    def terms(self, x: Any) -> Terms | None:
+        """How the score of one clip is made, as quadratic forms of its embedding.
+
+        Parameters
+        ----------
+        x : (dim,) array, or (rows, dim) array
+            One clip.
+
+        Returns
+        -------
+        Terms or None
+            ``None`` if the back end cannot say it. ``terms(x).total(x)`` is the score of x.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As ``anomaly_score``.
+        """
+        require_fitted(self)
+        return self._terms(_of_bearable_size(self._check_new(np.asarray(x)[None])))
+
     @abstractmethod
     def _learn(self, clips: NormalClips) -> None:
         """Set the attributes that end in ``_``."""
@@ -163,6 +194,10 @@ class NormalModel(BaseEstimator, ABC):
     @abstractmethod
     def _score(self, X: Any) -> Float:
         """Score clips that ``_check_new`` has returned: (n_clips,)."""
+
+    def _terms(self, X: Any) -> Terms | None:  # noqa: ARG002  # most back ends need it
+        """The terms of one clip, which is all that ``_check_new`` has returned; ``None``: there are none."""
+        return None
 
     def _tells_apart(self) -> tuple[str, ...]:
         """Which of domain and attributes make two clips two, even if their numbers are equal."""
@@ -174,17 +209,11 @@ class NormalModel(BaseEstimator, ABC):
 
     def _check_normal(self, X: Any) -> Any:
         """The clips of a fit, or a ``ValueError``."""
-        return validate_data(self, X, dtype=np.float64, ensure_min_samples=self.MIN_CLIPS)
+        return checked_for_fit(self, X, at_least=self.MIN_CLIPS)
 
     def _check_new(self, X: Any) -> Any:
         """The clips to score, or a ``ValueError`` if they are not like those of the fit."""
-        if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.shape == (1, self.n_features_in_):
-            x = X.astype(
-                np.float64, copy=False
-            )  # one clip, as a detector asks: all else takes ten times as long
-            if np.isfinite(x).all():
-                return x
-        return validate_data(self, X, dtype=np.float64, reset=False)
+        return checked_like_fit(self, X)
 
 
 class RowModel(NormalModel):
@@ -215,7 +244,12 @@ class RowModel(NormalModel):
 
 def _rows(x: ArrayLike) -> Array:
     """One clip, (rows, dim), checked; single precision stays single, because rows can take gigabytes."""
-    return check_array(np.atleast_2d(np.asarray(x)), dtype=(np.float64, np.float32))
+    rows = np.atleast_2d(np.asarray(x))
+    if is_matrix(rows) and rows.dtype in (np.float64, np.float32) and np.isfinite(rows).all():
+        return rows
+    from sklearn.utils.validation import check_array  # here, because it takes a second to load
+
+    return check_array(rows, dtype=(np.float64, np.float32))
 
 
 def _without_copies(clips: NormalClips, tells_apart: Sequence[str]) -> NormalClips:

@@ -7,7 +7,6 @@ import pkgutil
 from typing import Any, Literal, get_args
 
 import numpy as np
-from sklearn.base import OutlierMixin
 
 from nearfar.backends.normal_model import Array, Float, NormalClips, NormalModel
 
@@ -138,7 +137,7 @@ def _detector_class(path: str) -> type[Any]:
         raise ValueError(
             f"detector={path!r}: cannot be imported: {error}; is the library installed?"
         ) from error
-    if not (inspect.isclass(found) and (issubclass(found, OutlierMixin) or _is_of_pyod(found))):
+    if not (inspect.isclass(found) and (_is_of_scikit_learn(found) or _is_of_pyod(found))):
         raise ValueError(
             f"detector={path!r}: neither an outlier detector of scikit-learn (sklearn.base.OutlierMixin) nor one "
             "of PyOD, so whether its higher scores are anomalous is unknown"
@@ -148,10 +147,16 @@ def _detector_class(path: str) -> type[Any]:
     return found
 
 
+def _is_of_scikit_learn(cls: type[Any]) -> bool:
+    from sklearn.base import OutlierMixin  # here, because it takes a second to load
+
+    return issubclass(cls, OutlierMixin)
+
+
 def _is_of_pyod(cls: type[Any]) -> bool:
     return any(c.__module__.partition(".")[0] == "pyod" for c in cls.__mro__)
 
 
 def _score(detector: Any, X: Array) -> Float:
     scores = np.asarray(detector.decision_function(X), dtype=np.float64)
-    return -scores if isinstance(detector, OutlierMixin) else scores
+    return -scores if _is_of_scikit_learn(type(detector)) else scores

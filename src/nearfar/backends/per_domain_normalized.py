@@ -8,6 +8,7 @@ import numpy as np
 
 from nearfar.backends import Backend, backend_class
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
+from nearfar.backends.terms import Terms
 from nearfar.recordings.clips import unknown
 
 FOLDS = 10  # our choice: for the usual 10 target clips it is leave-one-out
@@ -154,5 +155,14 @@ class PerDomainNormalized(NormalModel):
         return scores
 
     def _score(self, X: Any) -> Float:
-        relative = [b.anomaly_score(X) / s for b, s in zip(self.backends_, self.scales_, strict=True)]
-        return np.min(relative, axis=0)
+        return self._relative(X).min(axis=0)
+
+    def _relative(self, X: Any) -> Float:
+        """Of each domain and clip: (n_domains, n_clips)."""
+        return np.array([b.anomaly_score(X) / s for b, s in zip(self.backends_, self.scales_, strict=True)])
+
+    def _terms(self, X: Any) -> Terms | None:
+        nearest = int(self._relative(X)[:, 0].argmin())
+        backend: Any = self.backends_[nearest]
+        found: Terms | None = backend.terms(X[0]) if hasattr(backend, "terms") else None
+        return None if found is None else found.divided_by(float(self.scales_[nearest]))

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from nearfar.backends.normal_model import Array, Float, Index, NormalClips, RowModel, Text
+from nearfar.backends.terms import Quadratic, Terms
 
 
 class SelectiveMahalanobis(RowModel):
@@ -149,6 +150,16 @@ class SelectiveMahalanobis(RowModel):
         return np.array([self._score_of(rows) for rows in X])
 
     def _score_of(self, rows: Array) -> float:
+        return float(self._by_domain(rows).min())
+
+    def _by_domain(self, rows: Array) -> Float:
         if self.reduction == "clip_mean":
             rows = rows.mean(axis=0, keepdims=True, dtype=np.float64)
-        return float(np.einsum("mrd,rd->mr", rows @ self.precisions_, rows).mean(axis=1).min())
+        return np.asarray(np.einsum("mrd,rd->mr", rows @ self.precisions_, rows).mean(axis=1))
+
+    def _terms(self, X: Sequence[Array]) -> Terms:
+        rows, zero = X[0], np.zeros(self._dim)
+        precision = self.precisions_[self._by_domain(rows).argmin()]
+        if self.reduction == "clip_mean":
+            return Terms((Quadratic(zero, precision, rows="mean"),))
+        return Terms((Quadratic(zero, precision, 1.0 / len(rows), rows="sum"),))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
 
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
+from nearfar.backends.terms import Quadratic, Terms
 from nearfar.recordings.clips import counted
 
 ROUNDING = 8 * np.finfo(np.float64).eps  # relative: a mean of equal numbers is not quite equal to them
@@ -19,6 +19,8 @@ class SharedCovariance(NormalModel):
     MIN_CLIPS: ClassVar[int] = 2
 
     def _learn(self, clips: NormalClips) -> None:
+        from sklearn.covariance import ledoit_wolf  # here, because a verdict does not need it
+
         X, domains, index = clips.X, clips.counts, clips.domain_number
         if len(X) < len(domains) + 2:  # of two residuals one is the other's negative: nothing to shrink by
             raise ValueError(
@@ -47,3 +49,7 @@ class SharedCovariance(NormalModel):
             residuals = X - centre
             distances[i] = np.einsum("nd,nd->n", residuals @ self.precision_, residuals)
         return distances
+
+    def _terms_of(self, centre: Float, scale: float = 1.0) -> Terms:
+        """Of the squared distance from a centre, (dim,), divided by a scale."""
+        return Terms((Quadratic(centre, self.precision_, 1.0 / scale),))

@@ -6,6 +6,7 @@ import numpy as np
 
 from nearfar.backends.neighbours import Metric, distances, nearest, nearest_others, prepared, require_metric
 from nearfar.backends.normal_model import Array, Float, NormalClips, NormalModel
+from nearfar.backends.terms import Terms, of_distances
 
 K = 5  # Chawla et al., section 4.2
 RATIO = 1.0  # equal banks; the default of imbalanced-learn, no paper's
@@ -106,3 +107,7 @@ class Smote(NormalModel):
         queries = prepared(X, self.metric)
         _, squared = nearest(queries, self.references_, 1)
         return distances(squared[:, 0], self.metric)
+
+    def _terms(self, X: Float) -> Terms:
+        indices, squared = nearest(prepared(X, self.metric), self.references_, 1)
+        return of_distances(X[0], self.references_[indices[0]], squared[0], self.metric)

@@ -31,6 +31,7 @@ from nearfar.files.names import quoted
 
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
+    from nearfar.detector.fitting import Keep
 
 FittedWindow = Annotated[
     str | None,
@@ -38,6 +39,22 @@ FittedWindow = Annotated[
         metavar="TIME",
         help="Cut recordings that are longer into windows of this length, such as 5 or 0.5min (default: 10 s, if "
         "there are recordings longer than 30 s).",
+    ),
+]
+NoLearning = Annotated[
+    bool,
+    typer.Option(
+        "--no-learning",
+        help="Keep nothing of the clips: a smaller detector, which cannot `learn`, nor show how a recording "
+        "differs from them.",
+    ),
+]
+NoRecordings = Annotated[
+    bool,
+    typer.Option(
+        "--no-recordings",
+        help="Keep no sound of the clips. Otherwise the detector has up to 24 of them as FLAC, to hear beside a "
+        "recording: whoever has the detector can hear them.",
     ),
 ]
 
@@ -65,12 +82,8 @@ def fit(
         bool,
         typer.Option("--strict", help="Refuse training clips that would be left out."),
     ] = False,
-    no_learning: Annotated[
-        bool,
-        typer.Option(
-            "--no-learning", help="Keep nothing of the clips: a smaller detector, which cannot `learn`."
-        ),
-    ] = False,
+    no_learning: NoLearning = False,
+    no_recordings: NoRecordings = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing detector.")] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
@@ -96,12 +109,19 @@ def fit(
         machine = datasets.load_machine(folder, chosen_channels(channels))
         detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
-            odd_clips="refuse" if strict else "leave out", keep="nothing" if no_learning else "embeddings",
+            odd_clips="refuse" if strict else "leave out", keep=_kept(no_learning, no_recordings),
             cut=cut or "long", jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     detector.save(into, replace=replace)
-    out.print(fitted.detector(detector))
+    out.print(fitted.detector(detector, into))
     say(f"Wrote {into}. Next: `{_to_score(into, detector)}`")
+
+
+def _kept(no_learning: bool, no_recordings: bool) -> Keep:
+    """What a detector keeps of its clips, by the two options."""
+    if no_learning:
+        return "nothing"
+    return "embeddings" if no_recordings else "recordings"
 
 
 def adapt(
@@ -234,7 +254,7 @@ def learn(
             jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     made.save(place, replace=replace)
-    out.print(fitted.learnt(made))
+    out.print(fitted.learnt(made, place))
     say(f"Wrote {place}. Next: `{_to_score(place, made)}`")
 
 

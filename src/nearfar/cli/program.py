@@ -15,7 +15,19 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from nearfar.cli import cache, challenge, data, drift, experiments, machine, scoring, simulation, weights
+from nearfar.cli import (
+    cache,
+    challenge,
+    data,
+    drift,
+    evidence,
+    experiments,
+    machine,
+    reports,
+    scoring,
+    simulation,
+    weights,
+)
 from nearfar.cli.console import FAILED, TERMINATED, err, escape_what_cannot_be_encoded, out
 from nearfar.cli.flags import Command, Group
 from nearfar.cli.progress import CONTINUE
@@ -35,12 +47,14 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "learn": machine.learn,
     "adapt": machine.adapt,
     "score": scoring.score,
+    "explain": evidence.explain,
     "drift": drift.drift,
     "run": experiments.run,
     "study": experiments.study,
     "sweep": experiments.sweep,
     "evaluate": experiments.evaluate,
     "compare": experiments.compare,
+    "report": reports.report,
     "submit": challenge.submit,
     "systems": experiments.systems,
 }

@@ -1,6 +1,7 @@
-"""A detector on disk: a folder of ``detector.json`` and ``arrays.safetensors``.
+"""A detector on disk: a folder of ``detector.json`` and ``arrays.safetensors``, and sounds in ``normal``.
 
-There is no pickle in it, so loading one executes nothing. Both files carry a digest. Since format 7 it holds its
+There is no pickle in it, so loading one executes nothing. All files carry a digest. Sounds of normal clips came
+later than format 7 did; a version that does not know them leaves them aside. Since format 7 it holds its
 history, and what it takes to learn more (``detector.keeping``). Format 6 can hold a fused system, with the scores
 that are the scale of its parts. Since format 5 it holds domain and group of the clips behind the threshold, and
 which clips were kept together. Since format 4 it holds what the training clips have in common
@@ -12,6 +13,7 @@ branch.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from safetensors.numpy import load_file
 from nearfar import __version__
 from nearfar.backends import FORMER_NAMES, part
 from nearfar.decisions.calibration import Calibration
+from nearfar.detector.normal_sounds import FOLDER as SOUNDS
 from nearfar.encoders.pretrained import WeightsError
 from nearfar.files.arrays import save_arrays
 from nearfar.files.atomic import atomic_folder, refuse_existing, write_json
@@ -39,6 +42,7 @@ RESOLVED_FORMAT = 3  # the first with a resolved system
 GROUPS_FORMAT = 5  # the first that may keep clips together for the threshold
 DESCRIPTION, ARRAYS = "detector.json", "arrays.safetensors"
 FILES = {DESCRIPTION, ARRAYS}
+SOUND = re.compile(r"[0-9a-f]{16}\.flac")  # of a normal clip
 
 
 class DetectorError(ValueError):
@@ -46,7 +50,12 @@ class DetectorError(ValueError):
 
 
 def write(
-    folder: Path, content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, take_place: bool
+    folder: Path,
+    content: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    sounds: Mapping[str, bytes],
+    *,
+    take_place: bool,
 ) -> None:
     """Write a detector's folder: whole, or not at all.
 
@@ -56,11 +65,15 @@ def write(
     content : mapping
         Of ``detector.json``, JSON-able; format, versions and digests are added.
     arrays : mapping from name to array
+    sounds : mapping from name of a file, below the folder, to its content
     take_place : bool
         Of a detector that is there.
     """
     with atomic_folder(folder, replace=take_place) as unfinished:
         save_arrays(unfinished / ARRAYS, arrays)
+        for name, sound in sounds.items():
+            (unfinished / name).parent.mkdir(exist_ok=True)
+            (unfinished / name).write_bytes(sound)
         written = {
             "format": FORMAT,
             **content,
@@ -78,11 +91,18 @@ def refuse_to_replace(folder: Path, *, replace: bool) -> None:
     FileExistsError
         If the folder is there, unless ``replace`` is asked for and it holds a detector and nothing else.
     """
-    if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= FILES):
+    if folder.exists() and not (folder.is_dir() and all(map(_is_of_detector, folder.iterdir()))):
         raise FileExistsError(
             f"{folder} is there and is not a detector, so it is not replaced; choose another name"
         )
     refuse_existing(folder, replace=replace)
+
+
+def _is_of_detector(path: Path) -> bool:
+    """Whether something in a folder is what a detector has there."""
+    if path.name == SOUNDS and path.is_dir():
+        return all(SOUND.fullmatch(sound.name) for sound in path.iterdir())
+    return path.name in FILES
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -37,6 +37,7 @@ from nearfar.detector.file_format import DetectorError, refuse_to_replace
 from nearfar.detector.fitting import average, tell_branch
 from nearfar.detector.history import CALIBRATE, History, entry
 from nearfar.detector.keeping import Kept
+from nearfar.detector.normal_sounds import NormalSounds
 from nearfar.detector.time_order import dependence_of
 from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.embedding.lengths import warn_of_lengths
@@ -180,6 +181,9 @@ class Detector:
     kept : Kept or None
         What it takes to learn more without the clips. ``None`` if it was told to keep nothing, and for detectors of
         format 6 and before.
+    sounds : NormalSounds or None
+        How its clips sound; of some, the sound itself. ``None`` if it was told to keep nothing, and for detectors
+        that were fitted before there was this.
     history : tuple of dict
         What was added when, the fit first: ``what`` ("fit", "calibrate" or "learn"), ``when`` (in UTC; ``None`` for
         the fit), ``nearfar`` (the version), ``clips``, ``domains``, ``digest`` of the contents; of what was learnt
@@ -200,6 +204,7 @@ class Detector:
     normals: NDArray[np.float64] | None = field(default=None, compare=False)
     dependence: Dependence | None = None
     kept: Kept | None = field(default=None, compare=False)
+    sounds: NormalSounds | None = field(default=None, compare=False)
     history: History = ()
 
     @classmethod
@@ -212,7 +217,7 @@ class Detector:
         adapters: Sequence[Adapter | Path | str] = (),
         cut: HowToCut = "long",
         odd_clips: OddClips = "leave out",
-        keep: fitting.Keep = "embeddings",
+        keep: fitting.Keep = "recordings",
         seed: int = SEED,
         workers: int = 1,
         jobs: Jobs | None = None,
@@ -225,37 +230,37 @@ class Detector:
         machine : Machine, Path or str
             Or the folder of its normal clips; or the folder that has them in ``train``.
         system : System, FusedSystem, ResolvedSystem, Path, str or None
-            Or the name of a system, see ``nearfar systems``; or the path of a TOML file. ``None``: "best", if the
-            weights that it needs are on this computer, else "spectral" (``systems.defaults``).
+            Or its name, or the path of a TOML file. ``None``: "best", if the weights that it needs are on this
+            computer, else "spectral" (``systems.defaults``).
         false_alarm_rate : float or None
-            Share of normal clips that may be flagged; ``None``: as the system says, 0.05 by default.
+            Share of normal clips that may be flagged; ``None``: as the system says.
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch that is, or the files of these.
         cut : Cut, "long" or None
-            "long": recordings longer than 30 s are cut into windows of 10 s. Or how to cut, such as
-            ``windows.cutting.Cut.of(5)``; ``None``: each recording is one clip, however long.
+            "long": recordings longer than 30 s are cut into windows of 10 s. Or how to cut, such as ``Cut.of(5)``;
+            ``None``: each recording is one clip, however long.
         odd_clips : {"leave out", "refuse", "keep"}
-            What to do with broken training clips, and with copies.
-        keep : {"embeddings", "nothing"}
-            Of the clips, to ``learn`` more without them: their embeddings, and some numbers of each sound.
+            What to do with broken clips, and with copies.
+        keep : {"recordings", "embeddings", "nothing"}
+            Of the clips. "embeddings": what it takes to ``learn`` more, and levels in bands. "recordings": also the
+            sound of up to 24 clips, to hear beside a recording (``detector.normal_sounds``).
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int
             Threads that read recordings and compute features.
         jobs : Jobs or None
-            Where trained encoders and embeddings are kept; ``None``: the user's cache.
+            Where steps and embeddings are kept; ``None``: the user's cache.
         progress : callable or None
             Called with (step, done, total).
 
         Raises
         ------
         DatasetError
-            If the clips cannot be used; lists everything that is wrong.
+            If the clips cannot be used; lists all that is wrong.
         ValueError
-            If there is no such system, or the clips are too few for the back end or for the false-alarm rate; or if
-            the system needs adapters and others are given, or none.
+            If there is no such system, the clips are too few for it, or adapters are not those that it needs.
         WeightsError
-            If the system needs pretrained weights that are not on this computer.
+            If the system needs pretrained weights that are not here.
         """
         jobs = jobs or Jobs()
         machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
@@ -630,6 +635,29 @@ class Detector:
             found.append(embed(waveforms, branch.encoder, **how, transforms=heard[own]))
         return found
 
+    def embeddings(self, samples: Samples, rate: int, name: str = "recording") -> list[NDArray[Any]]:
+        """What each branch makes of a recording, before conditioning and back end.
+
+        Parameters
+        ----------
+        samples : (channels, samples) array
+        rate : int
+            In Hz, at least ``sample_rate``.
+        name : str
+            For messages.
+
+        Returns
+        -------
+        list of (dim,) or (rows, dim) arrays
+
+        Raises
+        ------
+        AudioError, MicrophoneError
+            As ``score``.
+        """
+        audio.require_samples(samples, name)
+        return self._embeddings(samples, rate, name)
+
     def _embedded(self, clip: Clip) -> list[NDArray[Any]]:
         """The same of a clip that can be read."""
         recorded = audio.read_recorded(clip.recording)
@@ -840,6 +868,9 @@ class Detector:
             arrays["fusion.normals"] = self.normals
         if self.kept is not None:
             arrays |= {f"kept.{name}": array for name, array in self.kept.arrays().items()}
+        readable = {} if self.sounds is None else dict(self.sounds.readable())
+        if self.sounds is not None:
+            arrays |= {f"sounds.{name}": array for name, array in self.sounds.arrays().items()}
         content = {
             "machine": self.machine,
             "system": self.system.describe(),
@@ -850,9 +881,11 @@ class Detector:
             "calibrated_on": self.calibrated_on,
             "dependence": None if self.dependence is None else self.dependence.describe(),
             "history": list(self.history),
+            "sounds": None if self.sounds is None else self.sounds.describe(readable),
             "self_check_score": float(self._fuse(self._scores_of_parts(embeddings))[0]),
         }
-        file_format.write(folder, content, arrays, take_place=replace)
+        files = {clip.file: sound for clip, sound in readable.items()}
+        file_format.write(folder, content, arrays, files, take_place=replace)
 
     def describe_threshold(self) -> dict[str, Any] | None:
         """The threshold in numbers, and what is known of the clips behind it; ``None`` without a threshold."""
@@ -914,6 +947,8 @@ class Detector:
         detector.history = file_format.history(content)
         if kept := part(arrays, "kept"):
             detector.kept = Kept.from_arrays(kept, len(branches))
+        if content.get("sounds") is not None:
+            detector.sounds = NormalSounds.restore(content["sounds"], part(arrays, "sounds"), folder)
         detector._check(part(arrays, "self_check.embeddings"), content, folder)
         return detector
 

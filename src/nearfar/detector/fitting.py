@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from nearfar.decisions.fusing import fuse_left_out
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig, refuse_unattainable
 from nearfar.detector.history import History, of_fit
 from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine
+from nearfar.detector.normal_sounds import Meter, NormalSounds, heard_in, views_of
 from nearfar.detector.time_order import dependence_of
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
@@ -44,7 +45,7 @@ from nearfar.systems.resolved import ResolvedBranch, ResolvedSystem
 from nearfar.windows.cutting import Cut, told_time
 from nearfar.windows.long_recordings import LONG_SECONDS, Cutting, HowToCut, cut_long
 
-Keep = Literal["embeddings", "nothing"]
+Keep = Literal["recordings", "embeddings", "nothing"]
 
 SELF_CHECK_SECONDS = 2.0  # of a training clip
 CLIPS_TO_CANCEL = 10  # of which it is told what cancellation takes; spread over all
@@ -82,6 +83,8 @@ class Fitted:
         Fingerprints of the training clips, ascending.
     kept : Kept or None
         What it takes to learn more without these clips.
+    sounds : NormalSounds or None
+        How these clips sound.
     history : tuple of dict
         One entry, of the fit.
     dependence : Dependence or None
@@ -98,6 +101,7 @@ class Fitted:
     calibration: Calibration | None
     seen: NDArray[np.uint64]
     kept: Kept | None
+    sounds: NormalSounds | None
     history: History
     dependence: Dependence | None
 
@@ -206,7 +210,7 @@ def fit(
     *,
     cut: HowToCut = "long",
     odd_clips: OddClips = "leave out",
-    keep: Keep = "embeddings",
+    keep: Keep = "recordings",
     workers: int = 1,
     jobs: Jobs,
     progress: Progress | None = None,
@@ -222,9 +226,7 @@ def fit(
         As of ``windows.long_recordings.cut_long``.
     odd_clips : {"leave out", "refuse", "keep"}
         What happens to training clips that are broken, or copies: see ``inspection.training.inspect``.
-    keep : {"embeddings", "nothing"}
-        Of the clips, to learn more without them: see ``detector.keeping``.
-    workers, jobs, progress
+    keep, workers, jobs, progress
         As of ``Detector.fit``.
 
     Raises
@@ -232,20 +234,21 @@ def fit(
     DatasetError
         If the clips cannot be used; lists everything that is wrong.
     ValueError
-        If the clips are too few for the back end, or for the false-alarm rate; or if the system is adapted and has
-        no adapters.
+        If the clips are too few for the back end or the false-alarm rate, or adapters are lacking.
     """
-    _refuse_unadapted(system)
+    _refuse_before(system, keep)
     machine, cutting = _cut(machine, cut)
     found = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips, cut)
     machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = Fit(machine, system, workers, jobs, progress), machine.train
     folds = folds_of_parts(this)
     _require_unseen(system, len(_scored(folds)))
-    branches, embedded = _fit_branches(this)
+    meter = _meter(this, found, keep)
+    branches, embedded = _fit_branches(this, meter)
     unseen = (scored := score_unseen(this, folds, embedded)).fused(system)
     found = found if odd_clips == "keep" else _with_unlike_scores(this, found, scored)
     files, told = fingerprints((c.recording for c in clips), jobs), _describe_training(this, found, cutting)
+    kept = None if meter is None else _kept(this, found, files, embedded, scored)
     return Fitted(
         branches=branches,
         threshold=fit_threshold(system.threshold, np.array(list(unseen.values()))),
@@ -256,7 +259,8 @@ def fit(
         normals=None if system.fusion is None else scored.by_part,
         calibration=calibration_of(this, fewest(folds).describe(), unseen),
         seen=np.array(sorted({*files}), dtype=np.uint64),
-        kept=None if keep == "nothing" else _kept(this, found, files, embedded, scored),
+        kept=None if kept is None else kept.ordered(),
+        sounds=_sounds(this, found, kept, meter, recordings=keep == "recordings"),
         history=of_fit(told),
         dependence=_dependence(this, unseen, cutting),
     )
@@ -269,7 +273,7 @@ def _kept(
     embedded: Sequence[Sequence[NDArray[Any]]],
     scored: Unseen,
 ) -> Kept:
-    """What the detector keeps of its clips."""
+    """What the detector keeps of its clips, in their order."""
     clips, system = this.machine.train, this.system
     vectors = [
         None if resolved.pooling == "rows" else X
@@ -281,7 +285,35 @@ def _kept(
         traits=found.traits,
         far={rate: this.far_levels(rate) for rate in rates_of_far(system)},
         unseen=by_branch(scored, clips, system) if is_fitted_to_machine(system.branches) else None,
-    ).ordered()
+    )
+
+
+def _meter(this: Fit, found: Look, keep: Keep) -> Meter | None:
+    """What measures the clips while encoders hear them; ``None`` if nothing is kept of them."""
+    if keep == "nothing":
+        return None
+    assert found.header is not None
+    rate = max(Branch(resolved).encoder.sample_rate for resolved in this.system.branches)
+    return Meter(rate, views_of(found.header.channels, this.system.microphones))
+
+
+def _sounds(
+    this: Fit, found: Look, kept: Kept | None, meter: Meter | None, *, recordings: bool
+) -> NormalSounds | None:
+    """How the clips sound, in the order that what is kept will have."""
+    if kept is None or meter is None:
+        return None
+    clips, progress = this.machine.train, this.progress
+    levels = meter.of_clips(
+        clips,
+        this.recordings(),
+        workers=this.workers,
+        jobs=this.jobs,
+        tell=None if progress is None else lambda done, total: progress("measuring", done, total),
+    )
+    suspects = {suspect.clip for suspect in found.unlike}
+    sounds = heard_in(clips, kept.bank, levels, meter, keep_recordings=recordings, suspects=suspects)
+    return sounds.select(kept.bank.order)
 
 
 def by_branch(scored: Unseen, clips: Sequence[Clip], system: ResolvedSystem) -> NDArray[np.float64]:
@@ -305,7 +337,10 @@ def _is_by_far(config: ThresholdConfig) -> bool:
     return config.method != "none" and config.folds_by == "far"
 
 
-def _refuse_unadapted(system: ResolvedSystem) -> None:
+def _refuse_before(system: ResolvedSystem, keep: Keep) -> None:
+    """Raise before long work that would be for nothing."""
+    if keep not in get_args(Keep):
+        raise ValueError(f"keep={keep!r}: must be one of {', '.join(map(repr, get_args(Keep)))}")
     if any(b.adaptation is not None and b.adapter_digest is None for b in system.branches):
         system.with_adapters(())  # tells how many it needs
 
@@ -327,13 +362,14 @@ def _cut(machine: Machine, how: HowToCut) -> tuple[Machine, Cutting | None]:
     return replace(machine, clips=(*clips, *machine.test)), cutting
 
 
-def _fit_branches(this: Fit) -> tuple[tuple[Branch, ...], list[list[NDArray[Any]]]]:
+def _fit_branches(this: Fit, meter: Meter | None) -> tuple[tuple[Branch, ...], list[list[NDArray[Any]]]]:
     """All branches, fitted to all clips; and of each branch the embeddings of the clips."""
     clips, branches, embedded = this.machine.train, [], []
     for number in range(1, len(this.system.branches) + 1):
         branch, told = this.branch(number - 1), this.tell("", number)
         branch.fit_encoder(clips, workers=this.workers, jobs=this.jobs, progress=told)
-        X = branch.embed(clips, workers=this.workers, jobs=this.jobs, progress=told)
+        also = meter if meter is not None and meter.rate == branch.encoder.sample_rate else None
+        X = branch.embed(clips, workers=this.workers, jobs=this.jobs, progress=told, also=also)
         branches.append(branch.fit_backend(X, domains(clips), attributes(clips)))
         embedded.append(X)
     return tuple(branches), embedded

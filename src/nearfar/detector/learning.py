@@ -49,6 +49,7 @@ from nearfar.detector.keeping import (
     refuse_rows,
     stacked,
 )
+from nearfar.detector.normal_sounds import NormalSounds
 from nearfar.detector.time_order import dependence_of
 from nearfar.detector.twins import find_twins
 from nearfar.files.digests import digest
@@ -102,6 +103,7 @@ class Learnt:
     calibrated_on: dict[str, Any] | None
     normals: NDArray[np.float64] | None
     kept: Kept
+    sounds: NormalSounds | None
     history: History
     dependence: Dependence | None
 
@@ -168,7 +170,8 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
     told = _together(_with_domain(given.clips, given.domain, kept.bank), kept.bank)
     heard, embedded = _hear(detector, kept, replace(given, clips=told))
     before = _flagged_before(detector, heard.clips, embedded)
-    joined = _joined(detector, kept, heard, embedded, workers)
+    unordered = _joined(detector, kept, heard, embedded, workers)
+    joined = unordered.ordered()
     this = Fit(
         Machine(detector.machine, joined.bank.clips(detector.machine)), detector.system, workers, jobs, progress,
         Known(detector.branches, [str(content) for content in joined.bank.contents.tolist()], joined.far),
@@ -200,6 +203,7 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
         seen=np.unique(np.concatenate([detector.seen, joined.bank.files])),
         normals=None if detector.system.fusion is None else scored.by_part,
         kept=joined,
+        sounds=_sounds(detector, unordered.bank, heard.clips, named, workers),
         history=(*detector.history, new),
         **decided,
     )
@@ -518,7 +522,7 @@ def _fused(detector: Detector, of_parts: Float, normals: Float | None) -> NDArra
 def _joined(
     detector: Detector, kept: Kept, heard: Heard, embedded: Sequence[Sequence[Array]], workers: int
 ) -> Kept:
-    """What is kept of the old clips and the new ones; those that are learnt are no longer behind a calibration."""
+    """What is kept of the old clips, then the new ones. What is learnt is no longer behind a calibration."""
     vectors = [None if X is None else new for X, new in zip(kept.bank.embeddings, embedded, strict=True)]
     of_new = Bank.of(heard.clips, heard.recordings, heard.files, vectors)
     bank = kept.bank.joined(of_new)
@@ -539,7 +543,27 @@ def _joined(
         stay = ~np.isin(later.files, np.array(heard.files, dtype=np.uint64))
         stay[list(find_twins(later.embeddings, of_new.embeddings, among=bank.embeddings))] = False
         later, later_scores = later.select(stay), later_scores[stay]
-    return Kept(bank, added, traits, far, unseen, later, later_scores).ordered()
+    return Kept(bank, added, traits, far, unseen, later, later_scores)
+
+
+def _sounds(
+    detector: Detector,
+    bank: Bank,
+    clips: Sequence[Clip],
+    unlike: Sequence[Mapping[str, str]],
+    workers: int,
+) -> NormalSounds | None:
+    """How the clips sound, in the order of what is kept; of the bank, the new ones are the last."""
+    before = detector.sounds
+    if before is None:
+        return None
+    first, doubtful = len(before), {one["clip"] for one in unlike}
+    found = before.joined(clips, bank.contents[first:], workers=workers).with_recordings(
+        {first + i: clip for i, clip in enumerate(clips)},
+        bank,
+        suspects={first + i for i in range(len(clips)) if bank.name[first + i] in doubtful},
+    )
+    return found.select(bank.order)
 
 
 def _scores_of_fixed(detector: Detector, embedded: Sequence[Sequence[Array]], n: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Conditioning: what is done to embeddings between pooling and back end, beside standardization.
+"""Conditioning: what is done to embeddings between pooling and back end.
 
 All classes are scikit-learn transformers. ``PrincipalComponents`` and ``Whitening`` are fitted to the embeddings of
 the normal clips, in double precision, by one singular value decomposition. The sign of a component is
@@ -11,15 +11,76 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted, validate_data
+
+from nearfar.embedding.estimators import (
+    Transformer,
+    checked_for_fit,
+    checked_like_fit,
+    is_plain_like_fit,
+    learnt_by,
+    require_fitted,
+)
+from nearfar.embedding.linear_steps import Step, chained
 
 Array = NDArray[np.floating[Any]]
+Float = NDArray[np.float64]
 
 
-class PrincipalComponents(TransformerMixin, BaseEstimator):
+class Standardize(Transformer):
+    """Each dimension minus its mean, divided by its standard deviation.
+
+    It is scikit-learn's ``StandardScaler``, to the bit, and that class fits it. But to transform finite floats, as
+    those of a verdict are, scikit-learn need not be loaded. Single precision stays single.
+
+    Attributes
+    ----------
+    mean_, var_, scale_ : (dim,) arrays
+        The scale is the standard deviation; 1 where a dimension is constant.
+    n_samples_seen_ : int
+
+    Examples
+    --------
+    >>> from nearfar.embedding.conditioning import Standardize
+    >>> Standardize().fit_transform([[0.0, 10.0], [2.0, 10.0]])
+    array([[-1.,  0.],
+           [ 1.,  0.]])
+    """
+
+    mean_: Float
+    scale_: Float
+
+    def fit(self, X: Any, y: None = None) -> Self:  # noqa: ARG002  # scikit-learn's signature
+        """Learn mean and standard deviation of each dimension, of (n_clips, dim).
+
+        Raises
+        ------
+        ValueError
+            If X is no matrix, or a number is infinite.
+        """
+        from sklearn.preprocessing import StandardScaler  # here, because it takes a second to load
+
+        vars(self).update(learnt_by(StandardScaler().fit(X)))
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """The standardized embeddings, (n_clips, dim)."""
+        require_fitted(self)
+        if is_plain_like_fit(self, X) and X.dtype in (np.float32, np.float64):
+            standardized: Array = X - self.mean_.astype(X.dtype)
+            standardized /= self.scale_.astype(X.dtype)
+            return standardized
+        from sklearn.preprocessing import StandardScaler  # here, because it takes a second to load
+
+        scaler = StandardScaler()
+        vars(scaler).update(learnt_by(self))
+        return np.asarray(scaler.transform(X))
+
+    def traced(self, x: Float) -> Step:  # noqa: ARG002  # as of every conditioning
+        """The step for one clip, (dim,): see ``tracing``."""
+        return Step.scaling(1.0 / self.scale_)
+
+
+class PrincipalComponents(Transformer):
     """Coordinates along the directions in which the normal clips vary most.
 
     Parameters
@@ -67,7 +128,9 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):
         ValueError
             If the clips do not span that many dimensions, or none.
         """
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        from sklearn.decomposition import PCA  # here, because it takes a second to load
+
+        X = checked_for_fit(self, X, at_least=2)
         if not np.ptp(X, axis=0).any():
             raise ValueError(
                 f"{len(X)} normal clips of {X.shape[1]} dimensions do not differ; are they copies of one recording?"
@@ -88,9 +151,13 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Array) -> NDArray[np.float64]:
         """The coordinates: (n_clips, dim) to (n_clips, n_components)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        require_fitted(self)
+        X = checked_like_fit(self, X)
         return (X - self.mean_) @ self.components_.T
+
+    def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
+        """The step for one clip, (dim,): see ``linear_steps``."""
+        return Step(lambda residual: residual @ self.components_, lambda weights: weights @ self.components_)
 
 
 class Whitening(PrincipalComponents):
@@ -115,8 +182,11 @@ class Whitening(PrincipalComponents):
         """
         return super().transform(X) / np.sqrt(self.explained_variance_)
 
+    def traced(self, x: Float) -> Step:
+        return chained([super().traced(x), Step.scaling(1.0 / np.sqrt(self.explained_variance_))])
 
-class Head(TransformerMixin, BaseEstimator):
+
+class Head(Transformer):
     """The linear head that an adapter was trained with. Its output is scaled to length 1, as in the training loss.
 
     It is not fitted to the clips of a machine. ``weight_`` and ``bias_`` come from the adapter
@@ -148,8 +218,10 @@ class Head(TransformerMixin, BaseEstimator):
             If the embeddings have another dimension.
         """
         if not hasattr(self, "weight_"):
+            from sklearn.exceptions import NotFittedError  # here, because it takes a second to load
+
             raise NotFittedError("conditioning 'head' has no weights; it needs an adapter, which brings them")
-        X = validate_data(self, X, dtype=np.float64)
+        X = checked_for_fit(self, X)
         if X.shape[1] != self.weight_.shape[1]:
             raise ValueError(
                 f"conditioning 'head' was trained on {self.weight_.shape[1]} dimensions, but the embeddings have "
@@ -159,10 +231,22 @@ class Head(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Array) -> NDArray[np.float64]:
         """The output of the head: (n_clips, dim) to (n_clips, n_outputs), each of length 1."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        require_fitted(self)
+        X = checked_like_fit(self, X)
         z = X @ self.weight_.astype(np.float64).T + self.bias_
         return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+    def traced(self, x: Float) -> Step:
+        """The step for one clip, (dim,), with the length that it is scaled by held as it is: see ``linear_steps``.
+
+        The deviation is the smallest that explains a residual, or nearly explains one that nothing does.
+        """
+        weight: Float = self.weight_.astype(np.float64)
+        length = float(np.linalg.norm(x @ weight.T + self.bias_))
+        return Step(
+            lambda residual: np.asarray(np.linalg.lstsq(weight, length * residual, rcond=None)[0]),
+            lambda weights: weights / length @ weight,
+        )
 
 
 def _count_spanned(singular_values: Array, shape: tuple[int, ...]) -> int:

@@ -30,6 +30,7 @@ from nearfar.recordings.transforms import Transforms
 Array = NDArray[np.floating[Any]]
 Keys = dict[str, dict[str, list[Key]]]  # of each recording, by microphone
 Tell = Callable[[int, int], None]
+AlsoHears = Callable[[str, Transforms, Mapping[str, Samples]], None]  # as of ``embed_stored``
 
 PUT_AT_ONCE = 20  # recordings, of which a killed run loses no more
 LOOKED_UP_AT_ONCE = 100  # recordings, whose embeddings are read to see which of them are whole
@@ -78,11 +79,17 @@ def relative_deviation(tokens: Array) -> Array:
     A token weighs ``(1 + d / max d) ** DEVIATION_POWER``, where d is its distance from the mean of its band, and
     max d the largest of these in the band. Relative deviation pooling, with the power of published recipes.
     """
+    weight = weights_of_deviation(tokens)
+    return ((weight * tokens).sum(axis=2) / weight.sum(axis=2)).reshape(len(tokens), -1)
+
+
+def weights_of_deviation(tokens: Array) -> Array:
+    """What tokens weigh in ``relative_deviation``: (clips, blocks, frames, bands, dim) to the same, of dim 1."""
     distance = np.linalg.norm(tokens - tokens.mean(axis=2, keepdims=True), axis=-1, keepdims=True)
     largest = distance.max(axis=2, keepdims=True)
     relative = np.divide(distance, largest, out=np.zeros_like(distance), where=largest > 0)
-    weight = (1 + relative) ** DEVIATION_POWER
-    return ((weight * tokens).sum(axis=2) / weight.sum(axis=2)).reshape(len(tokens), -1)
+    weight: Array = (1 + relative) ** DEVIATION_POWER
+    return weight
 
 
 def rows(tokens: Array) -> Array:
@@ -317,6 +324,7 @@ def embed_stored(
     pooling: str,
     workers: int = 1,
     tell: Tell | None = None,
+    also: AlsoHears | None = None,
 ) -> dict[str, dict[str, Array]]:
     """The embeddings of recordings by each microphone of a view; what the store has is not computed.
 
@@ -326,6 +334,9 @@ def embed_stored(
         As of ``compute_missing``.
     pooling : str
         Of ``POOLINGS``.
+    also : callable or None
+        Called with what is heard of each recording that is read: its SHA-256, the spectra of its samples at the
+        encoder's rate, and the waveform of each microphone. Threads call it.
 
     Returns
     -------
@@ -339,12 +350,41 @@ def embed_stored(
     """
     keys = _keys(recordings, {m: [(block, pooling) for block in encoder.blocks] for m in made_by})
     found = _look_up(keys, made_by, store)
-    task = _Task(recordings, encoder, _missing(keys, found))
+    task = _Task(recordings, encoder, _missing(keys, found), also=also)
     for microphone, new in _compute(task, made_by, store, workers, None, tell):
         found[microphone] |= new
     return {
         m: {sha: joined(*(found[m][key] for key in of_one[m])) for sha, of_one in keys.items()}
         for m in made_by
+    }
+
+
+def stored(
+    shas: Iterable[str],
+    encoder: Encoder,
+    made_by: Mapping[str, Origin],
+    store: Store,
+    *,
+    view: str,
+    pooling: str,
+) -> dict[str, Array]:
+    """What the store has of a view's embeddings, by SHA-256 of the recording; nothing is computed.
+
+    Parameters
+    ----------
+    shas : iterable of str
+    encoder, made_by, store, pooling
+        As of ``embed_stored``.
+    view : str
+        Of ``VIEWS``.
+    """
+    keys = _keys(shas, {m: [(block, pooling) for block in encoder.blocks] for m in made_by})
+    found = _look_up(keys, made_by, store)
+    chosen = VIEWS[view]
+    return {
+        sha: chosen.combine(*(joined(*(found[m][key] for key in of_one[m])) for m in chosen.microphones))
+        for sha, of_one in keys.items()
+        if all(key in found[m] for m in made_by for key in of_one[m])
     }
 
 
@@ -410,6 +450,8 @@ class _Task:
     recordings : mapping from SHA-256 to recordings
     encoder : Encoder
     missing : mapping from SHA-256, to a mapping from microphone to keys
+    also : callable or None
+        As of ``embed_stored``.
     problems : list of str
         Of recordings that could not be used; threads add to it.
     """
@@ -417,6 +459,7 @@ class _Task:
     recordings: Mapping[str, Sequence[Recording | Path]]
     encoder: Encoder
     missing: Keys
+    also: AlsoHears | None = None
     problems: list[str] = field(default_factory=list)
 
     def batches(self, size: int | None) -> list[list[str]]:
@@ -451,12 +494,15 @@ class _Task:
         """What is to be encoded of a recording, by microphone; nothing if it cannot be used."""
         first = self.recordings[sha][0]
         try:
-            samples = _load(first, self.encoder)
-            return {microphone: listen(samples, microphone) for microphone in self.missing[sha]}
+            spectra = Transforms(samples := _load(first, self.encoder))
+            heard = {microphone: listen(samples, microphone, spectra) for microphone in self.missing[sha]}
         except (AudioError, MicrophoneError) as error:
             what = str(error).removeprefix(f"{first}: ")
             self.problems.extend(f"{recording}: {what}" for recording in self.recordings[sha])
             return {}
+        if self.also is not None:
+            self.also(sha, spectra, heard)
+        return heard
 
 
 def _length(recording: Recording | Path) -> tuple[int, int]:

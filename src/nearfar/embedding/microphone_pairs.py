@@ -12,8 +12,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+
+from nearfar.embedding.estimators import Transformer, checked_for_fit, checked_like_fit, require_fitted
+from nearfar.embedding.linear_steps import Step
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -23,7 +24,7 @@ STRENGTHS = 10 ** np.arange(-4, 4.5, 0.5)  # from next to none to next to the me
 FEWEST = 3  # clips: with one left out, two have a direction
 
 
-class NearMinusFar(TransformerMixin, BaseEstimator):
+class NearMinusFar(Transformer):
     """The near embedding minus a fraction of the far one. It is not fitted to clips.
 
     Parameters
@@ -52,16 +53,25 @@ class NearMinusFar(TransformerMixin, BaseEstimator):
         """
         if not np.isfinite(self.fraction):
             raise ValueError(f"fraction={self.fraction}: must be a finite number, such as {FRACTION}")
-        _halves(validate_data(self, X, dtype=np.float64))
+        _halves(checked_for_fit(self, X))
         return self
 
     def transform(self, X: Array) -> Float:
         """(n_clips, 2 * dim) to (n_clips, dim)."""
-        near, far = _halves(validate_data(self, X, dtype=np.float64, reset=False))
+        near, far = _halves(checked_like_fit(self, X))
         return near - self.fraction * far
 
+    def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
+        """The step for one clip, (2 * dim,): see ``linear_steps``. The deviation is the smallest that there is."""
+        signs = np.array([1.0, -self.fraction])
 
-class Residual(TransformerMixin, BaseEstimator):
+        def back(residual: Float) -> Float:
+            return np.concatenate([sign * residual / (signs**2).sum() for sign in signs])
+
+        return Step(back, lambda weights: np.concatenate([sign * weights for sign in signs], axis=-1))
+
+
+class Residual(Transformer):
     r"""What a linear prediction of one microphone's embedding from the other's leaves, by ridge regression.
 
     With the embeddings a of one microphone and b of the other, of normal clips and around their means, the matrix W
@@ -131,10 +141,30 @@ class Residual(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Array) -> Float:
         """The residuals of clips that were not fitted to, (n_clips, 2 * dim) to (n_clips, dim)."""
-        check_is_fitted(self)
-        predictor, predicted = self._ordered(validate_data(self, X, dtype=np.float64, reset=False))
+        require_fitted(self)
+        predictor, predicted = self._ordered(checked_like_fit(self, X))
         explained = (predictor - self.predictor_mean_) @ self.directions_.T @ self.images_
         return np.asarray(predicted - self.predicted_mean_ - explained)
+
+    def traced(self, x: Float) -> Step:
+        """The step for one clip, (2 * dim,): see ``linear_steps``.
+
+        The predicting embedding is off from its mean, the predicted one by the residual and what was predicted.
+        """
+        predictor = self._ordered(x[None])[0][0] - self.predictor_mean_
+        predicts_far = self.predicts == "far"
+
+        def in_order(predicting: Float, predicted: Float) -> Float:
+            pair = (predicting, predicted) if predicts_far else (predicted, predicting)
+            return np.concatenate(pair, axis=-1)
+
+        def back(residual: Float) -> Float:
+            return in_order(predictor, residual + predictor @ self.directions_.T @ self.images_)
+
+        def transposed(weights: Float) -> Float:
+            return in_order(-weights @ self.images_.T @ self.directions_, weights)
+
+        return Step(back, transposed)
 
     def _ordered(self, X: Float) -> tuple[Float, Float]:
         near, far = _halves(X)
@@ -143,9 +173,7 @@ class Residual(TransformerMixin, BaseEstimator):
     def _fit(self, X: Array) -> Float:
         """Everything learnt; the residuals of clips that are left out."""
         self._check_options()
-        predictor, predicted = self._ordered(
-            validate_data(self, X, dtype=np.float64, ensure_min_samples=FEWEST)
-        )
+        predictor, predicted = self._ordered(checked_for_fit(self, X, at_least=FEWEST))
         self.predictor_mean_, self.predicted_mean_ = predictor.mean(axis=0), predicted.mean(axis=0)
         left, sizes, right = np.linalg.svd(predictor - self.predictor_mean_, full_matrices=False)
         centred = predicted - self.predicted_mean_

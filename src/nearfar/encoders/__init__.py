@@ -11,7 +11,7 @@ has the function that fits it). Microphones are not its business, it hears the o
 but for a network of two microphones, which takes ``(batch, 2, samples)``.
 
 One that gives any of its blocks in one run, even blocks of different sizes, is ``Layered`` as well. One that can
-cut or fill clips is ``Limited``.
+cut or fill clips is ``Limited``. One that says where its tokens lie in time and frequency is ``Located``.
 
 A new encoder is one module and one line in ``ENCODERS``. The line names the class instead of importing it, so
 that a system that needs no torch does not load torch.
@@ -29,6 +29,8 @@ from nearfar.recordings.clips import unknown
 if TYPE_CHECKING:  # the list of weights loads no NumPy
     import numpy as np
     from numpy.typing import NDArray
+
+    from nearfar.encoders.axes import TimeFrequency
 
 Array: TypeAlias = "NDArray[np.float32]"
 
@@ -84,6 +86,22 @@ class Limited(Protocol):
         """Of a clip of so many samples at its rate, what it does not hear, and what it adds, in seconds.
 
         Less than a token, or what the network was trained with, counts as none.
+        """
+
+
+@runtime_checkable
+class Located(Protocol):
+    """What an encoder has beside, if its tokens lie somewhere in time and frequency."""
+
+    def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
+        """Numbers of tokens on a grid of time and frequency, on which they have the same sum.
+
+        Parameters
+        ----------
+        terms : (blocks, frames, bands, dim) array
+            A number for each number of the tokens.
+        n_samples : int
+            Of the waveform, at ``sample_rate``.
         """
 
 

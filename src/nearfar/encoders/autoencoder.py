@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nearfar.encoders import Array
+from nearfar.encoders.axes import TimeFrequency, frame_edges, mel_edges
 from nearfar.encoders.features import Mel, log_mel, stack_frames
 
 N_FRAMES = 5  # log-mel frames to a vector
@@ -86,6 +87,15 @@ class Autoencoder:
         vectors = torch.from_numpy(stack_frames(frames.swapaxes(-1, -2), N_FRAMES))
         residual = vectors - self.network(vectors.flatten(0, 1)).view_as(vectors)
         return residual.reshape(len(waveforms), 1, -1, 1, self.n_mels).numpy()
+
+    def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
+        """A cell for each frame and mel band, of all vectors that hold the frame: see ``encoders.Located``."""
+        by_vector = terms.reshape(-1, N_FRAMES, self.n_mels)
+        values = np.zeros((self.n_mels, len(by_vector) + N_FRAMES - 1))
+        for place in range(N_FRAMES):
+            values[:, place : place + len(by_vector)] += by_vector[:, place].T
+        times = frame_edges(self.mel, np.arange(values.shape[1] + 1), n_samples, centred=True)
+        return TimeFrequency(times, mel_edges(self.mel, np.arange(self.n_mels + 1)), values)
 
     @property
     def parameters(self) -> int:

@@ -18,11 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, gelu, scaled_dot_product_attention
 
 from nearfar.encoders import checkpoints
+from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges, patch_positions
 from nearfar.encoders.checkpoints import CheckpointError
 from nearfar.encoders.features import Fbank, kaldi_fbank
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
@@ -361,6 +364,13 @@ class Beats(Frozen):
         device: str = "auto",
     ) -> None:
         super().__init__(weights=weights, blocks=blocks, precision=precision, device=device)
+
+    def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
+        """A cell for each patch: see ``encoders.Located``."""
+        _, frames, bands, _ = terms.shape
+        patch = cast(BeatsNetwork, self.network).patch_embedding.kernel_size[0]
+        times = frame_edges(FBANK, patch_positions(frames, patch), n_samples, centred=False)
+        return located(terms, times, mel_edges(FBANK, np.arange(bands + 1) * patch))
 
     def build(self, tensors: Mapping[str, Tensor], where: str) -> nn.Module:
         """The network of a published file, with the geometry that the file's ``cfg`` gives."""

@@ -7,12 +7,15 @@ Facts: H. Dinkel et al., "CED: Consistent ensemble distillation for audio taggin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges, patch_positions
 from nearfar.encoders.checkpoints import matched
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
@@ -148,6 +151,14 @@ class Ced(Frozen):
         frames = 1 + n_samples // MEL.hop
         missing = -frames % BASE.frames if frames > BASE.frames else 0
         return 0.0, (missing * MEL.hop / MEL.rate if missing >= BASE.patch[1] else 0.0)
+
+    def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
+        """A cell for each patch; those of what is filled up lie after the clip: see ``encoders.Located``."""
+        _, frames, bands, _ = terms.shape
+        of_bands, of_frames = BASE.patch
+        positions = patch_positions(frames, of_frames, BASE.frames)
+        times = frame_edges(MEL, positions, n_samples, centred=True)
+        return located(terms, times, mel_edges(MEL, np.arange(bands + 1) * of_bands))
 
     def build(self, tensors: Mapping[str, Tensor], where: str) -> CedNetwork:
         """The network with these weights, strictly."""

@@ -12,12 +12,15 @@ that are cut or filled to 10 s; here that is a choice (``frames=1024``), because
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges, patch_positions
 from nearfar.encoders.checkpoints import matched
 from nearfar.encoders.features import Fbank, kaldi_fbank
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
@@ -200,6 +203,13 @@ class Eat(Frozen):
         missing = target_frames(frames, self.frames) - frames
         cut, filled = (-missing if -missing >= BASE.patch[0] else 0), (missing if missing >= NEARLY else 0)
         return cut * FBANK.hop / FBANK.rate, filled * FBANK.hop / FBANK.rate
+
+    def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
+        """A cell for each patch; those of what is filled up lie after the clip: see ``encoders.Located``."""
+        _, frames, bands, _ = terms.shape
+        of_frames, of_bands = BASE.patch
+        times = frame_edges(FBANK, patch_positions(frames, of_frames), n_samples, centred=False)
+        return located(terms, times, mel_edges(FBANK, np.arange(bands + 1) * of_bands))
 
     def build(self, tensors: Mapping[str, Tensor], where: str) -> EatNetwork:
         """The network with these weights, strictly; with a head if they have any part of one."""

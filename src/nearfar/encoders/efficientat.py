@@ -19,12 +19,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import mul
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nearfar.encoders import Array, checkpoints
+from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges
 from nearfar.encoders.features import Fbank, kaldi_filters
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
 from nearfar.encoders.int8 import is_product
@@ -397,6 +400,19 @@ class EfficientAt(Frozen):
         """Also of blocks of different sizes."""
         network = cast(Network, self.network)
         return network.outputs(network.spectrogram(batch), blocks)
+
+    def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
+        """A cell around the centre of what each output of a block hears, a stride wide: see ``encoders.Located``.
+
+        The network hears up to 15 kHz; above the Nyquist frequency of ``sample_rate`` there is nothing.
+        """
+        _, frames, bands, _ = terms.shape
+        stride, fbank = self.GEOMETRY.strides[self.blocks[0]], self.GEOMETRY.fbank
+        of_bands, of_frames = (np.arange(n + 1) * stride - (stride - 1) / 2 for n in (bands, frames))
+        of_bands[-1] = fbank.n_mels  # the last one hears up to the end
+        samples = round(n_samples * fbank.rate / self.sample_rate)
+        times = frame_edges(fbank, of_frames, samples, centred=True)
+        return located(terms, times, mel_edges(fbank, of_bands))
 
     def build(self, tensors: Mapping[str, Tensor], where: str) -> Network:
         network = Network(self.GEOMETRY)

@@ -12,12 +12,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges, patch_positions
 from nearfar.encoders.checkpoints import CheckpointError, matched
 from nearfar.encoders.features import Mel, mel_spectrogram
 from nearfar.encoders.frozen import Frozen, Precision, Tokens
@@ -119,6 +122,15 @@ class M2d(Frozen):
         super().__init__(weights=weights, blocks=blocks, precision=precision, device=device)
         self.sample_rate = MEL.rate
         self.min_samples = MEL.n_fft // 2 + 1  # of a mirror image of half a frame
+
+    def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
+        """A cell for each patch; those of what is filled up lie after the clip: see ``encoders.Located``."""
+        _, frames, bands, _ = terms.shape
+        geometry = cast(M2dNetwork, self.network).geometry
+        of_bands, of_frames = geometry.patch
+        positions = patch_positions(frames, of_frames, geometry.frames)
+        times = frame_edges(MEL, positions, n_samples, centred=True)
+        return located(terms, times, mel_edges(MEL, np.arange(bands + 1) * of_bands))
 
     def build(self, tensors: Mapping[str, Tensor], where: str) -> M2dNetwork:
         """The network with these weights, strictly."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.encoders import Array
+from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges
 from nearfar.encoders.features import DB_FLOOR, DB_PER_NEPER, Mel, log_mel, mel_filters, mel_spectrogram
 
 
@@ -72,6 +73,12 @@ class Spectral:
         level: Array = np.log(np.maximum(power, power.dtype.type(DB_FLOOR), out=power), out=power)
         level *= DB_PER_NEPER
         return level
+
+    def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
+        """A cell for each frame and mel band: see ``encoders.Located``."""
+        _, frames, bands, _ = terms.shape
+        times = frame_edges(self.mel, np.arange(frames + 1), n_samples, centred=True)
+        return located(terms, times, mel_edges(self.mel, np.arange(bands + 1)))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {}

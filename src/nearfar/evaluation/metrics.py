@@ -160,12 +160,34 @@ def pauc(anomalous: Bool, score: Float) -> float:
     >>> round(auc(anomalous, score), 3), round(pauc(anomalous, score), 3)
     (0.95, 0.737)
     """
-    false_alarms, hits = roc(anomalous, score)
-    inside = false_alarms <= MAX_FPR
-    x = np.append(false_alarms[inside], MAX_FPR)
-    y = np.append(hits[inside], np.interp(MAX_FPR, false_alarms, hits))
+    x, y = partial_roc(*roc(anomalous, score))
     chance, perfect = MAX_FPR**2 / 2, MAX_FPR
     return float(0.5 * (1 + (np.trapezoid(y, x) - chance) / (perfect - chance)))
+
+
+def partial_roc(false_alarms: Float, hits: Float) -> tuple[Float, Float]:
+    """The part of a ROC curve that ``pauc`` counts: false-positive rates from 0 to ``MAX_FPR``.
+
+    Parameters
+    ----------
+    false_alarms, hits : (n,) arrays
+        As of ``roc``.
+
+    Returns
+    -------
+    false_alarms, hits : (k,) arrays
+        The last point lies at ``MAX_FPR``, on the straight line between its neighbours on the curve.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.evaluation.metrics import partial_roc
+    >>> partial_roc(np.array([0.0, 0.2, 1.0]), np.array([0.5, 0.7, 1.0]))
+    (array([0. , 0.1]), array([0.5, 0.6]))
+    """
+    inside = false_alarms <= MAX_FPR
+    x = np.append(false_alarms[inside], MAX_FPR)
+    return x, np.append(hits[inside], np.interp(MAX_FPR, false_alarms, hits))
 
 
 def harmonic_mean(values: Float) -> float:

@@ -31,3 +31,8 @@ def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def digest_bytes(content: bytes) -> str:
+    """SHA-256 of bytes, as ``digest_file`` of a file that holds them."""
+    return hashlib.sha256(content).hexdigest()

@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from nearfar.files.atomic import atomic_file
 from nearfar.files.digests import digest_file
@@ -28,11 +27,11 @@ from nearfar.listening.events import Event
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header, Samples
 from nearfar.recordings.blocks import Lost, length_of
+from nearfar.recordings.flac import FLAC_CHANNELS, FLAC_RATE, as_integers
 from nearfar.recordings.recording import Recording, Span
 
 MARGIN = 5.0  # seconds before and after an event
 PIECE = 2**18  # samples that are in memory at a time
-FLAC_CHANNELS, FLAC_RATE = 8, 655_350  # the most that the format has
 FEW_BITS = re.compile(r"PCM_(?:16|S8|U8)|ULAW|ALAW|VORBIS|OPUS|MPEG")  # that 16 bits hold
 
 
@@ -153,7 +152,7 @@ def _write(file: Path, blocks: Iterable[Samples], header: Header, *, replace: bo
                 told, "w", header.rate, header.channels, subtype, format="FLAC" if is_flac else "WAV"
             ) as out:
                 for block in blocks:
-                    out.write(_as_integers(block, few) if is_flac else block.T)
+                    out.write(as_integers(block, few=few) if is_flac else block.T)
                     told.require()
             told.require()
         _take_time_out(part)
@@ -162,13 +161,6 @@ def _write(file: Path, blocks: Iterable[Samples], header: Header, *, replace: bo
                 f"{file} is there already, with another content; choose another folder, or replace it with "
                 "--replace (in Python: replace=True)"
             )
-
-
-def _as_integers(block: Samples, few: bool) -> NDArray[np.int16] | NDArray[np.int32]:
-    """Samples in [-1, 1] as libsndfile takes them: exactly the integers that they were read from."""
-    scale = 2.0**15 if few else 2.0**23
-    whole = np.clip(np.rint(block.T.astype(np.float64) * scale), -scale, scale - 1)
-    return whole.astype(np.int16) if few else whole.astype(np.int32) << 8
 
 
 def _take_time_out(file: Path) -> None:

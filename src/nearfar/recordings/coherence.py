@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 from numpy.typing import NDArray
 
 from nearfar.recordings.audio import FAR, NEAR, Samples
@@ -116,5 +115,7 @@ class CoherenceWeighting:
         mean = products[:n].mean(axis=0, keepdims=True)
         if self.forgetting is None:
             return mean
+        from scipy.signal import lfilter  # here, because scipy.signal takes 0.1 s to load
+
         keep, new = self.forgetting, 1 - self.forgetting
-        return np.asarray(scipy.signal.lfilter([new], [1, -keep], products, axis=0, zi=keep * mean)[0])
+        return np.asarray(lfilter([new], [1, -keep], products, axis=0, zi=keep * mean)[0])

@@ -205,10 +205,26 @@ def digests(recordings: Iterable[Recording], jobs: Jobs | None) -> list[str]:
         Which remembers the digests of files; ``None``: they are computed.
     """
     asked = list(recordings)
-    paths = list(dict.fromkeys(path for recording in asked for path in recording.paths))
+    paths = _paths_of(asked)
     found = map(digest_file, paths) if jobs is None else jobs.digests_of(paths)
     shas = dict(zip(paths, found, strict=True))  # of many parts of one file, once
     return [_combined(recording, [shas[path] for path in recording.paths]) for recording in asked]
+
+
+def known_digests(recordings: Iterable[Recording], jobs: Jobs) -> list[str | None]:
+    """The same as far as it is remembered: nothing is read, and ``None`` stands for the others."""
+    asked = list(recordings)
+    paths = _paths_of(asked)
+    shas = dict(zip(paths, jobs.known_digests(paths), strict=True))
+    of_each = [[shas[path] for path in recording.paths] for recording in asked]
+    return [
+        None if None in of_files else _combined(recording, [sha for sha in of_files if sha is not None])
+        for recording, of_files in zip(asked, of_each, strict=True)
+    ]
+
+
+def _paths_of(recordings: Iterable[Recording]) -> list[Path]:
+    return list(dict.fromkeys(path for recording in recordings for path in recording.paths))
 
 
 def fingerprints(recordings: Iterable[Recording], jobs: Jobs | None = None) -> list[int]:

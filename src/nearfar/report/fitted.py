@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nearfar.decisions.calibration import Calibration
     from nearfar.decisions.thresholds import Threshold
     from nearfar.detector.fitted import Detector
+    from nearfar.detector.normal_sounds import NormalClip
     from nearfar.encoders.weights import Likeness, Verified
     from nearfar.systems.resolved import ResolvedFusion
     from nearfar.training.adapters import Adapter
@@ -42,11 +44,21 @@ QUIET_PLANT = "If your plant is quiet, that is the machine's own sound: then use
 ALERTS = "1 per 30 days"  # for which it is told what holds
 SOME_DB = 0.5  # of a band, to be told that cancellation took something
 ALL_CLIPS = "all clips"  # of a machine whose clips tell no domain
+NOTHING_KEPT = "nothing of its clips: it cannot learn, nor show how a recording differs from them"
+NO_SOUNDS = "embeddings of its clips, but not how they sound: it was fitted by an older nearfar"
+OPT_OUT = "Whoever has the detector can hear them; --no-recordings keeps no sound, --no-learning nothing"
 SHOWN = 5  # clips that a table names; it counts the others
 
 
-def detector(fitted: Detector) -> Table:
-    """What was fitted, to which clips, and how the detector decides."""
+def detector(fitted: Detector, folder: Path | None = None) -> Table:
+    """What was fitted, to which clips, how the detector decides, and what it keeps of the clips.
+
+    Parameters
+    ----------
+    fitted : Detector
+    folder : Path or None
+        Where it is saved.
+    """
     table = Table(show_header=False, title=escape(printable(f"Detector of '{fitted.machine}'")))
     known, limit = fitted.trained_on, fitted.describe_threshold()
     table.add_row("system", escape(f"{fitted.system.name}: {fitted.system.summary}"))
@@ -71,6 +83,7 @@ def detector(fitted: Detector) -> Table:
         table.add_row(label, _cancelled(taken, fused=fitted.system.fusion is not None))
     if limit is None or fitted.threshold is None:
         table.add_row("decision", "none: the detector has no threshold")
+        _add_kept(table, fitted, folder)
         return table
     scores, asked = fitted.threshold.normal_scores, percent(limit["false_alarm_rate"])
     above = FlaggedShare.of(scores > limit["value"])
@@ -84,7 +97,39 @@ def detector(fitted: Detector) -> Table:
     if fitted.calibration is not None:
         _add_rates(table, fitted, fitted.calibration)
     _add_alerts(table, fitted, known)
+    _add_kept(table, fitted, folder)
     return table
+
+
+def _add_kept(table: Table, fitted: Detector, folder: Path | None) -> None:
+    """What the detector keeps of its clips, how large that is, and how to keep less."""
+    sounds = fitted.sounds
+    if sounds is None:
+        told = NOTHING_KEPT if fitted.kept is None else NO_SOUNDS
+    elif not sounds.clips:
+        told = f"embeddings and levels of {counted(len(sounds), 'clip')}, and the sound of none"
+    else:
+        of = ", ".join(f"{n} {domain}" for domain, n in _domains_of(sounds.clips).items())
+        told = (
+            f"the sound of {counted(len(sounds.clips), 'normal clip')}{f' ({of})' if of else ''} as FLAC, "
+            f"{_megabytes(sounds.size)}, to hear beside what is unlike them; embeddings and levels of "
+            f"{counted(len(sounds), 'clip')}. {OPT_OUT}"
+        )
+    size = "" if folder is None else f". The detector has {_megabytes(size_of(folder))}"
+    table.add_row("keeps", f"{told.removesuffix('.')}{size}")
+
+
+def _domains_of(clips: Sequence[NormalClip]) -> dict[str, int]:
+    return dict(sorted(Counter(clip.domain for clip in clips if clip.domain).items()))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _what(told: Mapping[str, Any]) -> str:
@@ -252,8 +297,15 @@ def calibrated(after: Detector) -> Table:
     return table
 
 
-def learnt(after: Detector) -> Table:
-    """What was learnt, what the old threshold would have flagged of it, the new threshold, and the history."""
+def learnt(after: Detector, folder: Path | None = None) -> Table:
+    """What was learnt, what the old threshold would have flagged of it, the new threshold, and the history.
+
+    Parameters
+    ----------
+    after : Detector
+    folder : Path or None
+        Where it is saved.
+    """
     told, known, threshold = after.history[-1], after.trained_on, after.threshold
     table = Table(
         show_header=False, title=escape(printable(f"Detector of '{after.machine}', which has learnt more"))
@@ -278,6 +330,7 @@ def learnt(after: Detector) -> Table:
         table.add_row("now", "no threshold")
     else:
         _add_now(table, after, threshold)
+    _add_kept(table, after, folder)
     table.add_row("history", _history(after.history))
     return table
 

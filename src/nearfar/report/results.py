@@ -11,8 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nearfar.decisions.rates import FlaggedShare, percent
-from nearfar.evaluation.flags import COUNTS
+from nearfar.decisions.rates import percent
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.statistics import ALL, spread
 from nearfar.files.names import printable
@@ -57,33 +56,25 @@ def false_alarms(found: Result) -> Table | None:
     ``None`` if no labels are known, or there are no decisions. Of several seeds it shows the means. The intervals
     are those of the rounded mean count: seeds share their clips, so more seeds do not make them narrower.
     """
-    counts = found.false_alarms
-    if counts.empty:
+    from nearfar.research import overview  # here, because it loads what fits detectors
+
+    rows = overview.false_alarms(found)
+    if rows.empty:
         return None
-    several = counts.groupby("machine")["section"].nunique().max() > 1
-    rows = (
-        counts.groupby(["machine", "section", "domain"], sort=False, dropna=False)[COUNTS]
-        .mean()
-        .reset_index()
-    )
-    names = [
-        f"{m} {s:02d}" if several else str(m) for m, s in zip(rows["machine"], rows["section"], strict=True)
-    ]
-    rows = rows.assign(name=names)
-    if len(set(names)) > 1:
-        of_all = rows.groupby("domain", sort=False, dropna=False)[COUNTS].sum().reset_index()
-        rows = pd.concat([rows, of_all.assign(name="all machines")], ignore_index=True)
+    several = rows[rows["machine"] != ALL].groupby("machine")["section"].nunique().max() > 1
     table = Table("machine", "domain", title=f"False alarms ({_asked(found)})")
     for heading in ("normals flagged", "interval", "anomalies found"):
         table.add_column(heading, justify="right")
     last = None
     for row in rows.to_dict("index").values():
-        name = "" if row["name"] == last else escape(printable(row["name"]))
-        if row["name"] == "all machines" != last:
+        of_all = row["machine"] == ALL
+        name = f"{row['machine']} {row['section']:02d}" if several and not of_all else str(row["machine"])
+        if of_all and name != last:
             table.add_section()
-        last = row["name"]
-        table.add_row(name, "-" if pd.isna(row["domain"]) else str(row["domain"]), *_shares(row))
-    seeds = counts["seed"].nunique()
+        shown = "" if name == last else escape(printable(name))
+        last = name
+        table.add_row(shown, "-" if pd.isna(row["domain"]) else str(row["domain"]), *_shares(row))
+    seeds = found.scores["seed"].nunique()
     table.caption = (f"Means of {seeds} seeds. " if seeds > 1 else "") + (
         "95 % intervals, exact for independent clips; pieces of one recording are not independent."
     )
@@ -102,11 +93,8 @@ def _asked(found: Result) -> str:
 def _shares(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
     """Flagged normals, their interval, flagged anomalies."""
     normals, anomalies = int(row["normals"]), int(row["anomalies"])
-    interval = "-"
-    if normals:
-        low, high = FlaggedShare(round(row["normals_flagged"]), normals).interval()
-        interval = f"{_rounded(low)} to {_rounded(high)} %"
-    return _share(row["normals_flagged"], normals), interval, _share(row["anomalies_flagged"], anomalies)
+    interval = f"{_rounded(row['low'])} to {_rounded(row['high'])} %" if normals else "-"
+    return _share(row["flagged"], normals), interval, _share(row["found"], anomalies)
 
 
 def _share(flagged: float, clips: int) -> str:

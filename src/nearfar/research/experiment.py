@@ -227,14 +227,29 @@ def compare(
         If the results are of different clips, or their labels are not known or not the same.
     """
     clips = _same_clips(a, b)
-    recording = statistics.recordings(list(clips.index)) if unit == "recording" else None
     return statistics.compare(
-        clips, _by_seed(a), _by_seed(b), n_resamples=n_resamples, seed=seed, recording=recording
+        clips,
+        scores_by_seed(a),
+        scores_by_seed(b),
+        n_resamples=n_resamples,
+        seed=seed,
+        recording=recording_of(clips.index, unit),
     )
 
 
-def _by_seed(result: Result) -> pd.DataFrame:
-    """Scores by key, a column a seed."""
+def recording_of(keys: pd.Index, unit: Literal["clip", "recording"]) -> pd.Series | None:
+    """The recording of each clip, as ``statistics`` takes it; ``None``, if clips are drawn.
+
+    Raises
+    ------
+    ValueError
+        If recordings are asked for, and a name does not tell its own.
+    """
+    return statistics.recordings(list(keys)) if unit == "recording" else None
+
+
+def scores_by_seed(result: Result) -> pd.DataFrame:
+    """The scores of a result by key, a column a seed."""
     return pd.DataFrame({s: t.set_index("key")["score"] for s, t in result.scores.groupby("seed")})
 
 

@@ -60,7 +60,7 @@ from pydantic import (
 
 from nearfar.decisions.fusing import CALIBRATIONS, fuse_left_out
 from nearfar.decisions.thresholds import Conformal, ThresholdConfig, is_anomaly, refuse_unattainable
-from nearfar.evaluation import metrics, statistics
+from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import (
     CROSS_FITTED,
     NESTED,
@@ -90,6 +90,7 @@ from nearfar.research.fusion import (
     machine_of,
     refuse_impossible,
 )
+from nearfar.research.overview import intervals
 from nearfar.research.score_files import ScoreFile
 from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress
@@ -417,14 +418,9 @@ def run(
     found = {seed: of_seed.finding for seed, of_seed in fused.items() if of_seed.finding is not None}
     if not labelled:
         return StudyResult(result, branches, found, {}, None)
-    intervals = {name: _interval(branch) for name, branch in branches.items()}
-    return StudyResult(result, branches, found, intervals, _interval(result))
-
-
-def _interval(result: Result) -> pd.DataFrame:
-    """How certain the numbers of a result are, for these machines."""
-    by_seed = {str(seed): _of(seed, result.scores)["score"] for seed in result.run.seeds}
-    return statistics.intervals(clips_of({"": result}, result.run.seeds[0]), pd.DataFrame(by_seed))
+    of_branches = {name: intervals(branch) for name, branch in branches.items()}
+    certain = {name: table for name, table in of_branches.items() if table is not None}
+    return StudyResult(result, branches, found, certain, intervals(result))
 
 
 def _dataset(study: Study, dataset: Dataset | None) -> Dataset:

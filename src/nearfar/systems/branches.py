@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from nearfar.backends import Arrays, learnt, part, restore
 from nearfar.embedding import embeddings
-from nearfar.embedding.embeddings import VIEWS, heard
+from nearfar.embedding.embeddings import VIEWS, AlsoHears, heard
 from nearfar.embedding.lengths import can_be_unheard, warn_of_lengths
 from nearfar.embedding.store import Origin, Store
 from nearfar.encoders import Encoder, Layered
@@ -193,9 +193,23 @@ class Branch:
         )
 
     def embed(
-        self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None
+        self,
+        clips: Sequence[Clip],
+        *,
+        workers: int,
+        jobs: Jobs,
+        progress: Progress | None = None,
+        also: AlsoHears | None = None,
     ) -> list[Array]:
         """The embedding of each clip; those of a frozen encoder are kept in the store of ``jobs``.
+
+        Parameters
+        ----------
+        clips : sequence of Clip
+        workers, jobs, progress
+            As of ``fit``.
+        also : callable or None
+            As of ``embeddings.embed_stored``; of clips whose embeddings are not in the store.
 
         Raises
         ------
@@ -215,6 +229,7 @@ class Branch:
             pooling=self.resolved.pooling,
             workers=workers,
             tell=_tell_listening(progress),
+            also=also,
         )
         return [view.combine(*(by_microphone[m][sha] for m in view.microphones)) for sha in shas]
 

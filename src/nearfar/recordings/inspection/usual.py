@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf
 
 from nearfar.recordings.audio import Samples
 from nearfar.recordings.inspection import alone
@@ -439,6 +438,8 @@ def _cross_fitted(rows: Float, inner: NDArray[np.intp]) -> Float:
 
 
 def _precision(rows: Float) -> Float:
+    from sklearn.covariance import ledoit_wolf  # here, because a verdict does not need it
+
     covariance = ledoit_wolf(rows, assume_centered=True)[0]
     inverse: Float = np.linalg.inv(covariance + PRESENCE_FLOOR * np.eye(len(covariance)))
     return inverse
