@@ -23,6 +23,7 @@ from nearfar.cli import (
     evidence,
     experiments,
     machine,
+    reports,
     scoring,
     simulation,
     weights,
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "sweep": experiments.sweep,
     "evaluate": experiments.evaluate,
     "compare": experiments.compare,
+    "report": reports.report,
     "submit": challenge.submit,
     "systems": experiments.systems,
 }
