@@ -70,8 +70,8 @@ def interval_of(reported: ReportedResult) -> tuple[float | None, float | None, f
     omega = reported.result.omega
     if omega is None or reported.intervals is None or ALL not in reported.intervals.index:
         return omega, None, None
-    ends: list[float] = reported.intervals.loc[ALL, ["low", "high"]].to_numpy(float).tolist()
-    return omega, ends[0], ends[1]
+    low, high = (float(end) for end in reported.intervals.loc[ALL, ["low", "high"]].to_numpy(float))
+    return omega, low, high
 
 
 def over(unit: Unit, single: Sequence[str] = ()) -> str:
@@ -124,7 +124,8 @@ def pair_table(pairs: Sequence[Pair], names: Sequence[str]) -> Table | None:
     for pair in pairs:
         if pair.comparison is not None:
             names_of = ["a", "b", "difference", "low", "high", "b_better"]
-            a, b, *of_difference, sure = pair.comparison.table.loc[ALL, names_of].to_numpy(float).tolist()
+            row = pair.comparison.table.loc[ALL, names_of].to_numpy(float)
+            a, b, *of_difference, sure = (float(value) for value in row)
             points = [100 * value for value in of_difference]
             rows.append([names[pair.a], names[pair.b], a, b, *points, sure])
     columns = [Column("A"), Column("B")]
