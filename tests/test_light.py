@@ -122,11 +122,21 @@ finally:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [[], ["--json"], ["--csv"], ["--alarm", "1/2", "--json"], ["--window", "1", "--events"]],
-    ids=lambda options: options[0] if options else "table",
+    ("command", "options"),
+    [
+        ("score", []),
+        ("score", ["--json"]),
+        ("score", ["--csv"]),
+        ("score", ["--alarm", "1/2", "--json"]),
+        ("score", ["--window", "1", "--events"]),
+        ("explain", []),
+        ("explain", ["--json"]),
+    ],
+    ids=lambda given: given if isinstance(given, str) else given[0] if given else "table",
 )
-def test_a_verdict_loads_nothing_that_is_slow_to_load(fan: Path, detector: Path, options: list[str]) -> None:
+def test_a_verdict_loads_nothing_that_is_slow_to_load(
+    fan: Path, detector: Path, command: str, options: list[str]
+) -> None:
     code = f"""
 import sys
 from nearfar.cli import main
@@ -136,8 +146,8 @@ finally:
     print(sorted(set({SLOW}) & set(sys.modules)), file=sys.stderr)
 """
     (clip, *_) = (fan / "test").iterdir()
-    command = [sys.executable, "-c", code, "score", str(detector), str(clip), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    process = [sys.executable, "-c", code, command, str(detector), str(clip), *options]
+    done = subprocess.run(process, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout
     assert done.stderr.splitlines()[-1] == "[]"  # after the progress
 
