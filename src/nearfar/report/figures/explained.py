@@ -12,6 +12,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.gridspec import GridSpec
 
+from nearfar.evidence.reasons import told_band
 from nearfar.evidence.spectrograms import spectrogram
 from nearfar.report.figures.sounds import draw_envelope, draw_map, draw_spectra, draw_spectrogram
 from nearfar.report.figures.style import (
@@ -216,13 +217,13 @@ def _envelope(axes: Axes, envelope: EnvelopeSpectrum) -> None:
     peaks = [peak.hz for peak in envelope.peaks[:MOST_PEAKS]]
     draw_envelope(axes, envelope.frequencies, envelope.clip, normal=envelope.normal, peaks=peaks)
     axes.set_ylabel("change (dB)")
-    _headed(axes, f"How often it swells, {envelope.low_hz:.0f} to {envelope.high_hz:.0f} Hz")
+    _headed(axes, f"How often it swells, {told_band(envelope.low_hz, envelope.high_hz)}")
 
 
 def _key(part: SubFigure, lower: Sequence[Axes]) -> None:
     """One legend for all lower panels."""
     handles = {label: h for axes in lower for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    part.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=8)
+    part.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=7.5)
 
 
 def _headed(axes: Axes, title: str) -> None:
