@@ -218,14 +218,6 @@ def explain(
         If samples have no rate, or a file is given one.
     DetectorError
         If the detector is damaged.
-
-    Examples
-    --------
-    >>> import numpy as np, nearfar
-    >>> detector = nearfar.Detector.load("pump.detector")
-    >>> found = nearfar.explain(detector, "pump/test/anomaly_0000.wav")
-    >>> found.verdict.decision
-    'anomaly'
     """
     if neighbours < 0:
         raise ValueError(f"neighbours={neighbours}: must be at least 0")
@@ -237,15 +229,17 @@ def explain(
         return explain_heard(loaded, heard, neighbours=neighbours)
     if rate is not None:
         raise TypeError(f"rate={rate}: the file {recording} has its own rate; omit it")
-    asked = excerpts.as_recording(recording)
+    return _of_file(loaded, excerpts.as_recording(recording), at, neighbours)
+
+
+def _of_file(detector: Detector, asked: Recording, at: float | None, neighbours: int) -> Explanation:
     try:
-        heard = excerpts.of_file(loaded, asked, at)
-        return explain_heard(loaded, heard, neighbours=neighbours)
+        return explain_heard(detector, excerpts.of_file(detector, asked, at), neighbours=neighbours)
     except (AudioError, MicrophoneError, MissingPackageError, OSError) as error:
         message = str(error).removeprefix(f"{asked}: ")
         if isinstance(error, MicrophoneError):
             message += missing_track(asked)
-        return unusable(loaded, str(asked), message)
+        return unusable(detector, str(asked), message)
 
 
 def unusable(detector: Detector, name: str, message: str) -> Explanation:

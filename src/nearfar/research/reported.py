@@ -202,6 +202,7 @@ def _reported(
     progress: Progress | None,
 ) -> ReportedResult:
     clips, seed = overview.clips_of(result), result.run.seeds[0]
+    certain = overview.intervals(result, unit)
 
     def told(done: int, total: int) -> None:
         _tell(progress, f"{name}: without each branch", done, total)
@@ -209,8 +210,8 @@ def _reported(
     return ReportedResult(
         name=name,
         result=result,
-        metrics=overview.metrics_of(result, unit),
-        intervals=overview.intervals(result, unit),
+        metrics=overview.metrics_of(result, unit, certain=certain),
+        intervals=certain,
         single=statistics.single_recordings(clips, recording_of(clips.index, unit)),
         omegas=overview.omegas(result),
         false_alarms=overview.false_alarms(result),

@@ -70,8 +70,8 @@ def interval_of(reported: ReportedResult) -> tuple[float | None, float | None, f
     omega = reported.result.omega
     if omega is None or reported.intervals is None or ALL not in reported.intervals.index:
         return omega, None, None
-    ends: list[float] = reported.intervals.loc[ALL, ["low", "high"]].to_numpy(float).tolist()
-    return omega, ends[0], ends[1]
+    low, high = (float(end) for end in reported.intervals.loc[ALL, ["low", "high"]].to_numpy(float))
+    return omega, low, high
 
 
 def over(unit: Unit, single: Sequence[str] = ()) -> str:
@@ -124,13 +124,16 @@ def pair_table(pairs: Sequence[Pair], names: Sequence[str]) -> Table | None:
     for pair in pairs:
         if pair.comparison is not None:
             names_of = ["a", "b", "difference", "low", "high", "b_better"]
-            values = pair.comparison.table.loc[ALL, names_of].to_numpy(float).tolist()
-            rows.append([names[pair.a], names[pair.b], *values])
+            row = pair.comparison.table.loc[ALL, names_of].to_numpy(float)
+            a, b, *of_difference, sure = (float(value) for value in row)
+            points = [100 * value for value in of_difference]
+            rows.append([names[pair.a], names[pair.b], a, b, *points, sure])
     columns = [Column("A"), Column("B")]
-    columns += [Column(name, "number", 2, percent=True) for name in ("Omega of A", "Omega of B", "B minus A")]
-    columns += [Column(name, "number", 2, percent=True) for name in ("from", "to")]
+    columns += [Column(name, "number", 2, percent=True) for name in ("Omega of A", "Omega of B")]
+    columns += [Column(name, "number", 2) for name in ("B minus A", "from", "to")]
     columns.append(Column("probability that B is better", "number", 3))
-    return Table("Paired comparison", columns, rows) if rows else None
+    note = "Differences are in percentage points, with 95 % intervals."
+    return Table("Paired comparison", columns, rows, note) if rows else None
 
 
 def pair_chart(pair: Pair, names: Sequence[str]) -> Chart | None:
@@ -143,9 +146,9 @@ def pair_chart(pair: Pair, names: Sequence[str]) -> Chart | None:
     ]
     a, b = names[pair.a], names[pair.b]
     return charts.bar_chart(
-        f"{b} minus {a}", bars, x=Axis("Difference", "percentage points"), reference=0.0,
+        f"{b} minus {a}", bars, x=Axis("Difference", "points"), reference=0.0,
         description=f"Harmonic mean of the metrics of each machine, of {b} minus that of {a}; for {ALL}, Omega. "
-        "With 95 % intervals of the paired difference.",
+        "In percentage points, with 95 % intervals of the paired difference.",
     )  # fmt: skip
 
 
@@ -404,9 +407,10 @@ def branch_charts(reported: ReportedResult, found: Branches) -> list[Chart]:
             charts.bar_chart(
                 f"{reported.name}: what each branch adds",
                 bars,
-                x=Axis("Omega", "percentage points"),
+                x=Axis("Omega", "points"),
                 reference=0.0,
-                description=f"Omega of the fusion minus that of the fusion without the branch, with paired 95 % "
+                description=f"Omega of the fusion minus that of the fusion without the branch, in percentage "
+                "points, with paired 95 % "
                 f"intervals. {found.chosen} Who chooses branches by these bars selects on the test labels.",
             )
         )
