@@ -417,7 +417,7 @@ def comparison(
     Returns
     -------
     Figure
-        A row whose interval does not hold 0 is filled.
+        A point is filled if its interval does not hold 0.
 
     Raises
     ------
@@ -433,24 +433,27 @@ def comparison(
     'both - near (percentage points)'
     """
     rows = given.names("machines", machines, length=len(machines), of="rows")
-    given_as = (("difference", difference), ("low", low), ("high", high))
-    ends = [100 * given.vector(name, x, length=len(rows), of="machines") for name, x in given_as]
+    columns = {"difference": difference, "low": low, "high": high}
+    ends = [100 * given.vector(name, x, length=len(rows), of="machines") for name, x in columns.items()]
     if (ends[1] > ends[2]).any():
         raise ValueError("low: above high in a row; must be the lower end of the interval")
-    sure = None if better is None else given.vector("better", better, length=len(rows), of="machines")
+    sure = () if better is None else given.vector("better", better, length=len(rows), of="machines")
     figure, axes = one(row_height(len(rows), others=1.0), title)
     for place, (middle, lower, upper) in enumerate(zip(*ends, strict=True)):
         _difference(axes, place, middle, lower, upper)
-        if sure is not None:
-            beside(axes, place, f"{100 * sure[place]:.0f} %")
+    for place, share in enumerate(sure):
+        beside(axes, place, f"{100 * share:.0f} %")
     axes.axvline(0, color=INK, lw=1.0)
+    grid(axes, "x")
     in_rows(axes, rows)
     axes.margins(x=0.08)
-    a, b = (shown(name, SHORT) for name in names)
-    how_sure = "" if sure is None else f"; right: how sure it is that {b} is better"
-    axes.set_xlabel(f"{b} - {a} (percentage points){how_sure}")
-    grid(axes, "x")
+    axes.set_xlabel(_difference_of(*names, is_sure=better is not None))
     return figure
+
+
+def _difference_of(first: str, second: str, *, is_sure: bool) -> str:
+    a, b = shown(first, SHORT), shown(second, SHORT)
+    return f"{b} - {a} (percentage points)" + f"; right: how sure it is that {b} is better" * is_sure
 
 
 def _difference(axes: Axes, place: int, value: float, low: float, high: float) -> None:
