@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -156,32 +157,33 @@ def in_turn(of: dataset.Settings, machine: str) -> Iterator[dataset.Planned]:
         yield from (clip for clip in turn if clip is not None)
 
 
-def measured(asked: argparse.Namespace) -> tuple[list[Outcome], list[str], int]:
-    """Outcomes of faults; what was said of normal clips that were flagged; how many normal clips there were."""
-    machines = tuple(asked.machines.split(","))
+def measured(
+    asked: argparse.Namespace, machine: str, faults: int, normals: int
+) -> tuple[list[Outcome], list[str]]:
+    """Outcomes of faults of one machine, and what was said of normal clips that were flagged."""
     severity = None if asked.severity == "planned" else float(asked.severity)
-    of = planted.settings(machines, seed=asked.seed, test_clips=asked.test_clips)
+    of = planted.settings((machine,), seed=asked.seed, test_clips=asked.test_clips)
     outcomes: list[Outcome] = []
-    flagged, normals = [], 0
-    for number, machine in enumerate(machines):
-        enough = round((number + 1) * asked.faults / len(machines))
-        with tempfile.TemporaryDirectory() as folder:
-            trained = planted.training_folder(Path(folder), of, machine)
-            detector = Detector.fit(trained, "spectral")
-            for clip in in_turn(of, machine):
-                if sum(one.anomaly for one in outcomes) >= enough:
-                    break
-                outcomes.append(judged(detector, of, clip, severity))
-                print(outcomes[-1].kind, outcomes[-1].named, outcomes[-1].telling, flush=True)
-            clips = list(planted.clips_of(of, machine, "test", "normal"))[: asked.normals // len(machines)]
-            for clip in clips:
-                found = explain(detector, planted.samples_of(of, clip), of.rate, name=clip.key)
-                normals += 1
-                if found.verdict.decision == "normal":
-                    assert not found.reasons
-                else:
-                    flagged.append(f"{machine}: {found.headline}")
-    return outcomes, flagged, normals
+    flagged = []
+    with tempfile.TemporaryDirectory() as folder:
+        detector = Detector.fit(planted.training_folder(Path(folder), of, machine), "spectral")
+        for clip in in_turn(of, machine):
+            if sum(one.anomaly for one in outcomes) >= faults:
+                break
+            outcomes.append(judged(detector, of, clip, severity))
+            print(outcomes[-1].kind, outcomes[-1].named, outcomes[-1].telling, flush=True)
+        for clip in list(planted.clips_of(of, machine, "test", "normal"))[:normals]:
+            found = explain(detector, planted.samples_of(of, clip), of.rate, name=clip.key)
+            if found.verdict.decision == "normal":
+                assert not found.reasons, found.words
+            else:
+                flagged.append(f"{machine}: {found.headline}")
+    return outcomes, flagged
+
+
+def dealt(total: int, parts: int) -> list[int]:
+    """A number, as evenly as can be."""
+    return [(i + 1) * total // parts - i * total // parts for i in range(parts)]
 
 
 def share(values: list[bool] | list[float]) -> str:
@@ -198,8 +200,14 @@ def main() -> None:
     parser.add_argument("--normals", type=int, default=200)
     parser.add_argument("--severity", default="1", help="of all faults, or: planned")
     parser.add_argument("--test-clips", type=int, default=20, help="of each domain and label, per machine")
+    parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
-    outcomes, flagged, normals = measured(asked)
+    machines = asked.machines.split(",")
+    faults, normals = dealt(asked.faults, len(machines)), dealt(asked.normals, len(machines))
+    with ProcessPoolExecutor(asked.workers) as pool:
+        found = list(pool.map(measured, [asked] * len(machines), machines, faults, normals))
+    outcomes = [one for own, _ in found for one in own]
+    flagged = [told for _, own in found for told in own]
     told = [one for one in outcomes if one.anomaly]
     print(f"\n{len(outcomes)} faults, {len(told)} decided anomalous")
     print(
@@ -220,7 +228,7 @@ def main() -> None:
     )
     said = [one for one in told if one.rate is not None and one.told_rate is not None]
     print(f"rate said of {len(said)} regular faults, right of {sum(one.rate_right for one in said)}")
-    print(f"{normals} normal clips, {len(flagged)} flagged; no other was given a reason:")
+    print(f"{sum(normals)} normal clips, {len(flagged)} flagged; no other was given a reason:")
     print("\n".join(flagged))
 
 

@@ -4,17 +4,17 @@
 
 prints, for each machine and fault, how many clips have a region, the region's share of the area, and its band.
 
-A clip is recorded twice with the same seeds, with its fault and without. What the fault adds at the near microphone is
-what the machine with the fault has beyond the machine without it. The simulator scales a machine with a fault to the
-level of one without, and the clip to a drawn level; so the machine without is scaled to where it explains most of the
-machine with (least squares), and the rest of the clip is everything but the planted part.
+A clip is recorded twice with the same seeds, with its fault and without. What the fault adds at the near microphone
+is what the machine with the fault has beyond the machine without it. The simulator scales a machine with a fault to
+the level of one without, and the clip to a drawn level; so the machine without is scaled to where it explains most
+of the machine with (least squares), and the rest of the clip is everything but the planted part.
 
 The *region* of a fault is defined on log-mel cells, those of the DCASE baseline (128 bands, frames of 64 ms every
 32 ms). A cell *stands out* if the planted part raises its level by ``RAISE_DB`` or more. The region is the smallest
 set of cells that stand out and hold ``SHARE`` of the planted energy of all that stand out. If cells that stand out
 hold less than ``LEAST`` of all planted energy, the fault is hidden in noise: it has no region. These numbers were
-fixed before any map was looked at. With the level of noise that ``simulate`` has by default, many faults of less than
-the worst severity have no region; so the severity is 1 here unless another is asked for.
+fixed before any map was looked at. With the level of noise that ``simulate`` has by default, many faults of less
+than the worst severity have no region; so the severity is 1 here unless another is asked for.
 """
 
 from __future__ import annotations
@@ -125,11 +125,12 @@ def settings(
     source_clips: int = 100,
     target_clips: int = 10,
     test_clips: int = 20,
+    seconds: float = 10.0,
 ) -> dataset.Settings:
     """Of a simulated set as ``nearfar simulate`` makes it, which is recorded on the fly."""
     return dataset.Settings(
         machines=machines, source_clips=source_clips, target_clips=target_clips, test_clips=test_clips,
-        seconds=10.0, rate=RATE, snr=(-8.0, 0.0), seed=seed, shift=None, noise=None, microphone_faults=(),
+        seconds=seconds, rate=RATE, snr=(-8.0, 0.0), seed=seed, shift=None, noise=None, microphone_faults=(),
         microphone_fault_share=0.0, sources=False,
     )  # fmt: skip
 

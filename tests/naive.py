@@ -524,6 +524,32 @@ def _frames_of(samples, rate):
     return [tuple(np.fft.rfft(x[start : start + length] * window) for x in samples) for start in starts]
 
 
+def bands(waveform, rate, edges):
+    """Of one view, in dB: the level of the mean power of each band, and the 95 % quantile of those of its frames."""
+    length = 2 ** round(np.log2(0.128 * rate))
+    window = np.array([0.5 - 0.5 * np.cos(2 * np.pi * i / length) for i in range(length)])
+    turns = np.exp(-2j * np.pi * np.outer(np.arange(length // 2 + 1), np.arange(length)) / length)
+    powers = []
+    for start in range(0, len(waveform) - length + 1, length // 2):
+        spectrum = turns @ (np.asarray(waveform[start : start + length], np.float64) * window)
+        sums = [0.0] * (len(edges) - 1)
+        for k, value in enumerate(spectrum):
+            hertz, sides = k * rate / length, 1 if k == length // 2 else 2
+            for band, (low, high) in enumerate(pairwise(edges)):
+                if low <= hertz < high or hertz == high == rate / 2:
+                    sums[band] += sides * abs(value) ** 2 / (length * sum(window**2))
+        powers.append([max(power, 1e-10) for power in sums])
+    levels, peaks = [], []
+    for of_band in zip(*powers, strict=True):
+        levels.append(10 * np.log10(sum(of_band) / len(of_band)))
+        ordered = sorted(10 * np.log10(power) for power in of_band)
+        place = 0.95 * (len(ordered) - 1)
+        below, rest = int(place), place - int(place)
+        above = ordered[min(below + 1, len(ordered) - 1)]
+        peaks.append(ordered[below] + rest * (above - ordered[below]))
+    return levels, peaks
+
+
 def two_channels(samples, rate):
     """``Pair`` of a whole recording, and the levels of its channels."""
     near, far = samples = np.asarray(samples, np.float64)

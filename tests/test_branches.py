@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from quick import built
 from safetensors.numpy import load_file
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import StandardScaler
 from synthetic import RATE, clip, write_machine
 from tiny_encoder import Net, Tiny
 
 from nearfar.backends import BACKENDS
 from nearfar.backends.mahalanobis import Mahalanobis
+from nearfar.embedding.conditioning import Standardize
 from nearfar.embedding.embeddings import POOLINGS, VIEWS, embed, heard
 from nearfar.embedding.store import Store
 from nearfar.encoders import ENCODERS, encoder_class
@@ -219,7 +219,7 @@ def test_a_step_is_a_name_or_a_table():
         config.conditioning[1].name = "pca"
     standardize, whiten, pca = built(config).conditioning
     assert (whiten.components, pca.components) == (3, None)
-    assert standardize.get_params() == StandardScaler().get_params()
+    assert isinstance(standardize, Standardize)
 
 
 @pytest.mark.parametrize(("name", "options"), [("pca", {}), ("whiten", {"whiten": True})])

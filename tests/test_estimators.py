@@ -12,9 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from nearfar.backends import BACKENDS, backend_class
+from nearfar.backends import BACKENDS, backend_class, learnt
 from nearfar.embedding import CONDITIONING, conditioning_class
-from nearfar.embedding.conditioning import PrincipalComponents, Whitening
+from nearfar.embedding.conditioning import PrincipalComponents, Standardize, Whitening
 from nearfar.embedding.estimators import (
     Estimator,
     Transformer,
@@ -23,8 +23,7 @@ from nearfar.embedding.estimators import (
     require_fitted,
 )
 
-OWN = [name for name, path in CONDITIONING.items() if path.startswith("nearfar.")]
-CLASSES = [*map(backend_class, BACKENDS), *map(conditioning_class, OWN)]
+CLASSES = [*map(backend_class, BACKENDS), *map(conditioning_class, CONDITIONING)]
 DOMAIN = np.array(["source"] * 20 + ["target"] * 10)
 
 Mahalanobis = backend_class("mahalanobis")
@@ -157,3 +156,44 @@ def test_what_is_not_fitted_is_told_as_by_scikit_learn(X):
         with pytest.raises(NotFittedError, match="This Mahalanobis instance is not fitted yet"):
             check(Mahalanobis())
         check(Mahalanobis().fit(X, DOMAIN))
+
+
+class TestStandardize:
+    """To the bit as scikit-learn's, whose class is not asked for finite floats."""
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, int])
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_it_is_scikit_learns(self, rng, dtype, order):
+        X = np.asarray(100 + 30 * rng.normal(size=(30, 7)), dtype=dtype, order=order)
+        X[:, 3] = 5  # constant: its scale is 1
+        new = np.asarray(100 + 30 * rng.normal(size=(5, 7)), dtype=dtype, order=order)
+        ours, theirs = Standardize().fit(X), StandardScaler().fit(X)
+        assert learnt(ours).keys() == learnt(theirs).keys()
+        for name, array in learnt(theirs).items():
+            np.testing.assert_array_equal(learnt(ours)[name], array, strict=True)
+        given = new.copy(order)
+        found, expected = ours.transform(given), theirs.transform(new)
+        np.testing.assert_array_equal(found, expected, strict=True)
+        assert found.flags.c_contiguous == expected.flags.c_contiguous
+        np.testing.assert_array_equal(given, new)  # is not changed
+        np.testing.assert_array_equal(ours.transform(new[:1]), found[:1], strict=True)
+
+    def test_what_is_missing_stays_so(self, X):
+        ours, theirs = Standardize().fit(X), StandardScaler().fit(X)
+        X[2, 1] = np.nan
+        np.testing.assert_array_equal(ours.transform(X), theirs.transform(X))
+        np.testing.assert_array_equal(ours.fit_transform(X), theirs.fit_transform(X))
+
+    def test_a_refit_forgets(self, X):
+        model = Standardize().fit(X)
+        np.testing.assert_array_equal(model.fit(X[:9, :2]).mean_, X[:9, :2].mean(axis=0))
+
+    def test_errors_are_scikit_learns(self, X):
+        with pytest.raises(NotFittedError, match="This Standardize instance is not fitted yet"):
+            Standardize().transform(X)
+        model = Standardize().fit(X)
+        with pytest.raises(ValueError, match="X has 3 features, but StandardScaler is expecting 4"):
+            model.transform(X[:, :3])
+        X[0, 0] = np.inf
+        with pytest.raises(ValueError, match="Input X contains infinity"):
+            model.transform(X)

@@ -222,6 +222,12 @@ class TestLineChart:
         rects = [(float(r.get("x")), float(r.get("width"))) for r in parsed(chart).iter(f"{SVG}rect")]
         assert rects == [(0, 200), (800, 200)]
 
+    def test_the_first_line_lies_on_top(self):
+        lines = [Line("near", [0, 1], [0, 0]), Line("far", [0, 1], [100, 100])]
+        chart = charts.line_chart("L", lines, x=self.X, y=self.Y)
+        assert points_of(chart, "polyline")[-1] == [(0, 230), (100, 230)]
+        assert [name for name, _, _ in chart.legend] == ["near", "far"]
+
     def test_lengths_must_agree(self):
         with pytest.raises(ValueError, match="'near': has 2 places and 3 values"):
             charts.line_chart("L", [Line("near", [1, 2], [1, 2, 3])], x=Axis("t"), y=Axis("L"))

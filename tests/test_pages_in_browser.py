@@ -66,7 +66,7 @@ CONTRASTS = """() => {
     const element = node.parentElement;
     if (!node.textContent.trim() || element.closest('script, style, title, option')) continue;
     const styles = getComputedStyle(element);
-    if (!element.getClientRects().length || styles.visibility === 'hidden' || element.closest('.skip')) continue;
+    if (!element.checkVisibility({ visibilityProperty: true }) || element.closest('.skip')) continue;
     const inSvg = element.namespaceURI.endsWith('svg');
     const ink = parse(inSvg ? styles.fill : styles.color);
     const [a, b] = [luminance(ink), luminance(behind(element))].sort((x, y) => y - x);
@@ -370,7 +370,7 @@ class TestEveryPage:
         stops = opened.tab.evaluate(
             """() => {
               const all = [...document.querySelectorAll('a[href], button, audio, svg[tabindex], [tabindex="0"]')];
-              const seen = all.filter((e) => e.getClientRects().length && e.tabIndex >= 0);
+              const seen = all.filter((e) => e.checkVisibility() && e.tabIndex >= 0);
               const focused = (e) => { e.focus(); return document.activeElement === e; };
               return seen.map((e) => [e.outerHTML.slice(0, 60), focused(e)]);
             }"""
@@ -470,7 +470,7 @@ class TestWhatAPageDoes:
         assert said[-2:] == ["near", "far"]
         lines = list(root.iter(f"{svg}polyline"))
         left, right = 40, 18  # .left-5, for the ticks
-        places = [float(p.split(",")[0]) for line in lines[1:2] for p in line.get("points").split()]
+        places = [float(p.split(",")[0]) for line in lines[-1:] for p in line.get("points").split()]
         assert places[0] == pytest.approx(720 - left - right, abs=0.1)
         ink = root.find(f".//{svg}text").get("fill")
         assert sum(map(int, re.findall(r"\d+", ink))) < 300
@@ -539,6 +539,16 @@ class TestWhatAPageDoes:
         assert (button.get_attribute("aria-pressed"), button.inner_text()) == ("false", "Hidden: abnormal")
         button.click()
         assert layer.is_visible()
+
+    def test_what_is_folded_is_printed_and_folded_again(self, browser, written):
+        found = opened_in(browser, written["explained"])
+        box = found.tab.locator("details").first
+        assert box.get_attribute("open") is None
+        found.tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert box.get_attribute("open") is not None
+        found.tab.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert box.get_attribute("open") is None
+        found.tab.context.close()
 
     def test_one_sound_plays_at_a_time_at_its_volume(self, shown):
         played = shown.tab.evaluate(

@@ -23,8 +23,8 @@ A back end that wraps others stores them, fitted, under a name that ends in ``_`
 they have learnt is saved with it.
 
 A new back end is one module and one line in ``BACKENDS``. Its class derives from ``normal_model.NormalModel``,
-which checks what goes in. The line names the class and does not import it, because scikit-learn takes a second to
-load.
+which checks what goes in. The line names the class and does not import it, so that only what a system uses is
+loaded. A module of a back end imports scikit-learn in the function that needs it: a verdict must not load it.
 """
 
 from __future__ import annotations

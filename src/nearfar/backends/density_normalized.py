@@ -135,7 +135,9 @@ class DensityNormalized(NormalModel):
 
     def _terms(self, X: Float) -> Terms:
         queries = prepared(X, self.metric)
-        (index,), squared = (found[0] for found in nearest(queries, self.references_, 1, rescaled=self._normalized))
+        (index,), squared = (
+            found[0] for found in nearest(queries, self.references_, 1, rescaled=self._normalized)
+        )
         scale, references = float(self.scales_[index]), self.references_[index][None]
         if self.normalization == "difference":
             return replace(of_distances(X[0], references, squared, self.metric), constant=-scale)

@@ -1,7 +1,7 @@
 """How a back end makes the score of one clip: quadratic forms of its embedding, which can be split.
 
-Distances are quadratic forms, or, divided by themselves, parts of one: :math:`|r| = r^\\top r / |r|`. So the score of
-most back ends is a sum
+Distances are quadratic forms, or, divided by themselves, parts of one: :math:`|r| = r^\\top r / |r|`. So the score
+of most back ends is a sum
 
 .. math:: A(x) = a + \\sum_k f_k\\, r_k^\\top P_k\\, r_k, \\qquad r_k = u_k x - c_k
 
@@ -11,7 +11,6 @@ dimensions of an embedding the score comes from, and so where in time and freque
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -37,7 +36,8 @@ class Quadratic:
     scale : float or (dim,) array
         u, such as one divided by the clip's length, for a cosine.
     rows : {"none", "mean", "sum"}
-        Of a clip that is a matrix of rows: the form of their mean, or the sum of their forms. "none": it is a vector.
+        Of a clip that is a matrix of rows: the form of their mean, or the sum of their forms. "none": it is a
+        vector.
     """
 
     centre: Float

@@ -3,8 +3,8 @@
 The number is divided among domains, and within a domain among its conditions (attributes), as evenly as their clips
 allow: so a domain of ten clips beside one of a thousand is not lost. Within a condition the clips are medoids: one
 after the other, the clip is taken that most lowers the mean distance from each clip to the nearest one taken
-(greedy facility location [1]_). Clips at the edge, which hidden faults may be, are not preferred, as they would be
-if the clip farthest from all others was taken. Nothing is random.
+(greedy facility location [1]_). Clips that are far from all others, which hidden faults may be, are not taken if
+there are enough of the rest. Nothing is random.
 
 References
 ----------
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 MOST_COMPARED = 2000  # clips of a condition, evenly spread over all: the distance of each pair takes memory
 LEAST_USUAL = 0.5  # of the clips of a domain that are not suspect, so that suspects can be left out
+NEIGHBOURS, FAR_APART = 3, 3.0  # a clip is alone if the third nearest is so many times as far as usual
 
 Float = NDArray[np.float64]
 
@@ -124,14 +125,23 @@ def _medoids(
     if many >= len(some):
         return list(some)
     distances = _distances(_thinned(members), some, embeddings)
+    banned = _alone(distances, many) - {some.index(i) for i in first}
     chosen = [some.index(i) for i in first]
     nearest = distances[:, chosen].min(axis=1, initial=np.inf)
     while len(chosen) < many:
         totals = np.minimum(distances, nearest[:, None]).sum(axis=0)
-        totals[chosen] = np.inf
+        totals[[*chosen, *banned]] = np.inf
         chosen.append(int(totals.argmin()))
         nearest = np.minimum(nearest, distances[:, chosen[-1]])
     return [some[i] for i in chosen]
+
+
+def _alone(distances: Float, many: int) -> set[int]:
+    """Which of the columns are far from all rows, unless fewer than ``many`` would be left."""
+    own = min(NEIGHBOURS, len(distances) - 1)  # the nearest one is the clip itself
+    apart = np.partition(distances, own, axis=0)[own]
+    far = np.flatnonzero(apart > FAR_APART * np.median(apart))
+    return set(far.tolist()) if len(apart) - len(far) >= many else set()
 
 
 def _thinned(which: Sequence[int]) -> list[int]:

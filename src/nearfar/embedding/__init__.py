@@ -1,8 +1,8 @@
 """Between encoders and back ends: views and pooling, conditioning, and the one cache of embeddings.
 
 A conditioning is a scikit-learn transformer of embeddings, fitted to those of the normal clips. A new one is a
-class and one line in ``CONDITIONING``. The line names the class instead of importing it, because scikit-learn takes
-a second to load.
+class, derived from ``estimators.Transformer``, and one line in ``CONDITIONING``. The line names the class and does
+not import it, so that only what a system uses is loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from nearfar.recordings.clips import unknown
 
 CONDITIONING = {
-    "standardize": "sklearn.preprocessing:StandardScaler",
+    "standardize": "nearfar.embedding.conditioning:Standardize",
     "pca": "nearfar.embedding.conditioning:PrincipalComponents",
     "whiten": "nearfar.embedding.conditioning:Whitening",
     "head": "nearfar.embedding.conditioning:Head",

@@ -1,4 +1,4 @@
-"""Conditioning: what is done to embeddings between pooling and back end, beside standardization.
+"""Conditioning: what is done to embeddings between pooling and back end.
 
 All classes are scikit-learn transformers. ``PrincipalComponents`` and ``Whitening`` are fitted to the embeddings of
 the normal clips, in double precision, by one singular value decomposition. The sign of a component is
@@ -12,11 +12,72 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.embedding.estimators import Transformer, checked_for_fit, checked_like_fit, require_fitted
-from nearfar.embedding.tracing import Step, chained
+from nearfar.embedding.estimators import (
+    Transformer,
+    checked_for_fit,
+    checked_like_fit,
+    is_plain_like_fit,
+    learnt_by,
+    require_fitted,
+)
+from nearfar.embedding.linear_steps import Step, chained
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
+
+
+class Standardize(Transformer):
+    """Each dimension minus its mean, divided by its standard deviation.
+
+    It is scikit-learn's ``StandardScaler``, to the bit, and that class fits it. But to transform finite floats, as
+    those of a verdict are, scikit-learn need not be loaded. Single precision stays single.
+
+    Attributes
+    ----------
+    mean_, var_, scale_ : (dim,) arrays
+        The scale is the standard deviation; 1 where a dimension is constant.
+    n_samples_seen_ : int
+
+    Examples
+    --------
+    >>> from nearfar.embedding.conditioning import Standardize
+    >>> Standardize().fit_transform([[0.0, 10.0], [2.0, 10.0]])
+    array([[-1.,  0.],
+           [ 1.,  0.]])
+    """
+
+    mean_: Float
+    scale_: Float
+
+    def fit(self, X: Any, y: None = None) -> Self:  # noqa: ARG002  # scikit-learn's signature
+        """Learn mean and standard deviation of each dimension, of (n_clips, dim).
+
+        Raises
+        ------
+        ValueError
+            If X is no matrix, or a number is infinite.
+        """
+        from sklearn.preprocessing import StandardScaler  # here, because it takes a second to load
+
+        vars(self).update(learnt_by(StandardScaler().fit(X)))
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """The standardized embeddings, (n_clips, dim)."""
+        require_fitted(self)
+        if is_plain_like_fit(self, X) and X.dtype in (np.float32, np.float64):
+            standardized: Array = X - self.mean_.astype(X.dtype)
+            standardized /= self.scale_.astype(X.dtype)
+            return standardized
+        from sklearn.preprocessing import StandardScaler  # here, because it takes a second to load
+
+        scaler = StandardScaler()
+        vars(scaler).update(learnt_by(self))
+        return np.asarray(scaler.transform(X))
+
+    def traced(self, x: Float) -> Step:  # noqa: ARG002  # as of every conditioning
+        """The step for one clip, (dim,): see ``tracing``."""
+        return Step.scaling(1.0 / self.scale_)
 
 
 class PrincipalComponents(Transformer):
@@ -95,7 +156,7 @@ class PrincipalComponents(Transformer):
         return (X - self.mean_) @ self.components_.T
 
     def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
-        """The step for one clip, (dim,): see ``tracing``."""
+        """The step for one clip, (dim,): see ``linear_steps``."""
         return Step(lambda residual: residual @ self.components_, lambda weights: weights @ self.components_)
 
 
@@ -176,14 +237,14 @@ class Head(Transformer):
         return z / np.linalg.norm(z, axis=1, keepdims=True)
 
     def traced(self, x: Float) -> Step:
-        """The step for one clip, (dim,), with the length that it is scaled by held as it is: see ``tracing``.
+        """The step for one clip, (dim,), with the length that it is scaled by held as it is: see ``linear_steps``.
 
         The deviation is the smallest that explains a residual, or nearly explains one that nothing does.
         """
-        weight = self.weight_.astype(np.float64)
-        length = np.linalg.norm(x @ weight.T + self.bias_)
+        weight: Float = self.weight_.astype(np.float64)
+        length = float(np.linalg.norm(x @ weight.T + self.bias_))
         return Step(
-            lambda residual: np.linalg.lstsq(weight, length * residual, rcond=None)[0],
+            lambda residual: np.asarray(np.linalg.lstsq(weight, length * residual, rcond=None)[0]),
             lambda weights: weights / length @ weight,
         )
 

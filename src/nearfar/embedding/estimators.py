@@ -102,9 +102,14 @@ class Transformer(Estimator):
         return tags
 
 
+def learnt_by(estimator: Any) -> dict[str, Any]:
+    """What an estimator has learnt: its attributes whose names end in an underscore."""
+    return {k: v for k, v in vars(estimator).items() if k.endswith("_") and not k.startswith("__")}
+
+
 def require_fitted(estimator: Any) -> None:
     """Raise scikit-learn's ``NotFittedError`` if an estimator has learnt nothing."""
-    if not any(name.endswith("_") and not name.startswith("__") for name in vars(estimator)):
+    if not learnt_by(estimator):
         from sklearn.utils.validation import check_is_fitted  # here, because it takes a second to load
 
         check_is_fitted(estimator)
@@ -132,10 +137,9 @@ def checked_like_fit(estimator: Any, X: Any) -> Float:
     ValueError
         If X is not such a matrix, or a number is not finite.
     """
-    if is_matrix(X) and X.shape[1] == vars(estimator).get("n_features_in_"):
+    if is_plain_like_fit(estimator, X):
         converted: Float = X.astype(np.float64, copy=False)
-        if not hasattr(estimator, "feature_names_in_") and np.isfinite(converted).all():
-            return converted
+        return converted
     from sklearn.utils.validation import validate_data  # here, because it takes a second to load
 
     checked: Float = validate_data(estimator, X, dtype=np.float64, reset=False)
@@ -143,5 +147,17 @@ def checked_like_fit(estimator: Any, X: Any) -> Float:
 
 
 def is_matrix(X: Any) -> bool:
-    """Whether X is a matrix of floats, of one row or more: scikit-learn takes it as it is, if it is finite."""
-    return type(X) is np.ndarray and X.ndim == 2 and X.size > 0 and X.dtype.kind == "f"
+    """Whether X is a matrix of floats that scikit-learn takes as it is, if they are finite."""
+    # not of extended precision: a number may be too large for double precision
+    return type(X) is np.ndarray and X.ndim == 2 and X.size > 0 and X.dtype.kind == "f" and X.itemsize <= 8
+
+
+def is_plain_like_fit(estimator: Any, X: Any) -> bool:
+    """Whether X is such a matrix, finite, with as many dimensions as that of the fit, which had no names."""
+    learnt = vars(estimator)
+    return (
+        is_matrix(X)
+        and X.shape[1] == learnt.get("n_features_in_")
+        and "feature_names_in_" not in learnt
+        and bool(np.isfinite(X).all())
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.embedding.estimators import Transformer, checked_for_fit, checked_like_fit, require_fitted
-from nearfar.embedding.tracing import Step
+from nearfar.embedding.linear_steps import Step
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
@@ -62,7 +62,7 @@ class NearMinusFar(Transformer):
         return near - self.fraction * far
 
     def traced(self, x: Float) -> Step:  # noqa: ARG002  # others need it
-        """The step for one clip, (2 * dim,); the deviation is the smallest that explains a residual: see ``tracing``."""
+        """The step for one clip, (2 * dim,): see ``linear_steps``. The deviation is the smallest that there is."""
         signs = np.array([1.0, -self.fraction])
 
         def back(residual: Float) -> Float:
@@ -147,7 +147,7 @@ class Residual(Transformer):
         return np.asarray(predicted - self.predicted_mean_ - explained)
 
     def traced(self, x: Float) -> Step:
-        """The step for one clip, (2 * dim,): see ``tracing``.
+        """The step for one clip, (2 * dim,): see ``linear_steps``.
 
         The predicting embedding is off from its mean, the predicted one by the residual and what was predicted.
         """

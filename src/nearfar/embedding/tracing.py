@@ -1,22 +1,18 @@
 """Where an embedding comes from: deviations are traced back through conditioning, view and pooling, to the tokens.
 
-A back end says how far an embedding is from what it is compared with: a residual r, (dim,). Each step that made the
-embedding is a ``Step`` here: linear, or linear for this clip with a number held as it is, such as the length by which
-a head divides. ``back`` gives a deviation of what the step was given that explains the residual of what it made;
-``transposed`` carries weights the other way, so that both give the same sum::
-
-    (step.back(r) * step.transposed(g)).sum() == (r * g).sum()
+A back end says how far an embedding is from what it is compared with. Conditioning and view are linear steps
+(``linear_steps``). A pooling makes statistics of tokens; a deviation of these is spread over the tokens.
 
 Conventions
 -----------
-The *pooled statistics* of a clip are (microphones, blocks, statistics, bands, dim) of a pooling that keeps the bands,
-flattened, or (microphones, blocks, statistics, dim) of one that does not; a statistic is a mean or a standard
-deviation. Both are sums over tokens, so that a deviation of theirs can be spread over the tokens exactly.
+The *pooled statistics* of a clip are (microphones, blocks, statistics, bands, dim) of a pooling that keeps the
+bands, flattened, or (microphones, blocks, statistics, dim) of one that does not; a statistic is a mean or a
+standard deviation. Both are sums over tokens, so that a deviation of theirs can be spread over the tokens exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,39 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.embedding.embeddings import VIEWS, contrasted, joined, weights_of_deviation
+from nearfar.embedding.linear_steps import Step
 
 Array = NDArray[np.floating[Any]]
 Float = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """A linear step from (dim_in,) to (dim_out,), for one clip.
-
-    Attributes
-    ----------
-    back : callable
-        From a residual of what it made, (dim_out,), to a deviation of what it was given, (dim_in,).
-    transposed : callable
-        From weights of what it made, (..., dim_out), to weights of what it was given, (..., dim_in).
-    is_diagonal : bool
-        Whether each number of the one comes from one number of the other, in the same order.
-    """
-
-    back: Callable[[Float], Float]
-    transposed: Callable[[Float], Float]
-    is_diagonal: bool = False
-
-    @classmethod
-    def scaling(cls, scale: Float | float) -> Step:
-        """Each number is multiplied; by 0, it explains nothing."""
-        factors = np.asarray(scale, dtype=np.float64)
-
-        def back(residual: Float) -> Float:
-            whole = np.broadcast_to(factors, residual.shape)
-            return np.divide(residual, whole, out=np.zeros_like(residual), where=whole != 0)
-
-        return cls(back, lambda weights: weights * factors, is_diagonal=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +39,14 @@ class Pooled:
     is_shape : bool
         Whether the mean over the bands is taken out of the means.
     weighs : callable or None
-        The weight of each token, (blocks, frames, bands, dim) to (blocks, frames, bands, 1), held as it is; ``None``:
-        all weigh the same.
+        The weight of each token, (blocks, frames, bands, dim) to (blocks, frames, bands, 1), held as it is;
+        ``None``: all weigh the same.
     """
 
     statistics: tuple[str, ...]
     keeps_bands: bool = True
     is_shape: bool = False
-    weighs: Callable[[Float], Float] | None = None
+    weighs: Callable[[Array], Array] | None = None
 
 
 POOLED = {
@@ -93,15 +60,9 @@ POOLED = {
 
 
 def of_conditioning(step: Any, x: Float) -> Step | None:
-    """A conditioning for one clip, (dim,) before it; ``None`` if it is not known to be linear.
-
-    A conditioning of our own has a method ``traced``; of scikit-learn, ``StandardScaler`` is known.
-    """
-    if hasattr(step, "traced"):
-        return step.traced(x)
-    if type(step).__name__ == "StandardScaler":
-        return Step.scaling(1.0 if step.scale_ is None else 1.0 / step.scale_)
-    return None
+    """A conditioning for one clip, (dim,) before it; ``None`` if it is not known to be linear."""
+    traced: Step | None = step.traced(x) if hasattr(step, "traced") else None
+    return traced
 
 
 def of_view(view: str, n_microphones: int) -> Step | None:
@@ -124,7 +85,7 @@ def of_view(view: str, n_microphones: int) -> Step | None:
 
 
 def of_pooling(pooling: str, shape: tuple[int, ...]) -> Step:
-    """From the means and standard deviations of tokens, (microphones, blocks, frames, bands, dim), to what is pooled."""
+    """From the statistics of tokens of this shape, (microphones, blocks, frames, bands, dim), to what is pooled."""
     if not POOLED[pooling].is_shape:
         return Step.scaling(1.0)
     microphones, blocks, _, bands, dim = shape
@@ -135,22 +96,6 @@ def of_pooling(pooling: str, shape: tuple[int, ...]) -> Step:
         return by_band.reshape(weights.shape)
 
     return Step(lambda residual: residual, transposed)
-
-
-def chained(steps: Sequence[Step]) -> Step:
-    """Steps one after the other, the first one first."""
-
-    def back(residual: Float) -> Float:
-        for step in reversed(steps):
-            residual = step.back(residual)
-        return residual
-
-    def transposed(weights: Float) -> Float:
-        for step in reversed(steps):
-            weights = step.transposed(weights)
-        return weights
-
-    return Step(back, transposed, all(step.is_diagonal for step in steps))
 
 
 def spread(tokens: Array, deviation: Float, pooling: str) -> Float:
@@ -176,7 +121,7 @@ def spread(tokens: Array, deviation: Float, pooling: str) -> Float:
     tokens = np.asarray(tokens, dtype=np.float64)
     over = (2,) if pooled.keeps_bands else (2, 3)
     weights = np.ones((*tokens.shape[:-1], 1)) if pooled.weighs is None else pooled.weighs(tokens)
-    weights = weights / weights.sum(axis=over, keepdims=True)
+    weights = np.asarray(weights / weights.sum(axis=over, keepdims=True), dtype=np.float64)
     mean = (weights * tokens).sum(axis=over, keepdims=True)
     off = deviation.reshape(*tokens.shape[:2], len(pooled.statistics), 1, -1, tokens.shape[-1])
     found = np.empty((*tokens.shape[:2], len(pooled.statistics), *tokens.shape[2:]))

@@ -9,11 +9,10 @@ hears more than its cell: with attention the whole clip. Its cell is where its i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nearfar.encoders.features import Fbank, Mel, hertz, mel_frequencies
 
@@ -42,7 +41,7 @@ def located(terms: NDArray[Any], times: Float, frequencies: Float) -> TimeFreque
     return TimeFrequency(times, frequencies, np.asarray(terms, dtype=np.float64).sum(axis=(0, 3)).T)
 
 
-def mel_edges(front_end: Mel | Fbank, positions: Sequence[float] | Float) -> Float:
+def mel_edges(front_end: Mel | Fbank, positions: ArrayLike) -> Float:
     """Frequencies in Hz of positions among the mel bands of a front end; its ends are those of the first and the
     last filter.
 
@@ -51,20 +50,18 @@ def mel_edges(front_end: Mel | Fbank, positions: Sequence[float] | Float) -> Flo
     >>> from nearfar.encoders.axes import mel_edges
     >>> from nearfar.encoders.features import BASELINE
     >>> mel_edges(BASELINE, [0, 64, 128]).round()
-    array([   0., 1877., 8000.])
+    array([   0., 1689., 8000.])
     """
     scale = front_end.scale if isinstance(front_end, Mel) else "htk"
     highest = front_end.f_max if isinstance(front_end, Mel) else front_end.highest
     low, high = mel_frequencies(np.array([front_end.f_min, highest]), scale)
     at = np.asarray(positions, dtype=np.float64)
     mels = low + (at + 0.5) * (high - low) / (front_end.n_mels + 1)
-    mels = np.where(at <= 0, low, np.where(at >= front_end.n_mels, high, mels))
-    return hertz(mels, scale)
+    within = hertz(mels, scale)
+    return np.where(at <= 0, front_end.f_min, np.where(at >= front_end.n_mels, highest, within))
 
 
-def frame_edges(
-    front_end: Mel | Fbank, positions: Sequence[float] | Float, n_samples: int, *, centred: bool
-) -> Float:
+def frame_edges(front_end: Mel | Fbank, positions: ArrayLike, n_samples: int, *, centred: bool) -> Float:
     """Times in seconds of positions among the frames of a front end.
 
     Parameters

@@ -28,17 +28,19 @@ Float = NDArray[np.float64]
 Waveform = NDArray[np.float32]
 
 HIGHEST_HZ = 400.0  # of a spectrum; faster changes are heard as a tone
+FEWEST_LINES = 2  # of a train of bursts that lie within the band: the beat of two tones is no burst
 SLOWEST_PERIODS = 8  # that a recording must hold of a rate: the level of any noise wanders slowly
-FLOOR_BINS = 61  # of the running median
+FLOOR_BINS = 121  # of the running median
 WIDTHS = (1, 3, 9)  # bins that are summed
 HANN_BINS = 1.5  # equivalent noise bandwidth: neighbouring bins of a Hann window are not independent
-BY_CHANCE = 0.01
+BY_CHANCE = 0.001
 HARMONICS = 4
 MOST_PEAKS = 8
 CAP = 12.0  # of the surprise of one line: one very strong line must not outweigh a series of harmonics
 MISSING = -1.0  # of a harmonic that is not there
 OWN_LINE = 2.0  # surprise of a rate that is only known by its harmonics
 TOLERANCE = 0.007  # relative: rolling elements slip by 1 to 2 %, and a shaft's speed wanders
+LEAST_POWER = 1e-10  # of a line, a change by a thousandth of a percent: below that a sound is steady
 ABOVE_NORMAL_DB = 6.0  # twice the modulation
 
 
@@ -161,14 +163,14 @@ def envelope_spectrum(
     return EnvelopeSpectrum(view, low_hz, high_hz, frequencies, _db(power), _db(floor), rows, told, rate)
 
 
-def _spectrum(envelope: Envelope, highest: float) -> tuple[Float, Float]:
+def _spectrum(envelope: Envelope, bandwidth: float) -> tuple[Float, Float]:
     """Frequencies, and power: 1 for a change by 100 %."""
     n = len(envelope.power)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
     relative = envelope.power / max(envelope.power.mean(), np.finfo(float).tiny) - 1
     size = scipy.fft.next_fast_len(n, real=True)
     bins = scipy.fft.rfft(relative * window, size)
-    kept = max(2, int(min(highest, HIGHEST_HZ) / envelope.rate * size))
+    kept = max(2, int(min(bandwidth / FEWEST_LINES, HIGHEST_HZ) / envelope.rate * size))
     frequencies = np.arange(1, len(bins)) * envelope.rate / size
     return frequencies[: kept - 1], np.abs(bins[1:kept] * 2 / max(window.sum(), 1e-9)) ** 2
 
@@ -177,10 +179,10 @@ def _floor(power: Float) -> Float:
     """Of exponentially distributed noise: the running median is ln 2 times its mean."""
     half = min(FLOOR_BINS, len(power) // 2 * 2 - 1) // 2
     if half < 1:
-        return np.full(len(power), power.mean() if len(power) else 0.0) + np.finfo(float).tiny
+        return np.full(len(power), power.mean() if len(power) else 0.0) + LEAST_POWER
     padded = np.pad(power, half, mode="reflect")
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    return np.asarray(np.median(around, axis=1)) / np.log(2) + np.finfo(float).tiny
+    return np.asarray(np.median(around, axis=1)) / np.log(2) + LEAST_POWER
 
 
 def _surprise(power: Float, floor: Float) -> Float:

@@ -43,6 +43,7 @@ Waveform = NDArray[np.float32]
 
 FORMAT = 1  # of the JSON object; raised when a key changes its meaning or goes
 NEIGHBOURS = 3  # normal clips to see and to hear
+SAME_TONE = 0.02  # relative: as far as loads change the speed of one setting
 MOST_DECODED = 8  # normal recordings that fine spectra are compared with: reading them takes most of the time
 
 
@@ -217,14 +218,6 @@ def explain(
         If samples have no rate, or a file is given one.
     DetectorError
         If the detector is damaged.
-
-    Examples
-    --------
-    >>> import numpy as np, nearfar
-    >>> detector = nearfar.Detector.load("pump.detector")
-    >>> found = nearfar.explain(detector, "pump/test/anomaly_0000.wav")
-    >>> found.verdict.decision
-    'anomaly'
     """
     if neighbours < 0:
         raise ValueError(f"neighbours={neighbours}: must be at least 0")
@@ -236,15 +229,17 @@ def explain(
         return explain_heard(loaded, heard, neighbours=neighbours)
     if rate is not None:
         raise TypeError(f"rate={rate}: the file {recording} has its own rate; omit it")
-    asked = excerpts.as_recording(recording)
+    return _of_file(loaded, excerpts.as_recording(recording), at, neighbours)
+
+
+def _of_file(detector: Detector, asked: Recording, at: float | None, neighbours: int) -> Explanation:
     try:
-        heard = excerpts.of_file(loaded, asked, at)
-        return explain_heard(loaded, heard, neighbours=neighbours)
+        return explain_heard(detector, excerpts.of_file(detector, asked, at), neighbours=neighbours)
     except (AudioError, MicrophoneError, MissingPackageError, OSError) as error:
         message = str(error).removeprefix(f"{asked}: ")
         if isinstance(error, MicrophoneError):
             message += missing_track(asked)
-        return unusable(loaded, str(asked), message)
+        return unusable(detector, str(asked), message)
 
 
 def unusable(detector: Detector, name: str, message: str) -> Explanation:
@@ -423,6 +418,11 @@ class _Looking:
         )
         spectrum = envelope_spectrum(of_clip, of_normal, view=reason.view, low_hz=low, high_hz=high)
         tone = tone_in(bins, len(own), self.sound.rate, low, high)
+        usual = (_tone(_of_view(one.sound, reason.view), one.sound.rate, low, high) for one in self.near_to)
+        if tone is not None and any(
+            other is not None and abs(other / tone - 1) < SAME_TONE for other in usual
+        ):
+            tone = None  # the nearest normal clips have it, too
         return course_of(of_clip, of_normal, spectrum, tone), spectrum
 
     def _mass(self) -> Float | None:
@@ -446,6 +446,10 @@ def _above_typical(one: BranchMap) -> Float:
 
 def _envelope(waveform: Waveform, rate: int, low: float, high: float) -> Envelope:
     return envelope(spectrum_of(waveform), len(waveform), rate, low, high)
+
+
+def _tone(waveform: Waveform, rate: int, low: float, high: float) -> float | None:
+    return tone_in(spectrum_of(waveform), len(waveform), rate, low, high)
 
 
 def _of_view(sound: Sound, view: str) -> Waveform:

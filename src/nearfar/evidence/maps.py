@@ -1,21 +1,21 @@
 r"""Maps: where in time and frequency the score of a recording comes from.
 
 A back end says which quadratic forms of the embedding its score is (``backends.terms``). Traced back to means and
-standard deviations of tokens (``embedding.tracing``), such a form is :math:`r^\top G r` of the deviation r from what
-the clip is compared with. It is split among the dimensions by the *corr-max* transformation [1]_:
+standard deviations of tokens (``embedding.tracing``), such a form is :math:`r^\top G r` of the deviation r from
+what the clip is compared with. It is split among the dimensions by the *corr-max* transformation [1]_:
 
 .. math:: r^\top G r = \sum_j y_j^2, \qquad y = (S^{-1} G\, S^{-1})^{1/2} S\, r
 
-where S divides each dimension by its standard deviation. The y are deviations that are decorrelated, each as close as
-can be to that of its own dimension; no term is negative. The plain terms :math:`r_j (G r)_j` add up as well, but of
-bands that rise and fall together they are large, of both signs.
+where S divides each dimension by its standard deviation. The y are deviations that are decorrelated, each as close
+as can be to that of its own dimension; no term is negative. The plain terms :math:`r_j (G r)_j` add up as well, but
+of bands that rise and fall together they are large, of both signs.
 
 A deviation is a sum over tokens, and so is each :math:`y_j`. Its term is spread over time as :math:`y_j\, y_j(t)`:
-large while the clip is off as it is off on the whole, and negative while it is off the other way. So the values of a
-map add up to the score, to rounding.
+large while the clip is off as it is off on the whole, and negative while it is off the other way. So the values of
+a map add up to the score, to rounding.
 
-Where a pooling adds up all bands, or where each dimension is compared for itself, the plain terms are taken: there is
-nothing to choose, or they are the same.
+Where a pooling adds up all bands, or where each dimension is compared for itself, the plain terms are taken: there
+is nothing to choose, or they are the same.
 
 References
 ----------
@@ -25,8 +25,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from nearfar.embedding import tracing
 from nearfar.embedding.embeddings import VIEWS, heard, joined, pooled_blocks
+from nearfar.embedding.linear_steps import Step, chained
 from nearfar.encoders import Located
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Samples
@@ -50,10 +51,22 @@ Float = NDArray[np.float64]
 MOST_DIMENSIONS = 1024  # that are split by corr-max: an eigendecomposition of so many takes half a second
 ROWS = "rows"  # the pooling whose embedding are the tokens themselves
 
-HOW = (
-    "What each frame and band of {what} adds to the score: the squared {distance} of the clip from {centre}, split by "
-    "{split}. The values add up to the score of the branch."
+# Of what is shown; chosen on simulated machines of one seed, see docs/evidence-maps.md:
+SMOOTHED_SECONDS = 0.1  # standard deviation of the smoothing over time
+SMOOTHED_BANDS = 1 / 128  # of the rows of a map; the same over frequency
+TIMES_MEAN = 3.0  # what is below so many times the mean of a smoothed map is not shown
+
+OF_RESIDUALS = "The squared residual of each frame and band: their mean is the score."
+OF_ROWS = "What each frame and band adds to the Mahalanobis length of the residuals, which is the score."
+OF_VECTORS = (
+    "What each frame and band adds to the score: how far the {statistics} of the {encoder!r} tokens are from "
+    "normal ones, {split}."
 )
+BY_CORR_MAX = (
+    "shared out among bands whose deviations are decorrelated, and over time by how far each frame is off"
+)
+BY_TOKEN = "shared out among tokens by how far each is off in the direction in which the whole clip is off"
+WORDS = {"mean": "means", "std": "standard deviations"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +86,8 @@ class BranchMap:
     frequencies : (bands + 1,) array
         Edges of the rows in Hz.
     values : (bands, frames) array
-        What each cell adds to the score; a cell can lower it. The values of all maps of a branch add up to ``score``.
+        What each cell adds to the score; a cell can lower it. The values of all maps of a branch add up to
+        ``score``.
     score : float
         Of the branch, in its own units.
     typical : float
@@ -82,6 +96,8 @@ class BranchMap:
         Whether the values add up to the score.
     why_not : str
         Why there is no map; then it has no cells. Empty if there is one.
+    n_maps : int
+        How many maps the branch has, which add up together.
     """
 
     branch: str
@@ -94,12 +110,29 @@ class BranchMap:
     typical: float
     adds_up: bool = True
     why_not: str = ""
-    n_maps: int = field(default=1, repr=False)
+    n_maps: int = 1
 
     @property
     def is_empty(self) -> bool:
         """Whether there is no map."""
         return self.values.size == 0
+
+    @cached_property
+    def shown(self) -> Float:
+        """What a picture shows, (bands, frames), not negative: where the map stands out from what it has
+        everywhere.
+
+        The positive part of the values, smoothed over 0.1 s and a 128th of the rows, less three times its mean. A
+        normal clip has something everywhere as well; this leaves of a map what has several times as much.
+        """
+        from scipy.ndimage import gaussian_filter  # slow to load
+
+        if self.is_empty:
+            return self.values
+        column = (self.times[-1] - self.times[0]) / self.values.shape[1]
+        sigma = (SMOOTHED_BANDS * self.values.shape[0], SMOOTHED_SECONDS / column)
+        smoothed = gaussian_filter(np.maximum(self.values, 0.0), sigma, mode="nearest")
+        return np.maximum(smoothed - TIMES_MEAN * smoothed.mean(), 0.0)
 
     def between(self, low: float, high: float) -> float:
         """What the frequencies from ``low`` to ``high``, in Hz, add to the score; rows are cut in proportion."""
@@ -219,25 +252,22 @@ class _Split:
         if terms is None:
             backend = self.branch.resolved.backend.name
             why_not = why_not or f"the back end {backend!r} does not say which terms its score has"
-            nothing = np.empty(0)
-            return [
-                BranchMap(
-                    name,
-                    microphone,
-                    "",
-                    nothing,
-                    nothing,
-                    np.empty((0, 0)),
-                    self.score,
-                    typical,
-                    False,
-                    why_not,
-                )
-                for microphone in microphones
-            ]
+            none: dict[str, Any] = {
+                "how": "",
+                "times": np.empty(0),
+                "frequencies": np.empty(0),
+                "values": np.empty((0, 0)),
+            }
+            told: dict[str, Any] = {
+                "score": self.score,
+                "typical": typical,
+                "adds_up": False,
+                "why_not": why_not,
+            }
+            return [BranchMap(name, one, **none, **told, n_maps=0) for one in microphones]
         grids = self._grids(terms)
         return [
-            BranchMap(name, microphone, self._how(), *grid, self.score, typical, n_maps=len(grids))
+            BranchMap(name, microphone, self._how(terms), *grid, self.score, typical, n_maps=len(grids))
             for microphone, grid in zip(microphones, grids, strict=True)
         ]
 
@@ -262,10 +292,33 @@ class _Split:
                 return f"the conditioning {described.name!r} is not known to be linear"
         return ""
 
-    def _how(self) -> str:
-        return HOW.format(
-            what="the tokens", distance="distance", centre="what it is compared with", split="corr-max"
-        )
+    def _how(self, terms: Terms) -> str:
+        """What a value is."""
+        resolved = self.branch.resolved
+        if resolved.pooling == ROWS:
+            return OF_RESIDUALS if terms.quadratics[0].precision is None else OF_ROWS
+        statistics = " and ".join(WORDS[one] for one in tracing.POOLED[resolved.pooling].statistics)
+        is_corr_max = any(self._is_for_corr_max(quadratic) for quadratic in terms.quadratics)
+        split = BY_CORR_MAX if is_corr_max else BY_TOKEN
+        return OF_VECTORS.format(statistics=statistics, encoder=resolved.encoder.name, split=split)
+
+    def _is_for_corr_max(self, quadratic: Quadratic) -> bool:
+        """Whether bands have terms of their own, and each depends on others."""
+        keeps_bands = tracing.POOLED[self.branch.resolved.pooling].keeps_bands
+        is_alone = quadratic.precision is None and self._chain(quadratic).is_diagonal
+        return keeps_bands and not is_alone and len(self.stages[0]) <= MOST_DIMENSIONS
+
+    def _chain(self, quadratic: Quadratic) -> Step:
+        """From the statistics of tokens to what the back end compares."""
+        resolved = self.branch.resolved
+        x = [np.asarray(stage, dtype=np.float64) for stage in self.stages]
+        steps = [
+            tracing.of_pooling(resolved.pooling, self.tokens.shape),
+            tracing.of_view(resolved.view, len(self.tokens)),
+            *(tracing.of_conditioning(step, x[i]) for i, step in enumerate(self.branch.conditioning)),
+            Step.scaling(quadratic.scale),
+        ]
+        return chained([step for step in steps if step is not None])
 
     def _grids(self, terms: Terms) -> list[TimeFrequency]:
         """A grid for each waveform; what no token explains is spread evenly: a constant, and rounding."""
@@ -291,29 +344,17 @@ class _Split:
 
     def _of_vector(self, quadratic: Quadratic) -> Float:
         """The terms of tokens that were pooled, of the shape of the tokens."""
-        resolved = self.branch.resolved
-        x = [np.asarray(stage, dtype=np.float64) for stage in self.stages]
-        steps = [
-            tracing.of_pooling(resolved.pooling, self.tokens.shape),
-            tracing.of_view(resolved.view, len(self.tokens)),
-            *(tracing.of_conditioning(step, x[i]) for i, step in enumerate(self.branch.conditioning)),
-            tracing.Step.scaling(quadratic.scale),
-        ]
-        chain = tracing.chained([step for step in steps if step is not None])
-        residual = quadratic.residual(x[-1])
+        chain = self._chain(quadratic)
+        residual = quadratic.residual(self.stages[-1])
         deviation = chain.back(residual)
-        of_tokens = tracing.spread(self.tokens, deviation, resolved.pooling)
-        pooled = tracing.POOLED[resolved.pooling]
-        is_compared_alone = chain.is_diagonal and quadratic.precision is None
-        if is_compared_alone or not pooled.keeps_bands or len(deviation) > MOST_DIMENSIONS:
-            pulled = residual if quadratic.precision is None else residual @ quadratic.precision
-            weights = chain.transposed(pulled).reshape(*of_tokens.shape[:3], 1, -1, of_tokens.shape[-1])
-            return np.asarray((quadratic.factor * of_tokens * weights).sum(axis=2))
-        return self._by_corr_max(quadratic, chain, deviation, of_tokens)
+        of_tokens = tracing.spread(self.tokens, deviation, self.branch.resolved.pooling)
+        if self._is_for_corr_max(quadratic):
+            return self._by_corr_max(quadratic, chain, deviation, of_tokens)
+        pulled = residual if quadratic.precision is None else residual @ quadratic.precision
+        weights = chain.transposed(pulled).reshape(*of_tokens.shape[:3], 1, -1, of_tokens.shape[-1])
+        return np.asarray((quadratic.factor * of_tokens * weights).sum(axis=2))
 
-    def _by_corr_max(
-        self, quadratic: Quadratic, chain: tracing.Step, deviation: Float, of_tokens: Float
-    ) -> Float:
+    def _by_corr_max(self, quadratic: Quadratic, chain: Step, deviation: Float, of_tokens: Float) -> Float:
         precision = quadratic.precision
         if precision is None:
             precision = np.eye(len(self.stages[-1]))
@@ -325,8 +366,8 @@ class _Split:
 
 
 def corr_max(form: Float) -> Float:
-    """The matrix M of the corr-max transformation: ``M.T @ M`` is the form, and no row of M leaves its dimension more
-    than it must.
+    """The matrix M of the corr-max transformation: ``M.T @ M`` is the form, and no row of M leaves its dimension
+    more than it must.
 
     Parameters
     ----------
@@ -335,7 +376,8 @@ def corr_max(form: Float) -> Float:
 
     Examples
     --------
-    Two dimensions that are correlated are off by as much, against their correlation: half of the distance is of each.
+    Two dimensions that are correlated are off by as much, against their correlation: half of the distance is of
+    each.
 
     >>> import numpy as np
     >>> from nearfar.evidence.maps import corr_max

@@ -34,8 +34,10 @@ BY_SHARE = 0.5  # power of the share of the score
 LEAST_SHARE = 0.01  # added to it: a map is no certain truth
 COVERAGE = 0.95  # share of the normal clips that have no unusual interval
 MOST_CLIPS = 400  # normal clips that the limits are taken from; the others would change them little
+FOLDS = 5  # by which normal clips are compared with others
 FEWEST_OF_DOMAIN = 5  # clips, for a spread and a shift of its own
 SMALL_DOMAIN = 50  # clips, of which all count
+LEAST_LIMIT = 2.0  # in standard deviations: a single normal clip tells nothing of how far others go
 LEAST_SPREAD_DB = 0.2  # of the residual of one band: differences below are never heard
 SWEEPS = 10  # of the robust fit
 TUNING = 1.5  # of Huber's weights, in standard deviations
@@ -153,8 +155,8 @@ class Scan:
         """
         rows = _some(domain)
         kept, domains = normal[rows], [domain[row] for row in rows]
-        expectation = Expectation.of(kept, domains)
-        left = expectation.residuals(np.vstack([clip, kept]))
+        own = Expectation.of(kept, domains).residuals(clip[None])
+        left = np.vstack([own, _unseen_residuals(kept, domains)])
         bounds = _intervals(left.shape[1])
         means = _means(left, bounds)
         of_clip, of_normal = means[0], means[1:]
@@ -163,7 +165,7 @@ class Scan:
         below, above = np.max([_spreads(of_normal[group] - middle, bounds) for group in groups], axis=0)
         z = (means - middle) / np.where(means > middle, above, below)
         furthest = np.abs(z[1:]).max(axis=1)
-        limit = max(float(np.quantile(furthest[group], COVERAGE)) for group in groups)
+        limit = max(LEAST_LIMIT, *(float(np.quantile(furthest[group], COVERAGE)) for group in groups))
         return cls(bounds, of_clip, of_normal, np.abs(z[0]) / limit)
 
     def chosen(self, mass: Float | None = None, *, most: int = MOST) -> tuple[Interval, ...]:
@@ -178,7 +180,8 @@ class Scan:
         """
         share = self.share_of_score(mass)
         value = self.strength if share is None else self.strength * (share + LEAST_SHARE) ** BY_SHARE
-        value, found = value.copy(), []
+        value = value.copy()
+        found: list[Interval] = []
         while len(found) < most and value.max() > 0:
             at = int(value.argmax())
             first, stop = self.bounds[at].tolist()
@@ -205,6 +208,19 @@ class Scan:
         """Mean residual of one interval: of the clip, and of the normal clips, (n_normal,)."""
         (at,) = np.flatnonzero((self.bounds == (first, stop)).all(axis=1))
         return float(self.clip[at]), self.normal[:, at]
+
+
+def _unseen_residuals(levels: Float, domain: Sequence[str]) -> Float:
+    """What is left of each normal clip by the others; an expectation leaves too little of what it has seen."""
+    n = len(levels)
+    if n < 2 * FOLDS:
+        return Expectation.of(levels, domain).residuals(levels)
+    left, fold = np.empty_like(levels), np.arange(n) % FOLDS
+    for k in range(FOLDS):
+        seen = np.flatnonzero(fold != k)
+        expectation = Expectation.of(levels[seen], [domain[i] for i in seen.tolist()])
+        left[fold == k] = expectation.residuals(levels[fold == k])
+    return left
 
 
 def _of_domains(domain: Sequence[str]) -> list[NDArray[np.int64]]:

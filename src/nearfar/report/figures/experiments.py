@@ -327,8 +327,9 @@ def _left_out_bar(
             raise ValueError(f"adds: {adds}; must be low and high, low not above high")
         ends += [100 * (whole - adds[1]), 100 * (whole - adds[0])]
         axes.plot(ends[1:], [place, place], color=INK, lw=1.6, label="_interval")
+    text = f"{round(change, 1) + 0.0:+.1f}"  # no "-0.0"
     axes.annotate(
-        f"{change:+.1f}", (max(ends) if change > 0 else min(ends), place), (4 if change > 0 else -4, 0),
+        text, (max(ends) if change > 0 else min(ends), place), (4 if change > 0 else -4, 0),
         textcoords="offset points", ha="left" if change > 0 else "right", va="center", fontsize=8.5,
     )  # fmt: skip
 

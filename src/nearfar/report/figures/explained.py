@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.gridspec import GridSpec
 
+from nearfar.evidence.reasons import told_band
 from nearfar.evidence.spectrograms import spectrogram
 from nearfar.report.figures.sounds import draw_envelope, draw_map, draw_spectra, draw_spectrogram
 from nearfar.report.figures.style import (
@@ -28,7 +30,7 @@ from nearfar.report.figures.style import (
 
 if TYPE_CHECKING:
     from nearfar.evidence.envelopes import EnvelopeSpectrum
-    from nearfar.evidence.explanation import Explanation, Sound
+    from nearfar.evidence.explanation import Explanation
     from nearfar.evidence.maps import BranchMap
     from nearfar.evidence.spectra import BandLevels
 
@@ -38,6 +40,7 @@ LINE = 0.19  # inches
 PANEL, LOWER = 1.75, 2.5  # inches: height of a row that is as wide as the figure, and of spectra
 MOST_MAPS = 3
 MOST_PEAKS = 4
+BRIGHTEST = 99.8  # percent of a map's cells are not brighter than the scale
 DECISIONS = {
     "anomaly": ("Anomaly", ANOMALY),
     "normal": ("Normal", GREEN),
@@ -100,7 +103,8 @@ def _write_above(part: SubFigure, found: Explanation, lines: Sequence[str]) -> N
     height = LINE * (len(lines) + 3)
     part.text(0.02, 1 - 0.1 / height, decision, color=colour, fontsize=16, fontweight="bold", va="top")
     part.text(0.98, 1 - 0.1 / height, _numbers(found), color=GREY, fontsize=9, va="top", ha="right")
-    name = shown(f"{found.machine}: {found.name}" if found.machine else found.name, 90)
+    file = found.name.rpartition("/")[2]
+    name = shown(f"{found.machine}: {file}" if found.machine else file, 90)
     part.text(0.02, 1 - 0.42 / height, name, color=INK, fontsize=9.5, fontweight="bold", va="top")
     _write(part, lines, INK, first=0.65, height=height)
 
@@ -108,11 +112,11 @@ def _write_above(part: SubFigure, found: Explanation, lines: Sequence[str]) -> N
 def _numbers(found: Explanation) -> str:
     """Such as "score 3.21, threshold 1.5, p = 0.012"."""
     verdict, told = found.verdict, []
-    if verdict.score is not None and np.isfinite(verdict.score):
+    if np.isfinite(verdict.score):
         told.append(f"score {verdict.score:.4g}")
     if found.threshold is not None:
         told.append(f"threshold {found.threshold:.4g}")
-    if verdict.p_value is not None:
+    if np.isfinite(verdict.p_value):
         told.append(f"p = {verdict.p_value:.3g}")
     return ", ".join([*told, shown(found.system, 30)])
 
@@ -134,12 +138,15 @@ def _draw_panels(
     row, first = 0, None
     if found.sound is not None:
         first = part.add_subplot(grid[row, :])
-        _spectrogram(first, found.sound)
+        _spectrogram(first, found)
         _mark_bands(first, found)
         row += 1
     for one in maps:
-        axes = part.add_subplot(grid[row, :], sharex=first)
+        axes = part.add_subplot(grid[row, :], sharex=first, sharey=first)
+        limits = None if first is None else (first.get_xlim(), first.get_ylim())
         _map(axes, one)
+        if limits is not None:  # a map may end after the sound, and begin at lower frequencies
+            axes.set(xlim=limits[0], ylim=limits[1])
         first, row = first or axes, row + 1
     if found.bands:
         envelope = found.envelope
@@ -151,20 +158,33 @@ def _draw_panels(
         _key(part, lower)
 
 
-def _spectrogram(axes: Axes, sound: Sound) -> None:
-    seen = spectrogram(sound.near, sound.rate)
-    mesh = draw_spectrogram(axes, seen.times, seen.frequencies, seen.levels)
-    _headed(axes, "Near microphone")
-    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=14)
-    bar.set_label("level (dBFS)")
-    bar.outline.set_visible(False)
+def _spectrogram(axes: Axes, found: Explanation) -> None:
+    """Of the near microphone; without what the far one explains, if the first reason was found in that."""
+    sound, title = found.sound, "Near microphone"
+    assert sound is not None
+    samples = sound.near
+    if sound.cancelled is not None and found.reasons and found.reasons[0].view == sound.cancelled_view:
+        samples, title = (
+            sound.cancelled,
+            f"Near microphone without what the far one explains ({sound.cancelled_view})",
+        )
+    seen = spectrogram(samples, sound.rate)
+    _bar(axes, draw_spectrogram(axes, seen.times, seen.frequencies, seen.levels), "level (dBFS)")
+    _headed(axes, title)
 
 
 def _map(axes: Axes, one: BranchMap) -> None:
-    mesh = draw_map(axes, one.times, one.frequencies, one.values)
+    mesh = draw_map(axes, one.times, one.frequencies, one.shown)
+    brightest = float(np.percentile(one.shown, BRIGHTEST))
+    if brightest > 0:
+        mesh.set_clim(0, brightest)
+    _bar(axes, mesh, "part of the score")
     _headed(axes, f"Abnormal in it, by {one.branch} ({one.microphone})")
+
+
+def _bar(axes: Axes, mesh: QuadMesh, label: str) -> None:
     bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=14)
-    bar.set_label("part of the score")
+    bar.set_label(label)
     bar.outline.set_visible(False)
 
 
@@ -189,22 +209,22 @@ def _bands(axes: Axes, found: Explanation) -> None:
         axes, levels.edges, levels.clip, levels.normal, quantiles=(0.01, 0.05, 0.5, 0.95, 0.99),
         abnormal=[(r.low_hz, r.high_hz) for r in found.reasons if r.view == levels.view and r.kind != "loudness"],
     )  # fmt: skip
-    axes.set_ylabel("level (dBFS)")
-    _headed(axes, f"Against {levels.clips} normal clips ({levels.view})")
+    axes.set_ylabel(f"level (dBFS), {levels.view}")
+    _headed(axes, f"Against {levels.clips} normal clips")
 
 
 def _envelope(axes: Axes, envelope: EnvelopeSpectrum) -> None:
     peaks = [peak.hz for peak in envelope.peaks[:MOST_PEAKS]]
     draw_envelope(axes, envelope.frequencies, envelope.clip, normal=envelope.normal, peaks=peaks)
-    axes.set_ylabel("change of loudness (dB)")
-    _headed(axes, f"How often it swells, {envelope.low_hz:.0f} to {envelope.high_hz:.0f} Hz")
+    axes.set_ylabel("change (dB)")
+    _headed(axes, f"How often it swells, {told_band(envelope.low_hz, envelope.high_hz)}")
 
 
 def _key(part: SubFigure, lower: Sequence[Axes]) -> None:
     """One legend for all lower panels."""
     handles = {label: h for axes in lower for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    part.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=8)
+    part.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=7.5)
 
 
 def _headed(axes: Axes, title: str) -> None:
-    axes.set_title(shown(title, 60), fontsize=9.5, pad=6)
+    axes.set_title(shown(title, 90), fontsize=9.5, pad=6)

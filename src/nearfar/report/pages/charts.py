@@ -141,7 +141,7 @@ def line_chart(
     marks: Sequence[Mark] = (),
     description: str = "",
 ) -> Chart:
-    """Lines over areas over marked stretches.
+    """Lines over areas over marked stretches; the first line lies on top.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def line_chart(
     x = x.fitted(*(places for _, places, _ in curves))
     y = y.fitted(*ys, margin=MARGIN)
     inner = [element("rect", element("title", s.name), **_stretch_of(s, x), class_="span") for s in spans]
-    inner += [_area(band, x, y) for band in bands] + [_curve(line, x, y) for line in lines]
+    inner += [_area(band, x, y) for band in bands] + [_curve(line, x, y) for line in reversed(lines)]
     content = stretched(inner, HEIGHT) + joined(_marked(mark, x, y) for mark in marks)
     svg = framed(content, x=x, y=y, height=HEIGHT, title=title, description=description, kind="line-chart")
     legend = tuple((one.name, one.look, "line") for one in lines) + tuple(

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.evidence.spectrograms import LOWEST
+from nearfar.recordings.clips import counted
 from nearfar.report.pages import charts, sounds
 from nearfar.report.pages.charts import Axis, Band, Chart, Line, Mark, Span, Strip
 from nearfar.report.pages.page import render
 from nearfar.report.pages.pictures import Picture, image_chart, limits_of, spectrogram_picture
 from nearfar.report.pages.sounds import Codec, Player
-from nearfar.report.pages.tables import Column, Table
+from nearfar.report.pages.tables import Cell, Column, Table
 from nearfar.report.pages.text import number
 
 if TYPE_CHECKING:
+    from nearfar.evidence.courses import Course
     from nearfar.evidence.envelopes import EnvelopeSpectrum
     from nearfar.evidence.explanation import Explanation
     from nearfar.evidence.maps import BranchMap
@@ -39,6 +42,7 @@ MICROPHONES = {
     "far": "Far microphone",
     "cancelled": "Near without what far explains",
 }
+ENOUGH = 4  # sounds of a microphone: the recording and three normal clips
 BRIGHTEST = 99.9  # percentile of a map that gets the last colour
 Float = NDArray[Any]
 
@@ -55,11 +59,15 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The recording and its nearest normal clips by one microphone, with one gain and one scale of colours."""
+    """The recording and its nearest normal clips by one microphone, with one gain and one scale of colours.
+
+    ``more`` are those that are shown when asked for.
+    """
 
     heading: str
     id: str
     heard: tuple[Listening, ...]
+    more: tuple[Listening, ...]
     gain_db: float
     volume: float
 
@@ -92,7 +100,7 @@ def page(explanation: Explanation, *, command: str = "") -> str:
     elsewhere = {explanation.headline, explanation.p_value_means, *explanation.health, *explanation.missing}
     return render(
         "explained.html.j2",
-        title=explanation.name,
+        title=_last(explanation.name),
         command=command or "nearfar.explain(detector, recording)",
         versions=explanation.versions,
         explanation=explanation,
@@ -122,9 +130,18 @@ def _without_decision(headline: str) -> str:
     return said[:1].upper() + said[1:]
 
 
+def _last(name: str) -> str:
+    """The name without the folders that it lies in."""
+    return PurePath(name).name or name
+
+
 def _facts(explanation: Explanation) -> list[tuple[str, str]]:
-    verdict = explanation.verdict
-    facts = [("Machine", explanation.machine), ("Detector", explanation.system)]
+    verdict, window = explanation.verdict, explanation.window
+    facts = [("Recording", explanation.name if window is None else window.recording)]
+    if window is not None:
+        chosen = {"asked": "as asked", "most anomalous": f"the most anomalous of {window.windows}"}
+        facts.append(("Window", f"{window.seconds:g} s from {window.start:g} s on, {chosen[window.chosen]}"))
+    facts += [("Machine", explanation.machine), ("Detector", explanation.system)]
     if not math.isnan(verdict.score):
         facts.append(("Anomaly score", f"{verdict.score:.4g}"))
     if explanation.threshold is not None:
@@ -135,11 +152,6 @@ def _facts(explanation: Explanation) -> list[tuple[str, str]]:
         facts.append(
             ("False alarms that were asked for", number(100 * explanation.false_alarm_rate, unit="%"))
         )
-    window = explanation.window
-    if window is not None:
-        facts.append(("Recording", window.recording))
-        chosen = {"asked": "as asked", "most anomalous": f"the most anomalous of {window.windows}"}
-        facts.append(("Window", f"{window.seconds:g} s from {window.start:g} s on, {chosen[window.chosen]}"))
     return facts
 
 
@@ -172,15 +184,25 @@ def _reason_table(explanation: Explanation) -> Table | None:
         Column("Microphone"),
         Column("Beyond normal clips", "number", 1, unit="dB"),
         Column("From their median", "number", 1, unit="dB"),
+        Column("From what is expected", "number", 1, unit="dB"),
         Column("Share of the score", "number", 0, percent=True),
         Column("Far microphone"),
+        Column("In time"),
     ]
-    rows = [
+    rows: list[list[Cell]] = [
         [reason.direction, reason.low_hz, reason.high_hz, _microphone(reason.view), reason.beyond_db,
-         reason.from_median_db, reason.score_share, reason.far]
+         reason.from_median_db, reason.from_expected_db, reason.score_share, reason.far, _in_time(reason.course)]
         for reason in explanation.reasons
     ]  # fmt: skip
     return Table("What was measured", columns, rows)
+
+
+def _in_time(course: Course | None) -> str | None:
+    if course is None:
+        return None
+    rate = "" if course.rate_hz is None else f", {number(course.rate_hz)} a second"
+    tone = "" if course.tone_hz is None else f", a tone at {number(course.tone_hz)} Hz"
+    return f"{course.kind}{rate}{tone}"
 
 
 def _branch_table(explanation: Explanation) -> Table | None:
@@ -193,7 +215,9 @@ def _branch_table(explanation: Explanation) -> Table | None:
         Column("p-value", "number"),
         Column("Adds to the fused score", "number"),
     ]
-    rows = [[branch.name, branch.score, branch.p_value, branch.contribution] for branch in branches]
+    rows: list[list[Cell]] = [
+        [branch.name, branch.score, branch.p_value, branch.contribution] for branch in branches
+    ]
     return Table("What the branches say", columns, rows)
 
 
@@ -213,19 +237,29 @@ def _sound_of(view: str, sound: Any) -> NDArray[np.float32] | None:
 
 
 def _map_chart(branch: BranchMap, explanation: Explanation) -> Chart:
-    """What is abnormal, over the spectrogram in grey; by itself where there is no sound."""
+    """What stands out of a map, over the spectrogram in grey; the numbers are the parts of the score themselves."""
     shown = np.asarray(branch.shown, np.float64)
-    high = float(np.nanpercentile(shown, BRIGHTEST)) or float(np.nanmax(shown)) or 1.0
-    abnormal = Picture(
-        "abnormal", shown, branch.times, branch.frequencies, TIME, LOG, 0.0, high, colours="over"
+    high = float(np.percentile(shown, BRIGHTEST)) or float(shown.max())
+    parts = Picture(
+        "part of the score",
+        branch.values,
+        branch.times,
+        branch.frequencies,
+        TIME,
+        LOG,
+        0.0,
+        high or 1.0,
+        colours="over",
     )
+    map_ = replace(parts, name="map", values=shown) if high else None
+    how = branch.how if high else f"{branch.how} Nothing stands out of this map."
     title = f"Where the score of {branch.branch} comes from: {_microphone(branch.microphone).lower()}"
     samples = _sound_of(branch.microphone, explanation.sound)
     if samples is None or explanation.sound is None:
-        return image_chart(title, abnormal, description=branch.how, height=TALL)
+        return image_chart(title, map_ or parts, told=parts, description=how, height=TALL)
     base = spectrogram_picture(samples, explanation.sound.rate, colours="grey")
     return image_chart(
-        title, base, over=abnormal, spans=_spans(explanation), description=branch.how, height=TALL
+        title, base, over=map_, told=parts, spans=_spans(explanation), description=how, height=TALL
     )
 
 
@@ -256,18 +290,21 @@ def _band_chart(levels: BandLevels, explanation: Explanation) -> Chart:
         spans=spans,
         x=FREQUENCY,
         y=Axis("Level", "dBFS"),
-        description=f"This recording against {levels.clips} normal clips.",
+        description=f"This recording against {counted(levels.clips, 'normal clip')}.",
     )
 
 
 def _fine_chart(spectrum: FineSpectrum) -> Chart:
     """Power density against that of the kept normal recordings."""
     x = spectrum.frequencies
-    lines, bands, about = [Line("this recording", x, spectrum.clip, "clip")], [], "Without normal recordings."
+    lines, bands = [Line("this recording", x, spectrum.clip, "clip")], []
+    about = "The detector keeps no normal recordings to compare with."
     if spectrum.low is not None and spectrum.median is not None and spectrum.high is not None:
-        lines.insert(0, Line("normal recordings, 50 %", x, spectrum.median, "normal"))
+        lines.append(Line("normal recordings, 50 %", x, spectrum.median, "normal"))
         bands.append(Band("normal recordings, 5 to 95 %", x, spectrum.low, spectrum.high))
-        about = f"This recording against {spectrum.clips} normal recordings that the detector keeps."
+        about = (
+            f"This recording against {counted(spectrum.clips, 'normal recording')} that the detector keeps."
+        )
     return charts.line_chart(
         f"Spectrum: {_microphone(spectrum.view).lower()}",
         lines,
@@ -297,7 +334,7 @@ def _envelope_chart(found: EnvelopeSpectrum) -> Chart:
         marks=marks,
         x=Axis("Rate of change", "Hz", low=0.0),
         y=Axis("Modulation", "dB"),
-        description=f"{len(marks)} peaks stand out." if marks else "No peak stands out.",
+        description=f"Peaks that stand out: {len(marks) or 'none'}.",
     )
 
 
@@ -326,7 +363,7 @@ def _listening(explanation: Explanation) -> tuple[list[Row], list[str]]:
     if most < longest:
         remarks.append(f"{longest - most} of {longest - 1} normal clips are left out to keep the page small.")
     rows = [_row(view, parts[:most], codec) for view, parts in heard.items()]
-    players = [each.player for row in rows for each in row.heard]
+    players = [each.player for row in rows for each in (*row.heard, *row.more)]
     resampled = {(p.recorded_rate, p.rate) for p in players if p.rate != p.recorded_rate}
     remarks += [
         f"Recorded at {number(recorded)} Hz and resampled to {number(played)} Hz for the players; pictures and "
@@ -344,7 +381,9 @@ def _heard_by(view: str, explanation: Explanation) -> list[_Heard]:
     if samples is None:
         return []
     parts = [_Heard("This recording", explanation.name, samples, sound.rate)]
-    for neighbour in explanation.neighbours:
+    for neighbour in sorted(
+        explanation.neighbours, key=lambda each: each.rank
+    ):  # of each branch the nearest first
         samples = getattr(neighbour.sound, view)
         if samples is not None:
             title = (
@@ -356,19 +395,23 @@ def _heard_by(view: str, explanation: Explanation) -> list[_Heard]:
 
 
 def _fitting(heard: Mapping[str, Sequence[_Heard]]) -> tuple[Codec, int]:
-    """The codec with which all sounds fit; if none does, how many of each microphone, the recording first."""
+    """The codec, and how many sounds of each microphone fit: exact ones, if enough of them do.
+
+    The recording itself is always there.
+    """
     longest = max(len(parts) for parts in heard.values())
-    codecs: list[Codec] = ["flac", "mp3"] if sounds.available("mp3") else ["flac"]
-    for most in range(longest, 0, -1):
-        for codec in codecs:
-            total = sum(
-                sounds.encoded_bytes(len(part.samples) / part.rate, part.rate, codec)
-                for parts in heard.values()
-                for part in parts[:most]
-            )
-            if total <= MOST_SOUND:
-                return codec, most
-    return codecs[-1], 1
+    tried: list[tuple[Codec, int]] = [("flac", most) for most in range(longest, min(longest, ENOUGH) - 1, -1)]
+    last: Codec = "mp3" if sounds.available("mp3") else "flac"
+    tried += [(last, most) for most in range(longest, 1, -1)]
+    for codec, most in tried:
+        total = sum(
+            sounds.encoded_bytes(len(part.samples) / part.rate, part.rate, codec)
+            for parts in heard.values()
+            for part in parts[:most]
+        )
+        if total <= MOST_SOUND:
+            return codec, most
+    return last, 1
 
 
 def _row(view: str, parts: Sequence[_Heard], codec: Codec) -> Row:
@@ -389,4 +432,11 @@ def _row(view: str, parts: Sequence[_Heard], codec: Codec) -> Row:
         )
         for part, picture, player in zip(parts, pictures, players, strict=True)
     )
-    return Row(MICROPHONES[view], f"heard-{view}", listening, players[0].gain_db, players[0].volume)
+    return Row(
+        MICROPHONES[view],
+        f"heard-{view}",
+        listening[:ENOUGH],
+        listening[ENOUGH:],
+        players[0].gain_db,
+        players[0].volume,
+    )

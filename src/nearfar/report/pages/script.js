@@ -394,5 +394,9 @@
     sound.volume = Number(sound.dataset.volume || 1);
     sound.addEventListener("play", () => sounds.forEach((other) => { if (other !== sound) other.pause(); }));
   }
-  addEventListener("beforeprint", () => all("details").forEach((box) => { box.open = true; }));
+  const closed = [];
+  addEventListener("beforeprint", () => {
+    for (const box of all("details:not([open])")) { closed.push(box); box.open = true; }
+  });
+  addEventListener("afterprint", () => { while (closed.length) closed.pop().open = false; });
 })();
