@@ -176,7 +176,9 @@ def test_no_recordings_and_nothing(fan: Path, jobs: Jobs, saved: Path, tmp_path:
     np.testing.assert_array_equal(sounds_of(numbers).levels, sounds_of(Detector.load(saved)).levels)
     none = fit(fan, jobs, keep="nothing")
     none.save(tmp_path / "none")
-    assert none.sounds is none.kept is Detector.load(tmp_path / "none").sounds is None
+    assert none.sounds is None
+    assert none.kept is None
+    assert Detector.load(tmp_path / "none").sounds is None
     with pytest.raises(
         ValueError, match="keep='recording': must be one of 'recordings', 'embeddings', 'nothing'"
     ):
@@ -352,6 +354,18 @@ def test_what_is_learnt_can_take_the_place_of_the_old_detector(
     }
     shutil.rmtree(saved)  # what was saved elsewhere stands alone
     for one in sounds_of(Detector.load(tmp_path / "elsewhere")).clips:
+        one.load()
+
+
+def test_learning_goes_on_without_sounds_that_are_damaged(
+    saved: Path, tmp_path: Path, jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in sorted((saved / "normal").iterdir())[::2]:
+        path.write_bytes(b"")
+    learnt = Detector.load(saved).learn(new_clips(tmp_path / "new"), odd_clips="keep", jobs=jobs)
+    assert len(sounds_of(learnt).clips) == 12 + 5
+    assert caplog.text.count("damaged (its digest has changed)") == 12
+    for one in sounds_of(learnt).clips:
         one.load()
 
 
@@ -540,7 +554,7 @@ def test_the_table_says_what_is_kept_how_large_it_is_and_how_to_opt_out(
     whole = sum(p.stat().st_size for p in saved.rglob("*") if p.is_file())
     told = shown(fitted, saved)
     assert f"the sound of 24 normal clips (18 source, 6 target) as FLAC, {sounds / 1e6:.1f} MB" in told
-    assert "--no-recordings keeps no sound, --no-learning nothing" in told
+    assert "fit --no-recordings keeps no sound, --no-learning nothing" in told
     assert f"The detector has {whole / 1e6:.1f} MB" in told
     assert "embeddings and levels of 34 clips, and the sound of none" in shown(
         fit(fan, jobs, keep="embeddings")
