@@ -358,13 +358,14 @@ def _far_words(reason: Reason) -> str:
     told = reason.kind == "band" or abs(reason.from_expected_db) >= LEAST_CHANGE_DB
     if reason.far == "unknown" or not told:
         return ""
+    louder = reason.direction == "louder"
     if reason.far == "not heard":
-        louder = reason.direction == "louder"
         return f"; the far microphone {'does not hear it' if louder else 'shows no such change'}"
     change = f" ({reason.far_from_expected_db:+.1f} dB)"
+    hears = "hears it" if louder else "shows it"
     if reason.far == "heard less":
-        return f"; the far microphone hears it less{change}"
-    return f"; the far microphone hears it, too{change}, so it may be the hall and not the machine"
+        return f"; the far microphone {hears}, too, but less{change}"
+    return f"; the far microphone {hears}, too{change}, so it may be the hall and not the machine"
 
 
 def _rate(hz: float) -> str:
