@@ -264,7 +264,7 @@ def test_a_member_of_an_ensemble_has_its_number(fan, jobs):
 
 
 def test_a_branch_without_a_map_says_why(fan, jobs, rng):
-    forest = fitted(fan, jobs, **{"branch.backend": "outlier"})
+    forest = fitted(fan, jobs, **{"branch.backend": "outlier", "threshold.method": "none"})
     (found,) = maps_of(forest, clip(7), RATE)
     assert found.is_empty
     assert not found.adds_up
