@@ -19,7 +19,7 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, DatasetError
 from nearfar.recordings.datasets.validation import validate
-from nearfar.recordings.inspection import copies
+from nearfar.recordings.inspection import copies, unlike
 from nearfar.recordings.inspection.measured import measure
 from nearfar.recordings.inspection.training import Seen, judge, look, majority, where_apart
 from nearfar.recordings.microphones import MICROPHONES
@@ -47,7 +47,8 @@ def held(name, samples, rate=RATE, domain=None):
     samples = np.ascontiguousarray(samples, np.float32)
     known = Clip(Path(name), "mill", 0, "train", name, domain=domain)
     header = audio.Header(rate, len(samples), samples.shape[1], "WAV")
-    return Held(known, header, measure(samples, rate), (), copies.digest(samples), None, samples)
+    sound = unlike.sound(samples, rate)
+    return Held(known, header, measure(samples, rate), (), copies.digest(samples), None, samples, sound=sound)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The look at all training clips of a machine: which cannot be used, which are copies, which are unlike the others.
+"""The look at all training clips of a machine: which cannot be used, are copies, or do not sound like the others.
 
 Conventions
 -----------
@@ -27,8 +27,7 @@ from nearfar.files.extras import MissingPackageError
 from nearfar.recordings import audio
 from nearfar.recordings.audio import INT16_SCALE, AudioError, Header, Note, Recorded, Samples
 from nearfar.recordings.clips import Clip, DatasetError, Machine
-from nearfar.recordings.inspection import copies
-from nearfar.recordings.inspection import usual as comparison
+from nearfar.recordings.inspection import copies, unlike
 from nearfar.recordings.inspection.alone import faults_alone
 from nearfar.recordings.inspection.faults import RecordingFault, each_once, of_notes
 from nearfar.recordings.inspection.measured import Float, Measured, measure
@@ -50,10 +49,6 @@ OddClips = Literal["leave out", "refuse", "keep"]
 
 MANY = 1 / 3  # of the clips: what so many have is no outlier
 ROUNDS = 4  # of learning what is usual, and leaving out what is not
-UNLIKE_LIMIT = 5.0  # times the median squared distance of the clips
-UNLIKE_SPREADS = 5.0  # robust standard deviations of the logarithm of it; the larger limit counts
-UNLIKE_SCORE_SPREADS = 3.0  # the same of scores, that of the median deviation above the median
-UNLIKE_SHOWN = 10
 SHOWN = 5  # clips that a message names
 DATED_SHARE = 0.9  # of the clips, whose names tell the day
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d{1,3}(?!\d))")
@@ -109,7 +104,7 @@ class Look:
     noticed : tuple of (Clip, RecordingFault)
         What was found in clips that are kept.
     unlike : tuple of Suspect
-        Kept clips that are most unlike the others: perhaps faults of the machine.
+        Kept clips that do not sound like the others: perhaps faults of the machine.
     problems : tuple of str
         Why no detector can be fitted to these clips as they are.
     problem_kinds : tuple of str
@@ -154,6 +149,9 @@ class Seen:
     notes: tuple[Note, ...] = ()
     digest: bytes = b""
     error: tuple[str, str] | None = None  # its kind, and the message
+    sound: unlike.Row | None = field(
+        default=None, kw_only=True, compare=False, repr=False
+    )  # of a training clip
     held: Samples | NDArray[np.int16] | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     @property
@@ -223,6 +221,7 @@ def seen(clip: Clip, recorded: Recorded, *, hold: bool = False) -> Seen:
         measure(samples, recorded.rate),
         recorded.notes,
         copies.digest(samples),
+        sound=unlike.sound(samples, recorded.rate) if clip.split == "train" else None,
         held=_small(samples) if hold else None,
     )
 
@@ -284,7 +283,7 @@ def judge(name: str, seen: Sequence[Seen], needs: Sequence[Microphone]) -> Look:
         kept=tuple(one.clip for one in sieve.kept),
         left_out=tuple(sieve.dropped),
         noticed=tuple(found),
-        unlike=tuple(_most_unlike(sieve.kept)),
+        unlike=tuple(_unlike(sieve.kept)),
         problems=tuple(sieve.problems),
         problem_kinds=tuple(sieve.problem_kinds),
         warnings=tuple(_warnings(name, sieve.kept)),
@@ -528,7 +527,9 @@ def where_apart(stillness: Sequence[float]) -> float:
 
 
 def unlike_by_score(clips: Sequence[Clip], scores: Mapping[str, float]) -> list[Suspect]:
-    """Clips that a detector finds most unlike the others: perhaps faults of the machine.
+    """Clips that a detector finds unlike the others, the most conspicuous first: perhaps faults of the machine.
+
+    Suspicion by chance is held down as in ``unlike``. Domains of few clips are not judged.
 
     Parameters
     ----------
@@ -539,17 +540,14 @@ def unlike_by_score(clips: Sequence[Clip], scores: Mapping[str, float]) -> list[
     found = []
     for domain in dict.fromkeys(clip.domain for clip in clips):
         known = [clip for clip in clips if clip.domain == domain and scores.get(clip.key, 0) > 0]
-        if len(known) >= comparison.FEWEST_FOR_PRESENCE:
+        if len(known) >= unlike.FEWEST:
             values = np.array([scores[clip.key] for clip in known])
-            logs = np.log(values / np.median(values))
-            limit = UNLIKE_SCORE_SPREADS * comparison.MAD * float(np.median(np.abs(logs)))
-            found += [(float(log), clip) for log, clip in zip(logs, known, strict=True) if log > limit]
+            judged = unlike.suspicion(values / np.median(values), [np.arange(len(known))])
+            found += [(judged.distance[i], known[i]) for i in np.flatnonzero(judged.suspected).tolist()]
     found.sort(key=lambda one: -one[0])
     return [
-        Suspect(
-            clip, "unlike", f"the detector finds it {np.exp(log):.1f} times as unlike the others as usual"
-        )
-        for log, clip in found[:UNLIKE_SHOWN]
+        Suspect(clip, "unlike", f"the detector finds it {times:.1f} times as unlike the others as usual")
+        for times, clip in found
     ]
 
 
@@ -581,35 +579,27 @@ def _odd_part(phase: NDArray[np.complex64], contrast: Float) -> Float:
     return np.concatenate([phase.imag / np.sqrt(len(phase)), 0.1 * contrast / np.sqrt(len(contrast))])
 
 
-def _most_unlike(seen: Sequence[Seen]) -> list[Suspect]:
-    """Clips whose spectra are farthest from those of the others of their domain, if they stand out."""
-    if len(seen) < comparison.FEWEST_FOR_PRESENCE:
+def _unlike(seen: Sequence[Seen]) -> list[Suspect]:
+    """Clips that do not sound like the others of their domain, the most conspicuous first."""
+    known = [one for one in seen if one.sound is not None]
+    if len({(_format(one, "rate"), len(_row(one))) for one in known}) != 1:
         return []
-    rows = np.stack([_spectrum(one.known) for one in seen])
-    domains = np.array([_domain(one) for one in seen])
-    distance = comparison.distances(rows, [np.flatnonzero(domains == d) for d in np.unique(domains)])
-    apart = distance > 0  # the only clip of a domain has no distance, nor have clips that sound alike
-    if not apart.any():
-        return []
-    ratio = distance / np.median(distance[apart])
-    spread = comparison.MAD * np.median(np.abs(np.log(ratio[apart])))
-    limit = max(UNLIKE_LIMIT, float(np.exp(UNLIKE_SPREADS * spread)))
-    order = np.argsort(-ratio, kind="stable")[:UNLIKE_SHOWN]
-    return [
-        Suspect(
-            seen[i].clip,
-            "unlike",
-            f"{ratio[i]:.1f} times as far from the other training clips as usual",
-        )
-        for i in order.tolist()
-        if ratio[i] > limit
-    ]
+    rows = np.stack([_row(one) for one in known])
+    domains = [_domain(one) for one in known]
+    found = unlike.unlikeness(rows, domains)
+    suspects = []
+    for i in np.argsort(-np.nan_to_num(found.distance), kind="stable").tolist():
+        if found.suspected[i]:
+            others = [j for j, d in enumerate(domains) if d == domains[i] and not found.suspected[j]]
+            where = unlike.in_what(rows[i], rows[others], _format(known[i], "rate"))
+            message = f"{found.distance[i]:.1f} times as far from the other training clips as usual; {where}"
+            suspects.append(Suspect(known[i].clip, "unlike", message))
+    return suspects
 
 
-def _spectrum(measured: Measured) -> Float:
-    """Levels of near by band, and what near hears beyond far."""
-    beyond = measured.pair.presence[0] if measured.pair is not None else np.zeros(0)
-    return np.concatenate([measured.bands[0], beyond])
+def _row(one: Seen) -> unlike.Row:
+    assert one.sound is not None
+    return one.sound
 
 
 def _warnings(name: str, seen: Sequence[Seen]) -> Iterator[str]:
@@ -669,13 +659,13 @@ def _log(machine: Machine, found: Look) -> None:
         logger.warning("%s", warning)
 
 
-def warn_of_unlike(name: str, unlike: Sequence[Suspect]) -> None:
-    """Ask to listen to clips that are most unlike the others."""
-    if unlike:
+def warn_of_unlike(name: str, suspects: Sequence[Suspect]) -> None:
+    """Ask to listen to clips that do not sound like the others."""
+    if suspects:
         logger.warning(
             "%s: most unlike the other training clips: %s; listen to them, because a fault among the clips hides "
             "such faults later",
-            name, _few(unlike),
+            name, _few(suspects),
         )  # fmt: skip
 
 

@@ -426,12 +426,6 @@ def _deficit(centred: Float) -> Float:
     return deficit
 
 
-def _size(centred: Float) -> Float:
-    """How far each clip lies from the median, (n, dim) to (n,); no direction hides another one."""
-    size: Float = np.median(centred**2, axis=1)
-    return size
-
-
 def _cross_fitted(rows: Float, inner: NDArray[np.intp]) -> Float:
     """Squared distances of (n, parts, dim), each by a covariance of the inner ones among the others: (n, parts)."""
     dim = rows.shape[2]
@@ -441,18 +435,6 @@ def _cross_fitted(rows: Float, inner: NDArray[np.intp]) -> Float:
         precision = _precision(rows[np.setdiff1d(inner, own)].reshape(-1, dim))
         found[own] = ((rows[own] @ precision) * rows[own]).sum(axis=-1)
     return found
-
-
-def distances(rows: Float, groups: Sequence[NDArray[np.intp]]) -> Float:
-    """Squared Mahalanobis distances of clips from the median of their group, (n, dim) to (n,).
-
-    The covariance is that of the inner three quarters, so that outliers do not shrink their own distances. Each
-    clip is measured by a covariance of the other ones.
-    """
-    centred = np.empty_like(rows)
-    for group in groups:
-        centred[group] = rows[group] - np.median(rows[group], axis=0)
-    return _cross_fitted(centred[:, None], _inner(_size(centred)))[:, 0]
 
 
 def _precision(rows: Float) -> Float:
