@@ -7,8 +7,8 @@ For each simulated machine and seed, normal training clips of both domains are r
 kinds and severities as the simulator draws them. Then sets are drawn in which 0, 1, 3 and 5 % of the training clips
 are faulty ones in place of normal ones. The looks are:
 
-* ``median, inner 3/4``: what nearfar had before: band levels of near and what near hears beyond far; a covariance of
-  the inner three quarters; at most ten clips beyond a fixed limit;
+* ``median, inner 3/4``: what nearfar had before: band levels of near and what near hears beyond far; a covariance
+  of the inner three quarters; at most ten clips beyond a fixed limit;
 * ``not robust``: the row of `inspection.unlike`, with centres and covariance of all clips, also of suspected ones;
 * ``MCD``: the minimum covariance determinant (scikit-learn) on twelve principal components of the inner three
   quarters of the same rows, and the distance from their plane, with the rule of suspicion of `inspection.unlike`;

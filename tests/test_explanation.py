@@ -179,6 +179,39 @@ def test_without_a_threshold_there_is_no_decision(detector: Detector, faulty: Pa
     assert len(told.reference_scores) == 0
 
 
+FUSED = """
+name = "near_and_cancelled"
+summary = "Near, and near without what far explains."
+source = "Ours, for a test."
+protocol = "fixed configuration"
+
+[fusion]
+weights = { near = 0.3, cancelled = 0.7 }
+calibration = "own_normals"
+false_alarm_rate = 0.05
+
+[branches.near]
+system = "spectral_near"
+
+[branches.cancelled]
+system = "spectral"
+"""
+
+
+def test_a_fused_detector_is_explained_by_branch(fan: Path, faulty: Path, tmp_path: Path) -> None:
+    (tmp_path / "near_and_cancelled.toml").write_text(FUSED)
+    fused = Detector.fit(fan, tmp_path / "near_and_cancelled.toml")
+    told = explain(fused, faulty)
+    assert told.verdict.decision == "anomaly"
+    assert {one.branch for one in told.maps} == {"near", "cancelled"}
+    assert {one.branch for one in told.neighbours} == {"near", "cancelled"}
+    first = max(told.verdict.branches, key=lambda branch: branch.contribution)
+    sentence = next(words for words in told.words if words.startswith("Of the score of"))
+    assert sentence.index(f"{first.name} adds {first.contribution:.3g} (p = {first.p_value:.2g})") < 40
+    assert {reason.view for reason in told.reasons} <= {"near", "cancelled_3taps"}
+    assert told.reasons[0].score_share is not None
+
+
 @pytest.fixture(scope="module")
 def hours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten clips in a row, of which the seventh is faulty."""

@@ -63,9 +63,7 @@ CONCENTRATIONS = 2
 FAR_AWAY = 6.0  # robust standard deviations: a band that is farther away says no more
 ROUNDS = 8  # of learning what is usual, and rejecting what is not
 MOST_REJECTED = 1 / 3  # of the clips of a domain: what so many have is no outlier
-LEAST_SPREAD = (
-    0.15  # of log D: clips of real and simulated machines have more, and 1.2 times the usual is no reason
-)
+LEAST_SPREAD = 0.2  # of log D; simulated machines have 0.18 and more: 1.7 times the usual is no reason
 UPPER = 0.8  # the quantile that tells the spread above the median
 MAD = 1.4826  # times the median absolute deviation: a standard deviation
 TINY = 1e-6  # of the median: below it, distances are equal
@@ -341,8 +339,8 @@ def in_what(row: Row, others: NDArray[np.float32], rate: int) -> str:
     part, band = (int(i) for i in np.unravel_index(times.argmax(), times.shape))
     first, last = _around(np.sign(away[part]) == np.sign(away[part, band]), times[part], band)
     low, high = (edges[[first, last + 1]] * rate / (frame_length(rate) // 2)).tolist()
-    by = away[part, first : last + 1]
-    by = float(by[np.abs(by).argmax()])
+    run = away[part, first : last + 1]
+    by = float(run[np.abs(run).argmax()])
     where = f"at {_hertz(low)} to {_hertz(high)}"
     if part == 0:
         return f"most {where}, {abs(by):.1f} dB {'more' if by > 0 else 'less'} against its other bands"
