@@ -190,6 +190,17 @@ def test_a_rare_condition_that_is_told_is_no_outlier(rng):
     assert not unlikeness(rows, of(100), speeds.tolist()).suspected[86:].any()
 
 
-def test_conditions_of_few_clips_are_put_together():
-    strata = unlike._strata(["a"] * 12, ["1"] * 6 + ["2"] * 4 + ["3", "4"])
-    assert sorted(map(len, strata)) == [2, 4, 6]
+@pytest.mark.parametrize(
+    ("conditions", "sizes"),
+    [("111111222234", [4, 8]), ("111122223456", [4, 4, 4]), ("123456789abc", [12]), ("111111111111", [12])],
+)
+def test_conditions_of_few_clips_are_put_together_or_to_the_largest(conditions, sizes):
+    strata = unlike._strata(["a"] * 12, list(conditions))
+    assert sorted(map(len, strata)) == sizes
+    assert sorted(np.concatenate(strata)) == list(range(12))
+
+
+def test_a_fault_with_a_condition_of_its_own_is_suspected(rng):
+    rows = normal_rows(rng, 60)
+    rows[7] += 8
+    assert unlikeness(rows, of(60), ["other" if i == 7 else "usual" for i in range(60)]).suspected[7]

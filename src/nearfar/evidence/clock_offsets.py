@@ -100,7 +100,9 @@ def clock_offset(samples: Samples, rate: int) -> ClockOffset:
     left_out = np.array([_fine_peak(np.delete(products, one, axis=0).sum(axis=0), lag) for one in stretches])
     spread = float(np.sqrt((STRETCHES - 1) / STRETCHES * np.sum((left_out - left_out.mean()) ** 2)))
     drift = lag / rate / (half * hop)  # seconds in a second
-    since_beginning = np.arange(len(phases)) * hop
+    since_beginning = (
+        np.arange(len(phases)) * hop + 0.5 * frame_length(rate) / rate
+    )  # of the middle of a frame
     turned = phases * np.exp(2j * np.pi * drift * np.outer(since_beginning, hertz))
     delay, is_one = _peak(turned.sum(axis=0))
     return ClockOffset(

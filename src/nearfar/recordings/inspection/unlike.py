@@ -38,7 +38,6 @@ References
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -231,10 +230,19 @@ def _groups(domains: Sequence[str]) -> list[Index]:
 
 
 def _strata(domains: Sequence[str], conditions: Sequence[str]) -> list[Index]:
-    """The clips of each domain and condition; conditions with very few clips of a domain are put together."""
-    pairs = list(zip(domains, conditions, strict=True))
-    counts = Counter(pairs)
-    return _groups([f"{d}\n{c if counts[d, c] >= FEWEST_OF_CONDITION else ''}" for d, c in pairs])
+    """The clips of each domain and condition; conditions of very few clips are put together, or to the largest."""
+    found, labels = [], np.array(conditions, dtype=object)
+    for group in _groups(domains):
+        own = [group[of] for of in _groups(labels[group].tolist())]
+        told = [one for one in own if len(one) >= FEWEST_OF_CONDITION]
+        rest = np.concatenate([np.zeros(0, np.intp), *(one for one in own if len(one) < FEWEST_OF_CONDITION)])
+        if told and len(rest) < FEWEST_OF_CONDITION:
+            largest = max(range(len(told)), key=lambda i: len(told[i]))
+            told[largest] = np.concatenate([told[largest], rest])
+        else:
+            told.append(rest)
+        found += [one for one in told if len(one)]
+    return found
 
 
 def leave_one_out(x: Float, groups: Sequence[Index], used: Bool) -> Float:
