@@ -125,11 +125,12 @@ def settings(
     source_clips: int = 100,
     target_clips: int = 10,
     test_clips: int = 20,
+    seconds: float = 10.0,
 ) -> dataset.Settings:
     """Of a simulated set as ``nearfar simulate`` makes it, which is recorded on the fly."""
     return dataset.Settings(
         machines=machines, source_clips=source_clips, target_clips=target_clips, test_clips=test_clips,
-        seconds=10.0, rate=RATE, snr=(-8.0, 0.0), seed=seed, shift=None, noise=None, microphone_faults=(),
+        seconds=seconds, rate=RATE, snr=(-8.0, 0.0), seed=seed, shift=None, noise=None, microphone_faults=(),
         microphone_fault_share=0.0, sources=False,
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import signal
 
+import nearfar
 from nearfar import simulate
 from nearfar.evaluation.results import Result
 from nearfar.evidence.spectrograms import Spectrogram, spectrogram
@@ -38,7 +39,7 @@ from nearfar.systems import configuration
 Levels = NDArray[np.float64]
 
 OUT = Path(__file__).parent / "images" / "figures"
-COLOURS = 128
+COLOURS = 256
 DOTS_PER_INCH = 100
 MACHINES = ("fan", "gearbox", "bearing", "pump")
 SHOWN = "fan"
@@ -83,7 +84,10 @@ def main() -> None:
             )
         hall = datasets.load(at / "hall")
         results = run(hall, at)
-        for name, draw in (*of_results(results), *of_sounds(hall[SHOWN], results["spectral"])):
+        clip = highest(hall[SHOWN], results["spectral"])
+        detector = nearfar.fit(at / "hall" / SHOWN, "spectral")
+        write(figures.explanation(nearfar.explain(detector, clip.recording)), OUT / "explanation.png")
+        for name, draw in (*of_results(results), *of_sounds(hall[SHOWN], clip)):
             write(draw(), OUT / f"{name}.png")
     print(f"drawn in {time.perf_counter() - begun:.0f} s")
 
@@ -129,11 +133,15 @@ def of_results(results: dict[str, Result]) -> Iterator[tuple[str, Callable[[], F
     yield "comparison", lambda: drawn.comparison(near, spectral)
 
 
-def of_sounds(machine: Machine, result: Result) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """Figures of recordings, by the names of their files."""
+def highest(machine: Machine, result: Result) -> Clip:
+    """The anomalous clip of the machine with the highest score."""
     table = result.scores[(result.scores["machine"] == machine.name) & (result.scores["label"] == "anomaly")]
     key = table.loc[table["score"].idxmax(), "key"]
-    clip = next(one for one in machine.test if one.key == key)
+    return next(one for one in machine.test if one.key == key)
+
+
+def of_sounds(machine: Machine, clip: Clip) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Figures of recordings, by the names of their files."""
     recorded = [samples_of(one) for one in machine.train]
     faulty, rate = samples_of(clip), rate_of(clip)
     normal = np.array([band_levels(one[NEAR], rate) for one in recorded])

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
+
+from nearfar.detector.fitted import BranchScore, Verdict
+from nearfar.evidence.courses import Course
+from nearfar.evidence.envelopes import EnvelopePeak, EnvelopeSpectrum
+from nearfar.evidence.explanation import Explanation, NormalNeighbour, Sound
+from nearfar.evidence.maps import BranchMap
+from nearfar.evidence.reasons import Reason
+from nearfar.evidence.spectra import BandLevels, FineSpectrum
+from nearfar.recordings.inspection.measured import Levels
 
 RATE = 16000
 HOSTILE = '<img src=x onerror=alert(1)>"></script><script>alert(1)</script>L\udcfc\u202e.wav'
@@ -18,9 +27,7 @@ def sound(rng, *, rate=RATE, seconds=4.0, fault=0.0, level=0.02):
     near = level * rng.standard_normal(len(time)) + 0.5 * far
     near += fault * np.sin(2 * np.pi * TONE_HZ * time) * (np.sin(2 * np.pi * BURSTS_HZ * time) > 0.5)
     near, far = near.astype(np.float32), far.astype(np.float32)
-    return SimpleNamespace(
-        rate=rate, near=near, far=far, cancelled=near - far / 2, cancelled_view="cancelled_3taps"
-    )
+    return Sound(rate, near, far, near - far / 2, "cancelled_3taps")
 
 
 def branch_map(branch, microphone, *, seconds=4.0, why_not=""):
@@ -31,44 +38,41 @@ def branch_map(branch, microphone, *, seconds=4.0, why_not=""):
     values[np.ix_(band, np.arange(40) % 10 < 4)] += 1.0
     if why_not:
         times, frequencies, values = np.zeros(0), np.zeros(0), np.zeros((0, 0))
-    return SimpleNamespace(
+    return BranchMap(
         branch=branch,
         microphone=microphone,
         how="Each value is a part of the distance to the normal clips.",
         times=times,
         frequencies=frequencies,
         values=values,
-        shown=values,
         score=float(values.sum()),
-        adds_up=True,
+        typical=1.0,
         why_not=why_not,
     )
 
 
 def reason(**changes):
     """More energy at 2.1 to 2.6 kHz."""
-    return SimpleNamespace(
-        **{
-            "kind": "band",
-            "direction": "louder",
-            "low_hz": 2100.0,
-            "high_hz": 2600.0,
-            "peak_hz": 2300.0,
-            "view": "near",
-            "measure": "level",
-            "beyond_db": 9.2,
-            "share": 0.99,
-            "normal_clips": 120,
-            "from_median_db": 11.0,
-            "score_share": 0.62,
-            "far": "not heard",
-            "far_from_expected_db": 0.1,
-            "from_expected_db": 8.0,
-            "course": SimpleNamespace(kind="bursts", tone_hz=None, rate_hz=4.0),
-            "words": "9 dB more energy at 2.1 to 2.6 kHz than in 99 % of 120 normal clips",
-        }
-        | changes
+    made = Reason(
+        kind="band",
+        direction="louder",
+        low_hz=2100.0,
+        high_hz=2600.0,
+        peak_hz=2300.0,
+        view="near",
+        measure="level",
+        beyond_db=9.2,
+        share=0.99,
+        normal_clips=120,
+        from_median_db=11.0,
+        from_expected_db=8.0,
+        strength=5.0,
+        score_share=0.62,
+        far="not heard",
+        far_from_expected_db=0.1,
+        course=Course("bursts", rate_hz=4.0),
     )
+    return replace(made, **changes)
 
 
 def bands(view, rng):
@@ -77,16 +81,7 @@ def bands(view, rng):
     middle = np.sqrt(edges[:-1] * edges[1:])
     clip = median + rng.standard_normal(44) + 12 * np.exp(-((np.log(middle / TONE_HZ) / 0.12) ** 2))
     normal = np.array([median + step for step in (-5, -3, 0, 3, 5)])
-    return SimpleNamespace(
-        view=view,
-        edges=edges,
-        clip=clip,
-        peaks=clip + 3,
-        normal=normal,
-        lowest=normal[0] - 1,
-        highest=normal[4] + 1,
-        clips=120,
-    )
+    return BandLevels(view, edges, clip, clip + 3, normal, normal[0] - 1, normal[4] + 1, 120)
 
 
 def fine(view, rng):
@@ -94,15 +89,7 @@ def fine(view, rng):
     median = -90 - 10 * np.log10(frequencies / 50)
     clip = median + 2 * rng.standard_normal(2048)
     clip[np.abs(frequencies - TONE_HZ) < 10] += 25
-    return SimpleNamespace(
-        view=view,
-        frequencies=frequencies,
-        clip=clip,
-        low=median - 4,
-        median=median,
-        high=median + 4,
-        clips=24,
-    )
+    return FineSpectrum(view, frequencies, clip, median - 4, median, median + 4, 24)
 
 
 def envelope(rng):
@@ -112,85 +99,65 @@ def envelope(rng):
     peaks = []
     for order in (1, 2, 3):
         clip[np.argmin(np.abs(frequencies - order * BURSTS_HZ))] = -6.0 * order
-        peaks.append(
-            SimpleNamespace(
-                hz=order * BURSTS_HZ,
-                level_db=-6.0 * order,
-                above_floor_db=42 - 6.0 * order,
-                above_normal_db=30.0,
-                order=order,
-            )
-        )
-    return SimpleNamespace(
-        view="near",
-        low_hz=2100.0,
-        high_hz=2600.0,
-        frequencies=frequencies,
-        clip=clip,
-        floor=floor,
-        normal=floor + 3 * rng.standard_normal((3, 799)),
-        peaks=tuple(peaks),
-        rate_hz=BURSTS_HZ,
-    )
+        peaks.append(EnvelopePeak(order * BURSTS_HZ, -6.0 * order, 42 - 6.0 * order, 30.0, order))
+    normal = floor + 3 * rng.standard_normal((3, 799))
+    return EnvelopeSpectrum("near", 2100.0, 2600.0, frequencies, clip, floor, normal, tuple(peaks), BURSTS_HZ)
 
 
 def explanation(name=HOSTILE, *, seed=0, rate=RATE, seconds=4.0, **changes):
     """Of an anomalous recording, with everything that there can be."""
     rng = np.random.default_rng(seed)
     names = ["normal_1.wav", "=HYPERLINK(1)<b>.wav", "normal_3.wav", "normal_4.wav"]
-    made = {
-        "name": name,
-        "machine": "fan <b>&amp;",
-        "system": "spectral",
-        "threshold": 3.2,
-        "false_alarm_rate": 0.05,
-        "reference_scores": np.sort(rng.gamma(4, 0.4, 120)),
-        "normal_scores": 120,
-        "verdict": SimpleNamespace(
-            name=name,
-            score=6.75,
-            p_value=1 / 121,
-            decision="anomaly",
-            faults=(),
-            error="",
-            branches=(
-                SimpleNamespace(name="spectral", score=6.75, p_value=0.01, contribution=0.7),
-                SimpleNamespace(name="eat <i>", score=1.2, p_value=0.4, contribution=-0.1),
-            ),
-            levels=SimpleNamespace(
-                near_dbfs=-33.6, far_dbfs=-46.1, coherence=0.12, near_tilt=-1.0, far_tilt=-1.5
-            ),
-        ),
-        "headline": "Anomaly: 9 dB more energy at 2.1 to 2.6 kHz than in 99 % of 120 normal clips, in bursts "
-        "4 times a second; the far microphone does not hear it.",
-        "p_value_means": "p = 0.0083: none of the 120 normal clips behind the threshold scored as high.",
-        "reasons": (
+    made = Explanation(
+        name=name,
+        machine="fan <b>&amp;",
+        system="spectral",
+        threshold=3.2,
+        false_alarm_rate=0.05,
+        reference_scores=np.sort(rng.gamma(4, 0.4, 120)),
+        verdict=verdict(name),
+        headline="Anomaly: 9 dB more energy at 2.1 to 2.6 kHz than in 99 % of 120 normal clips, in bursts 4 times "
+        "a second; the far microphone does not hear it.",
+        p_value_means="p = 0.0083: none of the 120 normal clips behind the threshold scored as high.",
+        reasons=(
             reason(),
-            reason(direction="quieter", low_hz=100.0, high_hz=160.0, beyond_db=2.0, score_share=None),
+            reason(direction="quieter", low_hz=100.0, high_hz=160.0, score_share=None, course=None),
         ),
-        "words": ("62 % of the score comes from this band.",),
-        "health": ("Both microphones work as in the training clips.",),
-        "missing": ("The branch eat gives no map: its tokens cover the whole clip.",),
-        "window": None,
-        "bands": tuple(bands(view, rng) for view in ("near", "far")),
-        "spectra": tuple(fine(view, rng) for view in ("near", "far")),
-        "envelope": envelope(rng),
-        "maps": (
+        words=("62 % of the score comes from this band.",),
+        health=("Both microphones work as in the training clips.",),
+        missing=("The branch eat gives no map: its tokens cover the whole clip.",),
+        bands=tuple(bands(view, rng) for view in ("near", "far")),
+        spectra=tuple(fine(view, rng) for view in ("near", "far")),
+        envelope=envelope(rng),
+        maps=(
             branch_map("spectral", "near", seconds=seconds),
             branch_map("eat <i>", "near", why_not="No tokens in time."),
         ),
-        "neighbours": tuple(
-            SimpleNamespace(
-                name=each,
-                domain="source" if i else "target",
-                branch="spectral",
-                distance=1.0 + i,
-                rank=i + 1,
-                sound=sound(rng, rate=rate, seconds=seconds),
+        neighbours=tuple(
+            NormalNeighbour(
+                each,
+                "source" if i else "target",
+                "spectral",
+                1.0 + i,
+                i + 1,
+                sound(rng, rate=rate, seconds=seconds),
             )
             for i, each in enumerate(names)
         ),
-        "sound": sound(rng, rate=rate, seconds=seconds, fault=0.03),
-        "versions": {"nearfar": "0.1.0", "numpy": np.__version__},
-    }
-    return SimpleNamespace(**(made | changes))
+        sound=sound(rng, rate=rate, seconds=seconds, fault=0.03),
+        versions={"nearfar": "0.1.0", "numpy": np.__version__},
+    )
+    return replace(made, **changes)
+
+
+def verdict(name=HOSTILE, **changes):
+    """An anomaly, of two branches."""
+    made = Verdict(
+        name,
+        score=6.75,
+        p_value=1 / 121,
+        decision="anomaly",
+        branches=(BranchScore("spectral", 6.75, 0.01, 0.7), BranchScore("eat <i>", 1.2, 0.4, -0.1)),
+        levels=Levels(near_dbfs=-33.6, far_dbfs=-46.1, coherence=0.12, near_tilt=-1.0, far_tilt=-1.5),
+    )
+    return replace(made, **changes)

@@ -525,7 +525,7 @@ def _frames_of(samples, rate):
 
 
 def bands(waveform, rate, edges):
-    """Of one view: level of the mean power of each band, and the 95 % quantile of the levels of its frames, in dB."""
+    """Of one view, in dB: level of the mean power of each band, and the 95 % quantile of those of its frames."""
     length = 2 ** round(np.log2(0.128 * rate))
     window = np.array([0.5 - 0.5 * np.cos(2 * np.pi * i / length) for i in range(length)])
     turns = np.exp(-2j * np.pi * np.outer(np.arange(length // 2 + 1), np.arange(length)) / length)

@@ -39,7 +39,7 @@ def residual(levels: Float, median: Float, axes: Float, *, sweeps: int, tuning: 
 def strength(
     clip: Float, normal: Float, groups: list[list[int]], widest: int
 ) -> dict[tuple[int, int], float]:
-    """Of residuals of a clip, (n_bands,), and of normal clips, (n_normal, n_bands): by interval, see ``unusual``."""
+    """Of residuals of a clip, (n_bands,), and normal clips, (n_normal, n_bands): by interval, see ``unusual``."""
 
     def mean(row: Float, first: int, stop: int) -> float:
         return float(sum(row[first:stop]) / (stop - first))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import naive
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def test_edges_are_a_sixth_of_an_octave_where_the_spectrum_resolves_it(rate: int
     edges = band_edges(rate)
     octaves, bin_hz = np.log2(edges[1:] / edges[:-1]), rate / frame_length(rate)
     bins = np.arange(frame_length(rate) // 2 + 1) * bin_hz
-    inside = [((bins >= low) & (bins < high)).sum() for low, high in zip(edges, edges[1:], strict=False)]
+    inside = [((bins >= low) & (bins < high)).sum() for low, high in pairwise(edges)]
     assert (edges[0], edges[-1]) == (50, rate / 2)
     assert min(inside) >= 2
     wide = edges[:-1] > 2 * bin_hz / (2 ** (1 / 6) - 1)  # above, a sixth of an octave has two bins for sure
@@ -63,7 +65,9 @@ def test_a_tone_has_its_level_in_its_band(rng: np.random.Generator) -> None:
 def test_the_powers_of_all_bands_are_the_power_of_what_lies_in_them(rng: np.random.Generator) -> None:
     noise = 0.1 * rng.standard_normal((1, 30 * RATE)).astype(np.float32)
     levels, _ = measured_bands(noise, RATE, ("near",), band_edges(RATE))
-    assert 10 * np.log10((10 ** (levels[0] / 10)).sum()) == pytest.approx(-20 + 10 * np.log10(7950 / 8000), abs=0.03)
+    assert 10 * np.log10((10 ** (levels[0] / 10)).sum()) == pytest.approx(
+        -20 + 10 * np.log10(7950 / 8000), abs=0.03
+    )
 
 
 def test_a_short_sound_stands_out_in_the_peaks_only(rng: np.random.Generator) -> None:
@@ -80,7 +84,9 @@ def test_a_short_sound_stands_out_in_the_peaks_only(rng: np.random.Generator) ->
 
 @pytest.mark.parametrize("samples", [1, 600, 2047])
 def test_a_recording_shorter_than_a_frame_is_one(rng: np.random.Generator, samples: int) -> None:
-    heard = np.full((2, samples), 0.1, np.float32) * np.sign(rng.standard_normal((2, samples))).astype(np.float32)
+    heard = np.full((2, samples), 0.1, np.float32) * np.sign(rng.standard_normal((2, samples))).astype(
+        np.float32
+    )
     levels, peaks = measured_bands(heard, RATE, VIEWS, band_edges(RATE))
     np.testing.assert_array_equal(levels, peaks)
     assert 10 * np.log10((10 ** (levels[0] / 10)).sum()) == pytest.approx(-20, abs=0.5)

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from safetensors import SafetensorError
 
+from nearfar.detector import file_format
 from nearfar.embedding.store import Key, Origin, Store
 from nearfar.files import arrays, atomic
 from nearfar.files.steps import Jobs
@@ -62,6 +63,11 @@ def write_flac(folder: Path) -> None:
     audio.write(folder / "target.flac", NOISE, 16000)
 
 
+def write_detector(folder: Path) -> None:
+    sounds = {f"normal/{'0' * 16}.flac": bytes(2 * LIMIT)}
+    file_format.write(folder / "target", {}, {"a": np.ones(3)}, sounds, take_place=True)
+
+
 WRITERS = [
     save_arrays,
     save_folder,
@@ -71,6 +77,7 @@ WRITERS = [
     write_wav,
     write_float,
     write_flac,
+    write_detector,
 ]
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import html
 import re
-from types import SimpleNamespace
+from dataclasses import replace
 
 import explanations_made
 import numpy as np
 import pytest
-from explanations_made import RATE, explanation, sound
+from explanations_made import RATE, branch_map, explanation, sound, verdict
 
+from nearfar.detector.fitted import Verdict
+from nearfar.evidence.excerpts import Excerpt
 from nearfar.report.pages import explained, page, sounds
 
 NAN = float("nan")
@@ -85,9 +87,7 @@ def test_a_normal_recording_has_no_reasons():
         reasons=(),
         envelope=None,
         words=("Normal: there is nothing to explain.",),
-        verdict=SimpleNamespace(
-            score=1.0, p_value=0.5, decision="normal", error="", branches=(), levels=None, faults=()
-        ),
+        verdict=verdict(score=1.0, p_value=0.5, decision="normal", branches=(), levels=None),
     )
     said = text_of(explained.page(made))
     assert "Normal There is nothing to explain." in said
@@ -114,15 +114,7 @@ def test_a_recording_that_cannot_be_read_says_why():
         threshold=None,
         false_alarm_rate=None,
         reference_scores=np.empty(0),
-        verdict=SimpleNamespace(
-            score=NAN,
-            p_value=NAN,
-            decision="unusable",
-            error="it is empty",
-            branches=(),
-            levels=None,
-            faults=(),
-        ),
+        verdict=Verdict("broken.wav", NAN, NAN, "unusable", error="it is empty"),
     )
     said = text_of(explained.page(made))
     assert "Unusable It is empty." in said
@@ -132,17 +124,31 @@ def test_a_recording_that_cannot_be_read_says_why():
 
 
 def test_a_window_of_a_long_recording_is_named():
-    window = SimpleNamespace(
-        recording="day.wav", start=600.0, seconds=10.0, chosen="most anomalous", windows=360
-    )
+    window = Excerpt("day.wav", 600.0, 10.0, "most anomalous", windows=360, anomalous=2)
     said = text_of(explained.page(explanation("day.wav#t=600,610", seconds=0.5, window=window)))
     assert "Window 10 s from 600 s on, the most anomalous of 360" in said
     assert "Recording day.wav" in said
 
 
+def test_a_map_tells_the_parts_of_the_score_and_shows_what_stands_out():
+    made = explanation("a.wav", seconds=0.5, neighbours=())
+    chart = explained._map_chart(made.maps[0], made)
+    level, part = chart.numbers["layers"]
+    assert (level["name"], part["name"]) == ("level (dBFS)", "part of the score")
+    assert (part["low"], part["high"]) == (made.maps[0].values.min(), made.maps[0].values.max())
+    assert chart.layers == ("map",)
+
+
+def test_a_map_of_which_nothing_stands_out_says_so():
+    flat = branch_map("spectral", "near", seconds=0.5)
+    flat = replace(flat, values=np.full_like(flat.values, 0.01))
+    said = text_of(explained.page(explanation("a.wav", seconds=0.5, maps=(flat,))))
+    assert "Nothing stands out of this map." in said
+    assert "Shown: map" not in said
+
+
 def test_one_microphone_has_one_row(rng):
-    one = sound(rng, seconds=0.5)
-    one.far = one.cancelled = None
+    one = replace(sound(rng, seconds=0.5), far=None, cancelled=None, cancelled_view="")
     said = text_of(explained.page(explanation("mono.wav", seconds=0.5, sound=one, neighbours=())))
     assert "This recording" in said
     assert "All sounds of this row" in said

@@ -122,11 +122,20 @@ finally:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [[], ["--json"], ["--csv"], ["--alarm", "1/2", "--json"], ["--window", "1", "--events"]],
-    ids=lambda options: options[0] if options else "table",
+    ("command", "options", "needed"),
+    [
+        ("score", [], set()),
+        ("score", ["--json"], set()),
+        ("score", ["--alarm", "1/2", "--csv"], set()),
+        ("score", ["--window", "1", "--events"], set()),
+        ("explain", [], set()),
+        ("explain", ["--json"], set()),
+        ("explain", ["-o", "{page}"], {"jinja2"}),
+    ],
 )
-def test_a_verdict_loads_nothing_that_is_slow_to_load(fan: Path, detector: Path, options: list[str]) -> None:
+def test_a_verdict_loads_nothing_that_is_slow_to_load(
+    fan: Path, detector: Path, tmp_path: Path, command: str, options: list[str], needed: set[str]
+) -> None:
     code = f"""
 import sys
 from nearfar.cli import main
@@ -136,10 +145,11 @@ finally:
     print(sorted(set({SLOW}) & set(sys.modules)), file=sys.stderr)
 """
     (clip, *_) = (fan / "test").iterdir()
-    command = [sys.executable, "-c", code, "score", str(detector), str(clip), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    filled = [option.format(page=tmp_path / "page.html") for option in options]
+    arguments = [sys.executable, "-c", code, command, str(detector), str(clip), *filled]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout
-    assert done.stderr.splitlines()[-1] == "[]"  # after the progress
+    assert done.stderr.splitlines()[-1] == str(sorted(needed))  # after the progress
 
 
 def test_every_encoder_and_trainer_that_needs_torch_asks_for_it() -> None:

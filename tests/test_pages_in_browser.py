@@ -20,8 +20,9 @@ from typing import Any
 import explanations_made
 import numpy as np
 import pytest
+import reports_made
 
-from nearfar.report.pages import charts, explained, page, pictures, sounds, tables
+from nearfar.report.pages import charts, explained, page, pictures, results, sounds, tables
 from nearfar.report.pages.charts import Axis, Line, Point, Strip
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -171,7 +172,18 @@ def explanation(folder: Path) -> Path:
     return path
 
 
-PAGES_UNDER_TEST: dict[str, Callable[[Path], Path]] = {"catalogue": catalogue, "explained": explanation}
+def results_page(folder: Path) -> Path:
+    """The page of ``nearfar report``."""
+    path = folder / "results.html"
+    page.write(path, results.page(reports_made.report(), file=f"{HOSTILE}.html"))
+    return path
+
+
+PAGES_UNDER_TEST: dict[str, Callable[[Path], Path]] = {
+    "catalogue": catalogue,
+    "explained": explanation,
+    "results": results_page,
+}
 
 
 @dataclass

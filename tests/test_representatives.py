@@ -13,9 +13,7 @@ from nearfar.detector.representatives import representatives, shares
 
 def mean_distance(X: np.ndarray, chosen: list[int]) -> float:
     scaled = X / X.std(axis=0)
-    return float(
-        np.mean([min(np.sqrt(np.mean((x - scaled[i]) ** 2)) for i in chosen) for x in scaled])
-    )
+    return float(np.mean([min(np.sqrt(np.mean((x - scaled[i]) ** 2)) for i in chosen) for x in scaled]))
 
 
 def test_shares_are_as_even_as_counts_allow() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import naive_evidence
 import numpy as np
 import pytest
@@ -129,7 +131,7 @@ def test_intervals_do_not_touch_and_their_worth_falls() -> None:
     assert len(found) == unusual.MOST
     assert [one.worth for one in found] == sorted((one.worth for one in found), reverse=True)
     ordered = sorted(found, key=lambda one: one.first)
-    assert all(one.stop < other.first for one, other in zip(ordered, ordered[1:], strict=False))
+    assert all(one.stop < other.first for one, other in pairwise(ordered))
 
 
 def test_of_two_strange_bands_the_one_is_told_that_the_score_comes_from() -> None:

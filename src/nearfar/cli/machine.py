@@ -53,8 +53,9 @@ NoRecordings = Annotated[
     bool,
     typer.Option(
         "--no-recordings",
-        help="Keep no sound of the clips. Otherwise the detector has up to 24 of them as FLAC, to hear beside a "
-        "recording: whoever has the detector can hear them.",
+        help="Keep no clips as sound. Otherwise the detector has up to 24 of them as FLAC, to hear beside a "
+        "recording: whoever has the detector can hear them. It has two seconds of one clip in any case, to check "
+        "itself.",
     ),
 ]
 

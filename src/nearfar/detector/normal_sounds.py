@@ -107,6 +107,14 @@ class NormalClip:
         """How long what is kept is."""
         return self.samples / self.rate
 
+    @property
+    def size(self) -> int:
+        """Bytes of its file; 0 if it is missing."""
+        if isinstance(self.source, bytes):
+            return len(self.source)
+        path = self.source / self.file
+        return path.stat().st_size if path.is_file() else 0
+
     def read(self) -> bytes:
         """The content of its file.
 
@@ -242,8 +250,8 @@ class NormalSounds:
 
     @property
     def size(self) -> int:
-        """Bytes of the sounds that are kept, as FLAC; of those that can be read."""
-        return sum(len(content) for _, content in self.readable())
+        """Bytes of the sounds that are kept, as FLAC; of those that are there."""
+        return sum(clip.size for clip in self.clips)
 
     def readable(self) -> Iterator[tuple[NormalClip, bytes]]:
         """The clips whose file is as it was saved, and its content; logs which are not."""
@@ -295,7 +303,8 @@ class NormalSounds:
         Parameters
         ----------
         clips : mapping from row to Clip
-            Whose recordings are there. Beside them, those that are kept already can be chosen.
+            Whose recordings are there. Beside them, those that are kept already can be chosen, if their files are
+            as they were saved.
         bank : Bank
             Of all clips, in the order of the rows.
         suspects : collection of int
@@ -308,7 +317,7 @@ class NormalSounds:
                 "no sound of a clip is kept: FLAC holds up to %d Hz, not %d Hz", FLAC_RATE, self.rate
             )
             return self
-        known = {clip.row: clip for clip in self.clips}
+        known = {clip.row: clip for clip, _ in self.readable()}
         rows = self._each_once([*known, *sorted({*clips} - {*known})])
         made: dict[int, NormalClip] = {}
 
@@ -322,7 +331,7 @@ class NormalSounds:
         available = np.zeros(len(self), bool)
         available[rows] = True
         chosen = representatives(
-            self.domain, bank.attributes, self.features(bank), _how_many(len(sound_of(rows[0]).read())),
+            self.domain, bank.attributes, self.features(bank), _how_many(sound_of(rows[0]).size),
             available=available, taken=known, suspects=suspects,
         )  # fmt: skip
         return replace(self, clips=tuple(sound_of(row) for row in chosen))

@@ -61,7 +61,7 @@ def representatives(
     >>> from nearfar.detector.representatives import representatives
     >>> level = np.array([[1.0], [1.1], [1.2], [5.0], [5.1], [5.2], [9.0]])
     >>> representatives(["source"] * 6 + ["target"], [""] * 7, [level], 3)
-    [1, 4, 6]
+    [1, 3, 6]
     """
     can = np.ones(len(domain), bool) if available is None else available.copy()
     for name in set(domain):

@@ -1,8 +1,8 @@
 """Between encoders and back ends: views and pooling, conditioning, and the one cache of embeddings.
 
 A conditioning is a scikit-learn transformer of embeddings, fitted to those of the normal clips. A new one is a
-class, derived from ``estimators.Transformer``, and one line in ``CONDITIONING``. The line names the class instead of
-importing it, so that only what a system uses is loaded.
+class, derived from ``estimators.Transformer``, and one line in ``CONDITIONING``. The line names the class and does
+not import it, so that only what a system uses is loaded.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from nearfar.recordings.audio import FAR, NEAR, Samples
 from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, listen
 from nearfar.recordings.recording import Recording, missing_track
 from nearfar.recordings.sound import AudioError
+from nearfar.recordings.transforms import Transforms
 
 if TYPE_CHECKING:
     pass
@@ -218,14 +219,6 @@ def explain(
         If samples have no rate, or a file is given one.
     DetectorError
         If the detector is damaged.
-
-    Examples
-    --------
-    >>> import numpy as np, nearfar
-    >>> detector = nearfar.Detector.load("pump.detector")
-    >>> found = nearfar.explain(detector, "pump/test/anomaly_0000.wav")
-    >>> found.verdict.decision
-    'anomaly'
     """
     if neighbours < 0:
         raise ValueError(f"neighbours={neighbours}: must be at least 0")
@@ -237,15 +230,17 @@ def explain(
         return explain_heard(loaded, heard, neighbours=neighbours)
     if rate is not None:
         raise TypeError(f"rate={rate}: the file {recording} has its own rate; omit it")
-    asked = excerpts.as_recording(recording)
+    return _of_file(loaded, excerpts.as_recording(recording), at, neighbours)
+
+
+def _of_file(detector: Detector, asked: Recording, at: float | None, neighbours: int) -> Explanation:
     try:
-        heard = excerpts.of_file(loaded, asked, at)
-        return explain_heard(loaded, heard, neighbours=neighbours)
+        return explain_heard(detector, excerpts.of_file(detector, asked, at), neighbours=neighbours)
     except (AudioError, MicrophoneError, MissingPackageError, OSError) as error:
         message = str(error).removeprefix(f"{asked}: ")
         if isinstance(error, MicrophoneError):
             message += missing_track(asked)
-        return unusable(loaded, str(asked), message)
+        return unusable(detector, str(asked), message)
 
 
 def unusable(detector: Detector, name: str, message: str) -> Explanation:
@@ -269,9 +264,10 @@ def explain_heard(detector: Detector, heard: Heard, *, neighbours: int = NEIGHBO
         If the detector cannot use them.
     """
     samples, rate = heard.samples, heard.rate
-    verdict = detector.score(samples, rate, name=heard.name, notes=heard.notes)
-    sound = _sound(detector, samples, rate)
-    maps = maps_of(detector, samples, rate, name=heard.name)
+    transforms = Transforms(samples, wanted=detector.frame_lengths(rate))
+    verdict = detector.score(samples, rate, name=heard.name, notes=heard.notes, transforms=transforms)
+    sound = _sound(detector, samples, rate, transforms)
+    maps = maps_of(detector, samples, rate, name=heard.name, transforms=transforms)
     near_to = _neighbours(detector, samples, rate, neighbours)
     compared, bands = _compared(detector, samples, rate)
     spectra = _fine_spectra(detector, sound, near_to)
@@ -313,11 +309,11 @@ def _cancelled_view(detector: Detector) -> str:
     return next((name for name in detector.system.microphones if len(MICROPHONES[name].hears) > 1), "")
 
 
-def _sound(detector: Detector, samples: Samples, rate: int) -> Sound:
+def _sound(detector: Detector, samples: Samples, rate: int, transforms: Transforms | None = None) -> Sound:
     view = _cancelled_view(detector)
     if len(samples) < 2:
         return Sound(rate, samples[NEAR], None, None, "")
-    cancelled = listen(samples, view) if view else None
+    cancelled = listen(samples, view, transforms) if view else None
     return Sound(rate, samples[NEAR], samples[FAR], cancelled, view)
 
 

@@ -62,6 +62,8 @@ class Reason:
         How many normal clips it was compared with.
     from_median_db : float
         From the median of the normal clips; of "expected", from what is expected.
+    level_from_median_db : float
+        Of the level itself, whatever ``measure`` is.
     from_expected_db : float
         What is left of the level without what the rest of the clip lets expect, whatever ``measure`` is.
     strength : float
@@ -88,6 +90,7 @@ class Reason:
     share: float
     normal_clips: int
     from_median_db: float
+    level_from_median_db: float
     from_expected_db: float
     strength: float
     score_share: float | None = None
@@ -159,8 +162,10 @@ def find(
         apart = all(one.first >= other.stop or one.stop <= other.first for _, other in kept)
         if apart and _is_news(one):
             kept.append((view, one))
-    told = merged(kept, scans)[:MOST]
-    return [(_reason(compared, scans[view], view, one), one) for view, one in told]
+    told = [(_reason(compared, scans[view], view, one), one) for view, one in merged(kept, scans)[:MOST]]
+    # a fault adds sound: what is louder lifts what is expected of the other bands, which then seem quieter
+    louder = any(reason.direction == "louder" and reason.kind == "band" for reason, _ in told)
+    return sorted(told, key=lambda each: louder and each[0].direction == "quieter")
 
 
 def _is_news(interval: Interval) -> bool:
@@ -205,14 +210,25 @@ def _reason(compared: Compared, scan: Scan, view: str, interval: Interval) -> Re
     measure: Measure = told[0] if told and kind == "band" else "expected"
     values = simple.get(measure, expected)
     middle = 0.0 if measure == "expected" else float(np.median(values[1:]))
-    left = scan.bands(first, stop)
-    peak = first + int(np.abs(left).argmax())
+    low, high = compared.edges[:-1], compared.edges[1:]
+    peak = first + int(np.abs(scan.bands(first, stop)).argmax())
     return Reason(
-        kind, interval.direction, float(compared.edges[first]), float(compared.edges[stop]),
-        float(np.sqrt(compared.edges[peak] * compared.edges[peak + 1])), view, measure, _beyond(values,
-        interval.direction, share), share, len(normal), float(values[0]) - middle, own, interval.strength,
-        interval.score_share,
-    )  # fmt: skip
+        kind=kind,
+        direction=interval.direction,
+        low_hz=float(low[first]),
+        high_hz=float(high[stop - 1]),
+        peak_hz=float(np.sqrt(low[peak] * high[peak])),
+        view=view,
+        measure=measure,
+        beyond_db=_beyond(values, interval.direction, share),
+        share=share,
+        normal_clips=len(normal),
+        from_median_db=float(values[0]) - middle,
+        level_from_median_db=float(level[0] - np.median(level[1:])),
+        from_expected_db=own,
+        strength=interval.strength,
+        score_share=interval.score_share,
+    )
 
 
 def _beyond(values: Float, direction: Direction, share: float) -> float:
@@ -230,10 +246,26 @@ def loudness(compared: Compared, view: str) -> Reason | None:
     if beyond < LEAST_LOUDNESS_DB:
         return None
     low, high = float(compared.edges[0]), float(compared.edges[-1])
+    change = own - float(np.median(others))
+    far, far_change = _far_gain(compared, direction)
     return Reason(
-        "loudness", direction, low, high, float(np.sqrt(low * high)), view, "level", beyond, share, len(others),
-        own - float(np.median(others)), own, float("nan"), None, *_far_gain(compared, direction),
-    )  # fmt: skip
+        kind="loudness",
+        direction=direction,
+        low_hz=low,
+        high_hz=high,
+        peak_hz=float(np.sqrt(low * high)),
+        view=view,
+        measure="level",
+        beyond_db=beyond,
+        share=share,
+        normal_clips=len(others),
+        from_median_db=change,
+        level_from_median_db=change,
+        from_expected_db=change,
+        strength=float("nan"),
+        far=far,
+        far_from_expected_db=far_change,
+    )
 
 
 def _far_gain(compared: Compared, direction: Direction) -> tuple[Far, float | None]:
@@ -266,8 +298,8 @@ def _words(reason: Reason) -> str:
     elif reason.measure == "expected":
         of_normal = max(abs(reason.from_expected_db) - reason.beyond_db, 0.0)
         said = (
-            f"{told_db(abs(reason.from_expected_db))} {more} energy at {band} than the rest of the sound lets expect "
-            f"({clips}: up to {told_db(of_normal)})"
+            f"{told_db(abs(reason.from_expected_db))} {more} energy at {band} than the rest of the sound lets "
+            f"expect ({clips}: up to {told_db(of_normal)})"
         )
     else:
         rest = ", relative to the rest of the sound," if reason.measure == "relative" else ""
@@ -326,13 +358,14 @@ def _far_words(reason: Reason) -> str:
     told = reason.kind == "band" or abs(reason.from_expected_db) >= LEAST_CHANGE_DB
     if reason.far == "unknown" or not told:
         return ""
+    louder = reason.direction == "louder"
     if reason.far == "not heard":
-        louder = reason.direction == "louder"
         return f"; the far microphone {'does not hear it' if louder else 'shows no such change'}"
     change = f" ({reason.far_from_expected_db:+.1f} dB)"
+    hears = "hears it" if louder else "shows it"
     if reason.far == "heard less":
-        return f"; the far microphone hears it less{change}"
-    return f"; the far microphone hears it, too{change}, so it may be the hall and not the machine"
+        return f"; the far microphone {hears}, too, but less{change}"
+    return f"; the far microphone {hears}, too{change}, so it may be the hall and not the machine"
 
 
 def _rate(hz: float) -> str:

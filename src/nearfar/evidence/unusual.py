@@ -180,7 +180,8 @@ class Scan:
         """
         share = self.share_of_score(mass)
         value = self.strength if share is None else self.strength * (share + LEAST_SHARE) ** BY_SHARE
-        value, found = value.copy(), []
+        value = value.copy()
+        found: list[Interval] = []
         while len(found) < most and value.max() > 0:
             at = int(value.argmax())
             first, stop = self.bounds[at].tolist()
@@ -210,14 +211,14 @@ class Scan:
 
 
 def _unseen_residuals(levels: Float, domain: Sequence[str]) -> Float:
-    """What is left of each normal clip by the others: of clips that it has seen, an expectation leaves too little."""
+    """What is left of each normal clip by the others; an expectation leaves too little of what it has seen."""
     n = len(levels)
     if n < 2 * FOLDS:
         return Expectation.of(levels, domain).residuals(levels)
     left, fold = np.empty_like(levels), np.arange(n) % FOLDS
     for k in range(FOLDS):
         seen = np.flatnonzero(fold != k)
-        expectation = Expectation.of(levels[seen], [domain[i] for i in seen])
+        expectation = Expectation.of(levels[seen], [domain[i] for i in seen.tolist()])
         left[fold == k] = expectation.residuals(levels[fold == k])
     return left
 

@@ -46,7 +46,7 @@ SOME_DB = 0.5  # of a band, to be told that cancellation took something
 ALL_CLIPS = "all clips"  # of a machine whose clips tell no domain
 NOTHING_KEPT = "nothing of its clips: it cannot learn, nor show how a recording differs from them"
 NO_SOUNDS = "embeddings of its clips, but not how they sound: it was fitted by an older nearfar"
-OPT_OUT = "Whoever has the detector can hear them; --no-recordings keeps no sound, --no-learning nothing"
+OPT_OUT = "Whoever has the detector can hear them; fit --no-recordings keeps no sound, --no-learning nothing"
 SHOWN = 5  # clips that a table names; it counts the others
 
 

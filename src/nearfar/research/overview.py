@@ -98,8 +98,16 @@ def intervals(result: Result, unit: Unit = "clip") -> pd.DataFrame | None:
     return found[0] if len(found) == 1 else pd.concat(table.drop(ALL) for table in found)
 
 
-def metrics_of(result: Result, unit: Unit = "clip") -> pd.DataFrame:
+def metrics_of(result: Result, unit: Unit = "clip", *, certain: pd.DataFrame | None = None) -> pd.DataFrame:
     """Metrics of each machine and section, means over the seeds; empty if no labels are known.
+
+    Parameters
+    ----------
+    result : Result
+    unit : {"clip", "recording"}
+        What the intervals draw.
+    certain : DataFrame or None
+        What ``intervals`` found, if it has been asked already.
 
     Returns
     -------
@@ -107,7 +115,7 @@ def metrics_of(result: Result, unit: Unit = "clip") -> pd.DataFrame:
         machine, section, those of ``RESULT_METRICS`` that the result has, and ``mean``, ``low``, ``high``: the
         harmonic mean of the machine's metrics with its interval, of all its sections.
     """
-    found = intervals(result, unit)
+    found = intervals(result, unit) if certain is None else certain
     if found is None:
         return pd.DataFrame(columns=["machine", "section", "mean", "low", "high"])
     names = [name for name in RESULT_METRICS if name in result.metrics]

@@ -12,7 +12,9 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.gridspec import GridSpec
 
+from nearfar.evidence.reasons import told_band
 from nearfar.evidence.spectrograms import spectrogram
+from nearfar.recordings.clips import counted
 from nearfar.report.figures.sounds import draw_envelope, draw_map, draw_spectra, draw_spectrogram
 from nearfar.report.figures.style import (
     ANOMALY,
@@ -67,8 +69,10 @@ def explanation(found: Explanation) -> Figure:
     Figure
         As wide as a sheet of A4.
     """
-    above, below = _above(found), _wrapped(found.missing)
-    maps = [one for one in found.maps if one.values.size][:MOST_MAPS]
+    maps = [one for one in found.maps if not one.is_empty]
+    above = _wrapped([sentence for sentence in found.words if sentence not in found.missing])
+    below = _wrapped([*found.missing, *_left_out(len(maps) - MOST_MAPS)])
+    maps = maps[:MOST_MAPS]
     heights = [PANEL] * ((found.sound is not None) + len(maps)) + [LOWER] * bool(found.bands)
     top, foot = LINE * (len(above) + 3), LINE * (len(below) + 1) if below else 0.0
     figure = new(top + sum(heights) + foot, width=WIDTH)
@@ -82,10 +86,13 @@ def explanation(found: Explanation) -> Figure:
     return figure
 
 
-def _above(found: Explanation) -> list[str]:
-    """The lines below the decision."""
-    others = [f"{reason.words[:1].upper()}{reason.words[1:]}." for reason in found.reasons[1:]]
-    return [*_wrapped([found.headline]), *_wrapped([*others, found.p_value_means, *found.health])]
+def _left_out(maps: int) -> list[str]:
+    """What is said of maps that have no room."""
+    if maps < 1:
+        return []
+    return [
+        f"{counted(maps, 'more map')} {'is' if maps == 1 else 'are'} on the page of the explanation (-o FILE)."
+    ]
 
 
 def _wrapped(sentences: Sequence[str]) -> list[str]:
@@ -216,13 +223,13 @@ def _envelope(axes: Axes, envelope: EnvelopeSpectrum) -> None:
     peaks = [peak.hz for peak in envelope.peaks[:MOST_PEAKS]]
     draw_envelope(axes, envelope.frequencies, envelope.clip, normal=envelope.normal, peaks=peaks)
     axes.set_ylabel("change (dB)")
-    _headed(axes, f"How often it swells, {envelope.low_hz:.0f} to {envelope.high_hz:.0f} Hz")
+    _headed(axes, f"How often it swells, {told_band(envelope.low_hz, envelope.high_hz)}")
 
 
 def _key(part: SubFigure, lower: Sequence[Axes]) -> None:
     """One legend for all lower panels."""
     handles = {label: h for axes in lower for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    part.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=8)
+    part.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=7.5)
 
 
 def _headed(axes: Axes, title: str) -> None:

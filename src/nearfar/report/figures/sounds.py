@@ -42,6 +42,7 @@ LOWEST = 20.0  # Hz: an axis does not begin lower, because a logarithmic one can
 FROM_ZERO, BOTH_WAYS = "OrRd", "PuOr_r"  # colours of what is only positive, and of what has both signs
 SPECTROGRAM = "magma"
 RANGE_DB = 60.0  # of the colours of a spectrogram
+LOWEST_SHARE, UNDER_DB = 0.02, 6.0  # of an envelope, what lies lower is noise that nobody looks at
 DENSE = 800  # values, whose line is thin
 FEW = 40  # values that are marked one by one
 
@@ -330,6 +331,7 @@ def draw_envelope(
             f"{peak:.3g} Hz", (peak, height), (0, 4), textcoords="offset points", ha="center", fontsize=8.5
         )
     axes.margins(y=0.15)
+    axes.set_ylim(bottom=float(np.quantile(level, LOWEST_SHARE)) - UNDER_DB)
     axes.set_xlim(f[0], f[-1])
     axes.set_xlabel("modulation frequency (Hz)")
     grid(axes)

@@ -15,7 +15,7 @@ from nearfar.report.pages.drawing import Look
 from nearfar.report.pages.pictures import Picture, image_chart, limits_of
 from nearfar.report.pages.sounds import Codec, Player
 from nearfar.report.pages.tables import Column, Table
-from nearfar.report.pages.text import number
+from nearfar.report.pages.text import as_json, number
 
 if TYPE_CHECKING:
     from nearfar.recordings.clips import Clip
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nearfar.research.reported import Reported
 
 VIEWS = {"near": "Near microphone", "far": "Far microphone", "cancelled": "Near without what far explains"}
-BANDS, COLUMNS = 64, 200  # of a spectrogram
+BANDS, COLUMNS = 56, 160  # of a spectrogram
 SHORT = 110  # px
 MOST_PROBLEMS = 300  # rows
 LOOKS: Mapping[str, Look] = {
@@ -45,7 +45,8 @@ class View:
     @property
     def size(self) -> int:
         """About how many bytes of the page it takes."""
-        return len(self.chart.svg) + len(self.player.source) + 1500
+        own = len(self.chart.svg) + len(as_json(self.chart.numbers)) + len(self.player.source)
+        return own + 4 * len(self.chart.title) + 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def _view(heard: Heard, view: str, found: Spectrogram, limits: tuple[float, floa
         Axis("Frequency", "Hz", "log"), *limits, unit="dBFS",
     )  # fmt: skip
     chart = image_chart(
-        f"{name}: {heard.clip.name}", picture, carried="nothing", height=SHORT,
+        f"{name}: {heard.clip.name}", picture, height=SHORT,
         description=f"Levels from {number(limits[0], 0)} to {number(limits[1], 0, 'dBFS')}.",
     )  # fmt: skip
     (player,) = sounds.players([(name, heard.sounds[view], heard.rate)], codec=codec(), gain_db=gain_db)

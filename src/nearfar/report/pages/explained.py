@@ -237,17 +237,29 @@ def _sound_of(view: str, sound: Any) -> NDArray[np.float32] | None:
 
 
 def _map_chart(branch: BranchMap, explanation: Explanation) -> Chart:
-    """What is abnormal, over the spectrogram in grey; by itself where there is no sound."""
+    """What stands out of a map, over the spectrogram in grey; the numbers are the parts of the score themselves."""
     shown = np.asarray(branch.shown, np.float64)
-    high = float(np.nanpercentile(shown, BRIGHTEST)) or float(np.nanmax(shown)) or 1.0
-    abnormal = Picture("map", shown, branch.times, branch.frequencies, TIME, LOG, 0.0, high, colours="over")
+    high = float(np.percentile(shown, BRIGHTEST)) or float(shown.max())
+    parts = Picture(
+        "part of the score",
+        branch.values,
+        branch.times,
+        branch.frequencies,
+        TIME,
+        LOG,
+        0.0,
+        high or 1.0,
+        colours="over",
+    )
+    map_ = replace(parts, name="map", values=shown) if high else None
+    how = branch.how if high else f"{branch.how} Nothing stands out of this map."
     title = f"Where the score of {branch.branch} comes from: {_microphone(branch.microphone).lower()}"
     samples = _sound_of(branch.microphone, explanation.sound)
     if samples is None or explanation.sound is None:
-        return image_chart(title, abnormal, description=branch.how, height=TALL)
+        return image_chart(title, map_ or parts, told=parts, description=how, height=TALL)
     base = spectrogram_picture(samples, explanation.sound.rate, colours="grey")
     return image_chart(
-        title, base, over=abnormal, spans=_spans(explanation), description=branch.how, height=TALL
+        title, base, over=map_, told=parts, spans=_spans(explanation), description=how, height=TALL
     )
 
 

@@ -164,6 +164,7 @@ def image_chart(
     picture: Picture,
     *,
     over: Picture | None = None,
+    told: Picture | None = None,
     spans: Sequence[Span] = (),
     description: str = "",
     carried: Literal["numbers", "nothing"] = "numbers",
@@ -177,6 +178,8 @@ def image_chart(
     picture : Picture
     over : Picture or None
         Lies on it, and can be switched off; it has the axes of ``picture``.
+    told : Picture or None
+        Whose numbers are told in place of those of ``over``, such as those that it was smoothed from.
     spans : sequence of Span
         Stretches of y that are marked at both sides, such as bands of frequencies.
     description : str
@@ -200,7 +203,7 @@ def image_chart(
     numbers["x"] = {"low": x.low, "high": x.high, "scale": x.scale, "unit": x.unit, "label": x.label}
     numbers["y"] = {"low": y.low, "high": y.high, "scale": y.scale, "unit": y.unit, "label": y.label}
     if carried == "numbers":
-        numbers["layers"] = [_carried(layer) for layer in layers]
+        numbers["layers"] = [_carried(layer) for layer in (layers if told is None else [picture, told])]
     names = () if over is None else (over.name,)
     return Chart(svg, title, description, numbers, (), names)
 

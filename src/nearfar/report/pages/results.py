@@ -10,7 +10,7 @@ from nearfar.report.pages import clips, experiments
 from nearfar.report.pages.drawing import Chart
 from nearfar.report.pages.experiments import MOST_POINTS, OfMachine, percent, with_interval
 from nearfar.report.pages.page import MOST_BYTES, render
-from nearfar.report.pages.tables import Column, Table
+from nearfar.report.pages.tables import Table
 
 if TYPE_CHECKING:
     from nearfar.research.reported import Reported, ReportedResult
@@ -199,18 +199,18 @@ def _notes(one: ReportedResult) -> list[str]:
 
 def _made(one: ReportedResult) -> dict[str, object]:
     """How a result is made again."""
-    commands, run = one.commands, one.result.run
-    rows = [
-        [machine, str(of.training_clips), of.training_digest, str(of.test_clips), of.test_digest]
-        for machine, of in run.data.machines.items()
+    commands = one.commands
+    digests = [
+        f"{machine}: {_counted(of.training_clips, 'training clip')} {of.training_digest}, "
+        f"{_counted(of.test_clips, 'test clip')} {of.test_digest}"
+        for machine, of in one.result.run.data.machines.items()
     ]
-    columns = ["machine", "training clips", "digest", "test clips", "digest of test clips"]
     return {
         "name": one.name,
         "lines": commands.lines,
         "file": commands.file,
         "settings": commands.settings,
         "unknown": commands.unknown,
-        "versions": list(commands.versions.items()),
-        "clips": Table(f"{one.name}: clips", [Column(name) for name in columns], rows),
+        "versions": ", ".join(f"{name} {version}" for name, version in commands.versions.items()),
+        "clips": "\n".join(digests),
     }
