@@ -132,6 +132,7 @@ PREPARE: dict[str, Callable[[Path], None]] = {
     "figures.md": _result,
     "long-recordings.md": _hours,
     "learning.md": _new_speed,
+    "report.md": _result,
     "simulator.md": _simulated,
     "studies.md": _fused,
     "weights.md": _pickled,

@@ -179,6 +179,39 @@ def test_without_a_threshold_there_is_no_decision(detector: Detector, faulty: Pa
     assert len(told.reference_scores) == 0
 
 
+FUSED = """
+name = "near_and_cancelled"
+summary = "Near, and near without what far explains."
+source = "Ours, for a test."
+protocol = "fixed configuration"
+
+[fusion]
+weights = { near = 0.3, cancelled = 0.7 }
+calibration = "own_normals"
+false_alarm_rate = 0.05
+
+[branches.near]
+system = "spectral_near"
+
+[branches.cancelled]
+system = "spectral"
+"""
+
+
+def test_a_fused_detector_is_explained_by_branch(fan: Path, faulty: Path, tmp_path: Path) -> None:
+    (tmp_path / "near_and_cancelled.toml").write_text(FUSED)
+    fused = Detector.fit(fan, tmp_path / "near_and_cancelled.toml")
+    told = explain(fused, faulty)
+    assert told.verdict.decision == "anomaly"
+    assert {one.branch for one in told.maps} == {"near", "cancelled"}
+    assert {one.branch for one in told.neighbours} == {"near", "cancelled"}
+    first = max(told.verdict.branches, key=lambda branch: branch.contribution)
+    sentence = next(words for words in told.words if words.startswith("Of the score of"))
+    assert sentence.index(f"{first.name} adds {first.contribution:.3g} (p = {first.p_value:.2g})") < 40
+    assert {reason.view for reason in told.reasons} <= {"near", "cancelled_3taps"}
+    assert told.reasons[0].score_share is not None
+
+
 @pytest.fixture(scope="module")
 def hours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten clips in a row, of which the seventh is faulty."""
@@ -293,6 +326,15 @@ def test_standard_input(folder: Path, faulty: Path, found: Explanation) -> None:
     pcm = (audio.read(faulty)[0].T * 32768).astype("<i2").tobytes()
     raw = json.loads(run(folder, "-", "--json", "--rate", RATE, stdin=pcm).stdout)
     assert raw["score"] == pytest.approx(found.verdict.score, rel=1e-3)
+
+
+def test_the_tracks_of_one_recording(folder: Path, faulty: Path, found: Explanation, tmp_path: Path) -> None:
+    samples, rate = audio.read(faulty)
+    tracks = [tmp_path / f"press_Tr{i + 1}.wav" for i in range(2)]
+    for path, channel in zip(tracks, samples, strict=True):
+        audio.write(path, channel[None], rate)
+    told = json.loads(run(folder, *tracks, "--json").stdout)
+    assert told["score"] == pytest.approx(found.verdict.score, rel=1e-6)
 
 
 def test_a_time_is_written_as_people_write_it(folder: Path, hours: Path) -> None:

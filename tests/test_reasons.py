@@ -60,7 +60,11 @@ def test_the_words_of_the_issue() -> None:
             "up to 4 dB)",
         ),
         ({"far": "heard", "far_from_expected_db": 8.0}, "hears it, too (+8.0 dB), so it may be the hall and not"),
-        ({"far": "heard less", "far_from_expected_db": 2.0}, "; the far microphone hears it less (+2.0 dB)"),
+        ({"far": "heard less", "far_from_expected_db": 2.0}, "microphone hears it, too, but less (+2.0 dB)"),
+        (
+            {"direction": "quieter", "far": "heard less", "far_from_expected_db": -1.0},
+            "shows it, too, but less (-1.0 dB)",
+        ),
         ({"course": Course("steady")}, "clips, steadily;"),
         ({"course": Course("steady", tone_hz=2345.0)}, "clips, as a tone at 2.34 kHz;"),
         ({"course": Course("bursts", tone_hz=2345.0, rate_hz=3.21)}, "2.34 kHz in bursts 3.2 times a second;"),

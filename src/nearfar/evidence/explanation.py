@@ -34,6 +34,7 @@ from nearfar.recordings.audio import FAR, NEAR, Samples
 from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, listen
 from nearfar.recordings.recording import Recording, missing_track
 from nearfar.recordings.sound import AudioError
+from nearfar.recordings.transforms import Transforms
 
 if TYPE_CHECKING:
     pass
@@ -263,9 +264,10 @@ def explain_heard(detector: Detector, heard: Heard, *, neighbours: int = NEIGHBO
         If the detector cannot use them.
     """
     samples, rate = heard.samples, heard.rate
-    verdict = detector.score(samples, rate, name=heard.name, notes=heard.notes)
-    sound = _sound(detector, samples, rate)
-    maps = maps_of(detector, samples, rate, name=heard.name)
+    transforms = Transforms(samples, wanted=detector.frame_lengths(rate))
+    verdict = detector.score(samples, rate, name=heard.name, notes=heard.notes, transforms=transforms)
+    sound = _sound(detector, samples, rate, transforms)
+    maps = maps_of(detector, samples, rate, name=heard.name, transforms=transforms)
     near_to = _neighbours(detector, samples, rate, neighbours)
     compared, bands = _compared(detector, samples, rate)
     spectra = _fine_spectra(detector, sound, near_to)
@@ -307,11 +309,11 @@ def _cancelled_view(detector: Detector) -> str:
     return next((name for name in detector.system.microphones if len(MICROPHONES[name].hears) > 1), "")
 
 
-def _sound(detector: Detector, samples: Samples, rate: int) -> Sound:
+def _sound(detector: Detector, samples: Samples, rate: int, transforms: Transforms | None = None) -> Sound:
     view = _cancelled_view(detector)
     if len(samples) < 2:
         return Sound(rate, samples[NEAR], None, None, "")
-    cancelled = listen(samples, view) if view else None
+    cancelled = listen(samples, view, transforms) if view else None
     return Sound(rate, samples[NEAR], samples[FAR], cancelled, view)
 
 

@@ -31,7 +31,6 @@ LEAST_DB = 0.5  # beyond that share, for a statement about levels: less is "as l
 LEAST_SCORE_SHARE = 0.1  # of a band that is told beside a more telling one
 LEAST_CHANGE_DB = 0.5  # of a band that is told beside a stronger one: less is not heard
 FAR_SHARE = 0.95  # of the normal clips that far must exceed to hear it, too
-OTHER_SIDE = 0.5  # of what is left of a quieter band, that its level itself must be lower by
 LESS = 0.5  # of near's change in dB: a source in the hall is heard far as well as near
 LEAST_LOUDNESS_DB = 3.0  # beyond the normal clips, of the sound as a whole: twice the power
 SLOW_HZ = 2.0  # slower bursts are counted one by one by a listener
@@ -164,15 +163,9 @@ def find(
         if apart and _is_news(one):
             kept.append((view, one))
     told = [(_reason(compared, scans[view], view, one), one) for view, one in merged(kept, scans)[:MOST]]
+    # a fault adds sound: what is louder lifts what is expected of the other bands, which then seem quieter
     louder = any(reason.direction == "louder" and reason.kind == "band" for reason, _ in told)
-    return sorted(told, key=lambda each: louder and _is_other_side(each[0]))
-
-
-def _is_other_side(reason: Reason) -> bool:
-    """Whether a band is quieter only beside the rest, as the other side of what is louder."""
-    return (
-        reason.direction == "quieter" and reason.level_from_median_db > OTHER_SIDE * reason.from_expected_db
-    )
+    return sorted(told, key=lambda each: louder and each[0].direction == "quieter")
 
 
 def _is_news(interval: Interval) -> bool:
@@ -365,13 +358,14 @@ def _far_words(reason: Reason) -> str:
     told = reason.kind == "band" or abs(reason.from_expected_db) >= LEAST_CHANGE_DB
     if reason.far == "unknown" or not told:
         return ""
+    louder = reason.direction == "louder"
     if reason.far == "not heard":
-        louder = reason.direction == "louder"
         return f"; the far microphone {'does not hear it' if louder else 'shows no such change'}"
     change = f" ({reason.far_from_expected_db:+.1f} dB)"
+    hears = "hears it" if louder else "shows it"
     if reason.far == "heard less":
-        return f"; the far microphone hears it less{change}"
-    return f"; the far microphone hears it, too{change}, so it may be the hall and not the machine"
+        return f"; the far microphone {hears}, too, but less{change}"
+    return f"; the far microphone {hears}, too{change}, so it may be the hall and not the machine"
 
 
 def _rate(hz: float) -> str:

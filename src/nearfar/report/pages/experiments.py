@@ -70,8 +70,8 @@ def interval_of(reported: ReportedResult) -> tuple[float | None, float | None, f
     omega = reported.result.omega
     if omega is None or reported.intervals is None or ALL not in reported.intervals.index:
         return omega, None, None
-    ends: list[float] = reported.intervals.loc[ALL, ["low", "high"]].to_numpy(float).tolist()
-    return omega, ends[0], ends[1]
+    low, high = (float(end) for end in reported.intervals.loc[ALL, ["low", "high"]].to_numpy(float))
+    return omega, low, high
 
 
 def over(unit: Unit, single: Sequence[str] = ()) -> str:
@@ -124,7 +124,8 @@ def pair_table(pairs: Sequence[Pair], names: Sequence[str]) -> Table | None:
     for pair in pairs:
         if pair.comparison is not None:
             names_of = ["a", "b", "difference", "low", "high", "b_better"]
-            a, b, *of_difference, sure = pair.comparison.table.loc[ALL, names_of].to_numpy(float).tolist()
+            row = pair.comparison.table.loc[ALL, names_of].to_numpy(float)
+            a, b, *of_difference, sure = (float(value) for value in row)
             points = [100 * value for value in of_difference]
             rows.append([names[pair.a], names[pair.b], a, b, *points, sure])
     columns = [Column("A"), Column("B")]
@@ -210,18 +211,19 @@ def false_alarm_table(reported: ReportedResult) -> Table | None:
         found = row["found"] / anomalies if anomalies else None
         rates = [float(row[name]) for name in ("share", "low", "high")]
         rows.append(
-            [_place_of(row), _domain(row["domain"]), asked, _count(row["flagged"]), str(normals), *rates,
-             _count(row["found"]), str(anomalies), found]
+            [_place_of(row), _domain(row["domain"]), asked, float(row["flagged"]), float(normals), *rates,
+             float(row["found"]), float(anomalies), found]
         )  # fmt: skip
+    counted = 0 if len(reported.result.run.seeds) == 1 else 1  # means of several seeds
     columns = [
         Column("machine"),
         Column("domain"),
         _rate("asked"),
-        Column("flagged"),
-        Column("of normal clips"),
+        Column("flagged", "number", counted),
+        Column("of normal clips", "number", 0),
     ]
     columns += [_rate("got"), _rate("from"), _rate("to")]
-    columns += [Column("found"), Column("of anomalies"), _rate("share found")]
+    columns += [Column("found", "number", counted), Column("of anomalies", "number", 0), _rate("share found")]
     note = (
         "Intervals hold the true rate of each machine and domain with 95 %, exactly for independent clips; pieces "
         "of one recording are not independent."
@@ -233,10 +235,6 @@ def false_alarm_table(reported: ReportedResult) -> Table | None:
 
 def _rate(name: str) -> Column:
     return Column(name, "number", 1, percent=True)
-
-
-def _count(count: float) -> str:
-    return f"{count:.4g}"
 
 
 def _place_of(row: Mapping[Any, Any]) -> str:
@@ -263,8 +261,8 @@ def false_alarm_charts(reported: ReportedResult) -> list[Chart]:
             Bar(_place_of(row), 100 * row["share"], 100 * row["low"], 100 * row["high"], look)
             for row in rows.to_dict("records")
         ]
-        begin = (
-            "" if reference is None else f" Bars begin at the rate that was asked for, {number(reference)} %."
+        asked_for = (
+            "" if reference is None else f" The line is the rate that was asked for, {number(reference)} %."
         )
         found.append(
             charts.bar_chart(
@@ -272,7 +270,8 @@ def false_alarm_charts(reported: ReportedResult) -> list[Chart]:
                 bars,
                 x=RATE,
                 reference=reference,
-                description=f"Share of normal test clips that were flagged, with 95 % intervals.{begin}",
+                begin=0.0,
+                description=f"Share of normal test clips that were flagged, with 95 % intervals.{asked_for}",
             )
         )
     return found
