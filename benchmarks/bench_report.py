@@ -88,6 +88,7 @@ def page(folder: Path, cache: Path) -> None:
     (folder / "report.html").write_text(html)
     took = {
         "seconds": time.perf_counter() - start,
+        "processor time": time.process_time(),
         "megabytes": len(html.encode()) / 1e6,
         "recordings": len(reads),
         "reads of one": max(reads.values()),

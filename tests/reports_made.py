@@ -82,7 +82,7 @@ def listened(found: Result, played: tuple[str, ...], *, seconds: float = 1.0) ->
     of_map = EmbeddingMap(MACHINE, LEVELS, (HOSTILE,), "", shown, places, np.array([0.5, 0.2]))
     unheard = {key: "it cannot be read" for key in played if key not in heard}
     return Listened(
-        problems, len(clips), (of_map,), (f"{HOSTILE}: no encoder",), heard, unheard, ("fan", "saw")
+        problems, len(clips), True, (of_map,), (f"{HOSTILE}: no encoder",), heard, unheard, ("fan", "saw")
     )
 
 

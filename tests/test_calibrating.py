@@ -354,13 +354,13 @@ def test_what_calibrate_refuses(
     fitted: Detector, later: Path, tmp_path: Path, arguments: Sequence[str], code: int, message: str
 ) -> None:
     fitted.save(tmp_path / "detector")
-    before = sorted(path.read_bytes() for path in (tmp_path / "detector").iterdir())
+    before = sorted(path.read_bytes() for path in (tmp_path / "detector").rglob("*.*"))
     places = {"LATER": later, "NEW": tmp_path / "new", "DETECTOR": tmp_path / "detector"}
     found = invoke("calibrate", tmp_path / "detector", *(places.get(a, a) for a in arguments))
     assert found.exit_code == code
     assert message in " ".join(f"{found.output} {found.exception}".replace("│", " ").split())
     assert not (tmp_path / "new").exists()
-    assert sorted(path.read_bytes() for path in (tmp_path / "detector").iterdir()) == before
+    assert sorted(path.read_bytes() for path in (tmp_path / "detector").rglob("*.*")) == before
 
 
 def test_a_gamma_distribution_gives_rates_that_ranks_of_few_recordings_do_not(

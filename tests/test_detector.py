@@ -164,7 +164,8 @@ def test_a_machine_can_have_settings_of_its_own(fan: Path) -> None:
 
 
 def test_there_is_no_pickle_in_it(saved: Path) -> None:
-    assert {p.name for p in saved.iterdir()} == {"detector.json", "arrays.safetensors"}
+    assert {p.name for p in saved.iterdir()} == {"detector.json", "arrays.safetensors", "normal"}
+    assert {p.suffix for p in (saved / "normal").iterdir()} == {".flac"}
     load_file(saved / "arrays.safetensors")
     json.loads((saved / "detector.json").read_text())
 

@@ -187,6 +187,18 @@ def test_maps_show_test_clips_and_the_target_domain_first(plant: Path) -> None:
     }  # fmt: skip
     one = embedded.chosen(machine, 18, [machine.test[0].key])
     assert [c.key for c in one if c.split == "test"] == [machine.test[0].key]
+    played = [machine.test[1].key, machine.train[3].key]
+    assert {c.key for c in embedded.chosen(machine, 8, played=played)} >= set(played)
+    assert {c.key for c in embedded.chosen(machine, 1, played=played)} == set(played)
+
+
+def test_what_does_not_fit_into_memory_may_be_read_again(
+    plant: Path, made: tuple[Result, Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, jobs = made
+    assert listen_to(datasets.load(plant), {"one": result}, jobs=jobs).once
+    monkeypatch.setattr(listened, "MOST_HELD", 100)
+    assert not listen_to(datasets.load(plant), {"one": result}, jobs=jobs).once
 
 
 @pytest.mark.parametrize(("maps", "points"), [(1, 300), (28, 285), (100, 80), (1000, 60)])

@@ -286,6 +286,13 @@ class TestOtherCharts:
         assert "0.75 (0.7 to 0.8)" in texts(chart)
         assert DASH in texts(chart)
 
+    def test_bars_begin_elsewhere_if_told(self):
+        chart = charts.bar_chart(
+            "B", [Bar("got", 0.75)], x=Axis("rate", low=0.0, high=1.0), reference=0.5, begin=0.0
+        )
+        (bar,) = parsed(chart).iter(f"{SVG}rect")
+        assert (bar.get("x"), bar.get("width")) == ("0%", "75%")
+
     @pytest.mark.parametrize(
         "chart",
         [

@@ -6,6 +6,7 @@ import html as html_of_python
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,6 +290,23 @@ class TestCommand:
         assert "scores.csv: no column" in str(done.exception)
         assert "nowhere: not a folder of results" in str(done.exception)
         assert not (tmp_path / "page.html").exists()
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda table: table.assign(machine="saw"), "machine 'saw' is not in run.json"),
+            (lambda table: table.assign(seed=7), "seeds [7], but run.json has [3]"),
+            (lambda table: pd.concat([table, table[:1]]), "has two scores with one seed"),
+            (lambda table: table.assign(score=np.nan), "scores that are missing or not finite"),
+            (lambda table: table[:0], "no scores"),
+        ],
+    )
+    def test_files_of_different_runs_are_told(self, folder: Path, change: Callable, said: str) -> None:
+        table = pd.read_csv(folder / "scores.csv")
+        change(table).to_csv(folder / "scores.csv", index=False)
+        done = self.run(folder, "-o", folder / "page.html")
+        assert said in str(done.exception)
+        assert "files are of different runs" in str(done.exception)
 
     def test_an_interrupt_leaves_nothing(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

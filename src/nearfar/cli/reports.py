@@ -18,7 +18,7 @@ def report(
     results: Annotated[
         list[Path], typer.Argument(metavar="RESULT...", help="Folders of results of `nearfar run`.")
     ],
-    page: Annotated[Path, typer.Option("--page", "-o", help="HTML file to write.")] = Path("report.html"),
+    page: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
     data: Annotated[
         Path | None,
         typer.Option(
@@ -42,11 +42,11 @@ def report(
     workers: Workers = CORES,
     cache: Cache = None,
 ) -> None:
-    """Make a page of one or several results: one HTML file that loads nothing from a network.
+    """Make a page of one or several results: one HTML file below 10 MB that loads nothing from a network.
 
-    It shows Omega with its scope and intervals, each machine's metrics, scores, ROC curves and false alarms,
-    branches and seeds, paired comparisons of several results, and the clips that a result is most wrong about. With
-    --data, these can be seen and heard. Each recording is read once. The file stays below 10 MB.
+    It shows how good each result is, how sure that is, and about which clips it is most wrong.
+
+    With --data, these clips can be seen and heard. Each recording is read once.
     """
     if data is None and (clips is not None or channels is not None):
         raise typer.BadParameter("--clips and --channels have no effect without --data, the recordings")

@@ -12,7 +12,7 @@ label has a part in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -136,8 +136,10 @@ def _named(branch: ResolvedBranch) -> str:
     return f"{branch.encoder.name}, view {branch.view}, pooling {branch.pooling}"
 
 
-def chosen(machine: Machine, n: int, scored: Iterable[str] = ()) -> tuple[Clip, ...]:
-    """At most so many clips of a machine for a map: test clips first, then training clips of the target domain.
+def chosen(
+    machine: Machine, n: int, scored: Iterable[str] = (), played: Collection[str] = ()
+) -> tuple[Clip, ...]:
+    """About so many clips of a machine for a map: test clips first, then training clips of the target domain.
 
     Parameters
     ----------
@@ -145,12 +147,15 @@ def chosen(machine: Machine, n: int, scored: Iterable[str] = ()) -> tuple[Clip, 
     n : int
     scored : iterable of str
         Keys of the test clips that are looked at; empty: all.
+    played : collection of str
+        Keys of clips that are shown in any case.
     """
     wanted = set(scored)
-    test = [clip for clip in machine.test if not wanted or clip.key in wanted]
+    kept = [clip for clip in machine.clips if clip.key in played]
+    test = [clip for clip in machine.test if (not wanted or clip.key in wanted) and clip.key not in played]
     target = [clip for clip in machine.train if clip.domain == "target"]
     others = [clip for clip in machine.train if clip.domain != "target"]
-    kept = _evenly(test, n // 2 if machine.train else n)
+    kept += _evenly(test, (n // 2 if machine.train else n) - len(kept))
     kept += _evenly(target, (n - len(kept)) // 2)
     kept += _evenly(others, n - len(kept))
     return tuple(kept)
@@ -160,7 +165,7 @@ def _evenly(clips: Sequence[Clip], n: int) -> list[Clip]:
     """At most n of them, evenly from the first to the last."""
     if len(clips) <= n:
         return list(clips)
-    return [clips[round(i)] for i in np.linspace(0, len(clips) - 1, n)] if n > 0 else []
+    return [clips[round(i)] for i in np.linspace(0, len(clips) - 1, max(n, 0))]
 
 
 def points_of_each(n_maps: int) -> int:

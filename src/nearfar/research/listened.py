@@ -66,6 +66,9 @@ class Listened:
         Of the data set; files are named by their place in it.
     clips : int
         That were read.
+    once : bool
+        Whether each was read once. If a machine has more than ``MOST_HELD`` of samples, the check reads those again
+        that it looks at closely.
     maps : tuple of EmbeddingMap
         Of each machine, one for each recipe.
     without_map : tuple of str
@@ -79,6 +82,7 @@ class Listened:
 
     problems: tuple[Problem, ...]
     clips: int
+    once: bool
     maps: tuple[EmbeddingMap, ...]
     without_map: tuple[str, ...]
     heard: Mapping[str, Heard]
@@ -131,9 +135,15 @@ def listen_to(
     unheard = {key: _without_place(why, dataset) for key, why in unheard.items()}
     problems = [replace(one, message=_without_place(one.message, dataset)) for one in problems]
     return Listened(
-        tuple(problems), len(reading.dataset.clips), reading.maps(), tuple(reading.why_not), reading.heard, unheard,
-        tuple(machine.name for machine in dataset),
-    )  # fmt: skip
+        problems=tuple(problems),
+        clips=len(reading.dataset.clips),
+        once=reading.held_all,
+        maps=reading.maps(),
+        without_map=tuple(reading.why_not),
+        heard=reading.heard,
+        unheard=unheard,
+        machines=tuple(machine.name for machine in dataset),
+    )
 
 
 def _without_place(message: str, dataset: Dataset) -> str:
@@ -163,6 +173,7 @@ class _Reading:
     heard: dict[str, Heard] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)  # bytes, by machine
+    held_all: bool = True
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -171,7 +182,7 @@ class _Reading:
         recipes = {name: of for name, (of, _) in found.items()}
         n = points_of_each(sum(map(len, recipes.values())))
         scored = {key for result in results.values() for key in result.scores["key"]}
-        shown = {machine.name: chosen(machine, n, scored) for machine in dataset}
+        shown = {machine.name: chosen(machine, n, scored, played) for machine in dataset}
         embedded = {
             (name, number): stored(recipe, shown[name], jobs)
             for name, of_machine in recipes.items()
@@ -201,6 +212,7 @@ class _Reading:
         with self.lock:
             held = self.held.get(clip.machine, 0) + recorded.samples.nbytes // 2
             self.held = {clip.machine: held}
+            self.held_all &= held <= MOST_HELD
         return held <= MOST_HELD
 
     def _embed(self, clip: Clip, recorded: Recorded, seen: Seen) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from nearfar.evaluation import statistics
@@ -179,18 +180,40 @@ def load_results(folders: Sequence[Path]) -> list[Result]:
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        As ``Result.load``, with every problem of every folder.
+    ValueError
+        As ``Result.load``, with every problem of every folder; or if tables and record do not fit together.
     """
     found, problems = [], []
     for folder in folders:
         try:
-            found.append(Result.load(folder))
+            found.append(_sound(Result.load(folder)))
         except (FileNotFoundError, ValueError) as error:
             problems.append(str(error))
     if problems:
         raise ValueError("\n".join(problems))
     return found
+
+
+def _sound(result: Result) -> Result:
+    """The same, if its tables and its record tell of the same machines, seeds and clips."""
+    scores, run = result.scores, result.run
+    problems = []
+    if scores.empty:
+        problems.append("scores.csv: no scores")
+    if strange := sorted(set(scores["machine"]) - set(run.machines)):
+        problems.append(f"scores.csv: machine {strange[0]!r} is not in run.json")
+    if set(scores["seed"]) != set(run.seeds) and not scores.empty:
+        problems.append(
+            f"scores.csv: seeds {sorted(set(scores['seed']))}, but run.json has {list(run.seeds)}"
+        )
+    if twice := list(scores.loc[scores.duplicated(["key", "seed"]), "key"]):
+        problems.append(f"scores.csv: {twice[0]!r} has two scores with one seed")
+    if not np.isfinite(scores["score"]).all():
+        problems.append("scores.csv: scores that are missing or not finite")
+    if problems:
+        told = "\n".join(f"{result.folder}/{problem}" for problem in problems)
+        raise ValueError(f"{told}\nThe folder is damaged, or its files are of different runs; run again.")
+    return result
 
 
 def _reported(

@@ -27,6 +27,7 @@ from nearfar.report.figures.style import (
     LINES,
     MARKERS,
     STYLE,
+    beside,
     grid,
     headed,
     in_rows,
@@ -44,7 +45,7 @@ LUMINANCE = np.array(
     [0.2126, 0.7152, 0.0722]
 )  # of red, green, blue without gamma: WCAG 2.2, relative luminance
 CELL, LETTER = 1.05, 0.08  # inches: width of a cell, and of a letter
-FITS = 12  # letters above a cell
+FITS = 1.0  # inches of a name above a cell
 SHORT = 28  # characters of a name, where many are side by side
 
 
@@ -81,42 +82,42 @@ def heat_map(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['90.0', '70.0', '60.0', '-']
     """
-    cells = given.matrix(
-        "values", values, shape=(len(rows), len(columns)), of="a row and a column for each name"
-    )
-    if np.isinf(cells).any() or (
-        (known := cells[~np.isnan(cells)]).size and (known.min() < 0 or known.max() > 1)
-    ):
+    shape = (len(rows), len(columns))
+    cells = given.matrix("values", values, shape=shape, of="a row and a column for each name")
+    if not (np.isnan(cells) | ((cells >= 0) & (cells <= 1))).all():
         raise ValueError("values: must be fractions in [0, 1] (not percent), or NaN where nothing is known")
     if not limits[0] < limits[1]:
         raise ValueError(f"limits={limits}: must ascend, such as (0.4, 1.0)")
     of_rows = given.names("rows", rows, length=len(cells), of="rows of values")
     of_columns = given.names("columns", columns, length=cells.shape[1], of="columns of values")
-    shown_rows, shown_columns = [shown(name) for name in of_rows], [shown(name, SHORT) for name in of_columns]
-    long = max(map(len, shown_columns)) > FITS
-    over = (
-        LETTER * max(map(len, shown_columns)) if long else 0.0
-    )  # inches of slanted names above and beside the cells
-    width = max(4.0, 0.6 + LETTER * max(map(len, shown_rows)) + CELL * len(of_columns) + over)
-    figure, axes = one(row_height(len(cells), others=0.9 + over / 2), title, width=width)
+    figure, axes = _room_for(of_rows, of_columns, title)
     colours = matplotlib.colormaps[HEAT].with_extremes(bad=LINES)
-    image = axes.imshow(
-        np.ma.masked_invalid(cells), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto"
-    )
-    is_dark = _luminance(image.to_rgba(np.ma.masked_invalid(cells))[..., :3]) < DARK
+    known = np.ma.masked_invalid(cells)
+    image = axes.imshow(known, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+    is_dark = _luminance(image.to_rgba(known)[..., :3]) < DARK
     for (row, column), value in np.ndenumerate(cells):
         colour = "white" if is_dark[row, column] else "black"
         text = f"{100 * value:.1f}" if np.isfinite(value) else "-"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    axes.set_xticks(range(len(of_columns)), shown_columns)
-    axes.xaxis.tick_top()
-    axes.tick_params(axis="x", length=0)
-    for label in axes.get_xticklabels() if long else ():
-        label.set(rotation=25, ha="left")
     in_rows(axes, of_rows)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("percent")
     return figure
+
+
+def _room_for(rows: Sequence[str], columns: Sequence[str], title: str) -> tuple[Figure, Axes]:
+    """A figure in which the names of a table have room: long ones of columns are slanted."""
+    names = [shown(name, SHORT) for name in columns]
+    longest = LETTER * max(map(len, names))  # inches
+    over = longest if longest > FITS else 0.0  # above and beside the cells
+    width = 0.6 + LETTER * max(len(shown(name)) for name in rows) + CELL * len(names) + over
+    figure, axes = one(row_height(len(rows), others=0.9 + over / 2), title, width=max(4.0, width))
+    axes.set_xticks(range(len(names)), names)
+    axes.xaxis.tick_top()
+    axes.tick_params(axis="x", length=0)
+    for label in axes.get_xticklabels() if over else ():
+        label.set(rotation=25, ha="left")
+    return figure, axes
 
 
 def _luminance(colours: Float) -> Float:
@@ -164,12 +165,8 @@ def false_alarm_rates(
     """
     n = len(names)
     rows = given.names("names", names, length=n, of="rows")
-    wanted = (
-        np.broadcast_to(np.asarray(asked, dtype=float), (n,))
-        if np.ndim(asked) == 0
-        else np.asarray(asked, float)
-    )
-    if wanted.shape != (n,):
+    wanted = np.asarray(asked, dtype=float)
+    if wanted.shape not in ((), (n,)):
         raise ValueError(
             f"asked: has the shape {wanted.shape}; must be a number, or ({n},), one for each name"
         )
@@ -178,24 +175,25 @@ def false_alarm_rates(
     of_domain = [""] * n if domain is None else given.names("domain", domain, length=n, of="names")
     figure, axes = one(row_height(n, others=1.1, each=0.3), title)
     known = list(dict.fromkeys(of_domain))
-    for place, (name, k, m) in enumerate(zip(of_domain, got, number, strict=True)):
-        share = FlaggedShare(round(k), round(m))
-        low, high = share.interval()
-        which = known.index(name)
-        colour, marker = COLOURS[which % len(COLOURS)], MARKERS[which % len(MARKERS)]
-        axes.plot([100 * low, 100 * high], [place, place], color=colour, lw=1.6, label="_interval")
-        axes.plot([100 * k / m], [place], marker, color=colour, ms=6, clip_on=False, label="_got")
-        axes.plot([100 * wanted[place]] * 2, [place - 0.36, place + 0.36], color=INK, lw=2, label="_asked")
-        axes.annotate(
-            f"{k:.4g} of {m:.4g}", (1.01, place), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5,
-            color=GREY,
-        )  # fmt: skip
+    for place, rate in enumerate(np.broadcast_to(wanted, (n,))):
+        _rate(axes, place, rate, got[place], number[place], known.index(of_domain[place]))
     in_rows(axes, ["" if i and rows[i] == rows[i - 1] else rows[i] for i in range(n)])
     axes.set_xlim(0, None)
     axes.set_xlabel(f"flagged normal clips (percent), with the {100 * CONFIDENCE:g} % interval")
     grid(axes, "x")
     key(figure, axes, _handles_of_rates(known))
     return figure
+
+
+def _rate(axes: Axes, place: int, asked: float, flagged: float, clips: float, kind: int) -> None:
+    """A row: the interval of the rate, the rate that was got, and the one that was asked for."""
+    low, high = FlaggedShare(round(flagged), round(clips)).interval()
+    colour, marker = COLOURS[kind % len(COLOURS)], MARKERS[kind % len(MARKERS)]
+    got = 100 * flagged / clips
+    axes.plot([100 * low, 100 * high], [place, place], color=colour, lw=1.6, label="_interval")
+    axes.plot([got], [place], marker, color=colour, ms=6, clip_on=False, label="_got")
+    axes.plot([100 * asked] * 2, [place - 0.36, place + 0.36], color=INK, lw=2, label="_asked")
+    beside(axes, place, f"{flagged:.4g} of {clips:.4g}")
 
 
 def _handles_of_rates(domains: Sequence[str]) -> list[Line2D]:
@@ -383,9 +381,7 @@ def seeds(of: Mapping[str, ArrayLike], *, label: str = "Omega (percent)", title:
                 label="_deviation",
             )
         axes.plot([mean] * 2, [place - 0.3, place + 0.3], color=INK, lw=1.8, label="_mean")
-        axes.annotate(
-            text, (1.01, place), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5, color=GREY
-        )
+        beside(axes, place, text)
     in_rows(axes, list(of))
     axes.margins(x=0.1)
     axes.set_xlabel(shown(label, 60))
@@ -421,12 +417,12 @@ def comparison(
     Returns
     -------
     Figure
-        A row whose interval does not hold 0 is filled.
+        A point is filled if its interval does not hold 0.
 
     Raises
     ------
     ValueError
-        If lengths differ, or a difference lies outside its interval's ends being in order.
+        If lengths differ, a value is not finite, or the ends of an interval do not ascend.
 
     Examples
     --------
@@ -437,41 +433,34 @@ def comparison(
     'both - near (percentage points)'
     """
     rows = given.names("machines", machines, length=len(machines), of="rows")
-    ends = [
-        100 * given.vector(n, x, length=len(rows), of="machines", least=1)
-        for n, x in (("difference", difference), ("low", low), ("high", high))
-    ]
+    columns = {"difference": difference, "low": low, "high": high}
+    ends = [100 * given.vector(name, x, length=len(rows), of="machines") for name, x in columns.items()]
     if (ends[1] > ends[2]).any():
         raise ValueError("low: above high in a row; must be the lower end of the interval")
-    sure = None if better is None else given.vector("better", better, length=len(rows), of="machines")
+    sure = () if better is None else given.vector("better", better, length=len(rows), of="machines")
     figure, axes = one(row_height(len(rows), others=1.0), title)
     for place, (middle, lower, upper) in enumerate(zip(*ends, strict=True)):
-        colour = BLUE if lower > 0 else ANOMALY if upper < 0 else GREY
-        axes.plot([lower, upper], [place, place], color=colour, lw=2, label="_interval")
-        axes.plot(
-            [middle],
-            [place],
-            "o",
-            ms=6.5,
-            mec=colour,
-            mfc="white" if colour == GREY else colour,
-            label="_difference",
-        )
-        if sure is not None:
-            axes.annotate(
-                f"{100 * sure[place]:.0f} %", (1.01, place), xycoords=axes.get_yaxis_transform(), va="center",
-                fontsize=8.5, color=GREY,
-            )  # fmt: skip
+        _difference(axes, place, middle, lower, upper)
+    for place, share in enumerate(sure):
+        beside(axes, place, f"{100 * share:.0f} %")
     axes.axvline(0, color=INK, lw=1.0)
+    grid(axes, "x")
     in_rows(axes, rows)
     axes.margins(x=0.08)
-    a, b = (shown(name, SHORT) for name in names)
-    axes.set_xlabel(
-        f"{b} - {a} (percentage points)"
-        + (f"; right: how sure it is that {b} is better" * (sure is not None))
-    )
-    grid(axes, "x")
+    axes.set_xlabel(_difference_of(*names, is_sure=better is not None))
     return figure
+
+
+def _difference_of(first: str, second: str, *, is_sure: bool) -> str:
+    a, b = shown(first, SHORT), shown(second, SHORT)
+    return f"{b} - {a} (percentage points)" + f"; right: how sure it is that {b} is better" * is_sure
+
+
+def _difference(axes: Axes, place: int, value: float, low: float, high: float) -> None:
+    colour = BLUE if low > 0 else ANOMALY if high < 0 else GREY
+    inside = "white" if colour == GREY else colour
+    axes.plot([low, high], [place, place], color=colour, lw=2, label="_interval")
+    axes.plot([value], [place], "o", ms=6.5, mec=colour, mfc=inside, label="_difference")
 
 
 @styled(STYLE)
@@ -503,14 +492,7 @@ def omegas(of: Mapping[str, tuple[float, float, float]], *, title: str = "") -> 
         value, low, high = 100 * _fractions(f"of[{name!r}]", values, length=3)
         axes.plot([low, high], [place, place], color=GREEN, lw=2, label="_interval")
         axes.plot([value], [place], "o", color=GREEN, ms=6.5, label="_omega")
-        axes.annotate(
-            f"{value:.1f}",
-            (1.01, place),
-            xycoords=axes.get_yaxis_transform(),
-            va="center",
-            fontsize=8.5,
-            color=GREY,
-        )
+        beside(axes, place, f"{value:.1f}")
     in_rows(axes, list(of))
     axes.margins(x=0.08)
     axes.set_xlabel("Omega (percent), with its interval")

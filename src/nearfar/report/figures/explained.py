@@ -14,6 +14,7 @@ from matplotlib.gridspec import GridSpec
 
 from nearfar.evidence.reasons import told_band
 from nearfar.evidence.spectrograms import spectrogram
+from nearfar.recordings.clips import counted
 from nearfar.report.figures.sounds import draw_envelope, draw_map, draw_spectra, draw_spectrogram
 from nearfar.report.figures.style import (
     ANOMALY,
@@ -68,8 +69,10 @@ def explanation(found: Explanation) -> Figure:
     Figure
         As wide as a sheet of A4.
     """
-    above, below = _above(found), _wrapped(found.missing)
-    maps = [one for one in found.maps if one.values.size][:MOST_MAPS]
+    maps = [one for one in found.maps if not one.is_empty]
+    above = _wrapped([sentence for sentence in found.words if sentence not in found.missing])
+    below = _wrapped([*found.missing, *_left_out(len(maps) - MOST_MAPS)])
+    maps = maps[:MOST_MAPS]
     heights = [PANEL] * ((found.sound is not None) + len(maps)) + [LOWER] * bool(found.bands)
     top, foot = LINE * (len(above) + 3), LINE * (len(below) + 1) if below else 0.0
     figure = new(top + sum(heights) + foot, width=WIDTH)
@@ -83,10 +86,13 @@ def explanation(found: Explanation) -> Figure:
     return figure
 
 
-def _above(found: Explanation) -> list[str]:
-    """The lines below the decision."""
-    others = [f"{reason.words[:1].upper()}{reason.words[1:]}." for reason in found.reasons[1:]]
-    return [*_wrapped([found.headline]), *_wrapped([*others, found.p_value_means, *found.health])]
+def _left_out(maps: int) -> list[str]:
+    """What is said of maps that have no room."""
+    if maps < 1:
+        return []
+    return [
+        f"{counted(maps, 'more map')} {'is' if maps == 1 else 'are'} on the page of the explanation (-o FILE)."
+    ]
 
 
 def _wrapped(sentences: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from nearfar.report.figures.style import (
     ORANGE,
     PALE,
     STYLE,
+    beside,
     grid,
     in_rows,
     key,
@@ -101,20 +102,24 @@ def score_distributions(
     ends = _ends(threshold)
     figure, axes = one(row_height(len(rows), others=1.15, each=0.42), "")
     style.headed(axes, title, pad=20 if ends else 8)
+    _draw_rows(axes, rows, ends)
+    if logarithmic:
+        _logarithmic(axes, [*(row[1] for row in rows), *([np.array(ends)] if ends else [])])
+    axes.set_xlabel("anomaly score" + (" (logarithmic)" if logarithmic else ""))
+    return figure
+
+
+def _draw_rows(
+    axes: Axes, rows: Sequence[tuple[str, Float, str, str]], ends: tuple[float, float] | None
+) -> None:
     for place, (_, values, colour, marker) in enumerate(rows):
         _strip(axes, place, values, colour, marker)
         if ends:
-            above = f"{int((values > ends[0]).sum())} of {len(values)} above"
-            where = axes.get_yaxis_transform()
-            axes.annotate(above, (1.01, place), xycoords=where, va="center", fontsize=8.5, color=GREY)
+            beside(axes, place, f"{int((values > ends[0]).sum())} of {len(values)} above")
     if ends:
         _draw_threshold(axes, *ends)
-    if logarithmic:
-        _logarithmic(axes, [*(row[1] for row in rows), *([np.array(ends)] if ends else [])])
     in_rows(axes, [row[0] for row in rows])
-    axes.set_xlabel("anomaly score" + (" (logarithmic)" if logarithmic else ""))
     grid(axes, "x")
-    return figure
 
 
 def _ends(threshold: float | tuple[float, float] | None) -> tuple[float, float] | None:

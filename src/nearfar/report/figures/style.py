@@ -192,6 +192,12 @@ def in_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.spines["left"].set_visible(False)
 
 
+def beside(axes: Axes, row: int, text: str) -> None:
+    """Write something to the right of a row."""
+    place, across = (1.01, row), axes.get_yaxis_transform()
+    axes.annotate(text, place, xycoords=across, va="center", fontsize=8.5, color=GREY)
+
+
 def row_height(rows: int, *, others: float = 1.0, each: float = 0.32) -> float:
     """Inches for so many rows."""
     return others + each * max(rows, 2)

@@ -458,9 +458,15 @@ def histogram(
 
 
 def bar_chart(
-    title: str, bars: Sequence[Bar], *, x: Axis, reference: float | None = None, description: str = ""
+    title: str,
+    bars: Sequence[Bar],
+    *,
+    x: Axis,
+    reference: float | None = None,
+    begin: float | None = None,
+    description: str = "",
 ) -> Chart:
-    """A bar for each row, from ``reference`` (0 or the end of the axis) to its value, with its interval.
+    """A bar for each row, from where bars begin to its value, with its interval.
 
     Parameters
     ----------
@@ -468,14 +474,17 @@ def bar_chart(
     bars : sequence of Bar
     x : Axis
     reference : float or None
-        Where bars begin, with a line; such as the value that is asked for.
+        A line; such as the value that is asked for.
+    begin : float or None
+        Where bars begin. ``None``: at the reference; without one, at the lower end of the axis, or at 0.
     """
     columns = ["name", x.heading, "low", "high"]
     if not any(math.isfinite(bar.value) for bar in bars):
         return nothing(title, x=x, columns=columns)
     ends = [end for bar in bars for end in (bar.value, bar.low, bar.high) if end is not None]
-    begin = reference if reference is not None else x.low if x.low is not None else 0.0
-    x = x.fitted(ends, [begin])
+    if begin is None:
+        begin = reference if reference is not None else x.low if x.low is not None else 0.0
+    x = x.fitted(ends, [begin] if reference is None else [begin, reference])
     height, parts = ROW * len(bars), []
     for index, bar in enumerate(bars):
         parts.append(_row_name(bar.name, ROW * index, _value_of(bar, x.unit)))

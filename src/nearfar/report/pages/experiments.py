@@ -211,18 +211,19 @@ def false_alarm_table(reported: ReportedResult) -> Table | None:
         found = row["found"] / anomalies if anomalies else None
         rates = [float(row[name]) for name in ("share", "low", "high")]
         rows.append(
-            [_place_of(row), _domain(row["domain"]), asked, _count(row["flagged"]), str(normals), *rates,
-             _count(row["found"]), str(anomalies), found]
+            [_place_of(row), _domain(row["domain"]), asked, float(row["flagged"]), float(normals), *rates,
+             float(row["found"]), float(anomalies), found]
         )  # fmt: skip
+    counted = 0 if len(reported.result.run.seeds) == 1 else 1  # means of several seeds
     columns = [
         Column("machine"),
         Column("domain"),
         _rate("asked"),
-        Column("flagged"),
-        Column("of normal clips"),
+        Column("flagged", "number", counted),
+        Column("of normal clips", "number", 0),
     ]
     columns += [_rate("got"), _rate("from"), _rate("to")]
-    columns += [Column("found"), Column("of anomalies"), _rate("share found")]
+    columns += [Column("found", "number", counted), Column("of anomalies", "number", 0), _rate("share found")]
     note = (
         "Intervals hold the true rate of each machine and domain with 95 %, exactly for independent clips; pieces "
         "of one recording are not independent."
@@ -234,10 +235,6 @@ def false_alarm_table(reported: ReportedResult) -> Table | None:
 
 def _rate(name: str) -> Column:
     return Column(name, "number", 1, percent=True)
-
-
-def _count(count: float) -> str:
-    return f"{count:.4g}"
 
 
 def _place_of(row: Mapping[Any, Any]) -> str:
@@ -264,8 +261,8 @@ def false_alarm_charts(reported: ReportedResult) -> list[Chart]:
             Bar(_place_of(row), 100 * row["share"], 100 * row["low"], 100 * row["high"], look)
             for row in rows.to_dict("records")
         ]
-        begin = (
-            "" if reference is None else f" Bars begin at the rate that was asked for, {number(reference)} %."
+        asked_for = (
+            "" if reference is None else f" The line is the rate that was asked for, {number(reference)} %."
         )
         found.append(
             charts.bar_chart(
@@ -273,7 +270,8 @@ def false_alarm_charts(reported: ReportedResult) -> list[Chart]:
                 bars,
                 x=RATE,
                 reference=reference,
-                description=f"Share of normal test clips that were flagged, with 95 % intervals.{begin}",
+                begin=0.0,
+                description=f"Share of normal test clips that were flagged, with 95 % intervals.{asked_for}",
             )
         )
     return found
