@@ -209,6 +209,13 @@ def test_clips_with_dates_in_their_names_are_in_order_of_time(found):
     assert began == sorted(began)
 
 
+def test_training_clips_come_first_where_no_time_is_known(found):
+    fan = next(machine for machine in found.machines if machine.name == "fan")
+    assert not fan.by_time
+    splits = [one.clip.split for one in fan.clips]
+    assert splits == ["train"] * len(fan.train) + ["test"]
+
+
 def test_a_page_says_what_was_found_and_no_name_is_markup(found):
     html = of_recorded.page(found)
     assert "<img src=x" not in html
