@@ -179,8 +179,8 @@ def unlikeness(
 
     >>> import numpy as np
     >>> from nearfar.recordings.inspection.unlike import unlikeness
-    >>> rows = np.random.default_rng(0).normal(size=(100, 5))
-    >>> rows[[3, 14], 2] += 8
+    >>> rows = np.random.default_rng(0).normal(size=(100, 20))
+    >>> rows[[3, 14], 2] += 12
     >>> np.flatnonzero(unlikeness(rows, [""] * 100).suspected).tolist()
     [3, 14]
     """

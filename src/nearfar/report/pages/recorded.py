@@ -180,12 +180,10 @@ def _facts(machine: MachineRecorded) -> list[tuple[str, str]]:
 def _notes(machine: MachineRecorded) -> list[str]:
     notes = []
     if machine.unread:
-        notes.append(f"{counted(machine.unread, 'clip')} cannot be read, and have no part in the figures.")
+        notes.append(f"Without {counted(machine.unread, 'clip')} that cannot be read.")
     if machine.other_rate:
-        notes.append(
-            f"{counted(machine.other_rate, 'clip')} with another sampling rate or number of channels than most "
-            "have no part in the figures."
-        )
+        number_of = counted(machine.other_rate, "clip")
+        notes.append(f"Without {number_of} of another sampling rate or number of channels than most.")
     if not machine.clips:
         notes.append("There is no clip that can be shown.")
     elif not machine.by_time:
@@ -330,12 +328,19 @@ def _clock_words(machine: MachineRecorded) -> list[str]:
         why = f": {'; '.join(reasons)}" if reasons else ""
         return [f"Whether the clocks of the channels differ can be told of {found.told} of {found.asked} clips, "
                 f"which are too few{why}."]  # fmt: skip
-    words = [
-        f"Near falls behind far by {number(found.ppm, 2)} ppm (median; 95 % interval {number(found.low, 2)} to "
-        f"{number(found.high, 2)} ppm; told by {found.told} of {found.asked} clips)."
-    ]
+    numbers = (
+        f"median {number(found.ppm, 2)} ppm, 95 % interval {number(found.low, 2)} to {number(found.high, 2)} ppm, "
+        f"told by {found.told} of {found.asked} clips"
+    )
+    if found.low <= 0 <= found.high:
+        words = [f"No drift between the clocks of the channels can be told ({numbers})."]
+    else:
+        late = "Near falls behind far" if found.ppm > 0 else "Far falls behind near"
+        words = [
+            f"{late}: {numbers}. Below 1 ppm it may be sound that changes, such as a room that warms up."
+        ]
     if not np.isnan(found.delay_spread):
-        words.append(f"Nine tenths of the delays lie within {number(1000 * found.delay_spread, 2)} ms.")
+        words.append(f"Nine tenths of the delays lie within {number(1000 * found.delay_spread, 3)} ms.")
     return words
 
 
