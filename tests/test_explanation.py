@@ -328,6 +328,15 @@ def test_standard_input(folder: Path, faulty: Path, found: Explanation) -> None:
     assert raw["score"] == pytest.approx(found.verdict.score, rel=1e-3)
 
 
+def test_the_tracks_of_one_recording(folder: Path, faulty: Path, found: Explanation, tmp_path: Path) -> None:
+    samples, rate = audio.read(faulty)
+    tracks = [tmp_path / f"press_Tr{i + 1}.wav" for i in range(2)]
+    for path, channel in zip(tracks, samples, strict=True):
+        audio.write(path, channel[None], rate)
+    told = json.loads(run(folder, *tracks, "--json").stdout)
+    assert told["score"] == pytest.approx(found.verdict.score, rel=1e-6)
+
+
 def test_a_time_is_written_as_people_write_it(folder: Path, hours: Path) -> None:
     told = json.loads(run(folder, hours, "--at", "0:12", "--json").stdout)
     assert (told["window"]["start"], told["window"]["chosen"]) == (12.0, "asked")

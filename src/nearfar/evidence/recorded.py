@@ -122,7 +122,8 @@ class MachineRecorded:
     ----------
     name : str
     clips : tuple of ClipRecorded
-        That could be read, and have the rate of most: in order of time if that is known of all, or as listed.
+        That could be read, and have the rate of most: in order of time if that is known of all; otherwise
+        training clips first.
     unread : int
         How many could not be read.
     other_rate : int
@@ -243,10 +244,10 @@ def _of_machine(
 
 
 def _in_order(clips: Sequence[ClipRecorded]) -> tuple[list[ClipRecorded], bool]:
-    """By time, if it is known of all, and all of it has a zone or none has; otherwise as they come."""
+    """By time, if it is known of all, and all of it has a zone or none has; otherwise training clips first."""
     zones = {None if one.began is None else one.began.tzinfo is None for one in clips}
     if not clips or None in zones or len(zones) > 1:
-        return list(clips), False
+        return sorted(clips, key=lambda one: one.clip.split == "test"), False
     return sorted(clips, key=lambda one: one.began or datetime.min), True
 
 
