@@ -422,15 +422,9 @@ def run(
 
 
 def _intervals(branches: Mapping[str, Result]) -> dict[str, pd.DataFrame]:
-<<<<<<< HEAD
     """How certain the numbers of each branch are; of those whose labels are known."""
     tables = {name: intervals(branch) for name, branch in branches.items()}
     return {name: table for name, table in tables.items() if table is not None}
-=======
-    """How certain the numbers of each branch are, for these machines."""
-    found = {name: intervals(branch) for name, branch in branches.items()}
-    return {name: table for name, table in found.items() if table is not None}
->>>>>>> report
 
 
 def _dataset(study: Study, dataset: Dataset | None) -> Dataset:
