@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from nearfar.evidence.recorded import (
 )
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip
-from nearfar.recordings.datasets.validation import validate
+from nearfar.recordings.datasets.validation import Problem, validate
 from nearfar.report.pages import recorded as of_recorded
 from nearfar.windows.long_recordings import cut_dataset
 
@@ -288,3 +289,17 @@ def test_an_empty_folder_is_refused_as_ever(tmp_path):
     told = CliRunner().invoke(app, ["check", str(tmp_path / "mill"), "--page", str(tmp_path / "page.html")])
     assert told.exit_code != 0
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_of_very_many_problems_stays_small(found):
+    """Seven machines with a thousand clips each, all of them with problems."""
+    fan = next(machine for machine in found.machines if machine.name == "fan")
+    clips = (fan.clips * 30)[:1000]
+    problems = tuple(
+        Problem("error", kind, one.clip.key, 100 * "x")
+        for kind in ("unlike", "late", "swapped")
+        for one in clips
+    )
+    machines = tuple(replace(fan, name=f"fan {i}", clips=clips, problems=problems) for i in range(7))
+    every = replace(found, machines=machines, problems=7 * problems)
+    assert len(of_recorded.page(every).encode()) < 10_000_000

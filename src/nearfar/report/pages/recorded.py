@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MOST_SOUND = 5_500_000  # bytes of the page, for all clips that can be heard
 MOST_PROBLEMS = 1000  # rows of the table of all
+MOST_OF_A_KIND = 50  # rows of each of the other tables
 MOST_VALUES = 8  # of an attribute that has spectra of its own: there are so many colours
 MOST_ATTRIBUTES = 6
 BANDED = 3  # groups with their 5 to 95 %: more would hide each other
@@ -134,7 +135,7 @@ def _section(machine: MachineRecorded, index: int, room: int) -> Section:
     cards = _cards(machine, index, room)
     played = {card.name: card.id for card in cards}
     tables = [
-        _problems(f"{machine.name}: {LOOKED_FOR[kind]}", machine.of_kind(kind))
+        _problems(f"{machine.name}: {LOOKED_FOR[kind]}", machine.of_kind(kind), MOST_OF_A_KIND)
         for kind in LOOKED_FOR
         if kind != "unlike"
     ]
@@ -347,11 +348,15 @@ def _clock_words(machine: MachineRecorded) -> list[str]:
 def _suspects(machine: MachineRecorded, played: Mapping[str, str]) -> Table | None:
     names = {one.clip.key: one.clip.name for one in machine.clips}
     rows: list[list[Cell]] = []
-    for problem in machine.of_kind("unlike"):
+    problems = machine.of_kind("unlike")
+    for problem in problems[:MOST_OF_A_KIND]:
         name = names.get(problem.where, problem.where)
         rows.append([Link(name, played[name]) if name in played else name, problem.message])
     columns = [Column("clip"), Column("what differs")]
-    return Table(f"{machine.name}: clips that do not sound like the others", columns, rows) if rows else None
+    more = len(problems) - len(rows)
+    note = f"{more} more are in the table of all problems." if more else ""
+    title = f"{machine.name}: clips that do not sound like the others"
+    return Table(title, columns, rows, note) if rows else None
 
 
 def _remarks(machine: MachineRecorded, n_cards: int) -> list[str]:
