@@ -107,8 +107,8 @@ def spread(tokens: Array, deviation: Float, pooling: str) -> Float:
     Parameters
     ----------
     tokens : (microphones, blocks, frames, bands, dim) array
-    deviation : (microphones * blocks * statistics * [bands *] dim,) array
-        From what the clip is compared with to what it is.
+    deviation : (n,) array
+        From what the clip is compared with to what it is: a number for each pooled statistic, in their order.
     pooling : str
         Of ``POOLED``.
 

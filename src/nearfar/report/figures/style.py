@@ -83,7 +83,7 @@ STYLE: Any = {  # of matplotlib
 styled = matplotlib.rc_context  # ``with styled(STYLE)``, or ``@styled(STYLE)`` of a function that draws
 
 
-class Drawing(Figure):
+class _Drawing(Figure):
     """A matplotlib figure that keeps its look, whatever matplotlib is set to when it is drawn or saved.
 
     Notebooks show it without pyplot.
@@ -106,13 +106,13 @@ class Drawing(Figure):
         return drawn.getvalue()
 
 
-def new(height: float, *, width: float = WIDTH) -> Drawing:
+def new(height: float, *, width: float = WIDTH) -> _Drawing:
     """An empty figure, in inches; its parts make room for each other."""
     engine = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
-    return Drawing(figsize=(width, height), dpi=DOTS_PER_INCH, layout=engine)
+    return _Drawing(figsize=(width, height), dpi=DOTS_PER_INCH, layout=engine)
 
 
-def one(height: float, title: str, *, width: float = WIDTH) -> tuple[Drawing, Axes]:
+def one(height: float, title: str, *, width: float = WIDTH) -> tuple[_Drawing, Axes]:
     """A figure with one pair of axes and a title."""
     figure = new(height, width=width)
     axes = figure.add_subplot()
