@@ -137,6 +137,15 @@ def test_coherence_is_the_share_that_is_common(rng, share):
     assert expected.mean() == pytest.approx(share, abs=0.03)
 
 
+def test_no_more_than_chance_is_taken_from_the_coherence_of_a_short_recording(rng):
+    found = []
+    for _ in range(10):
+        common, *own = rng.standard_normal((3, 2 * RATE))
+        samples = np.sqrt(0.5) * common + np.sqrt(0.5) * np.stack(own)  # coherence 0.25
+        found.append(spectra_of(samples.astype(np.float32), RATE)[1][10:].mean())
+    assert np.mean(found) == pytest.approx(0.25, abs=0.012)
+
+
 @pytest.mark.parametrize("rate", [80, 500, 8000, 44100, 192000])
 def test_bands_of_any_rate_ascend(rate):
     assert (np.diff(band_edges(rate)) > 0).all()
