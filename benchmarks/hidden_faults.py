@@ -12,7 +12,8 @@ are faulty ones in place of normal ones. The looks are:
 * ``not robust``: the row of `inspection.unlike`, with centres and covariance of all clips, also of suspected ones;
 * ``MCD``: the minimum covariance determinant (scikit-learn) on twelve principal components of the inner three
   quarters of the same rows, and the distance from their plane, with the rule of suspicion of `inspection.unlike`;
-* ``reweighted``: `inspection.unlike.unlikeness`, what `check` and `fit` list;
+* ``no conditions``: `inspection.unlike.unlikeness` without what names tell of conditions;
+* ``reweighted``: the same with it, which is what `check` and `fit` list;
 * ``score``: `unlike_by_score` of cross-fitted scores of the default system, what `fit` lists beside it;
 * ``fit``: both together.
 
@@ -38,12 +39,12 @@ from nearfar.backends.domain_normalized import DomainNormalized
 from nearfar.embedding.embeddings import shape_mean_std
 from nearfar.encoders.spectral import Spectral
 from nearfar.recordings.audio import INT16_SCALE
-from nearfar.recordings.clips import Clip
+from nearfar.recordings.clips import Clip, parse_clip
 from nearfar.recordings.inspection import unlike, usual
 from nearfar.recordings.inspection.measured import Float, measure
 from nearfar.recordings.inspection.training import unlike_by_score
 from nearfar.recordings.microphones import MICROPHONES
-from nearfar.simulation.dataset import Cell, Settings, plan, record, site_of
+from nearfar.simulation.dataset import Cell, Planned, Settings, plan, record, site_of
 from nearfar.simulation.machines import MACHINES
 
 RATE, SECONDS = 16000, 10.0
@@ -63,37 +64,41 @@ def pool_of(machine: str, seed: int, clips: int, folder: Path) -> Pool:
     if not path.exists():
         with threadpool_limits(1):
             np.savez(path, **_recorded(machine, seed, clips))
+    names = [Path(one.key) for one in _planned(machine, seed, clips)[1]]
     with np.load(path) as arrays:
-        return dict(arrays)
+        return {**arrays, "condition": np.array([parse_clip(name).attributes for name in names])}
 
 
-def _recorded(machine: str, seed: int, clips: int) -> Pool:
+def _planned(machine: str, seed: int, clips: int) -> tuple[Settings, list[Planned]]:
+    """All clips of a pool, normal ones first."""
     settings = Settings(
         machines=(machine,), source_clips=clips - TARGETS, target_clips=TARGETS, test_clips=max(FAULTY.values()),
         seconds=SECONDS, rate=RATE, snr=(-8.0, 0.0), seed=seed, shift=None, noise=None, microphone_faults=(),
         microphone_fault_share=0.0, sources=False,
     )  # fmt: skip
+    cells = [(Cell(machine, "train", "source", "normal"), clips - TARGETS)]
+    cells += [(Cell(machine, "train", "target", "normal"), TARGETS)]
+    cells += [(Cell(machine, "test", d, "anomaly"), n) for d, n in FAULTY.items()]  # type: ignore[arg-type]
+    site = site_of(settings, machine)
+    return settings, [plan(settings, site, cell, index) for cell, count in cells for index in range(count)]
+
+
+def _recorded(machine: str, seed: int, clips: int) -> Pool:
+    settings, planned = _planned(machine, seed, clips)
     site, rows = site_of(settings, machine), defaultdict(list)
-    cells = [
-        (Cell(machine, "train", d, "normal"), n)
-        for d, n in (("source", clips - TARGETS), ("target", TARGETS))
-    ]
-    cells += [(Cell(machine, "test", d, "anomaly"), n) for d, n in FAULTY.items()]
     encoder = Spectral(floor_db=-10.0)  # as in spectral.toml
-    for cell, count in cells:
-        for index in range(count):
-            planned = plan(settings, site, cell, index)
-            clip = record(site, planned, samples=settings.samples).clip
-            samples = (np.rint(clip / INT16_SCALE) * INT16_SCALE).astype(np.float32)
-            measured = measure(samples, RATE)
-            assert measured.pair is not None
-            rows["former"].append(np.concatenate([measured.bands[0], measured.pair.presence[0]]))
-            rows["sound"].append(unlike.sound(samples, RATE))
-            heard = MICROPHONES["cancelled_3taps"].view(samples)
-            rows["embedding"].append(shape_mean_std(encoder(heard[None]))[0])
-            rows["target"].append(cell.domain == "target")
-            rows["severity"].append(planned.severity)
-            rows["fault"].append(planned.fault or "")
+    for one in planned:
+        clip = record(site, one, samples=settings.samples).clip
+        samples = (np.rint(clip / INT16_SCALE) * INT16_SCALE).astype(np.float32)
+        measured = measure(samples, RATE)
+        assert measured.pair is not None
+        rows["former"].append(np.concatenate([measured.bands[0], measured.pair.presence[0]]))
+        rows["sound"].append(unlike.sound(samples, RATE))
+        heard = MICROPHONES["cancelled_3taps"].view(samples)
+        rows["embedding"].append(shape_mean_std(encoder(heard[None]))[0])
+        rows["target"].append(one.domain == "target")
+        rows["severity"].append(one.severity)
+        rows["fault"].append(one.fault or "")
     return {name: np.array(values) for name, values in rows.items()}
 
 
@@ -167,7 +172,7 @@ LOOKS: dict[str, tuple[str, Callable[[Float, Sequence[str]], Bool]]] = {
     "median, inner 3/4": ("former", former),
     "not robust": ("sound", not_robust),
     "MCD": ("sound", mcd),
-    "reweighted": ("sound", lambda rows, domains: unlike.unlikeness(rows, domains).suspected),
+    "no conditions": ("sound", lambda rows, domains: unlike.unlikeness(rows, domains).suspected),
     "score": ("embedding", by_score),
 }
 
@@ -182,6 +187,8 @@ def looked(machine: str, seed: int, clips: int, draws: int, folder: Path) -> lis
             suspected = {
                 name: look(pool[rows][chosen].astype(float), domains) for name, (rows, look) in LOOKS.items()
             }
+            sounds, told = pool["sound"][chosen], pool["condition"][chosen].tolist()
+            suspected["reweighted"] = unlike.unlikeness(sounds, domains, told).suspected
             suspected["fit"] = suspected["reweighted"] | suspected["score"]
             found += [(machine, share, name, pool["severity"][chosen], of) for name, of in suspected.items()]
     return found
@@ -189,7 +196,7 @@ def looked(machine: str, seed: int, clips: int, draws: int, folder: Path) -> lis
 
 def show(found: list[tuple[object, ...]]) -> None:
     """The tables."""
-    names, machines = [*LOOKS, "fit"], sorted({str(one[0]) for one in found})
+    names, machines = [*LOOKS, "reweighted", "fit"], sorted({str(one[0]) for one in found})
     for share in SHARES:
         head = ("recall", "precision", "false a set", "sets with any")
         print(f"\n{f'{share:.0%} hidden':20s}" + "".join(f"{word:>15s}" for word in head))

@@ -28,8 +28,9 @@ from nearfar.files import atomic, steps
 from nearfar.report import cached
 
 COMMANDS = [
-    "demo", "simulate", "machines", "check", "data", "fit", "calibrate", "learn", "score", "explain", "drift", "run", "study",
-    "sweep", "evaluate", "compare", "report", "submit", "systems", "weights", "cache",
+    "demo", "simulate", "machines", "check", "data", "fit", "calibrate", "learn", "score",
+    "explain", "drift", "run", "study", "sweep", "evaluate", "compare", "report", "submit",
+    "systems", "weights", "cache",
 ]  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,9 +16,11 @@ from typer.testing import CliRunner, Result
 
 import nearfar
 from nearfar.cli import app
-from nearfar.detector.fitted import Detector
+from nearfar.detector.fitted import BranchScore, Detector, Verdict
 from nearfar.evidence.contents import plain
-from nearfar.evidence.explanation import Explanation, explain
+from nearfar.evidence.explanation import Explanation, _Looking, explain
+from nearfar.evidence.maps import BranchMap
+from nearfar.evidence.reasons import Compared
 from nearfar.recordings import audio
 from nearfar.report import explanations
 
@@ -212,6 +216,35 @@ def test_a_fused_detector_is_explained_by_branch(fan: Path, faulty: Path, tmp_pa
     assert told.reasons[0].score_share is not None
 
 
+def test_the_members_of_an_ensemble_share_the_contribution_of_their_part() -> None:
+    """Two members of an ensemble beside one branch that contributes three times as much."""
+
+    def map_of(branch: str, band: int) -> BranchMap:
+        values = np.zeros((4, 5))
+        values[band] = 0.2
+        edges = np.array([100.0, 200.0, 300.0, 400.0, 500.0])
+        return BranchMap(branch, "near", "", np.arange(6.0), edges, values, score=1.0, typical=0.0)
+
+    ensemble, single = (SimpleNamespace(name=n, size=s) for n, s in (("dca", 2), ("near", 1)))
+    looking = _Looking(
+        detector=cast(Any, SimpleNamespace(system=SimpleNamespace(parts=(ensemble, single)))),
+        compared=Compared(np.array([100.0, 200.0, 300.0, 400.0, 500.0]), {}, {}, ()),
+        maps=[map_of("dca (1 of 2)", 0), map_of("dca (2 of 2)", 1), map_of("near", 3)],
+        sound=cast(Any, None),
+        near_to=(),
+        verdict=Verdict(
+            "a",
+            1.0,
+            0.1,
+            "anomaly",
+            branches=(BranchScore("dca", 1.0, 0.1, 1.0), BranchScore("near", 1.0, 0.1, 3.0)),
+        ),
+    )
+    mass = looking._mass()
+    assert mass is not None
+    assert mass.tolist() == pytest.approx([0.125, 0.125, 0.0, 0.75])
+
+
 @pytest.fixture(scope="module")
 def hours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten clips in a row, of which the seventh is faulty."""
@@ -326,6 +359,15 @@ def test_standard_input(folder: Path, faulty: Path, found: Explanation) -> None:
     pcm = (audio.read(faulty)[0].T * 32768).astype("<i2").tobytes()
     raw = json.loads(run(folder, "-", "--json", "--rate", RATE, stdin=pcm).stdout)
     assert raw["score"] == pytest.approx(found.verdict.score, rel=1e-3)
+
+
+def test_the_tracks_of_one_recording(folder: Path, faulty: Path, found: Explanation, tmp_path: Path) -> None:
+    samples, rate = audio.read(faulty)
+    tracks = [tmp_path / f"press_Tr{i + 1}.wav" for i in range(2)]
+    for path, channel in zip(tracks, samples, strict=True):
+        audio.write(path, channel[None], rate)
+    told = json.loads(run(folder, *tracks, "--json").stdout)
+    assert told["score"] == pytest.approx(found.verdict.score, rel=1e-6)
 
 
 def test_a_time_is_written_as_people_write_it(folder: Path, hours: Path) -> None:

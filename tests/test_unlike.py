@@ -180,3 +180,27 @@ def test_the_words_name_the_band_and_by_how_much(rng):
     row[band], row[len(edges) - 1] = 0, -7
     less = 7 + np.median(others[:, len(edges) - 1])
     assert in_what(row, others, RATE).endswith(f"where its level varies by {less:.1f} dB less")
+
+
+def test_a_rare_condition_that_is_told_is_no_outlier(rng):
+    """A seventh of the clips are of a speed of their own: known by name, none is suspected for it."""
+    rows, speeds = normal_rows(rng, 100), np.repeat(["speed_1", "speed_2"], [86, 14])
+    rows[86:] += 6 * np.sign(rng.normal(size=20))
+    assert unlikeness(rows, of(100)).suspected[86:].all()
+    assert not unlikeness(rows, of(100), speeds.tolist()).suspected[86:].any()
+
+
+@pytest.mark.parametrize(
+    ("conditions", "sizes"),
+    [("111111222234", [4, 8]), ("111122223456", [4, 4, 4]), ("123456789abc", [12]), ("111111111111", [12])],
+)
+def test_conditions_of_few_clips_are_put_together_or_to_the_largest(conditions, sizes):
+    strata = unlike._strata(["a"] * 12, list(conditions))
+    assert sorted(map(len, strata)) == sizes
+    assert sorted(np.concatenate(strata)) == list(range(12))
+
+
+def test_a_fault_with_a_condition_of_its_own_is_suspected(rng):
+    rows = normal_rows(rng, 60)
+    rows[7] += 8
+    assert unlikeness(rows, of(60), ["other" if i == 7 else "usual" for i in range(60)]).suspected[7]

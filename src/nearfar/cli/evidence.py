@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
     from nearfar.evidence.explanation import Explanation
 
+STDIN = (Path("-"),)
+
 Recordings = Annotated[
     list[str],
-    typer.Argument(help="One recording, or - for one on stdin: a sound file, or raw 16-bit PCM."),
+    typer.Argument(
+        help="One recording (all files of its mono tracks), or - for one on stdin: a sound file, or raw 16-bit PCM."
+    ),
 ]
 PageFile = Annotated[
     Path | None,
     typer.Option(
-        "--output",
+        "--out",
         "-o",
         metavar="FILE",
         help="Write a page (.html) with maps, spectra and sounds, also of the nearest normal clips. It is one file "
@@ -83,9 +87,9 @@ def explain(
     """
     from nearfar.report import explanations
 
-    name = _one_of(recording)
+    files = _one_of(recording)
     explanations.refuse(output, png, replace=replace)
-    found = _explained(detector, name, at, channels, (rate, pcm_channels))
+    found = _explained(detector, files, at, channels, (rate, pcm_channels))
     if as_json:
         out.file.write(found.to_json())
     else:
@@ -98,7 +102,11 @@ def explain(
 
 
 def _explained(
-    detector: Path, name: str, at: str | None, channels: str | None, pcm: tuple[int | None, int | None]
+    detector: Path,
+    files: tuple[Path, ...],
+    at: str | None,
+    channels: str | None,
+    pcm: tuple[int | None, int | None],
 ) -> Explanation:
     from nearfar.detector.fitted import Detector
     from nearfar.evidence.explanation import explain
@@ -106,12 +114,12 @@ def _explained(
 
     time, chosen = _time(at), chosen_channels(channels)
     loaded = Detector.load(detector)
-    if name != "-":
+    if files != STDIN:
         if pcm != (None, None):
             raise typer.BadParameter(
                 "--rate and --pcm-channels are for raw PCM on stdin; a file tells its own"
             )
-        return explain(loaded, Recording((Path(name),), chosen), at=time)
+        return explain(loaded, Recording(files, chosen), at=time)
     return _of_stdin(loaded, time, chosen, pcm)
 
 
@@ -132,9 +140,16 @@ def _of_stdin(
     )
 
 
-def _one_of(names: list[str]) -> str:
-    if len(names) == 1 and not Path(names[0]).is_dir():
-        return names[0]
+def _one_of(names: list[str]) -> tuple[Path, ...]:
+    """The file of one recording, or the mono files of its tracks."""
+    from nearfar.recordings import tracks
+
+    paths = tuple(map(Path, names))
+    if len(paths) == 1 and not paths[0].is_dir():
+        return paths
+    together = tracks.grouped(paths) if STDIN[0] not in paths else []
+    if len(together) == 1 and not paths[0].is_dir():
+        return tuple(together[0])
     what = f"{names[0]} is a folder" if len(names) == 1 else f"{len(names)} recordings"
     raise typer.BadParameter(
         f"{what}: one recording is explained at a time; find the anomalous ones with `nearfar score DETECTOR "

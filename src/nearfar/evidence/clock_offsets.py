@@ -15,8 +15,8 @@ changes of it, from recording to recording, tell about clocks.
 
 References
 ----------
-.. [1] C. Knapp and G. Carter, "The generalized correlation method for estimation of time delay," IEEE Transactions on
-   Acoustics, Speech, and Signal Processing 24, 1976.
+.. [1] C. Knapp and G. Carter, "The generalized correlation method for estimation of time delay," IEEE
+   Transactions on Acoustics, Speech, and Signal Processing 24, 1976.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from nearfar.recordings.audio import Samples
-from nearfar.recordings.inspection.measured import frame_length, unit_phases
+from nearfar.recordings.inspection.measured import OVERLAP_BELOW_SECONDS, frame_length, unit_phases
 
 STRETCHES = 8  # of the jackknife
-FEWEST_FRAMES = 4 * STRETCHES  # some 4 s
+FEWEST_SECONDS = 2.0
 STANDS_OUT = (
     8.0  # times the root mean square of all lags: of two noises, the largest of 65,536 lags is 4.3 times
 )
@@ -86,31 +86,37 @@ def clock_offset(samples: Samples, rate: int) -> ClockOffset:
     """
     if len(samples) < 2:
         return ClockOffset(why_not="there is one channel only")
-    if samples.shape[1] < FEWEST_FRAMES * frame_length(rate):
-        return ClockOffset(why_not=f"shorter than {FEWEST_FRAMES * frame_length(rate) / rate:.1f} s")
-    phases = unit_phases(samples[:2], rate)
-    bins = np.arange(phases.shape[1])
-    phases = np.where(bins * rate / frame_length(rate) >= LOWEST_HZ, phases, 0)
-    hop = samples.shape[1] / len(phases) if len(phases) < 2 else frame_length(rate) / rate  # s
+    if samples.shape[1] < FEWEST_SECONDS * rate:
+        return ClockOffset(why_not=f"clips are shorter than {FEWEST_SECONDS:g} s")
+    hertz = np.arange(frame_length(rate) // 2 + 1) * rate / frame_length(rate)
+    phases = np.where(hertz >= LOWEST_HZ, unit_phases(samples[:2], rate), 0)
+    hop = _hop(samples.shape[1], rate)
     half = len(phases) // 2
     products = phases[half : 2 * half] * phases[:half].conj()
     lag, stands_out = _peak(products.sum(axis=0))
     if not stands_out:
         return ClockOffset(why_not="near and far have too little in common")
-    part = np.array_split(np.arange(half), STRETCHES)
-    left_out = [_fine_peak(np.delete(products, one, axis=0).sum(axis=0), lag) for one in part]
-    spread = np.sqrt((STRETCHES - 1) / STRETCHES * np.sum((left_out - np.mean(left_out)) ** 2))
+    stretches = np.array_split(np.arange(half), STRETCHES)
+    left_out = np.array([_fine_peak(np.delete(products, one, axis=0).sum(axis=0), lag) for one in stretches])
+    spread = float(np.sqrt((STRETCHES - 1) / STRETCHES * np.sum((left_out - left_out.mean()) ** 2)))
     drift = lag / rate / (half * hop)  # seconds in a second
-    turned = phases * np.exp(
-        2j * np.pi * np.outer(np.arange(len(phases)) * hop * drift, bins * rate / frame_length(rate))
-    )
+    since_beginning = (
+        np.arange(len(phases)) * hop + 0.5 * frame_length(rate) / rate
+    )  # of the middle of a frame
+    turned = phases * np.exp(2j * np.pi * drift * np.outer(since_beginning, hertz))
     delay, is_one = _peak(turned.sum(axis=0))
     return ClockOffset(
         delay=delay / rate if is_one else np.nan,
         drift=1e6 * drift,
-        error=1e6 * float(spread) / rate / (half * hop),
+        error=1e6 * spread / rate / (half * hop),
         why_not="" if is_one else "no single delay stands out",
     )
+
+
+def _hop(samples: int, rate: int) -> float:
+    """Seconds between the frames of ``unit_phases``, which overlap in short recordings."""
+    overlap = 2 if samples < OVERLAP_BELOW_SECONDS * rate else 1
+    return frame_length(rate) / overlap / rate
 
 
 def _peak(spectrum: NDArray[np.complexfloating]) -> tuple[float, bool]:

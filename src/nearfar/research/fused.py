@@ -418,9 +418,13 @@ def run(
     found = {seed: of_seed.finding for seed, of_seed in fused.items() if of_seed.finding is not None}
     if not labelled:
         return StudyResult(result, branches, found, {}, None)
-    of_branches = {name: intervals(branch) for name, branch in branches.items()}
-    certain = {name: table for name, table in of_branches.items() if table is not None}
-    return StudyResult(result, branches, found, certain, intervals(result))
+    return StudyResult(result, branches, found, _intervals(branches), intervals(result))
+
+
+def _intervals(branches: Mapping[str, Result]) -> dict[str, pd.DataFrame]:
+    """How certain the numbers of each branch are; of those whose labels are known."""
+    tables = {name: intervals(branch) for name, branch in branches.items()}
+    return {name: table for name, table in tables.items() if table is not None}
 
 
 def _dataset(study: Study, dataset: Dataset | None) -> Dataset:

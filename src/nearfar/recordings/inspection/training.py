@@ -586,7 +586,7 @@ def _unlike(seen: Sequence[Seen]) -> list[Suspect]:
         return []
     rows = np.stack([_row(one) for one in known])
     domains = [_domain(one) for one in known]
-    found = unlike.unlikeness(rows, domains)
+    found = unlike.unlikeness(rows, domains, [one.clip.attributes for one in known])
     suspects = []
     for i in np.argsort(-np.nan_to_num(found.distance), kind="stable").tolist():
         if found.suspected[i]:

@@ -12,11 +12,13 @@ centres, because ten clips of three speeds have a mean at which the machine neve
 by its own median m, but never by less than the largest domain's. (``backends.domain_normalized`` scores new
 clips in this way.)
 
-**The outliers must not hide each other.** Centres and covariance are first learnt from the three quarters of
-each domain that lie nearest to its median, band by band; then from the three quarters of the smallest
-distances, twice, as the concentration steps of the minimum covariance determinant [1]_ do; then from all clips
-but those that are under suspicion, until the suspicion stays the same. That is a reweighted estimate, whose
-rejection rule is the one below. More than a third of a domain is never rejected.
+**The outliers must not hide each other.** Centres and covariance are first learnt from the three quarters of each
+domain that lie nearest to its median, band by band; then from the three quarters of the smallest distances,
+twice, as the concentration steps of the minimum covariance determinant [1]_ do; then from all clips but those
+that are under suspicion, until the suspicion stays the same. That is a reweighted estimate, whose rejection rule
+is the one below. More than a third of a domain is never rejected. Where conditions are known, such as speeds by
+the attributes in names, this holds for each condition: ten clips of a rare one are no outliers. Of a rare
+condition that nobody tells, the look cannot know better.
 
 **Suspicion by chance is held down.** The null distribution of z is fitted to the middle of the clips that are
 there, which is Efron's empirical null [2]_: s is the larger of two robust estimates of the standard deviation,
@@ -57,6 +59,7 @@ Row = NDArray[np.float32]
 SHARE = 0.1  # of the suspected clips that may be normal, on average
 TAIL = 10  # degrees of freedom; 5 found half as many faults, the normal distribution suspected 2 clips of any set
 FEWEST = 12  # clips of which it can be told what is usual
+FEWEST_OF_CONDITION = 4  # clips of a condition that is told apart
 FEW = 30  # clips of a small domain, as of `backends.domain_normalized`
 INNER = 0.75  # of the clips of a domain: the estimate begins with these
 CONCENTRATIONS = 2
@@ -64,6 +67,7 @@ FAR_AWAY = 6.0  # robust standard deviations: a band that is farther away says n
 ROUNDS = 8  # of learning what is usual, and rejecting what is not
 MOST_REJECTED = 1 / 3  # of the clips of a domain: what so many have is no outlier
 LEAST_SPREAD = 0.2  # of log D; simulated machines have 0.18 and more: 1.7 times the usual is no reason
+OF_FEW = 4.0  # over the number of clips: by such a share more is the spread of few, as in `usual._limits`
 UPPER = 0.8  # the quantile that tells the spread above the median
 MAD = 1.4826  # times the median absolute deviation: a standard deviation
 TINY = 1e-6  # of the median: below it, distances are equal
@@ -144,7 +148,13 @@ def _levels(waveform: NDArray[np.float32], length: int, edges: Index) -> NDArray
     return levels
 
 
-def unlikeness(rows: NDArray[np.floating], domains: Sequence[str], *, share: float = SHARE) -> Unlikeness:
+def unlikeness(
+    rows: NDArray[np.floating],
+    domains: Sequence[str],
+    conditions: Sequence[str] | None = None,
+    *,
+    share: float = SHARE,
+) -> Unlikeness:
     """How far each clip is from the others of its domain, and which are under suspicion.
 
     Parameters
@@ -153,6 +163,9 @@ def unlikeness(rows: NDArray[np.floating], domains: Sequence[str], *, share: flo
         Of n clips, as of ``sound``.
     domains : sequence of str
         Of each clip.
+    conditions : sequence of str or None
+        Of each clip what is known of how the machine ran, such as its attributes; empty if nothing is. A condition
+        with few clips is not an outlier: at least two thirds of it always count.
     share : float
         Of the suspected clips that may be normal, on average; above 0 and below 1.
 
@@ -167,43 +180,44 @@ def unlikeness(rows: NDArray[np.floating], domains: Sequence[str], *, share: flo
 
     >>> import numpy as np
     >>> from nearfar.recordings.inspection.unlike import unlikeness
-    >>> rows = np.random.default_rng(0).normal(size=(100, 5))
-    >>> rows[[3, 14], 2] += 8
+    >>> rows = np.random.default_rng(0).normal(size=(100, 20))
+    >>> rows[[3, 14], 2] += 12
     >>> np.flatnonzero(unlikeness(rows, [""] * 100).suspected).tolist()
     [3, 14]
     """
     if not 0 < share < 1:
         raise ValueError(f"share={share}: must be above 0 and below 1; it is the share of false suspicion")
     n, groups = len(rows), _groups(domains)
+    strata = groups if conditions is None else _strata(domains, conditions)
     unknown = Unlikeness(np.full(n, np.nan), np.ones(n), np.zeros(n, bool))
     if n < FEWEST:
         return unknown
     x = np.asarray(rows, dtype=np.float64)
-    rejected, found = ~_inner(x, groups), unknown
+    rejected, found = ~_inner(x, groups, strata), unknown
     for _ in range(ROUNDS):
         distance = in_units_of_the_usual(leave_one_out(x, groups, ~rejected), groups)
-        found = suspicion(distance, groups, share=share)
+        found = suspicion(distance, strata, share=share)
         if (found.suspected == rejected).all():
             break
         rejected = found.suspected
     return found
 
 
-def _inner(x: Float, groups: Sequence[Index]) -> Bool:
+def _inner(x: Float, groups: Sequence[Index], strata: Sequence[Index]) -> Bool:
     """The clips with which the estimate begins: (n, dim) to (n,)."""
     centred = np.empty_like(x)
     for group in groups:
         centred[group] = x[group] - np.median(x[group], axis=0)
     spread = MAD * np.median(np.abs(centred), axis=0)
     times = np.divide(np.abs(centred), spread, out=np.zeros_like(x), where=spread > 0)
-    inner = _nearest_of_each((np.minimum(times, FAR_AWAY) ** 2).mean(axis=1), groups)
+    inner = _nearest_of_each((np.minimum(times, FAR_AWAY) ** 2).mean(axis=1), strata)
     for _ in range(CONCENTRATIONS):
-        inner = _nearest_of_each(leave_one_out(x, groups, inner), groups)
+        inner = _nearest_of_each(leave_one_out(x, groups, inner), strata)
     return inner
 
 
 def _nearest_of_each(distance: Float, groups: Sequence[Index]) -> Bool:
-    """The inner clips of each domain: (n,) to (n,)."""
+    """The inner clips of each group: (n,) to (n,)."""
     found = np.zeros(len(distance), bool)
     for group in groups:
         order = group[np.argsort(distance[group], kind="stable")]
@@ -214,6 +228,22 @@ def _nearest_of_each(distance: Float, groups: Sequence[Index]) -> Bool:
 def _groups(domains: Sequence[str]) -> list[Index]:
     labels = np.array(domains, dtype=object)
     return [np.flatnonzero(labels == domain) for domain in sorted(set(domains))]
+
+
+def _strata(domains: Sequence[str], conditions: Sequence[str]) -> list[Index]:
+    """The clips of each domain and condition; conditions of very few clips are put together, or to the largest."""
+    found, labels = [], np.array(conditions, dtype=object)
+    for group in _groups(domains):
+        own = [group[of] for of in _groups(labels[group].tolist())]
+        told = [one for one in own if len(one) >= FEWEST_OF_CONDITION]
+        rest = np.concatenate([np.zeros(0, np.intp), *(one for one in own if len(one) < FEWEST_OF_CONDITION)])
+        if told and len(rest) < FEWEST_OF_CONDITION:
+            largest = max(range(len(told)), key=lambda i: len(told[i]))
+            told[largest] = np.concatenate([told[largest], rest])
+        else:
+            told.append(rest)
+        found += [one for one in told if len(one)]
+    return found
 
 
 def leave_one_out(x: Float, groups: Sequence[Index], used: Bool) -> Float:
@@ -293,7 +323,7 @@ def suspicion(distance: Float, groups: Sequence[Index], *, share: float = SHARE)
     distance : (n,) array
         In units of what is usual; NaN where it is not known.
     groups : sequence of arrays
-        The clips of each domain.
+        The clips of each domain, or of each condition in it.
     share : float
         As of ``unlikeness``.
     """
@@ -303,6 +333,7 @@ def suspicion(distance: Float, groups: Sequence[Index], *, share: float = SHARE)
         middle = float(np.median(logs))
         above = (float(np.quantile(logs, UPPER)) - middle) / float(special.ndtri(UPPER))
         spread = max(above, MAD * float(np.median(np.abs(logs - middle))), LEAST_SPREAD)
+        spread *= 1 + OF_FEW / len(logs)
         p_value[known] = special.stdtr(TAIL, -(logs - middle) / spread)
     suspected = discoveries(p_value, share)
     for group in groups:

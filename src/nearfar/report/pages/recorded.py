@@ -23,7 +23,7 @@ from nearfar.report.pages.clips import VIEWS, Card, View, codec
 from nearfar.report.pages.drawing import Look
 from nearfar.report.pages.page import render
 from nearfar.report.pages.pictures import Picture, image_chart, limits_of
-from nearfar.report.pages.tables import Column, Link, Table
+from nearfar.report.pages.tables import Cell, Column, Link, Table
 from nearfar.report.pages.text import number
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MOST_SOUND = 5_500_000  # bytes of the page, for all clips that can be heard
 MOST_PROBLEMS = 1000  # rows of the table of all
+MOST_OF_A_KIND = 50  # rows of each of the other tables
 MOST_VALUES = 8  # of an attribute that has spectra of its own: there are so many colours
 MOST_ATTRIBUTES = 6
 BANDED = 3  # groups with their 5 to 95 %: more would hide each other
@@ -109,20 +110,21 @@ def _overview(recorded: DatasetRecorded, sections: Sequence[Section]) -> Table |
     columns = [Column("machine"), Column("clips", "number", 0), Column("errors", "number", 0),
                Column("warnings", "number", 0), Column("unlike the others", "number", 0),
                Column("near", "number", 1, "dBFS"), Column("far", "number", 1, "dBFS")]  # fmt: skip
-    rows = []
+    rows: list[list[Cell]] = []
     for machine, section in zip(recorded.machines, sections, strict=True):
         errors = sum(p.severity == "error" for p in machine.problems)
         levels = [float(np.median([one.level[c] for one in machine.clips if len(one.level) > c] or [np.nan]))
                   for c in range(2)]  # fmt: skip
-        rows.append([Link(machine.name, section.id), len(machine.clips) + machine.unread + machine.other_rate, errors,
-                     len(machine.problems) - errors, len(machine.of_kind("unlike")), *levels])  # fmt: skip
+        clips = len(machine.clips) + machine.unread + machine.other_rate
+        rows.append([Link(machine.name, section.id), clips, errors, len(machine.problems) - errors,
+                     len(machine.of_kind("unlike")), *levels])  # fmt: skip
     return Table("Machines", columns, rows)
 
 
 def _problems(title: str, problems: Sequence[Problem], most: int = MOST_PROBLEMS) -> Table | None:
     """Errors first."""
     ordered = sorted(problems, key=lambda problem: problem.severity != "error")
-    rows = [[one.where, one.severity, one.kind, one.message] for one in ordered[:most]]
+    rows: list[list[Cell]] = [[one.where, one.severity, one.kind, one.message] for one in ordered[:most]]
     more = len(problems) - len(rows)
     note = f"{more} more are not shown; `nearfar check --json` lists all." if more else ""
     columns = [Column("where"), Column("severity"), Column("kind"), Column("message")]
@@ -133,7 +135,7 @@ def _section(machine: MachineRecorded, index: int, room: int) -> Section:
     cards = _cards(machine, index, room)
     played = {card.name: card.id for card in cards}
     tables = [
-        _problems(f"{machine.name}: {LOOKED_FOR[kind]}", machine.of_kind(kind))
+        _problems(f"{machine.name}: {LOOKED_FOR[kind]}", machine.of_kind(kind), MOST_OF_A_KIND)
         for kind in LOOKED_FOR
         if kind != "unlike"
     ]
@@ -179,12 +181,10 @@ def _facts(machine: MachineRecorded) -> list[tuple[str, str]]:
 def _notes(machine: MachineRecorded) -> list[str]:
     notes = []
     if machine.unread:
-        notes.append(f"{counted(machine.unread, 'clip')} cannot be read, and have no part in the figures.")
+        notes.append(f"Without {counted(machine.unread, 'clip')} that cannot be read.")
     if machine.other_rate:
-        notes.append(
-            f"{counted(machine.other_rate, 'clip')} with another sampling rate or number of channels than most have "
-            "no part in the figures."
-        )
+        number_of = counted(machine.other_rate, "clip")
+        notes.append(f"Without {number_of} of another sampling rate or number of channels than most.")
     if not machine.clips:
         notes.append("There is no clip that can be shown.")
     elif not machine.by_time:
@@ -306,13 +306,14 @@ def _pair_charts(machine: MachineRecorded) -> list[Chart]:
         found.append(charts.line_chart(
             f"{machine.name}: delay of near against far", [Line("delay", x, delays, "s1")],
             x=axis, y=Axis("Delay", "ms"), spans=spans,
-            description="At the beginning of each clip, by the phases of the cross-spectrum: of the sound and of the "
-            "clocks together. With one clock it changes only if something moves.",
+            description="At the beginning of each clip, by the phases of the cross-spectrum: of the sound and of "
+            "the clocks together. With one clock it changes only if something moves.",
         ))  # fmt: skip
     drifts, errors = (np.array([getattr(offset, name) for offset in offsets]) for name in ("drift", "error"))
     if np.isfinite(drifts).any():
         found.append(charts.line_chart(
-            f"{machine.name}: drift of the clocks", [Line("drift", x, drifts, "s1")], x=axis, y=Axis("Drift", "ppm"),
+            f"{machine.name}: drift of the clocks", [Line("drift", x, drifts, "s1")],
+            x=axis, y=Axis("Drift", "ppm"),
             bands=[Band("two standard errors", x, drifts - 2 * errors, drifts + 2 * errors, "normal")], spans=spans,
             description="By how much near falls behind far within each clip; 1 ppm is 3.6 ms in an hour.",
         ))  # fmt: skip
@@ -326,25 +327,36 @@ def _clock_words(machine: MachineRecorded) -> list[str]:
     if np.isnan(found.ppm):
         reasons = dict.fromkeys(one.offset.why_not for one in machine.clips if one.offset.why_not)
         why = f": {'; '.join(reasons)}" if reasons else ""
-        return [f"Whether the clocks of the channels differ can be told of {found.told} of {found.asked} clips, which "
-                f"are too few{why}."]  # fmt: skip
-    words = [
-        f"Near falls behind far by {number(found.ppm, 2)} ppm (median; 95 % interval {number(found.low, 2)} to "
-        f"{number(found.high, 2)} ppm; told by {found.told} of {found.asked} clips)."
-    ]
+        return [f"Whether the clocks of the channels differ can be told of {found.told} of {found.asked} clips, "
+                f"which are too few{why}."]  # fmt: skip
+    numbers = (
+        f"median {number(found.ppm, 2)} ppm, 95 % interval {number(found.low, 2)} to {number(found.high, 2)} ppm, "
+        f"told by {found.told} of {found.asked} clips"
+    )
+    if found.low <= 0 <= found.high:
+        words = [f"No drift between the clocks of the channels can be told ({numbers})."]
+    else:
+        late = "Near falls behind far" if found.ppm > 0 else "Far falls behind near"
+        words = [
+            f"{late}: {numbers}. Below 1 ppm it may be sound that changes, such as a room that warms up."
+        ]
     if not np.isnan(found.delay_spread):
-        words.append(f"Nine tenths of the delays lie within {number(1000 * found.delay_spread, 2)} ms.")
+        words.append(f"Nine tenths of the delays lie within {number(1000 * found.delay_spread, 3)} ms.")
     return words
 
 
 def _suspects(machine: MachineRecorded, played: Mapping[str, str]) -> Table | None:
     names = {one.clip.key: one.clip.name for one in machine.clips}
-    rows = []
-    for problem in machine.of_kind("unlike"):
+    rows: list[list[Cell]] = []
+    problems = machine.of_kind("unlike")
+    for problem in problems[:MOST_OF_A_KIND]:
         name = names.get(problem.where, problem.where)
         rows.append([Link(name, played[name]) if name in played else name, problem.message])
     columns = [Column("clip"), Column("what differs")]
-    return Table(f"{machine.name}: clips that do not sound like the others", columns, rows) if rows else None
+    more = len(problems) - len(rows)
+    note = f"{more} more are in the table of all problems." if more else ""
+    title = f"{machine.name}: clips that do not sound like the others"
+    return Table(title, columns, rows, note) if rows else None
 
 
 def _remarks(machine: MachineRecorded, n_cards: int) -> list[str]:
@@ -357,8 +369,8 @@ def _remarks(machine: MachineRecorded, n_cards: int) -> list[str]:
         )
     remarks = [
         "Faults of the machine may hide here: listen to them beside the typical clip. They have one gain and one "
-        "scale of colours for each microphone. On average, at most a tenth of the suspected clips is expected to be normal; "
-        "docs/inspection.md has what was measured."
+        "scale of colours for each microphone. Normal clips are among them, too: a tenth of them if all goes as "
+        "intended, and more where the machine has rare conditions."
     ]
     if n_cards - 1 < n:
         remarks.append(
