@@ -65,6 +65,7 @@ def reason(**changes):
         share=0.99,
         normal_clips=120,
         from_median_db=11.0,
+        level_from_median_db=11.0,
         from_expected_db=8.0,
         strength=5.0,
         score_share=0.62,
