@@ -18,9 +18,9 @@ MOST_TO_COUNT = 200  # normal clips, up to which their number says more than a s
 
 
 def of_p_value(detector: Detector, verdict: Verdict) -> str:
-    """What the p-value means; empty without one."""
+    """What the p-value means; empty without one, and of a recording that cannot be used: it means nothing there."""
     threshold = detector.threshold
-    if threshold is None or math.isnan(verdict.p_value):
+    if threshold is None or math.isnan(verdict.p_value) or verdict.decision == "unusable":
         return ""
     normal = threshold.normal_scores
     higher, n = int(np.count_nonzero(normal >= verdict.score)), len(normal)
@@ -89,8 +89,7 @@ def of_health(detector: Detector, verdict: Verdict) -> tuple[str, ...]:
             )
         else:
             trust = "It does not spoil what the detector hears, so the verdict stands"
-        where = "The recording" if fault.microphone == "both" else f"The {fault.microphone} microphone"
-        said.append(f"{where}: {message}. {trust}.")
+        said.append(f"{message[:1].upper()}{message[1:]}. {trust}.")
     return tuple(said)
 
 
