@@ -20,14 +20,10 @@ import nearfar
 from nearfar.cli import app
 from nearfar.detector.fitted import BranchScore, Detector, Verdict
 from nearfar.evidence.contents import plain
-<<<<<<< HEAD
+from nearfar.evidence.courses import Course
 from nearfar.evidence.explanation import Explanation, _Looking, explain
 from nearfar.evidence.maps import BranchMap
 from nearfar.evidence.reasons import Compared
-=======
-from nearfar.evidence.courses import Course
-from nearfar.evidence.explanation import Explanation, explain
->>>>>>> break1
 from nearfar.recordings import audio
 from nearfar.report import explanations
 from nearfar.report.pages import explained

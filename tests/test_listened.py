@@ -162,9 +162,6 @@ def test_a_data_set_of_other_clips_is_refused(made: tuple[Result, Jobs], tmp_pat
         listen_to(datasets.load(tmp_path), {"one": made[0]})
 
 
-<<<<<<< HEAD
-def test_maps_that_are_not_shown_are_told(made: tuple[Result, Jobs], monkeypatch: pytest.MonkeyPatch) -> None:
-=======
 def test_recordings_of_which_none_can_be_used_are_refused(plant: Path, made: tuple[Result, Jobs]) -> None:
     result, jobs = made
     data = datasets.load(plant, (1, 9))
@@ -174,8 +171,7 @@ def test_recordings_of_which_none_can_be_used_are_refused(plant: Path, made: tup
         listen_to(data, {"one": result}, jobs=jobs)
 
 
-def test_networks_that_a_result_does_not_keep_are_told(made: tuple[Result, Jobs]) -> None:
->>>>>>> break1
+def test_maps_that_are_not_shown_are_told(made: tuple[Result, Jobs], monkeypatch: pytest.MonkeyPatch) -> None:
     result, jobs = made
     system = configuration.load("baseline_mse").model_dump(mode="json")
     trained = replace(result, run=result.run.model_copy(update={"system": system}))

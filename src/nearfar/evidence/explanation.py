@@ -498,7 +498,9 @@ def _words(
         )
     said += [f"Also {reason.words}." for reason in found[1:]]
     if found and all(reason.kind == "combination" for reason in found):
-        said.append("No band is unusual by itself: some normal clips have bands that are as far off. See the map.")
+        said.append(
+            "No band is unusual by itself: some normal clips have bands that are as far off. See the map."
+        )
     views = {reason.view for reason in found} - {"near"}
     if views:
         said.append(
