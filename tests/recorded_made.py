@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 from two_microphones import recording
 
-from nearfar.recordings import audio
+from nearfar.evidence.recorded import recorded
+from nearfar.recordings import audio, datasets
+from nearfar.report.pages import page
+from nearfar.report.pages import recorded as of_recorded
 
 RATE, N = 16000, 32000
 ODD_NAME = "<img src=x onerror=alert(1)>"
@@ -41,3 +44,11 @@ def write_odd_dataset(folder: Path) -> Path:
         name = f"section_00_source_train_normal_{i:04}_on_2026030{1 + i % 2}_10{i:02}00.wav"
         audio.write(folder / "pump" / "train" / name, recording(np.random.default_rng(60 + i), N), RATE)
     return folder
+
+
+def write_page(folder: Path) -> Path:
+    """The page of it."""
+    found = recorded(datasets.load_any(write_odd_dataset(folder / "plant <b>")))
+    path = folder / "recorded.html"
+    page.write(path, of_recorded.page(found, versions={"nearfar": "0"}))
+    return path

@@ -61,7 +61,8 @@ def test_an_envelope_is_the_power_of_the_band(samples: int) -> None:
 def test_the_power_of_a_tone_is_its_mean_square() -> None:
     found = of(0.5 * np.sin(2 * np.pi * 2200 * time()))
     assert found.power.mean() == pytest.approx(0.125, rel=1e-3)
-    assert found.blocks(1.0).shape == (10,)
+    blocks, step = found.blocks(1.0)
+    assert (blocks.shape, step) == ((10,), pytest.approx(1.0, rel=1e-3))
 
 
 def test_a_line_says_how_much_the_power_changes() -> None:
@@ -131,6 +132,24 @@ def test_a_tone_in_bursts() -> None:
     assert found.kind == "bursts"
     assert found.rate_hz == pytest.approx(3, rel=0.02)
     assert found.tone_hz == pytest.approx(2234.5, abs=1.0)
+
+
+def test_a_tone_whose_loudness_hardly_changes_is_steady() -> None:
+    """Its line at 30 Hz stands far above the floor, because nothing but the tone is there; nobody hears it."""
+    tone = np.sin(2 * np.pi * 2234.5 * time())
+    slight, clear = ((1 + m * np.cos(2 * np.pi * 30 * time())) * tone + 0.01 * noise(1) for m in (0.01, 0.2))
+    assert spectrum(slight).rate_hz == pytest.approx(30, rel=0.02)
+    assert course(slight).kind == "steady"
+    assert course(clear).kind == "bursts"
+
+
+def test_blocks_that_do_not_divide_the_recording_keep_their_places() -> None:
+    power = np.ones(1015)
+    power[995:1000] = 100.0
+    blocks, step = Envelope(power, 100.0).blocks(0.2)
+    assert (len(blocks), step) == (50, 0.2)
+    assert blocks.argmax() * step == pytest.approx(9.8)
+    assert [x.tolist() for x in (Envelope(np.ones(3), 100.0).blocks(1.0)[0],)] == [[1.0]]
 
 
 def test_bursts_and_how_many() -> None:

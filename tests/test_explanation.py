@@ -7,6 +7,8 @@ import io
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,10 +18,12 @@ from typer.testing import CliRunner, Result
 
 import nearfar
 from nearfar.cli import app
-from nearfar.detector.fitted import Detector
+from nearfar.detector.fitted import BranchScore, Detector, Verdict
 from nearfar.evidence.contents import plain
 from nearfar.evidence.courses import Course
-from nearfar.evidence.explanation import Explanation, explain
+from nearfar.evidence.explanation import Explanation, _Looking, explain
+from nearfar.evidence.maps import BranchMap
+from nearfar.evidence.reasons import Compared
 from nearfar.recordings import audio
 from nearfar.report import explanations
 from nearfar.report.pages import explained
@@ -189,6 +193,18 @@ def test_without_a_threshold_there_is_no_decision(detector: Detector, faulty: Pa
     assert len(told.reference_scores) == 0
 
 
+def test_without_a_threshold_nothing_is_said_of_a_decision(
+    detector: Detector, normal: Path, hours: Path
+) -> None:
+    undecided = dataclasses.replace(detector, threshold=None)
+    told = explain(undecided, normal)
+    assert told.reasons[0].kind == "combination"
+    assert told.headline.startswith("No decision; most telling is the sound at ")
+    said = " ".join(explain(undecided, hours).words)
+    assert "from 0:12 on, the most anomalous of 10 windows. " in said
+    assert "are anomalous" not in said
+
+
 FUSED = """
 name = "near_and_cancelled"
 summary = "Near, and near without what far explains."
@@ -225,6 +241,35 @@ def test_a_fused_detector_is_explained_by_branch(fan: Path, faulty: Path, tmp_pa
     )  # as of branches that find the same clips
     for one in told.neighbours:
         assert shown(explanations.terminal(agreed)).count(one.name) == 1
+
+
+def test_the_members_of_an_ensemble_share_the_contribution_of_their_part() -> None:
+    """Two members of an ensemble beside one branch that contributes three times as much."""
+
+    def map_of(branch: str, band: int) -> BranchMap:
+        values = np.zeros((4, 5))
+        values[band] = 0.2
+        edges = np.array([100.0, 200.0, 300.0, 400.0, 500.0])
+        return BranchMap(branch, "near", "", np.arange(6.0), edges, values, score=1.0, typical=0.0)
+
+    ensemble, single = (SimpleNamespace(name=n, size=s) for n, s in (("dca", 2), ("near", 1)))
+    looking = _Looking(
+        detector=cast(Any, SimpleNamespace(system=SimpleNamespace(parts=(ensemble, single)))),
+        compared=Compared(np.array([100.0, 200.0, 300.0, 400.0, 500.0]), {}, {}, ()),
+        maps=[map_of("dca (1 of 2)", 0), map_of("dca (2 of 2)", 1), map_of("near", 3)],
+        sound=cast(Any, None),
+        near_to=(),
+        verdict=Verdict(
+            "a",
+            1.0,
+            0.1,
+            "anomaly",
+            branches=(BranchScore("dca", 1.0, 0.1, 1.0), BranchScore("near", 1.0, 0.1, 3.0)),
+        ),
+    )
+    mass = looking._mass()
+    assert mass is not None
+    assert mass.tolist() == pytest.approx([0.125, 0.125, 0.0, 0.75])
 
 
 @pytest.fixture(scope="module")

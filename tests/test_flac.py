@@ -10,7 +10,7 @@ import soundfile
 
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError
-from nearfar.recordings.flac import FLAC_RATE, decoded, encoded
+from nearfar.recordings.flac import FLAC_RATE, decoded, encoded, holds
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_U8", "ULAW"])
@@ -29,7 +29,7 @@ def test_what_converters_give_comes_back_exactly(
 
 
 @pytest.mark.parametrize("peak", [1e-6, 0.3, 1.0, 7.5, 3e4])
-def test_floating_point_is_rounded_144_db_below_its_peak_and_never_clipped(
+def test_floating_point_is_rounded_138_db_below_its_peak_and_never_clipped(
     peak: float, rng: np.random.Generator
 ) -> None:
     samples = rng.standard_normal((2, 5000)).astype(np.float32)
@@ -64,6 +64,20 @@ def test_the_highest_rate_and_most_channels(rng: np.random.Generator) -> None:
     again, rate = decoded(encoded(samples, FLAC_RATE).content)
     assert rate == FLAC_RATE
     np.testing.assert_array_equal(again, samples)
+
+
+@pytest.mark.parametrize("rate", [1, 8000, 65_535, 65_536, 96_001, 102_400, 131_072, FLAC_RATE])
+def test_rates_that_it_holds(rate: int, rng: np.random.Generator) -> None:
+    """Above 65,535 Hz a frame tells its rate in steps of 10 Hz: so not powers of two."""
+    samples = rng.standard_normal((2, 500)).astype(np.float32)
+    if holds(2, rate):
+        assert decoded(encoded(samples, rate).content)[1] == rate
+    else:
+        with pytest.raises(
+            AudioError, match=f"rate={rate}: FLAC holds .* above 65535 Hz only multiples of 10"
+        ):
+            encoded(samples, rate)
+    assert holds(2, rate) == (rate <= 65_535 or rate % 10 == 0)
 
 
 def test_what_flac_cannot_hold_is_an_error() -> None:

@@ -171,7 +171,7 @@ def test_recordings_of_which_none_can_be_used_are_refused(plant: Path, made: tup
         listen_to(data, {"one": result}, jobs=jobs)
 
 
-def test_networks_that_a_result_does_not_keep_are_told(made: tuple[Result, Jobs]) -> None:
+def test_maps_that_are_not_shown_are_told(made: tuple[Result, Jobs], monkeypatch: pytest.MonkeyPatch) -> None:
     result, jobs = made
     system = configuration.load("baseline_mse").model_dump(mode="json")
     trained = replace(result, run=result.run.model_copy(update={"system": system}))
@@ -180,6 +180,9 @@ def test_networks_that_a_result_does_not_keep_are_told(made: tuple[Result, Jobs]
     assert why_not == [
         "ae: the network of 'autoencoder' is trained for each machine, and a result does not keep it"
     ]
+    monkeypatch.setattr(embedded, "MOST_RECIPES", 1)
+    assert embedded.recipes_of({"one": result}, "fan", jobs)[1] == ["one: a machine has at most 1 maps"]
+    monkeypatch.undo()
     strange = replace(result, run=result.run.model_copy(update={"system": {"name": "x", "branch": {}}}))
     assert "its encoder cannot be made here" in embedded.recipes_of({"x": strange}, "fan", jobs)[1][0]
     of_file = replace(result, run=result.run.model_copy(update={"system": {"name": "x", "scores": "a.csv"}}))

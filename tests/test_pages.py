@@ -278,6 +278,12 @@ class TestOtherCharts:
         with pytest.raises(ValueError, match="bins=0: must be at least 1"):
             charts.histogram("H", [], x=Axis("score"), bins=0)
 
+    def test_a_histogram_counts_the_lowest_and_the_highest_value(self, rng):
+        for low, high in rng.standard_normal((50, 2)) ** 2 + [0, 10]:
+            for scale in ("linear", "log"):
+                chart = charts.histogram("H", [Strip("two", [low, high])], x=Axis("score", scale=scale))
+                assert np.asarray(chart.numbers["rows"])[[0, -1], 2].tolist() == [50.0, 50.0]
+
     def test_bars_begin_at_their_reference(self):
         bars = [Bar("up", 0.75, 0.7, 0.8), Bar("down", 0.25), Bar("unknown", float("nan"))]
         chart = charts.bar_chart("B", bars, x=Axis("AUC", low=0.0, high=1.0), reference=0.5)

@@ -20,6 +20,7 @@ from typing import Any
 import explanations_made
 import numpy as np
 import pytest
+import recorded_made
 import reports_made
 
 from nearfar.report.pages import charts, explained, page, pictures, results, sounds, tables
@@ -182,6 +183,7 @@ def results_page(folder: Path) -> Path:
 PAGES_UNDER_TEST: dict[str, Callable[[Path], Path]] = {
     "catalogue": catalogue,
     "explained": explanation,
+    "recorded": recorded_made.write_page,
     "results": results_page,
 }
 

@@ -144,6 +144,27 @@ def test_a_gain_that_hides_a_level_is_taken_away_before_it_is_told() -> None:
     assert reason.beyond_db > 0
 
 
+def test_the_number_of_normal_clips_is_that_of_those_it_was_compared_with() -> None:
+    reason, _ = find(compared({"near": (20, 23, 25.0)}, n=900), ["near"])[0]
+    assert (reason.measure, reason.normal_clips) == ("level", 900)
+    found = [find(compared({"near": (8 + i, 10 + i, 6.0)}, n=900), ["near"])[0][0] for i in range(0, 20, 2)]
+    expected = [reason for reason in found if reason.measure == "expected"]
+    assert expected
+    assert {reason.normal_clips for reason in expected} == {400}
+
+
+def test_what_some_normal_clips_have_as_well_is_not_unusual_by_itself() -> None:
+    """Three of 200 normal clips, which may be hidden faults, have as much: too few to widen the limits."""
+    both = compared({"near": (20, 21, 4.0)}, n=200)
+    both.normal["near"][[50, 100, 150], 20] += 4.0
+    reason, interval = find(both, ["near"])[0]
+    assert (interval.first, interval.stop) == (20, 21)
+    assert interval.strength > 1
+    assert reason.beyond_db < 0
+    assert reason.kind == "combination"
+    assert "99 %" not in reason.words
+
+
 def test_all_is_said_of_few_clips() -> None:
     reason, _ = find(compared({"near": (20, 23, 12.0)}, n=30), ["near"])[0]
     assert (reason.share, reason.normal_clips) == (1.0, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from nearfar.evidence.recorded import (
 )
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip
-from nearfar.recordings.datasets.validation import validate
+from nearfar.recordings.datasets.validation import Problem, validate
 from nearfar.report.pages import recorded as of_recorded
 from nearfar.windows.long_recordings import cut_dataset
 
@@ -64,7 +65,7 @@ def test_a_delay_is_measured(rng, delay):
 
 
 def test_errors_of_the_drift_are_as_large_as_they_are_said_to_be(rng):
-    found = [clock_offset(pair(rng, 4, common=0.5).astype(np.float32), RATE) for _ in range(60)]
+    found = [clock_offset(pair(rng, 3, common=0.5).astype(np.float32), RATE) for _ in range(30)]
     drifts, errors = np.array([one.drift for one in found]), np.array([one.error for one in found])
     assert 0.6 < np.sqrt(np.mean(drifts**2)) / np.sqrt(np.mean(errors**2)) < 1.6
 
@@ -80,7 +81,7 @@ def test_it_is_said_when_clocks_cannot_be_told(rng):
 def test_two_noises_seldom_tell_a_drift(rng):
     told = [
         not np.isnan(clock_offset(rng.standard_normal((2, 4 * RATE)).astype(np.float32), RATE).drift)
-        for _ in range(40)
+        for _ in range(20)
     ]
     assert not any(told)
 
@@ -134,6 +135,15 @@ def test_coherence_is_the_share_that_is_common(rng, share):
     found = spectra_of(samples, RATE)[1]
     assert found[edges[:-1] > 500].mean() == pytest.approx(share, abs=0.02)
     assert expected.mean() == pytest.approx(share, abs=0.03)
+
+
+def test_no_more_than_chance_is_taken_from_the_coherence_of_a_short_recording(rng):
+    found = []
+    for _ in range(10):
+        common, *own = rng.standard_normal((3, 2 * RATE))
+        samples = np.sqrt(0.5) * common + np.sqrt(0.5) * np.stack(own)  # coherence 0.25
+        found.append(spectra_of(samples.astype(np.float32), RATE)[1][10:].mean())
+    assert np.mean(found) == pytest.approx(0.25, abs=0.012)
 
 
 @pytest.mark.parametrize("rate", [80, 500, 8000, 44100, 192000])
@@ -209,6 +219,13 @@ def test_clips_with_dates_in_their_names_are_in_order_of_time(found):
     assert began == sorted(began)
 
 
+def test_training_clips_come_first_where_no_time_is_known(found):
+    fan = next(machine for machine in found.machines if machine.name == "fan")
+    assert not fan.by_time
+    splits = [one.clip.split for one in fan.clips]
+    assert splits == ["train"] * len(fan.train) + ["test"]
+
+
 def test_a_page_says_what_was_found_and_no_name_is_markup(found):
     html = of_recorded.page(found)
     assert "<img src=x" not in html
@@ -219,7 +236,7 @@ def test_a_page_says_what_was_found_and_no_name_is_markup(found):
         "coherence of near and far",
         "drift of the clocks",
         "level within a clip",
-        "1 clip cannot be read",
+        "Without 1 clip that cannot be read",
     ):
         assert text in html
 
@@ -280,3 +297,17 @@ def test_an_empty_folder_is_refused_as_ever(tmp_path):
     told = CliRunner().invoke(app, ["check", str(tmp_path / "mill"), "--page", str(tmp_path / "page.html")])
     assert told.exit_code != 0
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_of_very_many_problems_stays_small(found):
+    """Seven machines with a thousand clips each, all of them with problems."""
+    fan = next(machine for machine in found.machines if machine.name == "fan")
+    clips = (fan.clips * 30)[:1000]
+    problems = tuple(
+        Problem("error", kind, one.clip.key, 100 * "x")
+        for kind in ("unlike", "late", "swapped")
+        for one in clips
+    )
+    machines = tuple(replace(fan, name=f"fan {i}", clips=clips, problems=problems) for i in range(7))
+    every = replace(found, machines=machines, problems=7 * problems)
+    assert len(of_recorded.page(every).encode()) < 10_000_000

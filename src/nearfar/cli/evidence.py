@@ -27,7 +27,7 @@ Recordings = Annotated[
 PageFile = Annotated[
     Path | None,
     typer.Option(
-        "--output",
+        "--out",
         "-o",
         metavar="FILE",
         help="Write a page (.html) with maps, spectra and sounds, also of the nearest normal clips. It is one file "

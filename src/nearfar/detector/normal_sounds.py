@@ -32,7 +32,7 @@ from nearfar.recordings import audio, bands
 from nearfar.recordings.audio import FAR, Header, Recorded, Samples
 from nearfar.recordings.bands import Levels, band_edges, measured_bands
 from nearfar.recordings.clips import Clip
-from nearfar.recordings.flac import FLAC_RATE, decoded, encoded
+from nearfar.recordings.flac import decoded, encoded, holds
 from nearfar.recordings.microphones import MICROPHONES, NAMES
 from nearfar.recordings.transforms import Transforms, Waveform
 
@@ -312,10 +312,8 @@ class NormalSounds:
         """
         if not self.keeps_recordings:
             return self
-        if self.rate > FLAC_RATE:
-            logger.warning(
-                "no sound of a clip is kept: FLAC holds up to %d Hz, not %d Hz", FLAC_RATE, self.rate
-            )
+        if not holds(FAR + 1, self.rate):
+            logger.warning("no sound of a clip is kept: FLAC does not hold %d Hz", self.rate)
             return self
         known = {clip.row: clip for clip, _ in self.readable()}
         rows = self._each_once([*known, *sorted({*clips} - {*known})])
@@ -353,7 +351,7 @@ class NormalSounds:
         samples, rate = recorded.samples[: FAR + 1], recorded.rate
         seconds = samples.shape[1] / rate
         samples = samples[:, : round(MOST_SECONDS * rate)]
-        if rate > FLAC_RATE:
+        if not holds(len(samples), rate):
             samples, rate = audio.at_rate(samples, rate, self.rate, clip.name), self.rate
         file = encoded(samples, rate)
         return NormalClip(

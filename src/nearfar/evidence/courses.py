@@ -25,6 +25,9 @@ SLOPE_SHARE = 0.6  # of the variance of the level in time that a straight line e
 ONCE_SECONDS = 1.0  # at most
 ONCE_SHARE = 0.6  # of the energy above the median that one event holds
 SHORTEST_PART, LONGEST_PART = 0.05, 0.9  # of the clip
+HEARD_DB = (
+    -20.0
+)  # of the strongest peak of bursts, 10 % of the power: less is hardly heard (Viemeister, JASA 66, 1979)
 TONE_SHARE = 0.5  # of the band's energy in one line
 TONE_WIDTH = 0.0075  # half of it, relative to its frequency: a shaft's speed wanders by 0.5 %
 NARROWEST_HZ = 0.5  # half of it, at least
@@ -77,15 +80,12 @@ def course_of(
     """
     bandwidth = spectrum.high_hz - spectrum.low_hz
     seconds = max(BLOCK_SECONDS, FEWEST_WAVES / bandwidth)
-    power = envelope.blocks(seconds)
-    length = len(envelope.power) / envelope.rate
+    power, step = envelope.blocks(seconds)
     if len(power) >= 10:
-        step = length / len(power)
         local = _once(power, step) or _part(power, step)
         if local is not None:
-            kind, begin, end, change = local
-            return Course(kind, tone_hz, None, begin, min(end, length), change)
-    if spectrum.rate_hz is not None:
+            return Course(local[0], tone_hz, None, *local[1:])
+    if spectrum.rate_hz is not None and max(peak.level_db for peak in spectrum.peaks) >= HEARD_DB:
         return Course("bursts", tone_hz, spectrum.rate_hz)
     if tone_hz is None and _knocks(envelope, normal, bandwidth):
         return Course("irregular")
@@ -182,5 +182,5 @@ def _knocks(envelope: Envelope, normal: tuple[Envelope, ...], bandwidth: float) 
 
 def _crest(envelope: Envelope, seconds: float) -> float:
     """How far the loudest 1 % of blocks stand above the median, in dB."""
-    blocks = envelope.blocks(seconds)
+    blocks, _ = envelope.blocks(seconds)
     return float(10 * np.log10(np.quantile(blocks, 0.99) / max(float(np.median(blocks)), 1e-20)))

@@ -59,11 +59,14 @@ class Envelope:
     power: Float
     rate: float
 
-    def blocks(self, seconds: float) -> Float:
-        """Mean power of blocks of about that length."""
-        size = max(1, round(seconds * self.rate))
-        count = max(1, len(self.power) // size)
-        return self.power[: count * size].reshape(count, -1).mean(axis=1)
+    def blocks(self, seconds: float) -> tuple[Float, float]:
+        """Mean power of blocks of about that length, (n_blocks,), and their length in seconds.
+
+        What fills no block at the end is left out.
+        """
+        size = min(max(1, round(seconds * self.rate)), len(self.power))
+        count = len(self.power) // size
+        return self.power[: count * size].reshape(count, size).mean(axis=1), size / self.rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from nearfar.evidence.envelopes import (
     spectrum_of,
 )
 from nearfar.evidence.excerpts import Excerpt, Heard
-from nearfar.evidence.maps import BranchMap, maps_of
+from nearfar.evidence.maps import BranchMap, maps_of, names_of
 from nearfar.evidence.nearest import nearest_normals
 from nearfar.evidence.reasons import Compared, Reason
 from nearfar.evidence.spectra import BandLevels, FineSpectrum
@@ -35,9 +35,6 @@ from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, listen
 from nearfar.recordings.recording import Recording, missing_track
 from nearfar.recordings.sound import AudioError
 from nearfar.recordings.transforms import Transforms
-
-if TYPE_CHECKING:
-    pass
 
 Float = NDArray[np.float64]
 Waveform = NDArray[np.float32]
@@ -430,13 +427,18 @@ class _Looking:
 
     def _mass(self) -> Float | None:
         """Share of the score that comes from each band, by the maps; of a fused detector by contribution."""
-        weights = {branch.name: max(branch.contribution, 0.0) for branch in self.verdict.branches}
+        contributions = {branch.name: max(branch.contribution, 0.0) for branch in self.verdict.branches}
+        weights = {
+            name: contributions.get(part.name, 1.0) / part.size
+            for part in self.detector.system.parts
+            for name in names_of(part)
+        }
         total = np.zeros(len(self.compared.edges) - 1)
         for one in self.maps:
             if not one.is_empty:
                 summed = np.append(0.0, np.cumsum(_above_typical(one)))
                 of_bands = np.diff(np.interp(self.compared.edges, one.frequencies, summed))
-                total += weights.get(one.branch, 1.0) / max(abs(one.score), 1e-12) * of_bands
+                total += weights[one.branch] / max(abs(one.score), 1e-12) * of_bands
         return total / total.sum() if total.sum() > 0 else None
 
 
@@ -474,7 +476,10 @@ def _headline(detector: Detector, verdict: Verdict, found: Sequence[Reason]) -> 
     if not found:
         return f"{decided}."
     if found[0].kind == "combination":
-        return f"{decided} by the combination of many levels; most telling is {found[0].words}."
+        how = (
+            " by the combination of many levels" if verdict.decision else ""
+        )  # none was decided without a threshold
+        return f"{decided}{how}; most telling is {found[0].words}."
     return f"{decided}: {found[0].words}."
 
 
@@ -489,14 +494,12 @@ def _words(
     headline, meaning = first
     said = [headline, *([meaning] if meaning else [])]
     if excerpt is not None and excerpt.chosen == "most anomalous":
-        rate = None if detector.threshold is None else detector.threshold.false_alarm_rate
-        expected = None if rate is None else rate * excerpt.windows
-        said.append(
-            telling.of_window(excerpt.seconds, excerpt.start, excerpt.windows, excerpt.anomalous, expected)
-        )
+        said.append(telling.of_window(detector, excerpt))
     said += [f"Also {reason.words}." for reason in found[1:]]
     if found and all(reason.kind == "combination" for reason in found):
-        said.append("No band is unusual by itself: each level also occurs in normal clips. See the map.")
+        said.append(
+            "No band is unusual by itself: some normal clips have bands that are as far off. See the map."
+        )
     views = {reason.view for reason in found} - {"near"}
     if views:
         said.append(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
     from nearfar.encoders.axes import TimeFrequency
     from nearfar.systems.branches import Branch
+    from nearfar.systems.resolved import Part
 
 Float = NDArray[np.float64]
 
@@ -174,7 +175,8 @@ def maps_of(
     heard_at = {} if transforms is None else {rate: transforms}
     found: list[BranchMap] = []
     typical = _typical_scores(detector)
-    for branch, branch_name, usual in zip(detector.branches, _names(detector), typical, strict=True):
+    names = [name for part in detector.system.parts for name in names_of(part)]
+    for branch, branch_name, usual in zip(detector.branches, names, typical, strict=True):
         own = branch.encoder.sample_rate
         if own not in heard_at:
             heard_at[own] = Transforms(audio.at_rate(samples, rate, own, name))
@@ -186,13 +188,11 @@ def maps_of(
     return tuple(found)
 
 
-def _names(detector: Detector) -> list[str]:
-    system = detector.system
-    return [
-        part.name if part.size == 1 else f"{part.name} ({i + 1} of {part.size})"
-        for part in system.parts
-        for i in range(part.size)
-    ]
+def names_of(part: Part) -> list[str]:
+    """What the maps of the branches of a part are called, as ``BranchMap.branch``."""
+    if part.size == 1:
+        return [part.name]
+    return [f"{part.name} ({i + 1} of {part.size})" for i in range(part.size)]
 
 
 def _typical_scores(detector: Detector) -> list[float]:

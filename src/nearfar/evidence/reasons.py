@@ -59,7 +59,7 @@ class Reason:
     share : float
         0.99, or 1 for all normal clips.
     normal_clips : int
-        How many normal clips it was compared with.
+        How many normal clips it was compared with: all; of "expected", at most some 400 of them.
     from_median_db : float
         From the median of the normal clips; of "expected", from what is expected.
     level_from_median_db : float
@@ -195,18 +195,19 @@ def merged(found: Sequence[tuple[str, Interval]], scans: Mapping[str, Scan]) -> 
 
 def _reason(compared: Compared, scan: Scan, view: str, interval: Interval) -> Reason:
     first, stop = interval.first, interval.stop
-    kind: Kind = "band" if interval.strength >= 1 else "combination"
     clip, normal = compared.clip[view], compared.normal[view]
     gain, gains = compared.gain(view)
     level = 10 * np.log10((10 ** (np.vstack([clip, normal])[:, first:stop] / 10)).sum(axis=1))
     relative = level - np.append(gain, gains)
     own, others = scan.at(first, stop)
     expected = np.append(own, others)
-    share = share_of(len(normal))
+    share = share_of(len(others))
     simple: dict[Measure, Float] = {"level": level, "relative": relative}
     if max(_beyond(np.append(gain, gains), direction, share) for direction in DIRECTIONS) > 0:
         del simple["level"]  # the sound as a whole is louder or quieter: that is no news of this band
     told = [name for name, of in simple.items() if _beyond(of, interval.direction, share) >= LEAST_DB]
+    is_beyond = bool(told) or _beyond(expected, interval.direction, share) > 0
+    kind: Kind = "band" if interval.strength >= 1 and is_beyond else "combination"
     measure: Measure = told[0] if told and kind == "band" else "expected"
     values = simple.get(measure, expected)
     middle = 0.0 if measure == "expected" else float(np.median(values[1:]))
@@ -222,7 +223,7 @@ def _reason(compared: Compared, scan: Scan, view: str, interval: Interval) -> Re
         measure=measure,
         beyond_db=_beyond(values, interval.direction, share),
         share=share,
-        normal_clips=len(normal),
+        normal_clips=len(values) - 1,
         from_median_db=float(values[0]) - middle,
         level_from_median_db=float(level[0] - np.median(level[1:])),
         from_expected_db=own,

@@ -41,6 +41,9 @@ Single = NDArray[np.float32]
 LOWEST_HZ = 50.0
 BANDS_AN_OCTAVE = 6
 COURSE = 60  # places within a clip
+# Hann windows that overlap by half have a correlation of 1/6, so that n of them count as n / (1 + 2 / 6**2): the
+# formula of P. Welch (IEEE Transactions on Audio and Electroacoustics 15, 1967) for the variance of a mean.
+OVERLAPPING = 1 + 2 / 6**2
 PATTERNS = (  # of dates in names, tried in this order
     "%Y%m%d_%H%M%S", "%Y%m%d-%H%M%S", "%Y%m%dT%H%M%S", "%Y-%m-%d_%H-%M-%S", "%Y-%m-%dT%H-%M-%S", "%Y%m%d%H%M%S",
 )  # fmt: skip
@@ -122,7 +125,8 @@ class MachineRecorded:
     ----------
     name : str
     clips : tuple of ClipRecorded
-        That could be read, and have the rate of most: in order of time if that is known of all, or as listed.
+        That could be read, and have the rate of most: in order of time if that is known of all; otherwise
+        training clips first.
     unread : int
         How many could not be read.
     other_rate : int
@@ -243,10 +247,10 @@ def _of_machine(
 
 
 def _in_order(clips: Sequence[ClipRecorded]) -> tuple[list[ClipRecorded], bool]:
-    """By time, if it is known of all, and all of it has a zone or none has; otherwise as they come."""
+    """By time, if it is known of all, and all of it has a zone or none has; otherwise training clips first."""
     zones = {None if one.began is None else one.began.tzinfo is None for one in clips}
     if not clips or None in zones or len(zones) > 1:
-        return list(clips), False
+        return sorted(clips, key=lambda one: one.clip.split == "test"), False
     return sorted(clips, key=lambda one: one.began or datetime.min), True
 
 
@@ -308,8 +312,8 @@ def _described(clip: Clip, samples: Samples, rate: int, measured: Measured) -> C
 def spectra_of(samples: Samples, rate: int) -> tuple[Float, Float]:
     """Levels of the bands of each channel, (C, B), and the coherence of near and far, (B,) or (0,).
 
-    The coherence of a band is the mean over its bins of the magnitude-squared coherence, of which the average of n
-    frames of unrelated channels has about 1 / n: that is taken away, and what is below 0 is 0.
+    The coherence of a band is the mean over its bins of the magnitude-squared coherence, of which n independent
+    frames of unrelated channels have 1 / n on average: that is taken away, and what is below 0 is 0.
     """
     length = frame_length(rate)
     bins = np.round(band_edges(rate) * length / rate).astype(int)
@@ -328,9 +332,7 @@ def spectra_of(samples: Samples, rate: int) -> tuple[Float, Float]:
     energy = power[NEAR] * power[FAR]
     common = np.divide(np.abs(cross) ** 2, energy, out=np.zeros_like(energy), where=energy > 0)
     mean = np.add.reduceat(common[: bins[-1]], bins[:-1]) / np.diff(bins)
-    chance = (
-        1.9 / count
-    )  # frames that overlap by half are not independent (P. Welch, 1967): 11/18 as many count
+    chance = OVERLAPPING / count
     return levels, np.clip((mean - chance) / (1 - chance), 0, 1) if chance < 1 else np.full_like(mean, np.nan)
 
 

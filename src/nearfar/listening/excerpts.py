@@ -27,7 +27,7 @@ from nearfar.listening.events import Event
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header, Samples
 from nearfar.recordings.blocks import Lost, length_of
-from nearfar.recordings.flac import FLAC_CHANNELS, FLAC_RATE, as_integers
+from nearfar.recordings.flac import as_integers, holds
 from nearfar.recordings.recording import Recording, Span
 
 MARGIN = 5.0  # seconds before and after an event
@@ -112,7 +112,7 @@ def cut_out(
     start = max(0, round((event.start - margin) * header.rate))
     stop = min(samples, round((event.end + margin) * header.rate))
     part = Recording(recording.paths, span=Span(start, stop, header.rate))
-    is_flac = header.channels <= FLAC_CHANNELS and header.rate <= FLAC_RATE
+    is_flac = holds(header.channels, header.rate)
     silent = 0
     for block, lost in _readable(part, header.channels):
         silent += lost

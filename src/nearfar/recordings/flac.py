@@ -4,7 +4,8 @@ Conventions
 -----------
 FLAC has integers of 16 or 24 bits. Samples that are such integers are kept exactly, as those of 16- and 24-bit PCM
 are. Others, of floating-point files and of data acquisition, are multiplied by a power of two, so that their
-largest one just fits, and are rounded to 24 bits: the error is 144 dB below the largest sample, and nothing clips.
+largest one just fits, and are rounded to 24 bits: the error is at least 138 dB below the largest sample. Nothing
+clips.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from nearfar.recordings.sound import AudioError, Samples, not_finite
 
 FLAC_CHANNELS, FLAC_RATE = 8, 655_350  # the most that the format has
+ANY_RATE = 65_535  # up to which it has every rate, in Hz; above, frames tell rates in steps of 10 Hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,19 @@ class Encoded:
     content: bytes
     bits: int
     exponent: int
+
+
+def holds(channels: int, rate: int) -> bool:
+    """Whether a FLAC file can have so many channels, and such a rate in Hz.
+
+    Examples
+    --------
+    >>> from nearfar.recordings.flac import holds
+    >>> holds(2, 48_000), holds(2, 65_536), holds(16, 48_000)
+    (True, False, False)
+    """
+    known = 1 <= rate <= ANY_RATE or (rate <= FLAC_RATE and rate % 10 == 0)
+    return 1 <= channels <= FLAC_CHANNELS and known
 
 
 def encoded(samples: Samples, rate: int) -> Encoded:
@@ -65,9 +80,10 @@ def encoded(samples: Samples, rate: int) -> Encoded:
     True
     """
     channels = len(samples)
-    if not 1 <= channels <= FLAC_CHANNELS or not 1 <= rate <= FLAC_RATE:
+    if not holds(channels, rate):
         raise AudioError(
-            f"channels={channels}, rate={rate}: FLAC holds up to {FLAC_CHANNELS} channels and {FLAC_RATE} Hz"
+            f"channels={channels}, rate={rate}: FLAC holds up to {FLAC_CHANNELS} channels and {FLAC_RATE} Hz, and "
+            f"above {ANY_RATE} Hz only multiples of 10 Hz"
         )
     if not np.isfinite(samples).all():
         raise AudioError(not_finite(samples))

@@ -109,6 +109,8 @@ def recipes_of(results: Mapping[str, Result], machine: str, jobs: Jobs) -> tuple
                     found[key].used_by.append(name)
                 elif len(found) < MOST_RECIPES:
                     found[key] = Recipe(_named(branch), Branch(branch), [name])
+                else:
+                    why_not[f"{name}: a machine has at most {MOST_RECIPES} maps"] = None
         except (ValueError, OSError, LookupError, MissingPackageError) as error:
             why_not[f"{name}: its encoder cannot be made here: {error}"] = None
     return list(found.values()), list(why_not)

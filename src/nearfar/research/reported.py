@@ -248,18 +248,16 @@ def _reported(
 
 
 def _by_turns(wrong: Sequence[pd.DataFrame], n: int) -> Iterator[str]:
-    """Keys of the most wrong clips, at most n: the worst of each machine and kind, then the next."""
-    seen: dict[str, None] = {}
-    for table in wrong:
-        cells = [
-            list(of_cell["key"])
-            for _, of_kind in table.groupby("kind", sort=False)
-            for _, of_cell in of_kind.sort_values("rank", ascending=False, kind="stable").groupby(
-                ["machine", "section"], sort=False
-            )
-        ]
-        for turn in zip_longest(*cells):
-            seen |= dict.fromkeys(key for key in turn if key is not None)
+    """Keys of the most wrong clips, at most n: the worst of each result, machine and kind, then the next."""
+    cells = [
+        list(of_cell["key"])
+        for table in wrong
+        for _, of_kind in table.groupby("kind", sort=False)
+        for _, of_cell in of_kind.sort_values("rank", ascending=False, kind="stable").groupby(
+            ["machine", "section"], sort=False
+        )
+    ]
+    seen = dict.fromkeys(key for turn in zip_longest(*cells) for key in turn if key is not None)
     yield from list(seen)[:n]
 
 

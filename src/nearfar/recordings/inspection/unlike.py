@@ -67,6 +67,7 @@ FAR_AWAY = 6.0  # robust standard deviations: a band that is farther away says n
 ROUNDS = 8  # of learning what is usual, and rejecting what is not
 MOST_REJECTED = 1 / 3  # of the clips of a domain: what so many have is no outlier
 LEAST_SPREAD = 0.2  # of log D; simulated machines have 0.18 and more: 1.7 times the usual is no reason
+OF_FEW = 4.0  # over the number of clips: by such a share more is the spread of few, as in `usual._limits`
 UPPER = 0.8  # the quantile that tells the spread above the median
 MAD = 1.4826  # times the median absolute deviation: a standard deviation
 TINY = 1e-6  # of the median: below it, distances are equal
@@ -179,8 +180,8 @@ def unlikeness(
 
     >>> import numpy as np
     >>> from nearfar.recordings.inspection.unlike import unlikeness
-    >>> rows = np.random.default_rng(0).normal(size=(100, 5))
-    >>> rows[[3, 14], 2] += 8
+    >>> rows = np.random.default_rng(0).normal(size=(100, 20))
+    >>> rows[[3, 14], 2] += 12
     >>> np.flatnonzero(unlikeness(rows, [""] * 100).suspected).tolist()
     [3, 14]
     """
@@ -332,6 +333,7 @@ def suspicion(distance: Float, groups: Sequence[Index], *, share: float = SHARE)
         middle = float(np.median(logs))
         above = (float(np.quantile(logs, UPPER)) - middle) / float(special.ndtri(UPPER))
         spread = max(above, MAD * float(np.median(np.abs(logs - middle))), LEAST_SPREAD)
+        spread *= 1 + OF_FEW / len(logs)
         p_value[known] = special.stdtr(TAIL, -(logs - middle) / spread)
     suspected = discoveries(p_value, share)
     for group in groups:

@@ -440,6 +440,7 @@ def histogram(
         return nothing(title, x=x, y=share)
     x = x.fitted(*values, [] if threshold is None else [threshold])
     edges = x.value(np.linspace(0, 1, bins + 1))
+    edges[[0, -1]] = x.limits  # not rounded: the lowest and the highest value are counted
     counts = [100 * np.histogram(part, edges)[0] / max(len(part), 1) for part in values]
     y = share.fitted(*counts, [1.0], margin=MARGIN)
     inner = []

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MOST_SOUND = 5_500_000  # bytes of the page, for all clips that can be heard
 MOST_PROBLEMS = 1000  # rows of the table of all
+MOST_OF_A_KIND = 50  # rows of each of the other tables
 MOST_VALUES = 8  # of an attribute that has spectra of its own: there are so many colours
 MOST_ATTRIBUTES = 6
 BANDED = 3  # groups with their 5 to 95 %: more would hide each other
@@ -134,7 +135,7 @@ def _section(machine: MachineRecorded, index: int, room: int) -> Section:
     cards = _cards(machine, index, room)
     played = {card.name: card.id for card in cards}
     tables = [
-        _problems(f"{machine.name}: {LOOKED_FOR[kind]}", machine.of_kind(kind))
+        _problems(f"{machine.name}: {LOOKED_FOR[kind]}", machine.of_kind(kind), MOST_OF_A_KIND)
         for kind in LOOKED_FOR
         if kind != "unlike"
     ]
@@ -180,12 +181,10 @@ def _facts(machine: MachineRecorded) -> list[tuple[str, str]]:
 def _notes(machine: MachineRecorded) -> list[str]:
     notes = []
     if machine.unread:
-        notes.append(f"{counted(machine.unread, 'clip')} cannot be read, and have no part in the figures.")
+        notes.append(f"Without {counted(machine.unread, 'clip')} that cannot be read.")
     if machine.other_rate:
-        notes.append(
-            f"{counted(machine.other_rate, 'clip')} with another sampling rate or number of channels than most "
-            "have no part in the figures."
-        )
+        number_of = counted(machine.other_rate, "clip")
+        notes.append(f"Without {number_of} of another sampling rate or number of channels than most.")
     if not machine.clips:
         notes.append("There is no clip that can be shown.")
     elif not machine.by_time:
@@ -330,23 +329,34 @@ def _clock_words(machine: MachineRecorded) -> list[str]:
         why = f": {'; '.join(reasons)}" if reasons else ""
         return [f"Whether the clocks of the channels differ can be told of {found.told} of {found.asked} clips, "
                 f"which are too few{why}."]  # fmt: skip
-    words = [
-        f"Near falls behind far by {number(found.ppm, 2)} ppm (median; 95 % interval {number(found.low, 2)} to "
-        f"{number(found.high, 2)} ppm; told by {found.told} of {found.asked} clips)."
-    ]
+    numbers = (
+        f"median {number(found.ppm, 2)} ppm, 95 % interval {number(found.low, 2)} to {number(found.high, 2)} ppm, "
+        f"told by {found.told} of {found.asked} clips"
+    )
+    if found.low <= 0 <= found.high:
+        words = [f"No drift between the clocks of the channels can be told ({numbers})."]
+    else:
+        late = "Near falls behind far" if found.ppm > 0 else "Far falls behind near"
+        words = [
+            f"{late}: {numbers}. Below 1 ppm it may be sound that changes, such as a room that warms up."
+        ]
     if not np.isnan(found.delay_spread):
-        words.append(f"Nine tenths of the delays lie within {number(1000 * found.delay_spread, 2)} ms.")
+        words.append(f"Nine tenths of the delays lie within {number(1000 * found.delay_spread, 3)} ms.")
     return words
 
 
 def _suspects(machine: MachineRecorded, played: Mapping[str, str]) -> Table | None:
     names = {one.clip.key: one.clip.name for one in machine.clips}
     rows: list[list[Cell]] = []
-    for problem in machine.of_kind("unlike"):
+    problems = machine.of_kind("unlike")
+    for problem in problems[:MOST_OF_A_KIND]:
         name = names.get(problem.where, problem.where)
         rows.append([Link(name, played[name]) if name in played else name, problem.message])
     columns = [Column("clip"), Column("what differs")]
-    return Table(f"{machine.name}: clips that do not sound like the others", columns, rows) if rows else None
+    more = len(problems) - len(rows)
+    note = f"{more} more are in the table of all problems." if more else ""
+    title = f"{machine.name}: clips that do not sound like the others"
+    return Table(title, columns, rows, note) if rows else None
 
 
 def _remarks(machine: MachineRecorded, n_cards: int) -> list[str]:
