@@ -193,6 +193,18 @@ def test_without_a_threshold_there_is_no_decision(detector: Detector, faulty: Pa
     assert len(told.reference_scores) == 0
 
 
+def test_without_a_threshold_nothing_is_said_of_a_decision(
+    detector: Detector, normal: Path, hours: Path
+) -> None:
+    undecided = dataclasses.replace(detector, threshold=None)
+    told = explain(undecided, normal)
+    assert told.reasons[0].kind == "combination"
+    assert told.headline.startswith("No decision; most telling is the sound at ")
+    said = " ".join(explain(undecided, hours).words)
+    assert "from 0:12 on, the most anomalous of 10 windows. " in said
+    assert "are anomalous" not in said
+
+
 FUSED = """
 name = "near_and_cancelled"
 summary = "Near, and near without what far explains."

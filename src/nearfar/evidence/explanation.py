@@ -476,7 +476,10 @@ def _headline(detector: Detector, verdict: Verdict, found: Sequence[Reason]) -> 
     if not found:
         return f"{decided}."
     if found[0].kind == "combination":
-        return f"{decided} by the combination of many levels; most telling is {found[0].words}."
+        how = (
+            " by the combination of many levels" if verdict.decision else ""
+        )  # none was decided without a threshold
+        return f"{decided}{how}; most telling is {found[0].words}."
     return f"{decided}: {found[0].words}."
 
 
@@ -491,11 +494,7 @@ def _words(
     headline, meaning = first
     said = [headline, *([meaning] if meaning else [])]
     if excerpt is not None and excerpt.chosen == "most anomalous":
-        rate = None if detector.threshold is None else detector.threshold.false_alarm_rate
-        expected = None if rate is None else rate * excerpt.windows
-        said.append(
-            telling.of_window(excerpt.seconds, excerpt.start, excerpt.windows, excerpt.anomalous, expected)
-        )
+        said.append(telling.of_window(detector, excerpt))
     said += [f"Also {reason.words}." for reason in found[1:]]
     if found and all(reason.kind == "combination" for reason in found):
         said.append(

@@ -12,6 +12,7 @@ from nearfar.recordings.microphones import MICROPHONES
 
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector, Verdict
+    from nearfar.evidence.excerpts import Excerpt
 
 FIT_AGAIN = "fit it again with `nearfar fit`, which keeps them unless it is told not to"
 MOST_TO_COUNT = 200  # normal clips, up to which their number says more than a share
@@ -120,15 +121,17 @@ def of_missing(detector: Detector, far: bool, maps: list[str]) -> tuple[str, ...
     return (*said, *maps)
 
 
-def of_window(seconds: float, start: float, windows: int, anomalous: int, expected: float | None) -> str:
-    """Which window of a long recording it is, and how many there are."""
+def of_window(detector: Detector, excerpt: Excerpt) -> str:
+    """Which window of a long recording it is, of how many; and how many are anomalous, if that is decided."""
     said = (
-        f"It is the window of {seconds:g} s from {clock(start)} on, the most anomalous of "
-        f"{counted(windows, 'window')}; {anomalous} of them are anomalous"
+        f"It is the window of {excerpt.seconds:g} s from {clock(excerpt.start)} on, the most anomalous of "
+        f"{counted(excerpt.windows, 'window')}"
     )
-    if expected is not None:
-        said += f", where {expected:.2g} are expected of a normal machine"
-    return said + "."
+    if detector.threshold is None:
+        return f"{said}."
+    said += f"; {excerpt.anomalous} of them {'is' if excerpt.anomalous == 1 else 'are'} anomalous"
+    expected = detector.threshold.false_alarm_rate * excerpt.windows
+    return f"{said}, where {expected:.2g} are expected of a normal machine."
 
 
 def clock(seconds: float) -> str:

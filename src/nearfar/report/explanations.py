@@ -45,7 +45,7 @@ def terminal(found: Explanation) -> RenderableType:
 def _bands(found: Explanation) -> Table:
     shown = Table(
         Column("band"),
-        Column("view", overflow="fold"),
+        Column("view", min_width=max(len(reason.view) for reason in found.reasons)),
         Column("from median", justify="right"),
         Column("from expected", justify="right"),
         Column("share of score", justify="right"),
