@@ -204,3 +204,16 @@ def test_a_hostile_name_is_text_everywhere():
     assert "<b>" not in without
     assert explanations_made.HOSTILE not in made
     made.encode()
+
+
+def test_a_clip_that_several_branches_find_is_there_once():
+    made = explanation("folder/anomaly.wav", seconds=0.5)
+    first, second, *_ = made.neighbours
+    both = (
+        replace(first, branch="spectral", rank=1),
+        replace(second, branch="spectral", rank=2),
+        replace(first, branch="mn04", rank=1),
+    )
+    html_of = explained.page(replace(made, neighbours=both))
+    assert html_of.count("<audio") == 3 * 3
+    assert "nearest of spectral and mn04" in text_of(html_of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import pickle
 from pathlib import Path
@@ -12,17 +13,20 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import synthetic
+from rich.console import Console, RenderableType
 from typer.testing import CliRunner, Result
 
 import nearfar
 from nearfar.cli import app
 from nearfar.detector.fitted import BranchScore, Detector, Verdict
 from nearfar.evidence.contents import plain
+from nearfar.evidence.courses import Course
 from nearfar.evidence.explanation import Explanation, _Looking, explain
 from nearfar.evidence.maps import BranchMap
 from nearfar.evidence.reasons import Compared
 from nearfar.recordings import audio
 from nearfar.report import explanations
+from nearfar.report.pages import explained
 
 RATE = synthetic.RATE
 SECONDS = 2.0
@@ -131,6 +135,12 @@ def test_an_unusable_recording_is_given_no_reason(detector: Detector, faulty: Pa
     assert told.reasons == ()
     assert told.headline.startswith("Unusable")
     assert "the verdict cannot be trusted" in " ".join(told.health)
+    said = " ".join(told.words).lower()
+    assert said.count("microphone is silent") == 1
+    assert "counts as an anomaly" not in said  # a p-value of such a recording means nothing
+    assert told.p_value_means == ""
+    name = ("near", "far")[channel]
+    assert any(sentence.startswith(f"The {name} microphone is silent") for sentence in told.health)
 
 
 def test_a_recording_that_cannot_be_read_says_why(detector: Detector, tmp_path: Path) -> None:
@@ -183,6 +193,18 @@ def test_without_a_threshold_there_is_no_decision(detector: Detector, faulty: Pa
     assert len(told.reference_scores) == 0
 
 
+def test_without_a_threshold_nothing_is_said_of_a_decision(
+    detector: Detector, normal: Path, hours: Path
+) -> None:
+    undecided = dataclasses.replace(detector, threshold=None)
+    told = explain(undecided, normal)
+    assert told.reasons[0].kind == "combination"
+    assert told.headline.startswith("No decision; most telling is the sound at ")
+    said = " ".join(explain(undecided, hours).words)
+    assert "from 0:12 on, the most anomalous of 10 windows. " in said
+    assert "are anomalous" not in said
+
+
 FUSED = """
 name = "near_and_cancelled"
 summary = "Near, and near without what far explains."
@@ -214,6 +236,11 @@ def test_a_fused_detector_is_explained_by_branch(fan: Path, faulty: Path, tmp_pa
     assert sentence.index(f"{first.name} adds {first.contribution:.3g} (p = {first.p_value:.2g})") < 40
     assert {reason.view for reason in told.reasons} <= {"near", "cancelled_3taps"}
     assert told.reasons[0].score_share is not None
+    agreed = dataclasses.replace(
+        told, neighbours=told.neighbours * 2
+    )  # as of branches that find the same clips
+    for one in told.neighbours:
+        assert shown(explanations.terminal(agreed)).count(one.name) == 1
 
 
 def test_the_members_of_an_ensemble_share_the_contribution_of_their_part() -> None:
@@ -328,6 +355,26 @@ def test_json_has_no_number_that_is_none() -> None:
         plain(Path("x"))
 
 
+def shown(table: RenderableType, width: int = 300) -> str:
+    """What a terminal of this width shows."""
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_the_table_names_the_view_in_full_on_a_narrow_terminal(found: Explanation) -> None:
+    table = shown(explanations.terminal(found), width=80)
+    assert "…" not in table
+
+
+@pytest.mark.parametrize(("rate", "said"), [(1.2, "swelling, 1.2"), (12.0, "bursts, 12")])
+def test_a_slow_burst_is_a_swelling_in_the_tables_also(found: Explanation, rate: float, said: str) -> None:
+    course = Course("bursts", rate_hz=rate)
+    assert explanations.in_time(dataclasses.replace(found.reasons[0], course=course)).startswith(said)
+    assert (explained._in_time(course) or "").startswith(said)
+
+
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(app, ["explain", *map(str, arguments)], input=stdin, env={"COLUMNS": "300"})
 
@@ -396,6 +443,9 @@ def test_files_are_refused_before_anything_is_computed(folder: Path, faulty: Pat
         explanations.refuse(tmp_path / "page.txt", None, replace=False)
     with pytest.raises(ValueError, match=r"picture.jpg: a picture is a file that ends in .png"):
         explanations.refuse(None, tmp_path / "picture.jpg", replace=False)
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"folder.html is a folder; choose another name for a page"):
+        explanations.refuse(tmp_path / "folder.html", None, replace=True)
     (tmp_path / "page.html").write_text("mine")
     with pytest.raises(FileExistsError, match="is there already"):
         explanations.refuse(tmp_path / "page.html", None, replace=False)
@@ -409,6 +459,8 @@ def test_the_page_and_the_picture_are_written(folder: Path, faulty: Path, tmp_pa
     done = run(folder, faulty, "-o", tmp_path / "page.html", "--png", tmp_path / "picture.png")
     assert done.exit_code == 0, done.output
     assert "nearfar" in (tmp_path / "page.html").read_text()
+    assert f"{tmp_path / 'page.html'} (" in done.stderr
+    assert f"{tmp_path / 'picture.png'} (" in done.stderr
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "picture.png"]
 

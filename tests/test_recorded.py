@@ -255,6 +255,14 @@ def test_the_command_writes_a_page_also_of_a_data_set_with_errors(odd, tmp_path)
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
+def test_a_page_never_replaces_a_recording(odd):
+    recording = next(odd.rglob("*.wav"))
+    before = recording.read_bytes()
+    told = CliRunner().invoke(app, ["check", str(odd), "--page", str(recording), "--replace"])
+    assert "a page is a file that ends in .html; choose such a name" in str(told.exception)
+    assert recording.read_bytes() == before
+
+
 def test_replace_without_a_page_is_refused(odd):
     told = CliRunner().invoke(app, ["check", str(odd), "--replace"])
     assert told.exit_code == 2

@@ -431,6 +431,14 @@ def test_table_of_problems():
     assert "No problems." in plain(recordings.problems(one.iloc[:0]))
 
 
+def test_names_of_problems_are_whole_on_a_narrow_terminal():
+    where = f"fan/train/section_00_source_train_normal_{'x' * 40}_0007_speed_1.wav"
+    console = Console(width=60, file=io.StringIO())
+    console.print(recordings.problems(pd.DataFrame({"where": [where], "message": ["too short " * 9]})))
+    cells = [line.split("│")[1].strip() for line in console.file.getvalue().splitlines() if "│" in line]
+    assert "".join(cells) == where
+
+
 @pytest.fixture
 def measured():
     """Metrics of two machines with two seeds."""

@@ -312,6 +312,15 @@ class TestCommand:
         assert self.run(folder, "-o", page, "--replace").exit_code == 0
         assert page.read_text() != "mine"
 
+    def test_a_file_of_another_kind_is_never_replaced(self, folder: Path, tmp_path: Path) -> None:
+        done = self.run(folder, "-o", folder / "scores.csv", "--replace")
+        assert "scores.csv: a page is a file that ends in .html" in str(done.exception)
+        assert (folder / "scores.csv").read_bytes() == (GOLDEN / "scores.csv").read_bytes()
+        (tmp_path / "pages.html").mkdir()
+        done = self.run(folder, "-o", tmp_path / "pages.html", "--replace")
+        assert "pages.html is a folder; choose another name for a page" in str(done.exception)
+        assert "results: " not in done.output  # told before anything is computed
+
     def test_damaged_folders_are_all_told(self, folder: Path, tmp_path: Path) -> None:
         (folder / "scores.csv").write_text("key\n")
         done = self.run(folder, tmp_path / "nowhere", "-o", tmp_path / "page.html")

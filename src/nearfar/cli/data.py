@@ -41,19 +41,21 @@ def check(
     """Check a data set, or what `nearfar fit` takes, and list all problems.
 
     Recordings longer than 30 s are looked at window by window, as `nearfar fit` cuts them.
-    The exit code is 1 if one of them is an error. With --page, a page shows what was recorded, also then: one HTML
-    file below 10 MB that loads nothing from a network.
+
+    With --page, a page shows what was recorded: one HTML file below 10 MB that loads nothing from a network.
+
+    The exit code is 1 if one of the problems is an error; the page is written all the same.
     """
     if page is None and replace:
         raise typer.BadParameter("--replace has no effect without --page, the file that it replaces")
-    from nearfar.files.atomic import refuse_existing
+    from nearfar.files.atomic import refuse_file
     from nearfar.recordings import datasets
     from nearfar.recordings.datasets import validation
     from nearfar.report import recordings
     from nearfar.windows.long_recordings import cut_dataset
 
     if page is not None:
-        refuse_existing(page, replace=replace)
+        refuse_file(page, ".html", "a page", replace=replace)
     dataset, cuttings = cut_dataset(datasets.load_any(folder, chosen_channels(channels)))
     for machine, cutting in cuttings.items():
         say(f"{machine}: {cutting}", err)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearfar.cli.console import ANOMALOUS, FAILED, out
+from nearfar.cli.console import ANOMALOUS, FAILED, err, out, say
 from nearfar.cli.options import chosen_channels
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def explain(
     """Show what speaks for the verdict on one recording: which band, how much, since when, and where it is heard.
 
     Of a recording that is longer than the training clips, one window is explained.
+
     The exit code is 1 if the recording could not be used.
     """
     from nearfar.report import explanations
@@ -95,6 +96,9 @@ def explain(
     else:
         out.print(explanations.terminal(found))
     explanations.write(found, output, png, replace=replace, command=shlex.join(["nearfar", *sys.argv[1:]]))
+    for file in (output, png):
+        if file is not None:
+            say(f"{file} ({file.stat().st_size / 1e6:.1f} MB)", err)
     decision = found.verdict.decision
     raise typer.Exit(
         FAILED if decision == "unusable" else ANOMALOUS if fail_on_anomaly and decision == "anomaly" else 0

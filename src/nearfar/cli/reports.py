@@ -16,7 +16,7 @@ CLIPS = 20
 
 def report(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULT...", help="Folders of results of `nearfar run`.")
+        list[Path], typer.Argument(metavar="RESULT", help="Folders of results of `nearfar run`.")
     ],
     page: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
     data: Annotated[
@@ -50,13 +50,13 @@ def report(
     """
     if data is None and (clips is not None or channels is not None):
         raise typer.BadParameter("--clips and --channels have no effect without --data, the recordings")
-    from nearfar.files.atomic import refuse_existing
+    from nearfar.files.atomic import refuse_file
     from nearfar.files.steps import Jobs
     from nearfar.report.pages import page as pages
     from nearfar.report.pages import results as of_results
     from nearfar.research import reported
 
-    refuse_existing(page, replace=replace)
+    refuse_file(page, ".html", "a page", replace=replace)
     found = reported.load_results(results)
     dataset = None if data is None else chosen_data(data, None, channels)
     options = _options(clips, channels, by_recording=by_recording)

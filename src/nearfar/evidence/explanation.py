@@ -279,9 +279,10 @@ def explain_heard(detector: Detector, heard: Heard, *, neighbours: int = NEIGHBO
     headline = _headline(detector, verdict, found)
     meaning = telling.of_p_value(detector, verdict)
     words = _words(detector, verdict, heard.excerpt, (headline, meaning), found)
+    told_health = () if verdict.decision == "unusable" else health  # the headline says it already
     return Explanation(
         **_of_detector(detector), name=heard.name, verdict=verdict, headline=headline, p_value_means=meaning,
-        words=(*words, *health, *missing), health=health, missing=missing, reasons=tuple(found),
+        words=(*words, *told_health, *missing), health=health, missing=missing, reasons=tuple(found),
         window=heard.excerpt, bands=bands, spectra=spectra, envelope=envelope_of, maps=maps, neighbours=near_to,
         sound=sound,
     )  # fmt: skip
@@ -475,7 +476,10 @@ def _headline(detector: Detector, verdict: Verdict, found: Sequence[Reason]) -> 
     if not found:
         return f"{decided}."
     if found[0].kind == "combination":
-        return f"{decided} by the combination of many levels; most telling is {found[0].words}."
+        how = (
+            " by the combination of many levels" if verdict.decision else ""
+        )  # none was decided without a threshold
+        return f"{decided}{how}; most telling is {found[0].words}."
     return f"{decided}: {found[0].words}."
 
 
@@ -490,11 +494,7 @@ def _words(
     headline, meaning = first
     said = [headline, *([meaning] if meaning else [])]
     if excerpt is not None and excerpt.chosen == "most anomalous":
-        rate = None if detector.threshold is None else detector.threshold.false_alarm_rate
-        expected = None if rate is None else rate * excerpt.windows
-        said.append(
-            telling.of_window(excerpt.seconds, excerpt.start, excerpt.windows, excerpt.anomalous, expected)
-        )
+        said.append(telling.of_window(detector, excerpt))
     said += [f"Also {reason.words}." for reason in found[1:]]
     if found and all(reason.kind == "combination" for reason in found):
         said.append(
@@ -508,9 +508,10 @@ def _words(
         )
     shares = [r for r in found if r.kind == "band" and r.score_share is not None]
     if shares:
-        of = " and ".join(
-            f"{100 * (r.score_share or 0):.0f} % from {reasons.told_band(r.low_hz, r.high_hz)}"
-            for r in shares
+        first, *rest = (
+            (f"{100 * (r.score_share or 0):.0f} %", reasons.told_band(r.low_hz, r.high_hz)) for r in shares
         )
-        said.append(f"What speaks for the score comes by the map {of}.")
+        of = f"{first[0]} of what speaks for the score comes from {first[1]}"
+        of += "".join(f", and {share} from {band}" for share, band in rest)
+        said.append(f"By the map, {of}.")
     return said + telling.of_branches(verdict)

@@ -337,8 +337,8 @@ def _course_words(reason: Reason) -> str:
     if course is None:
         return ""
     said = [] if course.tone_hz is None else [f"as a tone at {told_hz(course.tone_hz, digits=3)}"]
-    match course.kind:
-        case "bursts" if course.rate_hz is not None and course.rate_hz < SLOW_HZ:
+    match course_kind(course):
+        case "swelling" if course.rate_hz is not None:
             said.append(f"swelling {course.rate_hz:.2g} times a second")
         case "bursts" if course.rate_hz is not None:
             said.append(f"in bursts {_rate(course.rate_hz)} times a second")
@@ -353,6 +353,12 @@ def _course_words(reason: Reason) -> str:
         case "steady" if course.tone_hz is None and reason.kind == "band":
             said.append("steadily")
     return f", {' '.join(said)}" if said else ""
+
+
+def course_kind(course: Course) -> str:
+    """The kind in one word: slow bursts are a swelling."""
+    slow = course.kind == "bursts" and course.rate_hz is not None and course.rate_hz < SLOW_HZ
+    return "swelling" if slow else course.kind
 
 
 def _far_words(reason: Reason) -> str:

@@ -12,15 +12,16 @@ from nearfar.recordings.microphones import MICROPHONES
 
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector, Verdict
+    from nearfar.evidence.excerpts import Excerpt
 
 FIT_AGAIN = "fit it again with `nearfar fit`, which keeps them unless it is told not to"
 MOST_TO_COUNT = 200  # normal clips, up to which their number says more than a share
 
 
 def of_p_value(detector: Detector, verdict: Verdict) -> str:
-    """What the p-value means; empty without one."""
+    """What the p-value means; empty without one, and of a recording that cannot be used: it means nothing there."""
     threshold = detector.threshold
-    if threshold is None or math.isnan(verdict.p_value):
+    if threshold is None or math.isnan(verdict.p_value) or verdict.decision == "unusable":
         return ""
     normal = threshold.normal_scores
     higher, n = int(np.count_nonzero(normal >= verdict.score)), len(normal)
@@ -89,8 +90,7 @@ def of_health(detector: Detector, verdict: Verdict) -> tuple[str, ...]:
             )
         else:
             trust = "It does not spoil what the detector hears, so the verdict stands"
-        where = "The recording" if fault.microphone == "both" else f"The {fault.microphone} microphone"
-        said.append(f"{where}: {message}. {trust}.")
+        said.append(f"{message[:1].upper()}{message[1:]}. {trust}.")
     return tuple(said)
 
 
@@ -121,15 +121,17 @@ def of_missing(detector: Detector, far: bool, maps: list[str]) -> tuple[str, ...
     return (*said, *maps)
 
 
-def of_window(seconds: float, start: float, windows: int, anomalous: int, expected: float | None) -> str:
-    """Which window of a long recording it is, and how many there are."""
+def of_window(detector: Detector, excerpt: Excerpt) -> str:
+    """Which window of a long recording it is, of how many; and how many are anomalous, if that is decided."""
     said = (
-        f"It is the window of {seconds:g} s from {clock(start)} on, the most anomalous of "
-        f"{counted(windows, 'window')}; {anomalous} of them are anomalous"
+        f"It is the window of {excerpt.seconds:g} s from {clock(excerpt.start)} on, the most anomalous of "
+        f"{counted(excerpt.windows, 'window')}"
     )
-    if expected is not None:
-        said += f", where {expected:.2g} are expected of a normal machine"
-    return said + "."
+    if detector.threshold is None:
+        return f"{said}."
+    said += f"; {excerpt.anomalous} of them {'is' if excerpt.anomalous == 1 else 'are'} anomalous"
+    expected = detector.threshold.false_alarm_rate * excerpt.windows
+    return f"{said}, where {expected:.2g} are expected of a normal machine."
 
 
 def clock(seconds: float) -> str:

@@ -150,6 +150,34 @@ def refuse_existing(path: Path, *, replace: bool | None = None) -> None:
     refuse_unwritable(path)
 
 
+def refuse_file(path: Path, suffix: str, what: str, *, replace: bool) -> None:
+    """Raise before long work whose outcome is one file that would have no place, or a misleading name.
+
+    Parameters
+    ----------
+    path : Path
+    suffix : str
+        With which its name must end, in small or capital letters, so that no file of another kind is replaced.
+    what : str
+        What it holds, such as "a page".
+    replace : bool
+
+    Raises
+    ------
+    ValueError
+        If the name ends otherwise.
+    IsADirectoryError
+        If it is a folder, also with ``replace``.
+    FileExistsError, PermissionError, NotADirectoryError
+        As of ``refuse_existing``.
+    """
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"{path}: {what} is a file that ends in {suffix}; choose such a name")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; choose another name for {what}")
+    refuse_existing(path, replace=replace)
+
+
 def refuse_unwritable(path: Path, named: Path | None = None) -> None:
     """Raise before long work whose outcome cannot be written to ``path``.
 

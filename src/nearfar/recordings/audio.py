@@ -292,7 +292,10 @@ def require_samples(samples: Samples, name: str) -> None:
         With what is wrong; ``name`` says with which recording.
     """
     if samples.ndim != 2 or samples.size == 0 or samples.shape[0] > samples.shape[1]:
-        raise AudioError(f"{name}: an array of shape {samples.shape}; expected (channels, samples)")
+        raise AudioError(
+            f"{name}: an array of shape {samples.shape}; expected (channels, samples), and no fewer samples than "
+            "channels"
+        )
     if not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(f"{name}: {samples.dtype} samples; expected floating point in [-1, 1)")
     if not np.isfinite(samples).all():

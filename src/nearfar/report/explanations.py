@@ -10,8 +10,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nearfar.evidence.explanation import Explanation
-from nearfar.evidence.reasons import Reason, told_band
-from nearfar.files.atomic import atomic_file, refuse_existing
+from nearfar.evidence.reasons import Reason, course_kind, told_band
+from nearfar.files.atomic import atomic_file, refuse_existing, refuse_file
 from nearfar.files.names import one_line, printable
 from nearfar.report.verdicts import STYLES
 
@@ -36,7 +36,8 @@ def terminal(found: Explanation) -> RenderableType:
     if found.reasons:
         parts += [Padding(_bands(found), (1, 0, 0, 0))]
     if found.neighbours:
-        names = ", ".join(one_line(one.name) for one in found.neighbours)
+        nearest = dict.fromkeys(one.name for one in found.neighbours)  # branches may agree
+        names = ", ".join(one_line(name) for name in nearest)
         parts.append(Text(f"Nearest normal clips: {names}"))
     return Group(*parts)
 
@@ -44,7 +45,7 @@ def terminal(found: Explanation) -> RenderableType:
 def _bands(found: Explanation) -> Table:
     shown = Table(
         Column("band"),
-        Column("view"),
+        Column("view", min_width=max(len(reason.view) for reason in found.reasons)),
         Column("from median", justify="right"),
         Column("from expected", justify="right"),
         Column("share of score", justify="right"),
@@ -66,7 +67,7 @@ def in_time(reason: Reason) -> str:
         return "-"
     tone = "" if course.tone_hz is None else f"tone of {course.tone_hz:.4g} Hz, "
     if course.rate_hz is not None:
-        return f"{tone}{course.kind}, {course.rate_hz:.3g} Hz"
+        return f"{tone}{course_kind(course)}, {course.rate_hz:.3g} Hz"
     if course.begin_s is not None and course.end_s is not None:
         return f"{tone}{course.kind}, {course.begin_s:.1f} to {course.end_s:.1f} s"
     return tone + course.kind
@@ -77,17 +78,12 @@ def refuse(page: Path | None, picture: Path | None, *, replace: bool) -> None:
 
     Raises
     ------
-    ValueError
-        If a file is called otherwise than what it is to hold.
-    FileExistsError
-        If it is there, unless ``replace``.
+    ValueError, IsADirectoryError, FileExistsError, PermissionError, NotADirectoryError
+        As of ``files.atomic.refuse_file``.
     """
     for path, suffix, what in ((page, PAGE, "a page"), (picture, PICTURE, "a picture")):
-        if path is None:
-            continue
-        if path.suffix.lower() != suffix:
-            raise ValueError(f"{path}: {what} is a file that ends in {suffix}; choose such a name")
-        refuse_existing(path, replace=replace)
+        if path is not None:
+            refuse_file(path, suffix, what, replace=replace)
 
 
 def write(

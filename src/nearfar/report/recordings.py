@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nearfar.files.names import printable
@@ -17,7 +17,8 @@ def problems(found: pd.DataFrame) -> Table | Text:
     """The problems that ``nearfar check`` found, one per row."""
     if found.empty:
         return Text("No problems.")
-    table = Table(*found.columns, title="1 problem" if len(found) == 1 else f"{len(found)} problems")
+    columns = (Column(name, overflow="fold") for name in found.columns)  # names of clips differ at their ends
+    table = Table(*columns, title="1 problem" if len(found) == 1 else f"{len(found)} problems")
     for row in found.itertuples(index=False):
         table.add_row(*(Text(printable(str(value))) for value in row))
     return table

@@ -117,7 +117,7 @@ def listen_to(
     Raises
     ------
     DatasetError
-        If the data set has no clip of a result.
+        If the data set has no clip of a result, or none of its recordings can be used.
     """
     _refuse_strangers(dataset, results)
     jobs = jobs or Jobs()
@@ -130,6 +130,9 @@ def listen_to(
         progress=None if progress is None else lambda done, total: progress("listening", done, total),
         listen=reading.listen,
     )
+    if len(reading.unread) == len(reading.dataset.clips):
+        key, why = next(iter(sorted(reading.unread.items())))
+        raise DatasetError([f"no recording of {dataset.name} can be used, such as {key}: {why}"])
     absent = f"no such clip in {dataset.name}"
     unheard = {key: reading.unread.get(key, absent) for key in played if key not in reading.heard}
     unheard = {key: _without_place(why, dataset) for key, why in unheard.items()}
@@ -198,7 +201,8 @@ class _Reading:
         """Read a clip, and take from it what is wanted."""
         recorded = training.read(clip)
         if isinstance(recorded, Seen):
-            self.unread[clip.key] = "" if recorded.error is None else recorded.error[1]
+            why = "" if recorded.error is None else recorded.error[1]
+            self.unread[clip.key] = why.removeprefix(f"{clip.recording}: ")
             return recorded
         seen = training.seen(clip, recorded, hold=self._may_hold(clip, recorded))
         if clip.key in self.on_maps:

@@ -162,7 +162,7 @@ def _of_training(machine: Machine, found: Look) -> Iterator[Problem]:
         yield Problem("error", "training", machine.name, message.removeprefix(f"{machine.name}: "))
     for suspect in found.left_out:
         if suspect.kind != "copy":  # ``_duplicates`` tells of test clips, too
-            yield Problem("error", suspect.kind, suspect.clip.key, suspect.message)
+            yield _unusable(suspect.clip, suspect.kind, suspect.message)
     for clip, fault in found.noticed:
         yield _of_fault(clip, fault)
     for suspect in found.unlike:
@@ -172,10 +172,15 @@ def _of_training(machine: Machine, found: Look) -> Iterator[Problem]:
         yield Problem("warning", kind, machine.name, message.removeprefix(f"{machine.name}: "))
 
 
+def _unusable(clip: Clip, kind: str, message: str) -> Problem:
+    """Of a clip that cannot be used; what reads it names it, too."""
+    return Problem("error", kind, clip.key, message.removeprefix(f"{clip.recording}: "))
+
+
 def _of_test_clip(one: Seen, found: Look) -> Iterator[Problem]:
     """What ``nearfar score`` would say of a clip beside its score."""
     if one.error is not None:
-        yield Problem("error", one.error[0], one.clip.key, one.error[1])
+        yield _unusable(one.clip, *one.error)
         return
     faults = of_notes(one.notes, found.fault_counts, clips=len(found.kept)) + faults_alone(one.known)
     if found.usual is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearfar.evidence.reasons import course_kind
 from nearfar.evidence.spectrograms import LOWEST
 from nearfar.recordings.clips import counted
 from nearfar.report.pages import charts, sounds
@@ -24,7 +25,7 @@ from nearfar.report.pages.text import number
 if TYPE_CHECKING:
     from nearfar.evidence.courses import Course
     from nearfar.evidence.envelopes import EnvelopeSpectrum
-    from nearfar.evidence.explanation import Explanation
+    from nearfar.evidence.explanation import Explanation, NormalNeighbour
     from nearfar.evidence.maps import BranchMap
     from nearfar.evidence.spectra import BandLevels, FineSpectrum
 
@@ -202,7 +203,7 @@ def _in_time(course: Course | None) -> str | None:
         return None
     rate = "" if course.rate_hz is None else f", {number(course.rate_hz)} a second"
     tone = "" if course.tone_hz is None else f", a tone at {number(course.tone_hz)} Hz"
-    return f"{course.kind}{rate}{tone}"
+    return f"{course_kind(course)}{rate}{tone}"
 
 
 def _branch_table(explanation: Explanation) -> Table | None:
@@ -381,17 +382,24 @@ def _heard_by(view: str, explanation: Explanation) -> list[_Heard]:
     if samples is None:
         return []
     parts = [_Heard("This recording", explanation.name, samples, sound.rate)]
-    for neighbour in sorted(
-        explanation.neighbours, key=lambda each: each.rank
-    ):  # of each branch the nearest first
+    for neighbour, branches in _each_once(explanation.neighbours):
         samples = getattr(neighbour.sound, view)
         if samples is not None:
             title = (
-                f"Normal clip, nearest of {neighbour.branch}" if neighbour.branch else "Normal clip, nearest"
+                f"Normal clip, nearest of {' and '.join(branches)}" if branches else "Normal clip, nearest"
             )
             about = f"{neighbour.name} ({neighbour.domain})" if neighbour.domain else neighbour.name
             parts.append(_Heard(title, about, samples, neighbour.sound.rate))
     return parts
+
+
+def _each_once(neighbours: Sequence[NormalNeighbour]) -> list[tuple[NormalNeighbour, list[str]]]:
+    """The nearest of each branch first; a clip that several branches find is there once, with their names."""
+    found: dict[tuple[str, str], tuple[NormalNeighbour, list[str]]] = {}
+    for neighbour in sorted(neighbours, key=lambda each: each.rank):
+        _, branches = found.setdefault((neighbour.name, neighbour.domain), (neighbour, []))
+        branches += [neighbour.branch] if neighbour.branch else []
+    return list(found.values())
 
 
 def _fitting(heard: Mapping[str, Sequence[_Heard]]) -> tuple[Codec, int]:
