@@ -206,6 +206,8 @@ def print_means(rows: dict[str, dict[str, list[float]]], systems: list[str]) -> 
             print(f"{column:<24} {np.mean([np.mean(row[column]) for row in have]):6.2f}")
             continue
         gains = np.array([np.mean(row[column]) for row in have if column in row])
+        if not len(gains):  # no threshold, or nothing was found
+            continue
         print(f"{column:<24} mean {gains.mean():6.2f}  median {np.median(gains):6.2f}  "
               f"{(gains >= WANTED).sum():>3} of {len(gains)} at least {WANTED:g}")  # fmt: skip
 

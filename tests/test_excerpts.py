@@ -55,6 +55,13 @@ def test_an_excerpt_has_every_sample_as_it_was(
     np.testing.assert_array_equal(found, whole[15_500:36_250])
 
 
+def test_what_flac_does_not_hold_is_wav(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(10.0), 65_536, subtype="PCM_24")
+    made = cut(event(0.0, 0.05), Recording((tmp_path / "a.wav",)), tmp_path / "cut" / "e")
+    assert made.suffix == ".wav"
+    assert soundfile.info(made).samplerate == 65_536
+
+
 @pytest.mark.parametrize(
     ("start", "end", "first", "last"), [(2.0, 3.0, 0, 8000), (50.0, 60.0, 45_000, 60_000)]
 )

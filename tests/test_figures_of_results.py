@@ -151,7 +151,7 @@ def test_seeds_are_those_of_each_result(golden: Result, two_seeds: Result) -> No
     omega = two_seeds.omega
     assert omega is not None
     assert of_second.mean() == pytest.approx(100 * omega)
-    assert rows(axes) == [f"{i}: near_and_far (fused_result)" for i in (1, 2)]
+    assert rows(axes) == [f"near_and_far (fused_result), {i}" for i in (1, 2)]
 
 
 def test_omegas_have_their_interval(golden: Result) -> None:

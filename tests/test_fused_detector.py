@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ import nearfar
 from nearfar.cli import app
 from nearfar.decisions import fusing
 from nearfar.decisions.fusing import fuse, fuse_left_out
+from nearfar.detector import fitting
 from nearfar.detector.fitted import Detector
 from nearfar.encoders import pretrained
 from nearfar.files.extras import is_installed
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
-from nearfar.recordings.clips import Machine
+from nearfar.recordings.clips import Clip, Machine
+from nearfar.recordings.inspection.training import Suspect
 from nearfar.research import fused
 from nearfar.systems import defaults, fusion, named
 from nearfar.systems.named import DEFAULT
@@ -242,8 +244,14 @@ def test_weights_and_scale_are_part_of_its_identity(write: Write) -> None:
 
 
 def test_clips_unlike_the_others_are_those_that_a_branch_finds(
-    tmp_path: Path, jobs: Jobs, write: Write
+    tmp_path: Path, jobs: Jobs, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def most(clips: Sequence[Clip], scores: Mapping[str, float]) -> list[Suspect]:
+        """The four clips with the largest scores, whether they stand apart or not."""
+        ordered = sorted(clips, key=lambda clip: -scores[clip.key])
+        return [Suspect(clip, "unlike", "by its score") for clip in ordered[:4]]
+
+    monkeypatch.setattr(fitting, "unlike_by_score", most)
     folder = write_machine(tmp_path, "pump", train=24, target=4, test=1, seconds=0.5)
     odd = sorted((folder / "train").glob("*_source_*"))[3]
     audio.write(odd, clip(99, faulty=True, seconds=0.5), RATE)

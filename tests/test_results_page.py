@@ -24,7 +24,8 @@ from nearfar.cli import app
 from nearfar.evaluation.results import Result
 from nearfar.report.pages import clips, experiments, results
 from nearfar.report.pages.page import MOST_BYTES
-from nearfar.research import reported
+from nearfar.research import overview, reported
+from nearfar.research.overview import Limit
 
 GOLDEN = Path(__file__).parent / "golden" / "fused_result"
 
@@ -84,7 +85,34 @@ class TestContent:
 
     def test_a_threshold_that_is_not_known_is_bounded(self, result: Result) -> None:
         page = text_of(of(replace(result, references=result.references[:0])))
-        assert "The threshold lies within the marked span" in page
+        assert re.search(
+            r"The value of the threshold is not in the result; it lies between \S+ and \S+\.", page
+        )
+
+    @pytest.mark.parametrize(
+        ("limit", "said"),
+        [
+            (Limit(1.5, 1.0, 2.0), "A score above the threshold, the dashed line, is flagged."),
+            (Limit(None, 1.0, 2.0), "it lies between 1 and 2."),
+            (Limit(None, 3.0, np.nan), "no clip was flagged."),
+            (Limit(None, np.nan, 2.0), "all clips were flagged."),
+            (Limit(None, 3.0, 2.0), "some clips were flagged that score lower than others that were not."),
+        ],
+    )
+    def test_no_line_is_spoken_of_that_is_not_there(self, limit: Limit, said: str) -> None:
+        told = experiments._where(limit)
+        assert told.endswith(said)
+        assert ("dashed" in told) == (limit.value is not None)
+
+    def test_the_worst_clips_of_each_result_are_played(self, result: Result) -> None:
+        """Of three machines and two kinds, the worst of both results come before the second worst of the first."""
+        other = replace(result, scores=result.scores.assign(score=-result.scores["score"]))
+        tables = [overview.most_wrong(one, 5) for one in (result, other)]
+        played = list(reported._by_turns(tables, 12))
+        for table in tables:
+            worst = [of.loc[of["rank"].idxmax(), "key"] for _, of in table.groupby(["machine", "kind"])]
+            assert set(worst) <= set(played)
+        assert len(played) == len(set(played)) <= 12
 
     def test_false_alarms_are_asked_and_got(self, result: Result) -> None:
         found = numbers_of(of(result), "ours: false alarms")
@@ -217,7 +245,7 @@ class TestSeveral:
 
     def test_names_are_told_apart(self, result: Result) -> None:
         others = [replace(result, folder=Path(folder)) for folder in ("a/x", "b/x", "c/y")]
-        assert reported.names_of(others) == ["ours (x), 1", "ours (x), 2", "ours (y)"]
+        assert overview.names_of(others) == ["ours (x), 1", "ours (x), 2", "ours (y)"]
 
 
 class TestRecordings:

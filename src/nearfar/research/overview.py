@@ -9,6 +9,7 @@ Tables are plain DataFrames. Metrics and rates are fractions. Every number is ma
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -46,6 +47,19 @@ RATES = (
     "anomalies",
     "found",
 )
+
+
+def names_of(results: Sequence[Result]) -> list[str]:
+    """A name for each result: that of its system; where several have it, with the folder; else with a number."""
+    names = [result.run.name for result in results]
+    names = _told_apart(names, [f"{name} ({r.folder.name})" for name, r in zip(names, results, strict=True)])
+    return _told_apart(names, [f"{name}, {number + 1}" for number, name in enumerate(names)])
+
+
+def _told_apart(names: Sequence[str], longer: Sequence[str]) -> list[str]:
+    """The longer of two names for those that are not alone."""
+    count = Counter(names)
+    return [long if count[name] > 1 else name for name, long in zip(names, longer, strict=True)]
 
 
 def clips_of(result: Result) -> pd.DataFrame:

@@ -129,7 +129,8 @@ def gather(
     DatasetError
         If the data set has no clip of a result.
     """
-    names = names_of(results)
+    _require_different(results)
+    names = overview.names_of(results)
     wrong = [
         overview.most_wrong(r, WRONG_CLIPS) if not r.metrics.empty else overview.highest(r) for r in results
     ]
@@ -151,28 +152,13 @@ def gather(
     return Reported(tuple(gathered), tuple(pairs), unit, listened, played)
 
 
-def names_of(results: Sequence[Result]) -> list[str]:
-    """A name for each result: that of its system; where several have it, with the folder; else with a number.
-
-    Raises
-    ------
-    ValueError
-        If there is no result, or one is given twice.
-    """
+def _require_different(results: Sequence[Result]) -> None:
+    """Raise if there is no result, or one is given twice."""
     if not results:
         raise ValueError("no results to report; give the folders of one or more results of `nearfar run`")
     folders = Counter(result.folder.resolve() for result in results)
     if twice := [str(folder) for folder, count in folders.items() if count > 1]:
         raise ValueError(f"{twice[0]} is given twice; give each result once")
-    names = [result.run.name for result in results]
-    names = _told_apart(names, [f"{name} ({r.folder.name})" for name, r in zip(names, results, strict=True)])
-    return _told_apart(names, [f"{name}, {number + 1}" for number, name in enumerate(names)])
-
-
-def _told_apart(names: Sequence[str], longer: Sequence[str]) -> list[str]:
-    """The longer of two names for those that are not alone."""
-    count = Counter(names)
-    return [long if count[name] > 1 else name for name, long in zip(names, longer, strict=True)]
 
 
 def load_results(folders: Sequence[Path]) -> list[Result]:

@@ -6,7 +6,6 @@ scores shows one, the first unless another is asked for; all others show means o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -218,7 +217,9 @@ def seeds(*results: ResultOrFolder) -> Figure:
         If Omega is not defined for one of them, or none is given.
     """
     loaded = [_with_omega(result) for result in results]
-    values = {name: overview.omegas(found) for name, found in zip(_names(loaded), loaded, strict=True)}
+    values = {
+        name: overview.omegas(found) for name, found in zip(overview.names_of(loaded), loaded, strict=True)
+    }
     return experiments.seeds(values, title="Omega of each seed")
 
 
@@ -232,7 +233,7 @@ def omegas(*results: ResultOrFolder) -> Figure:
     """
     loaded = [_with_omega(result) for result in results]
     found = {}
-    for name, one in zip(_names(loaded), loaded, strict=True):
+    for name, one in zip(overview.names_of(loaded), loaded, strict=True):
         table = overview.intervals(one)
         assert table is not None  # it has metrics
         value, low, high = map(float, table.loc[ALL, ["value", "low", "high"]].to_numpy(float))
@@ -250,7 +251,7 @@ def comparison(a: ResultOrFolder, b: ResultOrFolder) -> Figure:
     """
     loaded = [_with_omega(a), _with_omega(b)]
     table = experiment.compare(*loaded).table
-    first, second = _names(loaded)
+    first, second = overview.names_of(loaded)
     return experiments.comparison(
         [str(machine) for machine in table.index],
         table["difference"], table["low"], table["high"],
@@ -283,16 +284,6 @@ def _with_omega(result: ResultOrFolder) -> Result:
     if found.omega is None:
         raise ValueError(f"{found.folder}: no Omega, because some machines have domains and some have none")
     return found
-
-
-def _names(results: Sequence[Result]) -> list[str]:
-    """A name for each: that of the system, with the folder where systems have the same."""
-    systems = [found.run.name for found in results]
-    names = [
-        s if systems.count(s) == 1 else f"{s} ({r.folder.name})"
-        for s, r in zip(systems, results, strict=True)
-    ]
-    return [n if names.count(n) == 1 else f"{i}: {n}" for i, n in enumerate(names, 1)]
 
 
 def _seed(found: Result, seed: int | None) -> int:

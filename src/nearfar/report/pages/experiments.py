@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nearfar.evaluation.curves import Curve
     from nearfar.research.leaving_out import Branches
-    from nearfar.research.overview import Pair, Unit
+    from nearfar.research.overview import Limit, Pair, Unit
     from nearfar.research.reported import ReportedResult
 
 HEADINGS = {
@@ -314,17 +314,26 @@ def _scores_chart(
                   [targets.get(key, "") for key in keys])
         )  # fmt: skip
     limit = reported.limits.get(machine)
-    value, said = None, "No decisions were taken."
+    value, said = (None, "No decisions were taken.") if limit is None else (limit.value, _where(limit))
     spans: tuple[Span, ...] = ()
-    if limit is not None:
-        value, said = limit.value, "A score above the threshold, the dashed line, is flagged."
     if limit is not None and value is None and limit.above < limit.below:
         spans = (Span("the threshold lies here", limit.above, limit.below),)
-        said = "The threshold lies within the marked span; its value is not in the result."
     title, x = f"{reported.name}: scores of {name}", Axis("Score")
     if points:
         return charts.strip_chart(title, strips, x=x, threshold=value, spans=spans, description=said)
     return charts.histogram(title, strips, x=x, threshold=value, description=said)
+
+
+def _where(limit: Limit) -> str:
+    """Where a threshold lies, in a sentence or two."""
+    if limit.value is not None:
+        return "A score above the threshold, the dashed line, is flagged."
+    unknown = "The value of the threshold is not in the result"
+    if math.isnan(limit.above) or math.isnan(limit.below):
+        return f"{unknown}; {'all clips were' if math.isnan(limit.above) else 'no clip was'} flagged."
+    if limit.above < limit.below:
+        return f"{unknown}; it lies between {number(limit.above)} and {number(limit.below)}."
+    return f"{unknown}; some clips were flagged that score lower than others that were not."
 
 
 def _short(key: str) -> str:
