@@ -363,9 +363,22 @@ def shown(table: RenderableType, width: int = 300) -> str:
     return capture.get()
 
 
-def test_the_table_names_the_view_in_full_on_a_narrow_terminal(found: Explanation) -> None:
-    table = shown(explanations.terminal(found), width=80)
+def test_the_table_fits_into_a_narrow_terminal(found: Explanation) -> None:
+    course = Course("part", begin_s=1.6, end_s=1.8, tone_hz=3210.0)
+    long = dataclasses.replace(
+        found.reasons[0],
+        view="cancelled_3taps",
+        low_hz=890.0,
+        high_hz=3600.0,
+        from_median_db=33.0,
+        course=course,
+    )
+    told = dataclasses.replace(found, reasons=(long, *found.reasons))
+    table = shown(explanations.terminal(told), width=80)
     assert "…" not in table
+    lines = [line for line in table.splitlines() if line.startswith(("┏", "└"))]
+    assert [line[-1] for line in lines] == ["┓", "┘"]  # it is not cut off
+    assert "│ cancelled │" in table
 
 
 @pytest.mark.parametrize(("rate", "said"), [(1.2, "swelling, 1.2"), (12.0, "bursts, 12")])

@@ -56,8 +56,8 @@ def test_the_words_of_the_issue() -> None:
         ({"measure": "relative"}, "kHz, relative to the rest of the sound, than in 99 %"),
         (
             {"measure": "expected"},
-            "13 dB more energy at 2.1 to 2.6 kHz than the rest of the sound lets expect (99 % of 250 normal clips: "
-            "up to 4 dB)",
+            "13 dB more energy at 2.1 to 2.6 kHz than expected from the rest of the sound (99 % of 250 normal "
+            "clips: up to 4 dB)",
         ),
         ({"far": "heard", "far_from_expected_db": 8.0}, "hears it, too (+8.0 dB), so it may be the hall and not"),
         ({"far": "heard less", "far_from_expected_db": 2.0}, "microphone hears it, too, but less (+2.0 dB)"),
@@ -76,7 +76,7 @@ def test_the_words_of_the_issue() -> None:
         ({"course": Course("falling", change_db=-6.4)}, "falling by 6 dB during the clip;"),
         (
             {"kind": "combination", "score_share": 0.623},
-            "the sound at 2.1 to 2.6 kHz (62 % of what speaks for the score), with 13 dB more energy than the rest",
+            "the sound at 2.1 to 2.6 kHz (62 % of what speaks for the score), with 13 dB more energy than expected",
         ),
         (
             {"kind": "combination", "from_expected_db": 0.1, "course": Course("steady")},

@@ -299,8 +299,8 @@ def _words(reason: Reason) -> str:
     elif reason.measure == "expected":
         of_normal = max(abs(reason.from_expected_db) - reason.beyond_db, 0.0)
         said = (
-            f"{told_db(abs(reason.from_expected_db))} {more} energy at {band} than the rest of the sound lets "
-            f"expect ({clips}: up to {told_db(of_normal)})"
+            f"{told_db(abs(reason.from_expected_db))} {more} energy at {band} than expected from the rest of "
+            f"the sound ({clips}: up to {told_db(of_normal)})"
         )
     else:
         rest = ", relative to the rest of the sound," if reason.measure == "relative" else ""
@@ -314,9 +314,8 @@ def _combined(reason: Reason, more: str) -> str:
     said = "" if share is None else f" ({100 * share:.0f} % of what speaks for the score)"
     if abs(reason.from_expected_db) < LEAST_CHANGE_DB:
         return f"{said}, where the mean level is as expected, but not how it changes over bands and time"
-    return (
-        f"{said}, with {told_db(abs(reason.from_expected_db))} {more} energy than the rest of it lets expect"
-    )
+    change = told_db(abs(reason.from_expected_db))
+    return f"{said}, with {change} {more} energy than expected from the rest of the sound"
 
 
 def _loudness_words(reason: Reason) -> str:

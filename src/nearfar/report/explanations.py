@@ -45,18 +45,19 @@ def terminal(found: Explanation) -> RenderableType:
 def _bands(found: Explanation) -> Table:
     shown = Table(
         Column("band"),
-        Column("view", min_width=max(len(reason.view) for reason in found.reasons)),
-        Column("from median", justify="right"),
-        Column("from expected", justify="right"),
+        Column("view", no_wrap=True),
+        Column("dB from median", justify="right"),
+        Column("dB from expected", justify="right"),
         Column("share of score", justify="right"),
         Column("heard far"),
         Column("in time"),
     )
     for reason in found.reasons:
         band = "all" if reason.kind == "loudness" else told_band(reason.low_hz, reason.high_hz)
+        view = reason.view.partition("_")[0]  # a sentence has the whole name
         share = "-" if reason.score_share is None else f"{100 * reason.score_share:.0f} %"
-        numbers = (f"{x:+.1f} dB" for x in (reason.from_median_db, reason.from_expected_db))
-        shown.add_row(band, reason.view, *numbers, share, FAR[reason.far], in_time(reason))
+        numbers = (f"{x:+.1f}" for x in (reason.from_median_db, reason.from_expected_db))
+        shown.add_row(band, view, *numbers, share, FAR[reason.far], in_time(reason))
     return shown
 
 
