@@ -17,7 +17,7 @@ from rich.console import Console, RenderableType
 from typer.testing import CliRunner, Result
 
 import nearfar
-from nearfar.cli import app
+from nearfar.cli import app, console
 from nearfar.detector.fitted import BranchScore, Detector, Verdict
 from nearfar.evidence.contents import plain
 from nearfar.evidence.courses import Course
@@ -388,8 +388,14 @@ def test_a_slow_burst_is_a_swelling_in_the_tables_also(found: Explanation, rate:
     assert (explained._in_time(course) or "").startswith(said)
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentences are not broken into lines; a console takes its width when it is made, in another test perhaps."""
+    monkeypatch.setattr(console.out, "_width", 300)
+
+
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(app, ["explain", *map(str, arguments)], input=stdin, env={"COLUMNS": "300"})
+    return CliRunner().invoke(app, ["explain", *map(str, arguments)], input=stdin)
 
 
 def test_the_command_prints_the_words(folder: Path, faulty: Path, found: Explanation) -> None:

@@ -95,3 +95,13 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_read(tmp_path,
     assert found.unreadable == {tmp_path / "secret": "Permission denied"}
     with pytest.raises(PermissionError, match="Permission denied"):
         folders_in(tmp_path / "secret")
+
+
+def test_a_detector_is_left_alone_with_the_sounds_in_it(tmp_path: Path) -> None:
+    for name in ("monday/a.wav", "fan.detector/normal/0000.wav", "fan.detector/detector.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert below(tmp_path) == ["monday/a.wav"]
+    assert below(tmp_path / "fan.detector") == []
+    assert below(tmp_path / "fan.detector/normal") == ["0000.wav"]  # if it is asked for by its name
+    assert [folder.name for folder in folders_in(tmp_path)] == ["monday"]

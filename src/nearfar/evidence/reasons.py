@@ -313,7 +313,7 @@ def _combined(reason: Reason, more: str) -> str:
     share = reason.score_share
     said = "" if share is None else f" ({100 * share:.0f} % of what speaks for the score)"
     if abs(reason.from_expected_db) < LEAST_CHANGE_DB:
-        return f"{said}, where the mean level is as expected, but not how it changes over bands and time"
+        return f"{said}, where the mean level is as expected"
     change = told_db(abs(reason.from_expected_db))
     return f"{said}, with {change} {more} energy than expected from the rest of the sound"
 

@@ -4,7 +4,8 @@ Conventions
 -----------
 Hidden files and folders, and what systems leave on disks and in archives, are left alone: ``__MACOSX``, ``@eaDir``,
 recycle bins, ``lost+found``. Links to folders are followed, but each folder is taken once, by its own path rather
-than by that of a link. A link to a folder that contains the link is not followed.
+than by that of a link. A link to a folder that contains the link is not followed. The folder of a
+detector is left alone, too: the sound of normal clips in it is not there to be listed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ LEFT_ALONE = frozenset(  # in lower case
         "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "~snapshot",  # network storage
     }
 )  # fmt: skip
+DETECTOR = "detector.json"  # in the folder of a detector
 _CHECKED_DISK = re.compile(r"found\.\d{3}")  # FOUND.000, of Windows
 
 Wanted = Callable[[Path], bool]
@@ -55,7 +57,7 @@ def is_left_alone(name: str) -> bool:
 
 
 def list_below(folder: Path, wanted: Wanted) -> Listing:
-    """The wanted files at any depth below a folder; none if the folder is not there."""
+    """The wanted files at any depth below a folder; none if the folder is not there, or is that of a detector."""
     walk = _Walk(wanted)
     if folder.is_dir():
         walk.all_below(folder)
@@ -63,7 +65,7 @@ def list_below(folder: Path, wanted: Wanted) -> Listing:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders directly in a folder, links to folders among them, ordered by name.
+    """The folders directly in a folder, links to folders among them, ordered by name; without those of detectors.
 
     Raises
     ------
@@ -72,7 +74,12 @@ def folders_in(folder: Path) -> list[Path]:
     """
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not is_left_alone(entry.name) and _is_folder(entry)]
-    return [folder / name for name in sorted(names)]
+    return [folder / name for name in sorted(names) if not is_detector(folder / name)]
+
+
+def is_detector(folder: Path) -> bool:
+    """Whether a folder is that of a detector; not one that cannot be looked into."""
+    return os.path.isfile(folder / DETECTOR)  # noqa: PTH113  # the method raises where looking is not allowed
 
 
 @dataclass
@@ -104,6 +111,8 @@ class _Walk:
             entries = list(_entries(folder))
         except OSError as error:
             self.unreadable[folder] = error.strerror or str(error)
+            return
+        if any(entry.name == DETECTOR for entry in entries):
             return
         for entry in entries:
             self._take(entry, folder / entry.name)

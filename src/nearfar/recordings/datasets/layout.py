@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nearfar.files.listing import folders_in, list_below
+from nearfar.files.listing import folders_in, is_detector, list_below
 from nearfar.files.names import quoted
 from nearfar.recordings.clips import AUDIO_SUFFIXES, SPLIT_FOLDERS, Dataset, DatasetError, Machine, is_audio
 
@@ -21,7 +21,6 @@ EXPECTED = "ROOT/MACHINE/train/*.wav, and ROOT/MACHINE/test/*.wav where there ar
 SHOWN = 5  # offenders that an error names; it counts the others
 DEPTH = 2  # how far below a root without machines to look for them: dev_data/raw
 OTHER_SOUND = frozenset((".mp3", ".m4a", ".ogg", ".opus", ".wma", ".aac", ".amr", ".mp4", ".3gp"))  # not read
-DETECTOR = "detector.json"  # in the folder of a detector, which is easily given instead
 
 
 def is_machine(folder: Path) -> bool:
@@ -81,7 +80,7 @@ def refuse_no_folder(path: Path, name: str, expected: str) -> None:
         raise DatasetError([f"{name}={path} is a file; give {expected}{one}"])
     if not os.access(path, os.R_OK | os.X_OK):
         raise DatasetError([f"{name}={path}: {_denied('permission denied')}"])
-    if (path / DETECTOR).is_file():
+    if is_detector(path):
         raise DatasetError([f"{name}={path} is the folder of a detector; give {expected}"])
 
 
@@ -147,7 +146,7 @@ def recordings_below(folder: Path) -> list[Path]:
 
 def what_else(folder: Path) -> str:
     """To be added to a message that a folder contains no recordings: what it contains in their place."""
-    if (folder / DETECTOR).is_file():
+    if is_detector(folder):
         return "; it is the folder of a detector"
     other = OTHER_SOUND.difference(AUDIO_SUFFIXES)
     found = list_below(folder, lambda path: path.suffix.lower() in other).files

@@ -173,8 +173,10 @@ def _of_training(machine: Machine, found: Look) -> Iterator[Problem]:
 
 
 def _unusable(clip: Clip, kind: str, message: str) -> Problem:
-    """Of a clip that cannot be used; what reads it names it, too."""
-    return Problem("error", kind, clip.key, message.removeprefix(f"{clip.recording}: "))
+    """Of a clip that cannot be used; what reads it names it, which is not said twice if the key is its place."""
+    if clip.path.as_posix().endswith(f"/{clip.key}"):
+        message = message.removeprefix(f"{clip.recording}: ")
+    return Problem("error", kind, clip.key, message)
 
 
 def _of_test_clip(one: Seen, found: Look) -> Iterator[Problem]:
