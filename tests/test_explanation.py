@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -183,6 +184,33 @@ def test_what_a_detector_does_not_keep_is_said(fan: Path, faulty: Path, keep: st
     assert told.spectra[0].median is None
     assert told.headline.startswith("Anomaly")
     json.loads(told.to_json())
+
+
+@pytest.mark.parametrize(("all_of_them", "neighbours"), [(True, 0), (False, 3)])
+def test_normal_recordings_that_cannot_be_read_are_left_out_and_told_once(
+    folder: Path, faulty: Path, tmp_path: Path, found: Explanation, all_of_them: bool, neighbours: int
+) -> None:
+    shutil.copytree(folder, tmp_path / "det")
+    detector = Detector.load(tmp_path / "det")
+    assert detector.sounds is not None
+    nearest = found.neighbours[0].name
+    lost = [clip for clip in detector.sounds.clips if all_of_them or clip.name == nearest]
+    for number, clip in enumerate(lost):
+        path = tmp_path / "det" / clip.file
+        path.write_bytes(b"fLaC") if number % 2 else path.unlink()
+    told = explain(Detector.load(tmp_path / "det"), faulty)
+    assert told.headline.startswith("Anomaly")
+    assert told.verdict.score == found.verdict.score
+    assert len(told.reasons) == len(found.reasons)
+    assert len(told.neighbours) == neighbours
+    assert nearest not in {one.name for one in told.neighbours}
+    said = [sentence for sentence in told.missing if "cannot be read" in sentence]
+    count = f"{len(lost)} normal recordings" if all_of_them else "1 normal recording of"
+    assert len(said) == len(told.missing) == 1
+    assert said[0].startswith(count)
+    assert "restore it from a copy of the detector, or fit again" in said[0]
+    done = run(tmp_path / "det", faulty, "-o", tmp_path / "page.html", "--png", tmp_path / "picture.png")
+    assert done.exit_code == 0, done.output
 
 
 def test_without_a_threshold_there_is_no_decision(detector: Detector, faulty: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,7 +95,9 @@ def of_health(detector: Detector, verdict: Verdict) -> tuple[str, ...]:
     return tuple(said)
 
 
-def of_missing(detector: Detector, far: bool, maps: list[str]) -> tuple[str, ...]:
+def of_missing(
+    detector: Detector, far: bool, maps: list[str], damaged: Sequence[str] = ()
+) -> tuple[str, ...]:
     """What cannot be shown, why, and how to get it.
 
     Parameters
@@ -104,6 +107,8 @@ def of_missing(detector: Detector, far: bool, maps: list[str]) -> tuple[str, ...
         Whether there is a far microphone to compare with.
     maps : list of str
         Why branches have no map.
+    damaged : sequence of str
+        Why kept normal recordings cannot be read: a message for each of those that were wanted.
     """
     said = []
     if detector.sounds is None:
@@ -115,6 +120,12 @@ def of_missing(detector: Detector, far: bool, maps: list[str]) -> tuple[str, ...
         said.append(
             "The detector keeps no normal recordings, so there are none to hear beside it, and fine spectra and "
             f"bursts are not compared with theirs; {FIT_AGAIN}."
+        )
+    if damaged:
+        left_out = "it is left out" if len(damaged) == 1 else "they are left out; the first of them"
+        said.append(
+            f"{counted(len(damaged), 'normal recording')} of the detector cannot be read, so {left_out}: "
+            f"{damaged[0]}."
         )
     if detector.sounds is not None and not far:
         said.append("There is no far microphone, so it is not known whether the sound comes from the hall.")
