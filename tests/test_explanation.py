@@ -233,6 +233,36 @@ def test_without_a_threshold_nothing_is_said_of_a_decision(
     assert "are anomalous" not in said
 
 
+def test_anomalous_windows_are_not_counted_where_nothing_is_decided(detector: Detector, hours: Path) -> None:
+    undecided = json.loads(explain(dataclasses.replace(detector, threshold=None), hours).to_json())
+    assert undecided["window"]["windows"] == 10
+    assert undecided["window"]["anomalous"] is None
+    assert json.loads(explain(detector, hours).to_json())["window"]["anomalous"] >= 1
+    assert json.loads(explain(detector, hours, at=4.0).to_json())["window"]["anomalous"] is None
+
+
+@pytest.mark.parametrize(("clips", "reasons"), [(1, False), (9, False), (10, True)])
+def test_a_few_normal_clips_do_not_tell_what_is_unusual(
+    detector: Detector, clips: int, reasons: bool
+) -> None:
+    assert detector.sounds is not None
+    few = dataclasses.replace(
+        detector.sounds,
+        levels=detector.sounds.levels[:clips], peaks=detector.sounds.peaks[:clips],
+        domain=detector.sounds.domain[:clips], contents=detector.sounds.contents[:clips],
+        clips=tuple(clip for clip in detector.sounds.clips if clip.row < clips),
+    )  # fmt: skip
+    told = explain(dataclasses.replace(detector, sounds=few), with_tone(3210.0, 0.02), RATE)
+    assert told.verdict.decision == "anomaly"
+    assert bool(told.reasons) == reasons
+    said = [words for words in told.missing if "told by 10 or more; fit it with more of them" in words]
+    assert bool(said) != reasons
+    if said:
+        counted = "1 normal clip" if clips == 1 else f"{clips} normal clips"
+        assert f"the levels of {counted} only, so reasons are missing" in said[0]
+        assert told.headline == "Anomaly."
+
+
 FUSED = """
 name = "near_and_cancelled"
 summary = "Near, and near without what far explains."

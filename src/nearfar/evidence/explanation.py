@@ -28,7 +28,7 @@ from nearfar.evidence.maps import BranchMap, maps_of, names_of
 from nearfar.evidence.nearest import nearest_normals
 from nearfar.evidence.reasons import Compared, Reason
 from nearfar.evidence.spectra import BandLevels, FineSpectrum
-from nearfar.evidence.unusual import Interval, Scan, evenly
+from nearfar.evidence.unusual import FEWEST_CLIPS, Interval, Scan, evenly
 from nearfar.files.extras import MissingPackageError
 from nearfar.files.provenance import library_versions
 from nearfar.recordings.audio import FAR, NEAR, Samples
@@ -112,7 +112,8 @@ class Explanation:
     p_value_means : str
         Empty without a p-value.
     reasons : tuple of Reason
-        The most telling first. None of a clip that is normal, or unusable.
+        The most telling first. None of a clip that is normal, or unusable; or if the detector has the levels of
+        fewer than ``unusual.FEWEST_CLIPS`` normal clips.
     words : tuple of str
         All that is said, sentence by sentence; the headline first.
     health, missing : tuple of str
@@ -272,7 +273,7 @@ def explain_heard(detector: Detector, heard: Heard, *, neighbours: int = NEIGHBO
     spectra = _fine_spectra(detector, sound, near_to, kept)
     found: list[Reason] = []
     envelope_of: EnvelopeSpectrum | None = None
-    if compared is not None and verdict.decision in ("anomaly", ""):
+    if compared is not None and len(compared.domain) >= FEWEST_CLIPS and verdict.decision in ("anomaly", ""):
         looking = _Looking(detector, compared, maps, sound, near_to, verdict)
         found, envelope_of = looking.reasons()
     why_not = [f"There is no map of {one.branch}: {one.why_not}" for one in maps if one.why_not]

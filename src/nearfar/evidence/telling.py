@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nearfar.evidence.unusual import FEWEST_CLIPS
 from nearfar.recordings.clips import counted
 from nearfar.recordings.microphones import MICROPHONES
 
@@ -116,7 +117,12 @@ def of_missing(
             "The detector does not keep how normal clips sound, so reasons, normal spectra and normal clips to "
             f"hear are missing; {FIT_AGAIN}."
         )
-    elif not detector.sounds.clips:
+    if detector.sounds is not None and (n := len(detector.sounds.levels)) < FEWEST_CLIPS:
+        said.append(
+            f"The detector knows the levels of {counted(n, 'normal clip')} only, so reasons are missing: how much "
+            f"normal clips differ is told by {FEWEST_CLIPS} or more; fit it with more of them."
+        )
+    if detector.sounds is not None and not detector.sounds.clips:
         said.append(
             "The detector keeps no normal recordings, so there are none to hear beside it, and fine spectra and "
             f"bursts are not compared with theirs; {FIT_AGAIN}."
@@ -138,7 +144,7 @@ def of_window(detector: Detector, excerpt: Excerpt) -> str:
         f"It is the window of {excerpt.seconds:g} s from {clock(excerpt.start)} on, the most anomalous of "
         f"{counted(excerpt.windows, 'window')}"
     )
-    if detector.threshold is None:
+    if detector.threshold is None or excerpt.anomalous is None:
         return f"{said}."
     said += f"; {excerpt.anomalous} of them {'is' if excerpt.anomalous == 1 else 'are'} anomalous"
     expected = detector.threshold.false_alarm_rate * excerpt.windows
