@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -185,6 +186,33 @@ def test_what_a_detector_does_not_keep_is_said(fan: Path, faulty: Path, keep: st
     json.loads(told.to_json())
 
 
+@pytest.mark.parametrize(("all_of_them", "neighbours"), [(True, 0), (False, 3)])
+def test_normal_recordings_that_cannot_be_read_are_left_out_and_told_once(
+    folder: Path, faulty: Path, tmp_path: Path, found: Explanation, all_of_them: bool, neighbours: int
+) -> None:
+    shutil.copytree(folder, tmp_path / "det")
+    detector = Detector.load(tmp_path / "det")
+    assert detector.sounds is not None
+    nearest = found.neighbours[0].name
+    lost = [clip for clip in detector.sounds.clips if all_of_them or clip.name == nearest]
+    for number, clip in enumerate(lost):
+        path = tmp_path / "det" / clip.file
+        path.write_bytes(b"fLaC") if number % 2 else path.unlink()
+    told = explain(Detector.load(tmp_path / "det"), faulty)
+    assert told.headline.startswith("Anomaly")
+    assert told.verdict.score == found.verdict.score
+    assert len(told.reasons) == len(found.reasons)
+    assert len(told.neighbours) == neighbours
+    assert nearest not in {one.name for one in told.neighbours}
+    said = [sentence for sentence in told.missing if "cannot be read" in sentence]
+    count = f"{len(lost)} normal recordings" if all_of_them else "1 normal recording of"
+    assert len(said) == len(told.missing) == 1
+    assert said[0].startswith(count)
+    assert "restore it from a copy of the detector, or fit again" in said[0]
+    done = run(tmp_path / "det", faulty, "-o", tmp_path / "page.html", "--png", tmp_path / "picture.png")
+    assert done.exit_code == 0, done.output
+
+
 def test_without_a_threshold_there_is_no_decision(detector: Detector, faulty: Path) -> None:
     told = explain(dataclasses.replace(detector, threshold=None), faulty)
     assert told.verdict.decision == ""
@@ -203,6 +231,36 @@ def test_without_a_threshold_nothing_is_said_of_a_decision(
     said = " ".join(explain(undecided, hours).words)
     assert "from 0:12 on, the most anomalous of 10 windows. " in said
     assert "are anomalous" not in said
+
+
+def test_anomalous_windows_are_not_counted_where_nothing_is_decided(detector: Detector, hours: Path) -> None:
+    undecided = json.loads(explain(dataclasses.replace(detector, threshold=None), hours).to_json())
+    assert undecided["window"]["windows"] == 10
+    assert undecided["window"]["anomalous"] is None
+    assert json.loads(explain(detector, hours).to_json())["window"]["anomalous"] >= 1
+    assert json.loads(explain(detector, hours, at=4.0).to_json())["window"]["anomalous"] is None
+
+
+@pytest.mark.parametrize(("clips", "reasons"), [(1, False), (9, False), (10, True)])
+def test_a_few_normal_clips_do_not_tell_what_is_unusual(
+    detector: Detector, clips: int, reasons: bool
+) -> None:
+    assert detector.sounds is not None
+    few = dataclasses.replace(
+        detector.sounds,
+        levels=detector.sounds.levels[:clips], peaks=detector.sounds.peaks[:clips],
+        domain=detector.sounds.domain[:clips], contents=detector.sounds.contents[:clips],
+        clips=tuple(clip for clip in detector.sounds.clips if clip.row < clips),
+    )  # fmt: skip
+    told = explain(dataclasses.replace(detector, sounds=few), with_tone(3210.0, 0.02), RATE)
+    assert told.verdict.decision == "anomaly"
+    assert bool(told.reasons) == reasons
+    said = [words for words in told.missing if "told by 10 or more; fit it with more of them" in words]
+    assert bool(said) != reasons
+    if said:
+        counted = "1 normal clip" if clips == 1 else f"{clips} normal clips"
+        assert f"the levels of {counted} only, so reasons are missing" in said[0]
+        assert told.headline == "Anomaly."
 
 
 FUSED = """

@@ -163,6 +163,19 @@ class TestDamaged:
         with pytest.raises(ValueError, match=r"scores.csv: not a table of a result: No columns to parse"):
             read_table(tmp_path / "scores.csv")
 
+    @pytest.mark.parametrize("kept", [0.3, 0.5, 0.77])
+    def test_half_a_table_says_what_to_do(self, folder: Path, kept: float) -> None:
+        file = folder / "scores.csv"
+        rows = file.read_text().splitlines(keepends=True)
+        at = int(kept * len(rows))
+        file.write_text("".join(rows[:at]) + rows[at].split(",")[0])
+        with pytest.raises(ValueError, match=rf"row {at} has no whole number as se") as error:
+            Result.load(folder)
+        assert str(error.value).startswith(f"{file}: not a table of a result: ")
+        assert "Take a copy of it if there is one; else remove it" in str(error.value)
+        assert "run again" in str(error.value)
+        assert "non-finite" not in str(error.value)
+
     def test_a_place_with_a_damaged_record_is_refused(self, folder: Path) -> None:
         (folder / "run.json").write_text("{}")
         with pytest.raises(ValueError, match="7 problems; the file is damaged, or nearfar did not write it"):

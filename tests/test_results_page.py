@@ -172,6 +172,12 @@ def only_seed(result: Result, seed: int) -> Result:
     return replace(result, run=run, **tables)
 
 
+def test_intervals_are_told_as_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nearfar.evaluation.statistics.LEVEL", 0.9)
+    monkeypatch.setattr("nearfar.evaluation.statistics.RESAMPLES", 2500)
+    assert experiments.over("clip").startswith("Intervals hold 90 % of 2,500 resamples of the test clips ")
+
+
 class TestEveryResult:
     def test_without_labels(self, rng: np.random.Generator) -> None:
         table = make_clips().assign(label=None, domain=None)
@@ -179,6 +185,21 @@ class TestEveryResult:
         assert "No labels are known" in text_of(page)
         assert "The highest scores" in text_of(page)
         assert "ROC of" not in text_of(page)
+        assert "resamples" not in text_of(page)
+
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
+    def test_of_normal_clips_only(self, rng: np.random.Generator) -> None:
+        table = make_clips(("fan", "saw")).assign(label="normal")
+        scores = pd.DataFrame({7: rng.normal(size=len(table))}, index=table.index)
+        page = text_of(of(made(table, scores, rate=0.2, references=30)))
+        assert "No machine has labels of all clips, of normal ones and of anomalous ones" in page
+        assert "o labels are known" not in page
+        assert "resamples" not in page
+        table = make_clips(("fan", "saw"))
+        table["label"] = table["label"].where(table["machine"] != "saw", "normal")
+        page = text_of(of(made(table, scores, rate=0.2, references=30)))
+        assert "Of saw, labels are missing or all clips are of one class: these have no metrics" in page
+        assert "resamples" in page
 
     def test_without_domains(self, rng: np.random.Generator) -> None:
         table = make_clips().assign(domain=None)
@@ -328,6 +349,7 @@ class TestCommand:
         assert "nowhere: not a folder of results" in str(done.exception)
         assert not (tmp_path / "page.html").exists()
 
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
     @pytest.mark.parametrize(
         ("change", "said"),
         [
@@ -336,6 +358,13 @@ class TestCommand:
             (lambda table: pd.concat([table, table[:1]]), "has two scores with one seed"),
             (lambda table: table.assign(score=np.nan), "scores that are missing or not finite"),
             (lambda table: table[:0], "no scores"),
+            (
+                lambda table: table.assign(label=np.nan),
+                "labels of fan, section 00 are missing, but metrics.csv",
+            ),
+            (lambda table: table.assign(label="normal"), "no clip of fan, section 00 is labelled 'anomaly'"),
+            (lambda table: table.assign(label="anomaly"), "no clip of fan, section 00 is labelled 'normal'"),
+            (lambda table: table[table["machine"] != "fan"], "no scores of fan, section 00, but metrics.csv"),
         ],
     )
     def test_files_of_different_runs_are_told(self, folder: Path, change: Callable, said: str) -> None:

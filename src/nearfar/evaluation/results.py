@@ -28,6 +28,11 @@ REFERENCE_COLUMNS = ["key", "machine", "seed", "score"]
 SHOWN = ("auc_source", "auc_target", "auc", "pauc", "f1")  # of the metrics, in a notebook
 NAMED = 4  # machines that a repr names
 
+DAMAGED = (
+    "The file is damaged, or nearfar did not write it. Take a copy of it if there is one; else remove it with the "
+    "other files of this result, and run again: finished steps are kept in the cache"
+)
+
 TEXT = ("key", "machine", "split", "domain", "label")
 WHOLE = ("section", "seed")
 
@@ -201,14 +206,16 @@ def read_table(file: Path) -> pd.DataFrame:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], encoding_errors=NAMES)
         for column in table.columns.difference(list(TEXT)):
             table[column] = [float("nan") if pd.isna(text) else float(text) for text in table[column]]
+            if column in WHOLE and len(at := table.index[~(table[column] % 1 == 0)]):
+                raise ValueError(f"row {at[0] + 1} has no whole number as {column}")
         whole = [column for column in WHOLE if column in table]
         return table.astype(dict.fromkeys(whole, int))
     except ValueError as error:
-        raise ValueError(f"{file}: not a table of a result: {error}") from error
+        raise ValueError(f"{file}: not a table of a result: {error}. {DAMAGED}") from error
 
 
 def _table_with(file: Path, columns: list[str]) -> pd.DataFrame:
     table = read_table(file)
     if absent := [name for name in columns if name not in table]:
-        raise ValueError(f"{file}: no column {', '.join(absent)}")
+        raise ValueError(f"{file}: no column {', '.join(absent)}. {DAMAGED}")
     return table

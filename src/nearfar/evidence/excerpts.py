@@ -31,8 +31,10 @@ class Excerpt:
     start, seconds : float
         When it begins, in seconds of the recording, and how long it is.
     chosen : {"asked", "most anomalous"}
-    windows, anomalous : int
-        How many windows were listened to, and how many of them are anomalous; 0 if it was asked for.
+    windows : int
+        How many windows were listened to; 0 if it was asked for.
+    anomalous : int or None
+        How many of them are anomalous; ``None`` if the detector has no threshold, or it was asked for.
     """
 
     recording: str
@@ -40,7 +42,7 @@ class Excerpt:
     seconds: float
     chosen: Literal["asked", "most anomalous"]
     windows: int = 0
-    anomalous: int = 0
+    anomalous: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ def of_file(detector: Detector, recording: Recording, at: float | None) -> Heard
         found = [(each.window.index, each.verdict) for each in listen(detector, used)]
         at_index = _most_anomalous([verdict for _, verdict in found], name)
         span = detector.cut.span(found[at_index][0], length, rate)
-        excerpt = _excerpt(name, span, [verdict for _, verdict in found])
+        excerpt = _excerpt(detector, name, span, [verdict for _, verdict in found])
     if recording.span is not None:  # times are of the part that was asked for, spans are of the file
         begin = recording.span.start
         span = Span(begin + span.start, begin + span.stop, rate)
@@ -146,7 +148,7 @@ def of_samples(
         spans = detector.cut.spans(length, rate)
         verdicts = [detector.score(samples[:, one.start : one.stop], rate, name=name) for one in spans]
         span = spans[_most_anomalous(verdicts, name)]
-        excerpt = _excerpt(name, span, verdicts)
+        excerpt = _excerpt(detector, name, span, verdicts)
     return Heard(part_name(name, span), samples[:, span.start : span.stop], rate, tuple(notes), excerpt)
 
 
@@ -177,8 +179,9 @@ def _most_anomalous(verdicts: Sequence[Verdict], name: str) -> int:
     return 0  # all are spoilt by faults of the microphones, which are to be told
 
 
-def _excerpt(name: str, span: Span, verdicts: Sequence[Verdict]) -> Excerpt:
-    flagged = sum(verdict.decision == "anomaly" for verdict in verdicts)
+def _excerpt(detector: Detector, name: str, span: Span, verdicts: Sequence[Verdict]) -> Excerpt:
+    decides = detector.threshold is not None
+    flagged = sum(verdict.decision == "anomaly" for verdict in verdicts) if decides else None
     return Excerpt(name, span.begins, span.seconds, "most anomalous", len(verdicts), flagged)
 
 

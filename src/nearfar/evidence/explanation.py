@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.detector.fitted import Detector, Verdict
+from nearfar.detector.normal_sounds import DamagedSoundError, NormalClip
 from nearfar.evidence import contents, excerpts, reasons, telling
 from nearfar.evidence.courses import Course, course_of, tone_in
 from nearfar.evidence.envelopes import (
@@ -27,13 +28,13 @@ from nearfar.evidence.maps import BranchMap, maps_of, names_of
 from nearfar.evidence.nearest import nearest_normals
 from nearfar.evidence.reasons import Compared, Reason
 from nearfar.evidence.spectra import BandLevels, FineSpectrum
-from nearfar.evidence.unusual import Interval, Scan, evenly
+from nearfar.evidence.unusual import FEWEST_CLIPS, Interval, Scan, evenly
 from nearfar.files.extras import MissingPackageError
 from nearfar.files.provenance import library_versions
 from nearfar.recordings.audio import FAR, NEAR, Samples
 from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, listen
 from nearfar.recordings.recording import Recording, missing_track
-from nearfar.recordings.sound import AudioError
+from nearfar.recordings.sound import AudioError, Recorded
 from nearfar.recordings.transforms import Transforms
 
 Float = NDArray[np.float64]
@@ -111,7 +112,8 @@ class Explanation:
     p_value_means : str
         Empty without a p-value.
     reasons : tuple of Reason
-        The most telling first. None of a clip that is normal, or unusable.
+        The most telling first. None of a clip that is normal, or unusable; or if the detector has the levels of
+        fewer than ``unusual.FEWEST_CLIPS`` normal clips.
     words : tuple of str
         All that is said, sentence by sentence; the headline first.
     health, missing : tuple of str
@@ -265,16 +267,17 @@ def explain_heard(detector: Detector, heard: Heard, *, neighbours: int = NEIGHBO
     verdict = detector.score(samples, rate, name=heard.name, notes=heard.notes, transforms=transforms)
     sound = _sound(detector, samples, rate, transforms)
     maps = maps_of(detector, samples, rate, name=heard.name, transforms=transforms)
-    near_to = _neighbours(detector, samples, rate, neighbours)
+    kept = _Kept()
+    near_to = _neighbours(detector, samples, rate, neighbours, kept)
     compared, bands = _compared(detector, samples, rate)
-    spectra = _fine_spectra(detector, sound, near_to)
+    spectra = _fine_spectra(detector, sound, near_to, kept)
     found: list[Reason] = []
     envelope_of: EnvelopeSpectrum | None = None
-    if compared is not None and verdict.decision in ("anomaly", ""):
+    if compared is not None and len(compared.domain) >= FEWEST_CLIPS and verdict.decision in ("anomaly", ""):
         looking = _Looking(detector, compared, maps, sound, near_to, verdict)
         found, envelope_of = looking.reasons()
     why_not = [f"There is no map of {one.branch}: {one.why_not}" for one in maps if one.why_not]
-    missing = telling.of_missing(detector, sound.far is not None, why_not)
+    missing = telling.of_missing(detector, sound.far is not None, why_not, list(kept.damaged.values()))
     health = telling.of_health(detector, verdict)
     headline = _headline(detector, verdict, found)
     meaning = telling.of_p_value(detector, verdict)
@@ -315,18 +318,41 @@ def _sound(detector: Detector, samples: Samples, rate: int, transforms: Transfor
     return Sound(rate, samples[NEAR], samples[FAR], cancelled, view)
 
 
-def _neighbours(detector: Detector, samples: Samples, rate: int, count: int) -> tuple[NormalNeighbour, ...]:
-    """The nearest normal recordings, with their sound."""
+class _Kept:
+    """Reads normal recordings of a detector, each once; those that cannot be read are left out, and counted."""
+
+    def __init__(self) -> None:
+        self.damaged: dict[str, str] = {}  # messages, by file
+        self._read: dict[str, Recorded] = {}
+
+    def load(self, clip: NormalClip) -> Recorded | None:
+        """The sound, or ``None`` if it cannot be read."""
+        if clip.file not in self._read and clip.file not in self.damaged:
+            try:
+                self._read[clip.file] = clip.load()
+            except DamagedSoundError as error:
+                self.damaged[clip.file] = str(error)
+        return self._read.get(clip.file)
+
+
+def _neighbours(
+    detector: Detector, samples: Samples, rate: int, count: int, kept: _Kept
+) -> tuple[NormalNeighbour, ...]:
+    """The nearest normal recordings that can be read, for each branch, with their sound."""
     if detector.sounds is None or not detector.sounds.clips or count == 0:
         return ()
-    found = []
-    for one in nearest_normals(detector, samples, rate, count):
-        recorded = one.clip.load()
-        sound = _sound(detector, recorded.samples, recorded.rate)
-        found.append(
-            NormalNeighbour(one.clip.name, one.clip.domain, one.branch, one.distance, one.rank_of_all, sound)
-        )
-    return tuple(found)
+    found: dict[str, list[NormalNeighbour]] = {}
+    for one in nearest_normals(detector, samples, rate, len(detector.sounds.clips)):
+        of_branch = found.setdefault(one.branch, [])
+        recorded = kept.load(one.clip) if len(of_branch) < count else None
+        if recorded is not None:
+            sound = _sound(detector, recorded.samples, recorded.rate)
+            of_branch.append(
+                NormalNeighbour(
+                    one.clip.name, one.clip.domain, one.branch, one.distance, one.rank_of_all, sound
+                )
+            )
+    return tuple(one for of_branch in found.values() for one in of_branch)
 
 
 def _compared(
@@ -350,15 +376,17 @@ def _compared(
 
 
 def _fine_spectra(
-    detector: Detector, sound: Sound, near_to: Sequence[NormalNeighbour]
+    detector: Detector, sound: Sound, near_to: Sequence[NormalNeighbour], kept: _Kept
 ) -> tuple[FineSpectrum, ...]:
     """Near, far, and what only near hears, beside the nearest normal recordings and some others."""
     normal = list({one.name: one.sound for one in near_to}.values())
-    kept = () if detector.sounds is None else detector.sounds.clips
+    clips = () if detector.sounds is None else detector.sounds.clips
     known = {one.name for one in near_to}
-    others = [clip for clip in kept if clip.name not in known]
+    others = [clip for clip in clips if clip.name not in known]
     for row in evenly(len(others), max(0, MOST_DECODED - len(normal))) if others else ():
-        recorded = others[row].load()
+        recorded = kept.load(others[row])
+        if recorded is None:
+            continue
         far = recorded.samples[FAR] if len(recorded.samples) > 1 else None
         normal.append(Sound(recorded.rate, recorded.samples[NEAR], far, None, ""))
     same = [one for one in normal if one.rate == sound.rate]

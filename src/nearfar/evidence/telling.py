@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nearfar.evidence.unusual import FEWEST_CLIPS
 from nearfar.recordings.clips import counted
 from nearfar.recordings.microphones import MICROPHONES
 
@@ -94,7 +96,9 @@ def of_health(detector: Detector, verdict: Verdict) -> tuple[str, ...]:
     return tuple(said)
 
 
-def of_missing(detector: Detector, far: bool, maps: list[str]) -> tuple[str, ...]:
+def of_missing(
+    detector: Detector, far: bool, maps: list[str], damaged: Sequence[str] = ()
+) -> tuple[str, ...]:
     """What cannot be shown, why, and how to get it.
 
     Parameters
@@ -104,6 +108,8 @@ def of_missing(detector: Detector, far: bool, maps: list[str]) -> tuple[str, ...
         Whether there is a far microphone to compare with.
     maps : list of str
         Why branches have no map.
+    damaged : sequence of str
+        Why kept normal recordings cannot be read: a message for each of those that were wanted.
     """
     said = []
     if detector.sounds is None:
@@ -111,10 +117,21 @@ def of_missing(detector: Detector, far: bool, maps: list[str]) -> tuple[str, ...
             "The detector does not keep how normal clips sound, so reasons, normal spectra and normal clips to "
             f"hear are missing; {FIT_AGAIN}."
         )
-    elif not detector.sounds.clips:
+    if detector.sounds is not None and (n := len(detector.sounds.levels)) < FEWEST_CLIPS:
+        said.append(
+            f"The detector knows the levels of {counted(n, 'normal clip')} only, so reasons are missing: how much "
+            f"normal clips differ is told by {FEWEST_CLIPS} or more; fit it with more of them."
+        )
+    if detector.sounds is not None and not detector.sounds.clips:
         said.append(
             "The detector keeps no normal recordings, so there are none to hear beside it, and fine spectra and "
             f"bursts are not compared with theirs; {FIT_AGAIN}."
+        )
+    if damaged:
+        left_out = "it is left out" if len(damaged) == 1 else "they are left out; the first of them"
+        said.append(
+            f"{counted(len(damaged), 'normal recording')} of the detector cannot be read, so {left_out}: "
+            f"{damaged[0]}."
         )
     if detector.sounds is not None and not far:
         said.append("There is no far microphone, so it is not known whether the sound comes from the hall.")
@@ -127,7 +144,7 @@ def of_window(detector: Detector, excerpt: Excerpt) -> str:
         f"It is the window of {excerpt.seconds:g} s from {clock(excerpt.start)} on, the most anomalous of "
         f"{counted(excerpt.windows, 'window')}"
     )
-    if detector.threshold is None:
+    if detector.threshold is None or excerpt.anomalous is None:
         return f"{said}."
     said += f"; {excerpt.anomalous} of them {'is' if excerpt.anomalous == 1 else 'are'} anomalous"
     expected = detector.threshold.false_alarm_rate * excerpt.windows

@@ -35,6 +35,7 @@ LEAST_SHARE = 0.01  # added to it: a map is no certain truth
 COVERAGE = 0.95  # share of the normal clips that have no unusual interval
 MOST_CLIPS = 400  # normal clips that the limits are taken from; the others would change them little
 FOLDS = 5  # by which normal clips are compared with others
+FEWEST_CLIPS = 2 * FOLDS  # normal clips, to know how much they differ; with fewer no clip is compared
 FEWEST_OF_DOMAIN = 5  # clips, for a spread and a shift of its own
 SMALL_DOMAIN = 50  # clips, of which all count
 LEAST_LIMIT = 2.0  # in standard deviations: a single normal clip tells nothing of how far others go
@@ -213,7 +214,7 @@ class Scan:
 def _unseen_residuals(levels: Float, domain: Sequence[str]) -> Float:
     """What is left of each normal clip by the others; an expectation leaves too little of what it has seen."""
     n = len(levels)
-    if n < 2 * FOLDS:
+    if n < FEWEST_CLIPS:
         return Expectation.of(levels, domain).residuals(levels)
     left, fold = np.empty_like(levels), np.arange(n) % FOLDS
     for k in range(FOLDS):

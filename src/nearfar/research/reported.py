@@ -125,11 +125,13 @@ def gather(
     Raises
     ------
     ValueError
-        If there is no result, one is given twice, or recordings are to be drawn and names do not tell them.
+        If there is no result, one is given twice, its tables and record do not fit together, or recordings are
+        to be drawn and names do not tell them.
     DatasetError
         If the data set has no clip of a result.
     """
     _require_different(results)
+    results = [_sound(result) for result in results]
     names = overview.names_of(results)
     wrong = [
         overview.most_wrong(r, WRONG_CLIPS) if not r.metrics.empty else overview.highest(r) for r in results
@@ -196,10 +198,29 @@ def _sound(result: Result) -> Result:
         problems.append(f"scores.csv: {twice[0]!r} has two scores with one seed")
     if not np.isfinite(scores["score"]).all():
         problems.append("scores.csv: scores that are missing or not finite")
+    problems += _without_labels(result)
     if problems:
         told = "\n".join(f"{result.folder}/{problem}" for problem in problems)
         raise ValueError(f"{told}\nThe folder is damaged, or its files are of different runs; run again.")
     return result
+
+
+def _without_labels(result: Result) -> list[str]:
+    """Of which machines and sections there are metrics that the labels of the scores do not define."""
+    found = []
+    of_places = dict(list(result.scores.groupby(["machine", "section"])))
+    for (machine, section), _ in result.metrics.groupby(["machine", "section"], sort=False):
+        table = of_places.get((machine, section))
+        place = f"{machine}, section {section:02d}"
+        if table is None:
+            found.append(f"scores.csv: no scores of {place}, but metrics.csv has its metrics")
+        elif table["label"].isna().any():
+            found.append(f"scores.csv: labels of {place} are missing, but metrics.csv has its metrics")
+        elif absent := sorted({"normal", "anomaly"} - set(table["label"])):
+            found.append(
+                f"scores.csv: no clip of {place} is labelled {absent[0]!r}, but metrics.csv has its metrics"
+            )
+    return found
 
 
 def _reported(

@@ -76,11 +76,13 @@ def interval_of(reported: ReportedResult) -> tuple[float | None, float | None, f
 
 def over(unit: Unit, single: Sequence[str] = ()) -> str:
     """What intervals are over, in a sentence or two."""
+    from nearfar.evaluation.statistics import LEVEL, RESAMPLES
+
     drawn = "clips" if unit == "clip" else "recordings, as far as names of clips tell them,"
     said = (
-        f"Intervals hold 95 % of 1,000 resamples of the test {drawn} within each machine, domain and label "
-        "(bootstrap). They tell how much these numbers would change with other test clips of these machines: not "
-        "with other machines, and not with another training."
+        f"Intervals hold {100 * LEVEL:g} % of {RESAMPLES:,} resamples of the test {drawn} within each machine, "
+        "domain and label (bootstrap). They tell how much these numbers would change with other test clips of "
+        "these machines: not with other machines, and not with another training."
     )
     if single:
         said += f" They are too narrow where all clips are of one recording: {'; '.join(single)}."
@@ -439,7 +441,7 @@ def wrong_table(reported: ReportedResult, targets: Targets) -> Table | None:
     columns = [Column("clip"), Column("machine"), Column("domain"), Column("kind"), Column("score", "number")]
     columns += [Column("on the wrong side", "number", 0, percent=True)] if labelled else []
     columns.append(Column("flagged", "number", 0, percent=True))
-    note = "These are the clips with the highest scores; no labels are known."
+    note = "These are the clips with the highest scores; there are no metrics."
     if labelled:
         note = (
             "The share on the wrong side is, of a missed anomaly, that of the normal clips of its machine that "

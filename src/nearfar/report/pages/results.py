@@ -19,6 +19,10 @@ TEMPLATE = "results.html.j2"
 SPARE = 150_000  # bytes that are left free: sizes of clips are estimates
 MOST_PAIR_CHARTS = 6
 NO_LABELS = "No labels are known, so there are no metrics: only scores are shown."
+ONE_CLASS = (
+    "No machine has labels of all clips, of normal ones and of anomalous ones, so there are no metrics: only "
+    "scores are shown."
+)
 NO_OMEGA = "Some machines have domains and some have none, so there is no Omega of all of them."
 
 
@@ -94,11 +98,12 @@ def _render(
     of_first = first.result.scores[first.result.scores["seed"] == first.seed]
     scores = dict(zip(of_first["key"], of_first["score"], strict=True))
     single = tuple(dict.fromkeys(cell for one in reported.results for cell in one.single))
+    any_intervals = any(one.intervals is not None for one in reported.results)
     return render(
         TEMPLATE,
         title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
         omegas=experiments.omegas_table(reported.results),
-        over=experiments.over(reported.unit, single),
+        over=experiments.over(reported.unit, single) if any_intervals else "",
         pairs=experiments.pair_table(reported.pairs, names),
         pair_charts=[
             chart
@@ -152,7 +157,8 @@ def _headline(one: ReportedResult) -> str:
     """Omega with its interval, and what it is worth, in a sentence."""
     omega, low, high = experiments.interval_of(one)
     if one.result.metrics.empty:
-        return NO_LABELS
+        labels = one.result.scores["label"]
+        return ONE_CLASS if labels.notna().any() else NO_LABELS
     if omega is None:
         return NO_OMEGA
     protocol = one.result.run.protocol
@@ -187,9 +193,17 @@ def _notes(one: ReportedResult) -> list[str]:
     run, notes = one.result.run, []
     known = set(one.result.metrics["machine"])
     if known and (without := [name for name in run.machines if name not in known]):
-        notes.append(
-            f"No labels are known of {', '.join(without)}: these have no metrics and no part in Omega."
-        )
+        labels = one.result.scores.groupby("machine")["label"].count()
+        partly = [name for name in without if labels.get(name, 0)]
+        if never := [name for name in without if name not in partly]:
+            notes.append(
+                f"No labels are known of {', '.join(never)}: these have no metrics and no part in Omega."
+            )
+        if partly:
+            notes.append(
+                f"Of {', '.join(partly)}, labels are missing or all clips are of one class: these have no metrics "
+                "and no part in Omega."
+            )
     if known and one.false_alarms.empty:
         notes.append("No decisions were taken, so there are no false alarms and no thresholds.")
     if run.branches is not None and len(run.branches) > 1 and one.branches is not None:
