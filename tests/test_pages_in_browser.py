@@ -27,7 +27,8 @@ from nearfar.report.pages import charts, explained, page, pictures, results, sou
 from nearfar.report.pages.charts import Axis, Line, Point, Strip
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 ARGUMENTS = [
     "--no-sandbox",
