@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,11 @@ def the_demo_runs(folder: Path) -> None:
     rows = re.findall(r"│ (\w[^│]+?) +│[^│]+│[^│]+│ +([\d.]+) +│", shown)
     found = {name: round(float(omega)) for name, omega in rows if name in OMEGAS}
     require(found == OMEGAS, f"the demo's table has {found}, not {OMEGAS}:\n{shown}")
+    offered = re.search(r"nearfar (explain .+? -o \S+)", " ".join(shown.split()))
+    require(offered is not None, f"the demo offers no explanation:\n{shown}")
+    nearfar(*shlex.split(offered[1]))
+    page = (folder / "evidence.html").read_text(encoding="utf-8")
+    require(page.startswith("<!doctype html>") and "Anomaly" in page, "the page does not explain an anomaly")
 
 
 def a_detector_is_fitted_and_scores(recordings: Path, folder: Path) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from nearfar.detector.fitted import Detector
 from nearfar.evaluation.metrics import omega
 from nearfar.evaluation.results import Result
 from nearfar.files.atomic import refuse_existing
+from nearfar.files.names import quoted
 from nearfar.files.steps import Jobs
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset
@@ -63,7 +65,8 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
     detector.save(folder / "detector")
     yield fitted.detector(detector)
     yield "[bold]3.[/] Score new recordings of the fan: three normal ones, and three with a simulated fault."
-    yield verdicts.table([detector.score_file(path) for path in _examples(machine.test)])
+    scored = [detector.score_file(path) for path in _examples(machine.test)]
+    yield verdicts.table(scored)
     yield "[bold]4.[/] Evaluate all test recordings of both machines: what is gained by two microphones?"
     results = {}  # with one worker each: to start more takes longer than the work on so few clips
     for name, view in COMPARED.items():
@@ -73,10 +76,19 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
             system, recordings, into, seeds=[seed], workers=1, jobs=jobs, progress=progress
         )
     yield _comparison(results)
+    most = max(scored, key=lambda verdict: verdict.score).name
+    yield "What speaks for a verdict, to see and to hear:"
+    yield Text(_explain(folder, most), "bold")  # on one line, however long
     yield (
         f"Everything is in {folder}/. For your own machine: [bold]nearfar fit FOLDER -o DETECTOR[/], then "
         "[bold]nearfar score DETECTOR CLIPS[/]."
     )
+
+
+def _explain(folder: Path, clip: str) -> str:
+    """The command that explains a verdict on a page."""
+    detector, page = folder / "detector", folder / "evidence.html"
+    return f"nearfar explain {quoted(detector)} {quoted(clip)} -o {quoted(page)}"
 
 
 def _inventory(recordings: Dataset) -> Table:

@@ -150,11 +150,13 @@ def demo(
     workers: Workers = CORES,
 ) -> None:
     """Take the tour: simulate two machines, fit a detector, score new clips, evaluate the scores."""
+    from rich.text import Text
+
     from nearfar.cli.demo import demonstrate
 
     with shown_progress() as progress:
         for shown in demonstrate(folder, seed=seed, workers=workers, progress=progress):
-            out.print(shown)
+            out.print(shown, soft_wrap=isinstance(shown, Text))
 
 
 def simulate(
