@@ -51,7 +51,7 @@ def the_demo_runs(folder: Path) -> None:
     require(offered is not None, f"the demo offers no explanation:\n{shown}")
     nearfar(*shlex.split(offered[1]))
     page = (folder / "evidence.html").read_text(encoding="utf-8")
-    require(page.startswith("<!doctype html>") and "Anomaly" in page, "the page does not explain an anomaly")
+    require(page.startswith("<!DOCTYPE html>") and "Anomaly" in page, "the page does not explain an anomaly")
 
 
 def a_detector_is_fitted_and_scores(recordings: Path, folder: Path) -> None:
