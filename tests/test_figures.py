@@ -204,6 +204,12 @@ class TestSounds:
         np.testing.assert_array_equal(lines(axes, "this clip")[0], [[10, 20, 30], [0, 5, 1]])
         assert key(figure) == ["normal clips", "this clip"]
 
+    @pytest.mark.parametrize("figure_of", [figures.levels, figures.coherence])
+    def test_no_line_is_lost_however_many_there_are(self, figure_of: Callable[..., Figure]) -> None:
+        many = {f"clip {n}": [0.1, 0.2] for n in range(70)}
+        figure = figure_of([100, 200], many)
+        assert {line.get_label() for line in figure.axes[0].lines} >= set(many)
+
     def test_levels_may_have_gaps_and_dates(self) -> None:
         times = np.array(["2026-03-01T10:00", "2026-03-01T11:00", "2026-03-02T10:00"], dtype="datetime64[s]")
         figure = figures.levels(times, {"near": [-30, np.nan, -31]})

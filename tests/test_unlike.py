@@ -17,9 +17,8 @@ def normal_rows(rng, n, dim=20):
 
 
 def of(*sizes):
-    return [
-        name for name, size in zip(("source", "target", "third"), sizes, strict=False) for _ in range(size)
-    ]
+    names = ("source", "target", "third")[: len(sizes)]
+    return [name for name, size in zip(names, sizes, strict=True) for _ in range(size)]
 
 
 # distances

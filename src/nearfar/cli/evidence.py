@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearfar.cli.console import ANOMALOUS, FAILED, err, out, say
-from nearfar.cli.options import chosen_channels
+from nearfar.cli.options import PcmChannels, PcmRate, chosen_channels
 
 if TYPE_CHECKING:
     from nearfar.detector.fitted import Detector
@@ -49,18 +49,6 @@ ChannelsOption = Annotated[
         metavar="NEAR,FAR",
         help="Which channels of the recording are near and far, such as 3,1: numbers from 1, or names where the "
         "file has them (default: as chosen for `nearfar fit`).",
-    ),
-]
-PcmRate = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Sampling rate of raw PCM on stdin, in Hz (default: that of the training clips)."
-    ),
-]
-PcmChannels = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Number of channels of raw PCM on stdin (default: those that the detector uses)."
     ),
 ]
 

@@ -67,6 +67,18 @@ Hop = Annotated[
         help="From the beginning of a window to that of the next, at most as long as a window (default: as long).",
     ),
 ]
+PcmRate = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Sampling rate of raw PCM on stdin, in Hz (default: that of the training clips)."
+    ),
+]
+PcmChannels = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Number of channels of raw PCM on stdin (default: those that the detector uses)."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

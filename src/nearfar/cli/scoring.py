@@ -11,7 +11,7 @@ import typer
 
 from nearfar.cli.console import ANOMALOUS, FAILED, out
 from nearfar.cli.listening import Asked, branches_of, listen, listen_to_stdin
-from nearfar.cli.options import CORES, Hop, Workers, chosen_channels
+from nearfar.cli.options import CORES, Hop, PcmChannels, PcmRate, Workers, chosen_channels
 from nearfar.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -32,18 +32,6 @@ AsJsonLines = Annotated[bool, typer.Option("--json", help="Print JSON, one line 
 OtherRate = Annotated[
     float | None,
     typer.Option(help="Decide with another false-alarm rate than the detector's own, without a new fit."),
-]
-PcmRate = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Sampling rate of raw PCM on stdin, in Hz (default: that of the training clips)."
-    ),
-]
-PcmChannels = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Number of channels of raw PCM on stdin (default: those that the detector uses)."
-    ),
 ]
 ScoredChannels = Annotated[
     str | None,

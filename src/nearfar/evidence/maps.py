@@ -285,9 +285,8 @@ class _Split:
             return f"the pooling {resolved.pooling!r} is not known to be a sum over tokens"
         if tracing.of_view(resolved.view, len(self.tokens)) is None:
             return f"the view {resolved.view!r} is not known to be linear"
-        for step, x, described in zip(
-            self.branch.conditioning, self.stages, resolved.conditioning, strict=False
-        ):
+        given = self.stages[:-1]  # to each conditioning
+        for step, x, described in zip(self.branch.conditioning, given, resolved.conditioning, strict=True):
             if tracing.of_conditioning(step, np.asarray(x, dtype=np.float64)) is None:
                 return f"the conditioning {described.name!r} is not known to be linear"
         return ""

@@ -377,7 +377,8 @@ def levels(
     t = np.asarray(times)
     is_date = np.issubdtype(t.dtype, np.datetime64)
     t = t if is_date else given.vector("times", times)
-    for name, values, colour, marker in zip(of, of.values(), COLOURS * 9, MARKERS * 9, strict=False):
+    for n, (name, values) in enumerate(of.items()):
+        colour, marker = COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]
         level = _with_gaps(f"of[{name!r}]", values, len(t))
         axes.plot(
             t,
@@ -426,7 +427,8 @@ def coherence(frequencies: ArrayLike, of: Mapping[str, ArrayLike], *, title: str
     figure, axes = one(3.1, title)
     _require_some("of", of)
     f = given.edges("frequencies", frequencies)
-    for name, values, colour in zip(of, of.values(), COLOURS * 9, strict=False):
+    for n, (name, values) in enumerate(of.items()):
+        colour = COLOURS[n % len(COLOURS)]
         shares = given.vector(f"of[{name!r}]", values, length=len(f), of="the frequencies")
         if shares.min() < 0 or shares.max() > 1 + 1e-6:
             raise ValueError(f"of[{name!r}]: from {shares.min():g} to {shares.max():g}; must lie in [0, 1]")
@@ -475,7 +477,8 @@ def spectra_by_domain(
     figure, axes = one(3.5, title)
     _require_some("of", of)
     f = _from_lowest(given.edges("edges", edges))
-    for name, values, colour in zip(of, of.values(), COLOURS * 9, strict=False):
+    for n, (name, values) in enumerate(of.items()):
+        colour = COLOURS[n % len(COLOURS)]
         shape = (None, len(f) - 1)
         clips = given.matrix(
             f"of[{name!r}]", values, shape=shape, of="a row for each clip, a column for each band"

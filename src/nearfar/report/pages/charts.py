@@ -299,7 +299,7 @@ def scatter_chart(
         return nothing(title, x=x, y=y, columns=columns)
     x = x.fitted([p.x for p in shown], *(line.x for line in lines), margin=MARGIN)
     y = y.fitted([p.y for p in shown], *(line.y for line in lines), margin=MARGIN)
-    shape = dict(zip(groups, SHAPES * (len(groups) // len(SHAPES) + 1), strict=False))
+    shape = {name: SHAPES[n % len(SHAPES)] for n, name in enumerate(groups)}
     across, up = x.share([p.x for p in shown]).tolist(), (1 - y.share([p.y for p in shown])).tolist()
     drawn = [
         _point(a, HEIGHT * b, groups[p.group], shape[p.group], f"{p.name} ({p.group})", p.target)
