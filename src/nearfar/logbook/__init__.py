@@ -1,0 +1,1 @@
+"""What was heard and what people did about it, in one database: machines, scores, events, alerts, comments."""

@@ -1,0 +1,1 @@
+"""The logbook by HTTP: an interface for programs, and pages for people."""
