@@ -1,6 +1,6 @@
 """A slow, obvious twin of `nearfar.logbook.conditions`: one condition of one machine, told from its whole history.
 
-It keeps no state but the list of what was accepted. Each question is answered by reading that list from its beginning.
+It keeps no state but the list of what was accepted. Each question is answered by reading it from its beginning.
 """
 
 from __future__ import annotations
