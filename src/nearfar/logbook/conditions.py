@@ -13,6 +13,7 @@ Conventions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -110,6 +111,7 @@ def activate(  # noqa: PLR0913  # the columns of an alert
     severity = SEVERITIES[condition] if severity is None else severity
     if not 1 <= severity <= HIGHEST_SEVERITY:
         raise ValueError(f"severity={severity}: must be 1 to {HIGHEST_SEVERITY}")
+    score = None if score is None or not math.isfinite(score) else float(score)
     if _active_alert(c, key) is not None or _is_known(c, key, at, since, score):
         return None
     standing = _standing(c, key, now)
@@ -553,10 +555,7 @@ def _event(c: sql.Connection, event_id: int) -> _Row:
 def _active_alert(c: sql.Connection, key: _Key) -> _Row | None:
     """The alert that is on; there is one at most."""
     table = schema.alerts
-    active: sql.ColumnElement[bool] = sql.literal_column(
-        "active"
-    )  # as in the partial index, or SQLite would not use that
-    where = (table.c.machine_id == key.machine_id, table.c.condition == key.condition, active)
+    where = (table.c.machine_id == key.machine_id, table.c.condition == key.condition, table.c.active)
     return c.execute(sql.select(table).where(*where)).mappings().first()
 
 
