@@ -48,8 +48,16 @@ CONTENT: Mapping[What, tuple[str, ...]] = MappingProxyType(
         "out of service": _EACH,
         "in service": _EACH,
         "normal": ("normal_id", "sound"),
+        "event": (
+            "begins_at", "ends_at", "peak_score", "p_value", "windows", "anomalous", "unusable", "sound",
+        ),
+        "mode": ("mode", "before", "told"),
+        "detector": (
+            "detector", "detector_digest", "system", "window_s", "hop_s", "threshold", "false_alerts", "before",
+        ),
+        "heard late": ("seconds",),
     }
-)
+)  # fmt: skip
 
 
 def note(  # noqa: PLR0913  # the columns of a row
@@ -71,9 +79,6 @@ def note(  # noqa: PLR0913  # the columns of a row
 
     Parameters
     ----------
-    c : Connection
-        One that writes.
-    machine_id : int
     what : str
         One of ``life_cycle.WHAT``.
     at, now : float
