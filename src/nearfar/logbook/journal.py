@@ -109,19 +109,10 @@ def note(  # noqa: PLR0913  # the columns of a row
         raise ValueError(f"what={what!r}: the journal knows {', '.join(WHAT)}")
     if condition is not None:
         checked_condition(condition)
-    row = {
-        "machine_id": machine_id,
-        "alert_id": alert_id,
-        "event_id": event_id,
-        "condition": condition,
-        "what": what,
-        "at": at,
-        "written_at": now,
-        "by": checked_by(by) if by else "",
-        "comment": checked_comment(comment),
-        "annunciated": annunciated,
-        "content": as_json(content or {}),
-    }
+    of = {"machine_id": machine_id, "alert_id": alert_id, "event_id": event_id, "condition": condition}
+    said = {"by": checked_by(by) if by else "", "comment": checked_comment(comment)}
+    told = {"what": what, "at": at, "written_at": now, "annunciated": annunciated}
+    row = {**of, **told, **said, "content": as_json(content or {})}
     key = c.execute(sql.insert(schema.journal).values(row)).inserted_primary_key
     assert key is not None  # SQLAlchemy types it as optional
     return int(key[0])
