@@ -65,8 +65,8 @@ def make(c: sql.Connection, name: str, role: Role = "operator", *, now: float) -
     Raises
     ------
     ValueError
-        If the name is empty, too long, or has characters that cannot be printed; if it has a token already; if there
-        is no such role.
+        If the name is empty, too long, or has characters that cannot be printed; if it has a token already; if
+        there is no such role.
     """
     if role not in ROLES:
         raise ValueError(f"role={role!r}: must be one of {', '.join(ROLES)}")

@@ -52,7 +52,9 @@ def _add_alerts(api: APIRouter, service: Service) -> None:
     @api.post("/alerts/{number}/comment", summary="Comment on an alert")
     async def comment(number: Id, given: Comment, request: Request) -> Done:
         by = who(request, given)
-        await service.write(lambda c: conditions.comment(c, number, now=service.now(), by=by, comment=given.comment))
+        await service.write(
+            lambda c: conditions.comment(c, number, now=service.now(), by=by, comment=given.comment)
+        )
         return Done(told="The comment is in the journal.")
 
     @api.post("/alerts/{number}/normal", summary="The sound of an alert was normal: it is to be learnt")
@@ -68,7 +70,9 @@ def _add_alerts(api: APIRouter, service: Service) -> None:
     ) -> Done:
         by = who(request, given)
         await service.write(
-            lambda c: conditions.mark_normal(c, now=service.now(), by=by, alert_id=alert_id, event_id=event_id)
+            lambda c: conditions.mark_normal(
+                c, now=service.now(), by=by, alert_id=alert_id, event_id=event_id
+            )
         )
         return Done(told="Its sound is kept to be learnt.")
 

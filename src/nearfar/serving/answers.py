@@ -59,7 +59,7 @@ class Done(Answer):
     told: str = Field(description="In one sentence.")
 
 
-class Machine(Answer):
+class MachineRow(Answer):
     """A machine, and what was last heard of it."""
 
     id: int
@@ -142,25 +142,36 @@ class Event(Answer):
 
 
 class Point(Answer):
-    """Some windows that follow each other, of a machine; or one of them."""
-
-    model_config = ConfigDict(extra="allow", ser_json_inf_nan="null")
+    """Some windows of a machine that follow each other, or one of them."""
 
     begins_at: Time
-    seconds: float
+    seconds: float = Field(description="From the first beginning to the last end.")
+    windows: int
+    scored: int = Field(description="How many of them have a score.")
+    anomalous: int
+    unusable: int
+    lowest: float | None
+    mean: float | None
+    highest: float | None
+
+
+class Machine(MachineRow):
+    """A machine with its alerts and conditions."""
+
+    alerts: list[Alert] = Field(description="Those that are retained: active, or not acknowledged.")
+    unacknowledged: int = Field(description="How many alerts nobody has acknowledged.")
+    conditions: list[ConditionState]
 
 
 class Machines(Answer):
-    """All machines."""
+    """All machines, by name."""
 
     machines: list[Machine]
 
 
 class MachineInFull(Machine):
-    """A machine with its conditions and the alerts that are of interest."""
+    """A machine, and what it could learn."""
 
-    conditions: list[ConditionState]
-    alerts: list[Alert]
     normals_to_learn: int = Field(description="Recordings marked as normal that `learn` has not heard yet.")
 
 
@@ -168,7 +179,9 @@ class Alerts(Answer):
     """Alerts, the newest first."""
 
     alerts: list[Alert]
-    before: int | None = Field(description="Ask for `before` this one for older ones; null if there are none.")
+    before: int | None = Field(
+        description="Ask for `before` this one for older ones; null if there are none."
+    )
 
 
 class AlertInFull(Alert):
@@ -182,7 +195,9 @@ class Events(Answer):
     """Events, the newest first."""
 
     events: list[Event]
-    before: int | None = Field(description="Ask for `before` this one for older ones; null if there are none.")
+    before: int | None = Field(
+        description="Ask for `before` this one for older ones; null if there are none."
+    )
 
 
 class EventInFull(Event):
@@ -211,7 +226,7 @@ class Learning(Answer):
 
 
 class Verdict(Answer):
-    """What a detector says of a recording: the object of ``nearfar explain --json``, of which these are some keys."""
+    """What a detector says of a recording, as ``nearfar explain --json`` does: these are some of the keys."""
 
     model_config = ConfigDict(extra="allow", ser_json_inf_nan="null")
 

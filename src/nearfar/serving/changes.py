@@ -79,7 +79,7 @@ class Changes:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._followers: set[Follower] = set()
-        self._token: Any = None
+        self._token = ""
         self._task: asyncio.Task[None] | None = None
         self._last: int | None = None  # row of the journal that was told; None while nobody follows
         self._heard: dict[str, Any] = {}  # of each machine, until when it was heard
@@ -159,7 +159,7 @@ class Changes:
     async def _look_once(self) -> None:
         before = self._token
         loop = asyncio.get_running_loop()
-        self._token = await loop.run_in_executor(None, lambda: self._service.database.changed(before))
+        self._token = await loop.run_in_executor(None, self._service.database.changed)
         if self._token != before:
             self._service.changed()
             self._heard_is_due = True
@@ -171,11 +171,12 @@ class Changes:
             self._tell(await self._service.read(self._newly_heard))
 
     async def _tell_new(self, last: int) -> None:
-        while rows := await self._service.read(lambda c: asked.journal(c, after=last, most=AT_ONCE)):
-            self._last = last = rows[-1]["id"]
-            self._tell("".join(map(entry_text, rows)))
-            if len(rows) < AT_ONCE:
-                break
+        rows = await self._service.read(lambda c: asked.journal(c, after=last, most=AT_ONCE))
+        self._tell("".join(map(entry_text, rows)))
+        if rows:
+            self._last = rows[-1]["id"]
+        if len(rows) == AT_ONCE:
+            await self._tell_new(rows[-1]["id"])
 
     def _newly_heard(self, c: sql.Connection) -> str:
         """Machines of which windows have come; the first time none, for a page has just loaded them."""

@@ -1,8 +1,8 @@
 """Recordings from outside are decoded in a process of their own, which may be lost.
 
-This process never decodes them: whatever a file does to a decoder happens in ``serving.worker``, which has limits of
-memory, computing time and time, no network, and nothing of the environment that it does not need. When it exceeds a
-limit it is killed, and the next job gets a new one.
+This process never decodes them: whatever a file does to a decoder happens in ``serving.worker``, which has limits
+of memory, computing time and time, no network, and nothing of the environment that it does not need. When it
+exceeds a limit it is killed, and the next job gets a new one.
 """
 
 from __future__ import annotations

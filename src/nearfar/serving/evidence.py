@@ -1,4 +1,4 @@
-"""What speaks for an alert or an event, as a page: the worker makes it of the sound, when somebody wants to see it."""
+"""What speaks for an alert or an event, as a page: the worker makes it of the sound, when somebody asks for it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,19 @@ def add_evidence(api: APIRouter, service: Service, decoder: Decoder) -> None:
     """Add the routes of evidence pages."""
     pages = _Pages(service, decoder)
 
-    @api.get("/alerts/{number}/evidence", response_class=HTMLResponse, summary="What speaks for an alert, as a page")
+    @api.get(
+        "/alerts/{number}/evidence",
+        response_class=HTMLResponse,
+        summary="What speaks for an alert, as a page",
+    )
     async def of_alert(number: Id) -> HTMLResponse:
         return page_response(await pages.of("alert", await service.read(lambda c: alert_of(c, number))))
 
-    @api.get("/events/{number}/evidence", response_class=HTMLResponse, summary="What speaks for an event, as a page")
+    @api.get(
+        "/events/{number}/evidence",
+        response_class=HTMLResponse,
+        summary="What speaks for an event, as a page",
+    )
     async def of_event(number: Id) -> HTMLResponse:
         return page_response(await pages.of("event", await service.read(lambda c: event_of(c, number))))
 

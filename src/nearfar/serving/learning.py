@@ -28,7 +28,9 @@ def add_learning(api: APIRouter, learners: Learners) -> None:
     """Add the routes of learning."""
     service = learners.service
 
-    @api.post("/machines/{name}/learn", status_code=202, summary="Let the detector learn what was marked as normal")
+    @api.post(
+        "/machines/{name}/learn", status_code=202, summary="Let the detector learn what was marked as normal"
+    )
     async def learn(name: Name, given: Learn, request: Request) -> Learning:
         by = who(request, given)
         return await learners.begin(await service.read(lambda c: machine_named(c, name)), given, by)
@@ -74,7 +76,11 @@ class Learners:
             except NotFoundError:
                 gone += 1
         if not files:
-            why = f"the sounds of {gone} are no longer there" if gone else "mark alerts or events as normal first"
+            why = (
+                f"the sounds of {gone} are no longer there"
+                if gone
+                else "mark alerts or events as normal first"
+            )
             raise RefusedError(409, f"there is nothing that {name} has not learnt yet", why)
         job = {
             "do": "learn", "detector": str(detector.resolve()), "files": [str(path) for _, path in files],

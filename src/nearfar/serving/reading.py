@@ -41,9 +41,12 @@ SOUND: dict[int | str, dict[str, Any]] = {
 Name = Annotated[str, InPath(max_length=200, description="Of a machine, URL-quoted.")]
 Id = Annotated[int, InPath(ge=1, le=LARGEST_ID)]
 Time = Annotated[
-    float | None, Query(allow_inf_nan=False, description="Seconds since 1970-01-01 in UTC; left out: no limit.")
+    float | None,
+    Query(allow_inf_nan=False, description="Seconds since 1970-01-01 in UTC; left out: no limit."),
 ]
-Points = Annotated[int, Query(ge=1, le=MOST_POINTS, description="At most so many; the peaks of all windows stay.")]
+Points = Annotated[
+    int, Query(ge=1, le=MOST_POINTS, description="At most so many; the peaks of all windows stay.")
+]
 Most = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 Before = Annotated[Number | None, Query(description="Older ones than this one.")]
 After = Annotated[int, Query(ge=0, le=LARGEST_ID, description="Later ones than this one.")]
@@ -70,7 +73,9 @@ def add_reading(api: APIRouter, service: Service, changes: Changes) -> None:
 def _add_machines(api: APIRouter, service: Service) -> None:
     @api.get("/machines", response_model=Machines, summary="All machines")
     async def machines() -> Response:
-        return json_response(await service.answer("machines", lambda c: of_rows(Machines, "machines", asked.machines(c))))
+        return json_response(
+            await service.answer("machines", lambda c: of_rows(Machines, "machines", asked.machines(c)))
+        )
 
     @api.get("/machines/{name}", response_model=MachineInFull, summary="A machine, its conditions and alerts")
     async def machine(name: Name) -> Response:
@@ -86,7 +91,9 @@ def _add_machines(api: APIRouter, service: Service) -> None:
 
 
 def _add_events(api: APIRouter, service: Service) -> None:
-    @api.get("/machines/{name}/events", response_model=Events, summary="Events of a machine, the newest first")
+    @api.get(
+        "/machines/{name}/events", response_model=Events, summary="Events of a machine, the newest first"
+    )
     async def events(
         name: Name, begin: Time = None, end: Time = None, most: Most = 50, before: Before = None
     ) -> Response:
@@ -100,10 +107,17 @@ def _add_events(api: APIRouter, service: Service) -> None:
     @api.get("/events/{number}", response_model=EventInFull, summary="An event")
     async def event(number: Id) -> Response:
         return json_response(
-            await service.answer(("event", number), lambda c: made(EventInFull.model_validate(event_of(c, number))))
+            await service.answer(
+                ("event", number), lambda c: made(EventInFull.model_validate(event_of(c, number)))
+            )
         )
 
-    @api.get("/events/{number}/sound", response_class=FileResponse, responses=SOUND, summary="The sound of an event")
+    @api.get(
+        "/events/{number}/sound",
+        response_class=FileResponse,
+        responses=SOUND,
+        summary="The sound of an event",
+    )
     async def event_sound(number: Id) -> FileResponse:
         return await _sound(service, lambda c: event_of(c, number))
 
@@ -126,16 +140,25 @@ def _add_alerts(api: APIRouter, service: Service) -> None:
     @api.get("/alerts/{number}", response_model=AlertInFull, summary="An alert, its journal and its evidence")
     async def alert(number: Id) -> Response:
         return json_response(
-            await service.answer(("alert", number), lambda c: made(AlertInFull.model_validate(alert_of(c, number))))
+            await service.answer(
+                ("alert", number), lambda c: made(AlertInFull.model_validate(alert_of(c, number)))
+            )
         )
 
-    @api.get("/alerts/{number}/sound", response_class=FileResponse, responses=SOUND, summary="The sound of an alert")
+    @api.get(
+        "/alerts/{number}/sound",
+        response_class=FileResponse,
+        responses=SOUND,
+        summary="The sound of an alert",
+    )
     async def alert_sound(number: Id) -> FileResponse:
         return await _sound(service, lambda c: alert_of(c, number))
 
 
 def _add_journal(api: APIRouter, service: Service, changes: Changes) -> None:
-    @api.get("/journal", response_model=Journal, summary="What happened, in the order in which it was written")
+    @api.get(
+        "/journal", response_model=Journal, summary="What happened, in the order in which it was written"
+    )
     async def journal(after: After = 0, most: Most = 100) -> Response:
         def ask(c: sql.Connection) -> bytes:
             return of_rows(Journal, "entries", asked.journal(c, after=after, most=most))
@@ -183,13 +206,7 @@ def of_page(model: type[Answer], key: str, rows: Iterable[Mapping[str, Any]], mo
 
 def _machine(c: sql.Connection, name: str) -> bytes:
     row = machine_named(c, name)
-    told = {
-        **row,
-        "conditions": asked.conditions(c, row["id"]),
-        "alerts": asked.alerts(c, state="retained", machine_id=row["id"], most=MOST_ROWS),
-        "normals_to_learn": normals_to_learn(c, row["id"]),
-    }
-    return made(MachineInFull.model_validate(told))
+    return made(MachineInFull.model_validate({**row, "normals_to_learn": normals_to_learn(c, row["id"])}))
 
 
 def normals_to_learn(c: sql.Connection, machine_id: int) -> int:

@@ -225,7 +225,7 @@ class Guard:
         return None if holder is None else _viewer_of(holder, has_session=True)
 
     async def _bounded(self, headers: Headers, receive: Receive, *, is_safe: bool) -> Receive:
-        """What gives the body of an action, which is read here: all of it within the time, no more than the limit."""
+        """What gives the body of an action, which is read here: within the time, and no more than the limit."""
         limits = self.service.limits
         refuse_too_large(headers, limits.json_bytes)
         if is_safe:  # a body would mean nothing, and nobody reads it

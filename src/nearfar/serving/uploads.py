@@ -53,7 +53,11 @@ def add_uploads(api: APIRouter, service: Service, decoder: Decoder) -> None:
         page: Annotated[Literal[0, 1], Query(description="1: answer with the page of the evidence.")] = 0,
         at: Annotated[
             float | None,
-            Query(ge=0, allow_inf_nan=False, description="Of a long recording: where the window begins, in seconds."),
+            Query(
+                ge=0,
+                allow_inf_nan=False,
+                description="Of a long recording: where the window begins, in seconds.",
+            ),
         ] = None,
     ) -> Response:
         detector = service.detector(await service.read(lambda c: machine_named(c, name)))
@@ -115,7 +119,7 @@ class Places:
 
 
 async def _copy(request: Request, file: BinaryIO, most: int) -> int:
-    """Write a body as it comes; how many bytes it had. A block is small: writing it does not keep others waiting."""
+    """Write a body as it comes, in blocks so small that nobody waits for it; how many bytes it had."""
     size = 0
     async for block in request.stream():
         size += len(block)
