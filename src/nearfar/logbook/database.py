@@ -190,7 +190,9 @@ class Database:
         version = self._version(c)
         if version is None:
             schema.metadata.create_all(c)
-            c.execute(logbook.insert().values(version=schema.VERSION, made_at=time.time(), nearfar=__version__))
+            c.execute(
+                logbook.insert().values(version=schema.VERSION, made_at=time.time(), nearfar=__version__)
+            )
             return
         for step in schema.MIGRATIONS[version - 1 :]:
             step(c)
@@ -203,7 +205,9 @@ class Database:
             return None
         columns = {column["name"] for column in sql.inspect(c).get_columns(schema.MARK)}
         if not columns >= {"version", "nearfar"}:
-            raise LogbookError(f"{self}: is no logbook, but a database of another program; choose another one")
+            raise LogbookError(
+                f"{self}: is no logbook, but a database of another program; choose another one"
+            )
         row = c.execute(sql.select(logbook.c.version, logbook.c.nearfar)).one_or_none()
         if row is None:
             raise LogbookError(f"{self}: does not say its version, so it is no logbook, or damaged")
@@ -229,4 +233,6 @@ def _place_of(where: Path | str, *, make: bool) -> Place:
         return PostgreSQL(url)
     if kind == "sqlite" and url.database not in (None, "", ":memory:") and not url.query:
         return SQLiteFile(Path(str(url.database)), make=make)
-    raise LogbookError(f"{url}: a logbook is a file of SQLite, given as its path, or a database of PostgreSQL")
+    raise LogbookError(
+        f"{url}: a logbook is a file of SQLite, given as its path, or a database of PostgreSQL"
+    )

@@ -27,7 +27,11 @@ OLDEST = (13,)  # of the server: pg_current_snapshot
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 DISK_FULL, NO_LOCK, NO_DATABASE, NO_PRIVILEGE = "53100", "55P03", "3D000", "42501"
 AUTHORIZATION = "28"  # the class of these errors
-UNREACHABLE = ("08", "57P", "53")  # classes: of connections, of a server that ends, of one that has no more room
+UNREACHABLE = (
+    "08",
+    "57P",
+    "53",
+)  # classes: of connections, of a server that ends, of one that has no more room
 
 
 class PostgreSQL:
@@ -107,7 +111,9 @@ class PostgreSQL:
         if state == NO_DATABASE:
             return LogbookError(f"{self}: {words}; make it with createdb, or choose another one")
         if state == NO_PRIVILEGE or state.startswith(AUTHORIZATION):
-            return PermissionError(f"{self}: {words}; see the user and the password in the URL, and what they may do")
+            return PermissionError(
+                f"{self}: {words}; see the user and the password in the URL, and what they may do"
+            )
         if error.connection_invalidated or state.startswith(UNREACHABLE) or not state:
             return ConnectionError(f"{self}: {words}; see whether the server runs and can be reached")
         return None

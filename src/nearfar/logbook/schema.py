@@ -64,6 +64,7 @@ class Words(sql.TypeDecorator[str]):
         """What is stored."""
         return None if value is None else encodable(value).replace("\0", "\\x00")
 
+
 logbook = sql.Table(
     MARK,
     metadata,

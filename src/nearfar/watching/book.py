@@ -186,7 +186,13 @@ class Noted:
             )
         if self.latest is not None:
             heard.save_progress(
-                c, machine_id, row, next_window=self.next_window, steps=self.steps, latest=self.latest, now=now
+                c,
+                machine_id,
+                row,
+                next_window=self.next_window,
+                steps=self.steps,
+                latest=self.latest,
+                now=now,
             )
         if self.finished is not None:
             seconds, error = self.finished
@@ -216,7 +222,9 @@ def _apply(c: sql.Connection, machine_id: int, change: Change, now: float) -> No
                 score=change.score, sound=change.sound, content=change.content,
             )  # fmt: skip
         case "clear":
-            conditions.clear(c, machine_id, condition, at=max(at, _active_since(c, machine_id, condition)), now=now)
+            conditions.clear(
+                c, machine_id, condition, at=max(at, _active_since(c, machine_id, condition)), now=now
+            )
         case "suppress":
             conditions.suppress(c, machine_id, condition, at=at, now=now, reason=change.message)
         case "unsuppress":
@@ -364,7 +372,8 @@ class Book:
         with self._changed:
             self._changed.wait_for(lambda: bool(self._jobs) or self._is_closing)
             self._changed.wait_for(
-                lambda: self._is_urgent or self._is_closing or len(self._jobs) >= MOST_AT_ONCE, timeout=GROUP_S
+                lambda: self._is_urgent or self._is_closing or len(self._jobs) >= MOST_AT_ONCE,
+                timeout=GROUP_S,
             )
             found = [self._jobs.popleft() for _ in range(min(len(self._jobs), MOST_AT_ONCE))]
             self._is_urgent = any(job.is_urgent for job in self._jobs)
