@@ -150,7 +150,7 @@ def alerts_shelve(
 ) -> None:
     """Do not tell people of a condition for a while. It is still heard, and its alerts are in the list."""
     from nearfar.logbook.conditions import shelve
-    from nearfar.report.alerts import moment
+    from nearfar.report.watched import moment
     from nearfar.watching.units import parse_duration
 
     if one_shot == (duration is not None):

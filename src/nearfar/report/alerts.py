@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,15 +13,11 @@ from rich.text import Text
 
 from nearfar.evidence.contents import plain
 from nearfar.files.names import one_line
+from nearfar.report.watched import moment
 
 Row = Mapping[str, Any]
 
 ACTIVE, OVER = "bold red", "dim"
-
-
-def moment(at: float, zone: tzinfo) -> str:
-    """A time by the clock of the site, to the second."""
-    return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def state(alert: Row) -> str:
