@@ -91,7 +91,7 @@ AGO = st.sampled_from(
 )  # so that times repeat, and the recorder's clock is set back now and then
 STEPS = st.one_of(
     st.tuples(st.sampled_from(["activate", "clear", "suppress", "unsuppress"]), AGO),
-    st.tuples(st.sampled_from(["activate", "clear"]), st.just(0)),
+    st.tuples(st.sampled_from(["activate", "clear", "activate", "clear"]), st.just(0)),
     st.tuples(st.sampled_from(["acknowledge", "comment"]), st.integers(0, 3)),
     st.tuples(
         st.just("shelve"), st.sampled_from([None, None, 2, 4, 8, 0, LONGEST_SHELF_S, LONGEST_SHELF_S + 1])
@@ -351,6 +351,27 @@ def test_conditions_and_machines_do_not_touch_each_other(c: sql.Connection, pump
     assert told(c, fan) == ["(shelved)", "activated"]
     assert not conditions.is_active(c, pump, "anomaly")
     assert conditions.unsuppress(c, fan, "anomaly", at=HEARD, now=NOW) is None
+
+
+def test_what_led_to_a_newer_alert_can_be_heard_again(c: sql.Connection, pump: int) -> None:
+    """The end of the former alert does not end the newer one."""
+    activated(c, pump)
+    conditions.clear(c, pump, "anomaly", at=HEARD + 60, now=NOW)
+    newer = activated(c, pump, HEARD + 120)
+    assert activated(c, pump) is None
+    assert conditions.clear(c, pump, "anomaly", at=HEARD + 60, now=NOW) is None
+    assert conditions.is_active(c, pump, "anomaly")
+    assert conditions.clear(c, pump, "anomaly", at=HEARD + 180, now=NOW) == newer
+
+
+def test_who_was_told_after_a_shelf_is_told_the_end(c: sql.Connection, pump: int) -> None:
+    conditions.shelve(c, pump, "anomaly", now=NOW, by="Ada", until=NOW + 60)
+    activated(c, pump)
+    conditions.expire(c, now=NOW + 60)
+    conditions.suppress(c, pump, "anomaly", at=HEARD + 70, now=NOW + 70, reason="near is silent")
+    conditions.clear(c, pump, "anomaly", at=HEARD + 80, now=NOW + 80)
+    last = rows(c, pump)[-1]
+    assert (last["what"], last["annunciated"], last["content"]["was_annunciated"]) == ("cleared", False, True)
 
 
 # evidence, comments, normal sounds
