@@ -1,8 +1,8 @@
 """The journal: one row for everything that is told, and what such a row says.
 
-Each row says what happened (``life_cycle.WHAT``), to which machine, alert, event or condition, when, who did it, and
-whether people are told of it (``annunciated``). ``CONTENT`` lists the keys of its ``content``, so that a row can be
-told without asking for more: the state of the alert and of the condition is that right after the row.
+Each row says what happened (``life_cycle.WHAT``), to which machine, alert, event or condition, when, who did it,
+and whether people are told of it (``annunciated``). ``CONTENT`` lists the keys of its ``content``. A row can be
+told without asking for more, also much later: "alert" and "standing" are what they were right after it.
 """
 
 from __future__ import annotations
@@ -22,30 +22,42 @@ from nearfar.logbook.life_cycle import CONDITIONS, WHAT, Condition, What
 LONGEST_BY = 100  # characters of a name
 LONGEST_COMMENT = 4000  # characters, about two pages; both our choice
 
-ALERT = (  # keys of "alert"; the columns of the table, but for evidence
-    "id", "severity", "message", "since_at", "began_at", "ended_at", "active", "acked", "retained", "score", "sound",
+ALERT = (  # keys of "alert": the columns of the table, but for evidence
+    "id", "severity", "message", "since_at", "began_at", "ended_at", "active", "acked", "retained", "score",
+    "sound",
 )  # fmt: skip
 STANDING = ("shelving", "shelved_until_at", "suppressed", "out_of_service")  # keys of "standing"
-_OF_ALERT = ("alert", "standing", "was_annunciated")
-_OF_CONDITION = ("alert", "standing")
+_EACH = (
+    "alert",  # in rows of a condition, the one that is active, or has just ended; null if there is none
+    "standing",
+    "was_annunciated",  # whether people were told of that alert before
+)
 CONTENT: Mapping[What, tuple[str, ...]] = MappingProxyType(
     {
-        "activated": (*_OF_ALERT, "more"),  # what the one who heard it adds
-        "annunciated": (*_OF_ALERT, "after"),  # the row that ended the silence: "unshelved", ...
-        "acknowledged": _OF_ALERT,
-        "cleared": _OF_ALERT,
-        "re-armed": (*_OF_ALERT, "after"),  # "acknowledged" or "cleared", whichever came last
-        "evidence": (*_OF_ALERT, "words", "error"),  # reasons in words; or why there are none
-        "commented": _OF_ALERT,
-        "shelved": _OF_CONDITION,
-        "unshelved": (*_OF_CONDITION, "ended"),  # "by hand", "time", or "cleared"
-        "suppressed": (*_OF_CONDITION, "reason"),
-        "unsuppressed": _OF_CONDITION,
-        "out of service": _OF_CONDITION,
-        "in service": _OF_CONDITION,
+        "activated": (*_EACH, "more"),  # what the listener adds
+        "annunciated": (*_EACH, "after"),  # what ended the silence: "unshelved", "unsuppressed", "in service"
+        "acknowledged": _EACH,
+        "cleared": _EACH,
+        "re-armed": (*_EACH, "after"),  # "acknowledged" or "cleared", whichever came last
+        "evidence": (*_EACH, "words", "error"),  # the reasons; or why there are none
+        "commented": _EACH,
+        "shelved": _EACH,
+        "unshelved": (*_EACH, "ended"),  # "by hand", "time", or "cleared"
+        "suppressed": (*_EACH, "reason"),
+        "unsuppressed": _EACH,
+        "out of service": _EACH,
+        "in service": _EACH,
         "normal": ("normal_id", "sound"),
+        "event": (
+            "begins_at", "ends_at", "peak_score", "p_value", "windows", "anomalous", "unusable", "sound",
+        ),
+        "mode": ("mode", "before", "told"),
+        "detector": (
+            "detector", "detector_digest", "system", "window_s", "hop_s", "threshold", "false_alerts", "before",
+        ),
+        "heard late": ("seconds",),
     }
-)
+)  # fmt: skip
 
 
 def note(  # noqa: PLR0913  # the columns of a row
@@ -67,9 +79,6 @@ def note(  # noqa: PLR0913  # the columns of a row
 
     Parameters
     ----------
-    c : Connection
-        One that writes.
-    machine_id : int
     what : str
         One of ``life_cycle.WHAT``.
     at, now : float
@@ -100,19 +109,10 @@ def note(  # noqa: PLR0913  # the columns of a row
         raise ValueError(f"what={what!r}: the journal knows {', '.join(WHAT)}")
     if condition is not None:
         checked_condition(condition)
-    row = {
-        "machine_id": machine_id,
-        "alert_id": alert_id,
-        "event_id": event_id,
-        "condition": condition,
-        "what": what,
-        "at": at,
-        "written_at": now,
-        "by": checked_by(by) if by else "",
-        "comment": checked_comment(comment),
-        "annunciated": annunciated,
-        "content": as_json(content or {}),
-    }
+    of = {"machine_id": machine_id, "alert_id": alert_id, "event_id": event_id, "condition": condition}
+    said = {"by": checked_by(by) if by else "", "comment": checked_comment(comment)}
+    told = {"what": what, "at": at, "written_at": now, "annunciated": annunciated}
+    row = {**of, **told, **said, "content": as_json(content or {})}
     key = c.execute(sql.insert(schema.journal).values(row)).inserted_primary_key
     assert key is not None  # SQLAlchemy types it as optional
     return int(key[0])

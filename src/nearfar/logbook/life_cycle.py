@@ -5,8 +5,8 @@ Conventions
 * A *condition* is what may be wrong with a machine. An *alert* is one time that it was wrong: it begins when the
   condition becomes active. A former alert that nobody has acknowledged stays, beside a newer one of the same
   condition (a ``ConditionBranch`` of OPC UA).
-* ``Alert`` is the state of one alert, ``Standing`` that of a condition, whether it is active or not. Both are values:
-  each step returns another one, or raises ``LifeCycleError``. Nothing here reads a clock or a database.
+* ``Alert`` is the state of one alert, ``Standing`` that of a condition, whether it is active or not. Both are
+  values: each step returns another one, or raises ``LifeCycleError``. Nothing here reads a clock or a database.
 * Times are seconds since 1970-01-01 in UTC.
 
 ``docs/alert-life-cycle.md`` lists all states and steps, and what differs from the standard.
@@ -162,9 +162,9 @@ class Standing:
         """
         kind: Shelving = "one shot" if until is None else "timed"
         if self.shelving == kind:
-            how = "until it becomes inactive" if kind == "one shot" else f"until {_told(self.shelved_until_at)}"
+            end = "it becomes inactive" if kind == "one shot" else _told(self.shelved_until_at)
             raise LifeCycleError(
-                f"it is shelved already, {how}; unshelve it first", "Bad_ConditionAlreadyShelved"
+                f"it is shelved already, until {end}; unshelve it first", "Bad_ConditionAlreadyShelved"
             )
         latest = now + LONGEST_SHELF_S
         if until is not None and not (math.isfinite(until) and now < until <= latest):
