@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sql
@@ -20,6 +21,7 @@ from nearfar.logbook.life_cycle import CONDITIONS
 from nearfar.logbook.schema import alerts as alert_table
 from nearfar.logbook.schema import conditions as condition_table
 from nearfar.logbook.schema import events as event_table
+from nearfar.logbook.schema import journal as journal_table
 from nearfar.logbook.schema import machines as machine_table
 from nearfar.logbook.schema import normals, recordings, summaries, windows
 from nearfar.logbook.streams import OF_ALERTS, OF_EVENTS, Row, require_most
@@ -50,6 +52,7 @@ WIDTHS = (
     43200,
 )  # of buckets, seconds
 DAY = 86400
+COUNTS = ("windows", "scored", "anomalous", "unusable", "paused")
 State = Literal["retained", "active", "all"]
 
 OF_MACHINES = tuple(column for column in machine_table.c if column.name != "steps")  # which is long
@@ -173,8 +176,8 @@ def scores(
     -------
     rows : list of dict
         In order of time: ``begins_at`` and ``seconds``, from the first beginning to the last end; ``windows``, how
-        many; ``scored``, ``anomalous``, ``unusable``, how many of these; ``lowest``, ``mean``, ``highest``, of the
-        scores, or None.
+        many; ``scored``, ``anomalous``, ``unusable``, ``paused``, how many of these; ``lowest``, ``mean``,
+        ``highest`` of the scores, and the highest ``evidence``, or None.
 
     Raises
     ------
@@ -321,6 +324,17 @@ def alert(c: sql.Connection, alert_id: int) -> Row | None:
     return {**_with_standing(dict(row)), "evidence": evidence, "journal": streams.of_alert(c, alert_id)}
 
 
+def words(c: sql.Connection, alert_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The sentences of the evidence of alerts, for those that have any; for lists, which have no ``evidence``."""
+    query = (
+        sql.select(journal_table.c.alert_id, journal_table.c.content)
+        .where(journal_table.c.alert_id.in_(alert_ids), journal_table.c.what == "evidence")
+        .order_by(journal_table.c.id)
+    )
+    found = {row.alert_id: json.loads(row.content).get("words") for row in c.execute(query)}
+    return {alert_id: told for alert_id, told in found.items() if told}
+
+
 def normals_to_learn(c: sql.Connection, machine_id: int) -> list[Row]:
     """What people said was normal, and was not learnt yet: the columns of ``normals``, in order."""
     query = (
@@ -353,7 +367,8 @@ def _each_window() -> Query:
         sql.case((score.is_(None), 0), else_=1).label("scored"),
         sql.case((decision == "anomaly", 1), else_=0).label("anomalous"),
         sql.case((decision == "unusable", 1), else_=0).label("unusable"),
-        score.label("lowest"), score.label("mean"), score.label("highest"),
+        sql.case((decision == "paused", 1), else_=0).label("paused"),
+        score.label("lowest"), score.label("mean"), score.label("highest"), windows.c.evidence,
     )  # fmt: skip
 
 
@@ -372,9 +387,11 @@ def _windows_in_buckets(c: sql.Connection, width: float) -> Query:
         count(score).label("scored"),
         count(sql.case((decision == "anomaly", 1))).label("anomalous"),
         count(sql.case((decision == "unusable", 1))).label("unusable"),
+        count(sql.case((decision == "paused", 1))).label("paused"),
         sql.func.min(score).label("lowest"),
         sql.func.sum(score).label("total"),
         sql.func.max(score).label("highest"),
+        sql.func.max(windows.c.evidence).label("evidence"),
     ).group_by("bucket")
 
 
@@ -383,8 +400,8 @@ def _summaries_in_buckets(c: sql.Connection, width: float) -> Query:
     return sql.select(
         _bucket(c, of.begins_at, width).label("bucket"),
         of.begins_at, (of.begins_at + of.seconds).label("ends_at"),
-        of.windows, of.scored, of.anomalous, of.unusable,
-        of.lowest, (of.mean * of.scored).label("total"), of.highest,
+        of.windows, of.scored, of.anomalous, of.unusable, of.paused,
+        of.lowest, (of.mean * of.scored).label("total"), of.highest, of.evidence,
     )  # fmt: skip
 
 
@@ -400,11 +417,12 @@ def _in_buckets(*parts: Query) -> Query:
                 sql.cast(sql.func.sum(of[name]), sql.BigInteger).label(
                     name
                 )  # PostgreSQL adds up to a decimal number
-                for name in ("windows", "scored", "anomalous", "unusable")
+                for name in COUNTS
             ),
             sql.func.min(of.lowest).label("lowest"),
             (sql.func.sum(of.total) / sql.func.nullif(scored, 0)).label("mean"),
             sql.func.max(of.highest).label("highest"),
+            sql.func.max(of.evidence).label("evidence"),
         )
         .group_by(of.bucket)
         .order_by(of.bucket)
