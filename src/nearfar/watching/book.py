@@ -171,13 +171,13 @@ class Noted:
         """
         machine_id, row = ticket.machine_id, self._row(c, ticket, now)
         for change in self.before:
-            _apply(c, machine_id, change, now)
+            apply(c, machine_id, change, now)
         heard.add_windows(c, machine_id, row, self.windows)
         for event, sound in self.events:
             began_at = self.recording.began_at
             heard.add_event(c, machine_id, row, event, began_at=began_at, sound=sound, now=now)
         for change in self.after:
-            _apply(c, machine_id, change, now)
+            apply(c, machine_id, change, now)
         if self.mode is not None:
             heard.set_mode(c, machine_id, self.mode.mode, at=self.mode.at, now=now, told=self.mode.told)
         if self.late_s is not None and self.latest is not None:
@@ -219,7 +219,8 @@ def _save_steps(c: sql.Connection, machine_id: int, steps: dict[str, Any]) -> No
     c.execute(sql.update(table).where(table.c.id == machine_id).values(steps=json.dumps(steps)))
 
 
-def _apply(c: sql.Connection, machine_id: int, change: Change, now: float) -> None:
+def apply(c: sql.Connection, machine_id: int, change: Change, now: float) -> None:
+    """Write a change of a condition."""
     condition, at = change.condition, change.at
     match change.what:
         case "activate":
@@ -295,13 +296,13 @@ class Book:
     ----------
     database : Database
     written : callable
-        Called after each commit, in that thread; it must not wait.
+        Called after each commit, in that thread, with whether something urgent was written; it must not wait.
     failed : callable
         Called once, when nothing can be written any more.
     """
 
     def __init__(
-        self, database: Database, *, written: Callable[[], None], failed: Callable[[], None]
+        self, database: Database, *, written: Callable[[bool], None], failed: Callable[[], None]
     ) -> None:
         self._database, self._written, self._failed = database, written, failed
         self._jobs: deque[_Job] = deque()
@@ -374,7 +375,7 @@ class Book:
             except Exception as error:
                 self._fail(error, jobs)
                 return
-            self._written()
+            self._written(any(job.is_urgent for job in jobs))
 
     def _next(self) -> list[_Job]:
         """What is written next, in one transaction; empty when there is nothing, and never will be."""

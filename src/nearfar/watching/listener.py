@@ -131,14 +131,27 @@ class Listener:
     follows_clock : bool
         Whether sound is to be expected now.
     heard_at : float
-        When sound came in last, as far as is known; before any did, when listening began.
+        When sound came in last, by the clock of this computer; before any did, when listening began.
+    heard_until : float or None
+        The end of the last window, by the clock of the recording.
+    noted_at : float
+        When a window was heard last.
+    mode : str
+        As it was set last.
+    is_mode_of_clock : bool
+        Whether that was by another thread, because of the time.
+    told_silent_since : float or None
+        Since when there was no sound, when that was told last.
     """
 
     def __init__(self, machine: MachineSite, means: Means) -> None:
         self.machine, self._means = machine, means
         self.machine_id: int | None = None
         self.follows_clock = False
-        self.heard_at = means.now()
+        self.heard_at = self.noted_at = means.now()
+        self.heard_until: float | None = None
+        self.told_silent_since: float | None = None
+        self.mode, self.is_mode_of_clock = "", False
         self._outside: str | None = None  # a mode that the supervisor has set meanwhile
         self._thread = threading.Thread(target=self._run, name=f"nearfar {machine.name}", daemon=True)
 
@@ -166,7 +179,8 @@ class Listener:
             heard.set_mode(c, machine_id, mode, at=moment, now=now, told=told)
 
         self._means.book.do(write)
-        self._outside = mode
+        self._outside = self.mode = mode
+        self.is_mode_of_clock = True
 
     def taken_mode(self) -> str | None:
         """A mode that was set from outside since the last question."""
@@ -196,7 +210,7 @@ class Listener:
     def _say_stopped(self, told: str) -> bool:
         """Whether it could be said."""
         try:
-            self.set_mode("stopped", told, at=None if self.follows_clock else self.heard_at)
+            self.set_mode("stopped", told, at=None if self.follows_clock else self.heard_until)
         except BookError:
             return False
         except Exception:
@@ -273,8 +287,7 @@ class _Turn:
         row, self._unfinished, active = self._means.book.do(write)
         hearing.go_on(row.steps, row.heard_until_at, row.mode, active)
         self._listener.machine_id = row.id
-        if row.heard_until_at is not None:
-            self._listener.heard_at = row.heard_until_at
+        self._listener.heard_until = row.heard_until_at
         return Ticket(row.id)
 
     # the ear of the source
@@ -286,7 +299,7 @@ class _Turn:
             return heard.is_finished(c, self._ticket.machine_id, key)
 
     def _has_come(self, at: float) -> None:
-        self._listener.heard_at = max(self._listener.heard_at, at)
+        self._listener.heard_at = max(self._listener.heard_at, min(at, self._means.now()))
 
     # recordings
 
@@ -386,8 +399,12 @@ class _Turn:
             self._finished[noted.recording.key] = None
             if len(self._finished) > REMEMBERED:
                 self._finished.popitem(last=False)
-        if self._hearing.heard_until is not None:
-            self._has_come(self._hearing.heard_until)
+        listener = self._listener
+        if noted.latest is not None:
+            listener.heard_until, listener.noted_at = noted.latest.heard_until_at, self._means.now()
+            self._has_come(noted.latest.heard_until_at)
+        if noted.mode is not None:
+            listener.mode, listener.is_mode_of_clock = noted.mode.mode, False
         self._means.book.put(self._ticket, noted)
 
     def _abandon(self, *, but: str | None) -> RecordingRow | None:

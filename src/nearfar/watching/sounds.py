@@ -170,8 +170,13 @@ class LiveSound:
             if expected is not None and max(begin, start) != expected:
                 found = []  # before this, some were lost
             expected = max(begin, start) + part.shape[1]
-            found.append(part * np.float32(INT16_SCALE) if part.dtype == np.int16 else part)
+            found.append(_floating(part))
         return np.concatenate(found, axis=1) if found and expected == stop else None
+
+
+def _floating(part: NDArray[np.int16] | Samples) -> Samples:
+    """Samples in [-1, 1), as they were before they were kept."""
+    return np.asarray(part * np.float32(INT16_SCALE) if part.dtype == np.int16 else part, dtype=np.float32)
 
 
 def read_again(
