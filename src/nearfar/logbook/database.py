@@ -1,8 +1,8 @@
 """The logbook as a database: opened, brought up to date, written by one at a time, read by many.
 
-``writing`` and ``reading`` give connections of SQLAlchemy Core, each in one transaction. What is written is there for
-good when ``writing`` ends, all of it or, if the body raises or the process is killed, none of it. ``reading`` sees
-the logbook as it is at one moment.
+``writing`` and ``reading`` give connections of SQLAlchemy Core, each in one transaction. What is written is there
+for good when ``writing`` ends: all of it or, if the body raises or the process is killed, none of it. ``reading``
+sees the logbook as it is at one moment.
 """
 
 from __future__ import annotations
@@ -213,8 +213,8 @@ class Database:
             raise LogbookError(f"{self}: does not say its version, so it is no logbook, or damaged")
         if row.version > schema.VERSION:
             raise LogbookError(
-                f"{self}: its tables have version {row.version}, made by nearfar {row.nearfar} or a newer one; this is "
-                f"nearfar {__version__}, which knows versions up to {schema.VERSION}: update nearfar"
+                f"{self}: its tables have version {row.version}; this nearfar, {__version__}, knows versions up to "
+                f"{schema.VERSION}: update it"
             )
         return int(row.version)
 

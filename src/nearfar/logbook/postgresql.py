@@ -2,8 +2,8 @@
 
 Those who write take turns by an advisory lock of the transaction, which holds for the database
 (https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS). It is given back after what was
-written can be seen, so numbers of rows can be seen in their order. Without it, a transaction could take the number 7
-and end after the one with the number 8.
+written can be seen, so numbers of rows can be seen in their order. Without it, a transaction could take the
+number 7 and end after the one that has the number 8.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class PostgreSQL:
         names = {*sql.inspect(c).get_table_names()}
         if MARK not in names and (taken := sorted(names & {*metadata.tables})):
             raise LogbookError(
-                f"{self}: is no logbook, and another program has the tables {', '.join(taken)}; choose another database"
+                f"{self}: is no logbook, and another program has the tables {', '.join(taken)}; choose another "
+                "database"
             )
 
     def moment(self) -> str:
@@ -106,7 +107,8 @@ class PostgreSQL:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
         if state == NO_LOCK:
             return TimeoutError(
-                f"{self}: another process has been writing for more than {PATIENCE:g} s; wait for its end, or end it"
+                f"{self}: another process has been writing for more than {PATIENCE:g} s; wait for its end, or "
+                "end it"
             )
         if state == NO_DATABASE:
             return LogbookError(f"{self}: {words}; make it with createdb, or choose another one")

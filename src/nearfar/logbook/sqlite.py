@@ -78,8 +78,8 @@ class SQLiteFile:
         on = network_file_system(self.path.parent)
         if on is not None:
             logger.warning(
-                "%s: lies on a network file system (%s), on which SQLite can lose or damage what is written; keep it "
-                "on a disk of this computer, or use PostgreSQL", path, on,
+                "%s: lies on a network file system (%s), on which SQLite can lose or damage what is written; keep "
+                "it on a disk of this computer, or use PostgreSQL", path, on,
             )  # fmt: skip
         self._prepare()
 
@@ -158,7 +158,8 @@ class SQLiteFile:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         if code in BUSY:
             return TimeoutError(
-                f"{self}: another process has been writing for more than {PATIENCE:g} s; wait for its end, or end it"
+                f"{self}: another process has been writing for more than {PATIENCE:g} s; wait for its end, or "
+                "end it"
             )
         if code in REFUSED:
             return PermissionError(
