@@ -83,8 +83,8 @@ class Learners:
             )
             raise RefusedError(409, f"there is nothing that {name} has not learnt yet", why)
         job = {
-            "do": "learn", "detector": str(detector.resolve()), "files": [str(path) for _, path in files],
-            "domain": given.domain,
+            "do": "learn", "detector": str(detector.resolve()), "folder": str(files[0][1].parent),
+            "files": [path.name for _, path in files], "domain": given.domain,
         }  # fmt: skip
         self.states[name] = Learning(state="running", told=f"It learns {counted(len(files))}.")
         task = asyncio.get_running_loop().create_task(
@@ -107,7 +107,7 @@ class Learners:
                     await asyncio.to_thread(self._worker.close)
             await service.write(lambda c: mark_learnt(c, machine["id"], ids, by, comment, now=service.now()))
         except WorkerError as error:
-            self.states[name] = Learning(state="failed", told=str(error).partition("\n")[0])
+            self.states[name] = Learning(state="failed", told=str(error))
         except Exception:
             log.exception("learning of %s failed", name)
             self.states[name] = Learning(state="failed", told="It failed; the log of the service says why.")
