@@ -25,7 +25,9 @@ from nearfar.cli import (
     machine,
     reports,
     scoring,
+    serving,
     simulation,
+    watching,
     weights,
 )
 from nearfar.cli.console import FAILED, TERMINATED, err, escape_what_cannot_be_encoded, out
@@ -49,6 +51,8 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "score": scoring.score,
     "explain": evidence.explain,
     "drift": drift.drift,
+    "watch": watching.watch,
+    "serve": serving.serve,
     "run": experiments.run,
     "study": experiments.study,
     "sweep": experiments.sweep,

@@ -17,8 +17,8 @@ Conventions
 
 Versions
 --------
-Whoever changes a table raises ``VERSION``, and adds to ``MIGRATIONS`` the function that brings an older logbook there.
-``tests/golden/logbook_VERSION.sql`` holds the tables of each version, and a test compares.
+Whoever changes a table raises ``VERSION``, and adds to ``MIGRATIONS`` the function that brings an older logbook
+there. ``tests/golden/logbook_VERSION.sql`` holds the tables of each version, and a test compares.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Words(sql.TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: sql.Dialect) -> str | None:  # noqa: ARG002
         """What is stored."""
         return None if value is None else encodable(value).replace("\0", "\\x00")
+
 
 logbook = sql.Table(
     MARK,
@@ -113,6 +114,12 @@ recordings = sql.Table(
     sql.Column("error", Words, nullable=False),
     sql.Column("written_at", Number, nullable=False),
     sql.UniqueConstraint("machine_id", "key"),
+)
+sql.Index(
+    "unfinished_recordings",
+    recordings.c.machine_id,
+    sqlite_where=recordings.c.finished == sql.false(),
+    postgresql_where=recordings.c.finished == sql.false(),
 )
 
 windows = sql.Table(
@@ -265,6 +272,7 @@ normals = sql.Table(  # "this was normal": recordings for learn
     sql.Column("at", Number, nullable=False),
     sql.Column("by", Words, nullable=False),
     sql.Column("learnt_at", Number),
+    sql.Index("normals_of_machines", "machine_id", "id"),
 )
 
 tokens = sql.Table(
