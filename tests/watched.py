@@ -99,17 +99,19 @@ class Logbook:
     def lasting(self) -> dict[str, list[dict[str, Any]]]:
         """What must be the same, however often watching was killed meanwhile.
 
-        Evidence comes whenever it is made, so its rows stand anywhere in the journal, and have any number. That a
-        machine is new is told at the time of the computer.
+        Evidence comes whenever it is made, so its rows stand anywhere in the journal, have any number, and say what
+        has become of the alert until then. That a machine is new is told at the time of the computer.
         """
         found = {name: [_without(row, *OFTEN) for row in rows] for name, rows in self.tables.items()}
         told = [_without(row, "id") for row in found["journal"]]
         for row in told:
             if row["what"] == "detector":
                 del row["at"]
-        found["evidence"] = sorted(
-            (row for row in told if row["what"] == "evidence"), key=lambda row: row["alert_id"]
-        )
+        evidence = sorted((row for row in told if row["what"] == "evidence"), key=lambda row: row["alert_id"])
+        for row in evidence:
+            content = json.loads(row["content"])
+            row["content"] = {name: content[name] for name in ("words", "error")}
+        found["evidence"] = evidence
         found["journal"] = [row for row in told if row["what"] != "evidence"]
         found["machines"] = [_without(row, "mode_since_at") for row in found["machines"]]
         return found
