@@ -31,11 +31,12 @@ BEGAN = NOW - 3600.0
 SECONDS = 1.0  # of a window
 ALERT_SOUND, EVENT_SOUND = "pump_anomaly-1.flac", "pump_event-1.flac"
 SMALL: dict[str, Any] = {
-    "branch.encoder_options.n_mels": 16,
-    "threshold.folds": 2,
+    "branch.encoder_options.n_mels": 8,
+    "branch.encoder_options.n_fft": 512,
+    "branch.view": "near",
+    "branch.pooling": "mean_std",
+    "threshold.folds": 4,
     "threshold.false_alarm_rate": 0.1,
-    "branch.backend_options.k": 1,
-    "branch.backend_options.k_target": 1,
 }
 ACT = {"X-Nearfar": "1", "Content-Type": "application/json"}
 FILE = {"X-Nearfar": "1", "Content-Type": "audio/wav"}
@@ -44,7 +45,7 @@ OPENED: list[Database] = []
 
 def fitted(folder: Path) -> Path:
     """A detector of a few clips of a second."""
-    synthetic.write_machine(folder / "data" / "pump")
+    synthetic.write_machine(folder / "data", "pump", train=12, target=4, test=1)
     system = configuration.load("spectral", SMALL)
     made = Detector.fit(load_machine(folder / "data" / "pump"), system)
     made.save(folder / "detector")
@@ -74,7 +75,8 @@ class Served:
 def make_site(folder: Path, detector: Path, *, serve: str = "") -> Site:
     """A site with two machines."""
     shutil.copytree(detector, folder / "detector")
-    (folder / "recordings").mkdir()
+    for name in ("pump", "fan"):
+        (folder / "recordings" / name).mkdir(parents=True)
     (folder / "SITE.toml").write_text(
         f"""
 name = "Hall 3"
@@ -83,9 +85,10 @@ sounds = "sounds"
 time_zone = "UTC"
 [defaults]
 detector = "detector"
-source = {{ kind = "replay", folder = "recordings" }}
 [machines.pump]
+source = {{ kind = "replay", folder = "recordings/pump" }}
 [machines."fan 2"]
+source = {{ kind = "replay", folder = "recordings/fan" }}
 [serve]
 port = 0
 {serve}

@@ -16,6 +16,7 @@ import typer
 from rich.text import Text
 
 from nearfar.cli import (
+    alerts,
     cache,
     challenge,
     data,
@@ -62,7 +63,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "submit": challenge.submit,
     "systems": experiments.systems,
 }
-GROUPS = {"data": data.app, "cache": cache.app, "weights": weights.app}
+GROUPS = {"alerts": alerts.app, "data": data.app, "cache": cache.app, "weights": weights.app}
 
 app = typer.Typer(
     cls=Group,

@@ -94,6 +94,7 @@ class Alert(Answer):
     retained: bool = Field(description="Active, or not acknowledged.")
     score: float | None
     sound: str | None = Field(description="Name of its sound; null if it has none.")
+    has_evidence: bool
     evidence_error: str = Field(description="Why there is no evidence; empty if there is, or will be.")
 
 
@@ -133,7 +134,7 @@ class Event(Answer):
     ends_at: Time
     peak_begins_at: Time
     peak_ends_at: Time
-    peak_score: float
+    peak_score: float | None
     p_value: float | None
     windows: int
     anomalous: int
@@ -277,5 +278,5 @@ class Learn(Action):
     """What the detector is to learn."""
 
     domain: Literal["source", "target"] | None = Field(
-        None, description="Of all recordings; null: as the detector needs none, or their names say it."
+        None, description='Of all recordings; null: "target", if the clips of the detector tell theirs.'
     )
