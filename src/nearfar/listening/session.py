@@ -23,11 +23,11 @@ import math
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -35,6 +35,7 @@ from nearfar.detector.fitted import BranchScore, Detector, Verdict
 from nearfar.files.atomic import no_space_names, refuse_unwritable, write_json
 from nearfar.files.digests import digest, digest_arrays
 from nearfar.files.extras import MissingPackageError
+from nearfar.files.locks import LockedError, locked
 from nearfar.listening.events import Event, event_from, event_to
 from nearfar.listening.scoring import WindowVerdict, listen, listen_to
 from nearfar.listening.steps import Alert, Heard, HeardWindow, Steps, Tracker
@@ -455,27 +456,15 @@ def _opened(task: Listening, folder: Path | None) -> Iterator[_Log | None]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else listens with this folder as long as the body runs; the lock ends with its process."""
-    with (folder / LOCK).open("ab") as file:
+    """Nobody else listens with this folder as long as the body runs."""
+    with ExitStack() as stack:
         try:
-            _lock(file)
-        except OSError as error:
+            stack.enter_context(locked(folder / LOCK))
+        except LockedError as error:
             raise SessionError(
                 f"{folder}: another process listens with this state; wait for its end, or give another folder"
             ) from error
         yield
-
-
-def _lock(file: BinaryIO) -> None:
-    """Take a lock that no two processes have."""
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _known(folder: Path) -> dict[str, Any] | None:

@@ -108,6 +108,11 @@ class Steps:
                 found.append(Alert(name, one.began, window, one.since))
         return found
 
+    @property
+    def open_event(self) -> Event | None:
+        """The event that may go on, as it is now."""
+        return None if self._events is None else self._events.open
+
     def pause(self) -> list[Heard]:
         """Time goes on for a window, and nobody listens: an event ends; the rules wait as if the machine stood."""
         for rule in self._rules.values():
