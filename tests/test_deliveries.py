@@ -252,7 +252,7 @@ def test_a_failure_while_nothing_is_told_is_known_and_ends(logbook, running) -> 
     soon(lambda: logbook.standing("sink")["failing_since_at"] is None)
 
 
-def test_idle_is_called_about_once_a_second(logbook, running) -> None:
+def test_idle_is_called_about_once_a_second(running) -> None:
     sink = Listener()
     deliveries = running(sink=sink)
     end = time.monotonic() + 2.2

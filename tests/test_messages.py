@@ -113,8 +113,8 @@ ANY = st.recursive(
 def test_whatever_a_row_holds_is_one_line_of_json(content: dict, comment: str, at: float) -> None:
     content = {key: value for key, value in content.items() if key not in ("alert", "standing")}
     row = {
-        "id": 1, "machine": "Pumpe \u2028 1", "what": "mode", "at": at, "written_at": at, "by": "", "comment": comment,
-        "condition": None, "annunciated": True, "content": content, "event": None,
+        "id": 1, "machine": "Pumpe \u2028 1", "what": "mode", "at": at, "written_at": at, "by": "",
+        "comment": comment, "condition": None, "annunciated": True, "content": content, "event": None,
     }  # fmt: skip
     line = as_json(of_journal(row, "Hall\n3"))
     assert b"\n" not in line

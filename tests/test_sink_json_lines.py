@@ -15,7 +15,15 @@ from nearfar.watching.sinks.json_lines import JsonLines
 
 def message(number: int, *, what: str = "activated", at: float = 0.0, words: str = "") -> Message:
     id = f"journal-{number}"
-    content = {"format": 1, "id": id, "site": "Hall 3", "machine": "pump", "what": what, "at_s": at, "words": words}
+    content = {
+        "format": 1,
+        "id": id,
+        "site": "Hall 3",
+        "machine": "pump",
+        "what": what,
+        "at_s": at,
+        "words": words,
+    }
     return Message(id, "journal", what, "pump", content)
 
 
@@ -227,7 +235,8 @@ def test_a_reader_of_standard_output_that_is_gone_is_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "match"), [({"most_mb": 0.0}, "most_mb=0.0: must be more than 0"), ({"keep": 0}, "keep=0: must be at")]
+    ("options", "match"),
+    [({"most_mb": 0.0}, "most_mb=0.0: must be more than 0"), ({"keep": 0}, "keep=0: must be at")],
 )
 def test_options_out_of_range(options: dict[str, float], match: str) -> None:
     with pytest.raises(ValueError, match=match):

@@ -75,7 +75,8 @@ def test_availability_states_and_alerts(logbook: told.Logbook, shared: Broker) -
         assert [json.loads(payload) for payload in found] == [json.loads(json.dumps(dict(message.content)))]
         (heard_it,) = [one for one in all_of_it.heard if one[0].endswith("/pump-1/alert")]
         assert heard_it[2:] == (False, 1)
-        assert f"{base}/pump-1/alert" not in (kept := retained(shared.port))
+        kept = retained(shared.port)
+        assert f"{base}/pump-1/alert" not in kept
         anomaly = json.loads(kept[f"{base}/pump-1/state"])["conditions"]["anomaly"]
         assert (anomaly["active"], anomaly["problem"], anomaly["alert"]) == (True, True, alert)
         sink.close()
@@ -85,7 +86,9 @@ def test_availability_states_and_alerts(logbook: told.Logbook, shared: Broker) -
 def test_a_shelved_condition_is_no_problem(logbook: told.Logbook, shared: Broker) -> None:
     logbook.activate()
     with logbook.database.writing() as c:
-        conditions.shelve(c, logbook.machines["pump-1"], "anomaly", now=told.BEGAN, by="Ada", until=told.BEGAN + 60)
+        conditions.shelve(
+            c, logbook.machines["pump-1"], "anomaly", now=told.BEGAN, by="Ada", until=told.BEGAN + 60
+        )
     sink = Mqtt("127.0.0.1", port=shared.port)
     sink.open(state_of(logbook, "site-2"))
     sink.close()
@@ -138,7 +141,10 @@ def test_nothing_is_lost_while_a_broker_is_away(logbook: told.Logbook, tmp_path:
         assert kept[f"{BASE}/availability"] == b"online"
         assert json.loads(kept[f"{BASE}/pump-1/state"])["conditions"]["anomaly"]["active"] is False
         fan = json.loads(kept[f"{BASE}/fan 2%2F3/state"])
-        assert [name for name, each in fan["conditions"].items() if each["active"]] == ["microphones", "no sound"]
+        assert [name for name, each in fan["conditions"].items() if each["active"]] == [
+            "microphones",
+            "no sound",
+        ]
         assert fan["alerts"] == 2
         assert not missed_by_us or logbook.standing("hall")["dropped"] == 0
         deliveries.stop()
@@ -150,13 +156,21 @@ def test_a_subscriber_with_a_session_gets_each_alert_once(logbook: told.Logbook,
     from paho.mqtt.enums import CallbackAPIVersion
 
     ids: list[str] = []
+    again: list[
+        bool
+    ] = []  # whether the broker says that it sends it again, because we did not acknowledge it
+
+    def hear(_client: object, _data: object, message: Any) -> None:
+        ids.append(json.loads(message.payload)["id"])
+        again.append(message.dup)
+
     with broker(tmp_path) as running:
         client = Client(CallbackAPIVersion.VERSION2, client_id="pager", clean_session=False)
         client.reconnect_delay_set(1, 1)
         subscribed: list[bool] = []
         client.on_connect = lambda client, *_rest: client.subscribe(f"{BASE}/+/alert", qos=1)
         client.on_subscribe = lambda *_rest: subscribed.append(True)
-        client.on_message = lambda _client, _data, message: ids.append(json.loads(message.payload)["id"])
+        client.on_message = hear
         client.connect("127.0.0.1", running.port)
         client.loop_start()
         soon(lambda: subscribed)
@@ -177,9 +191,8 @@ def test_a_subscriber_with_a_session_gets_each_alert_once(logbook: told.Logbook,
         deliveries.stop()
         client.disconnect()
         client.loop_stop()
-    in_order = list(dict.fromkeys(ids))
-    assert in_order == expected
-    assert len(ids) - len(expected) <= 3  # a broker that ends may have taken one without saying so
+    assert list(dict.fromkeys(ids)) == expected
+    assert again.count(False) - len(expected) <= 3  # a broker that ends may have taken one without telling us
 
 
 def test_a_broker_that_hangs_is_down_and_comes_back(logbook: told.Logbook, tmp_path: Path) -> None:
@@ -189,7 +202,7 @@ def test_a_broker_that_hangs_is_down_and_comes_back(logbook: told.Logbook, tmp_p
         logbook.activate()
         running.process.send_signal(signal.SIGSTOP)
         try:
-            with pytest.raises(SinkDownError, match="not acknowledged within 0.5 s"):
+            with pytest.raises(SinkDownError, match=r"not acknowledged within 0\.5 s"):
                 sink.deliver(logbook.message("activated"))
             with pytest.raises(SinkDownError, match=r"it does not answer within 0\.5 s|timed out"):
                 sink.deliver(logbook.message("activated"))
@@ -283,11 +296,22 @@ def test_each_machine_is_a_device(logbook: told.Logbook, shared: Broker) -> None
     assert config["dev"]["name"] == "pump-1"
     assert config["availability"] == [{"topic": "nearfar/ha-1/availability"}]
     assert config["state_topic"] == "nearfar/ha-1/pump-1/state"
-    assert set(config["cmps"]) == {"anomaly", "microphones", "no_sound", "score", "evidence", "running", "mode"}
+    assert set(config["cmps"]) == {
+        "anomaly",
+        "microphones",
+        "no_sound",
+        "score",
+        "evidence",
+        "running",
+        "mode",
+    }
     classes = {name: component.get("device_class") for name, component in config["cmps"].items()}
     assert classes["anomaly"] == classes["microphones"] == classes["no_sound"] == "problem"
     assert classes["running"] == "running"
-    shown = {name: rendered(component, json.loads(kept[config["state_topic"]])) for name, component in config["cmps"].items()}
+    shown = {
+        name: rendered(component, json.loads(kept[config["state_topic"]]))
+        for name, component in config["cmps"].items()
+    }
     assert shown == {
         "anomaly": "OFF", "microphones": "OFF", "no_sound": "ON", "score": "0.5", "evidence": "0.1",
         "running": "ON", "mode": "listening",
@@ -342,7 +366,10 @@ def test_home_assistant_can_be_left_out(logbook: told.Logbook, shared: Broker) -
 def test_a_machine_that_was_removed_is_removed(logbook: told.Logbook, shared: Broker) -> None:
     sink = Mqtt("127.0.0.1", port=shared.port, every=0.0)
     sink.open(state_of(logbook, "removing"))
-    topics = ("nearfar/removing/fan 2%2F3/state", f"homeassistant/device/{identifier('removing', 'fan 2/3')}/config")
+    topics = (
+        "nearfar/removing/fan 2%2F3/state",
+        f"homeassistant/device/{identifier('removing', 'fan 2/3')}/config",
+    )
     assert all(topic in retained(shared.port) for topic in topics)
     with logbook.database.writing() as c:
         heard.remove_others(c, ["pump-1"], now=told.BEGAN)
@@ -407,7 +434,9 @@ def test_nobody_there(logbook: told.Logbook) -> None:
         Mqtt("127.0.0.1", port=port).open(state_of(logbook, "x"))
 
 
-@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\x02\x00\x09", b"\xff" * 100])
+@pytest.mark.parametrize(
+    "says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\x02\x00\x09", b"\xff" * 100]
+)
 def test_somebody_else_there(logbook: told.Logbook, says: bytes) -> None:
     def answer(connection: socket.socket) -> None:
         connection.recv(1000)
@@ -435,6 +464,7 @@ def test_a_user_with_a_password(logbook: told.Logbook, tmp_path: Path) -> None:
                 Mqtt("127.0.0.1", port=running.port, **options).open(state_of(logbook, "x"))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a socket open
 def test_tls_is_verified(logbook: told.Logbook, tmp_path: Path) -> None:
     made = certificates_in(tmp_path)
     tls = (f"cafile {made.ca}", f"certfile {made.cert}", f"keyfile {made.key}", "allow_anonymous true")
@@ -445,9 +475,9 @@ def test_tls_is_verified(logbook: told.Logbook, tmp_path: Path) -> None:
         sink.deliver(logbook.message("activated"))
         sink.idle()
         sink.close()
-        with pytest.raises(SinkDownError, match="mqtts://.* certificate verify failed"):
+        with pytest.raises(SinkDownError, match=r"mqtts://.* certificate verify failed"):
             Mqtt("127.0.0.1", port=running.port, tls=True).open(state_of(logbook, "x"))
-        with pytest.raises(SinkDownError, match="mqtts://localhost.*(mismatch|not valid)"):
+        with pytest.raises(SinkDownError, match=r"mqtts://localhost.*(mismatch|not valid)"):
             Mqtt("localhost", port=running.port, tls=True, ca_file=made.ca).open(state_of(logbook, "x"))
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("prometheus_client", reason="needs prometheus-client")
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from nearfar.logbook import heard
 from nearfar.watching.deliveries import Deliveries, LogbookState
 from nearfar.watching.sinks import SinkDownError
 from nearfar.watching.sinks.prometheus import CONTENT_TYPE, Prometheus, render
@@ -62,8 +63,6 @@ def test_the_state_of_machines_and_alerts(logbook: told.Logbook) -> None:
 
 
 def test_a_machine_that_was_removed_has_no_metrics(logbook: told.Logbook) -> None:
-    from nearfar.logbook import heard
-
     with logbook.database.writing() as c:
         heard.remove_others(c, ["pump-1"], now=told.BEGAN)
     found = read(render(LogbookState("Hall 3", logbook.database)).decode())
@@ -106,7 +105,9 @@ def test_a_port_that_is_taken_is_down(logbook: told.Logbook) -> None:
         sink.close()
 
 
-@pytest.mark.parametrize("listen", ["9464", ":9464", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:99999", "[::1]"])
+@pytest.mark.parametrize(
+    "listen", ["9464", ":9464", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:99999", "[::1]"]
+)
 def test_addresses_that_are_none(listen: str) -> None:
     with pytest.raises(ValueError, match=r"must be HOST:PORT, such as '127\.0\.0\.1:9464'"):
         Prometheus(listen=listen)

@@ -25,7 +25,9 @@ from nearfar.watching.sinks import Message, SinkDownError, SinkRefusedError, as_
 from nearfar.watching.sinks.webhook import Webhook
 
 
-def message(number: int = 17, *, what: str = "activated", annunciated: bool = True, before: bool = False) -> Message:
+def message(
+    number: int = 17, *, what: str = "activated", annunciated: bool = True, before: bool = False
+) -> Message:
     content = {
         "format": 1, "id": f"journal-{number}", "annunciated": annunciated, "words": "Größe",
         "alert": {"was_annunciated": before},
@@ -131,7 +133,9 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(hook: Receiver) -> 
     for number in range(5):
         sink.deliver(message(number))
     sink.close()
-    assert [request.headers["X-Nearfar-Delivery"] for request in hook.requests] == [f"journal-{n}" for n in range(5)]
+    assert [request.headers["X-Nearfar-Delivery"] for request in hook.requests] == [
+        f"journal-{n}" for n in range(5)
+    ]
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 226])
@@ -148,7 +152,9 @@ def test_what_has_arrived(hook: Receiver, status: int) -> None:
 def test_what_is_refused(hook: Receiver, status: int) -> None:
     hook.answers.waiting = [(status, {}, b"I do not\nlike it")]
     sink = Webhook(hook.url)
-    with pytest.raises(SinkRefusedError, match=rf"http://127\.0\.0\.1:\d+ answers {status} .*I do not like it"):
+    with pytest.raises(
+        SinkRefusedError, match=rf"http://127\.0\.0\.1:\d+ answers {status} .*I do not like it"
+    ):
         sink.deliver(message())
     sink.deliver(message())
     sink.close()
@@ -177,9 +183,19 @@ def test_redirects_are_not_followed(hook: Receiver, status: int) -> None:
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [("7", 7.0), ("0", 0.0), ("soon", None), ("-5", None), ("9" * 30, 999999999.0), (None, None), ("²", None)],
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("9" * 30, 999999999.0),
+        (None, None),
+        ("²", None),
+    ],
 )
-def test_the_wait_that_a_receiver_asks_for(hook: Receiver, header: str | None, expected: float | None) -> None:
+def test_the_wait_that_a_receiver_asks_for(
+    hook: Receiver, header: str | None, expected: float | None
+) -> None:
     encoded = None if header is None else header.encode().decode("latin-1")
     hook.answers.waiting = [(503, {} if encoded is None else {"Retry-After": encoded}, b"")]
     sink = Webhook(hook.url)
@@ -232,7 +248,7 @@ def hang(connection: socket.socket) -> None:
         (say(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n"), "got more than 100 headers|reset"),
         (drip, "no whole answer within 0.3 s"),
         (hang, "no whole answer within 0.3 s|timed out"),
-        (lambda connection: None, "reset|closed|Broken pipe"),
+        (lambda _connection: None, "reset|closed|Broken pipe"),
     ],
 )
 def test_a_receiver_that_talks_nonsense_or_not_at_all_is_down(says, match: str) -> None:
@@ -317,7 +333,12 @@ def test_from_the_commit_to_the_receiver(tmp_path: Path, hook: Receiver) -> None
         site = Site.of(pager=Webhook(hook.url))
         deliveries = Deliveries(site, logbook.database, backoff=Backoff(0.01, 0.05))
         deliveries.start()
-        hook.answers.waiting = [(500, {}, b""), (503, {"Retry-After": "0"}, b""), (200, {}, b""), (422, {}, b"")]
+        hook.answers.waiting = [
+            (500, {}, b""),
+            (503, {"Retry-After": "0"}, b""),
+            (200, {}, b""),
+            (422, {}, b""),
+        ]
         alert = logbook.activate()
         logbook.comment(alert, "refused")
         logbook.clear()
@@ -366,7 +387,7 @@ def test_https_is_verified(certificates: Certificates) -> None:
         assert len({request.peer for request in server.requests}) == 1
         with pytest.raises(SinkDownError, match="certificate verify failed"):
             Webhook(url).deliver(message())
-        with pytest.raises(SinkDownError, match="Hostname mismatch|not valid for"):
+        with pytest.raises(SinkDownError, match=r"Hostname mismatch|not valid for"):
             Webhook(url.replace("127.0.0.1", "localhost"), ca_file=certificates.ca).deliver(message())
         assert len(server.requests) == 2
 
@@ -405,7 +426,9 @@ def test_options_that_are_none(options: dict, match: str) -> None:
         Webhook(**options)
 
 
-@pytest.mark.parametrize(("content", "match"), [("\n", "it is empty"), ("a\nb", "printable ASCII on one line")])
+@pytest.mark.parametrize(
+    ("content", "match"), [("\n", "it is empty"), ("a\nb", "printable ASCII on one line")]
+)
 def test_secrets_that_are_none(tmp_path: Path, content: str, match: str) -> None:
     path = tmp_path / "secret"
     path.write_text(content)

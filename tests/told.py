@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from nearfar.logbook import conditions, heard, journal, schema
+from nearfar.logbook import conditions, cursors, heard, journal, schema, streams
 from nearfar.logbook.database import Database
 from nearfar.watching.messages import of_journal, of_window
 from nearfar.watching.sinks import Message
@@ -40,7 +40,9 @@ class Logbook:
         self.numbers: dict[str, int] = {}
         with self.database.writing() as c:
             for name in machines:
-                told = heard.MachineTold(name, "detector", "digest", "spectral", 10.0, 10.0, 1.5, "1 per 30 days")
+                told = heard.MachineTold(
+                    name, "detector", "digest", "spectral", 10.0, 10.0, 1.5, "1 per 30 days"
+                )
                 self.machines[name] = heard.open_machine(c, told, now=BEGAN).id
                 heard.set_mode(c, self.machines[name], "listening", at=BEGAN, now=BEGAN)
 
@@ -50,8 +52,8 @@ class Logbook:
     def activate(self, machine: str = "pump-1", condition: str = "anomaly", *, at: float = BEGAN) -> int:
         with self.database.writing() as c:
             found = conditions.activate(
-                c, self.machines[machine], condition, at=at, since=at - 60, message="It sounds unusual", now=at + 0.1,
-                score=2.5, sound="pump.flac",
+                c, self.machines[machine], condition, at=at, since=at - 60, message="It sounds unusual",
+                now=at + 0.1, score=2.5, sound="pump.flac",
             )  # fmt: skip
         assert found is not None
         return found
@@ -87,12 +89,14 @@ class Logbook:
                 c.execute(sql.insert(schema.windows).values(row))
             values = {"score": score, "decision": "normal", "evidence": 0.1, "running": True}
             until = BEGAN + 10 * (first + how_many)
-            c.execute(sql.update(schema.machines).where(schema.machines.c.id == id).values(heard_until_at=until, **values))
+            c.execute(
+                sql.update(schema.machines)
+                .where(schema.machines.c.id == id)
+                .values(heard_until_at=until, **values)
+            )
         self.numbers[machine] = first + how_many
 
     def rows(self, stream: str = "journal") -> list[dict[str, Any]]:
-        from nearfar.logbook import streams
-
         with self.database.reading() as c:
             return streams.after(c, stream, 0, most=10_000)
 
@@ -105,8 +109,6 @@ class Logbook:
         return [message for message in self.messages() if message.what == what][-1]
 
     def standing(self, sink: str, stream: str = "journal") -> Mapping[str, Any]:
-        from nearfar.logbook import cursors
-
         with self.database.reading() as c:
             rows = [row for row in cursors.standing(c) if (row["sink"], row["stream"]) == (sink, stream)]
         return rows[0]
