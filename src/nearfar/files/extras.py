@@ -18,7 +18,7 @@ class Extra(NamedTuple):
     hint: str
 
 
-_LIVE = Extra("live", "it hears sound cards, and streams of FLAC; sound cards need PortAudio, too")
+_LIVE = Extra("live", "it hears sound cards; they need PortAudio, too")
 _SERVE = Extra("serve", "it answers by HTTP")
 _DAQ = Extra("daq", "it reads files of data acquisition: TDMS, UFF 58, MDF, HDF5, MATLAB 7.3")
 EXTRAS = {  # by the name under which the package is imported
@@ -31,7 +31,6 @@ EXTRAS = {  # by the name under which the package is imported
     "asammdf": _DAQ,
     "h5py": _DAQ,
     "sounddevice": _LIVE,
-    "pyflac": _LIVE,
     "paho": Extra("mqtt", "it tells alerts by MQTT"),
     "prometheus_client": Extra("prometheus", "it offers metrics"),
     "pg8000": Extra("postgres", "it keeps the logbook in PostgreSQL"),

@@ -151,7 +151,9 @@ def write(samples: Samples, header: Header, file: Path) -> Path:
     readable = np.where(np.isfinite(samples), samples, np.float32(0))
     is_flac = holds(channels, rate) and bool(np.abs(readable).max(initial=0) <= 1)
     file = file.with_name(file.name + (".flac" if is_flac else ".wav"))
-    _write(file, [readable], replace_fields(header, channels=channels, samples=samples.shape[1]), replace=True)
+    _write(
+        file, [readable], replace_fields(header, channels=channels, samples=samples.shape[1]), replace=True
+    )
     return file
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from nearfar.detector.fitted import Detector, Verdict, refuse_contradiction, refuse_unnumbered
 from nearfar.files.extras import MissingPackageError
@@ -93,20 +93,21 @@ class Scorer:
     ----------
     detector : Detector
     stream : Stream
-    cut : Cut or None
-        ``None``: the recording as it is, as one window, as of ``Detector.score_file``. Its length must be known.
+    cut : Cut
+    is_whole : bool
+        The recording is one window, as it is, as of ``Detector.score_file``: ``cut`` is longer.
     """
 
-    def __init__(self, detector: Detector, stream: Stream, cut: Cut | None) -> None:
-        self._detector, self._stream, self._is_whole = detector, stream, cut is None
-        if cut is None:
-            if stream.samples is None:
-                raise ValueError(f"{stream.name}: its length is not known, so it must be cut into windows")
-            cut = Cut.of(max(1, stream.samples) / stream.rate)
-        self.cut = cut
+    def __init__(self, detector: Detector, stream: Stream, cut: Cut, *, is_whole: bool = False) -> None:
+        self._detector, self._stream, self.cut, self._is_whole = detector, stream, cut, is_whole
         self._lengths = detector.frame_lengths(stream.rate)
         overlaps = cut.hop_samples(stream.rate) < cut.window_samples(stream.rate)
         self._overlap = Overlap() if overlaps else None
+
+    @classmethod
+    def of_whole(cls, detector: Detector, stream: Stream, seconds: float) -> Self:
+        """Of a recording of that length, which is heard as it is."""
+        return cls(detector, stream, Cut.of(seconds + 1.0), is_whole=True)
 
     def windows(self, first: int = 0) -> Iterator[Heard]:
         """The windows of the recording from that one on, as soon as they are there."""

@@ -13,6 +13,7 @@ Conventions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -74,20 +75,14 @@ def activate(  # noqa: PLR0913  # the columns of an alert
 
     Parameters
     ----------
-    c : Connection
-    machine_id : int
     condition : str
         One of ``life_cycle.CONDITIONS``.
-    at : float
-        When it became active.
-    since : float
-        The likely beginning of what is wrong.
+    at, since : float
+        When it became active, and the likely beginning of what is wrong.
     message : str
         What is wrong, in a sentence.
-    now : float
     severity : int or None
         1 to 1000; ``None``: that of ``life_cycle.SEVERITIES``.
-    score : float or None
     sound : str or None
         Name of its file in the folder of sounds.
     content : mapping or None
@@ -110,27 +105,12 @@ def activate(  # noqa: PLR0913  # the columns of an alert
     severity = SEVERITIES[condition] if severity is None else severity
     if not 1 <= severity <= HIGHEST_SEVERITY:
         raise ValueError(f"severity={severity}: must be 1 to {HIGHEST_SEVERITY}")
+    score = None if score is None or not math.isfinite(score) else float(score)
     if _active_alert(c, key) is not None or _is_known(c, key, at, since, score):
         return None
     standing = _standing(c, key, now)
-    inserted = c.execute(
-        sql.insert(schema.alerts).values(
-            machine_id=machine_id,
-            condition=condition,
-            severity=severity,
-            message=printable(message),
-            since_at=since,
-            began_at=at,
-            active=True,
-            acked=False,
-            retained=True,
-            score=score,
-            sound=sound,
-            evidence_error="",
-        )
-    ).inserted_primary_key
-    assert inserted is not None  # SQLAlchemy types it as optional
-    alert = _alert(c, int(inserted[0]))
+    told = {"severity": severity, "message": printable(message), "score": score, "sound": sound}
+    alert = _new_alert(c, key, since_at=since, began_at=at, **told)
     _tell(c, "activated", key, alert, standing, _Deed(at, now), more=dict(content or {}))
     return int(alert["id"])
 
@@ -553,10 +533,7 @@ def _event(c: sql.Connection, event_id: int) -> _Row:
 def _active_alert(c: sql.Connection, key: _Key) -> _Row | None:
     """The alert that is on; there is one at most."""
     table = schema.alerts
-    active: sql.ColumnElement[bool] = sql.literal_column(
-        "active"
-    )  # as in the partial index, or SQLite would not use that
-    where = (table.c.machine_id == key.machine_id, table.c.condition == key.condition, active)
+    where = (table.c.machine_id == key.machine_id, table.c.condition == key.condition, table.c.active)
     return c.execute(sql.select(table).where(*where)).mappings().first()
 
 
@@ -586,6 +563,15 @@ def _last(c: sql.Connection, key: _Key, what: What) -> float:
 
 def _state(alert: _Row) -> Alert:
     return Alert(active=alert["active"], acked=alert["acked"])
+
+
+def _new_alert(c: sql.Connection, key: _Key, **columns: Any) -> _Row:
+    state = Alert()
+    flags = {"active": state.active, "acked": state.acked, "retained": state.retained}
+    values = {**key._asdict(), **flags, "evidence_error": "", **columns}
+    inserted = c.execute(sql.insert(schema.alerts).values(values)).inserted_primary_key
+    assert inserted is not None  # SQLAlchemy types it as optional
+    return _alert(c, inserted[0])
 
 
 def _save_alert(c: sql.Connection, alert: _Row, state: Alert, **columns: float) -> _Row:

@@ -1,8 +1,8 @@
 """The logbook as a database: opened, brought up to date, written by one at a time, read by many.
 
-``writing`` and ``reading`` give connections of SQLAlchemy Core, each in one transaction. What is written is there for
-good when ``writing`` ends, all of it or, if the body raises or the process is killed, none of it. ``reading`` sees
-the logbook as it is at one moment.
+``writing`` and ``reading`` give connections of SQLAlchemy Core, each in one transaction. What is written is there
+for good when ``writing`` ends: all of it or, if the body raises or the process is killed, none of it. ``reading``
+sees the logbook as it is at one moment.
 """
 
 from __future__ import annotations
@@ -190,7 +190,9 @@ class Database:
         version = self._version(c)
         if version is None:
             schema.metadata.create_all(c)
-            c.execute(logbook.insert().values(version=schema.VERSION, made_at=time.time(), nearfar=__version__))
+            c.execute(
+                logbook.insert().values(version=schema.VERSION, made_at=time.time(), nearfar=__version__)
+            )
             return
         for step in schema.MIGRATIONS[version - 1 :]:
             step(c)
@@ -203,14 +205,16 @@ class Database:
             return None
         columns = {column["name"] for column in sql.inspect(c).get_columns(schema.MARK)}
         if not columns >= {"version", "nearfar"}:
-            raise LogbookError(f"{self}: is no logbook, but a database of another program; choose another one")
+            raise LogbookError(
+                f"{self}: is no logbook, but a database of another program; choose another one"
+            )
         row = c.execute(sql.select(logbook.c.version, logbook.c.nearfar)).one_or_none()
         if row is None:
             raise LogbookError(f"{self}: does not say its version, so it is no logbook, or damaged")
         if row.version > schema.VERSION:
             raise LogbookError(
-                f"{self}: its tables have version {row.version}, made by nearfar {row.nearfar} or a newer one; this is "
-                f"nearfar {__version__}, which knows versions up to {schema.VERSION}: update nearfar"
+                f"{self}: its tables have version {row.version}; this nearfar, {__version__}, knows versions up to "
+                f"{schema.VERSION}: update it"
             )
         return int(row.version)
 
@@ -229,4 +233,6 @@ def _place_of(where: Path | str, *, make: bool) -> Place:
         return PostgreSQL(url)
     if kind == "sqlite" and url.database not in (None, "", ":memory:") and not url.query:
         return SQLiteFile(Path(str(url.database)), make=make)
-    raise LogbookError(f"{url}: a logbook is a file of SQLite, given as its path, or a database of PostgreSQL")
+    raise LogbookError(
+        f"{url}: a logbook is a file of SQLite, given as its path, or a database of PostgreSQL"
+    )

@@ -48,8 +48,16 @@ CONTENT: Mapping[What, tuple[str, ...]] = MappingProxyType(
         "out of service": _EACH,
         "in service": _EACH,
         "normal": ("normal_id", "sound"),
+        "event": (
+            "begins_at", "ends_at", "peak_score", "p_value", "windows", "anomalous", "unusable", "sound",
+        ),
+        "mode": ("mode", "before", "told"),
+        "detector": (
+            "detector", "detector_digest", "system", "window_s", "hop_s", "threshold", "false_alerts", "before",
+        ),
+        "heard late": ("seconds",),
     }
-)
+)  # fmt: skip
 
 
 def note(  # noqa: PLR0913  # the columns of a row
@@ -71,9 +79,6 @@ def note(  # noqa: PLR0913  # the columns of a row
 
     Parameters
     ----------
-    c : Connection
-        One that writes.
-    machine_id : int
     what : str
         One of ``life_cycle.WHAT``.
     at, now : float
@@ -104,19 +109,10 @@ def note(  # noqa: PLR0913  # the columns of a row
         raise ValueError(f"what={what!r}: the journal knows {', '.join(WHAT)}")
     if condition is not None:
         checked_condition(condition)
-    row = {
-        "machine_id": machine_id,
-        "alert_id": alert_id,
-        "event_id": event_id,
-        "condition": condition,
-        "what": what,
-        "at": at,
-        "written_at": now,
-        "by": checked_by(by) if by else "",
-        "comment": checked_comment(comment),
-        "annunciated": annunciated,
-        "content": as_json(content or {}),
-    }
+    of = {"machine_id": machine_id, "alert_id": alert_id, "event_id": event_id, "condition": condition}
+    said = {"by": checked_by(by) if by else "", "comment": checked_comment(comment)}
+    told = {"what": what, "at": at, "written_at": now, "annunciated": annunciated}
+    row = {**of, **told, **said, "content": as_json(content or {})}
     key = c.execute(sql.insert(schema.journal).values(row)).inserted_primary_key
     assert key is not None  # SQLAlchemy types it as optional
     return int(key[0])

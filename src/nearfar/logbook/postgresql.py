@@ -2,8 +2,8 @@
 
 Those who write take turns by an advisory lock of the transaction, which holds for the database
 (https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS). It is given back after what was
-written can be seen, so numbers of rows can be seen in their order. Without it, a transaction could take the number 7
-and end after the one with the number 8.
+written can be seen, so numbers of rows can be seen in their order. Without it, a transaction could take the
+number 7 and end after the one that has the number 8.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ OLDEST = (13,)  # of the server: pg_current_snapshot
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 DISK_FULL, NO_LOCK, NO_DATABASE, NO_PRIVILEGE = "53100", "55P03", "3D000", "42501"
 AUTHORIZATION = "28"  # the class of these errors
-UNREACHABLE = ("08", "57P", "53")  # classes: of connections, of a server that ends, of one that has no more room
+UNREACHABLE = (
+    "08",
+    "57P",
+    "53",
+)  # classes: of connections, of a server that ends, of one that has no more room
 
 
 class PostgreSQL:
@@ -85,7 +89,8 @@ class PostgreSQL:
         names = {*sql.inspect(c).get_table_names()}
         if MARK not in names and (taken := sorted(names & {*metadata.tables})):
             raise LogbookError(
-                f"{self}: is no logbook, and another program has the tables {', '.join(taken)}; choose another database"
+                f"{self}: is no logbook, and another program has the tables {', '.join(taken)}; choose another "
+                "database"
             )
 
     def moment(self) -> str:
@@ -102,12 +107,15 @@ class PostgreSQL:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
         if state == NO_LOCK:
             return TimeoutError(
-                f"{self}: another process has been writing for more than {PATIENCE:g} s; wait for its end, or end it"
+                f"{self}: another process has been writing for more than {PATIENCE:g} s; wait for its end, or "
+                "end it"
             )
         if state == NO_DATABASE:
             return LogbookError(f"{self}: {words}; make it with createdb, or choose another one")
         if state == NO_PRIVILEGE or state.startswith(AUTHORIZATION):
-            return PermissionError(f"{self}: {words}; see the user and the password in the URL, and what they may do")
+            return PermissionError(
+                f"{self}: {words}; see the user and the password in the URL, and what they may do"
+            )
         if error.connection_invalidated or state.startswith(UNREACHABLE) or not state:
             return ConnectionError(f"{self}: {words}; see whether the server runs and can be reached")
         return None

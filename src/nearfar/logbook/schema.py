@@ -17,8 +17,8 @@ Conventions
 
 Versions
 --------
-Whoever changes a table raises ``VERSION``, and adds to ``MIGRATIONS`` the function that brings an older logbook there.
-``tests/golden/logbook_VERSION.sql`` holds the tables of each version, and a test compares.
+Whoever changes a table raises ``VERSION``, and adds to ``MIGRATIONS`` the function that brings an older logbook
+there. ``tests/golden/logbook_VERSION.sql`` holds the tables of each version, and a test compares.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Words(sql.TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: sql.Dialect) -> str | None:  # noqa: ARG002
         """What is stored."""
         return None if value is None else encodable(value).replace("\0", "\\x00")
+
 
 logbook = sql.Table(
     MARK,
@@ -114,6 +115,12 @@ recordings = sql.Table(
     sql.Column("written_at", Number, nullable=False),
     sql.UniqueConstraint("machine_id", "key"),
 )
+sql.Index(
+    "unfinished_recordings",
+    recordings.c.machine_id,
+    sqlite_where=recordings.c.finished == sql.false(),
+    postgresql_where=recordings.c.finished == sql.false(),
+)
 
 windows = sql.Table(
     "windows",
@@ -133,7 +140,7 @@ windows = sql.Table(
     sql.Column("told", Words, nullable=False),  # faults and errors, in words
     sql.UniqueConstraint("recording_id", "number"),
     # all that a trend needs: the rows of one machine lie far apart, because all machines are heard at once
-    sql.Index("windows_by_time", "machine_id", "begins_at", "seconds", "score", "decision"),
+    sql.Index("windows_by_time", "machine_id", "begins_at", "seconds", "score", "decision", "evidence"),
     sqlite_autoincrement=True,
 )
 
@@ -147,9 +154,11 @@ summaries = sql.Table(  # what windows become after some days
     sql.Column("scored", sql.Integer, nullable=False),  # how many of them have a score
     sql.Column("anomalous", sql.Integer, nullable=False),
     sql.Column("unusable", sql.Integer, nullable=False),
-    sql.Column("lowest", Number),
+    sql.Column("paused", sql.Integer, nullable=False),
+    sql.Column("lowest", Number),  # score
     sql.Column("mean", Number),
     sql.Column("highest", Number),
+    sql.Column("evidence", Number),  # the highest
 )
 
 events = sql.Table(
@@ -265,6 +274,7 @@ normals = sql.Table(  # "this was normal": recordings for learn
     sql.Column("at", Number, nullable=False),
     sql.Column("by", Words, nullable=False),
     sql.Column("learnt_at", Number),
+    sql.Index("normals_of_machines", "machine_id", "id"),
 )
 
 tokens = sql.Table(

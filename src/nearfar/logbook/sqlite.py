@@ -36,7 +36,19 @@ PRAGMAS = (
 REFUSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 MOUNTS = Path("/proc/self/mountinfo")  # of Linux; proc_pid_mountinfo(5)
-ON_A_NETWORK = ("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3")
+ON_A_NETWORK = (
+    "9p",
+    "afs",
+    "ceph",
+    "cifs",
+    "fuse.glusterfs",
+    "fuse.sshfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "nfs4",
+    "smb3",
+)
 
 
 class SQLiteFile:
@@ -66,10 +78,11 @@ class SQLiteFile:
         on = network_file_system(self.path.parent)
         if on is not None:
             logger.warning(
-                "%s: lies on a network file system (%s), on which SQLite can lose or damage what is written; keep it "
-                "on a disk of this computer, or use PostgreSQL", path, on,
+                "%s: lies on a network file system (%s), on which SQLite can lose or damage what is written; keep "
+                "it on a disk of this computer, or use PostgreSQL", path, on,
             )  # fmt: skip
         self._prepare()
+        self._file = _identity(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -101,8 +114,12 @@ class SQLiteFile:
         sql.event.listen(engine, "begin", _begin_immediate)
         return engine
 
-    def take_turn(self, c: sql.Connection) -> None:
-        """BEGIN IMMEDIATE has done so."""
+    def take_turn(self, c: sql.Connection) -> None:  # noqa: ARG002
+        """BEGIN IMMEDIATE has done so; but what is written to a file that was removed would be lost."""
+        if _identity(self.path) != self._file:
+            raise FileNotFoundError(
+                f"{self}: was moved, removed or replaced while it was in use; nothing more is written to it: start again"
+            )
 
     def take_snapshot(self, c: sql.Connection) -> None:
         """A transaction sees one moment, as it is."""
@@ -114,7 +131,9 @@ class SQLiteFile:
         """At the end of a change of tables: raise ``LogbookError`` if a row refers to one that is not there."""
         broken = c.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
         if broken:
-            raise LogbookError(f"{self}: {len(broken)} rows would refer to what is not there, such as {broken[0]}")
+            raise LogbookError(
+                f"{self}: {len(broken)} rows would refer to what is not there, such as {broken[0]}"
+            )
 
     def moment(self) -> str:
         """Another text whenever something was committed, by whichever process."""
@@ -144,10 +163,13 @@ class SQLiteFile:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         if code in BUSY:
             return TimeoutError(
-                f"{self}: another process has been writing for more than {PATIENCE:g} s; wait for its end, or end it"
+                f"{self}: another process has been writing for more than {PATIENCE:g} s; wait for its end, or "
+                "end it"
             )
         if code in REFUSED:
-            return PermissionError(f"{self}: {error}; make the file and its folder writable, or choose another place")
+            return PermissionError(
+                f"{self}: {error}; make the file and its folder writable, or choose another place"
+            )
         if code == sqlite3.SQLITE_IOERR:
             return OSError(errno.EIO, f"{error}; see what is wrong with the disk", str(self.path))
         if code == sqlite3.SQLITE_NOTADB:
@@ -163,7 +185,9 @@ class SQLiteFile:
             raise IsADirectoryError(f"{self} is a folder; the logbook is a file: choose another name")
         if self.path.exists():
             if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK | os.X_OK)):
-                raise PermissionError(f"{self}: make the file and its folder writable, or choose another place")
+                raise PermissionError(
+                    f"{self}: make the file and its folder writable, or choose another place"
+                )
         elif make:
             refuse_unwritable(self.path)
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +208,9 @@ class SQLiteFile:
         except sqlite3.Error as error:
             raise self._told(error) or error from error
         if mode != "wal":
-            raise LogbookError(f"{self}: SQLite cannot use its write-ahead log there; keep it on a disk of this computer")
+            raise LogbookError(
+                f"{self}: SQLite cannot use its write-ahead log there; keep it on a disk of this computer"
+            )
 
     def _connected(self, mode: str) -> sqlite3.Connection:
         """Without Python's own idea of when a transaction begins."""
@@ -208,6 +234,15 @@ class SQLiteFile:
         c = self._connect()
         c.execute("PRAGMA foreign_keys = OFF")
         return c
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever its name; ``None`` if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def network_file_system(folder: Path) -> str | None:

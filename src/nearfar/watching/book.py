@@ -1,12 +1,13 @@
 """The one who writes: what all machines' threads have heard goes into the logbook, in order, by one thread.
 
-Several things that wait are written in one transaction. What is urgent, an alert, waits for nothing; the rest waits
-at most ``GROUP_S`` for others. If a transaction fails, each of its things is tried alone, so that what is wrong with
+Several things that wait are written in one transaction. What is urgent, such as an alert, waits for nothing; the
+rest waits at most ``GROUP_S`` for others. If a transaction fails, each of its things is tried alone, so that what is wrong with
 one machine stops only this one. A disk that is full stops them all. A server that does not answer is asked again.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -128,7 +129,7 @@ class Noted:
     steps : dict
         What is known after it, as JSON values.
     latest : Latest or None
-        ``None`` if no window was heard: then neither ``next_window`` nor ``steps`` is written.
+        ``None`` if no window was heard.
     windows : list of WindowRow
     events : list of (Event, str or None)
         That are over, with their sounds.
@@ -170,13 +171,13 @@ class Noted:
         """
         machine_id, row = ticket.machine_id, self._row(c, ticket, now)
         for change in self.before:
-            _apply(c, machine_id, change, now)
+            apply(c, machine_id, change, now)
         heard.add_windows(c, machine_id, row, self.windows)
         for event, sound in self.events:
             began_at = self.recording.began_at
             heard.add_event(c, machine_id, row, event, began_at=began_at, sound=sound, now=now)
         for change in self.after:
-            _apply(c, machine_id, change, now)
+            apply(c, machine_id, change, now)
         if self.mode is not None:
             heard.set_mode(c, machine_id, self.mode.mode, at=self.mode.at, now=now, told=self.mode.told)
         if self.late_s is not None and self.latest is not None:
@@ -186,8 +187,16 @@ class Noted:
             )
         if self.latest is not None:
             heard.save_progress(
-                c, machine_id, row, next_window=self.next_window, steps=self.steps, latest=self.latest, now=now
+                c,
+                machine_id,
+                row,
+                next_window=self.next_window,
+                steps=self.steps,
+                latest=self.latest,
+                now=now,
             )
+        else:
+            _save_steps(c, machine_id, self.steps)
         if self.finished is not None:
             seconds, error = self.finished
             heard.finish_recording(c, row, seconds=seconds, error=error, now=now)
@@ -204,7 +213,14 @@ class Noted:
         return ticket.recording[1]
 
 
-def _apply(c: sql.Connection, machine_id: int, change: Change, now: float) -> None:
+def _save_steps(c: sql.Connection, machine_id: int, steps: dict[str, Any]) -> None:
+    """What is known after a recording has ended without another window."""
+    table = schema.machines
+    c.execute(sql.update(table).where(table.c.id == machine_id).values(steps=json.dumps(steps)))
+
+
+def apply(c: sql.Connection, machine_id: int, change: Change, now: float) -> None:
+    """Write a change of a condition."""
     condition, at = change.condition, change.at
     match change.what:
         case "activate":
@@ -216,7 +232,9 @@ def _apply(c: sql.Connection, machine_id: int, change: Change, now: float) -> No
                 score=change.score, sound=change.sound, content=change.content,
             )  # fmt: skip
         case "clear":
-            conditions.clear(c, machine_id, condition, at=max(at, _active_since(c, machine_id, condition)), now=now)
+            conditions.clear(
+                c, machine_id, condition, at=max(at, _active_since(c, machine_id, condition)), now=now
+            )
         case "suppress":
             conditions.suppress(c, machine_id, condition, at=at, now=now, reason=change.message)
         case "unsuppress":
@@ -278,18 +296,18 @@ class Book:
     ----------
     database : Database
     written : callable
-        Called after each commit, in that thread; it must not wait.
+        Called after each commit, in that thread, with whether something urgent was written; it must not wait.
     failed : callable
         Called once, when nothing can be written any more.
     """
 
     def __init__(
-        self, database: Database, *, written: Callable[[], None], failed: Callable[[], None]
+        self, database: Database, *, written: Callable[[bool], None], failed: Callable[[], None]
     ) -> None:
         self._database, self._written, self._failed = database, written, failed
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
-        self._is_urgent = self._is_closing = False
+        self._is_urgent = self._is_closing = self._is_over = False
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="nearfar book")
 
@@ -341,9 +359,9 @@ class Book:
     def _add(self, job: _Job) -> None:
         with self._changed:
             self._changed.wait_for(
-                lambda: len(self._jobs) < MOST_WAITING or self._error is not None or self._is_closing
+                lambda: len(self._jobs) < MOST_WAITING or self._error is not None or self._is_over
             )
-            if self._error is not None or (self._is_closing and not self._thread.is_alive()):
+            if self._error is not None or self._is_over:
                 raise BookError(f"nothing can be written: {self._error or 'watching ends'}") from self._error
             self._jobs.append(job)
             self._is_urgent |= job.is_urgent
@@ -357,17 +375,19 @@ class Book:
             except Exception as error:
                 self._fail(error, jobs)
                 return
-            self._written()
+            self._written(any(job.is_urgent for job in jobs))
 
     def _next(self) -> list[_Job]:
         """What is written next, in one transaction; empty when there is nothing, and never will be."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._jobs) or self._is_closing)
             self._changed.wait_for(
-                lambda: self._is_urgent or self._is_closing or len(self._jobs) >= MOST_AT_ONCE, timeout=GROUP_S
+                lambda: self._is_urgent or self._is_closing or len(self._jobs) >= MOST_AT_ONCE,
+                timeout=GROUP_S,
             )
             found = [self._jobs.popleft() for _ in range(min(len(self._jobs), MOST_AT_ONCE))]
             self._is_urgent = any(job.is_urgent for job in self._jobs)
+            self._is_over = not found
             self._changed.notify_all()
             return found
 

@@ -14,7 +14,7 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, tzinfo
 from inspect import signature
@@ -54,6 +54,7 @@ NO_SOUND_AFTER_S = 10 * MINUTE  # our choice: longer than it takes to start a re
 KEEP_WINDOWS_S = 14 * DAY  # our choice: two weeks, window by window
 KEEP_SOUNDS_BYTES = 5 * 10**9  # our choice: about 130 h of two channels of 16 kHz, as FLAC of 40 MB an hour
 STANDARD_STREAM = Path("-")
+KEEP_REPLAYS_S = 100 * 365 * DAY  # of a replay: what was recorded long ago is not old
 HOST, PORT = "127.0.0.1", 8765
 FROM_FOLDER = "folder"  # of the file, in the context of validation
 GIVEN = ("began", "zone", "selected")  # what a source may take beside its options
@@ -408,27 +409,7 @@ class Site(_Frozen):
 
     @model_validator(mode="after")
     def _nothing_is_heard_twice(self) -> Self:
-        folders: dict[str, Path] = {}
-        for name, machine in self.machines.items():
-            folder = machine.source.options.get("folder")
-            if isinstance(folder, Path):
-                folders[name] = folder.resolve()
-        for one, other in itertools.combinations(self.machines.values(), 2):
-            if one.source == other.source and one.name not in folders:
-                raise ValueError(f"machines.{one.name} and machines.{other.name}: have the same source")
-        for (name, outer), (second, inner) in itertools.permutations(folders.items(), 2):
-            if inner.is_relative_to(outer):
-                where = "the same folder" if inner == outer else "folders of which one is in the other"
-                raise ValueError(
-                    f"machines.{name} and machines.{second}: hear {where} ({inner}), so recordings would be heard "
-                    "twice; give each a folder of its own"
-                )
-        for name, folder in folders.items():
-            if self.sounds.resolve().is_relative_to(folder):
-                raise ValueError(
-                    f"sounds: {self.sounds} lies in {folder}, whose recordings machines.{name} hears, so what it "
-                    "keeps would be heard again; give another folder (or another state: sounds lie beside it)"
-                )
+        _refuse_heard_twice(self.machines.values(), self.sounds)
         return self
 
 
@@ -531,6 +512,31 @@ def _refuse_missing(folder: Path, folders: Mapping[str, Path]) -> None:
         )
 
 
+def _refuse_heard_twice(machines: Collection[MachineSite], sounds: Path) -> None:
+    """Raise if two machines hear the same, or one would hear what is kept of it."""
+    folders: dict[str, Path] = {}
+    for machine in machines:
+        folder = machine.source.options.get("folder")
+        if isinstance(folder, Path):
+            folders[machine.name] = folder.resolve()
+    for one, other in itertools.combinations(machines, 2):
+        if one.source == other.source and one.name not in folders:
+            raise ValueError(f"machines.{one.name} and machines.{other.name}: have the same source")
+    for (name, outer), (second, inner) in itertools.permutations(folders.items(), 2):
+        if inner.is_relative_to(outer):
+            where = "the same folder" if inner == outer else "folders of which one is in the other"
+            raise ValueError(
+                f"machines.{name} and machines.{second}: hear {where} ({inner}), so recordings would be heard "
+                "twice; give each a folder of its own"
+            )
+    for name, folder in folders.items():
+        if sounds.resolve().is_relative_to(folder):
+            raise ValueError(
+                f"sounds: {sounds} lies in {folder}, whose recordings machines.{name} hears, so what it keeps "
+                "would be heard again; give another folder (or another state: sounds lie beside it)"
+            )
+
+
 def sounds_beside(state: Path | str) -> Path:
     """The folder of sounds, if nothing else is said: beside the file of the logbook, or in the working folder."""
     return state.with_name(f"{state.stem}-sounds") if isinstance(state, Path) else Path("sounds").absolute()
@@ -538,18 +544,34 @@ def sounds_beside(state: Path | str) -> Path:
 
 def as_toml(site: Site) -> str:
     """The content of a file that ``load`` reads as the same site."""
-    lines = [
-        f"name = {_toml(site.name)}", f"state = {_toml(site.state)}", f"sounds = {_toml(site.sounds)}",
-        f"time_zone = {_toml(str(site.time_zone))}",
-    ]  # fmt: skip
+    zone = getattr(site.time_zone, "key", None) or (
+        "UTC" if site.time_zone is UTC else None
+    )  # or this computer's
+    own = {
+        "name": site.name,
+        "state": site.state,
+        "sounds": site.sounds,
+        "time_zone": zone,
+        "keep_windows": site.keep_windows_s,
+        "keep_sounds": site.keep_sounds_bytes,
+    }
+    lines = [f"{key} = {_toml(value)}" for key, value in own.items() if value is not None]
+    tables: dict[str, Mapping[str, Any]] = {"serve": site.serve.model_dump()}
+    for name, sink in site.sinks.items():
+        tables[f"sinks.{_toml(name)}"] = {"kind": sink.kind, **sink.options}
     for name, machine in site.machines.items():
-        table = {
-            "detector": machine.detector, "source": {"kind": machine.source.kind, **machine.source.options},
-            "false_alerts": machine.false_alerts, "window": machine.window, "hop": machine.hop,
-            "began": machine.began, "pauses": list(machine.pauses.texts),
+        tables[f"machines.{_toml(name)}"] = {
+            "detector": machine.detector,
+            "source": {"kind": machine.source.kind, **machine.source.options},
+            "false_alerts": machine.false_alerts,
+            "window": machine.window,
+            "hop": machine.hop,
+            "began": machine.began,
+            "pauses": machine.pauses.texts,
             "no_sound_after": machine.no_sound_after_s,
-        }  # fmt: skip
-        lines += ["", f"[machines.{_toml(name)}]"]
+        }
+    for heading, table in tables.items():
+        lines += ["", f"[{heading}]"]
         lines += [f"{key} = {_toml(value)}" for key, value in table.items() if value is not None]
     return "\n".join(lines) + "\n"
 

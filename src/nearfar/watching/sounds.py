@@ -170,15 +170,33 @@ class LiveSound:
             if expected is not None and max(begin, start) != expected:
                 found = []  # before this, some were lost
             expected = max(begin, start) + part.shape[1]
-            found.append(part * np.float32(INT16_SCALE) if part.dtype == np.int16 else part)
+            found.append(_floating(part))
         return np.concatenate(found, axis=1) if found and expected == stop else None
 
 
-def read_again(recording: Recording, start: int, stop: int) -> tuple[Samples, Header] | None:
-    """These samples of a file, with its header; ``None`` if it is gone, or they cannot be read."""
+def _floating(part: NDArray[np.int16] | Samples) -> Samples:
+    """Samples in [-1, 1), as they were before they were kept."""
+    return np.asarray(part * np.float32(INT16_SCALE) if part.dtype == np.int16 else part, dtype=np.float32)
+
+
+def read_again(
+    recording: Recording, start: int, stop: int, *, margin: float = 0.0
+) -> tuple[Samples, Header] | None:
+    """Samples of a file, and its header; ``None`` if the file is gone, or they cannot be read.
+
+    Parameters
+    ----------
+    recording : Recording
+    start, stop : int
+        The first sample, and the one after the last.
+    margin : float
+        Seconds before the first one that are wanted, too, if the file has them.
+    """
     try:
         rate = audio.in_blocks(recording).header.rate
-        part = Recording(recording.paths, recording.channels, Span(start, stop, rate))
+        start = max(0, start - round(margin * rate))
+        begin = 0 if recording.span is None else recording.span.start
+        part = Recording(recording.paths, recording.channels, Span(begin + start, begin + stop, rate))
         found = audio.read_recorded(part)
     except (AudioError, OSError):
         return None

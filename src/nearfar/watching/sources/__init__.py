@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nearfar.recordings.recording import Recording
+from nearfar.recordings.recording import Channel, Recording
 from nearfar.windows.streaming import Stream
 
 SOURCES: dict[str, str] = {
@@ -71,7 +71,9 @@ class Ear:
         The time in seconds since 1970 (UTC).
     heard : callable
         To be called whenever sound has come in, with the time of its last sample: so it is known since when there
-        is none.
+        is none. A live source calls it from a thread of its own.
+    selected : tuple of int or str
+        Which channels are near, far, and so on, by the detector; empty: all, as they are.
     """
 
     is_finished: Callable[[str], bool]
@@ -79,6 +81,7 @@ class Ear:
     sleep: Callable[[float], None]
     now: Callable[[], float]
     heard: Callable[[float], None] = field(default=lambda _at: None)
+    selected: tuple[Channel, ...] = ()
 
 
 class Source(Protocol):
