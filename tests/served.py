@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,11 +32,12 @@ BEGAN = NOW - 3600.0
 SECONDS = 1.0  # of a window
 ALERT_SOUND, EVENT_SOUND = "pump_anomaly-1.flac", "pump_event-1.flac"
 SMALL: dict[str, Any] = {
-    "branch.encoder_options.n_mels": 16,
-    "threshold.folds": 2,
+    "branch.encoder_options.n_mels": 8,
+    "branch.encoder_options.n_fft": 512,
+    "branch.view": "near",
+    "branch.pooling": "mean_std",
+    "threshold.folds": 4,
     "threshold.false_alarm_rate": 0.1,
-    "branch.backend_options.k": 1,
-    "branch.backend_options.k_target": 1,
 }
 ACT = {"X-Nearfar": "1", "Content-Type": "application/json"}
 FILE = {"X-Nearfar": "1", "Content-Type": "audio/wav"}
@@ -44,7 +46,7 @@ OPENED: list[Database] = []
 
 def fitted(folder: Path) -> Path:
     """A detector of a few clips of a second."""
-    synthetic.write_machine(folder / "data" / "pump")
+    synthetic.write_machine(folder / "data", "pump", train=12, target=4, test=1)
     system = configuration.load("spectral", SMALL)
     made = Detector.fit(load_machine(folder / "data" / "pump"), system)
     made.save(folder / "detector")
@@ -74,7 +76,8 @@ class Served:
 def make_site(folder: Path, detector: Path, *, serve: str = "") -> Site:
     """A site with two machines."""
     shutil.copytree(detector, folder / "detector")
-    (folder / "recordings").mkdir()
+    for name in ("pump", "fan"):
+        (folder / "recordings" / name).mkdir(parents=True)
     (folder / "SITE.toml").write_text(
         f"""
 name = "Hall 3"
@@ -83,9 +86,10 @@ sounds = "sounds"
 time_zone = "UTC"
 [defaults]
 detector = "detector"
-source = {{ kind = "replay", folder = "recordings" }}
 [machines.pump]
+source = {{ kind = "replay", folder = "recordings/pump" }}
 [machines."fan 2"]
+source = {{ kind = "replay", folder = "recordings/fan" }}
 [serve]
 port = 0
 {serve}
@@ -180,3 +184,26 @@ def running(app: Any) -> Iterator[str]:
 def client(address: str, **headers: str) -> httpx.Client:
     """One who asks."""
     return httpx.Client(base_url=address, headers=headers, timeout=60.0)
+
+
+_made: dict[str, Path] = {}
+
+
+def the_detector(factory: Any) -> Path:
+    """The detector of ``fitted``, made once for all modules of tests that run in this process."""
+    if "detector" not in _made:
+        _made["detector"] = fitted(factory.mktemp("served"))
+    return _made["detector"]
+
+
+def recording_of(detector: Path, *, label: str = "anomaly") -> Path:
+    """A test recording of the machine that the detector was fitted to."""
+    return next((detector.parent / "data" / "pump" / "test").glob(f"*_{label}_*"))
+
+
+def until(true: Any, *, seconds: float = 60.0) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(0.02)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sql
 
@@ -20,9 +21,13 @@ from nearfar.logbook.life_cycle import CONDITIONS
 from nearfar.logbook.schema import alerts as alert_table
 from nearfar.logbook.schema import conditions as condition_table
 from nearfar.logbook.schema import events as event_table
+from nearfar.logbook.schema import journal as journal_table
 from nearfar.logbook.schema import machines as machine_table
 from nearfar.logbook.schema import normals, recordings, summaries, windows
 from nearfar.logbook.streams import OF_ALERTS, OF_EVENTS, Row, require_most
+
+if TYPE_CHECKING:
+    Query = sql.Select[*tuple[Any, ...]]
 
 MOST = 1000  # rows of a list
 MOST_POINTS = 5000  # of a trend: more than a screen has pixels
@@ -47,6 +52,7 @@ WIDTHS = (
     43200,
 )  # of buckets, seconds
 DAY = 86400
+COUNTS = ("windows", "scored", "anomalous", "unusable", "paused")
 State = Literal["retained", "active", "all"]
 
 OF_MACHINES = tuple(column for column in machine_table.c if column.name != "steps")  # which is long
@@ -170,8 +176,8 @@ def scores(
     -------
     rows : list of dict
         In order of time: ``begins_at`` and ``seconds``, from the first beginning to the last end; ``windows``, how
-        many; ``scored``, ``anomalous``, ``unusable``, how many of these; ``lowest``, ``mean``, ``highest``, of the
-        scores, or None.
+        many; ``scored``, ``anomalous``, ``unusable``, ``paused``, how many of these; ``lowest``, ``mean``,
+        ``highest`` of the scores, and the highest ``evidence``, or None.
 
     Raises
     ------
@@ -180,25 +186,30 @@ def scores(
     """
     require_most(points, MOST_POINTS, "points")
     _require_times(begin, end)
-    inside = [
-        _columns_of_windows().where(
-            windows.c.machine_id == machine_id, *_within(windows.c.begins_at, begin, end)
-        ),
-        _columns_of_summaries().where(
-            summaries.c.machine_id == machine_id,
-            *_within(summaries.c.begins_at, None if begin is None else begin - LONGEST_SUMMARY, end),
-            *(() if begin is None else (summaries.c.begins_at + summaries.c.seconds > begin,)),
-        ),
-    ]
-    few = sql.union_all(*inside).limit(points + 1).subquery()
+    of_windows = (windows.c.machine_id == machine_id, *_within(windows.c.begins_at, begin, end))
+    of_summaries = [summaries.c.machine_id == machine_id, *_within(summaries.c.begins_at, None, end)]
+    if begin is not None:
+        of_summaries += [
+            summaries.c.begins_at > begin - LONGEST_SUMMARY,  # for the index
+            summaries.c.begins_at + summaries.c.seconds > begin,
+        ]
+    each = sql.union_all(_each_window().where(*of_windows), _each_summary().where(*of_summaries))
+    few = each.limit(points + 1).subquery()
     if c.execute(sql.select(sql.func.count()).select_from(few)).scalar_one() <= points:
-        rows = c.execute(sql.union_all(*inside).order_by("begins_at")).mappings()
-        return [dict(row) for row in rows]
-    every = sql.union_all(*inside).subquery()
-    first, last = c.execute(
-        sql.select(sql.func.min(every.c.begins_at), sql.func.max(every.c.begins_at))
-    ).one()
-    return [dict(row) for row in c.execute(_in_buckets(c, every, _width(first, last, points))).mappings()]
+        return [dict(row) for row in c.execute(each.order_by("begins_at")).mappings()]
+    bounds = sql.select(
+        *(
+            sql.select(bound(table.c.begins_at)).where(*of).scalar_subquery()
+            for bound in (sql.func.min, sql.func.max)
+            for table, of in ((windows, of_windows), (summaries, of_summaries))
+        )
+    )
+    times = [time for time in c.execute(bounds).one() if time is not None]
+    width = _width(min(times), max(times), points)
+    query = _in_buckets(
+        _windows_in_buckets(c, width).where(*of_windows), _summaries_in_buckets(c, width).where(*of_summaries)
+    )
+    return [dict(row) for row in c.execute(query).mappings()]
 
 
 def events(
@@ -313,6 +324,17 @@ def alert(c: sql.Connection, alert_id: int) -> Row | None:
     return {**_with_standing(dict(row)), "evidence": evidence, "journal": streams.of_alert(c, alert_id)}
 
 
+def words(c: sql.Connection, alert_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The sentences of the evidence of alerts, for those that have any; for lists, which have no ``evidence``."""
+    query = (
+        sql.select(journal_table.c.alert_id, journal_table.c.content)
+        .where(journal_table.c.alert_id.in_(alert_ids), journal_table.c.what == "evidence")
+        .order_by(journal_table.c.id)
+    )
+    found = {row.alert_id: json.loads(row.content).get("words") for row in c.execute(query)}
+    return {alert_id: told for alert_id, told in found.items() if told}
+
+
 def normals_to_learn(c: sql.Connection, machine_id: int) -> list[Row]:
     """What people said was normal, and was not learnt yet: the columns of ``normals``, in order."""
     query = (
@@ -337,7 +359,7 @@ def latest(c: sql.Connection) -> tuple[int, int]:
 # Scores
 
 
-def _columns_of_windows() -> sql.Select[Any]:
+def _each_window() -> Query:
     """A window as if it were a summary."""
     score, decision = windows.c.score, windows.c.decision
     return sql.select(
@@ -345,37 +367,74 @@ def _columns_of_windows() -> sql.Select[Any]:
         sql.case((score.is_(None), 0), else_=1).label("scored"),
         sql.case((decision == "anomaly", 1), else_=0).label("anomalous"),
         sql.case((decision == "unusable", 1), else_=0).label("unusable"),
-        score.label("lowest"), score.label("mean"), score.label("highest"),
+        sql.case((decision == "paused", 1), else_=0).label("paused"),
+        score.label("lowest"), score.label("mean"), score.label("highest"), windows.c.evidence,
     )  # fmt: skip
 
 
-def _columns_of_summaries() -> sql.Select[Any]:
+def _each_summary() -> Query:
     return sql.select(*(column for column in summaries.c if column.name != "machine_id"))
 
 
-def _in_buckets(c: sql.Connection, every: sql.Subquery, width: float) -> sql.Select[Any]:
+def _windows_in_buckets(c: sql.Connection, width: float) -> Query:
+    score, decision, count = windows.c.score, windows.c.decision, sql.func.count
+    bucket = _bucket(c, windows.c.begins_at, width)
+    return sql.select(
+        bucket.label("bucket"),
+        sql.func.min(windows.c.begins_at).label("begins_at"),
+        sql.func.max(windows.c.begins_at + windows.c.seconds).label("ends_at"),
+        count().label("windows"),
+        count(score).label("scored"),
+        count(sql.case((decision == "anomaly", 1))).label("anomalous"),
+        count(sql.case((decision == "unusable", 1))).label("unusable"),
+        count(sql.case((decision == "paused", 1))).label("paused"),
+        sql.func.min(score).label("lowest"),
+        sql.func.sum(score).label("total"),
+        sql.func.max(score).label("highest"),
+        sql.func.max(windows.c.evidence).label("evidence"),
+    ).group_by("bucket")
+
+
+def _summaries_in_buckets(c: sql.Connection, width: float) -> Query:
+    of = summaries.c
+    return sql.select(
+        _bucket(c, of.begins_at, width).label("bucket"),
+        of.begins_at, (of.begins_at + of.seconds).label("ends_at"),
+        of.windows, of.scored, of.anomalous, of.unusable, of.paused,
+        of.lowest, (of.mean * of.scored).label("total"), of.highest, of.evidence,
+    )  # fmt: skip
+
+
+def _in_buckets(*parts: Query) -> Query:
     """What begins in the same bucket, as one."""
-    quotient = every.c.begins_at / width
-    if c.dialect.name == "postgresql":  # where a cast rounds; that of SQLite cuts off
-        quotient = sql.func.floor(quotient)
-    of = every.c
-    begins_at = sql.func.min(of.begins_at)
+    of = sql.union_all(*parts).subquery().c
+    begins_at, scored = sql.func.min(of.begins_at), sql.func.sum(of.scored)
     return (
         sql.select(
             begins_at.label("begins_at"),
-            (sql.func.max(of.begins_at + of.seconds) - begins_at).label("seconds"),
-            *(_sum(of[name]) for name in ("windows", "scored", "anomalous", "unusable")),
+            (sql.func.max(of.ends_at) - begins_at).label("seconds"),
+            *(
+                sql.cast(sql.func.sum(of[name]), sql.BigInteger).label(
+                    name
+                )  # PostgreSQL adds up to a decimal number
+                for name in COUNTS
+            ),
             sql.func.min(of.lowest).label("lowest"),
-            (sql.func.sum(of.mean * of.scored) / sql.func.nullif(sql.func.sum(of.scored), 0)).label("mean"),
+            (sql.func.sum(of.total) / sql.func.nullif(scored, 0)).label("mean"),
             sql.func.max(of.highest).label("highest"),
+            sql.func.max(of.evidence).label("evidence"),
         )
-        .group_by(sql.cast(quotient, sql.BigInteger))
-        .order_by(begins_at)
+        .group_by(of.bucket)
+        .order_by(of.bucket)
     )
 
 
-def _sum(column: sql.ColumnElement[Any]) -> sql.ColumnElement[Any]:
-    return sql.cast(sql.func.sum(column), sql.BigInteger).label(column.name)
+def _bucket(c: sql.Connection, time: sql.Column[Any], width: float) -> sql.ColumnElement[int]:
+    """The number of the bucket in which a time lies."""
+    quotient = time / width
+    if c.dialect.name == "postgresql":  # where a cast rounds; that of SQLite cuts off
+        quotient = sql.func.floor(quotient)
+    return sql.cast(quotient, sql.BigInteger)
 
 
 def _width(first: float, last: float, points: int) -> float:
@@ -390,12 +449,12 @@ def _width(first: float, last: float, points: int) -> float:
 # Lists
 
 
-def _of_machines(query: sql.Select[Any], table: sql.Table, machine_id: int | None) -> sql.Select[Any]:
+def _of_machines(query: Query, table: sql.Table, machine_id: int | None) -> Query:
     query = query.join_from(table, machine_table, machine_table.c.id == table.c.machine_id)
     return query if machine_id is None else query.where(table.c.machine_id == machine_id)
 
 
-def _alerts_with_standing(*columns: sql.Column[Any]) -> sql.Select[Any]:
+def _alerts_with_standing(*columns: sql.Column[Any]) -> Query:
     joined = sql.and_(
         condition_table.c.machine_id == alert_table.c.machine_id,
         condition_table.c.condition == alert_table.c.condition,
@@ -414,7 +473,7 @@ def _with_standing(row: Row) -> Row:
 
 def _newest_first(
     c: sql.Connection,
-    query: sql.Select[Any],
+    query: Query,
     time: sql.Column[Any],
     number: sql.Column[Any],
     most: int,

@@ -7,12 +7,15 @@ a recorder's card that was read late, are added to it. All else stays: recording
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sql
 
 from nearfar.logbook.database import Database
 from nearfar.logbook.schema import machines, summaries, windows
 
 HOUR = 3600.0
+COUNTS = ("windows", "scored", "anomalous", "unusable", "paused")
 ROWS_AT_ONCE = 5000  # windows in one transaction: meanwhile, nobody else writes
 
 
@@ -89,9 +92,11 @@ def _summarize(c: sql.Connection, machine_id: int, hour: float) -> int:
             count(score).label("scored"),
             count(sql.case((decision == "anomaly", 1))).label("anomalous"),
             count(sql.case((decision == "unusable", 1))).label("unusable"),
+            count(sql.case((decision == "paused", 1))).label("paused"),
             sql.func.min(score).label("lowest"),
             sql.func.avg(score).label("mean"),
             sql.func.max(score).label("highest"),
+            sql.func.max(windows.c.evidence).label("evidence"),
         ).where(*inside)
     ).one()
     where = (summaries.c.machine_id == machine_id, summaries.c.begins_at == hour)
@@ -105,19 +110,15 @@ def _summarize(c: sql.Connection, machine_id: int, hour: float) -> int:
     return int(new.windows)
 
 
-def _together(
-    one: sql.Row[tuple[object, ...]], other: sql.Row[tuple[object, ...]]
-) -> dict[str, float | int | None]:
+def _together(one: sql.Row[*tuple[Any, ...]], other: sql.Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """Two summaries as one."""
-    counts = {
-        name: getattr(one, name) + getattr(other, name)
-        for name in ("windows", "scored", "anomalous", "unusable")
-    }
-    known = [row for row in (one, other) if row.scored]
-    total = sum(row.mean * row.scored for row in known)
+    counts = {name: getattr(one, name) + getattr(other, name) for name in COUNTS}
+    scored = [row for row in (one, other) if row.scored]
+    evidence = [row.evidence for row in (one, other) if row.evidence is not None]
     return {
         **counts,
-        "lowest": min((row.lowest for row in known), default=None),
-        "mean": total / counts["scored"] if known else None,
-        "highest": max((row.highest for row in known), default=None),
+        "lowest": min((row.lowest for row in scored), default=None),
+        "mean": sum(row.mean * row.scored for row in scored) / counts["scored"] if scored else None,
+        "highest": max((row.highest for row in scored), default=None),
+        "evidence": max(evidence, default=None),
     }

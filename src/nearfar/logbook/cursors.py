@@ -106,19 +106,16 @@ def refused(
     _pass(c, sink, stream, number, dropped=dropped, refused=1, error=error)
 
 
+def works(c: sql.Connection, sink: str, stream: Stream) -> None:
+    """The sink can be reached again, though nothing was told."""
+    c.execute(_of(sink, stream).values(failing_since_at=None, attempts=0, error=""))
+
+
 def failed(c: sql.Connection, sink: str, stream: Stream, *, error: str, now: float) -> None:
     """The sink is down: an attempt was in vain."""
-    c.execute(
-        sql.update(cursors)
-        .where(cursors.c.sink == sink, cursors.c.stream == stream)
-        .values(
-            attempts=cursors.c.attempts + 1,
-            failing_since_at=sql.func.coalesce(
-                cursors.c.failing_since_at, sql.bindparam("now", now, cursors.c.failing_since_at.type)
-            ),
-            error=error,
-        )
-    )
+    since = cursors.c.failing_since_at
+    first = sql.func.coalesce(since, sql.literal(now, since.type))
+    c.execute(_of(sink, stream).values(attempts=cursors.c.attempts + 1, failing_since_at=first, error=error))
 
 
 def standing(c: sql.Connection) -> list[Row]:
@@ -143,14 +140,14 @@ def _pass(
 ) -> None:
     """The cursor goes on to a number; it never goes back."""
     c.execute(
-        sql.update(cursors)
-        .where(cursors.c.sink == sink, cursors.c.stream == stream, cursors.c.delivered < number)
+        _of(sink, stream)
+        .where(cursors.c.delivered < number)
         .values(
-            delivered=number,
-            dropped=cursors.c.dropped + dropped,
-            refused=cursors.c.refused + refused,
-            failing_since_at=None,
-            attempts=0,
-            error=error,
+            delivered=number, dropped=cursors.c.dropped + dropped, refused=cursors.c.refused + refused,
+            failing_since_at=None, attempts=0, error=error,
         )
-    )
+    )  # fmt: skip
+
+
+def _of(sink: str, stream: Stream) -> sql.Update:
+    return sql.update(cursors).where(cursors.c.sink == sink, cursors.c.stream == stream)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import sqlalchemy as sql
@@ -168,6 +168,33 @@ RECORDING = (
 )  # fmt: skip
 
 
+# Statements that are written for each window are made once.
+
+_WINDOW = tuple(field.name for field in fields(WindowRow))
+_LATEST = tuple(field.name for field in fields(Latest))
+_ADDED = sql.insert(windows)
+_PASSED = (
+    sql.update(recordings)
+    .where(recordings.c.id == sql.bindparam("of"))
+    .values(next_window=sql.bindparam("next"), written_at=sql.bindparam("now"))
+)
+_NEW = {
+    name: sql.bindparam(f"new_{name}", type_=machines.c[name].type)
+    for name in ("heard_until_at", "score", "decision", "evidence", "running", "steps")
+}
+_LEARNT = (
+    sql.update(machines)
+    .where(machines.c.id == sql.bindparam("of"))
+    .values(
+        {
+            **_NEW,
+            "score": sql.func.coalesce(_NEW["score"], machines.c.score),
+            "written_at": sql.bindparam("now"),
+        }
+    )
+)
+
+
 def open_machine(c: sql.Connection, told: MachineTold, *, now: float) -> MachineRow:
     """A machine by its name: what is told of it, and what is known.
 
@@ -303,7 +330,7 @@ def add_windows(c: sql.Connection, machine_id: int, recording_id: int, rows: Seq
     """
     if rows:
         of = {"machine_id": machine_id, "recording_id": recording_id}
-        c.execute(sql.insert(windows), [{**of, **asdict(row)} for row in rows])
+        c.execute(_ADDED, [{**of, **{name: getattr(row, name) for name in _WINDOW}} for row in rows])
 
 
 def add_event(
@@ -408,22 +435,9 @@ def save_progress(
     latest : Latest
     now : float
     """
-    c.execute(
-        sql.update(recordings)
-        .where(recordings.c.id == recording_id)
-        .values(next_window=next_window, written_at=now)
-    )
-    score = sql.func.coalesce(
-        sql.bindparam("latest_score", latest.score, machines.c.score.type), machines.c.score
-    )
-    c.execute(
-        sql.update(machines)
-        .where(machines.c.id == machine_id)
-        .values(
-            heard_until_at=latest.heard_until_at, score=score, decision=latest.decision, evidence=latest.evidence,
-            running=latest.running, steps=json.dumps(steps), written_at=now,
-        )
-    )  # fmt: skip
+    c.execute(_PASSED, {"of": recording_id, "next": next_window, "now": now})
+    told = {f"new_{name}": getattr(latest, name) for name in _LATEST}
+    c.execute(_LEARNT, {"of": machine_id, **told, "new_steps": json.dumps(steps), "now": now})
 
 
 def _note_detector(

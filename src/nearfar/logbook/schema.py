@@ -140,7 +140,7 @@ windows = sql.Table(
     sql.Column("told", Words, nullable=False),  # faults and errors, in words
     sql.UniqueConstraint("recording_id", "number"),
     # all that a trend needs: the rows of one machine lie far apart, because all machines are heard at once
-    sql.Index("windows_by_time", "machine_id", "begins_at", "seconds", "score", "decision"),
+    sql.Index("windows_by_time", "machine_id", "begins_at", "seconds", "score", "decision", "evidence"),
     sqlite_autoincrement=True,
 )
 
@@ -154,9 +154,11 @@ summaries = sql.Table(  # what windows become after some days
     sql.Column("scored", sql.Integer, nullable=False),  # how many of them have a score
     sql.Column("anomalous", sql.Integer, nullable=False),
     sql.Column("unusable", sql.Integer, nullable=False),
-    sql.Column("lowest", Number),
+    sql.Column("paused", sql.Integer, nullable=False),
+    sql.Column("lowest", Number),  # score
     sql.Column("mean", Number),
     sql.Column("highest", Number),
+    sql.Column("evidence", Number),  # the highest
 )
 
 events = sql.Table(

@@ -82,6 +82,7 @@ class SQLiteFile:
                 "it on a disk of this computer, or use PostgreSQL", path, on,
             )  # fmt: skip
         self._prepare()
+        self._file = _identity(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -113,8 +114,12 @@ class SQLiteFile:
         sql.event.listen(engine, "begin", _begin_immediate)
         return engine
 
-    def take_turn(self, c: sql.Connection) -> None:
-        """BEGIN IMMEDIATE has done so."""
+    def take_turn(self, c: sql.Connection) -> None:  # noqa: ARG002
+        """BEGIN IMMEDIATE has done so; but what is written to a file that was removed would be lost."""
+        if _identity(self.path) != self._file:
+            raise FileNotFoundError(
+                f"{self}: was moved, removed or replaced while it was in use; nothing more is written to it: start again"
+            )
 
     def take_snapshot(self, c: sql.Connection) -> None:
         """A transaction sees one moment, as it is."""
@@ -229,6 +234,15 @@ class SQLiteFile:
         c = self._connect()
         c.execute("PRAGMA foreign_keys = OFF")
         return c
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever its name; ``None`` if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def network_file_system(folder: Path) -> str | None:

@@ -28,12 +28,20 @@ def _printable(text: str) -> str:
     return text.strip()
 
 
+def _one_line(text: str) -> str:
+    """The same on one line."""
+    if not _printable(text).isprintable():
+        raise ValueError("must be one line of characters that can be printed")
+    return text.strip()
+
+
 def _content(value: Any) -> Any:
     """JSON that a column holds as text; an object as it is."""
     return value or None
 
 
 Words = Annotated[str, AfterValidator(_printable)]
+OneLine = Annotated[str, AfterValidator(_one_line)]
 Content = Annotated[
     Json[dict[str, Any]] | dict[str, Any] | None, BeforeValidator(_content), Field(description="JSON")
 ]
@@ -94,6 +102,7 @@ class Alert(Answer):
     retained: bool = Field(description="Active, or not acknowledged.")
     score: float | None
     sound: str | None = Field(description="Name of its sound; null if it has none.")
+    has_evidence: bool
     evidence_error: str = Field(description="Why there is no evidence; empty if there is, or will be.")
 
 
@@ -133,7 +142,7 @@ class Event(Answer):
     ends_at: Time
     peak_begins_at: Time
     peak_ends_at: Time
-    peak_score: float
+    peak_score: float | None
     p_value: float | None
     windows: int
     anomalous: int
@@ -250,7 +259,7 @@ class Ask(BaseModel):
 class Action(Ask):
     """Who does something, and why."""
 
-    by: Words = Field("", max_length=100, description="Who; left out if a token says it.")
+    by: OneLine = Field("", max_length=100, description="Who; left out if a token says it.")
     comment: Words = Field("", max_length=2000)
 
 
@@ -277,5 +286,5 @@ class Learn(Action):
     """What the detector is to learn."""
 
     domain: Literal["source", "target"] | None = Field(
-        None, description="Of all recordings; null: as the detector needs none, or their names say it."
+        None, description='Of all recordings; null: "target", if the clips of the detector tell theirs.'
     )

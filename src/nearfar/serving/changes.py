@@ -141,11 +141,10 @@ class Changes:
         self._followers.discard(follower)
 
     async def _missed(self, after: int, last: int) -> str:
-        rows = await self._service.read(lambda c: asked.journal(c, after=after, most=MOST_MISSED + 1))
-        rows = [row for row in rows if row["id"] <= last]
-        if len(rows) > MOST_MISSED:
+        rows = await self._service.read(lambda c: asked.journal(c, after=after, most=MOST_MISSED))
+        if len(rows) == MOST_MISSED and rows[-1]["id"] < last:
             return f"id: {last}\n{LOST}"
-        return "".join(map(entry_text, rows))
+        return "".join(entry_text(row) for row in rows if row["id"] <= last)
 
     async def _look(self) -> None:
         while True:

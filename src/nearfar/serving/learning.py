@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sql
 from fastapi import APIRouter, Request
 
-from nearfar.logbook import journal
+from nearfar.logbook import asked, journal
 from nearfar.logbook.schema import normals
 from nearfar.serving.actions import who
 from nearfar.serving.answers import Learn, Learning
@@ -68,7 +68,7 @@ class Learners:
         detector = service.detector(machine)
         if self.states.get(name, IDLE).state == "running":
             raise RefusedError(409, f"the detector of {name} learns already", "wait until it is done")
-        rows = await service.read(lambda c: to_learn(c, machine["id"]))
+        rows = await service.read(lambda c: asked.normals_to_learn(c, machine["id"]))
         files, gone = [], 0
         for row in rows:
             try:
@@ -83,8 +83,8 @@ class Learners:
             )
             raise RefusedError(409, f"there is nothing that {name} has not learnt yet", why)
         job = {
-            "do": "learn", "detector": str(detector.resolve()), "files": [str(path) for _, path in files],
-            "domain": given.domain,
+            "do": "learn", "detector": str(detector.resolve()), "folder": str(files[0][1].parent),
+            "files": [path.name for _, path in files], "domain": given.domain,
         }  # fmt: skip
         self.states[name] = Learning(state="running", told=f"It learns {counted(len(files))}.")
         task = asyncio.get_running_loop().create_task(
@@ -107,7 +107,7 @@ class Learners:
                     await asyncio.to_thread(self._worker.close)
             await service.write(lambda c: mark_learnt(c, machine["id"], ids, by, comment, now=service.now()))
         except WorkerError as error:
-            self.states[name] = Learning(state="failed", told=str(error).partition("\n")[0])
+            self.states[name] = Learning(state="failed", told=str(error))
         except Exception:
             log.exception("learning of %s failed", name)
             self.states[name] = Learning(state="failed", told="It failed; the log of the service says why.")
@@ -122,12 +122,6 @@ class Learners:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def to_learn(c: sql.Connection, machine_id: int) -> list[sql.RowMapping]:
-    """What was marked as normal and is not learnt yet."""
-    of_it = (normals.c.machine_id == machine_id) & normals.c.learnt_at.is_(None)
-    return list(c.execute(sql.select(normals).where(of_it).order_by(normals.c.id)).mappings())
 
 
 def mark_learnt(

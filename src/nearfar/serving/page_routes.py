@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
 import sqlalchemy as sql
 from fastapi import APIRouter, Query, Request, Response
 
-from nearfar.logbook import asked
+from nearfar.logbook import asked, streams
+from nearfar.logbook.schema import alerts as alert_table
 from nearfar.logbook.tokens import holder_among
 from nearfar.serving import pages
 from nearfar.serving.pages import Around
-from nearfar.serving.reading import MOST_ROWS, Before, Name, normals_to_learn
+from nearfar.serving.reading import MOST_ROWS, Before, Name
 from nearfar.serving.security import COOKIE, RefusedError, Sessions, Viewer, headers_of, session_of
 from nearfar.serving.service import Service, machine_named
 
 ON_MACHINE = {"alerts": 20, "events": 50}  # rows
 ON_ALERTS = 50
+MOST_WORDS = 5000  # alerts
 TICK = 15.0  # s after which a page is made anew though nothing has changed: it says how long ago things were
 NO_CACHE = {"Cache-Control": "no-cache"}  # kept by browsers, and asked for again
 
@@ -37,7 +39,26 @@ def add_pages(routes: APIRouter, service: Service, sessions: Sessions) -> None:
         return _tagged(request, found.content, found.etag, found.media_type)
 
 
+class _Words:
+    """What the evidence of alerts says, in sentences. Evidence is long, and stays as it is: it is read once."""
+
+    def __init__(self) -> None:
+        self._by_alert: dict[int, list[str]] = {}
+
+    def added(self, c: sql.Connection, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of alerts, with the words of their evidence."""
+        new = [row["id"] for row in rows if row["has_evidence"] and row["id"] not in self._by_alert]
+        for number in new:
+            query = sql.select(alert_table.c.evidence).where(alert_table.c.id == number)
+            self._by_alert[number] = pages.words_of(c.execute(query).scalar_one())
+        while len(self._by_alert) > MOST_WORDS:
+            del self._by_alert[next(iter(self._by_alert))]
+        return [{**row, "evidence": {"words": self._by_alert.get(row["id"], [])}} for row in rows]
+
+
 def _add_pages(routes: APIRouter, service: Service) -> None:
+    words = _Words()
+
     async def shown(request: Request, key: Any, make: Callable[[sql.Connection, Around], str]) -> Response:
         viewer: Viewer = request.state.viewer
 
@@ -72,9 +93,11 @@ def _add_pages(routes: APIRouter, service: Service) -> None:
                 around,
                 row,
                 conditions=asked.conditions(c, number),
-                alerts=asked.alerts(c, state="all", machine_id=number, most=ON_MACHINE["alerts"]),
+                alerts=words.added(
+                    c, asked.alerts(c, state="all", machine_id=number, most=ON_MACHINE["alerts"])
+                ),
                 events=asked.events(c, machine_id=number, most=ON_MACHINE["events"]),
-                normals=normals_to_learn(c, number),
+                normals=len(asked.normals_to_learn(c, number)),
                 now=service.now(),
             )
 
@@ -92,12 +115,12 @@ def _add_pages(routes: APIRouter, service: Service) -> None:
             rows = asked.alerts(c, state=state, machine_id=number, most=ON_ALERTS, before_id=before)
             return pages.alerts(
                 around,
-                rows,
+                words.added(c, rows),
                 state=state,
                 machine=machine,
                 machines=[row["name"] for row in asked.machines(c)],
                 conditions=asked.conditions(c),
-                journals={row["id"]: (asked.alert(c, row["id"]) or {}).get("journal", ()) for row in rows},
+                journals={row["id"]: streams.of_alert(c, row["id"]) for row in rows},
                 older=rows[-1]["id"] if len(rows) == ON_ALERTS else None,
                 now=service.now(),
             )

@@ -43,8 +43,14 @@ MEDIA_TYPES = {
 }
 STYLE = "style.css"  # the style sheet of reports, then our own
 DAY_S = 86400.0
-COMPACT_FROM = 60  # machines, from which on the hall begins with small tiles: more cards than that are no glance
-CONDITIONS = {"anomaly": "Anomaly", "no sound": "No sound", "microphones": "Microphone fault"}  # the gravest first
+COMPACT_FROM = (
+    60  # machines, from which on the hall begins with small tiles: more cards than that are no glance
+)
+CONDITIONS = {
+    "anomaly": "Anomaly",
+    "no sound": "No sound",
+    "microphones": "Microphone fault",
+}  # the gravest first
 SLUGS = {"anomaly": "anomaly", "microphones": "microphones", "no sound": "no-sound"}  # in addresses
 
 
@@ -247,9 +253,7 @@ def hall(
     for row in machines:
         mine = alerts_of.get(row["id"], [])
         state = state_of(row, retained=mine, conditions=said_of.get(row["id"], []))
-        cards.append(
-            {"row": row, "state": state, "retained": len(mine), "until": _end_of_trend(row, now)}
-        )
+        cards.append({"row": row, "state": state, "retained": len(mine), "until": _end_of_trend(row, now)})
     cards.sort(key=lambda card: (card["state"].rank, _natural(card["row"]["name"])))
     counts = {kind: sum(card["state"].kind == kind for card in cards) for kind in KINDS}
     return _render(
@@ -352,7 +356,9 @@ def alerts(
         _alert_card(row, said.get((row["machine_id"], row["condition"])), journals.get(row["id"], ()))
         for row in rows
     ]
-    cards.sort(key=lambda card: card["state"].rank if card["row"]["retained"] else 100)  # stable: then the newest
+    cards.sort(
+        key=lambda card: card["state"].rank if card["row"]["retained"] else 100
+    )  # stable: then the newest
     return _render(
         "alerts.html.j2",
         around,
@@ -425,14 +431,23 @@ def _alert_card(row: Row, condition: Row | None, journal: Sequence[Row] | None) 
         "condition": condition,
         "title": CONDITIONS.get(row["condition"], row["condition"]),
         "slug": SLUGS.get(row["condition"], row["condition"]),
-        "words": words_of(row.get("evidence")),
+        "words": _words_of_alert(row, journal or ()),
         "journal": journal,
+        "sound": row["sound"] is not None,
+        "has_evidence": bool(row.get("has_evidence", row.get("evidence"))),
     }
 
 
 def _condition_card(name: str, said: Row | None, alerts: Sequence[Row]) -> dict[str, Any]:
     active = next((row for row in alerts if row["condition"] == name and row["active"]), None)
     return {"title": CONDITIONS[name], "slug": SLUGS[name], "said": said, "active": active}
+
+
+def _words_of_alert(row: Row, journal: Sequence[Row]) -> list[str]:
+    """What speaks for an alert, in sentences: of its evidence if that is here, else as the journal told it."""
+    told = [words_of(row.get("evidence"))]
+    told += [words_of(entry.get("content")) for entry in journal if entry["what"] == "evidence"]
+    return next((words for words in told if words), [])
 
 
 def words_of(evidence: Any) -> list[str]:
@@ -453,7 +468,9 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
             parts.append("")
             digits = is_digit
         parts[-1] += character
-    return [(not part.isdigit(), int(part) if part.isascii() and part.isdigit() else 0, part) for part in parts]
+    return [
+        (not part.isdigit(), int(part) if part.isascii() and part.isdigit() else 0, part) for part in parts
+    ]
 
 
 def iso(at: float) -> str:

@@ -13,7 +13,6 @@ from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 
 from nearfar.logbook import asked
-from nearfar.logbook.schema import normals
 from nearfar.serving.answers import (
     LARGEST_ID,
     AlertInFull,
@@ -206,13 +205,9 @@ def of_page(model: type[Answer], key: str, rows: Iterable[Mapping[str, Any]], mo
 
 def _machine(c: sql.Connection, name: str) -> bytes:
     row = machine_named(c, name)
-    return made(MachineInFull.model_validate({**row, "normals_to_learn": normals_to_learn(c, row["id"])}))
-
-
-def normals_to_learn(c: sql.Connection, machine_id: int) -> int:
-    """How many recordings were marked as normal and are not learnt yet."""
-    of_it = (normals.c.machine_id == machine_id) & normals.c.learnt_at.is_(None)
-    return int(c.execute(sql.select(sql.func.count()).select_from(normals).where(of_it)).scalar_one())
+    return made(
+        MachineInFull.model_validate({**row, "normals_to_learn": len(asked.normals_to_learn(c, row["id"]))})
+    )
 
 
 async def _sound(service: Service, row: Callable[[sql.Connection], Mapping[str, Any]]) -> FileResponse:

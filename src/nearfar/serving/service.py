@@ -219,7 +219,8 @@ def alert_of(c: sql.Connection, number: int) -> dict[str, Any]:
     found = asked.alert(c, number)
     if found is None:
         raise NotFoundError(f"there is no alert {number}")
-    return dict(found)
+    machine = {"machine": found["machine"]}
+    return {**found, "journal": [{**machine, **row} for row in found["journal"]]}
 
 
 def event_of(c: sql.Connection, number: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -50,7 +50,7 @@ def add_uploads(api: APIRouter, service: Service, decoder: Decoder) -> None:
     async def verdict(
         name: Name,
         request: Request,
-        page: Annotated[Literal[0, 1], Query(description="1: answer with the page of the evidence.")] = 0,
+        page: Annotated[bool, Query(description="Answer with the page of the evidence.")] = False,
         at: Annotated[
             float | None,
             Query(

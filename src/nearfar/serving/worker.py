@@ -196,11 +196,19 @@ def learnt(job: Mapping[str, Any], _: Detectors) -> dict[str, Any]:
     Parameters
     ----------
     job : mapping
-        ``detector``, its folder; ``files``, the recordings; ``domain``, of all of them, or null.
+        ``detector``, its folder; ``folder`` and ``files``, of the recordings; ``domain``, of all of them;
+        null: "target" if the detector's clips tell theirs, for what seemed anomalous is not like most of them.
     """
     from nearfar.detector.fitted import Detector
+    from nearfar.recordings.clips import Clip, Domain
 
-    made = Detector.load(job["detector"]).learn(job["files"], domain=job["domain"])
+    loaded = Detector.load(job["detector"])
+    os.chdir(job["folder"])
+    # people have said that they are normal, whatever is in their names
+    normals = [Clip(Path(name), loaded.machine, 0, "train", name, label="normal") for name in job["files"]]
+    tells_domains = loaded.kept is not None and all(loaded.kept.bank.domain)
+    domain: Domain | None = job["domain"] or ("target" if tells_domains else None)
+    made = loaded.learn(normals, domain=domain)
     made.save(job["detector"], replace=True)
     return {"learnt": made.history[-1]}
 
@@ -221,7 +229,8 @@ def outcome(job: Mapping[str, Any], detectors: Detectors) -> dict[str, Any]:
         return {"refused": "it needs more memory than is allowed", "is_too_large": True}
     except Exception as error:
         traceback.print_exc()
-        return {"failed": f"{type(error).__name__}: {error}"}
+        told = " ".join(str(error).split()) if isinstance(error, ValueError | OSError) else ""
+        return {"failed": told or f"an error of the program: {type(error).__name__}"}
 
 
 def main() -> None:
