@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import sqlalchemy as sql
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_life_cycle import RefusedError, Twin
+from postgres_server import running_server
 from sqlalchemy.exc import IntegrityError
 
 from nearfar.logbook import conditions, journal, schema
@@ -214,6 +217,25 @@ def test_what_was_heard_can_be_heard_again_from_any_moment(database: Database, s
         assert rows(c, both.machine_id) == before
         both.compare()
         nested.rollback()
+
+
+def test_postgresql_tells_the_same() -> None:
+    """Sequences of random steps, on a server of its own."""
+    rng = random.Random(0)
+    steps = [
+        *[("activate", 0), ("clear", 0)] * 3, ("activate", 1), ("acknowledge", 0), ("acknowledge", 1),
+        ("comment", 0), ("suppress", 0), ("unsuppress", 0), ("shelve", None), ("shelve", 4), ("unshelve",),
+        ("take_out_of_service",), ("return_to_service",), ("expire",), ("wait", 1), ("wait", 3),
+        ("wait", LONGEST_SHELF_S),
+    ]  # fmt: skip
+    with running_server() as server, contextlib.closing(Database.open(server.new_database())) as database:
+        for _ in range(5):
+            with database.writing() as c, c.begin_nested() as nested:
+                both = Both(c, machine(c))
+                for step in rng.choices(steps, k=40):
+                    both.step(*step)
+                both.compare()
+                nested.rollback()
 
 
 # one at a time
