@@ -286,7 +286,7 @@ class MachineSite(_Frozen):
     window: DurationOrNone = None
     hop: DurationOrNone = None
     began: str = "bext"
-    pauses: Pauses = Pauses()
+    pauses: Pauses = Field(default=(), validate_default=True)
     no_sound_after_s: Duration = Field(default=NO_SOUND_AFTER_S, validation_alias="no_sound_after")
     zone: Annotated[tzinfo | None, _of_context("zone")] = Field(None, exclude=True, validate_default=True)
 
@@ -667,8 +667,10 @@ def _message(fault: ErrorDetails) -> str:
             return unknown("key", str(fault["loc"][-1]), _keys_at(fault["loc"][:-1]))
         case "missing":
             return "is missing"
-        case "model_type" | "mapping_type" | "model_attributes_type":
+        case "dict_type" | "model_type" | "mapping_type" | "model_attributes_type":
             return "must be a table"
+        case "path_type":
+            return "must be a path, as text"
         case "too_short":
             return "there is none; a site has at least one"
     return str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
