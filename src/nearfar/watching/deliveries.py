@@ -6,14 +6,14 @@ row that is done with. What arrived, was refused by the receiver, or was dropped
 The rules
 ---------
 * **In order.** A stream is told in the order of its numbers. The journal comes before windows.
-* **At once.** After a commit of this process, ``Deliveries.wake`` lets sinks look for rows of the journal. Rows that
-  other processes wrote, and windows, are found within ``POLL_S``.
-* **Again.** A sink that is down is tried again, after waits that double up to ``Backoff.longest_s``. Half of each wait
-  is random, so that many watchers do not come back to one receiver at the same moment.
+* **At once.** After a commit of this process, ``Deliveries.wake`` lets sinks look for rows of the journal. Rows
+  that other processes wrote, and windows, are found within ``POLL_S``.
+* **Again.** A sink that is down is tried again, after waits that double up to ``Backoff.longest_s``. Half of each
+  wait is random, so that many watchers do not come back to one receiver at the same moment.
 * **At least once.** The cursor is written after a batch of at most ``BATCH`` messages. After a kill, those of the
   last batch may be told twice, with the same ``id``.
-* **Bounded.** A sink for which more than ``most`` rows wait misses the oldest. That is counted, and the sink is told
-  ("dropped").
+* **Bounded.** A sink for which more than ``most`` rows wait misses the oldest. That is counted, and the sink is
+  told ("dropped").
 * **A refusal passes.** A message that its receiver refuses is counted, and the next one is told.
 * **Nothing else stops.** Whatever a sink raises counts as "down": its thread goes on, and so do all others.
 """
@@ -107,9 +107,9 @@ class LogbookState:
     database: Database
 
     def machines(self) -> list[dict[str, Any]]:
-        """Each machine as ``logbook.asked.machines`` gives it."""
+        """Each machine as ``logbook.asked.machines`` gives it, also those that were removed."""
         with self.database.reading() as c:
-            return asked.machines(c)
+            return asked.machines(c, removed=True)
 
     def sinks(self) -> list[dict[str, Any]]:
         """How far each sink is, as ``logbook.cursors.standing`` gives it."""
@@ -153,7 +153,7 @@ class Deliveries:
         database: Database,
         *,
         most: int = MOST,
-        backoff: Backoff = Backoff(),  # noqa: B008  # it is frozen
+        backoff: Backoff = Backoff(),
         now: Callable[[], float] = time.time,
     ) -> None:
         self.state = LogbookState(site.name, database)
@@ -165,6 +165,7 @@ class Deliveries:
     def start(self) -> None:
         """Begin to tell. A sink that is new begins with what is written from now on."""
         with self.state.database.writing() as c:
+            cursors.forget_others(c, [courier.name for courier in self._couriers])
             for courier in self._couriers:
                 cursors.register(c, courier.name, courier.sink.streams)
         for courier in self._couriers:
@@ -233,7 +234,8 @@ class _Courier:
     _rng: random.Random = field(default_factory=random.Random)
     _wants_all: bool = False
     _is_open: bool = False
-    _attempts: int = 0
+    _attempts: int = 0  # in vain, since the last success
+    _was_failing: bool = False  # so the logbook says
     _failing: Stream = "journal"  # which was told when it failed
     _polled_at: float = -1e9
     _idled_at: float = -1e9
@@ -284,9 +286,12 @@ class _Courier:
         if time.monotonic() - self._idled_at >= IDLE_S - POLL_S:
             self.sink.idle()
             self._idled_at = time.monotonic()
-        if self._attempts:
-            LOG.info("sink %s works again, after %d attempts in vain", self.name, self._attempts)
-            self._attempts = 0
+        self._works()
+        if self._was_failing:
+            with self.state.database.writing() as c:
+                for stream in self.sink.streams:
+                    cursors.works(c, self.name, stream)
+            self._was_failing = False
 
     def _tell_all(self, stream: Stream) -> None:
         self._failing = stream
@@ -338,20 +343,30 @@ class _Courier:
             self.sink.deliver(message)
         except SinkRefusedError as error:
             return str(error)
+        self._works()
         return None
 
     def _write(self, stream: Stream, batch: _Batch) -> None:
         """Write how far the sink is."""
         if batch.done is None:
             return
+        dropped = batch.dropped
         with self.state.database.writing() as c:
-            for id, error in batch.refused:
-                cursors.refused(c, self.name, stream, id, error=error, now=self.now())
-            cursors.delivered(c, self.name, stream, batch.done, dropped=batch.dropped)
+            for number, error in batch.refused:
+                cursors.refused(c, self.name, stream, number, error=error, dropped=dropped)
+                dropped = 0
+            if not batch.refused or batch.refused[-1][0] != batch.done:
+                cursors.delivered(c, self.name, stream, batch.done, dropped=dropped)
+
+    def _works(self) -> None:
+        if self._attempts:
+            LOG.info("sink %s works again, after %d attempts in vain", self.name, self._attempts)
+            self._attempts = 0
 
     def _after_failure(self, error: Exception) -> float:
         """Write that the sink is failing; seconds to wait."""
         self._attempts += 1
+        self._was_failing = True
         told = str(error) if isinstance(error, SinkDownError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, SinkDownError):
             LOG.exception("sink %s failed in a way that nobody expected", self.name)

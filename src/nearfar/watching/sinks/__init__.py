@@ -137,7 +137,9 @@ class Sink(Protocol):
 class SiteState(Protocol):
     """What a sink may ask, at any moment: the state as it is now."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the site."""
 
     def machines(self) -> list[dict[str, Any]]:
         """Each machine as ``logbook.asked.machines`` gives it."""

@@ -1,8 +1,8 @@
 """How Home Assistant finds machines by itself: MQTT discovery of devices.
 
-One retained message a machine, on ``homeassistant/device/ID/config``, says which entities it has and how each is read
-from the state of the machine (https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload). Keys are
-those of Home Assistant: ``dev`` is the device, ``o`` the origin, ``cmps`` the components, ``p`` a platform.
+One retained message a machine, on ``homeassistant/device/ID/config``, says which entities it has and how each is
+read from the state of the machine (https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload). Keys
+are those of Home Assistant: ``dev`` is the device, ``o`` the origin, ``cmps`` the components, ``p`` a platform.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def identifier(site: str, machine: str) -> str:
     --------
     >>> from nearfar.watching.sinks.home_assistant import identifier
     >>> identifier("Hall 3", "pump/1"), identifier("Hall 3", "pump 1")
-    ('nearfar_hall_3_pump_1_90b1fc36', 'nearfar_hall_3_pump_1_8c6b9b8b')
+    ('nearfar_hall_3_pump_1_aadf3dc2', 'nearfar_hall_3_pump_1_69474b79')
     """
     digest = hashlib.sha256(f"{site}\0{machine}".encode()).hexdigest()[:8]
     slug = re.sub(r"[^a-z0-9]+", "_", f"{site} {machine}".lower()).strip("_")[:LONGEST_SLUG].strip("_")

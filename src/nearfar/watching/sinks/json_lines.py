@@ -1,8 +1,9 @@
 """Messages as JSON lines, one a line, in a file or on standard output.
 
 A file that is only ever extended by whole lines. A kill in the middle of a line leaves half of one: it is cut off
-when the file is opened again, and the message is told again. A message whose line is there already, because the kill
-came before the logbook knew of it, is not written a second time: the last ``REMEMBERED`` lines are read for that.
+when the file is opened again, and the message is told again. A message whose line is there already, because the
+kill came before the logbook knew of it, is not written a second time: the last ``REMEMBERED`` lines are read for
+that.
 
 Lines of the journal are on the disk (``fsync``) when ``deliver`` returns; lines of windows only when the system
 writes them. So a power cut may lose windows of the last seconds, but no alert.
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nearfar.watching.sinks import Message, SiteState, SinkDownError, Stream, as_json
+from nearfar.watching.sinks import Message, SinkDownError, SiteState, Stream, as_json
 
 REMEMBERED = (
     1000  # messages; more than are told between two commits of a cursor (``deliveries.BATCH``, by stream)
@@ -70,6 +71,7 @@ class JsonLines:
         self._keep = keep
         self._file: int | None = None
         self._told: OrderedDict[tuple[str, ...], None] = OrderedDict()
+        self._unwritten = b""  # of a line on standard output
 
     def open(self, site: SiteState) -> None:  # noqa: ARG002
         """Open the file, and mend its end."""
@@ -83,8 +85,7 @@ class JsonLines:
         line = as_json(message) + b"\n"
         with self._down_if_it_fails():
             if self._path == STANDARD_OUTPUT:
-                sys.stdout.buffer.write(line)
-                sys.stdout.buffer.flush()
+                self._print(line)
                 return
             if _key(message.content) in self._told:
                 return
@@ -102,6 +103,15 @@ class JsonLines:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _print(self, line: bytes) -> None:
+        """All of the line; if there was room for a part of it only, its rest when it is told again."""
+        if not (self._unwritten and line.endswith(self._unwritten)):
+            self._unwritten += line
+        sys.stdout.flush()
+        while self._unwritten:
+            written = os.write(sys.stdout.fileno(), self._unwritten)
+            self._unwritten = self._unwritten[written:]
 
     def _begin(self) -> None:
         self.close()

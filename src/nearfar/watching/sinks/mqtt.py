@@ -35,14 +35,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, MQTTErrorCode, MQTTMessage, MQTTMessageInfo, error_string
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage, MQTTMessageInfo, error_string
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from nearfar.logbook.life_cycle import CONDITIONS
-from nearfar.watching.sinks import Message, SinkDownError, SinkRefusedError, SiteState, Stream, as_json, iso
-from nearfar.watching.sinks import home_assistant
+from nearfar.watching.sinks import (
+    Message,
+    SinkDownError,
+    SinkRefusedError,
+    SiteState,
+    Stream,
+    as_json,
+    home_assistant,
+    iso,
+)
 
 PORT, PORT_TLS = 1883, 8883  # registered with IANA
 LONGEST_TOPIC = 65_535  # bytes, MQTT 3.1.1 section 1.5.3
@@ -89,7 +97,7 @@ class Mqtt:
     FileNotFoundError
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the options
         self,
         host: str,
         *,
@@ -107,7 +115,7 @@ class Mqtt:
         keepalive: int = 30,
         timeout: float = 10.0,
         client_id: str = "",
-    ) -> None:  # fmt: skip
+    ) -> None:
         _check_options(host, prefix, home_assistant, every=every, timeout=timeout, keepalive=keepalive)
         if not tls and (ca_file or cert_file or key_file):
             raise ValueError("ca_file, cert_file and key_file are of encrypted connections: set tls = true")

@@ -28,7 +28,13 @@ from nearfar.watching.sinks import Message, SinkDownError, SiteState, Stream
 LISTEN = "127.0.0.1:9464"  # of exporters of OpenTelemetry, in the list of Prometheus' default ports
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LONGEST_LABEL = 200  # characters of a value
-DECISIONS = ("normal", "anomaly", "unusable", "undecided", "paused")
+DECISIONS = {
+    "normal": "normal",
+    "anomaly": "anomaly",
+    "unusable": "unusable",
+    "paused": "paused",
+    "": "undecided",
+}
 OTHER = "other"  # in place of a decision or condition that is none of these
 
 _MACHINE_GAUGES = (  # name, what it says, column
@@ -107,11 +113,11 @@ class Counts:
         machine = message.machine[:LONGEST_LABEL]
         with self._lock:
             if message.what == "window":
-                self._windows[machine, _one_of(DECISIONS, message.content["window"]["decision"])] += 1
+                self._windows[machine, DECISIONS.get(message.content["window"]["decision"], OTHER)] += 1
             elif message.what == "event":
                 self._events[machine] += 1
             elif message.what == "activated":
-                self._alerts[machine, _one_of(CONDITIONS, message.content["condition"])] += 1
+                self._alerts[machine, _condition(message.content["condition"])] += 1
 
     def collect(self) -> Iterator[Metric]:
         """The counters."""
@@ -203,7 +209,7 @@ def _sinks(rows: list[dict[str, Any]]) -> Iterator[Metric]:
     yield from (backlog, failing, dropped, refused)
 
 
-def _counter(name: str, told: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], int]) -> Metric:
+def _counter(name: str, told: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> Metric:
     counter = CounterMetricFamily(f"nearfar_{name}", told, labels=labels)
     for values, count in sorted(counts.items()):
         counter.add_metric(values, float(count))
@@ -214,8 +220,8 @@ def _label(value: str) -> str:
     return value[:LONGEST_LABEL]
 
 
-def _one_of(known: tuple[str, ...], value: str | None) -> str:
-    return value if value in known else OTHER
+def _condition(value: str | None) -> str:
+    return value if value in CONDITIONS else OTHER
 
 
 def _address(listen: str) -> tuple[str, int]:
