@@ -194,7 +194,7 @@ def test_what_cannot_be_read_is_told_once(tmp_path: Path) -> None:
     assert len(errors) == len(listener.heard) == 3
     assert all(one.arrival.stream is None for one in listener.heard)
     assert "the file is empty (0 bytes)" in errors[named(0)]
-    assert f"{named(1)}: not a readable audio file" in errors[named(1)]
+    assert f"{named(1)}: not a readable recording" in errors[named(1)]
     assert f"no date of the form {PATTERN} in its name" in errors["nodate.wav"]
 
 
