@@ -422,7 +422,7 @@ def test_a_recipe_hears_the_view_unless_it_has_microphones_of_its_own(name, micr
         ({"branch.adaptation.recipe": "arkface"}, "no recipe 'arkface'; did you mean 'arcface'"),
         ({"branch.adaptation.margin": 0.3}, "no adaptation key 'margin'"),
         ({"branch.adaptation.rnk": 3}, "no adaptation key 'rnk'; did you mean 'rank'"),
-        ({"branch.adaptation": {"recipe": "adacos"}}, "blocks=None: Field required"),
+        ({"branch.adaptation": {"recipe": "adacos"}}, "blocks: is missing"),
         ({"machines.fan": {"branch.view": "near"}}, "adaptation and encoder are of all machines together"),
         (
             {

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from nearfar.detector.fitted import BranchScore, Verdict
 from nearfar.listening.events import Event
-from nearfar.listening.session import Alert, Heard, HeardWindow
+from nearfar.listening.steps import Alert, Heard, HeardWindow
 from nearfar.recordings.inspection.faults import RecordingFault
 from nearfar.recordings.inspection.measured import Levels
 from nearfar.report.listening import Shown, show, time_of, times

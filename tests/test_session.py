@@ -26,7 +26,8 @@ from nearfar.files.steps import Jobs
 from nearfar.listening import session
 from nearfar.listening.events import Event, events_of
 from nearfar.listening.scoring import listen
-from nearfar.listening.session import Alert, Heard, HeardWindow, Listening, SessionError
+from nearfar.listening.session import Listening, SessionError
+from nearfar.listening.steps import Alert, Heard, HeardWindow
 from nearfar.recordings import audio
 from nearfar.recordings.recording import Recording
 from nearfar.windows.cutting import Cut

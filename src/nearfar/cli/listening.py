@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from nearfar.decisions.thresholds import Threshold
     from nearfar.detector.fitted import Detector
     from nearfar.listening.events import Event
-    from nearfar.listening.session import Heard, Listening, Tracker
+    from nearfar.listening.session import Listening
+    from nearfar.listening.steps import Heard, Tracker
     from nearfar.recordings.recording import Channel, Recording
     from nearfar.report.listening import Shown
     from nearfar.systems.branches import Progress
@@ -262,7 +263,7 @@ class Unusable:
 
     def of(self, heard: Iterable[Heard]) -> Iterator[Heard]:
         """The same; those windows are counted."""
-        from nearfar.listening.session import HeardWindow
+        from nearfar.listening.steps import HeardWindow
 
         for one in heard:
             if isinstance(one, HeardWindow):

@@ -16,6 +16,7 @@ import typer
 from rich.text import Text
 
 from nearfar.cli import (
+    alerts,
     cache,
     challenge,
     data,
@@ -25,7 +26,9 @@ from nearfar.cli import (
     machine,
     reports,
     scoring,
+    serving,
     simulation,
+    watching,
     weights,
 )
 from nearfar.cli.console import FAILED, TERMINATED, err, escape_what_cannot_be_encoded, out
@@ -49,6 +52,8 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "score": scoring.score,
     "explain": evidence.explain,
     "drift": drift.drift,
+    "watch": watching.watch,
+    "serve": serving.serve,
     "run": experiments.run,
     "study": experiments.study,
     "sweep": experiments.sweep,
@@ -58,7 +63,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "submit": challenge.submit,
     "systems": experiments.systems,
 }
-GROUPS = {"data": data.app, "cache": cache.app, "weights": weights.app}
+GROUPS = {"alerts": alerts.app, "data": data.app, "cache": cache.app, "weights": weights.app}
 
 app = typer.Typer(
     cls=Group,

@@ -169,6 +169,11 @@ class Events:
         self._last = verdict.decision
         return over
 
+    @property
+    def open(self) -> Event | None:
+        """The event that may go on, as it is now."""
+        return None if self._open is None else self._open.event
+
     def end(self) -> list[Event]:
         """The event that goes to the end of the recording, if there is one; another recording may follow."""
         over = [] if self._open is None else [self._open.event]

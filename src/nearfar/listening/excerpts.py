@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -122,6 +123,38 @@ def cut_out(
         raise FileExistsError(f"{file} is the recording itself; choose another name")
     _write(file, (block for block, _ in _readable(part, header.channels)), header, replace=replace)
     return Excerpt(file, silent)
+
+
+def write(samples: Samples, header: Header, file: Path) -> Path:
+    """Write samples that are in memory, in place of what is there.
+
+    Parameters
+    ----------
+    samples : (channels, samples) array
+        Those that are no numbers become silence.
+    header : Header
+        Of the recording that they are of: its rate, and how many bits it has.
+    file : Path
+        Without suffix.
+
+    Returns
+    -------
+    file : Path
+        With its suffix: ".flac", or ".wav" for what FLAC cannot hold. It is whole, or not there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; if the disk is full, for example.
+    """
+    channels, rate = len(samples), header.rate
+    readable = np.where(np.isfinite(samples), samples, np.float32(0))
+    is_flac = holds(channels, rate) and bool(np.abs(readable).max(initial=0) <= 1)
+    file = file.with_name(file.name + (".flac" if is_flac else ".wav"))
+    _write(
+        file, [readable], replace_fields(header, channels=channels, samples=samples.shape[1]), replace=True
+    )
+    return file
 
 
 def _readable(part: Recording, channels: int) -> Iterator[tuple[Samples, int]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from nearfar.detector.fitted import Detector, Verdict, refuse_contradiction, refuse_unnumbered
 from nearfar.files.extras import MissingPackageError
@@ -81,16 +81,52 @@ def listen_to(
 ) -> Iterator[WindowVerdict]:
     """As ``listen``, of a recording that is opened already: of what a pipe gives, for example."""
     keep_freed_memory()
-    cut = cut or detector.cut
-    lengths = detector.frame_lengths(stream.rate)
-    overlap = Overlap() if cut.hop_samples(stream.rate) < cut.window_samples(stream.rate) else None
-    for heard in streaming.windows(stream, cut, first=first):
+    scorer = Scorer(detector, stream, cut or detector.cut)
+    for heard in scorer.windows(first):
+        yield scorer.of(heard)
+
+
+class Scorer:
+    """What a detector says of the windows of one recording, one by one: for who reads and who scores apart.
+
+    Parameters
+    ----------
+    detector : Detector
+    stream : Stream
+    cut : Cut
+    is_whole : bool
+        The recording is one window, as it is, as of ``Detector.score_file``: ``cut`` is longer.
+    """
+
+    def __init__(self, detector: Detector, stream: Stream, cut: Cut, *, is_whole: bool = False) -> None:
+        self._detector, self._stream, self.cut, self._is_whole = detector, stream, cut, is_whole
+        self._lengths = detector.frame_lengths(stream.rate)
+        overlaps = cut.hop_samples(stream.rate) < cut.window_samples(stream.rate)
+        self._overlap = Overlap() if overlaps else None
+
+    @classmethod
+    def of_whole(cls, detector: Detector, stream: Stream, seconds: float) -> Self:
+        """Of a recording of that length, which is heard as it is."""
+        return cls(detector, stream, Cut.of(seconds + 1.0), is_whole=True)
+
+    def windows(self, first: int = 0) -> Iterator[Heard]:
+        """The windows of the recording from that one on, as soon as they are there."""
+        return streaming.windows(self._stream, self.cut, first=first)
+
+    def window_of(self, heard: Heard) -> Window:
+        """Where a window lies."""
+        return Window(self._stream.name, heard.index, heard.span.begins, heard.span.seconds)
+
+    def of(self, heard: Heard) -> WindowVerdict:
+        """The verdict on a window; they come in order of time."""
         transforms = None
         if heard.samples is not None:
             origin = heard.span.start
-            transforms = Transforms(heard.samples, wanted=lengths, overlap=overlap, origin=origin)
-        window = Window(stream.name, heard.index, heard.span.begins, heard.span.seconds)
-        yield WindowVerdict(window, _verdict(detector, stream, heard, transforms))
+            transforms = Transforms(heard.samples, wanted=self._lengths, overlap=self._overlap, origin=origin)
+        name = self._stream.name
+        part = name if self._is_whole else part_name(name, heard.span)
+        verdict = _verdict(self._detector, self._stream, heard, transforms, part)
+        return WindowVerdict(self.window_of(heard), verdict)
 
 
 @contextmanager
@@ -119,9 +155,10 @@ def piped(
         yield stream
 
 
-def _verdict(detector: Detector, stream: Stream, heard: Heard, transforms: Transforms | None) -> Verdict:
+def _verdict(
+    detector: Detector, stream: Stream, heard: Heard, transforms: Transforms | None, name: str
+) -> Verdict:
     """Of one window; of one that cannot be used, why."""
-    name = part_name(stream.name, heard.span)
     try:
         if heard.samples is None:
             assert heard.error is not None
@@ -130,6 +167,11 @@ def _verdict(detector: Detector, stream: Stream, heard: Heard, transforms: Trans
         return detector.score(heard.samples, stream.rate, name=name, notes=notes, transforms=transforms)
     except (AudioError, MicrophoneError) as error:
         return _unusable(name, stream.name, error, stream.hint)
+
+
+def unusable(recording: str, error: Exception) -> WindowVerdict:
+    """Of a recording of which nothing can be read: one window without length, which says why."""
+    return WindowVerdict(Window(recording, 0, 0.0, 0.0), _unusable(recording, recording, error))
 
 
 def _unusable(name: str, recording: str, error: Exception, hint: str = "") -> Verdict:

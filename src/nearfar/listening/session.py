@@ -23,21 +23,22 @@ import math
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from nearfar.decisions.alerts import AlertState
 from nearfar.detector.fitted import BranchScore, Detector, Verdict
 from nearfar.files.atomic import no_space_names, refuse_unwritable, write_json
 from nearfar.files.digests import digest, digest_arrays
 from nearfar.files.extras import MissingPackageError
-from nearfar.listening.events import Event, Events, event_from, event_to
+from nearfar.files.locks import LockedError, locked
+from nearfar.listening.events import Event, event_from, event_to
 from nearfar.listening.scoring import WindowVerdict, listen, listen_to
+from nearfar.listening.steps import Alert, Heard, HeardWindow, Steps, Tracker
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Header
 from nearfar.recordings.inspection.faults import RecordingFault
@@ -67,66 +68,6 @@ NUMBERS = ("score", "p_value")  # of a verdict: NaN if they are not known
 
 class SessionError(ValueError):
     """A folder of state belongs to other recordings or another way of listening, or is damaged."""
-
-
-class Tracker(Protocol):
-    """A rule for alerts that counts windows, as of ``decisions.alerts``."""
-
-    def after(self, score: float | None, *, running: bool = True) -> AlertState:
-        """What the rule says after the next window; ``None`` if the window could not be used.
-
-        ``running``: whether the machine seems to run in it.
-        """
-
-    def state(self) -> dict[str, Any]:
-        """What it knows of the windows so far, as JSON values."""
-
-    @classmethod
-    def restore(cls, state: Mapping[str, Any]) -> Self:
-        """A rule that goes on from such a state."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeardWindow:
-    """A window, and what the rules for alerts say after it.
-
-    Attributes
-    ----------
-    window : Window
-    verdict : Verdict
-    rules : mapping from str to (bool, float)
-        Of each rule, such as "3/5": whether there is an alert after this window, and the evidence for it, from 0 to
-        1.
-    """
-
-    window: Window
-    verdict: Verdict
-    rules: Mapping[str, tuple[bool, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """A rule begins to say that something is wrong with the machine, or ends to.
-
-    Attributes
-    ----------
-    rule : str
-        Such as "1 per 30 days" or "3/5".
-    begins : bool
-        Whether the alert begins; else it ends.
-    window : Window
-        After which it does.
-    since : int
-        For how many windows, this one counted, something has been wrong, as far as the rule knows; else 0.
-    """
-
-    rule: str
-    begins: bool
-    window: Window
-    since: int = 0
-
-
-Heard = HeardWindow | Event | Alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +119,10 @@ class Listening:
     def own_gap(self) -> float:
         return self.own_cut.seconds if self.gap is None else self.gap
 
+    def steps(self) -> Steps:
+        """What follows from each window, before the first one."""
+        return Steps(None if self.detector.threshold is None else self.own_gap, self.rules)
+
     def is_whole(self, seconds: float) -> bool:
         """Whether a recording of that length is one clip, as it is."""
         return self.cut is None and not self.detector.is_long(seconds)
@@ -195,7 +140,7 @@ class Listening:
         """What determines what is heard in the recordings, as JSON values."""
         threshold = self.detector.threshold
         return {
-            "detector": _digest_of(self.detector),
+            "detector": digest_of(self.detector),
             "false_alarm_rate": None if threshold is None else threshold.false_alarm_rate,
             "window": self.own_cut.seconds,
             "hop": self.own_cut.hop,
@@ -205,8 +150,8 @@ class Listening:
         }
 
 
-def _digest_of(detector: Detector) -> str:
-    """Of everything in a detector that makes its verdicts."""
+def digest_of(detector: Detector) -> str:
+    """Of everything in a detector that makes its verdicts: another digest, other verdicts."""
     arrays: dict[str, NDArray[Any]] = {"sample": detector.sample}
     for number, branch in enumerate(detector.branches):
         arrays |= {f"{number}.{name}": array for name, array in branch.arrays().items()}
@@ -217,47 +162,6 @@ def _digest_of(detector: Detector) -> str:
     if detector.usual is not None:
         arrays |= {f"usual.{name}": array for name, array in detector.usual.arrays().items()}
     return digest([detector.machine, detector.system.describe(), digest_arrays(arrays)])
-
-
-class _Steps:
-    """What follows from each window, given those before."""
-
-    def __init__(self, task: Listening) -> None:
-        has_threshold = task.detector.threshold is not None
-        self._events = Events(task.own_gap) if has_threshold else None
-        self._rules = dict(task.rules)
-
-    def after(self, heard: WindowVerdict) -> list[Heard]:
-        """The window itself, and events and alerts that follow."""
-        window, verdict = heard.window, heard.verdict
-        score = None if verdict.decision == "unusable" else verdict.score
-        running = verdict.is_running
-        states = {name: rule.after(score, running=running) for name, rule in self._rules.items()}
-        found: list[Heard] = [
-            HeardWindow(window, verdict, {name: (one.alert, one.evidence) for name, one in states.items()})
-        ]
-        if self._events is not None:
-            found += self._events.after(heard)
-        for name, one in states.items():
-            if one.began or one.ended:
-                found.append(Alert(name, one.began, window, one.since))
-        return found
-
-    def end_of_recording(self) -> list[Heard]:
-        """The event that ends with the recording, if there is one."""
-        return [] if self._events is None else list(self._events.end())
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "events": None if self._events is None else self._events.state(),
-            "rules": {name: rule.state() for name, rule in self._rules.items()},
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        if self._events is not None:
-            self._events.restore(state["events"])
-        for name, rule in tuple(self._rules.items()):
-            self._rules[name] = type(rule).restore(state["rules"][name])
 
 
 def run(
@@ -285,7 +189,7 @@ def run(
         If the state cannot be written.
     """
     _refuse_pipes(task.recordings, folder)
-    steps, place = _Steps(task), (0, 0)
+    steps, place = task.steps(), (0, 0)
     total = sum(1 if size is None else size[1] for size in map(task.size_of, task.recordings))
     told = 0
 
@@ -310,7 +214,7 @@ def run(
 
 
 def _heard_in(
-    task: Listening, number: int, first: int, steps: _Steps, log: _Log | None
+    task: Listening, number: int, first: int, steps: Steps, log: _Log | None
 ) -> Iterator[Sequence[Heard]]:
     """What is heard in the recording of this number, from that window on, and after it; all of it is in the log."""
     recording = task.recordings[number]
@@ -348,7 +252,7 @@ def _refuse_pipes(recordings: Sequence[Recording], folder: Path | None) -> None:
 
 def run_stream(task: Listening, stream: Stream) -> Generator[Heard, None, None]:
     """The same of what a pipe gives, as ``scoring.piped``: window by window, as they come."""
-    steps = _Steps(task)
+    steps = task.steps()
     for heard in listen_to(task.detector, stream, cut=task.own_cut):
         yield from steps.after(heard)
     yield from steps.end_of_recording()
@@ -458,7 +362,7 @@ class _Log:
         self.done = self._saved = done
         self.recordings = list(heard)
 
-    def begin(self, number: int, told: dict[str, Any], steps: _Steps) -> None:
+    def begin(self, number: int, told: dict[str, Any], steps: Steps) -> None:
         """Say that the recording of this number begins, as it is now."""
         self.recordings[number:] = [told]
         if not self._keeps_snapshot:
@@ -494,7 +398,7 @@ class _Log:
                     ) from error
                 yield found
 
-    def append(self, found: Sequence[Heard], place: tuple[int, int], steps: _Steps) -> None:
+    def append(self, found: Sequence[Heard], place: tuple[int, int], steps: Steps) -> None:
         """Add what was heard, and say which window comes next."""
         content = "".join(json.dumps(encoded(one), allow_nan=False) + "\n" for one in found).encode()
         left = memoryview(content)
@@ -552,27 +456,15 @@ def _opened(task: Listening, folder: Path | None) -> Iterator[_Log | None]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else listens with this folder as long as the body runs; the lock ends with its process."""
-    with (folder / LOCK).open("ab") as file:
+    """Nobody else listens with this folder as long as the body runs."""
+    with ExitStack() as stack:
         try:
-            _lock(file)
-        except OSError as error:
+            stack.enter_context(locked(folder / LOCK))
+        except LockedError as error:
             raise SessionError(
                 f"{folder}: another process listens with this state; wait for its end, or give another folder"
             ) from error
         yield
-
-
-def _lock(file: BinaryIO) -> None:
-    """Take a lock that no two processes have."""
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _known(folder: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from rich.text import Text
 from nearfar.detector.fitted import BranchScore, Verdict
 from nearfar.files.names import encodable, one_line
 from nearfar.listening.events import OK, Event
-from nearfar.listening.session import Alert, Heard, HeardWindow
+from nearfar.listening.steps import Alert, Heard, HeardWindow
 from nearfar.recordings.clips import counted
 from nearfar.report import verdicts
 from nearfar.report.verdicts import ALARM, BY_BRANCH, LEVELS, OF_BRANCH, STYLES, csv_text, json_text

@@ -8,7 +8,7 @@ no second description of its options, and everything that is resolved holds the 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -20,7 +20,9 @@ from nearfar.recordings.clips import unknown
 class Options(BaseModel):
     """The options of one class or function, each with its value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True
+    )
 
     def arguments(self) -> dict[str, Any]:
         """The options as keyword arguments."""
@@ -48,7 +50,9 @@ def options_model(owner: Callable[..., Any]) -> type[Options]:
     return create_model(f"{owner.__name__}Options", __base__=Options, **fields)
 
 
-def validate_options(kind: str, given: Mapping[str, Any], owner: Callable[..., Any]) -> Options:
+def validate_options(
+    kind: str, given: Mapping[str, Any], owner: Callable[..., Any], *, hidden: Collection[str] = ()
+) -> Options:
     """The given options, and the defaults of all others.
 
     Parameters
@@ -57,6 +61,8 @@ def validate_options(kind: str, given: Mapping[str, Any], owner: Callable[..., A
         What an error calls them, such as ``"backend_options"``.
     given : mapping
     owner : class or function
+    hidden : collection of str
+        Parameters of the owner that are no options: no message lists them.
 
     Raises
     ------
@@ -71,7 +77,9 @@ def validate_options(kind: str, given: Mapping[str, Any], owner: Callable[..., A
         for fault in error.errors():
             name = str(fault["loc"][0])
             if fault["type"] == "extra_forbidden":
-                problems[name] = unknown(f"{kind} key", name, model.model_fields)
+                problems[name] = unknown(f"{kind} key", name, set(model.model_fields).difference(hidden))
+            elif fault["type"] == "missing":
+                problems[name] = f"{name}: is missing"
             else:
                 problems.setdefault(name, f"{name}={given.get(name)!r}: {fault['msg']}")
         raise ValueError("; ".join(problems.values())) from None

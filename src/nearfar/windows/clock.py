@@ -21,7 +21,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Literal
 
@@ -236,6 +236,41 @@ def _fraction(began: datetime, timecode: float) -> timedelta:
     since_midnight = began.hour * 3600 + began.minute * 60 + began.second
     more = (timecode - since_midnight + DAY / 2) % DAY - DAY / 2
     return timedelta(seconds=more) if abs(more) <= AGREES else timedelta()
+
+
+def timestamp(began: datetime, zone: tzinfo, *, not_before: float | None = None) -> float:
+    """A time that a recorder's clock showed, in seconds since 1970 (UTC).
+
+    A time that clocks show twice, in autumn, is the first of the two, or the second one if the first would lie
+    before what was recorded before.
+
+    Parameters
+    ----------
+    began : datetime
+        With a zone of its own, or by the clock on the wall.
+    zone : tzinfo
+        Where that clock hangs.
+    not_before : float or None
+        When the recording before it ended.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from zoneinfo import ZoneInfo
+    >>> from nearfar.windows.clock import timestamp
+    >>> twice = datetime(2026, 10, 25, 2, 30)
+    >>> first = timestamp(twice, ZoneInfo("Europe/Berlin"))
+    >>> timestamp(twice, ZoneInfo("Europe/Berlin"), not_before=first + 1800) - first
+    3600.0
+    """
+    if began.tzinfo is not None:
+        return began.timestamp()
+    first = began.replace(tzinfo=zone, fold=0).timestamp()
+    second = began.replace(
+        tzinfo=zone, fold=1
+    ).timestamp()  # in spring, of a time that there is not: an hour less
+    is_late = not_before is not None and not_before - first > MOST_OVERLAP
+    return second if is_late and second > first else first
 
 
 def require_zones(clocks: Mapping[str, Clock]) -> None:

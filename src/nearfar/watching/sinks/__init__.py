@@ -7,8 +7,10 @@ finds there what it has missed (``watching.deliveries``).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 SINKS: dict[str, str] = {
@@ -43,8 +45,50 @@ class Message:
     content: Mapping[str, Any]
 
 
+def as_json(message: Message) -> bytes:
+    """The message as JSON (RFC 8259) on one line, in UTF-8, without the end of the line.
+
+    Examples
+    --------
+    >>> from nearfar.watching.sinks import Message, as_json
+    >>> as_json(Message("journal-1", "journal", "activated", "pump", {"format": 1, "id": "journal-1"}))
+    b'{"format":1,"id":"journal-1"}'
+    """
+    return json.dumps(message.content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def iso(at: float | None) -> str | None:
+    """A time in seconds since 1970 as ISO 8601 in UTC, with milliseconds; ``None`` if a calendar has no such day.
+
+    Examples
+    --------
+    >>> from nearfar.watching.sinks import iso
+    >>> iso(1.25), iso(None), iso(1e18)
+    ('1970-01-01T00:00:01.250Z', None, None)
+    """
+    if at is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class SinkDownError(OSError):
-    """A message did not arrive, and may arrive later: it is told again."""
+    """A message did not arrive, and may arrive later: it is told again.
+
+    Parameters
+    ----------
+    told : str
+        Who did not take it, and why.
+    retry_after : float or None
+        Seconds after which it is worth trying again, if the sink knows better than ``deliveries.Backoff``.
+    """
+
+    def __init__(self, told: str, *, retry_after: float | None = None) -> None:
+        super().__init__(told)
+        self.retry_after = retry_after
 
 
 class SinkRefusedError(ValueError):
@@ -63,7 +107,12 @@ class Sink(Protocol):
     streams: tuple[Stream, ...]
 
     def open(self, site: SiteState) -> None:
-        """Called once, before the first message, in the sink's own thread."""
+        """Called before the first message, in the sink's own thread; and again, later, if it could not be opened.
+
+        Raises
+        ------
+        SinkDownError
+        """
 
     def deliver(self, message: Message) -> None:
         """Tell one message; returns when it has arrived.
@@ -74,7 +123,12 @@ class Sink(Protocol):
         """
 
     def idle(self) -> None:
-        """Called at least once a second while there is nothing to tell: for what keeps a connection alive."""
+        """Called at least once a second while the sink is not failing: for what keeps a connection alive.
+
+        Raises
+        ------
+        SinkDownError
+        """
 
     def close(self) -> None:
         """Watching ends."""
@@ -83,10 +137,12 @@ class Sink(Protocol):
 class SiteState(Protocol):
     """What a sink may ask, at any moment: the state as it is now."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the site."""
 
-    def machines(self) -> list[Mapping[str, Any]]:
+    def machines(self) -> list[dict[str, Any]]:
         """Each machine as ``logbook.asked.machines`` gives it."""
 
-    def sinks(self) -> list[Mapping[str, Any]]:
+    def sinks(self) -> list[dict[str, Any]]:
         """How far each sink is, as ``logbook.cursors.standing`` gives it."""

@@ -1,0 +1,236 @@
+"""What all routes share: the logbook, its answers that are kept for a moment, and the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlalchemy as sql
+
+from nearfar.logbook import asked, tokens
+from nearfar.serving.limits import Limits
+
+if TYPE_CHECKING:
+    from nearfar.logbook.database import Database
+    from nearfar.logbook.tokens import Known
+    from nearfar.watching.site import Site
+
+T = TypeVar("T")
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SOUND_NAME = re.compile(r"[^/\\\x00]+")
+
+
+class NotFoundError(LookupError):
+    """There is no such machine, alert, event or sound; the message says so."""
+
+
+class Kept:
+    """Bytes by key; those that nobody asked for longest go when there are too many.
+
+    Parameters
+    ----------
+    most_bytes : int
+        Of all values together. A value that is larger by itself is not kept.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._size = 0
+        self._values: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def get(self, key: Hashable) -> bytes | None:
+        """The value; ``None`` if it is not kept."""
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def put(self, key: Hashable, value: bytes) -> None:
+        """Keep a value."""
+        if (old := self._values.pop(key, None)) is not None:
+            self._size -= len(old)
+        if len(value) <= self._most:
+            self._values[key] = value
+            self._size += len(value)
+        while self._size > self._most:
+            self._size -= len(self._values.popitem(last=False)[1])
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._values.clear()
+        self._size = 0
+
+
+@dataclass(eq=False)
+class Service:
+    """What routes share.
+
+    Answers are kept until the logbook changes, which is looked at four times a second (``changes.Changes``): many
+    who ask the same cost one look. What is asked twice at once is looked up once.
+
+    Attributes
+    ----------
+    site : Site
+    database : Database
+    limits : Limits
+    now : callable
+        Seconds since 1970 (UTC).
+    generation : int
+        Grows whenever the logbook has changed.
+    """
+
+    site: Site
+    database: Database
+    limits: Limits = field(default_factory=Limits)
+    now: Callable[[], float] = time.time
+    generation: int = 0
+
+    def __post_init__(self) -> None:
+        # SQLite and the interpreter's lock allow no more at once; more threads only make all of them slower
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="logbook")
+        self._kept = Kept(self.limits.kept_bytes)
+        self._asked: dict[Hashable, asyncio.Future[bytes]] = {}
+        self._known: tuple[int, list[Known]] | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it answers this computer only."""
+        return self.site.serve.host in LOOPBACK
+
+    def changed(self) -> None:
+        """The logbook has changed: nothing that was kept is true any more."""
+        self.generation += 1
+        self._kept.clear()
+
+    async def read(self, ask: Callable[[sql.Connection], T]) -> T:
+        """What the logbook answers, asked in a thread."""
+        return await self._in_thread(lambda: self._read(ask))
+
+    async def write(self, act: Callable[[sql.Connection], T]) -> T:
+        """What an action returns, in a transaction of its own; whoever asks afterwards sees what it has done."""
+        try:
+            return await self._in_thread(lambda: self._write(act))
+        finally:
+            self.changed()
+
+    async def answer(self, key: Hashable, make: Callable[[sql.Connection], bytes]) -> bytes:
+        """What ``make`` makes of the logbook; kept until it changes.
+
+        Parameters
+        ----------
+        key : hashable
+            What it depends on, beside the logbook.
+        make : callable
+            Runs in a thread.
+        """
+        if (kept := self._kept.get(key)) is not None:
+            return kept
+        this = (key, generation := self.generation)
+        if (running := self._asked.get(this)) is not None:
+            return await asyncio.shield(running)
+        future = asyncio.ensure_future(self.read(make))
+        self._asked[this] = future
+        future.add_done_callback(lambda _: self._asked.pop(this, None))
+        made = await asyncio.shield(future)  # one who leaves does not take it from others
+        if generation == self.generation:
+            self._kept.put(key, made)
+        return made
+
+    async def known_tokens(self) -> list[Known]:
+        """All tokens, as the logbook has them."""
+        if self._known is None or self._known[0] != self.generation:
+            generation = self.generation
+            self._known = (generation, await self.read(tokens.known))
+        return self._known[1]
+
+    def sound(self, name: str | None) -> Path:
+        """The file of a sound that a row names.
+
+        Raises
+        ------
+        NotFoundError
+            If it names none, or one that is not there, or not in the folder of sounds.
+        """
+        if not name or not SOUND_NAME.fullmatch(name):
+            raise NotFoundError("there is no sound of it")
+        folder = Path(self.site.sounds).resolve()
+        path = (folder / name).resolve()
+        if path.parent != folder or not path.is_file():
+            raise NotFoundError("its sound is no longer there: older ones make room for newer ones")
+        return path
+
+    def detector(self, machine: dict[str, Any]) -> Path:
+        """The folder of a machine's detector.
+
+        Raises
+        ------
+        NotFoundError
+            If the site no longer has the machine.
+        """
+        listed = self.site.machines.get(machine["name"])
+        if listed is None:
+            raise NotFoundError(f"{machine['name']} is no longer a machine of this site")
+        return listed.detector
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _read(self, ask: Callable[[sql.Connection], T]) -> T:
+        with self.database.reading() as c:
+            return ask(c)
+
+    def _write(self, act: Callable[[sql.Connection], T]) -> T:
+        with self.database.writing() as c:
+            return act(c)
+
+    def close(self) -> None:
+        """Wait for what threads do, and let them go."""
+        self._threads.shutdown()
+
+
+def machine_named(c: sql.Connection, name: str) -> dict[str, Any]:
+    """The row of a machine.
+
+    Raises
+    ------
+    NotFoundError
+    """
+    found = None if "\x00" in name else asked.machine(c, name)
+    if found is None:
+        raise NotFoundError("there is no machine of that name")
+    return dict(found)
+
+
+def alert_of(c: sql.Connection, number: int) -> dict[str, Any]:
+    """The row of an alert, with its journal.
+
+    Raises
+    ------
+    NotFoundError
+    """
+    found = asked.alert(c, number)
+    if found is None:
+        raise NotFoundError(f"there is no alert {number}")
+    machine = {"machine": found["machine"]}
+    return {**found, "journal": [{**machine, **row} for row in found["journal"]]}
+
+
+def event_of(c: sql.Connection, number: int) -> dict[str, Any]:
+    """The row of an event.
+
+    Raises
+    ------
+    NotFoundError
+    """
+    found = asked.event(c, number)
+    if found is None:
+        raise NotFoundError(f"there is no event {number}")
+    return dict(found)
