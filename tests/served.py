@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -183,3 +184,26 @@ def running(app: Any) -> Iterator[str]:
 def client(address: str, **headers: str) -> httpx.Client:
     """One who asks."""
     return httpx.Client(base_url=address, headers=headers, timeout=60.0)
+
+
+_made: dict[str, Path] = {}
+
+
+def the_detector(factory: Any) -> Path:
+    """The detector of ``fitted``, made once for all modules of tests that run in this process."""
+    if "detector" not in _made:
+        _made["detector"] = fitted(factory.mktemp("served"))
+    return _made["detector"]
+
+
+def recording_of(detector: Path, *, label: str = "anomaly") -> Path:
+    """A test recording of the machine that the detector was fitted to."""
+    return next((detector.parent / "data" / "pump" / "test").glob(f"*_{label}_*"))
+
+
+def until(true: Any, *, seconds: float = 60.0) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(0.02)

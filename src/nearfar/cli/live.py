@@ -85,7 +85,7 @@ class _Told:
 
         try:
             if self._as_json:
-                out.file.write(sinks.line(message).decode().rstrip("\n") + "\n")
+                out.file.write(sinks.as_json(message).decode() + "\n")
                 out.file.flush()
             else:
                 out.print(watched.line(message.content, self._zone), soft_wrap=True)

@@ -72,7 +72,7 @@ def serve(
     run(loaded, host=host, port=port, told=lambda text: say(text, err))
 
 
-def _tokens(site: Site, add: str | None, role: str, remove: str | None) -> None:
+def _tokens(site: Site, add: str | None, role: Literal["operator", "reader"], remove: str | None) -> None:
     """Make, take back or list tokens."""
     from nearfar.logbook import tokens
     from nearfar.logbook.database import Database

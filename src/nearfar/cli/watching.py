@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
+import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 WRITTEN_BY = "# Written by `nearfar watch`; the next watch of this detector writes it again.\n"
 SPEED = "60"
 SOUNDCARD = "soundcard"
+STREAM = re.compile(r"(tcp|udp)://(\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(\d{1,5})/?")
 
 What = Annotated[
     list[str],
@@ -112,8 +118,7 @@ def watch(
     else:
         site = _of_one(what, where, keys, pcm, replay=replay)
     if replay is not None:
-        played_in = where or Path(tempfile.mkdtemp(prefix="nearfar-replay-")) / "logbook.db"
-        site = _replayed(site, replay, speed or SPEED, played_in, began)
+        site = _replayed(site, replay, speed or SPEED, where or _temporary(made=not check), began)
     if check:
         _check(site)
         return
@@ -124,6 +129,15 @@ def watch(
         else f"give --state {quoted(site.state)}, too, to continue"
     )
     raise typer.Exit(run(site, workers=workers, as_json=as_json, file=file, again=again))
+
+
+def _temporary(*, made: bool) -> Path:
+    """The logbook of a replay that nobody named."""
+    prefix = "nearfar-replay-"
+    return (
+        Path(tempfile.mkdtemp(prefix=prefix) if made else f"{tempfile.gettempdir()}/{prefix}...")
+        / "logbook.db"
+    )
 
 
 def _is_site(what: list[str]) -> bool:
@@ -194,19 +208,28 @@ def _of_one(
 
 def _source(text: str, pcm: Mapping[str, int | None]) -> dict[str, Any]:
     """The table of a source, as a site's file would have it."""
-    kind, separator, rest = text.partition(":")
-    if separator and rest.startswith("//") and kind in ("tcp", "udp"):
-        return {"kind": kind, "address": text, **pcm}
+    if (match := STREAM.fullmatch(text)) is not None:
+        kind, host, port = match.groups()
+        return {"kind": kind, "host": host.strip("[]"), "port": int(port), **pcm}
+    kind, _, device = text.partition(":")
     if kind == SOUNDCARD:
-        return {"kind": kind, "device": rest or None, **pcm}
+        return {"kind": kind, "device": device or None, **pcm}
     path = Path(text)
     if path.is_dir():
         if given := [f"--{name}" for name, value in pcm.items() if value is not None]:
             raise typer.BadParameter(f"{', '.join(given)}: of raw PCM; recordings in a folder tell theirs")
         return {"kind": "folder", "folder": path}
     if text == "-" or path.is_fifo():
-        return {"kind": "pipe", "path": path, **pcm}
+        live = not (text == "-" and _is_file(sys.stdin))  # a file waits for who reads it
+        return {"kind": "pipe", "path": path, "live": None if live else False, **pcm}
     raise typer.BadParameter(_no_source(text, path))
+
+
+def _is_file(stream: TextIO) -> bool:
+    """Whether a stream comes from a file on disk."""
+    with suppress(OSError, ValueError):  # it has no number, or is closed
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    return False
 
 
 def _no_source(text: str, path: Path) -> str:
@@ -216,6 +239,8 @@ def _no_source(text: str, path: Path) -> str:
     from nearfar.recordings.clips import unknown
 
     kind, separator, _ = text.partition("://")
+    if separator and kind in ("tcp", "udp"):
+        return f"{text}: expected {kind}://HOST:PORT, such as {kind}://127.0.0.1:9000"
     if separator:
         return unknown("kind of stream", kind, ("tcp", "udp"))
     return f"{text}: no such folder or pipe; a recorder's folder must be there before it is watched"

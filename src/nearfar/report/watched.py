@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sql
@@ -11,10 +12,12 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from nearfar.files.extras import resolve
 from nearfar.files.names import one_line
 from nearfar.logbook import asked
 from nearfar.logbook.schema import summaries, windows
 from nearfar.recordings.clips import counted
+from nearfar.watching.sources import SOURCES
 from nearfar.windows.cutting import told_time
 
 if TYPE_CHECKING:
@@ -66,6 +69,8 @@ def _words(told: Row, zone: tzinfo) -> tuple[str, str]:
         content = told.get("content") or {}
         mode, words = content.get("mode", "?"), content.get("told", "")
         return f"{mode}{f', {words}' if words else ''}", STYLES.get(mode, "")
+    if what == "detector":
+        return _detector(told.get("content") or {}), ""
     if what == "heard late":
         late = (told.get("content") or {}).get("seconds")
         return f"heard late{'' if late is None else f', by {told_time(late)}'}", STYLES["unusable"]
@@ -82,6 +87,12 @@ def _activated(told: Row, condition: str, zone: tzinfo) -> tuple[str, str]:
     if told.get("annunciated", True):
         return f"ALERT  {words}", STYLES["alert"]
     return f"alert, held back (shelved, suppressed or out of service)  {words}", STYLES["quiet"]
+
+
+def _detector(content: Row) -> str:
+    """By which detector a machine is heard from now on."""
+    by = f"heard by {content.get('system', '?')}, at most {content.get('false_alerts', '?')} false alerts"
+    return f"{by}; was heard in another way before, so its rules begin again" if content.get("before") else by
 
 
 def _event(event: Row, zone: tzinfo) -> str:
@@ -147,7 +158,8 @@ def _cells(row: Row, zone: tzinfo) -> Iterator[RenderableType]:
 def plan(site: Site, detectors: Mapping[str, Detector]) -> Table:
     """What a watch would do."""
     table = Table(
-        "machine", "detector", "windows", "false alerts", "sound from", "pauses",
+        *(Column(name, overflow="fold") for name in ("machine", "detector", "windows", "false alerts")),
+        *(Column(name, overflow="fold") for name in ("sound from", "pauses")),
         title=Text(f"{site.name}: logbook {site.state}, sounds in {site.sounds}"), title_justify="left",
     )  # fmt: skip
     for name, machine in site.machines.items():
@@ -155,8 +167,8 @@ def plan(site: Site, detectors: Mapping[str, Detector]) -> Table:
         cut = machine.cut(detector) or detector.cut
         every = "" if cut.hop == cut.seconds else f" every {told_time(cut.hop)}"
         table.add_row(
-            Text(name), Text(f"{machine.detector} ({detector.system.name})"), f"{told_time(cut.seconds)}{every}",
-            machine.false_alerts, Text(_source(machine)), Text(str(machine.pauses) or "none"),
+            Text(name), Text(f"{machine.detector.name} ({detector.system.name})"),
+            f"{told_time(cut.seconds)}{every}", machine.false_alerts, Text(_source(machine)), Text(str(machine.pauses) or "none"),
         )  # fmt: skip
     sinks = ", ".join(f"{name} ({sink.kind})" for name, sink in site.sinks.items())
     table.caption = Text(f"told to: {sinks or 'nobody but the logbook'}")
@@ -164,8 +176,16 @@ def plan(site: Site, detectors: Mapping[str, Detector]) -> Table:
 
 
 def _source(machine: MachineSite) -> str:
-    given = (str(value) for value in machine.source.options.values() if value is not None)
-    return f"{machine.source.kind} {', '.join(given)}"
+    """The kind, and what its source has beside the defaults."""
+    kind, options = machine.source.kind, machine.source.options
+    own = {
+        name: value
+        for name, parameter in signature(
+            resolve(SOURCES[kind], needed_by=f"source {kind!r}")
+        ).parameters.items()
+        if (value := options.get(name)) is not None and value != parameter.default
+    }
+    return f"{kind}: {', '.join(f'{name} {value}' for name, value in own.items())}"
 
 
 def summary(c: sql.Connection, zone: tzinfo) -> RenderableType:

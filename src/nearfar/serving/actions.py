@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 
 from nearfar.logbook import conditions
-from nearfar.logbook.life_cycle import Condition
+from nearfar.logbook.life_cycle import Condition, LifeCycleError
 from nearfar.serving.answers import Action, Comment, Done, Shelve
 from nearfar.serving.reading import Id, Name
 from nearfar.serving.security import RefusedError, Viewer
@@ -40,20 +40,39 @@ def who(request: Request, given: Action) -> str:
     raise RefusedError(422, "the logbook keeps who does something", "say it as `by`")
 
 
+async def write(service: Service, act: Callable[[sql.Connection], Any]) -> None:
+    """Do something, in a transaction of its own.
+
+    Raises
+    ------
+    LifeCycleError
+        If the life cycle of alerts refuses it.
+    RefusedError
+        If the logbook does not take it as it is.
+    """
+    try:
+        await service.write(act)
+    except LifeCycleError:
+        raise
+    except ValueError as error:
+        raise RefusedError(422, str(error)) from error
+
+
 def _add_alerts(api: APIRouter, service: Service) -> None:
     @api.post("/alerts/{number}/acknowledge", summary="Acknowledge an alert")
     async def acknowledge(number: Id, given: Action, request: Request) -> Done:
         by = who(request, given)
-        await service.write(
-            lambda c: conditions.acknowledge(c, number, now=service.now(), by=by, comment=given.comment)
+        await write(
+            service,
+            lambda c: conditions.acknowledge(c, number, now=service.now(), by=by, comment=given.comment),
         )
         return Done(told=f"Alert {number} is acknowledged.")
 
     @api.post("/alerts/{number}/comment", summary="Comment on an alert")
     async def comment(number: Id, given: Comment, request: Request) -> Done:
         by = who(request, given)
-        await service.write(
-            lambda c: conditions.comment(c, number, now=service.now(), by=by, comment=given.comment)
+        await write(
+            service, lambda c: conditions.comment(c, number, now=service.now(), by=by, comment=given.comment)
         )
         return Done(told="The comment is in the journal.")
 
@@ -69,10 +88,11 @@ def _add_alerts(api: APIRouter, service: Service) -> None:
         request: Request, given: Action, *, alert_id: int | None = None, event_id: int | None = None
     ) -> Done:
         by = who(request, given)
-        await service.write(
+        await write(
+            service,
             lambda c: conditions.mark_normal(
                 c, now=service.now(), by=by, alert_id=alert_id, event_id=event_id
-            )
+            ),
         )
         return Done(told="Its sound is kept to be learnt.")
 
@@ -81,10 +101,10 @@ def _add_conditions(api: APIRouter, service: Service) -> None:
     place = "/machines/{name}/conditions/{condition}"
 
     async def act(name: str, kind: str, call: Callable[[sql.Connection, int, Condition], Any]) -> None:
-        def write(c: sql.Connection) -> None:
+        def change(c: sql.Connection) -> None:
             call(c, machine_named(c, name)["id"], condition_of(kind))
 
-        await service.write(write)
+        await write(service, change)
 
     @api.post(f"{place}/shelve", summary="Shelve a condition: its alerts are not announced for a while")
     async def shelve(name: Name, kind: ConditionName, given: Shelve, request: Request) -> Done:

@@ -28,12 +28,20 @@ def _printable(text: str) -> str:
     return text.strip()
 
 
+def _one_line(text: str) -> str:
+    """The same on one line."""
+    if not _printable(text).isprintable():
+        raise ValueError("must be one line of characters that can be printed")
+    return text.strip()
+
+
 def _content(value: Any) -> Any:
     """JSON that a column holds as text; an object as it is."""
     return value or None
 
 
 Words = Annotated[str, AfterValidator(_printable)]
+OneLine = Annotated[str, AfterValidator(_one_line)]
 Content = Annotated[
     Json[dict[str, Any]] | dict[str, Any] | None, BeforeValidator(_content), Field(description="JSON")
 ]
@@ -251,7 +259,7 @@ class Ask(BaseModel):
 class Action(Ask):
     """Who does something, and why."""
 
-    by: Words = Field("", max_length=100, description="Who; left out if a token says it.")
+    by: OneLine = Field("", max_length=100, description="Who; left out if a token says it.")
     comment: Words = Field("", max_length=2000)
 
 

@@ -431,14 +431,23 @@ def _alert_card(row: Row, condition: Row | None, journal: Sequence[Row] | None) 
         "condition": condition,
         "title": CONDITIONS.get(row["condition"], row["condition"]),
         "slug": SLUGS.get(row["condition"], row["condition"]),
-        "words": words_of(row.get("evidence")),
+        "words": _words_of_alert(row, journal or ()),
         "journal": journal,
+        "sound": row["sound"] is not None,
+        "has_evidence": bool(row.get("has_evidence", row.get("evidence"))),
     }
 
 
 def _condition_card(name: str, said: Row | None, alerts: Sequence[Row]) -> dict[str, Any]:
     active = next((row for row in alerts if row["condition"] == name and row["active"]), None)
     return {"title": CONDITIONS[name], "slug": SLUGS[name], "said": said, "active": active}
+
+
+def _words_of_alert(row: Row, journal: Sequence[Row]) -> list[str]:
+    """What speaks for an alert, in sentences: of its evidence if that is here, else as the journal told it."""
+    told = [words_of(row.get("evidence"))]
+    told += [words_of(entry.get("content")) for entry in journal if entry["what"] == "evidence"]
+    return next((words for words in told if words), [])
 
 
 def words_of(evidence: Any) -> list[str]:

@@ -1,8 +1,9 @@
 """The one who writes: what all machines' threads have heard goes into the logbook, in order, by one thread.
 
 Several things that wait are written in one transaction. What is urgent, such as an alert, waits for nothing; the
-rest waits at most ``GROUP_S`` for others. If a transaction fails, each of its things is tried alone, so that what is wrong with
-one machine stops only this one. A disk that is full stops them all. A server that does not answer is asked again.
+rest waits at most ``GROUP_S`` for others. If a transaction fails, each of its things is tried alone, so that what
+is wrong with one machine stops only this one. A disk that is full stops them all. A server that does not answer is
+asked again.
 """
 
 from __future__ import annotations
@@ -172,14 +173,14 @@ class Noted:
         machine_id, row = ticket.machine_id, self._row(c, ticket, now)
         for change in self.before:
             apply(c, machine_id, change, now)
+        if self.mode is not None:
+            heard.set_mode(c, machine_id, self.mode.mode, at=self.mode.at, now=now, told=self.mode.told)
         heard.add_windows(c, machine_id, row, self.windows)
         for event, sound in self.events:
             began_at = self.recording.began_at
             heard.add_event(c, machine_id, row, event, began_at=began_at, sound=sound, now=now)
         for change in self.after:
             apply(c, machine_id, change, now)
-        if self.mode is not None:
-            heard.set_mode(c, machine_id, self.mode.mode, at=self.mode.at, now=now, told=self.mode.told)
         if self.late_s is not None and self.latest is not None:
             at = self.latest.heard_until_at
             journal.note(

@@ -135,8 +135,8 @@ class _Running:
             self._end()
         if (error := self._book.error()) is not None:
             raise WatchError(
-                f"nothing can be written to {self._database}: {error}. Nothing that is written is lost, and watching "
-                "goes on there when it is started again"
+                f"nothing can be written to {self._database}: {error}. What is written is not lost: watching goes "
+                "on there when it is started again"
             ) from error
 
     def _written(self, is_urgent: bool) -> None:

@@ -143,7 +143,7 @@ def evidence_of(detector: Path, sound: Path, window_s: float) -> dict[str, Any]:
     ----------
     detector, sound : Path
     window_s : float
-        The length of a window: the peak is the end of the sound, unless the sound is a clip that was heard as it is.
+        The length of a window: the peak is the end of the sound, unless it is a clip that was heard as it is.
 
     Raises
     ------

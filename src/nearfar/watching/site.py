@@ -57,7 +57,7 @@ STANDARD_STREAM = Path("-")
 KEEP_REPLAYS_S = 100 * 365 * DAY  # of a replay: what was recorded long ago is not old
 HOST, PORT = "127.0.0.1", 8765
 FROM_FOLDER = "folder"  # of the file, in the context of validation
-GIVEN = ("began", "zone", "selected")  # what a source may take beside its options
+GIVEN = ("began", "zone", "time_zone", "selected")  # what a source may take beside its options
 DEFAULTS = "defaults"
 URL = re.compile(r"[a-z][a-z0-9+]*://", re.IGNORECASE)
 
@@ -488,15 +488,18 @@ def replaying(
         name: one.model_copy(update={"source": sources[name], **({} if began is None else {"began": began})})
         for name, one in site.machines.items()
     }
-    return site.model_copy(
-        update={
-            "machines": machines,
-            "sinks": {},
-            "state": state,
-            "sounds": sounds_beside(state),
-            "path": None,
-        }
-    )
+    sounds = sounds_beside(state)
+    _refuse_heard_twice(machines.values(), sounds)
+    changed = {
+        "name": f"{site.name} (replay)",
+        "machines": machines,
+        "sinks": {},
+        "state": state,
+        "sounds": sounds,
+        "path": None,
+        "keep_windows_s": KEEP_REPLAYS_S,
+    }
+    return site.model_copy(update=changed)
 
 
 def _refuse_missing(folder: Path, folders: Mapping[str, Path]) -> None:

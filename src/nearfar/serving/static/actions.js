@@ -84,9 +84,11 @@ async function send(dialog, form) {
   const content = { ...who(), ...action.content?.(form) };
   if (!action.noComment) content.comment = form.comment.value.trim();
   const buttons = [pressed, dialog.querySelector("[data-submit]")];
-  for (const button of buttons) button.disabled = true;
+  const disable = (yes) => buttons.forEach((button) => { button.disabled = yes; });
+  disable(true);
   try {
     await post(path, content);
+    disable(false); // before the dialog gives the focus back
     dialog.close();
     toast(action.says?.(form) ?? action.done, action.undo && (() => takeBack(path.replace(/[^/]+$/, action.undo))));
     document.dispatchEvent(new CustomEvent("nearfar:acted"));
@@ -94,7 +96,7 @@ async function send(dialog, form) {
   } catch (error) {
     say(dialog, error.message);
   } finally {
-    for (const button of buttons) button.disabled = false;
+    disable(false);
   }
 }
 

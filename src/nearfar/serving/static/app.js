@@ -9,16 +9,10 @@ import { startSparks } from "./sparks.js";
 import { tellTimes, zone } from "./times.js";
 import { startTrend } from "./trend.js";
 
-/** Called once, and after each change of the page: everything in it gets what only scripts can do. */
-function dress() {
-  for (const hidden of all("[data-needs-script][hidden]")) hidden.hidden = false;
-  tellTimes();
-}
-
 document.getElementById("zone").textContent = zone();
-dress();
-document.addEventListener("nearfar:changed", dress);
-setInterval(tellTimes, 30000);
+tellTimes();
+document.addEventListener("nearfar:changed", () => tellTimes());
+setInterval(() => tellTimes(), 30000);
 startFilter();
 startSparks();
 startTrend();

@@ -26,7 +26,6 @@ function copyData(old, now) {
 
 function copyAttributes(old, now) {
   const local = [...ALWAYS_LOCAL, ...(old.getAttribute("data-local") ?? "").split(" ")];
-  if (old.hasAttribute("data-needs-script")) local.push("hidden");
   if (old.localName === "button") local.push("disabled");
   for (const { name, value } of now.attributes) {
     if (!local.includes(name) && old.getAttribute(name) !== value) old.setAttribute(name, value);

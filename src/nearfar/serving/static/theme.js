@@ -1,5 +1,5 @@
 "use strict";
-// Runs before anything is drawn: the colours that were chosen, and room for what only scripts can do.
+// Runs before anything is drawn: the colours that were chosen, and the room of all that only scripts can do.
 (() => {
   const root = document.documentElement;
   root.classList.add("scripted");

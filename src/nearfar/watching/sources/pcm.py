@@ -57,14 +57,8 @@ def frames_of(content: bytes, format: Format, channels: int) -> Frames:
         return found.astype(found.dtype.newbyteorder("="), copy=False)
     thirds = np.frombuffer(content, np.uint8).reshape(-1, 3)
     whole = np.zeros((len(thirds), 4), np.uint8)
-    if _ORDERS[format] == sys.byteorder == "little":
-        whole[:, 1:] = thirds
-    elif _ORDERS[format] == sys.byteorder:
-        whole[:, :3] = thirds
-    elif sys.byteorder == "little":
-        whole[:, 1:] = thirds[:, ::-1]
-    else:
-        whole[:, :3] = thirds[:, ::-1]
+    upper = slice(1, 4) if sys.byteorder == "little" else slice(0, 3)
+    whole[:, upper] = thirds if _ORDERS[format] == sys.byteorder else thirds[:, ::-1]
     return whole.view(np.int32).reshape(-1, channels)
 
 
