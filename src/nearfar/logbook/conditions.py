@@ -487,7 +487,10 @@ def mark_normal(
     values = {**of, "sound": found["sound"], "at": now, "by": deed.by}
     key = c.execute(sql.insert(schema.normals).values(values)).inserted_primary_key
     assert key is not None  # SQLAlchemy types it as optional
-    told = {"condition": found.get("condition"), "content": {"normal_id": key[0], "sound": found["sound"]}}
+    told: dict[str, Any] = {
+        "condition": found.get("condition"),
+        "content": {"normal_id": key[0], "sound": found["sound"]},
+    }
     journal.note(c, what="normal", at=now, now=now, by=deed.by, comment=comment, **of, **told)
     return int(key[0])
 
