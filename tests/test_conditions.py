@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import sqlalchemy as sql
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_life_cycle import RefusedError, Twin
+from postgres_server import running_server
 from sqlalchemy.exc import IntegrityError
 
 from nearfar.logbook import conditions, journal, schema
@@ -91,7 +94,7 @@ AGO = st.sampled_from(
 )  # so that times repeat, and the recorder's clock is set back now and then
 STEPS = st.one_of(
     st.tuples(st.sampled_from(["activate", "clear", "suppress", "unsuppress"]), AGO),
-    st.tuples(st.sampled_from(["activate", "clear"]), st.just(0)),
+    st.tuples(st.sampled_from(["activate", "clear", "activate", "clear"]), st.just(0)),
     st.tuples(st.sampled_from(["acknowledge", "comment"]), st.integers(0, 3)),
     st.tuples(
         st.just("shelve"), st.sampled_from([None, None, 2, 4, 8, 0, LONGEST_SHELF_S, LONGEST_SHELF_S + 1])
@@ -214,6 +217,25 @@ def test_what_was_heard_can_be_heard_again_from_any_moment(database: Database, s
         assert rows(c, both.machine_id) == before
         both.compare()
         nested.rollback()
+
+
+def test_postgresql_tells_the_same() -> None:
+    """Sequences of random steps, on a server of its own."""
+    rng = random.Random(0)
+    steps = [
+        *[("activate", 0), ("clear", 0)] * 3, ("activate", 1), ("acknowledge", 0), ("acknowledge", 1),
+        ("comment", 0), ("suppress", 0), ("unsuppress", 0), ("shelve", None), ("shelve", 4), ("unshelve",),
+        ("take_out_of_service",), ("return_to_service",), ("expire",), ("wait", 1), ("wait", 3),
+        ("wait", LONGEST_SHELF_S),
+    ]  # fmt: skip
+    with running_server() as server, contextlib.closing(Database.open(server.new_database())) as database:
+        for _ in range(5):
+            with database.writing() as c, c.begin_nested() as nested:
+                both = Both(c, machine(c))
+                for step in rng.choices(steps, k=40):
+                    both.step(*step)
+                both.compare()
+                nested.rollback()
 
 
 # one at a time
@@ -351,6 +373,27 @@ def test_conditions_and_machines_do_not_touch_each_other(c: sql.Connection, pump
     assert told(c, fan) == ["(shelved)", "activated"]
     assert not conditions.is_active(c, pump, "anomaly")
     assert conditions.unsuppress(c, fan, "anomaly", at=HEARD, now=NOW) is None
+
+
+def test_what_led_to_a_newer_alert_can_be_heard_again(c: sql.Connection, pump: int) -> None:
+    """The end of the former alert does not end the newer one."""
+    activated(c, pump)
+    conditions.clear(c, pump, "anomaly", at=HEARD + 60, now=NOW)
+    newer = activated(c, pump, HEARD + 120)
+    assert activated(c, pump) is None
+    assert conditions.clear(c, pump, "anomaly", at=HEARD + 60, now=NOW) is None
+    assert conditions.is_active(c, pump, "anomaly")
+    assert conditions.clear(c, pump, "anomaly", at=HEARD + 180, now=NOW) == newer
+
+
+def test_who_was_told_after_a_shelf_is_told_the_end(c: sql.Connection, pump: int) -> None:
+    conditions.shelve(c, pump, "anomaly", now=NOW, by="Ada", until=NOW + 60)
+    activated(c, pump)
+    conditions.expire(c, now=NOW + 60)
+    conditions.suppress(c, pump, "anomaly", at=HEARD + 70, now=NOW + 70, reason="near is silent")
+    conditions.clear(c, pump, "anomaly", at=HEARD + 80, now=NOW + 80)
+    last = rows(c, pump)[-1]
+    assert (last["what"], last["annunciated"], last["content"]["was_annunciated"]) == ("cleared", False, True)
 
 
 # evidence, comments, normal sounds

@@ -603,7 +603,7 @@ def _standing(c: sql.Connection, key: _Key, now: float) -> Standing:
     if before.shelved_until_at is None or not before.is_over(now):
         return before
     after, deed = before.unshelve(), _Deed(before.shelved_until_at, now)
-    _become(c, key, before, after, "unshelved", deed, ended="time")
+    _become(c, key, after, "unshelved", deed, ended="time")
     return after
 
 
@@ -621,29 +621,27 @@ def _change(
     -------
     journal_id : int
     """
-    before = _standing(c, key, deed.now)
     try:
-        after = step(before)
+        after = step(_standing(c, key, deed.now))
     except LifeCycleError as error:
         raise error.of(f"{_machine_name(c, key.machine_id)}, {key.condition}") from None
-    return _become(c, key, before, after, what, deed, **particulars)
+    return _become(c, key, after, what, deed, **particulars)
 
 
 def _become(
     c: sql.Connection,
     key: _Key,
-    before: Standing,
-    after: Standing,
+    standing: Standing,
     what: What,
     deed: _Deed,
     **particulars: Any,
 ) -> int:
-    """Write another standing, and tell it. If that ends a silence, an active alert is annunciated."""
+    """Write another standing, and tell it. If nothing hides an active alert any more, it is annunciated."""
     alert = _active_alert(c, key)
-    _save_standing(c, key, after)
-    told = _tell(c, what, key, alert, after, deed, **particulars)
-    if alert is not None and after.annunciates and not before.annunciates:
-        _tell(c, "annunciated", key, alert, after, _Deed(deed.at, deed.now), after=what)
+    _save_standing(c, key, standing)
+    told = _tell(c, what, key, alert, standing, deed, **particulars)
+    if alert is not None and standing.annunciates:
+        _tell(c, "annunciated", key, alert, standing, _Deed(deed.at, deed.now), after=what)
     return told
 
 

@@ -168,7 +168,8 @@ def plan(site: Site, detectors: Mapping[str, Detector]) -> Table:
         every = "" if cut.hop == cut.seconds else f" every {told_time(cut.hop)}"
         table.add_row(
             Text(name), Text(f"{machine.detector.name} ({detector.system.name})"),
-            f"{told_time(cut.seconds)}{every}", machine.false_alerts, Text(_source(machine)), Text(str(machine.pauses) or "none"),
+            f"{told_time(cut.seconds)}{every}", machine.false_alerts, Text(_source(machine)),
+            Text(str(machine.pauses) or "none"),
         )  # fmt: skip
     sinks = ", ".join(f"{name} ({sink.kind})" for name, sink in site.sinks.items())
     table.caption = Text(f"told to: {sinks or 'nobody but the logbook'}")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nearfar.files.extras import MissingPackageError
 from nearfar.files.names import one_line
@@ -145,7 +145,7 @@ class Folder:
                 continue
             for found in unfinished:
                 logger.warning(
-                    "%s: its header does not tell its length, but it has not grown for %g s; heard as it is",
+                    "%s: by its header it is not complete, but it has not grown for %g s; heard as it is",
                     found.path, self._patience,
                 )  # fmt: skip
             for found in group:
@@ -240,5 +240,5 @@ def _zone(name: str) -> ZoneInfo | None:
         return None
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError) as error:
+    except (ZoneInfoNotFoundError, OSError, ValueError) as error:
         raise ValueError(f"time_zone={name!r}: no such time zone; give one such as Europe/Berlin") from error

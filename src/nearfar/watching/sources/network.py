@@ -199,20 +199,27 @@ class _Connection:
         until = time.monotonic() + self._silence
         while not self._stopping():
             ready = select.select(watched, [], [], SLICE)[0]
+            content = self._received(most) if self._connection in ready else None
+            if content == b"":  # so the next sender is not refused
+                return content
             if self._listening in ready:
                 self._refuse_other()
-            if self._connection in ready:
-                try:
-                    return self._connection.recv(most)
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    logger.warning("%s: the connection broke (%s)", self._peer, error.strerror)
-                    return b""
+            if content is not None:
+                return content
             if time.monotonic() > until:
                 logger.warning("%s: no sound for %g s; the connection is closed", self._peer, self._silence)
                 return b""
         return b""
+
+    def _received(self, most: int) -> bytes | None:
+        """What has come; none if the connection has ended, ``None`` if nothing has."""
+        try:
+            return self._connection.recv(most)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            logger.warning("%s: the connection broke (%s)", self._peer, error.strerror)
+            return b""
 
     def _refuse_other(self) -> None:
         assert self._listening is not None
