@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import sqlalchemy as sql
@@ -18,12 +20,18 @@ from nearfar.files.steps import Jobs
 from nearfar.logbook import schema
 from nearfar.logbook.database import Database
 from nearfar.recordings import audio
+from nearfar.recordings.audio import Header
+from nearfar.recordings.blocks import InBlocks
 from nearfar.watching.engine import Watch
+from nearfar.watching.sinks import Message
 from nearfar.watching.site import Site, SourceSite, of_one
+from nearfar.watching.sources import Arrival, Ear
+from nearfar.windows.streaming import Stream
 
 FALSE_ALERTS = "1 per 2 min"
 BEGAN = "%Y%m%d_%H%M%S"
 FIRST = 1772359200.0  # 2026-03-01 10:00 UTC
+PATIENCE_S = 60.0
 OFTEN = ("written_at", "made_at")  # by the clock of the computer
 
 
@@ -58,9 +66,14 @@ def site_of(
 ) -> Site:
     """A site of that machine, which plays its recordings."""
     source = SourceSite.of({"kind": "replay", "folder": str(folder or place / "recordings"), "speed": speed})
-    keys = {"began": BEGAN, "time_zone": "UTC", "false_alerts": FALSE_ALERTS, **keys}
-    keys.pop("time_zone")
+    keys = {"began": BEGAN, "false_alerts": FALSE_ALERTS, **keys}
     return of_one(place / "detector", source, name="fan", state=state, **keys)
+
+
+def live_site(place: Path, state: Path, tape: str, **keys: Any) -> Site:
+    """A site of that machine, which is heard as it comes; ``sources.SOURCES`` must have "test" for ``Live``."""
+    source = SourceSite.of({"kind": "test", "tape": tape})
+    return of_one(place / "detector", source, name=tape, state=state, false_alerts=FALSE_ALERTS, **keys)
 
 
 def watch(site: Site, **options: Any) -> None:
@@ -119,3 +132,107 @@ class Logbook:
 
 def _without(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in names}
+
+
+class Live:
+    """A source of live sound: a test puts arrays of samples, errors that it raises, and None for an end.
+
+    Parameters
+    ----------
+    tape : str
+        Which of ``TAPES``.
+    """
+
+    is_live = True
+    follows_clock = True
+
+    def __init__(self, tape: str) -> None:
+        self._tape = TAPES.setdefault(tape, queue.Queue())
+
+    def arrivals(self, ear: Ear) -> Iterator[Arrival]:
+        while (first := self._next(ear)) is not None:
+            number = next(NUMBERS)
+            began_at = ear.now() - first.shape[1] / RATE
+            header = Header(RATE, len(first), 0, "RAW/PCM_16")
+            recorded = InBlocks(header, False, (), lambda _start, first=first: self._blocks(ear, first))
+            yield Arrival(f"live {number}", "live", began_at, Stream("live", recorded))
+        if ear.stopping():
+            return
+
+    def _blocks(self, ear: Ear, first: audio.Samples) -> Iterator[audio.Samples]:
+        block: audio.Samples | None = first
+        while block is not None:
+            ear.heard(ear.now())
+            yield block
+            block = self._next(ear)
+
+    def _next(self, ear: Ear) -> audio.Samples | None:
+        while not ear.stopping():
+            try:
+                found = self._tape.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            if isinstance(found, Exception):
+                raise found
+            return found
+        return None
+
+
+TAPES: dict[str, queue.Queue[Any]] = {}
+NUMBERS = itertools.count()
+
+
+class Watching:
+    """A watch in a thread, as long as the body runs; what it tells is in ``told``."""
+
+    def __init__(self, site: Site) -> None:
+        self.told: list[Message] = []
+        self.stop = threading.Event()
+        self.error: BaseException | None = None
+        self._site = site
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            Watch(self._site, told=self._tell).run(self.stop)
+        except BaseException as error:
+            self.error = error
+            with self._changed:
+                self._changed.notify_all()
+
+    def _tell(self, message: Message) -> None:
+        with self._changed:
+            self.told.append(message)
+            self._changed.notify_all()
+
+    def until(self, what: str, count: int = 1, **about: Any) -> Message:
+        """Wait for the message of that kind, and of that content, if it is the so many-th."""
+
+        def found() -> list[Message]:
+            return [
+                one
+                for one in self.told
+                if one.what == what
+                and all(
+                    {**one.content, **one.content["content"]}[key] == value for key, value in about.items()
+                )
+            ]
+
+        with self._changed:
+            self._changed.wait_for(lambda: len(found()) >= count or self.error is not None, PATIENCE_S)
+            assert len(found()) >= count, (
+                f"{what} {about} was not told, but: {[one.what for one in self.told]}"
+            )
+            return found()[count - 1]
