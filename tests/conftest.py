@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -14,6 +14,7 @@ os.environ["NEARFAR_WEIGHTS"] = os.devnull + "/no-weights"  # the default system
 import numpy as np  # noqa: E402  # reads the variables when it loads
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from postgres_server import Postgres, running_server  # noqa: E402
 
 from nearfar.files.extras import MissingPackageError  # noqa: E402
 
@@ -73,6 +74,13 @@ def shared() -> Path:
 def motors(shared: Path) -> Path:
     """Real motor faults in two emulated microphones, in the layout of DCASE 2026."""
     return shared / "data" / "motors"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of its own."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture

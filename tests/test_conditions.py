@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import sqlalchemy as sql
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_life_cycle import RefusedError, Twin
+from postgres_server import running_server
 from sqlalchemy.exc import IntegrityError
 
 from nearfar.logbook import conditions, journal, schema
@@ -91,7 +94,7 @@ AGO = st.sampled_from(
 )  # so that times repeat, and the recorder's clock is set back now and then
 STEPS = st.one_of(
     st.tuples(st.sampled_from(["activate", "clear", "suppress", "unsuppress"]), AGO),
-    st.tuples(st.sampled_from(["activate", "clear"]), st.just(0)),
+    st.tuples(st.sampled_from(["activate", "clear", "activate", "clear"]), st.just(0)),
     st.tuples(st.sampled_from(["acknowledge", "comment"]), st.integers(0, 3)),
     st.tuples(
         st.just("shelve"), st.sampled_from([None, None, 2, 4, 8, 0, LONGEST_SHELF_S, LONGEST_SHELF_S + 1])
@@ -214,6 +217,25 @@ def test_what_was_heard_can_be_heard_again_from_any_moment(database: Database, s
         assert rows(c, both.machine_id) == before
         both.compare()
         nested.rollback()
+
+
+def test_postgresql_tells_the_same() -> None:
+    """Sequences of random steps, on a server of its own."""
+    rng = random.Random(0)
+    steps = [
+        *[("activate", 0), ("clear", 0)] * 3, ("activate", 1), ("acknowledge", 0), ("acknowledge", 1),
+        ("comment", 0), ("suppress", 0), ("unsuppress", 0), ("shelve", None), ("shelve", 4), ("unshelve",),
+        ("take_out_of_service",), ("return_to_service",), ("expire",), ("wait", 1), ("wait", 3),
+        ("wait", LONGEST_SHELF_S),
+    ]  # fmt: skip
+    with running_server() as server, contextlib.closing(Database.open(server.new_database())) as database:
+        for _ in range(5):
+            with database.writing() as c, c.begin_nested() as nested:
+                both = Both(c, machine(c))
+                for step in rng.choices(steps, k=40):
+                    both.step(*step)
+                both.compare()
+                nested.rollback()
 
 
 # one at a time
@@ -353,6 +375,27 @@ def test_conditions_and_machines_do_not_touch_each_other(c: sql.Connection, pump
     assert conditions.unsuppress(c, fan, "anomaly", at=HEARD, now=NOW) is None
 
 
+def test_what_led_to_a_newer_alert_can_be_heard_again(c: sql.Connection, pump: int) -> None:
+    """The end of the former alert does not end the newer one."""
+    activated(c, pump)
+    conditions.clear(c, pump, "anomaly", at=HEARD + 60, now=NOW)
+    newer = activated(c, pump, HEARD + 120)
+    assert activated(c, pump) is None
+    assert conditions.clear(c, pump, "anomaly", at=HEARD + 60, now=NOW) is None
+    assert conditions.is_active(c, pump, "anomaly")
+    assert conditions.clear(c, pump, "anomaly", at=HEARD + 180, now=NOW) == newer
+
+
+def test_who_was_told_after_a_shelf_is_told_the_end(c: sql.Connection, pump: int) -> None:
+    conditions.shelve(c, pump, "anomaly", now=NOW, by="Ada", until=NOW + 60)
+    activated(c, pump)
+    conditions.expire(c, now=NOW + 60)
+    conditions.suppress(c, pump, "anomaly", at=HEARD + 70, now=NOW + 70, reason="near is silent")
+    conditions.clear(c, pump, "anomaly", at=HEARD + 80, now=NOW + 80)
+    last = rows(c, pump)[-1]
+    assert (last["what"], last["annunciated"], last["content"]["was_annunciated"]) == ("cleared", False, True)
+
+
 # evidence, comments, normal sounds
 
 EVIDENCE = {
@@ -403,7 +446,7 @@ def test_normal_sounds_are_kept_for_learning(c: sql.Connection, pump: int) -> No
     found = c.execute(sql.insert(schema.events).values({**event, "sound": "event.flac"}))
     event_id = int(found.inserted_primary_key[0])
     conditions.mark_normal(c, now=NOW, by="Ada", alert_id=number)
-    conditions.mark_normal(c, now=NOW, by="Bo", event_id=event_id)
+    conditions.mark_normal(c, now=NOW, by="Bo", event_id=event_id, comment="a forklift")
     kept = c.execute(sql.select(schema.normals).order_by(schema.normals.c.id)).mappings().all()
     assert [(k["alert_id"], k["event_id"], k["sound"], k["by"], k["learnt_at"]) for k in kept] == [
         (number, None, "pump.flac", "Ada", None),
@@ -412,7 +455,7 @@ def test_normal_sounds_are_kept_for_learning(c: sql.Connection, pump: int) -> No
     *_, first, second = rows(c, pump)
     assert first["content"] == {"normal_id": kept[0]["id"], "sound": "pump.flac"}
     assert set(second["content"]) == set(journal.CONTENT["normal"])
-    assert (second["event_id"], second["by"]) == (event_id, "Bo")
+    assert (second["event_id"], second["by"], second["comment"]) == (event_id, "Bo", "a forklift")
     with pytest.raises(LifeCycleError, match=f"alert {number}: Ada has marked it as normal already"):
         conditions.mark_normal(c, now=NOW, by="Bo", alert_id=number)
     with pytest.raises(LifeCycleError, match=f"event {event_id}: Bo has marked it as normal already"):
@@ -471,6 +514,8 @@ def test_messages_are_escaped(c: sql.Connection, pump: int) -> None:
 def test_what_is_not_there(c: sql.Connection, pump: int) -> None:
     with pytest.raises(LookupError, match="alert 999999: there is no such alert in the logbook"):
         conditions.acknowledge(c, 999999, now=NOW, by="Ada")
+    with pytest.raises(LookupError, match=r"alert 9{20}: there is no such alert"):
+        conditions.comment(c, int("9" * 20), now=NOW, by="Ada", comment="lost")
     with pytest.raises(LookupError, match="machine 999999: there is no such machine in the logbook"):
         activated(c, 999999)
     with pytest.raises(ValueError, match="condition 'smell': must be one of anomaly, microphones, no sound"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import told
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearfar.logbook import conditions
@@ -109,6 +109,7 @@ ANY = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(), ANY), st.text(), st.floats())
 def test_whatever_a_row_holds_is_one_line_of_json(content: dict, comment: str, at: float) -> None:
     content = {key: value for key, value in content.items() if key not in ("alert", "standing")}

@@ -193,7 +193,7 @@ def _of_one(
             else f"give a source after {what[0]}: a folder that a recorder fills, - for stdin, "
             "tcp://127.0.0.1:9000, soundcard, ...; or recordings to play, with --replay FOLDER"
         )
-    table = {"kind": "replay", "folder": replay} if replay is not None else _source(what[1], pcm)
+    table = {"kind": "replay", "folder": str(replay)} if replay is not None else _source(what[1], pcm)
     source = SourceSite.of({key: value for key, value in table.items() if value is not None})
     cut = {key: _time(keys[key], key) for key in ("window", "hop")}
     name = Detector.load(folder).machine
@@ -218,10 +218,10 @@ def _source(text: str, pcm: Mapping[str, int | None]) -> dict[str, Any]:
     if path.is_dir():
         if given := [f"--{name}" for name, value in pcm.items() if value is not None]:
             raise typer.BadParameter(f"{', '.join(given)}: of raw PCM; recordings in a folder tell theirs")
-        return {"kind": "folder", "folder": path}
+        return {"kind": "folder", "folder": text}
     if text == "-" or path.is_fifo():
         live = not (text == "-" and _is_file(sys.stdin))  # a file waits for who reads it
-        return {"kind": "pipe", "path": path, "live": None if live else False, **pcm}
+        return {"kind": "pipe", "path": text, "live": None if live else False, **pcm}
     raise typer.BadParameter(_no_source(text, path))
 
 

@@ -9,6 +9,7 @@ which the id is given. What is long is only in the answer about one alert or eve
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -439,11 +440,10 @@ def _bucket(c: sql.Connection, time: sql.Column[Any], width: float) -> sql.Colum
 
 def _width(first: float, last: float, points: int) -> float:
     """The narrowest buckets, of a width that people know, of which so many hold both times."""
-    days = math.ceil((last - first) / DAY / max(1, points - 1))
-    for width in (*WIDTHS, *range(DAY, DAY * (days + 1), DAY)):
-        if last // width - first // width < points:
-            return float(width)
-    return float(DAY * (days + 1))
+    days = (DAY * number for number in itertools.count(1))
+    return float(
+        next(width for width in itertools.chain(WIDTHS, days) if last // width - first // width < points)
+    )
 
 
 # Lists

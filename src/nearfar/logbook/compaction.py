@@ -48,11 +48,10 @@ def compact(database: Database, *, now: float, keep_windows_s: float) -> int:
     total = 0
     while True:
         with database.reading() as c:  # mostly there is nothing, and nobody has to wait
-            due = _due(c, before)
-        if not due:
-            return total
+            if not _due(c, before):
+                return total
         with database.writing() as c:
-            total += _compact(c, due)
+            total += _compact(c, before)
 
 
 def _due(c: sql.Connection, before: float) -> list[tuple[int, float]]:
@@ -68,13 +67,14 @@ def _due(c: sql.Connection, before: float) -> list[tuple[int, float]]:
     )
 
 
-def _compact(c: sql.Connection, due: list[tuple[int, float]]) -> int:
-    """As many of these hours as one transaction may take, but at least one; how many windows that were."""
+def _compact(c: sql.Connection, before: float) -> int:
+    """As many hours as one transaction may take, but at least one; how many windows that were."""
     done = 0
-    for machine_id, hour in due:
-        done += _summarize(c, machine_id, hour)
-        if done >= ROWS_AT_ONCE:
-            break
+    while due := _due(c, before):
+        for machine_id, hour in due:
+            done += _summarize(c, machine_id, hour)
+            if done >= ROWS_AT_ONCE:
+                return done
     return done
 
 

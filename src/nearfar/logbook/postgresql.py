@@ -128,6 +128,7 @@ class PostgreSQL:
             self.url, pool_size=connections, max_overflow=0, pool_timeout=PATIENCE, pool_pre_ping=True,
             connect_args={"timeout": SILENCE} if self.url.drivername == DRIVER else {},
         )  # fmt: skip
+        engine.dialect.use_insertmanyvalues_wo_returning = True  # many rows in one statement, not one by one
         sql.event.listen(engine, "connect", _settle)
         return engine
 

@@ -118,7 +118,8 @@ class SQLiteFile:
         """BEGIN IMMEDIATE has done so; but what is written to a file that was removed would be lost."""
         if _identity(self.path) != self._file:
             raise FileNotFoundError(
-                f"{self}: was moved, removed or replaced while it was in use; nothing more is written to it: start again"
+                f"{self}: was moved, removed or replaced while it was in use, so nothing more is written to it; "
+                "start again"
             )
 
     def take_snapshot(self, c: sql.Connection) -> None:

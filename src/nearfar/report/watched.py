@@ -17,6 +17,7 @@ from nearfar.files.names import one_line
 from nearfar.logbook import asked
 from nearfar.logbook.schema import summaries, windows
 from nearfar.recordings.clips import counted
+from nearfar.watching.site import PATHS
 from nearfar.watching.sources import SOURCES
 from nearfar.windows.cutting import told_time
 
@@ -91,7 +92,7 @@ def _activated(told: Row, condition: str, zone: tzinfo) -> tuple[str, str]:
 
 def _detector(content: Row) -> str:
     """By which detector a machine is heard from now on."""
-    by = f"heard by {content.get('system', '?')}, at most {content.get('false_alerts', '?')} false alerts"
+    by = f"heard by {content.get('system', '?')}, false alerts at most {content.get('false_alerts', '?')}"
     return f"{by}; was heard in another way before, so its rules begin again" if content.get("before") else by
 
 
@@ -168,7 +169,8 @@ def plan(site: Site, detectors: Mapping[str, Detector]) -> Table:
         every = "" if cut.hop == cut.seconds else f" every {told_time(cut.hop)}"
         table.add_row(
             Text(name), Text(f"{machine.detector.name} ({detector.system.name})"),
-            f"{told_time(cut.seconds)}{every}", machine.false_alerts, Text(_source(machine)), Text(str(machine.pauses) or "none"),
+            f"{told_time(cut.seconds)}{every}", machine.false_alerts, Text(_source(machine)),
+            Text(str(machine.pauses) or "none"),
         )  # fmt: skip
     sinks = ", ".join(f"{name} ({sink.kind})" for name, sink in site.sinks.items())
     table.caption = Text(f"told to: {sinks or 'nobody but the logbook'}")
@@ -185,7 +187,8 @@ def _source(machine: MachineSite) -> str:
         ).parameters.items()
         if (value := options.get(name)) is not None and value != parameter.default
     }
-    return f"{kind}: {', '.join(f'{name} {value}' for name, value in own.items())}"
+    shown = (str(value) if name in PATHS else f"{name} {value}" for name, value in own.items())
+    return f"{kind} {', '.join(shown)}".strip()
 
 
 def summary(c: sql.Connection, zone: tzinfo) -> RenderableType:

@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, tzinfo
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -53,7 +53,9 @@ FALSE_ALERTS = "1 per 30 days"  # of a machine; our choice: what one can look in
 NO_SOUND_AFTER_S = 10 * MINUTE  # our choice: longer than it takes to start a recorder again
 KEEP_WINDOWS_S = 14 * DAY  # our choice: two weeks, window by window
 KEEP_SOUNDS_BYTES = 5 * 10**9  # our choice: about 130 h of two channels of 16 kHz, as FLAC of 40 MB an hour
-STANDARD_STREAM = Path("-")
+STANDARD_STREAM = "-"
+PATHS = ("folder", "path")  # options that are paths, also where their type is text
+OF_DETECTOR = ("rate", "channels")  # of raw samples: what a file need not say
 KEEP_REPLAYS_S = 100 * 365 * DAY  # of a replay: what was recorded long ago is not old
 HOST, PORT = "127.0.0.1", 8765
 FROM_FOLDER = "folder"  # of the file, in the context of validation
@@ -145,28 +147,28 @@ class _Chosen(_Frozen):
             owner = resolve(known[kind], needed_by=f"{what} {kind!r}")
         except MissingPackageError:  # ``make`` says so: whoever only reads the site does without
             return {"kind": kind, "options": options}
-        allowed = _only_options(owner, options, what)
-        checked = validate_options(what, allowed, owner, hidden=GIVEN).arguments()
+        parameters = signature(owner).parameters
+        if refused := sorted({*options} & {*GIVEN} & {*parameters}):
+            raise ValueError(f"{', '.join(refused)}: a key of the machine, not of its {what}")
+        later = {
+            name: 1
+            for name in OF_DETECTOR
+            if name not in options and name in parameters and parameters[name].default is Parameter.empty
+        }
+        checked = validate_options(what, {**options, **later}, owner, hidden=GIVEN).arguments()
         folder = (info.context or {}).get(FROM_FOLDER, Path())
+        kept = {name: value for name, value in checked.items() if name not in GIVEN and name not in later}
         return {
             "kind": kind,
-            "options": {
-                name: _absolute(value, folder) for name, value in checked.items() if name not in GIVEN
-            },
+            "options": {name: _absolute(name, value, folder) for name, value in kept.items()},
         }
 
 
-def _only_options(owner: Any, options: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The options, none of which is one that the site gives itself."""
-    if refused := sorted(set(options) & set(GIVEN) & set(signature(owner).parameters)):
-        raise ValueError(f"{', '.join(refused)}: a key of the machine, not of its {what}")
-    return dict(options)
-
-
-def _absolute(value: Any, folder: Path) -> Any:
-    if value == STANDARD_STREAM:
-        return value
-    return folder / value.expanduser() if isinstance(value, Path) else value
+def _absolute(name: str, value: Any, folder: Path) -> Any:
+    """The value; a path is counted from a folder, but for that of standard input or output."""
+    if isinstance(value, str) and name in PATHS and value != STANDARD_STREAM:
+        return str(folder / Path(value).expanduser())
+    return folder / value.expanduser() if isinstance(value, Path) and str(value) != STANDARD_STREAM else value
 
 
 class SourceSite(_Chosen):
@@ -284,7 +286,7 @@ class MachineSite(_Frozen):
     window: DurationOrNone = None
     hop: DurationOrNone = None
     began: str = "bext"
-    pauses: Pauses = Pauses()
+    pauses: Pauses = Field(default=(), validate_default=True)
     no_sound_after_s: Duration = Field(default=NO_SOUND_AFTER_S, validation_alias="no_sound_after")
     zone: Annotated[tzinfo | None, _of_context("zone")] = Field(None, exclude=True, validate_default=True)
 
@@ -520,8 +522,8 @@ def _refuse_heard_twice(machines: Collection[MachineSite], sounds: Path) -> None
     folders: dict[str, Path] = {}
     for machine in machines:
         folder = machine.source.options.get("folder")
-        if isinstance(folder, Path):
-            folders[machine.name] = folder.resolve()
+        if folder is not None:
+            folders[machine.name] = Path(folder).resolve()
     for one, other in itertools.combinations(machines, 2):
         if one.source == other.source and one.name not in folders:
             raise ValueError(f"machines.{one.name} and machines.{other.name}: have the same source")
@@ -665,8 +667,10 @@ def _message(fault: ErrorDetails) -> str:
             return unknown("key", str(fault["loc"][-1]), _keys_at(fault["loc"][:-1]))
         case "missing":
             return "is missing"
-        case "model_type" | "mapping_type" | "model_attributes_type":
+        case "dict_type" | "model_type" | "mapping_type" | "model_attributes_type":
             return "must be a table"
+        case "path_type":
+            return "must be a path, as text"
         case "too_short":
             return "there is none; a site has at least one"
     return str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")

@@ -8,6 +8,7 @@ that follows keeps its time. Where the sender can wait, it is made to wait, and 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 SLICE = 0.25  # seconds, at most, between two looks at whether watching ends
 SMALL = 0.05  # seconds of a part below which what follows is put into the same
+ROUNDING = 1e-6  # seconds: less than a sample
 MOST_RECORDINGS = 16  # that wait; a sender that comes and goes faster is made to wait
 Part = Frames | Lost
 Stopping = Callable[[], bool]
@@ -147,7 +149,7 @@ class Inbox:
             self._waiting += self._size(latest, part)
             _append(latest, part)
             if not self.sender_waits:
-                while self._waiting > self.seconds:
+                while self._waiting > self.seconds + ROUNDING:
                     self._lose_oldest()
             self._changed.notify_all()
             while self.sender_waits and self._waiting > self.seconds and not stopping():
@@ -177,18 +179,24 @@ class Inbox:
         return 0.0 if isinstance(part, Lost) else len(part) / recording.beginning.rate
 
     def _lose_oldest(self) -> None:
-        """The oldest sound that is there becomes lost."""
+        """The oldest sound that is there becomes lost: as much as does not fit, or one part of it."""
         for recording in self._recordings:
             gone = 0
             while recording.parts:
                 part = recording.parts.popleft()
-                gone += length_of(part)
-                if not isinstance(part, Lost):
-                    self._waiting -= self._size(recording, part)
-                    recording.parts.appendleft(Lost(gone, self._overflow(recording)))
-                    return
+                if isinstance(part, Lost):
+                    gone += part.samples
+                    continue
+                rate = recording.beginning.rate
+                excess = min(max(math.ceil((self._waiting - self.seconds - ROUNDING) * rate), 1), len(part))
+                if excess < len(part):
+                    recording.parts.appendleft(part[excess:])
+                recording.parts.appendleft(Lost(gone + excess, self._overflow(recording)))
+                self._waiting -= excess / rate
+                return
             if gone:
                 recording.parts.append(Lost(gone, self._overflow(recording)))
+        self._waiting = 0.0  # but for errors of rounding
 
     def _overflow(self, recording: Incoming) -> AudioError:
         return AudioError(

@@ -135,4 +135,4 @@ class FlacStream:
 
 
 def _told(error: soundfile.LibsndfileError) -> str:
-    return str(error.error_string).strip().rstrip(".")
+    return str(error.error_string).strip().removeprefix("Error : ").rstrip(".")
