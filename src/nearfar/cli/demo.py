@@ -24,6 +24,7 @@ from nearfar.systems import configuration, named
 from nearfar.systems.branches import Progress
 
 MACHINES, SECONDS = ("fan", "gearbox"), 4.0  # a small data set, so that the tour takes a minute
+SPEED = 60  # of the replay that it offers: what takes an hour is seen in a minute
 COMPARED = {  # microphones, and the view of the default system that uses them
     "far microphone": "far",
     "near microphone": "near",
@@ -79,6 +80,8 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
     most = max(scored, key=lambda verdict: verdict.score).name
     yield "What speaks for a verdict, to see and to hear:"
     yield Text(_explain(folder, most), "bold")  # on one line, however long
+    yield "What a watch would have told, in two minutes or less: a replay of the fan's test clips, one after the other:"
+    yield Text(_watch(folder), "bold")
     yield (
         f"Everything is in {folder}/. For your own machine: [bold]nearfar fit FOLDER -o DETECTOR[/], then "
         "[bold]nearfar score DETECTOR CLIPS[/]."
@@ -89,6 +92,12 @@ def _explain(folder: Path, clip: str) -> str:
     """The command that explains a verdict on a page."""
     detector, page = folder / "detector", folder / "evidence.html"
     return f"nearfar explain {quoted(detector)} {quoted(clip)} -o {quoted(page)}"
+
+
+def _watch(folder: Path) -> str:
+    """The command that plays the fan's test clips as if they came in now."""
+    detector, clips = folder / "detector", folder / "recordings" / MACHINES[0] / "test"
+    return f"nearfar watch {quoted(detector)} --replay {quoted(clips)} --speed {SPEED}"
 
 
 def _inventory(recordings: Dataset) -> Table:

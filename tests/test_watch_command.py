@@ -1,0 +1,249 @@
+"""The command ``watch``: what it prints and writes, replays that are killed, Ctrl-C, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import RATE
+from typer.testing import CliRunner
+from watched import BEGAN, FALSE_ALERTS, Logbook, sound, write_site
+
+from nearfar.cli import app
+from nearfar.recordings import audio
+from nearfar.watching.site import load
+
+LONG = 120.0  # seconds that a process may take on a busy computer
+COMMAND = [sys.executable, "-c", "from nearfar.cli import main; main()"]
+WAYS = ("--began", BEGAN, "--false-alerts", FALSE_ALERTS)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("watch-command")
+    write_site(folder)
+    return folder
+
+
+def run(*arguments: object, expect: int = 0, input: bytes | None = None) -> Any:
+    done = CliRunner().invoke(
+        app, ["watch", *map(str, arguments)], input=input, env={"COLUMNS": "200", "TZ": "UTC"}
+    )
+    assert done.exit_code == expect, f"{done.output}\n{done.exception!r}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def played(place: Path) -> Any:
+    """A replay with a logbook that has a name."""
+    return run(
+        place / "detector",
+        "--replay",
+        place / "recordings",
+        "--speed",
+        "max",
+        *WAYS,
+        "--state",
+        place / "day.db",
+    )
+
+
+def test_a_replay_tells_what_happens_and_sums_it_up(played: Any, place: Path) -> None:
+    book = Logbook.of(place / "day.db")
+    alerts = re.findall(r"^2026-03-01 \S+  fan  ALERT  (\w+)", played.stdout, re.MULTILINE)
+    assert alerts == [one["condition"].split()[0] for one in book["alerts"]]
+    assert "anomaly" in alerts
+    assert played.stdout.count("  fan  event  ") == len(book["events"])
+    counts = re.search(r"Heard (\d+) windows, (\d+) .*Found (\d+) events and (\d+) alerts", played.stdout)
+    assert counts is not None
+    scored = sum(one["score"] is not None for one in book["windows"])
+    assert [*map(int, counts.groups())] == [
+        len(book["windows"]),
+        scored,
+        len(book["events"]),
+        len(book["alerts"]),
+    ]
+    assert f"nearfar serve {place / 'day.toml'}" in played.stdout
+
+
+def test_what_serve_reads_is_beside_the_logbook(played: Any, place: Path) -> None:
+    assert played.exit_code == 0
+    site = load(place / "day.toml")
+    assert (site.name, site.state, [*site.machines]) == ("fan (replay)", place / "day.db", ["fan"])
+    assert site.machines["fan"].source.options["folder"] == place / "recordings"
+    assert site.machines["fan"].false_alerts == FALSE_ALERTS
+
+
+def test_the_same_command_hears_nothing_twice(played: Any, place: Path, tmp_path: Path) -> None:
+    assert played.exit_code == 0
+    for name in ("day.db", "day-sounds"):
+        copy = shutil.copytree if (place / name).is_dir() else shutil.copy
+        copy(place / name, tmp_path / name)
+    before = Logbook.of(tmp_path / "day.db")
+    run(
+        place / "detector",
+        "--replay",
+        place / "recordings",
+        "--speed",
+        "max",
+        *WAYS,
+        "--state",
+        tmp_path / "day.db",
+    )
+    assert Logbook.of(tmp_path / "day.db")["windows"] == before["windows"]
+    assert Logbook.of(tmp_path / "day.db")["alerts"] == before["alerts"]
+
+
+def test_messages_are_json_lines_and_nothing_else(place: Path, tmp_path: Path) -> None:
+    done = run(
+        place / "detector", "--replay", place / "recordings", "--speed", "max", *WAYS, "--json",
+        "--state", tmp_path / "x.db",
+    )  # fmt: skip
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["id"] for one in told] == [
+        f"journal-{row['id']}" for row in Logbook.of(tmp_path / "x.db")["journal"]
+    ]
+    assert {"activated", "event", "mode"} <= {one["what"] for one in told}
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "watch", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TZ": "UTC"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_in_order_and_it_goes_on(
+    played: Any, place: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    assert played.exit_code == 0
+    state = tmp_path / "x.db"
+    arguments = [place / "detector", "--replay", place / "recordings", *WAYS, "--state", state]
+    process = start(*arguments, "--speed", "20", "--json")
+    assert process.stdout is not None
+    for line in process.stdout:  # until something was heard
+        if json.loads(line)["what"] in ("event", "activated"):
+            break
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=LONG)
+    assert process.returncode == code, errors
+    assert "Stopped; run the same command again to continue." in errors
+    some = len(Logbook.of(state)["windows"])
+    assert some > 0
+    run(*arguments, "--speed", "max")
+    whole, again = Logbook.of(place / "day.db"), Logbook.of(state)
+    assert some < len(again["windows"])
+    for table in ("windows", "events"):
+        assert [_heard(row) for row in again[table]] == [_heard(row) for row in whole[table]]
+
+
+def _heard(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if not key.endswith("id") and key != "written_at"}
+
+
+def test_a_recording_on_stdin_is_heard_to_its_end(place: Path, tmp_path: Path) -> None:
+    pcm = tmp_path / "fan.raw"
+    samples = (sound(12, faulty=range(4, 12)).T * 32767).astype("<i2")
+    pcm.write_bytes(samples.tobytes())
+    state = tmp_path / "x.db"
+    with pcm.open("rb") as file:
+        done = subprocess.run(
+            [*COMMAND, "watch", place / "detector", "-", "--state", state, "--false-alerts", FALSE_ALERTS],
+            stdin=file, capture_output=True, text=True, check=False, timeout=LONG,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(Logbook.of(state)["windows"]) == 12
+    assert "ALERT  anomaly" in done.stdout
+
+
+def test_a_folder_is_watched_until_it_is_stopped(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "recorder"
+    folder.mkdir()
+    process = start(place / "detector", folder, *WAYS, "--json", "--state", tmp_path / "x.db")
+    audio.write(tmp_path / "new.wav", sound(6, faulty=range(2, 5)), RATE)
+    (tmp_path / "new.wav").rename(folder / "fan_20260301_100000.wav")
+    assert process.stdout is not None
+    watchdog = threading.Timer(LONG, process.kill)
+    watchdog.start()
+    try:
+        whats = (json.loads(line)["what"] for line in process.stdout)
+        assert "event" in whats
+    finally:
+        watchdog.cancel()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=LONG)
+    assert process.returncode == 130
+
+
+def test_a_check_says_what_would_be_done_and_writes_nothing(place: Path, tmp_path: Path) -> None:
+    done = run(place / "detector", place / "recordings", "--check", *WAYS, "--state", tmp_path / "x.db")
+    assert "fan" in done.stdout
+    assert FALSE_ALERTS in done.stdout
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_check_tells_all_that_cannot_be(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(
+        "".join(
+            f'[machines.{name}]\ndetector = "{place / "detector"}"\nfalse_alerts = "{rate}"\n'
+            f'source = {{ kind = "replay", folder = "{name}" }}\n'
+            for name, rate in (("a", "1 per 30 days"), ("b", FALSE_ALERTS), ("c", "1 per 1000 years"))
+        )
+    )
+    done = run(tmp_path / "site.toml", "--check", expect=1)
+    assert isinstance(done.exception, ValueError)
+    assert "machines.c: false alerts of" in str(done.exception)
+    assert "machines.b" not in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{detector}"], "give a source after"),
+        (["{detector}", "{recordings}", "--replay", "{recordings}"], "give either a source or --replay"),
+        (["{detector}", "{recordings}", "--speed", "60"], "--speed is for --replay"),
+        (["{detector}", "{recordings}", "--rate", "8000"], "--rate: of raw PCM"),
+        (["{detector}", "{recordings}", "--window", "soon"], "no time; give seconds"),
+        (["{detector}", "--replay", "{recordings}", "--speed", "fast"], "must be a number above 0"),
+        (["{detector}", "nowhere"], "no such folder or pipe"),
+        (["{detector}", "tcp://127.0.0.1"], "expected tcp://HOST:PORT"),
+        (["{detector}", "http://127.0.0.1:1"], "no kind of stream 'http'"),
+        (
+            ["{detector}", "{recordings}/fan_20260301_100021.wav"],
+            "one recording, which `nearfar score` hears",
+        ),
+        (["{site}", "--window", "10"], "--window: of one machine"),
+        (["{site}", "--state", "x.db"], "--state: of one machine"),
+        (["a", "b", "c"], "3 arguments: give SITE.toml, or DETECTOR SOURCE"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(place: Path, arguments: list[str], message: str) -> None:
+    site = place / "site.toml"
+    site.write_text(
+        f'[machines.a]\ndetector = "{place / "detector"}"\nsource = {{ kind = "folder", folder = "recordings" }}\n'
+    )
+    names = {"detector": place / "detector", "recordings": place / "recordings", "site": site}
+    done = run(*(one.format(**names) for one in arguments), expect=2)
+    assert message in re.sub(r"[│\s]+", " ", done.output)
+
+
+def test_a_site_file_of_somebody_else_is_left_alone(place: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "x.toml"
+    mine.write_text("# mine\n")
+    folder = tmp_path / "short"
+    folder.mkdir()
+    audio.write(folder / "fan_20260301_100000.wav", sound(2), RATE)
+    done = run(place / "detector", "--replay", folder, "--speed", "max", *WAYS, "--state", tmp_path / "x.db")
+    assert mine.read_text() == "# mine\n"
+    assert "left as it is" in done.output
+    assert "nearfar serve" not in done.output
