@@ -125,7 +125,6 @@ def _add_pages(routes: APIRouter, service: Service) -> None:
                 conditions=asked.conditions(c),
                 journals={row["id"]: streams.of_alert(c, row["id"]) for row in rows},
                 older=rows[-1]["id"] if len(rows) == ON_ALERTS else None,
-                now=service.now(),
             )
 
         return await shown(request, ("alerts", state, machine, before), make, windows_of=None)
