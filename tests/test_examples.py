@@ -28,9 +28,12 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 from nearfar.cli import app
+from nearfar.files.listing import DETECTOR
 from nearfar.files.steps import CACHE_VARIABLE
 from nearfar.research import fused, reproduce
 from nearfar.systems import configuration
+from nearfar.watching.site import Site
+from nearfar.watching.site import load as load_site
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "nearfar"
@@ -176,10 +179,20 @@ def test_python_block_that_cannot_run(block: Block) -> None:
     pytest.skip(block.why_skipped)
 
 
-READERS = {
+def _site(path: str) -> Site:
+    """A site, whose detectors are there as far as that is looked at."""
+    for machine in tomllib.loads(Path(path).read_text(encoding="utf-8"))["machines"].values():
+        folder = Path(path).parent / machine["detector"]
+        folder.mkdir(parents=True)
+        (folder / DETECTOR).write_text("{}")
+    return load_site(path)
+
+
+READERS: dict[str, Any] = {
     "branch": configuration.load,
     "fusion": fused.load,
     "rows": reproduce.load,
+    "machines": _site,
 }  # by a key that each file has
 
 

@@ -17,6 +17,7 @@ from nearfar.files.names import one_line
 from nearfar.logbook import asked
 from nearfar.logbook.schema import summaries, windows
 from nearfar.recordings.clips import counted
+from nearfar.watching.site import PATHS
 from nearfar.watching.sources import SOURCES
 from nearfar.windows.cutting import told_time
 
@@ -91,7 +92,7 @@ def _activated(told: Row, condition: str, zone: tzinfo) -> tuple[str, str]:
 
 def _detector(content: Row) -> str:
     """By which detector a machine is heard from now on."""
-    by = f"heard by {content.get('system', '?')}, at most {content.get('false_alerts', '?')} false alerts"
+    by = f"heard by {content.get('system', '?')}, false alerts at most {content.get('false_alerts', '?')}"
     return f"{by}; was heard in another way before, so its rules begin again" if content.get("before") else by
 
 
@@ -186,7 +187,8 @@ def _source(machine: MachineSite) -> str:
         ).parameters.items()
         if (value := options.get(name)) is not None and value != parameter.default
     }
-    return f"{kind}: {', '.join(f'{name} {value}' for name, value in own.items())}"
+    shown = (str(value) if name in PATHS else f"{name} {value}" for name, value in own.items())
+    return f"{kind} {', '.join(shown)}".strip()
 
 
 def summary(c: sql.Connection, zone: tzinfo) -> RenderableType:
