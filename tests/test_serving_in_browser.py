@@ -511,7 +511,7 @@ class TestMachine:
 
     def test_an_unknown_machine_is_said(self, busy, opened):
         found = opened(busy, "/machines/nobody")
-        assert "nobody" in found.text("body")
+        assert "no machine of that name" in found.text("main")
         found.messages.clear()  # that it is not found
 
     @pytest.mark.slow
