@@ -151,24 +151,48 @@ class Writer(threading.Thread):
     def __init__(self, database: Database, of: tuple[int, int], number: int) -> None:
         super().__init__()
         self.database, self.of, self.number = database, of, number
-        self.stopping, self.waits = threading.Event(), list[float]()
+        self.stopping, self.waits = threading.Event(), list[tuple[float, float]]()
 
     def run(self) -> None:
         steps = state_of_a_rule()
         while not self.stopping.wait(0.05):
-            start = time.perf_counter()
-            with self.database.writing() as c:
-                for _ in range(2):
-                    put(c, self.of, self.number, steps)
-                    self.number += 1
-            self.waits.append(time.perf_counter() - start)
+            self.waits.append(measured(lambda: self.put_two(steps)))
+
+    def put_two(self, steps: dict[str, object]) -> None:
+        with self.database.writing() as c:
+            for _ in range(2):
+                put(c, self.of, self.number, steps)
+                self.number += 1
 
 
-def told(name: str, seconds: list[float]) -> None:
+def told(name: str, seconds: list[float], cpu: list[float]) -> None:
     ordered = sorted(1000 * one for one in seconds)
-    print(
-        f"{name:44}{len(ordered):8d}{ordered[len(ordered) // 2]:10.2f}{ordered[int(0.99 * len(ordered))]:10.2f}"
-    )
+    median, high = ordered[len(ordered) // 2], ordered[int(0.99 * len(ordered))]
+    print(f"{name:44}{len(ordered):8d}{median:10.2f}{high:10.2f}{1000 * statistics.median(cpu):10.3f}")
+
+
+def measured(task: Callable[[], object]) -> tuple[float, float]:
+    """How long it takes, and how much processor time of this thread."""
+    wall, cpu = time.perf_counter(), time.thread_time()
+    task()
+    return time.perf_counter() - wall, time.thread_time() - cpu
+
+
+def read_while_writing(
+    database: Database, questions: dict[str, Callable[[sql.Connection], object]], writer: Writer
+) -> None:
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in questions}
+    writer.start()
+    stop = time.perf_counter() + READ_FOR
+    while time.perf_counter() < stop:
+        for name, question in questions.items():
+            with database.reading() as c:
+                times[name].append(measured(lambda question=question, c=c: question(c)))
+    writer.stopping.set()
+    writer.join()
+    for name, taken in times.items():
+        told(name, *map(list, zip(*taken, strict=True)))
+    told("meanwhile: a transaction of two windows", *map(list, zip(*writer.waits, strict=True)))
 
 
 def large(on: str | None, rows: int) -> None:
@@ -192,28 +216,10 @@ def large(on: str | None, rows: int) -> None:
             "trend of an hour, each window": lambda c: asked.scores(c, machine_id, begin=end - 3600, end=end),
             "the hall: all machines": lambda c: asked.machines(c),
         }
-        writer = Writer(database, made[0], per_machine)
-        writer.start()
-        measured: dict[str, list[float]] = {name: [] for name in questions}
-        stop = time.perf_counter() + READ_FOR
-        while time.perf_counter() < stop:
-            for name, question in questions.items():
-                start = time.perf_counter()
-                with database.reading() as c:
-                    question(c)
-                measured[name].append(time.perf_counter() - start)
-        writer.stopping.set()
-        writer.join()
-        print(f"{'milliseconds':44}{'times':>8}{'median':>10}{'99 %':>10}")
-        for name, seconds in measured.items():
-            told(name, seconds)
-        told("meanwhile: a transaction of two windows", writer.waits)
-        looks = []
-        for _ in range(1000):
-            start = time.perf_counter()
-            database.changed()
-            looks.append(time.perf_counter() - start)
-        told("whether anything has changed", looks)
+        print(f"{'milliseconds':44}{'times':>8}{'median':>10}{'99 %':>10}{'cpu':>10}")
+        read_while_writing(database, questions, Writer(database, made[0], per_machine))
+        looks = [measured(database.changed) for _ in range(1000)]
+        told("whether anything has changed", *map(list, zip(*looks, strict=True)))
         start = time.perf_counter()
         count = compaction.compact(database, now=end, keep_windows_s=(DAYS - 1) * DAY)
         took = time.perf_counter() - start

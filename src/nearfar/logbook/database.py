@@ -189,7 +189,7 @@ class Database:
         """Make the tables, or bring them up to date; another process may have done so meanwhile."""
         version = self._version(c)
         if version is None:
-            schema.metadata.create_all(c)
+            schema.metadata.create_all(c, checkfirst=False)
             c.execute(
                 logbook.insert().values(version=schema.VERSION, made_at=time.time(), nearfar=__version__)
             )

@@ -124,9 +124,14 @@ class PostgreSQL:
         """Nothing of its own."""
 
     def _engine(self, connections: int) -> sql.Engine:
+        options: dict[str, Any] = {"timeout": SILENCE} if self.url.drivername == DRIVER else {}
+        if "unix_sock" in self.url.query:
+            options["ssl_context"] = (
+                False  # a socket of this computer; pg8000 would load all certificates each time
+            )
         engine = sql.create_engine(
             self.url, pool_size=connections, max_overflow=0, pool_timeout=PATIENCE, pool_pre_ping=True,
-            connect_args={"timeout": SILENCE} if self.url.drivername == DRIVER else {},
+            connect_args=options,
         )  # fmt: skip
         engine.dialect.use_insertmanyvalues_wo_returning = True  # many rows in one statement, not one by one
         sql.event.listen(engine, "connect", _settle)
