@@ -62,7 +62,7 @@ def write_site(folder: Path) -> Path:
 
 
 def site_of(
-    place: Path, state: Path, *, folder: Path | None = None, speed: float | str = "max", **keys: Any
+    place: Path, state: Path | str, *, folder: Path | None = None, speed: float | str = "max", **keys: Any
 ) -> Site:
     """A site of that machine, which plays its recordings."""
     source = SourceSite.of({"kind": "replay", "folder": str(folder or place / "recordings"), "speed": speed})
@@ -70,7 +70,7 @@ def site_of(
     return of_one(place / "detector", source, name="fan", state=state, **keys)
 
 
-def live_site(place: Path, state: Path, tape: str, **keys: Any) -> Site:
+def live_site(place: Path, state: Path | str, tape: str, **keys: Any) -> Site:
     """A site of that machine, which is heard as it comes; ``sources.SOURCES`` must have "test" for ``Live``."""
     source = SourceSite.of({"kind": "test", "tape": tape})
     return of_one(place / "detector", source, name=tape, state=state, false_alerts=FALSE_ALERTS, **keys)
@@ -88,7 +88,7 @@ class Logbook:
     tables: dict[str, list[dict[str, Any]]]
 
     @classmethod
-    def of(cls, state: Path) -> Logbook:
+    def of(cls, state: Path | str) -> Logbook:
         database = Database.open(state, make=False)
         try:
             with database.reading() as c:

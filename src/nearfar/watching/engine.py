@@ -158,10 +158,14 @@ class _Running:
                 return
             self._awake.wait(TICK_S)
             self._awake.clear()
-            self._tell()
-            if time.monotonic() - looked >= 1.0:
-                looked = time.monotonic()
-                self._look_at_the_clock()
+            try:
+                self._tell()
+                if time.monotonic() - looked >= 1.0:
+                    looked = time.monotonic()
+                    self._look_at_the_clock()
+            except (ConnectionError, TimeoutError) as error:  # of a server, which may be back soon
+                logger.warning("%s", error)
+                self._stop.wait(1.0)
 
     def _drain(self) -> None:
         """All sources have ended: make the evidence that is left, and let sinks take all of it."""

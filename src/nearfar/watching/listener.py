@@ -291,8 +291,15 @@ class _Turn:
     def _is_finished(self, key: str) -> bool:
         if key in self._finished:
             return True
-        with self._means.database.reading() as c:
-            return heard.is_finished(c, self._ticket.machine_id, key)
+        while True:
+            try:
+                with self._means.database.reading() as c:
+                    return heard.is_finished(c, self._ticket.machine_id, key)
+            except (ConnectionError, TimeoutError) as error:  # of a server, which may be back soon
+                if self._stops:
+                    raise
+                logger.warning("%s; asked again in %g s", error, AGAIN_S)
+                self._means.stopping.wait(AGAIN_S)
 
     def _has_come(self, at: float) -> None:
         self._listener.heard_at = max(self._listener.heard_at, min(at, self._means.now()))
