@@ -30,7 +30,9 @@ WAYS = ("--began", BEGAN, "--false-alerts", FALSE_ALERTS)
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("watch-command")
-    write_site(folder)
+    recordings = write_site(folder)
+    for path in recordings.glob("*_12*"):  # what comes two hours later is for others
+        path.unlink()
     return folder
 
 
