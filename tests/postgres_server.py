@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sql
 
 DEBIAN = Path("/usr/lib/postgresql")  # where the server's programs are, beside those in PATH
 USER = "nearfar"
@@ -45,6 +46,10 @@ class Postgres:
         name = f"logbook_{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def drop(self, url: str) -> None:
+        """A database that is not needed any more, whoever uses it."""
+        self.run(f"DROP DATABASE {sql.make_url(url).database} WITH (FORCE)")
 
     def run(self, statement: str, database: str = "postgres") -> list[Any]:
         """One statement outside of transactions; its rows."""
@@ -76,7 +81,8 @@ def running_server() -> Iterator[Postgres]:
     if programs is None:
         pytest.skip("needs the programs of a PostgreSQL server (initdb, postgres), which are not installed")
     as_user = _unprivileged()
-    folder = Path(tempfile.mkdtemp(prefix="nearfar-postgres-"))
+    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # each database is 8 MB
+    folder = Path(tempfile.mkdtemp(prefix="nearfar-postgres-", dir=in_memory))
     process = None
     try:
         if as_user:

@@ -446,7 +446,7 @@ def test_normal_sounds_are_kept_for_learning(c: sql.Connection, pump: int) -> No
     found = c.execute(sql.insert(schema.events).values({**event, "sound": "event.flac"}))
     event_id = int(found.inserted_primary_key[0])
     conditions.mark_normal(c, now=NOW, by="Ada", alert_id=number)
-    conditions.mark_normal(c, now=NOW, by="Bo", event_id=event_id)
+    conditions.mark_normal(c, now=NOW, by="Bo", event_id=event_id, comment="a forklift")
     kept = c.execute(sql.select(schema.normals).order_by(schema.normals.c.id)).mappings().all()
     assert [(k["alert_id"], k["event_id"], k["sound"], k["by"], k["learnt_at"]) for k in kept] == [
         (number, None, "pump.flac", "Ada", None),
@@ -455,7 +455,7 @@ def test_normal_sounds_are_kept_for_learning(c: sql.Connection, pump: int) -> No
     *_, first, second = rows(c, pump)
     assert first["content"] == {"normal_id": kept[0]["id"], "sound": "pump.flac"}
     assert set(second["content"]) == set(journal.CONTENT["normal"])
-    assert (second["event_id"], second["by"]) == (event_id, "Bo")
+    assert (second["event_id"], second["by"], second["comment"]) == (event_id, "Bo", "a forklift")
     with pytest.raises(LifeCycleError, match=f"alert {number}: Ada has marked it as normal already"):
         conditions.mark_normal(c, now=NOW, by="Bo", alert_id=number)
     with pytest.raises(LifeCycleError, match=f"event {event_id}: Bo has marked it as normal already"):
@@ -514,6 +514,8 @@ def test_messages_are_escaped(c: sql.Connection, pump: int) -> None:
 def test_what_is_not_there(c: sql.Connection, pump: int) -> None:
     with pytest.raises(LookupError, match="alert 999999: there is no such alert in the logbook"):
         conditions.acknowledge(c, 999999, now=NOW, by="Ada")
+    with pytest.raises(LookupError, match=r"alert 9{20}: there is no such alert"):
+        conditions.comment(c, int("9" * 20), now=NOW, by="Ada", comment="lost")
     with pytest.raises(LookupError, match="machine 999999: there is no such machine in the logbook"):
         activated(c, 999999)
     with pytest.raises(ValueError, match="condition 'smell': must be one of anomaly, microphones, no sound"):

@@ -252,6 +252,33 @@ def test_a_failure_while_nothing_is_told_is_known_and_ends(logbook, running) -> 
     soon(lambda: logbook.standing("sink")["failing_since_at"] is None)
 
 
+def test_commits_that_are_of_no_interest_cost_nearly_nothing(
+    logbook, running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of machines write windows all the time; each wakes all sinks."""
+    asked_for: list[str] = []
+    pending = module.cursors.pending
+
+    def counted(c, sink, stream, **options):
+        asked_for.append(sink)
+        return pending(c, sink, stream, **options)
+
+    sinks = {f"sink{number}": Listener() for number in range(4)}
+    deliveries = running(**sinks)
+    logbook.note(1)
+    assert deliveries.drain(told.PATIENCE_S)
+    monkeypatch.setattr(module.cursors, "pending", counted)
+    for _ in range(20):
+        logbook.hear(1)
+        deliveries.wake()
+    assert deliveries.drain(told.PATIENCE_S)
+    assert asked_for == []
+    logbook.note(1)
+    assert deliveries.drain(told.PATIENCE_S)
+    assert set(asked_for) == sinks.keys()
+    assert all(len(sink.told) == 2 for sink in sinks.values())
+
+
 def test_idle_is_called_about_once_a_second(running) -> None:
     sink = Listener()
     deliveries = running(sink=sink)

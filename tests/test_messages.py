@@ -11,7 +11,8 @@ import told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar.logbook import conditions
+from nearfar.logbook import conditions, journal
+from nearfar.logbook.life_cycle import WHAT
 from nearfar.watching.messages import of_dropped, of_journal, of_window
 from nearfar.watching.sinks import as_json, iso
 
@@ -131,3 +132,16 @@ def test_a_window_without_a_score_has_null() -> None:
     )  # fmt: skip
     row = {**dict.fromkeys(columns), "id": 3, "begins_at": 0.0, "machine": "pump-1", "decision": "paused"}
     assert json.loads(as_json(of_window(row, "Hall 3")))["window"]["score"] is None
+
+
+def test_the_page_names_all_that_happens_and_all_that_is_told_of_it() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "messages.md").read_text(encoding="utf-8")
+    happens, _, content = page[page.index("### What happens") :].partition("keys of `content`")
+    content = content.partition("\n\n")[0]
+    for what in (*WHAT, "window", "dropped"):
+        assert f"`{what}`" in happens
+    for what, keys in journal.CONTENT.items():
+        told_apart = [key for key in keys if key not in ("alert", "standing", "was_annunciated")]
+        row = [line for line in content.splitlines() if line.startswith(f"| `{what}` |")]
+        assert bool(row) == bool(told_apart), what
+        assert all(f"`{key}`" in row[0] for key in told_apart), what

@@ -75,6 +75,7 @@ def test_availability_states_and_alerts(logbook: told.Logbook, shared: Broker) -
         assert [json.loads(payload) for payload in found] == [json.loads(json.dumps(dict(message.content)))]
         (heard_it,) = [one for one in all_of_it.heard if one[0].endswith("/pump-1/alert")]
         assert heard_it[2:] == (False, 1)
+        sink.idle()  # if the states were looked at just before
         kept = retained(shared.port)
         assert f"{base}/pump-1/alert" not in kept
         anomaly = json.loads(kept[f"{base}/pump-1/state"])["conditions"]["anomaly"]
@@ -390,6 +391,29 @@ def test_a_state_is_published_only_if_it_has_changed(logbook: told.Logbook, shar
         sink.close()
         soon(lambda: all_of_it.of("nearfar/changing/availability") == [b"online", b"offline"])
         assert [json.loads(payload)["score"] for payload in all_of_it.of(topic)] == [None, 3.0]
+
+
+def test_many_messages_at_once_do_not_publish_a_state_each(logbook: told.Logbook, shared: Broker) -> None:
+    """There may be hundreds of machines: the states are looked at a few times a second, and once at the end."""
+    looked: list[float] = []
+
+    class Counting(LogbookState):
+        def machines(self) -> list[dict[str, Any]]:
+            looked.append(time.monotonic())
+            return super().machines()
+
+    sink = Mqtt("127.0.0.1", port=shared.port)
+    sink.open(Counting("burst", logbook.database))
+    before = time.monotonic()
+    for number in range(20):
+        logbook.activate(at=told.BEGAN + number)
+        sink.deliver(logbook.message("activated"))
+        logbook.clear(at=told.BEGAN + number + 0.5)
+    assert len(looked) <= 2 + 5 * (time.monotonic() - before)
+    sink.idle()
+    sink.close()
+    state = json.loads(retained(shared.port)["nearfar/burst/pump-1/state"])
+    assert state["conditions"]["anomaly"]["active"] is False
 
 
 # Names

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -28,9 +29,7 @@ LONG_AGO = 1_700_000_000.0
 
 def fast(folder: Path, **options: object) -> Folder:
     """That looks often, and does not wait long."""
-    return Folder(
-        str(folder), **{"settle": 0.05, "poll": 0.01, "began": PATTERN, "time_zone": "UTC", **options}
-    )
+    return Folder(str(folder), **{"settle": 0.05, "poll": 0.01, "began": PATTERN, "zone": UTC, **options})
 
 
 def named(second: int, *, after: str = "") -> str:
@@ -272,7 +271,7 @@ def bext(day: str, clock: str) -> bytes:
 @pytest.mark.parametrize(("zone", "hours"), [("UTC", 0), ("Europe/Berlin", 1), ("Asia/Kolkata", 5.5)])
 def test_the_clock_of_the_recorder_has_the_zone_of_the_site(tmp_path: Path, zone: str, hours: float) -> None:
     (tmp_path / "a.wav").write_bytes(wav(noise(160), extra=bext("2026-03-01", "10:15:00")))
-    with listening(fast(tmp_path, began="bext", time_zone=zone)) as listener:
+    with listening(fast(tmp_path, began="bext", zone=ZoneInfo(zone))) as listener:
         listener.until_ended(1)
     expected = datetime(2026, 3, 1, 10, 15, tzinfo=UTC).timestamp() - 3600 * hours
     assert listener.heard[0].arrival.began_at == expected
@@ -392,11 +391,9 @@ def test_a_folder_that_may_not_be_looked_into_is_told_once(
         ({"patience": float("nan")}, "patience=nan: must be at least 0"),
         ({"poll": 0}, "poll=0: must be above 0"),
         ({"began": "%H"}, "must give year, month and day"),
-        ({"time_zone": "Mars/Olympus"}, "time_zone='Mars/Olympus': no such time zone"),
-        ({"time_zone": "../x"}, "no such time zone"),
         ({"select": (0,)}, "the first channel is 1"),
     ],
 )
 def test_strange_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Folder("recordings", **options)
+        Folder(Path("recordings"), **options)

@@ -191,7 +191,7 @@ def test_what_is_not_heard_in_time_is_lost_from_the_oldest_on() -> None:
     with hearing(tcp(buffer=2.0)) as (listener, address):
         listener.may_take.clear()
         sent(address, frames.tobytes())
-        listener.until(lambda: len(listener.heard_at) > 0, "something came")
+        listener.until(lambda: bool(listener.heard_at and listener.heard), "something came")
         listener.until(lambda: listener.heard_at[-1] - listener.heard[0].arrival.began_at >= 9.99, "all came")
         listener.may_take.set()
         listener.until_ended(1)

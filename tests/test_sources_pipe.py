@@ -31,7 +31,7 @@ def fifo(tmp_path: Path) -> Path:
 
 
 def raw(path: Path | str, **options: object) -> Pipe:
-    return Pipe(str(path), **{"rate": SECOND, "channels": 2, **options})
+    return Pipe(Path(path), **{"rate": SECOND, "channels": 2, **options})
 
 
 def written(fifo: Path, content: bytes, *, size: int = 3000) -> None:
@@ -164,7 +164,7 @@ def test_standard_input_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "sound.wav").write_bytes(wav(frames))
     with (tmp_path / "sound.wav").open("rb") as file:
         stdin_from(monkeypatch, file.fileno())
-        with listening(Pipe("-")) as listener:
+        with listening(Pipe(Path("-"))) as listener:
             listener.until(lambda: listener.is_done, "it has ended by itself")
     np.testing.assert_array_equal(listener.heard[0].sound, as_samples(frames))
 

@@ -293,3 +293,5 @@ def test_the_real_portaudio_without_a_device() -> None:
 def test_strange_options_are_refused() -> None:
     with pytest.raises(ValueError, match="channels=0: must be from 1"):
         card(channels=0)
+    with pytest.raises(ValueError, match="rate=None, channels=2: both must be given"):
+        card(rate=None)

@@ -257,6 +257,24 @@ def test_a_server_that_does_not_answer_is_asked_again(
     assert len(calls) == 4
 
 
+def test_a_server_that_is_away_does_not_keep_watching_from_its_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, failed = threading.Event(), threading.Event()
+    book = Book(database, written=lambda _: None, failed=failed.set, stopping=stop.is_set)
+    book.start()
+
+    def away() -> None:
+        stop.set()
+        raise ConnectionError("the server does not answer")
+
+    monkeypatch.setattr(database, "writing", away)
+    with pytest.raises(BookError, match="the server does not answer"):
+        book.do(lambda _c, _now: None)
+    assert failed.wait(10)
+    book.close()
+
+
 def test_a_book_that_is_closed_takes_nothing(database: Database) -> None:
     book = Writing(database).book
     book.close()

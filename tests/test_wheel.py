@@ -24,12 +24,12 @@ def test_a_wheel_holds_systems_and_studies_and_runs_elsewhere(tmp_path: Path) ->
     assert {f"nearfar/systems/{name}.toml" for name in SYSTEMS} | {"nearfar/py.typed"} <= names
     assert {f"nearfar/systems/fused/{name}.toml" for name in FUSED} <= names
     assert {f"nearfar/research/reproduce/{name}.toml" for name in STUDIES} <= names
-    pages = ROOT / "src" / "nearfar" / "report" / "pages"
-    files = [
-        path.relative_to(ROOT / "src") for path in pages.rglob("*") if path.suffix in (".j2", ".css", ".js")
-    ]
-    assert len(files) >= 4
-    assert {path.as_posix() for path in files} <= names
+    source = ROOT / "src"
+    for room, least in (("report/pages", 4), ("serving", 20)):
+        pages = (source / "nearfar" / room).rglob("*")
+        files = [path.relative_to(source) for path in pages if path.suffix in (".j2", ".css", ".js", ".svg")]
+        assert len(files) >= least
+        assert {path.as_posix() for path in files} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/", "findings/"))]
     code = "import nearfar; print(nearfar.__file__); print(nearfar.load_system('spectral').name)"
     done = subprocess.run(

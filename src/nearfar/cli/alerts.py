@@ -31,7 +31,8 @@ app = typer.Typer(
 )
 
 SiteFile = Annotated[Path, typer.Argument(metavar="SITE.toml", help="The file of the site.")]
-Ids = Annotated[list[int], typer.Argument(metavar="ID...", help="Numbers of alerts.")]
+LARGEST_ID = 2**63 - 1
+Ids = Annotated[list[int], typer.Argument(metavar="ID...", min=1, max=LARGEST_ID, help="Numbers of alerts.")]
 MachineName = Annotated[str, typer.Argument(metavar="MACHINE", help="Its name in the site's file.")]
 ConditionName = Annotated[str, typer.Argument(metavar="CONDITION", help="anomaly, microphones, or no-sound.")]
 By = Annotated[
@@ -72,7 +73,7 @@ def alerts_list(
 @app.command(cls=Command, name="show")
 def alerts_show(
     site: SiteFile,
-    alert_id: Annotated[int, typer.Argument(metavar="ID", help="Number of an alert.")],
+    alert_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=LARGEST_ID, help="Number of an alert.")],
     as_json: AsJson = False,
 ) -> None:
     """Show an alert: what speaks for it, what happened to it, and who did what."""
@@ -123,13 +124,13 @@ def alerts_comment(
 
 
 @app.command(cls=Command, name="normal")
-def alerts_normal(site: SiteFile, ids: Ids, by: By = None) -> None:
+def alerts_normal(site: SiteFile, ids: Ids, by: By = None, comment: Comment = "") -> None:
     """Say that what was heard was normal. Its sound is kept for `nearfar learn`; the alert stays as it is."""
     from nearfar.logbook.conditions import mark_normal
 
     with _writing(site, by) as book:
         for each in ids:
-            mark_normal(book.c, now=book.now, by=book.by, alert_id=each)
+            mark_normal(book.c, now=book.now, by=book.by, alert_id=each, comment=comment)
     say(f"Marked as normal by {book.by}: {_numbers(ids)}.")
 
 

@@ -25,6 +25,7 @@ from nearfar.logbook import journal, schema
 from nearfar.logbook.life_cycle import SEVERITIES, Alert, Condition, LifeCycleError, Standing, What
 
 HIGHEST_SEVERITY = 1000  # OPC UA Part 5, 6.4.2
+LARGEST_KEY = 2**63 - 1  # of a BIGINT
 
 _Row = sql.RowMapping
 
@@ -438,7 +439,13 @@ def return_to_service(
 
 
 def mark_normal(
-    c: sql.Connection, *, now: float, by: str, alert_id: int | None = None, event_id: int | None = None
+    c: sql.Connection,
+    *,
+    now: float,
+    by: str,
+    alert_id: int | None = None,
+    event_id: int | None = None,
+    comment: str = "",
 ) -> int:
     """Somebody says that what was heard was normal: its sound is for ``learn``.
 
@@ -451,6 +458,7 @@ def mark_normal(
     by : str
     alert_id, event_id : int or None
         One of them.
+    comment : str
 
     Returns
     -------
@@ -466,31 +474,24 @@ def mark_normal(
     ValueError
         If both are given, or neither; or as of ``acknowledge``.
     """
-    by = journal.checked_by(by)
-    if (alert_id is None) == (event_id is None):
-        raise ValueError("what was normal: give either an alert or an event")
-    if alert_id is not None:
-        subject, found = f"alert {alert_id}", _alert(c, alert_id)
-        marked = schema.normals.c.alert_id == alert_id
-    else:
-        assert event_id is not None  # as checked above
-        subject, found = f"event {event_id}", _event(c, event_id)
-        marked = schema.normals.c.event_id == event_id
-    before = c.execute(sql.select(schema.normals.c.by).where(marked)).first()
+    deed = _deed(now, by, comment)
+    subject, found, marked = _heard(c, alert_id, event_id)
+    before = c.execute(sql.select(schema.normals.c.by).where(marked)).scalar()
     if before is not None:
-        raise LifeCycleError(f"{subject}: {before[0]} has marked it as normal already", "Bad_InvalidState")
+        raise LifeCycleError(f"{subject}: {before} has marked it as normal already", "Bad_InvalidState")
     if not found["sound"]:
         raise LifeCycleError(
             f"{subject}: its sound is not kept, so nothing can be learnt of it", "Bad_NotFound"
         )
     of = {"machine_id": found["machine_id"], "alert_id": alert_id, "event_id": event_id}
-    values = {**of, "sound": found["sound"], "at": now, "by": by}
+    values = {**of, "sound": found["sound"], "at": now, "by": deed.by}
     key = c.execute(sql.insert(schema.normals).values(values)).inserted_primary_key
     assert key is not None  # SQLAlchemy types it as optional
-    content = {"normal_id": int(key[0]), "sound": found["sound"]}
-    journal.note(
-        c, **of, what="normal", at=now, now=now, by=by, content=content, condition=found.get("condition")
-    )
+    told: dict[str, Any] = {
+        "condition": found.get("condition"),
+        "content": {"normal_id": key[0], "sound": found["sound"]},
+    }
+    journal.note(c, what="normal", at=now, now=now, by=deed.by, comment=comment, **of, **told)
     return int(key[0])
 
 
@@ -517,17 +518,31 @@ def _machine_name(c: sql.Connection, machine_id: int) -> str:
 
 
 def _alert(c: sql.Connection, alert_id: int) -> _Row:
-    row = c.execute(sql.select(schema.alerts).where(schema.alerts.c.id == alert_id)).mappings().first()
-    if row is None:
-        raise LookupError(f"alert {alert_id}: there is no such alert in the logbook")
-    return row
+    return _of(c, schema.alerts, "alert", alert_id)
 
 
 def _event(c: sql.Connection, event_id: int) -> _Row:
-    row = c.execute(sql.select(schema.events).where(schema.events.c.id == event_id)).mappings().first()
+    return _of(c, schema.events, "event", event_id)
+
+
+def _of(c: sql.Connection, table: sql.Table, kind: str, key: int) -> _Row:
+    row = None
+    if key <= LARGEST_KEY:  # SQLite cannot even ask for a larger one
+        row = c.execute(sql.select(table).where(table.c.id == key)).mappings().first()
     if row is None:
-        raise LookupError(f"event {event_id}: there is no such event in the logbook")
+        raise LookupError(f"{kind} {key}: there is no such {kind} in the logbook")
     return row
+
+
+def _heard(
+    c: sql.Connection, alert_id: int | None, event_id: int | None
+) -> tuple[str, _Row, sql.ColumnElement[bool]]:
+    """What a mark is about: in words, its row, and the marks of it that there are."""
+    if alert_id is not None and event_id is None:
+        return f"alert {alert_id}", _alert(c, alert_id), schema.normals.c.alert_id == alert_id
+    if event_id is not None and alert_id is None:
+        return f"event {event_id}", _event(c, event_id), schema.normals.c.event_id == event_id
+    raise ValueError("what was normal: give either an alert or an event")
 
 
 def _active_alert(c: sql.Connection, key: _Key) -> _Row | None:

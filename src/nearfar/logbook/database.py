@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import sqlalchemy as sql
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from nearfar import __version__
@@ -224,11 +224,11 @@ def _place_of(where: Path | str, *, make: bool) -> Place:
         return SQLiteFile(Path(where), make=make)
     try:
         url = sql.make_url(where)
-        kind = url.get_backend_name()
-    except (ArgumentError, NoSuchModuleError, ValueError):
+    except (ArgumentError, ValueError):
         raise LogbookError(
             f"{where.partition('://')[0]}://...: no URL of a database, such as postgresql://user@host/name"
         ) from None  # the text may hold a password
+    kind = url.get_backend_name()
     if kind == "postgresql":
         return PostgreSQL(url)
     if kind == "sqlite" and url.database not in (None, "", ":memory:") and not url.query:

@@ -159,17 +159,20 @@ class Point(Answer):
     scored: int = Field(description="How many of them have a score.")
     anomalous: int
     unusable: int
+    paused: int
     lowest: float | None
     mean: float | None
     highest: float | None
+    evidence: float | None = Field(
+        description="Of the rule for alerts; the highest. Null of hours that were summed up."
+    )
 
 
 class Machine(MachineRow):
-    """A machine with its alerts and conditions."""
+    """A machine with its alerts."""
 
     alerts: list[Alert] = Field(description="Those that are retained: active, or not acknowledged.")
     unacknowledged: int = Field(description="How many alerts nobody has acknowledged.")
-    conditions: list[ConditionState]
 
 
 class Machines(Answer):
@@ -179,8 +182,9 @@ class Machines(Answer):
 
 
 class MachineInFull(Machine):
-    """A machine, and what it could learn."""
+    """A machine with its conditions, and what it could learn."""
 
+    conditions: list[ConditionState]
     normals_to_learn: int = Field(description="Recordings marked as normal that `learn` has not heard yet.")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from nearfar.logbook import asked
+from nearfar.logbook.schema import machines
 from nearfar.serving.answers import Entry
 from nearfar.serving.security import RefusedError
 from nearfar.serving.service import Service
@@ -81,8 +82,11 @@ class Changes:
         self._followers: set[Follower] = set()
         self._token = ""
         self._task: asyncio.Task[None] | None = None
+        self._newest = -1  # row of the journal
         self._last: int | None = None  # row of the journal that was told; None while nobody follows
-        self._heard: dict[str, Any] = {}  # of each machine, until when it was heard
+        self._heard: Mapping[
+            str, float | None
+        ] = {}  # of each machine, until when it was heard, as it was told
         self._heard_at = 0.0
         self._heard_is_due = False
         self._lock = asyncio.Lock()
@@ -160,14 +164,16 @@ class Changes:
         loop = asyncio.get_running_loop()
         self._token = await loop.run_in_executor(None, self._service.database.changed)
         if self._token != before:
-            self._service.changed()
+            newest, self._service.heard = await self._service.read(_state)
+            self._service.changed(only_heard=newest == self._newest)
+            self._newest = newest
             self._heard_is_due = True
             async with self._lock:
-                if self._followers and self._last is not None:
+                if self._followers and self._last is not None and self._last < newest:
                     await self._tell_new(self._last)
         if self._heard_is_due and self._followers and loop.time() - self._heard_at >= HEARD_EVERY:
             self._heard_at, self._heard_is_due = loop.time(), False
-            self._tell(await self._service.read(self._newly_heard))
+            self._tell(self._newly_heard())
 
     async def _tell_new(self, last: int) -> None:
         rows = await self._service.read(lambda c: asked.journal(c, after=last, most=AT_ONCE))
@@ -177,9 +183,9 @@ class Changes:
         if len(rows) == AT_ONCE:
             await self._tell_new(rows[-1]["id"])
 
-    def _newly_heard(self, c: sql.Connection) -> str:
+    def _newly_heard(self) -> str:
         """Machines of which windows have come; the first time none, for a page has just loaded them."""
-        now = {row["name"]: row["heard_until_at"] for row in asked.machines(c)}
+        now = self._service.heard
         before, self._heard = self._heard, now
         new = [name for name, until in now.items() if before and before.get(name) != until]
         return "".join(event_text("machine", {"machine": name, "what": "heard"}) for name in new)
@@ -188,6 +194,12 @@ class Changes:
         if text:
             for follower in list(self._followers):
                 follower.tell(text)
+
+
+def _state(c: sql.Connection) -> tuple[int, dict[str, float | None]]:
+    """The newest row of the journal, and until when each machine was heard."""
+    rows = c.execute(sql.select(machines.c.name, machines.c.heard_until_at))
+    return asked.latest(c)[0], {row.name: row.heard_until_at for row in rows}
 
 
 def entry_text(row: Mapping[str, Any]) -> str:

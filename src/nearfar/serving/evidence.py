@@ -46,7 +46,7 @@ class _Pages:
 
     def __init__(self, service: Service, decoder: Decoder) -> None:
         self._service, self._decoder = service, decoder
-        self._kept = Kept(service.limits.kept_pages_bytes)
+        self._kept: Kept[bytes] = Kept(service.limits.kept_pages_bytes)
         self._made: dict[Hashable, asyncio.Future[bytes]] = {}
 
     async def of(self, kind: str, row: dict[str, Any]) -> bytes:

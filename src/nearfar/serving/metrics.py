@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from nearfar.files.extras import MissingPackageError, resolve
 from nearfar.logbook import asked, cursors
 from nearfar.serving.security import RefusedError
-from nearfar.serving.service import Service
+from nearfar.serving.service import ALL, Service
 
 SINK = "nearfar.watching.sinks.prometheus"
 
@@ -43,4 +43,6 @@ def add_metrics(routes: APIRouter, service: Service) -> None:
             kind = resolve(f"{SINK}:CONTENT_TYPE", needed_by="/metrics")
         except MissingPackageError as error:
             raise RefusedError(404, "there are no metrics", str(error)) from error
-        return Response(await service.answer("metrics", lambda _: render(State(service))), media_type=kind)
+        return Response(
+            await service.answer("metrics", lambda _: render(State(service)), windows_of=ALL), media_type=kind
+        )

@@ -17,7 +17,7 @@ from nearfar.serving import pages
 from nearfar.serving.pages import Around
 from nearfar.serving.reading import MOST_ROWS, Before, Name
 from nearfar.serving.security import COOKIE, RefusedError, Sessions, Viewer, headers_of, session_of
-from nearfar.serving.service import Service, machine_named
+from nearfar.serving.service import ALL, Service, machine_named
 
 ON_MACHINE = {"alerts": 20, "events": 50}  # rows
 ON_ALERTS = 50
@@ -59,14 +59,17 @@ class _Words:
 def _add_pages(routes: APIRouter, service: Service) -> None:
     words = _Words()
 
-    async def shown(request: Request, key: Any, make: Callable[[sql.Connection, Around], str]) -> Response:
+    async def shown(
+        request: Request, key: Any, make: Callable[[sql.Connection, Around], str], *, windows_of: str | None
+    ) -> Response:
         viewer: Viewer = request.state.viewer
 
         def made(c: sql.Connection) -> bytes:
             waiting = sum(not row["acked"] for row in asked.alerts(c, state="retained", most=MOST_ROWS))
             return make(c, Around(service.site.name, _shown_viewer(viewer), waiting)).encode()
 
-        content = await service.answer(("page", key, viewer, int(service.now() // TICK)), made)
+        this = ("page", key, viewer, int(service.now() // TICK))
+        content = await service.answer(this, made, windows_of=windows_of)
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         return _tagged(request, content, etag, "text/html; charset=utf-8")
 
@@ -82,7 +85,7 @@ def _add_pages(routes: APIRouter, service: Service) -> None:
                 now=service.now(),
             )
 
-        return await shown(request, "hall", make)
+        return await shown(request, "hall", make, windows_of=ALL)
 
     @routes.get("/machines/{name}")
     async def machine(request: Request, name: Name) -> Response:
@@ -101,7 +104,7 @@ def _add_pages(routes: APIRouter, service: Service) -> None:
                 now=service.now(),
             )
 
-        return await shown(request, ("machine", name), make)
+        return await shown(request, ("machine", name), make, windows_of=name)
 
     @routes.get("/alerts")
     async def alerts(
@@ -122,10 +125,9 @@ def _add_pages(routes: APIRouter, service: Service) -> None:
                 conditions=asked.conditions(c),
                 journals={row["id"]: streams.of_alert(c, row["id"]) for row in rows},
                 older=rows[-1]["id"] if len(rows) == ON_ALERTS else None,
-                now=service.now(),
             )
 
-        return await shown(request, ("alerts", state, machine, before), make)
+        return await shown(request, ("alerts", state, machine, before), make, windows_of=None)
 
 
 def _add_log_in(routes: APIRouter, service: Service, sessions: Sessions) -> None:

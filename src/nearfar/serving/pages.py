@@ -1,26 +1,27 @@
 """The pages of ``nearfar serve``: what the logbook knows, for people.
 
-Three views: the hall, a machine, the alerts. Each is a function of rows of the logbook (``logbook.asked``) that gives
-HTML. It knows neither the database nor HTTP, so it is the same in a test and in a plant.
+Three views: the hall, a machine, the alerts. Each is a function of rows of the logbook (``logbook.asked``) that
+gives HTML. It knows neither the database nor HTTP.
 
-One renderer. A script in the page (``static/live.js``) hears that something changed, fetches the same address again,
-and takes over what differs. So what a state is called and how it looks is decided here, and nowhere else, and all that
-can be read is there without scripts, too.
+There is one renderer. A script in the page (``static/live.js``) hears that something changed, fetches the same
+address again, and takes over what differs. So it is decided here, and nowhere else, what a state is called and how
+it looks. All that can be read is there without scripts, too.
 
-The policy of the pages allows scripts and styles of ``/static`` only: no element has a ``style`` or an ``on...``
-attribute. Colours and the look of what is common are those of ``report.pages``.
+The security policy of the service allows scripts and styles of ``/static`` only: no element has a ``style`` or an
+``on...`` attribute. Colours and the look of what is common are those of ``report.pages``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from nearfar.report.pages import page
@@ -30,12 +31,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 Row = Mapping[str, Any]
+Tone = Literal["bad", "doubt", "good", "quiet"]
 
 HERE = Path(__file__).parent
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -43,14 +41,11 @@ MEDIA_TYPES = {
 }
 STYLE = "style.css"  # the style sheet of reports, then our own
 DAY_S = 86400.0
-COMPACT_FROM = (
-    60  # machines, from which on the hall begins with small tiles: more cards than that are no glance
-)
-CONDITIONS = {
-    "anomaly": "Anomaly",
-    "no sound": "No sound",
-    "microphones": "Microphone fault",
-}  # the gravest first
+_NUMBER = re.compile("([0-9]+)")
+LAST = 100  # a rank behind all of ``State.rank``
+COMPACT_FROM = 60  # machines, from which on the hall begins with small tiles; our choice
+# The gravest first
+CONDITIONS = {"anomaly": "Anomaly", "no sound": "No sound", "microphones": "Microphone fault"}
 SLUGS = {"anomaly": "anomaly", "microphones": "microphones", "no sound": "no-sound"}  # in addresses
 
 
@@ -61,7 +56,8 @@ class Viewer:
     Attributes
     ----------
     name : str or None
-        The name of the token; ``None``: nobody has to sign in, and the browser asks for a name before the first action.
+        The name of the token; ``None``: nobody has to sign in, and the browser asks for a name before the first
+        action.
     may_act : bool
         Whether actions are offered.
     signs_out : bool
@@ -130,7 +126,7 @@ class State:
 
     kind: str
     sign: str
-    tone: str
+    tone: Tone
     words: str
     detail: str
     since: float | None
@@ -150,7 +146,7 @@ KINDS = {
     "normal": "Normal",
 }
 _KIND_OF = {"anomaly": "alert", "microphones": "microphones", "no sound": "no-sound"}
-_MODES = {  # of the schema: kind, sign, tone, words, rank
+_MODES: dict[str, tuple[str, str, Tone, str, int]] = {  # of the schema: kind, sign, tone, words, rank
     "no sound": ("no-sound", "no-sound", "doubt", "No sound", 30),
     "removed": ("not-watched", "not-watched", "quiet", "Not watched any more", 75),
     "stopped": ("not-watched", "not-watched", "doubt", "Not watched", 70),
@@ -196,7 +192,7 @@ def _state_without_alerts(machine: Row, said: Mapping[str, Row]) -> State:
 
 def alert_state(alert: Row, condition: Row | None = None) -> State:
     """How an alert stands, with what people and sensors say of its condition."""
-    name = alert["condition"]
+    name = str(alert["condition"])
     kind, words = _KIND_OF.get(name, "alert"), CONDITIONS.get(name, name)
     order = list(CONDITIONS).index(name) if name in CONDITIONS else 0
     since = alert["began_at"]
@@ -209,7 +205,7 @@ def alert_state(alert: Row, condition: Row | None = None) -> State:
     if not alert["active"]:
         return State(kind, "over", "doubt", words, "over, not acknowledged", since, 20 + order)
     sign = "alert" if kind == "alert" else kind
-    tone = "bad" if kind == "alert" else "doubt"
+    tone: Tone = "bad" if kind == "alert" else "doubt"
     if alert["acked"]:
         return State(kind, f"{sign}-acked", tone, words, "acknowledged", since, 40 + order)
     return State(kind, sign, tone, words, "not acknowledged", since, order)
@@ -249,7 +245,7 @@ def hall(
         HTML.
     """
     alerts_of, said_of = _by_machine(retained), _by_machine(conditions)
-    cards = []
+    cards: list[dict[str, Any]] = []
     for row in machines:
         mine = alerts_of.get(row["id"], [])
         state = state_of(row, retained=mine, conditions=said_of.get(row["id"], []))
@@ -323,7 +319,6 @@ def alerts(
     conditions: Sequence[Row],
     journals: Mapping[int, Sequence[Row]],
     older: int | None,
-    now: float,
 ) -> str:
     """The page of alerts: those that need somebody first.
 
@@ -344,7 +339,6 @@ def alerts(
         What happened to each alert, by its id.
     older : int or None
         The id before which more alerts are found; ``None``: there are no more.
-    now : float
 
     Returns
     -------
@@ -356,9 +350,8 @@ def alerts(
         _alert_card(row, said.get((row["machine_id"], row["condition"])), journals.get(row["id"], ()))
         for row in rows
     ]
-    cards.sort(
-        key=lambda card: card["state"].rank if card["row"]["retained"] else 100
-    )  # stable: then the newest
+    # what nobody needs any more comes last; those of one rank stay as they came, the newest first
+    cards.sort(key=lambda card: card["state"].rank if card["row"]["retained"] else LAST)
     return _render(
         "alerts.html.j2",
         around,
@@ -368,7 +361,6 @@ def alerts(
         machine=machine,
         machines=sorted(machines, key=_natural),
         older=older,
-        now=now,
     )
 
 
@@ -509,7 +501,8 @@ def seconds(value: float) -> str:
     """
     if value < 9.95:
         return f"{value:.3g} s"
-    left, told = round(value), []
+    left = round(value)
+    told: list[tuple[int, str]] = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count or told:
@@ -529,6 +522,11 @@ def _render(template: str, around: Around, **context: Any) -> str:
     return found.render(around=around, viewer=around.viewer, **context)
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether it is text that can be shown as it is, which is quick to see: a hall has thousands of texts."""
+    return type(value) is str and value.isascii() and value.isprintable()
+
+
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -539,14 +537,14 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=page.finalize,
+        finalize=lambda value: value if _is_plain(value) else page.finalize(value),
         trim_blocks=True,
         lstrip_blocks=True,
     )
     made.globals |= {"nearfar_version": nearfar.__version__, "KINDS": KINDS, "CONDITIONS": CONDITIONS}
     made.filters |= {
-        "name": lambda text: name_of(str(text)),
-        "quoted": lambda text: quote(str(text), safe=""),
+        "name": lambda text: text if _is_plain(text) else name_of(str(text)),
+        "quoted": lambda text: quote(str(text), safe="", errors="surrogateescape"),
         "iso": iso,
         "utc": utc,
         "seconds": seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import h11
@@ -20,6 +21,9 @@ class Protocol(H11Protocol):
     _taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
+        # asyncio does this only for sockets that were made with the number of TCP; without it, an answer of two
+        # packets waits for an acknowledgement that the other side delays by 40 ms
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()

@@ -27,7 +27,7 @@ from nearfar.serving.answers import (
     Scores,
 )
 from nearfar.serving.changes import Changes, last_event_id
-from nearfar.serving.service import Service, alert_of, event_of, machine_named
+from nearfar.serving.service import ALL, Service, alert_of, event_of, machine_named
 
 MOST_POINTS, MOST_ROWS = 5000, 500
 MEDIA_TYPES = {".flac": "audio/flac", ".wav": "audio/wav"}
@@ -73,12 +73,16 @@ def _add_machines(api: APIRouter, service: Service) -> None:
     @api.get("/machines", response_model=Machines, summary="All machines")
     async def machines() -> Response:
         return json_response(
-            await service.answer("machines", lambda c: of_rows(Machines, "machines", asked.machines(c)))
+            await service.answer(
+                "machines", lambda c: of_rows(Machines, "machines", asked.machines(c)), windows_of=ALL
+            )
         )
 
     @api.get("/machines/{name}", response_model=MachineInFull, summary="A machine, its conditions and alerts")
     async def machine(name: Name) -> Response:
-        return json_response(await service.answer(("machine", name), lambda c: _machine(c, name)))
+        return json_response(
+            await service.answer(("machine", name), lambda c: _machine(c, name), windows_of=name)
+        )
 
     @api.get("/machines/{name}/scores", response_model=Scores, summary="Scores of a machine")
     async def scores(name: Name, begin: Time = None, end: Time = None, points: Points = 500) -> Response:
@@ -86,7 +90,7 @@ def _add_machines(api: APIRouter, service: Service) -> None:
             number = machine_named(c, name)["id"]
             return of_rows(Scores, "points", asked.scores(c, number, begin=begin, end=end, points=points))
 
-        return json_response(await service.answer(("scores", name, begin, end, points), ask))
+        return json_response(await service.answer(("scores", name, begin, end, points), ask, windows_of=name))
 
 
 def _add_events(api: APIRouter, service: Service) -> None:

@@ -60,7 +60,7 @@ def serve(
         if host not in LOOPBACK and not has_tokens:
             raise NoTokenError(
                 f"others could reach {host}, and nobody has a token; make one with "
-                f"`nearfar serve {site.path or 'SITE.toml'} --new-token NAME`, or serve 127.0.0.1"
+                f"`nearfar serve {site.path or 'SITE.toml'} --add-token NAME`, or serve 127.0.0.1"
             )
         with listen(host, port) as listening:
             app = make_app(site, database)

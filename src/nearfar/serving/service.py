@@ -6,11 +6,11 @@ import asyncio
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sqlalchemy as sql
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from nearfar.watching.site import Site
 
 T = TypeVar("T")
+ALL = "*"  # machines; no name of one
+PATIENCE = 10.0  # times what an answer took: so long it may be given while windows come
+MOST_PATIENCE = 2.0  # s
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SOUND_NAME = re.compile(r"[^/\\\x00]+")
@@ -32,28 +35,31 @@ class NotFoundError(LookupError):
     """There is no such machine, alert, event or sound; the message says so."""
 
 
-class Kept:
-    """Bytes by key; those that nobody asked for longest go when there are too many.
+V = TypeVar("V", bound=Sized)
+
+
+class Kept(Generic[V]):
+    """Values by key, such as bytes; those that nobody asked for longest go when there are too many.
 
     Parameters
     ----------
     most_bytes : int
-        Of all values together. A value that is larger by itself is not kept.
+        The length of all values together. A value that is longer by itself is not kept.
     """
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._size = 0
-        self._values: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._values: OrderedDict[Hashable, V] = OrderedDict()
 
-    def get(self, key: Hashable) -> bytes | None:
+    def get(self, key: Hashable) -> V | None:
         """The value; ``None`` if it is not kept."""
         value = self._values.get(key)
         if value is not None:
             self._values.move_to_end(key)
         return value
 
-    def put(self, key: Hashable, value: bytes) -> None:
+    def put(self, key: Hashable, value: V) -> None:
         """Keep a value."""
         if (old := self._values.pop(key, None)) is not None:
             self._size -= len(old)
@@ -69,12 +75,27 @@ class Kept:
         self._size = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """An answer, what it is of, and until when it may be given though that has changed."""
+
+    content: bytes
+    of: Hashable
+    until: float
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+
 @dataclass(eq=False)
 class Service:
     """What routes share.
 
     Answers are kept until the logbook changes, which is looked at four times a second (``changes.Changes``): many
-    who ask the same cost one look. What is asked twice at once is looked up once.
+    who ask the same cost one look. What is asked twice at once is looked up once. In a hall of many machines, some
+    window is heard all the time. So what is said of one machine is kept until it is heard again; what is said of
+    all is also given for a while after windows have come, ten times as long as it took to make, at most two
+    seconds. After anything else, such as an alert or what somebody did, no older answer is given.
 
     Attributes
     ----------
@@ -85,6 +106,8 @@ class Service:
         Seconds since 1970 (UTC).
     generation : int
         Grows whenever the logbook has changed.
+    heard : mapping from str to float
+        Until when each machine was heard, as it was last looked at.
     """
 
     site: Site
@@ -92,11 +115,13 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     now: Callable[[], float] = time.time
     generation: int = 0
+    heard: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # SQLite and the interpreter's lock allow no more at once; more threads only make all of them slower
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="logbook")
-        self._kept = Kept(self.limits.kept_bytes)
+        self._kept: Kept[_Answered] = Kept(self.limits.kept_bytes)
+        self._told = 0  # how often something else than windows has come
         self._asked: dict[Hashable, asyncio.Future[bytes]] = {}
         self._known: tuple[int, list[Known]] | None = None
 
@@ -105,10 +130,18 @@ class Service:
         """Whether it answers this computer only."""
         return self.site.serve.host in LOOPBACK
 
-    def changed(self) -> None:
-        """The logbook has changed: nothing that was kept is true any more."""
+    def changed(self, *, only_heard: bool = False) -> None:
+        """The logbook has changed: nothing that was kept is true any more.
+
+        Parameters
+        ----------
+        only_heard : bool
+            Windows have come, and nothing else.
+        """
         self.generation += 1
-        self._kept.clear()
+        if not only_heard:
+            self._told += 1
+            self._kept.clear()
 
     async def read(self, ask: Callable[[sql.Connection], T]) -> T:
         """What the logbook answers, asked in a thread."""
@@ -121,7 +154,13 @@ class Service:
         finally:
             self.changed()
 
-    async def answer(self, key: Hashable, make: Callable[[sql.Connection], bytes]) -> bytes:
+    async def answer(
+        self,
+        key: Hashable,
+        make: Callable[[sql.Connection], bytes],
+        *,
+        windows_of: str | None = None,
+    ) -> bytes:
         """What ``make`` makes of the logbook; kept until it changes.
 
         Parameters
@@ -130,19 +169,30 @@ class Service:
             What it depends on, beside the logbook.
         make : callable
             Runs in a thread.
+        windows_of : str or None
+            The machine whose windows it tells of, or ``ALL``; ``None``: it tells of what the journal tells, too.
         """
-        if (kept := self._kept.get(key)) is not None:
-            return kept
-        this = (key, generation := self.generation)
+        begun = time.monotonic()
+        kept = self._kept.get(key)
+        of = self._state_of(windows_of)
+        if kept is not None and (kept.of == of or begun < kept.until):
+            return kept.content
+        this = (key, told := self._told)
         if (running := self._asked.get(this)) is not None:
             return await asyncio.shield(running)
         future = asyncio.ensure_future(self.read(make))
         self._asked[this] = future
         future.add_done_callback(lambda _: self._asked.pop(this, None))
         made = await asyncio.shield(future)  # one who leaves does not take it from others
-        if generation == self.generation:
-            self._kept.put(key, made)
+        if told == self._told:
+            patience = min(MOST_PATIENCE, PATIENCE * (time.monotonic() - begun)) if windows_of == ALL else 0.0
+            self._kept.put(key, _Answered(made, of, begun + patience))
         return made
+
+    def _state_of(self, windows_of: str | None) -> Hashable:
+        if windows_of is None:
+            return None
+        return self.generation if windows_of == ALL else self.heard.get(windows_of, self.generation)
 
     async def known_tokens(self) -> list[Known]:
         """All tokens, as the logbook has them."""

@@ -32,6 +32,7 @@ GROUP_S = 0.05  # that something may wait for others, so that they share a commi
 MOST_WAITING = 1024  # things; whoever brings more waits
 MOST_AT_ONCE = 256  # things in a transaction: others want to write, too
 AGAIN_S, AGAIN_MOST_S = 0.5, 10.0  # after which a server is asked again, at first and at most
+LOOK_S = 0.25  # between two looks whether to stop meanwhile
 
 T = TypeVar("T")
 Writing = Callable[[sql.Connection, float], Any]
@@ -300,12 +301,19 @@ class Book:
         Called after each commit, in that thread, with whether something urgent was written; it must not wait.
     failed : callable
         Called once, when nothing can be written any more.
+    stopping : callable
+        Whether watching is to end: then a server that does not answer is not waited for.
     """
 
     def __init__(
-        self, database: Database, *, written: Callable[[bool], None], failed: Callable[[], None]
+        self,
+        database: Database,
+        *,
+        written: Callable[[bool], None],
+        failed: Callable[[], None],
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._database, self._written, self._failed = database, written, failed
+        self._database, self._written, self._failed, self._stopping = database, written, failed, stopping
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._is_urgent = self._is_closing = self._is_over = False
@@ -407,8 +415,8 @@ class Book:
                 return
             except (ConnectionError, TimeoutError) as error:
                 logger.warning("%s; asked again in %g s", error, wait)
-                if self._is_closing:
-                    raise
+                self._wait_for_server(wait, error)
+                wait = min(2 * wait, AGAIN_MOST_S)
             except OSError:
                 raise  # the disk is full, or something of the kind
             except Exception as error:
@@ -418,8 +426,14 @@ class Book:
                 for job in jobs:
                     self._write([job])
                 return
-            time.sleep(wait)
-            wait = min(2 * wait, AGAIN_MOST_S)
+
+    def _wait_for_server(self, seconds: float, error: OSError) -> None:
+        """Wait so long; raise the error if watching is to end meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._is_closing or self._stopping():
+                raise error
+            time.sleep(min(left, LOOK_S))
 
     def _write_at_once(self, jobs: Sequence[_Job]) -> None:
         known = {job.ticket: job.ticket.recording for job in jobs if job.ticket is not None}

@@ -117,6 +117,26 @@ class LogbookState:
             return cursors.standing(c)
 
 
+class _Newest:
+    """The numbers of the last rows, asked for once after each change of the logbook, for all sinks together."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._known: dict[Stream, int] = {}
+        self._moment = ""
+
+    def of(self, stream: Stream) -> int:
+        """The number of the last row of a stream."""
+        with self._lock:
+            moment = self._database.changed()
+            if moment != self._moment:
+                with self._database.reading() as c:
+                    self._known["journal"], self._known["windows"] = asked.latest(c)
+                self._moment = moment
+            return self._known[stream]
+
+
 class Deliveries:
     """All sinks of a site, each with its thread.
 
@@ -157,8 +177,9 @@ class Deliveries:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.state = LogbookState(site.name, database)
+        newest = _Newest(database)
         self._couriers = [
-            _Courier(name, sink.make(), self.state, most=most, backoff=backoff, now=now)
+            _Courier(name, sink.make(), self.state, newest, most=most, backoff=backoff, now=now)
             for name, sink in site.sinks.items()
         ]
 
@@ -223,6 +244,7 @@ class _Courier:
     name: str
     sink: Sink
     state: LogbookState
+    newest: _Newest
     most: int
     backoff: Backoff
     now: Callable[[], float]
@@ -237,6 +259,7 @@ class _Courier:
     _attempts: int = 0  # in vain, since the last success
     _was_failing: bool = False  # so the logbook says
     _failing: Stream = "journal"  # which was told when it failed
+    _told_until: dict[Stream, int] = field(default_factory=dict)  # nothing waits up to this number
     _polled_at: float = -1e9
     _idled_at: float = -1e9
 
@@ -294,12 +317,18 @@ class _Courier:
             self._was_failing = False
 
     def _tell_all(self, stream: Stream) -> None:
+        """Tell all that waits of a stream."""
         self._failing = stream
-        while not self.stopping.is_set() and self._tell_batch(stream):
+        newest = self.newest.of(stream)
+        if newest <= self._told_until.get(stream, -1):
+            return
+        while self._tell_batch(stream):
             if stream == "windows" and self.awake.is_set() and "journal" in self.sink.streams:
                 self.awake.clear()
                 self._tell_all("journal")
                 self._failing = stream
+        if not self.stopping.is_set():
+            self._told_until[stream] = newest
 
     def _tell_batch(self, stream: Stream) -> bool:
         """Tell what waits, up to ``BATCH``; whether there may be more."""
@@ -319,7 +348,7 @@ class _Courier:
                     batch.refused.append((batch.done, refusal))
         finally:
             self._write(stream, batch)
-        return len(pending.rows) == BATCH
+        return len(pending.rows) == BATCH and not self.stopping.is_set()
 
     def _tell_dropped(self, stream: Stream, dropped: int, before: int) -> None:
         LOG.warning(

@@ -90,7 +90,7 @@ class Watch:
         database = Database.open(self._site.state)
         try:
             with _alone(database):
-                _Running(self._site, database, self._workers, self._told).run(stop)
+                _Running(self._site, database, self._workers, self._told, stop).run()
         finally:
             database.close()
 
@@ -99,12 +99,17 @@ class _Running:
     """One run of a watch."""
 
     def __init__(
-        self, site: Site, database: Database, workers: int, told: Callable[[Message], None] | None
+        self,
+        site: Site,
+        database: Database,
+        workers: int,
+        told: Callable[[Message], None] | None,
+        stop: threading.Event,
     ) -> None:
-        self._site, self._database, self._told = site, database, told
+        self._site, self._database, self._told, self._stop = site, database, told, stop
         self._stopping, self._awake = threading.Event(), threading.Event()
         self._deliveries = Deliveries(site, database)
-        self._book = Book(database, written=self._written, failed=self._stopping.set)
+        self._book = Book(database, written=self._written, failed=self._stopping.set, stopping=stop.is_set)
         self._evidence = EvidenceMaker(database, self._book, site.sounds)
         slots = Slots(workers, self._stopping)
         means = Means(database, self._book, slots, self._stopping, site.sounds)
@@ -114,8 +119,8 @@ class _Running:
         with database.reading() as c:
             self._told_until = asked.latest(c)[0]
 
-    def run(self, stop: threading.Event) -> None:
-        """Watch until ``stop`` is set, nothing can be written any more, or all sources have ended."""
+    def run(self) -> None:
+        """Watch until it is to stop, nothing can be written any more, or all sources have ended."""
         self._site.sounds.mkdir(parents=True, exist_ok=True)
         sounds.remove_unfinished(self._site.sounds)
         self._book.start()
@@ -126,9 +131,9 @@ class _Running:
             self._evidence.start()
             for listener in self._listeners:
                 listener.start()
-            self._supervise(stop)
-            if not stop.is_set() and not self._stopping.is_set():
-                self._drain(stop)
+            self._supervise()
+            if not self._stop.is_set() and not self._stopping.is_set():
+                self._drain()
         except BookError:
             pass  # which is told below
         finally:
@@ -146,10 +151,10 @@ class _Running:
             self._evidence.wake()
         self._awake.set()
 
-    def _supervise(self, stop: threading.Event) -> None:
+    def _supervise(self) -> None:
         looked = 0.0
         while any(listener.is_alive for listener in self._listeners):
-            if stop.is_set() or self._stopping.is_set():
+            if self._stop.is_set() or self._stopping.is_set():
                 return
             self._awake.wait(TICK_S)
             self._awake.clear()
@@ -158,9 +163,9 @@ class _Running:
                 looked = time.monotonic()
                 self._look_at_the_clock()
 
-    def _drain(self, stop: threading.Event) -> None:
+    def _drain(self) -> None:
         """All sources have ended: make the evidence that is left, and let sinks take all of it."""
-        while not self._evidence.drain(TICK_S) and not stop.is_set():
+        while not self._evidence.drain(TICK_S) and not self._stop.is_set():
             self._tell()
         self._deliveries.wake()
         self._deliveries.drain(DRAIN_S)

@@ -248,7 +248,6 @@ class _Turn:
             self._has_come, self._hearing.detector.selected_channels,
         )  # fmt: skip
         if self._source.follows_clock:
-            self._listener.heard_at = self._means.now()
             self._listener.set_mode("listening")
         wait = AGAIN_S
         while not self._stops:

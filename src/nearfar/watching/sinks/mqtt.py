@@ -55,6 +55,7 @@ from nearfar.watching.sinks import (
 PORT, PORT_TLS = 1883, 8883  # registered with IANA
 LONGEST_TOPIC = 65_535  # bytes, MQTT 3.1.1 section 1.5.3
 UNSAFE = frozenset("+#/%\0")
+AT_ONCE_S = 0.2  # between two looks at the states, however much happens; there may be hundreds of machines
 CLOSING_S = 2.0  # for "offline" and the end of the connection
 STATE_FORMAT = 1
 
@@ -111,7 +112,7 @@ class Mqtt:
         prefix: str = "nearfar",
         home_assistant: str = "homeassistant",
         windows: bool = False,
-        every: float = 1.0,
+        every: float = 5.0,
         keepalive: int = 30,
         timeout: float = 10.0,
         client_id: str = "",
@@ -138,7 +139,9 @@ class Mqtt:
         self._site: SiteState | None = None
         self._connection: _Connection | None = None
         self._published: dict[str, bytes] = {}  # retained, by topic, by this connection
+        self._configurations: dict[tuple[str, str], tuple[str, bytes]] = {}  # by name and system
         self._looked_at = -1e9
+        self._is_due = False  # whether states are to be published, however short a time ago that was
 
     def open(self, site: SiteState) -> None:
         """Connect, and publish what there is."""
@@ -158,9 +161,7 @@ class Mqtt:
             self._lose()
             raise
         if message.stream == "journal":
-            # The message has arrived: if the state has not, it is published when there is a connection again.
-            with contextlib.suppress(SinkDownError):
-                self._publish_states()
+            self._publish_states_soon()
 
     def idle(self) -> None:
         """Read what the broker says, keep the connection alive, and publish states that have changed."""
@@ -172,9 +173,8 @@ class Mqtt:
             raise
         if self._discovery and connection.take(f"{self._discovery}/status") == home_assistant.BIRTH:
             self._published.clear()
-            self._looked_at = -1e9
             self._publish_states()
-        elif time.monotonic() - self._looked_at >= self._every:
+        elif self._is_due or time.monotonic() - self._looked_at >= self._every:
             self._publish_states()
 
     def close(self) -> None:
@@ -221,6 +221,18 @@ class Mqtt:
             self._connection.drop()
             self._connection = None
 
+    def _publish_states_soon(self) -> None:
+        """At once; or, if that was done just now, when nothing is to be told for a moment.
+
+        The message that led to it has arrived. If the states do not, they are published when there is a connection
+        again.
+        """
+        if time.monotonic() - self._looked_at < AT_ONCE_S:
+            self._is_due = True
+            return
+        with contextlib.suppress(SinkDownError):
+            self._publish_states()
+
     def _publish_states(self) -> None:
         """Publish each state, and each message of discovery, that the broker does not have yet."""
         assert self._site is not None
@@ -235,7 +247,7 @@ class Mqtt:
         except SinkDownError:
             self._lose()
             raise
-        self._looked_at = time.monotonic()
+        self._looked_at, self._is_due = time.monotonic(), False
 
     def _retained(self, machines: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, bytes]]:
         """What the broker is to keep: nothing of a machine that was removed."""
@@ -244,12 +256,18 @@ class Mqtt:
             topic = f"{self._base}/{safe(row['name'])}/state"
             is_there = row["mode"] != "removed"
             if self._discovery:
-                found = home_assistant.device(
-                    self._site.name, row, state=topic, availability=self._availability
-                )
-                id = home_assistant.identifier(self._site.name, row["name"])
-                yield f"{self._discovery}/device/{id}/config", _json(found) if is_there else b""
+                yield self._discovered(row, topic) if is_there else (self._discovered(row, topic)[0], b"")
             yield topic, _json(state_of(row, self._site.name)) if is_there else b""
+
+    def _discovered(self, row: Mapping[str, Any], state: str) -> tuple[str, bytes]:
+        """Topic and payload of a machine's discovery, made once."""
+        assert self._site is not None
+        key = (row["name"], row["system"])
+        if key not in self._configurations:
+            found = home_assistant.device(self._site.name, row, state=state, availability=self._availability)
+            id = home_assistant.identifier(self._site.name, row["name"])
+            self._configurations[key] = f"{self._discovery}/device/{id}/config", _json(found)
+        return self._configurations[key]
 
 
 def safe(name: str) -> str:

@@ -67,6 +67,22 @@ class Expected:
                 raise ValueError(f"{name}={value}: must be from 1 to {most}")
 
 
+def required(rate: int | None, channels: int | None) -> tuple[int, int]:
+    """Rate, in Hz, and channels of what has no header.
+
+    Raises
+    ------
+    ValueError
+        If one is not given, or cannot be.
+    """
+    Expected(rate, channels, "s16le")
+    if rate is None or channels is None:
+        raise ValueError(
+            f"rate={rate}, channels={channels}: both must be given, because the sound has no header"
+        )
+    return rate, channels
+
+
 @dataclass(frozen=True, slots=True)
 class Sound:
     """A recording in a stream, of which the header has come.

@@ -11,8 +11,8 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nearfar.files.extras import MissingPackageError
 from nearfar.files.names import one_line
@@ -35,7 +35,7 @@ class Folder:
 
     Parameters
     ----------
-    folder : str
+    folder : Path
     settle : float
         Seconds for which size and time of a file must not change until it is complete. Writers that pause for
         longer need more. Of files that are renamed into the folder once they are complete, 0.
@@ -43,8 +43,8 @@ class Folder:
         What tells when a recording began, as of ``windows.clock.clock_of``: the chunk ``bext``, the time of the
         last change, or a pattern of ``strptime`` for a date in the name. A recording without a chunk ``bext`` has
         ended at its last change.
-    time_zone : str
-        Of times that do not tell theirs, such as "Europe/Berlin"; empty: that of this computer.
+    zone : tzinfo, optional
+        Of times that do not tell theirs; else that of this computer.
     pattern : str
         Only files with such a name, as of a shell: "pump1_*".
     recursive : bool
@@ -68,11 +68,11 @@ class Folder:
 
     def __init__(
         self,
-        folder: str,
+        folder: Path,
         *,
         settle: float = 2.0,
         began: str = "bext",
-        time_zone: str = "",
+        zone: tzinfo | None = None,
         pattern: str = "*",
         recursive: bool = True,
         select: tuple[Channel, ...] = (),
@@ -88,7 +88,7 @@ class Folder:
         self._folder = Path(folder)
         self._settle, self._patience, self._poll = settle, patience, poll
         self._began = require_way(began)
-        self._zone = _zone(time_zone)
+        self._zone = zone
         self._pattern, self._recursive = pattern, recursive
         self._select = select
 
@@ -233,12 +233,3 @@ def _differs(found: Found) -> bool:
     except OSError:
         return True
     return (now.st_size, now.st_mtime_ns) != (found.size, found.mtime_ns)
-
-
-def _zone(name: str) -> ZoneInfo | None:
-    if not name:
-        return None
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, OSError, ValueError) as error:
-        raise ValueError(f"time_zone={name!r}: no such time zone; give one such as Europe/Berlin") from error

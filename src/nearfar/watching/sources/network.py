@@ -19,7 +19,7 @@ from nearfar.recordings.blocks import Lost
 from nearfar.recordings.recording import Channel
 from nearfar.watching.sources import Arrival, Ear, SourceError
 from nearfar.watching.sources.buffered import SLICE, Inbox, Stopping
-from nearfar.watching.sources.decoding import Expected, StreamFormat
+from nearfar.watching.sources.decoding import Expected, StreamFormat, required
 from nearfar.watching.sources.live import AFTER_GARBAGE, Sending, arrivals_of, hear_stream, receiving, wait
 from nearfar.watching.sources.pcm import Format, frame_bytes, frames_of
 
@@ -240,10 +240,10 @@ class Udp:
     ----------
     port : int
         On which datagrams are awaited. 0: any that is free; ``address`` says which.
-    rate, channels : int
-        In Hz.
     host : str
         The address of this computer on which datagrams are awaited; "0.0.0.0" for all.
+    rate, channels : int
+        In Hz.
     format : {"s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f32be", "u8"}
         Interleaved.
     select : tuple of int
@@ -273,9 +273,9 @@ class Udp:
         self,
         port: int,
         *,
-        rate: int,
-        channels: int,
         host: str = "127.0.0.1",
+        rate: int | None = None,
+        channels: int | None = None,
         format: Format = "s16le",
         select: tuple[Channel, ...] = (),
         sender: str = "",
@@ -283,10 +283,10 @@ class Udp:
         buffer: float = 60.0,
     ) -> None:
         _refuse_strange(port, silence)
-        Expected(rate, channels, format)  # refuses what makes no sense
-        Inbox(buffer)
+        self._rate, self._channels = required(rate, channels)
+        self._format = format
+        Inbox(buffer)  # refuses what makes no sense
         self._host, self._port = host, port
-        self._rate, self._channels, self._format = rate, channels, format
         self._select = select
         self._sender = sender
         self._silence = silence

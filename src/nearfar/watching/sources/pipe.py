@@ -22,7 +22,7 @@ from nearfar.watching.sources.live import AFTER_GARBAGE, arrivals_of, hear_strea
 
 logger = logging.getLogger(__name__)
 
-STDIN = "-"
+STDIN = Path("-")
 
 
 class Pipe:
@@ -30,7 +30,7 @@ class Pipe:
 
     Parameters
     ----------
-    path : str
+    path : Path
         "-" is standard input.
     rate, channels : int, optional
         Of raw samples, in Hz; WAV and FLAC say theirs.
@@ -55,7 +55,7 @@ class Pipe:
 
     def __init__(
         self,
-        path: str = STDIN,
+        path: Path = STDIN,
         *,
         rate: int | None = None,
         channels: int | None = None,
@@ -64,7 +64,7 @@ class Pipe:
         live: bool = True,
         buffer: float = 60.0,
     ) -> None:
-        self.path = path
+        self.path = Path(path)
         self.follows_clock = live
         self._expected = Expected(rate, channels, format)
         self._select = select
@@ -80,7 +80,7 @@ class Pipe:
             If the pipe is not there, or is none.
         """
         inbox = Inbox(self._buffer, sender_waits=not self.follows_clock)
-        pipe = _Stdin() if self.path == STDIN else _NamedPipe(Path(self.path))
+        pipe = _Stdin() if self.path == STDIN else _NamedPipe(self.path)
 
         def receive(stopping: Stopping) -> None:
             try:

@@ -18,7 +18,7 @@ from nearfar.recordings.blocks import Lost
 from nearfar.recordings.recording import Channel
 from nearfar.watching.sources import Arrival, Ear, SourceError
 from nearfar.watching.sources.buffered import SLICE, Inbox, Stopping
-from nearfar.watching.sources.decoding import Expected
+from nearfar.watching.sources.decoding import required
 from nearfar.watching.sources.live import Sending, arrivals_of, receiving
 
 logger = logging.getLogger(__name__)
@@ -58,15 +58,14 @@ class SoundCard:
     def __init__(
         self,
         *,
-        rate: int,
-        channels: int,
+        rate: int | None = None,
+        channels: int | None = None,
         device: str | int = "",
         select: tuple[Channel, ...] = (),
         buffer: float = 60.0,
     ) -> None:
-        Expected(rate, channels, "f32le")  # refuses what makes no sense
-        Inbox(buffer)
-        self._rate, self._channels = rate, channels
+        Inbox(buffer)  # refuses what makes no sense
+        self._rate, self._channels = required(rate, channels)
         self._device = int(device) if isinstance(device, str) and device.isdecimal() else device
         self._select = select
         self._buffer = buffer
