@@ -80,7 +80,7 @@ def demonstrate(folder: Path, *, seed: int, workers: int, progress: Progress) ->
     most = max(scored, key=lambda verdict: verdict.score).name
     yield "What speaks for a verdict, to see and to hear:"
     yield Text(_explain(folder, most), "bold")  # on one line, however long
-    yield "What a watch would have told, in two minutes or less: a replay of the fan's test clips, one after the other:"
+    yield "What a watch would have told: a replay of the fan's test clips, one after the other, in seconds:"
     yield Text(_watch(folder), "bold")
     yield (
         f"Everything is in {folder}/. For your own machine: [bold]nearfar fit FOLDER -o DETECTOR[/], then "

@@ -63,7 +63,7 @@ def run(site: Site, *, workers: int, as_json: bool, file: Path | None, again: st
             say(f"Stopped; {again}.", err)
         if not as_json and (played or not received):
             with database.reading() as c:
-                out.print(watched.summary(c, site.time_zone))
+                out.print(watched.summary(c, site.time_zone), soft_wrap=True)
         if file is not None and not as_json:
             say(f"To look at it: nearfar serve {quoted(file)}")
     finally:

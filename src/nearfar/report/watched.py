@@ -229,17 +229,15 @@ def _at_most(count: int, noun: str) -> str:
     return f"{asked.MOST} {noun}s or more" if count >= asked.MOST else counted(count, noun)
 
 
-def _alerts(alerts: Sequence[Row], zone: tzinfo) -> RenderableType:
-    table = Table("machine", "alert", "from", "to", "likely since", "what")
+def _alerts(alerts: Sequence[Row], zone: tzinfo) -> Text:
+    """A line for each, the newest last: a table would have no room for what they say."""
+    lines = [f"... the last {MOST_SHOWN} of {len(alerts)}:"] if len(alerts) > MOST_SHOWN else []
     for alert in alerts[-MOST_SHOWN:]:
-        ended = "still active" if alert["ended_at"] is None else moment(alert["ended_at"], zone)
-        table.add_row(
-            Text(one_line(alert["machine"])), alert["condition"], moment(alert["began_at"], zone), ended,
-            moment(alert["since_at"], zone), Text(one_line(alert["message"])),
-        )  # fmt: skip
-    if len(alerts) > MOST_SHOWN:
-        table.caption = f"the last {MOST_SHOWN} of {len(alerts)}"
-    return table
+        ended = "still active" if alert["ended_at"] is None else f"until {moment(alert['ended_at'], zone)}"
+        when = f"{moment(alert['began_at'], zone)}  {alert['machine']}  {alert['condition']}, {ended}"
+        likely = f"likely since {moment(alert['since_at'], zone)}"
+        lines.append(one_line(f"{when}, {likely}: {alert['message']}"))
+    return Text("\n".join(lines))
 
 
 def progress(done: float, total: float, seconds: float) -> str:
