@@ -259,8 +259,8 @@ def test_what_is_not_installed_is_told(
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     monkeypatch.setattr(builtins, "__import__", failing)
     monkeypatch.setattr(sys, "meta_path", [_Failing(error), *sys.meta_path])
-    with listening(card()) as listener, pytest.raises(MissingPackageError, match=message):
-        raise listener.until_error()
+    with pytest.raises(MissingPackageError, match=message):
+        card()
 
 
 class _Failing:
@@ -290,7 +290,7 @@ def test_the_real_portaudio_without_a_device() -> None:
     assert time.monotonic() - begun < 10
 
 
-def test_strange_options_are_refused() -> None:
+def test_strange_options_are_refused(library: Library) -> None:  # noqa: ARG001
     with pytest.raises(ValueError, match="channels=0: must be from 1"):
         card(channels=0)
     with pytest.raises(ValueError, match="rate=None, channels=2: both must be given"):

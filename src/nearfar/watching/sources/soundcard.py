@@ -50,6 +50,8 @@ class SoundCard:
     ------
     ValueError
         If an option makes no sense.
+    MissingPackageError
+        If sounddevice or PortAudio is not installed.
     """
 
     is_live = True
@@ -69,22 +71,20 @@ class SoundCard:
         self._device = int(device) if isinstance(device, str) and device.isdecimal() else device
         self._select = select
         self._buffer = buffer
+        self._library = _library()
 
     def arrivals(self, ear: Ear) -> Iterator[Arrival]:
         """One recording, until the sound card is gone.
 
         Raises
         ------
-        MissingPackageError
-            If sounddevice or PortAudio is not installed.
         SourceError
             If there is no such device, it cannot record so, or is gone.
         """
-        library = _library()
         inbox = Inbox(self._buffer)
 
         def receive(stopping: Stopping) -> None:
-            self._receive(library, inbox, ear, stopping)
+            self._receive(self._library, inbox, ear, stopping)
 
         with receiving(receive, inbox, ear, "soundcard"):
             yield from arrivals_of(inbox, ear, self._select, "soundcard")
