@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from nearfar import __version__
 from nearfar.logbook.life_cycle import LifeCycleError
+from nearfar.serving import pages
 from nearfar.serving.actions import add_actions
 from nearfar.serving.answers import Problem
 from nearfar.serving.changes import Changes
@@ -114,12 +115,12 @@ def make_app(
     add_metrics(others, service)
     add_pages(others, service, sessions)
     app.include_router(others)
-    _add_errors(app)
+    _add_errors(app, site.name)
     app.add_middleware(Guard, service=service, sessions=sessions)
     return app
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, site_name: str) -> None:
     """Say what went wrong, in the same form everywhere."""
 
     @app.exception_handler(RefusedError)
@@ -140,9 +141,13 @@ def _add_errors(app: FastAPI) -> None:
         return problem(409, str(error), code=error.code)
 
     @app.exception_handler(LookupError)
-    async def unknown(_: Request, error: LookupError) -> JSONResponse:
+    async def unknown(request: Request, error: LookupError) -> Response:
         if isinstance(error, KeyError | IndexError):  # those of a program that is wrong
             raise error
+        if request.url.path.startswith("/machines/"):  # a page, for people
+            around = pages.Around(site_name, pages.Viewer(may_act=False))
+            told = str(error)
+            return HTMLResponse(pages.problem(around, "Not found", f"{told[:1].upper()}{told[1:]}."), 404)
         return problem(404, str(error))
 
     @app.exception_handler(WorkerError)

@@ -7,8 +7,8 @@ There is one renderer. A script in the page (``static/live.js``) hears that some
 address again, and takes over what differs. So it is decided here, and nowhere else, what a state is called and how
 it looks. All that can be read is there without scripts, too.
 
-The policy of the pages allows scripts and styles of ``/static`` only: no element has a ``style`` or an ``on...``
-attribute. Colours and the look of what is common are those of ``report.pages``.
+The security policy of the service allows scripts and styles of ``/static`` only: no element has a ``style`` or an
+``on...`` attribute. Colours and the look of what is common are those of ``report.pages``.
 """
 
 from __future__ import annotations
@@ -34,10 +34,6 @@ Row = Mapping[str, Any]
 Tone = Literal["bad", "doubt", "good", "quiet"]
 
 HERE = Path(__file__).parent
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

@@ -14,7 +14,7 @@ export async function scores(quotedName, { begin, end, points, signal }) {
 function pointOf(told) {
   const one = told.decision !== undefined;
   const count = told.windows ?? 1;
-  const share = (number, decision) => (one ? Number(told.decision === decision) : (number ?? 0) / count);
+  const share = (number, decision) => (one ? Number(told.decision === decision) : Math.max(number || 0, 0) / count);
   return {
     from: told.begins_at,
     to: told.begins_at + told.seconds,
@@ -24,7 +24,7 @@ function pointOf(told) {
     count,
     anomalous: share(told.anomalous, "anomaly"),
     unusable: share(told.unusable, "unusable"),
-    paused: share(told.paused, "paused"),
+    paused: share(told.paused ?? count - told.scored - told.unusable, "paused"),
     evidence: told.evidence ?? null,
   };
 }
