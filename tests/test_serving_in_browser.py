@@ -436,7 +436,7 @@ class TestHall:
 
     def test_each_machine_has_its_trend_and_its_threshold(self, busy, opened):
         found = opened(busy)
-        found.tab.wait_for_function("document.querySelectorAll('.spark svg .line').length === 5")
+        playwright.expect(found.tab.locator(".spark svg .line")).to_have_count(5, timeout=PATIENCE)
         label = found.tab.locator(".machine[data-name='fan%202'] .spark").get_attribute("aria-label")
         assert label == "Trend of 24 hours: never above the threshold"
         asked_for = [url for url in found.requests if "/scores?" in url]
