@@ -198,15 +198,7 @@ def scores(
     few = each.limit(points + 1).subquery()
     if c.execute(sql.select(sql.func.count()).select_from(few)).scalar_one() <= points:
         return [dict(row) for row in c.execute(each.order_by("begins_at")).mappings()]
-    bounds = sql.select(
-        *(
-            sql.select(bound(table.c.begins_at)).where(*of).scalar_subquery()
-            for bound in (sql.func.min, sql.func.max)
-            for table, of in ((windows, of_windows), (summaries, of_summaries))
-        )
-    )
-    times = [time for time in c.execute(bounds).one() if time is not None]
-    width = _width(min(times), max(times), points)
+    width = _width(*_bounds(c, (windows, of_windows), (summaries, of_summaries)), points)
     query = _in_buckets(
         _windows_in_buckets(c, width).where(*of_windows), _summaries_in_buckets(c, width).where(*of_summaries)
     )
@@ -436,6 +428,21 @@ def _bucket(c: sql.Connection, time: sql.Column[Any], width: float) -> sql.Colum
     if c.dialect.name == "postgresql":  # where a cast rounds; that of SQLite cuts off
         quotient = sql.func.floor(quotient)
     return sql.cast(quotient, sql.BigInteger)
+
+
+def _bounds(
+    c: sql.Connection, *parts: tuple[sql.Table, Sequence[sql.ColumnElement[bool]]]
+) -> tuple[float, float]:
+    """When the first of these begins, and the last; each from one end of an index."""
+    query = sql.select(
+        *(
+            sql.select(bound(table.c.begins_at)).where(*of).scalar_subquery()
+            for bound in (sql.func.min, sql.func.max)
+            for table, of in parts
+        )
+    )
+    times = [time for time in c.execute(query).one() if time is not None]
+    return min(times), max(times)
 
 
 def _width(first: float, last: float, points: int) -> float:
