@@ -143,7 +143,8 @@ def clear(c: sql.Connection, machine_id: int, condition: Condition, *, at: float
     if alert is None or (at < alert["began_at"] and _happened(c, key, "cleared", at)):
         return None
     standing, deed = _standing(c, key, now), _Deed(at, now)
-    alert = _save_alert(c, alert, _state(alert).clear(), ended_at=at)
+    # what was recorded before may come in later, as from a recorder that was away: no alert ends before it began
+    alert = _save_alert(c, alert, _state(alert).clear(), ended_at=max(at, alert["began_at"]))
     _tell(c, "cleared", key, alert, standing, deed)
     if not alert["retained"]:
         _tell(c, "re-armed", key, alert, standing, deed, after="cleared")

@@ -109,6 +109,7 @@ class Hearing:
         self._places: list[Place] = []
         self._open: _Open | None = None
         self.heard_until: float | None = None
+        self._sound_until: float | None = None  # of any window: recordings may come in any order
         self.mode = ""
         self.active: set[Condition] = set()
         self._pending: list[Change] = []  # before the next window
@@ -121,6 +122,7 @@ class Hearing:
         """What is known, as JSON values."""
         return {
             "steps": self._steps.state(),
+            "sound_until": self._sound_until,
             "microphones": self._microphones.state(),
             "places": [asdict(place) for place in self._places],
         }
@@ -140,6 +142,7 @@ class Hearing:
             Those that are active.
         """
         self.heard_until, self.mode = heard_until, mode
+        self._sound_until = heard_until if state is None else state.get("sound_until", heard_until)
         self.active = active & {"no sound"}
         if state is None:
             self.active |= active & {"anomaly"}
@@ -153,6 +156,7 @@ class Hearing:
         """Go on from another detector: events and rules begin afresh, what is heard stays."""
         self._microphones, self._places, self._open = former._microphones, former._places, former._open
         self.heard_until, self.mode = former.heard_until, former.mode
+        self._sound_until = former._sound_until
         self.active = former.active | {"anomaly"}
 
     # recordings
@@ -196,10 +200,10 @@ class Hearing:
 
     def _notice_silence_before(self, began_at: float) -> None:
         """If there was no sound for too long before that moment, that was noticed when it was."""
-        if self.heard_until is not None:
-            noticed = silent_from(self._machine, self.heard_until)
+        if self._sound_until is not None:
+            noticed = silent_from(self._machine, self._sound_until)
             if began_at > noticed:
-                self._pending.append(no_sound(self._machine, self.heard_until, noticed))
+                self._pending.append(no_sound(self._machine, self._sound_until, noticed))
                 self.active.add("no sound")
 
     def was_set(self, mode: str) -> None:
@@ -275,6 +279,7 @@ class Hearing:
         opened.next_window, opened.seconds = window.index + 1, max(opened.seconds, window.end)
         begins_at = opened.begun.began_at + window.start
         self.heard_until = begins_at + window.seconds
+        self._sound_until = max(self.heard_until, self._sound_until or self.heard_until)
         noted = Noted(opened.begun, opened.next_window, {}, before=self._pending)
         noted.before += [Change("clear", condition, begins_at) for condition in sorted(self.active)]
         self._pending = []

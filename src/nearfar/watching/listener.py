@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import sqlalchemy as sql
 
@@ -53,6 +53,7 @@ AGAIN_S, AGAIN_MOST_S = 1.0, 60.0  # after which a machine, or a source, is trie
 SEEN_S = 30.0  # between two looks whether a detector was replaced
 LATE_S = 5.0  # by which live sound is heard late, or by the length of a window if that is longer
 REMEMBERED = 64  # recordings that were finished last: the logbook may not know it yet
+EXPECTED = (ValueError, OSError, MissingPackageError)  # whose message says it all
 T = TypeVar("T")
 
 
@@ -153,7 +154,26 @@ class Listener:
         self.told_silent_since: float | None = None
         self.mode, self.is_mode_of_clock = "", False
         self._outside: str | None = None  # a mode that the supervisor has set meanwhile
+        self._ready: Ready | None = None
         self._thread = threading.Thread(target=self._run, name=f"nearfar {machine.name}", daemon=True)
+
+    def prepare(self) -> Ready:
+        """Open what is heard, and by what: so what is wrong is told before anything starts.
+
+        Raises
+        ------
+        ValueError, OSError
+            If the detector cannot be read, or cannot keep the rule for alerts, or an option of the source is wrong.
+        MissingPackageError
+            If one of them needs a package that is not installed.
+        """
+        self._ready = Ready.of(self.machine, self._means.sounds)
+        return self._ready
+
+    def taken_ready(self) -> Ready:
+        """What was prepared, once; or the same anew."""
+        ready, self._ready = self._ready, None
+        return ready or Ready.of(self.machine, self._means.sounds)
 
     def start(self) -> None:
         """Begin to listen."""
@@ -199,8 +219,11 @@ class Listener:
             except BookError:
                 return
             except Exception as error:
-                told = f"{type(error).__name__}: {error}"
-                logger.exception("%s: is not heard; tried again in %g s", self.machine.name, wait)
+                told = str(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
+                trace = None if isinstance(error, EXPECTED) else error
+                logger.error(
+                    "%s: is not heard; tried again in %g s: %s", self.machine.name, wait, told, exc_info=trace
+                )
                 if not self._say_stopped(told):
                     return
             stopping.wait(wait)
@@ -218,21 +241,44 @@ class Listener:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a turn begins with.
+
+    Attributes
+    ----------
+    hearing : Hearing
+    source : Source
+    stamp : tuple or None
+        Of the detector, from before it was read.
+    """
+
+    hearing: Hearing
+    source: Source
+    stamp: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, machine: MachineSite, folder: Path) -> Self:
+        """What hears a machine; ``folder`` is that of sounds."""
+        stamp = _stamp_of(machine.detector)
+        hearing = Hearing(machine, load_lean(machine.detector), folder)
+        return cls(hearing, machine.make_source(hearing.detector), stamp)
+
+
 class _Turn:
     """Listening from what the logbook knows to the end of the source, or the first error."""
 
     def __init__(self, machine: MachineSite, means: Means, listener: Listener) -> None:
         self._machine, self._means, self._listener = machine, means, listener
-        self._stamp = _stamp_of(machine.detector)
         self._looked = time.monotonic()
         with means.slots.one():  # so that not hundreds load at once
             keep_freed_memory()
-            self._hearing = Hearing(machine, load_lean(machine.detector), means.sounds)
+            ready = listener.taken_ready()
+        self._hearing, self._source, self._stamp = ready.hearing, ready.source, ready.stamp
         self._finished: OrderedDict[str, None] = OrderedDict()
         self._is_late = False
         self._unfinished: list[RecordingRow] = []
         self._ticket = self._opened()
-        self._source: Source = machine.make_source(self._hearing.detector)
         listener.follows_clock = self._source.follows_clock
 
     def take(self) -> None:
@@ -249,7 +295,7 @@ class _Turn:
         )  # fmt: skip
         if self._source.follows_clock:
             self._listener.set_mode("listening")
-        wait = AGAIN_S
+        wait, told = AGAIN_S, ""
         while not self._stops:
             try:
                 with _closed(self._source.arrivals(ear)) as arrivals:
@@ -257,12 +303,14 @@ class _Turn:
                         if self._stops:
                             break
                         self._hear(arrival)
-                        wait = AGAIN_S
+                        wait, told = AGAIN_S, ""
                     else:
                         self._abandon(but=None)
                         return
             except SourceError as error:
-                logger.warning("%s: %s; tried again in %g s", self._machine.name, error, wait)
+                if str(error) != told:  # once, however long it lasts
+                    told = str(error)
+                    logger.warning("%s: %s; tried again until it is there", self._machine.name, told)
                 self._listener.set_mode(NO_SOUND, str(error))
                 self._means.stopping.wait(wait)
                 wait = min(2 * wait, AGAIN_MOST_S)
