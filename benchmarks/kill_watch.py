@@ -41,6 +41,7 @@ MACHINES = ("fan", "pump")
 MOST_SECONDS = 1.5  # after the logbook has grown, until a kill
 PATIENCE = 120.0  # seconds until a run must have heard something
 TABLES = ("machines", "recordings", "windows", "events", "alerts", "conditions", "journal")
+NUMBERS = ("id", "recording_id", "alert_id", "event_id")  # of rows: which machine is first is left to chance
 BY_THE_COMPUTERS_CLOCK = ("written_at", "mode_since_at")
 
 
@@ -118,8 +119,12 @@ def held(folder: Path, name: str) -> dict[str, Any]:
         for table in TABLES:
             rows = [dict(row) for row in c.execute(f"SELECT * FROM {table}")]
             found[table] = [{k: v for k, v in row.items() if k not in BY_THE_COMPUTERS_CLOCK} for row in rows]
-    told = [{k: v for k, v in row.items() if k != "id"} for row in found["journal"]]
+    told = [{k: v for k, v in row.items() if k not in NUMBERS} for row in found["journal"]]
     for row in told:
+        content = json.loads(row["content"])
+        if content.get("alert") is not None:
+            del content["alert"]["id"]
+        row["content"] = json.dumps(content)
         if row["what"] == "detector":  # when a machine is new
             row["at"] = None
         if row["what"] == "evidence":
@@ -142,7 +147,7 @@ def _by_machine(rows: list[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
     """Rows of each machine, in order; without the numbers, which depend on which machine was first."""
     found: dict[Any, list[dict[str, Any]]] = {}
     for row in rows:
-        kept = {k: v for k, v in row.items() if k not in ("id", "recording_id", "alert_id", "event_id")}
+        kept = {k: v for k, v in row.items() if k not in NUMBERS}
         found.setdefault(row.get("machine_id", row.get("id")), []).append(kept)
     return found
 
