@@ -248,8 +248,10 @@ def _no_source(text: str, path: Path) -> str:
 
 def _replayed(site: Site, folder: Path, speed: str, state: Path | str, began: str | None) -> Site:
     from nearfar.watching.site import replaying
+    from nearfar.watching.sources.replay import parse_speed
 
     try:
+        parse_speed(speed)
         return replaying(site, folder.absolute(), speed=speed, state=state, began=began)
     except ValueError as error:
         raise typer.BadParameter(f"--{error}") from error
