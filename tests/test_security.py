@@ -327,6 +327,18 @@ def test_a_body_that_does_not_come_is_waited_for_no_longer_than_said(unchanged: 
     assert time.monotonic() - began < 20
 
 
+def test_a_body_that_is_cut_off_does_nothing_even_if_it_makes_sense(
+    unchanged: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in (ACKNOWLEDGE, "/api/machines/pump/verdict"):
+        with socket.create_connection((unchanged.base_url.host, unchanged.base_url.port)) as connection:
+            connection.sendall(head("Content-Length: 100", path=path) + b'{"by": "x"}')
+        assert unchanged.get("/api/alerts/1").json()["acked"] is False
+    time.sleep(0.2)
+    assert unchanged.get("/api/alerts/1").json()["acked"] is False
+    assert "failed" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "lie",
     [

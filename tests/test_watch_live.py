@@ -190,7 +190,7 @@ def test_recordings_in_another_order_are_no_silence(place: Path, tmp_path: Path)
     assert [silences(FIRST + at) for at in (0.0, -7200.0, 10.0, -7200.0)] == [[]] * 4
     state = hearing.state()
     hearing = Hearing(machine, load_lean(place / "detector"), tmp_path)
-    hearing.go_on(state, FIRST - 7200.0, "listening", set())
+    hearing.go_on(state, FIRST + 10.0, "listening", set())
     assert [silences(FIRST + at) for at in (20.0, 1000.0)] == [[], [FIRST + 20.0]]
 
 

@@ -94,7 +94,10 @@ class Logbook:
             with database.reading() as c:
                 return cls(
                     {
-                        name: [dict(row) for row in c.execute(sql.select(table)).mappings()]
+                        name: [
+                            dict(row)
+                            for row in c.execute(sql.select(table).order_by(*table.primary_key)).mappings()
+                        ]
                         for name, table in schema.metadata.tables.items()
                     }
                 )

@@ -236,7 +236,7 @@ class Guard:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        break
+                        raise cut_off()
                     body += message.get("body", b"")
                     if len(body) > limits.json_bytes:
                         raise too_large(limits.json_bytes)
@@ -322,6 +322,11 @@ def too_large(most: int) -> RefusedError:
 def too_slow(seconds: float) -> RefusedError:
     """The refusal of a body that takes too long."""
     return RefusedError(408, "the body of the request took too long", f"send it within {seconds:g} s")
+
+
+def cut_off() -> RefusedError:
+    """The refusal of a body whose end never came; what there is of it may mean something else."""
+    return RefusedError(400, "the body of the request was cut off", "send it again")
 
 
 def refuse_foreign_host(headers: Headers, allowed: tuple[str, ...] = ()) -> None:

@@ -16,13 +16,14 @@ from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from nearfar.serving.answers import Verdict
 from nearfar.serving.decoding import Decoder
 from nearfar.serving.evidence import page_response
 from nearfar.serving.limits import Limits
 from nearfar.serving.reading import Name
-from nearfar.serving.security import RefusedError, headers_of, refuse_too_large, too_large, too_slow
+from nearfar.serving.security import RefusedError, cut_off, headers_of, refuse_too_large, too_large, too_slow
 from nearfar.serving.service import Service, machine_named
 from nearfar.serving.worker import UPLOAD
 
@@ -114,6 +115,8 @@ class Places:
                     size = await _copy(request, file, limits.upload_bytes)
         except TimeoutError:
             raise too_slow(limits.upload_seconds) from None
+        except ClientDisconnect:
+            raise cut_off() from None
         if size == 0:
             raise RefusedError(422, "the body is empty", "send the recording itself as the body")
 

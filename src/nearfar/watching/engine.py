@@ -43,7 +43,8 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.25  # between two looks at the clock, and whether to stop
 UPKEEP_S = 3600.0
 QUIET_S = 60.0  # without a window, in a pause, until the clock says that it is one
-DRAIN_S = 10.0  # that sinks have to take the last messages
+DRAIN_S = 10.0  # that sinks have to take what is there when all sources have ended
+LAST_S = 2.0  # that they have to take the last messages, when watching ends
 JOIN_S = 60.0  # that a machine's thread has to end: it may be scoring
 TOLD_AT_ONCE = 100
 T = TypeVar("T")
@@ -216,7 +217,7 @@ class _Running:
         if self._upkeep is not None:
             self._upkeep.join()
         self._book.close()
-        self._deliveries.wake()
+        self._deliveries.drain(LAST_S)
         self._deliveries.stop()
         self._tell()
 
