@@ -290,8 +290,8 @@ class _Turn:
             If nothing can be written any more.
         """
         ear = Ear(
-            lambda key: key in self._finished, self._means.stopping.is_set, self._means.slots.sleep, self._means.now,
-            self._has_come, self._hearing.detector.selected_channels,
+            lambda key: key in self._finished, self._means.stopping.is_set, self._means.slots.sleep,
+            self._means.now, self._has_come, self._hearing.detector.selected_channels,
         )  # fmt: skip
         if self._source.follows_clock:
             self._listener.set_mode("listening")
