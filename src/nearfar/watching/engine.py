@@ -21,10 +21,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sql
 
-from nearfar.files.locks import LockedError, locked
-from nearfar.logbook import asked, compaction, conditions, heard, schema
+from nearfar.logbook import asked, compaction, conditions, heard, schema, watcher
 from nearfar.logbook.database import Database
-from nearfar.logbook.sqlite import SQLiteFile
 from nearfar.watching import messages, sounds
 from nearfar.watching.book import Book, BookError, apply
 from nearfar.watching.deliveries import Deliveries
@@ -44,7 +42,6 @@ QUIET_S = 60.0  # without a window, in a pause, until the clock says that it is 
 DRAIN_S = 10.0  # that sinks have to take the last messages
 JOIN_S = 60.0  # that a machine's thread has to end: it may be scoring
 TOLD_AT_ONCE = 100
-WATCHER = 0x6E66776174636800  # of PostgreSQL's advisory lock: "nfwatch" and 0
 
 
 class WatchError(RuntimeError):
@@ -284,22 +281,9 @@ def _alone(database: Database) -> Iterator[None]:
     WatchError
         If one does.
     """
-    busy = f"{database}: another process watches with this logbook; end it, or give another one"
-    place = database.place
-    if isinstance(place, SQLiteFile):
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(place.path.with_name(f"{place.path.name}-watch.lock")))
-            except LockedError as error:
-                raise WatchError(busy) from error
-            yield
-        return
-    engine = place.migrator()  # of a connection of its own, which holds the lock until it ends
-    try:
-        with engine.connect() as c:
-            if not c.execute(sql.select(sql.func.pg_try_advisory_lock(WATCHER))).scalar_one():
-                raise WatchError(busy)
-            c.commit()
-            yield
-    finally:
-        engine.dispose()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(watcher.alone(database))
+        except watcher.WatchedError as error:
+            raise WatchError(str(error)) from error
+        yield
