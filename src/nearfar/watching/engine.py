@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sql
+from sqlalchemy.exc import DBAPIError
 
 from nearfar.files.locks import LockedError, locked
 from nearfar.logbook import asked, compaction, conditions, heard, schema
@@ -45,6 +46,7 @@ DRAIN_S = 10.0  # that sinks have to take what is there when all sources have en
 LAST_S = 2.0  # that they have to take the last messages, when watching ends
 JOIN_S = 60.0  # that a machine's thread has to end: it may be scoring
 TOLD_AT_ONCE = 100
+BUSY = "another process watches with this logbook; end it, or give another one"
 WATCHER = 0x6E66776174636800  # of PostgreSQL's advisory lock: "nfwatch" and 0
 
 
@@ -82,7 +84,8 @@ class Watch:
         Raises
         ------
         WatchError
-            If another process watches with this logbook, or nothing can be written any more.
+            If another process watches with this logbook, or begins to while its server is away; if nothing can be
+            written any more.
         LogbookError, OSError
             If the logbook cannot be opened.
         MissingPackageError
@@ -90,8 +93,8 @@ class Watch:
         """
         database = Database.open(self._site.state)
         try:
-            with _alone(database):
-                _Running(self._site, database, self._workers, self._told, stop).run()
+            with _alone(database) as require_alone:
+                _Running(self._site, database, self._workers, self._told, stop, require_alone).run()
         finally:
             database.close()
 
@@ -106,8 +109,10 @@ class _Running:
         workers: int,
         told: Callable[[Message], None] | None,
         stop: threading.Event,
+        require_alone: Callable[[], None],
     ) -> None:
         self._site, self._database, self._told, self._stop = site, database, told, stop
+        self._require_alone = require_alone
         self._stopping, self._awake = threading.Event(), threading.Event()
         self._deliveries = Deliveries(site, database)
         self._book = Book(database, written=self._written, failed=self._stopping.set, stopping=stop.is_set)
@@ -206,6 +211,7 @@ class _Running:
 
     def _look_at_the_clock(self) -> None:
         now = time.time()
+        self._require_alone()
         self._end_shelves(now)
         for listener in self._listeners:
             if listener.follows_clock and listener.is_alive:
@@ -277,30 +283,81 @@ def _forget_sounds(c: sql.Connection, names: list[str]) -> None:
 
 
 @contextmanager
-def _alone(database: Database) -> Iterator[None]:
-    """No other process watches with this logbook as long as the body runs.
+def _alone(database: Database) -> Iterator[Callable[[], None]]:
+    """No other process watches with this logbook as long as the body runs; it calls what it is given now and then.
 
     Raises
     ------
     WatchError
         If one does.
     """
-    busy = f"{database}: another process watches with this logbook; end it, or give another one"
     place = database.place
     if isinstance(place, SQLiteFile):
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(place.path.with_name(f"{place.path.name}-watch.lock")))
             except LockedError as error:
-                raise WatchError(busy) from error
-            yield
+                raise WatchError(f"{database}: {BUSY}") from error
+            yield lambda: None
         return
-    engine = place.migrator()  # of a connection of its own, which holds the lock until it ends
+    lock = _ServersLock(database)
     try:
-        with engine.connect() as c:
-            if not c.execute(sql.select(sql.func.pg_try_advisory_lock(WATCHER))).scalar_one():
-                raise WatchError(busy)
-            c.commit()
-            yield
+        lock.take()
+        yield lock.require
     finally:
-        engine.dispose()
+        lock.close()
+
+
+class _ServersLock:
+    """That of a server, for who watches. It is held by a connection of its own, and lost with it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._engine = database.place.migrator()
+        self._connection: sql.Connection | None = None
+
+    def take(self) -> None:
+        """Take it, or raise ``WatchError`` if another one has it."""
+        try:
+            self._connection = self._engine.connect()
+            took = self._connection.execute(sql.select(sql.func.pg_try_advisory_lock(WATCHER))).scalar_one()
+            self._connection.commit()
+        except DBAPIError as error:
+            self._drop()
+            raise self._database.place.told(error) or error from error
+        if not took:
+            self._drop()
+            raise WatchError(f"{self._database}: {BUSY}")
+
+    def require(self) -> None:
+        """Take it again, if the connection is lost.
+
+        Raises
+        ------
+        WatchError
+            If another one has taken it meanwhile.
+        ConnectionError
+            If the server does not answer.
+        """
+        if self._connection is not None:
+            try:
+                self._connection.exec_driver_sql("SELECT 1")
+                self._connection.commit()
+                return
+            except DBAPIError as error:
+                logger.warning(
+                    "%s: the lock of who watches is lost, and taken again: %s", self._database, error.orig
+                )
+                self._drop()
+        self.take()
+
+    def close(self) -> None:
+        """Give it back."""
+        self._drop()
+        self._engine.dispose()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()  # not back to the pool: it would go on to hold the lock
+            self._connection.close()
+        self._connection = None
