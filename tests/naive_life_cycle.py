@@ -30,7 +30,7 @@ class Twin:
             if what == "activated":
                 found.append([told[0], None, False])
             if what == "cleared":
-                found[-1][1] = told[0]
+                found[-1][1] = max(told[0], found[-1][0])  # none ends before it began
             if what == "acknowledged":
                 found[told[0]][2] = True
         return [tuple(each) for each in found]

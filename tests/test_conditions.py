@@ -87,6 +87,14 @@ def alert(c: sql.Connection, alert_id: int) -> dict[str, Any]:
     return dict(c.execute(sql.select(schema.alerts).where(schema.alerts.c.id == alert_id)).mappings().one())
 
 
+def test_no_alert_ends_before_it_began(c: sql.Connection, pump: int) -> None:
+    """A recorder that was away brings what it recorded meanwhile, from before anybody missed it."""
+    alert_id = activated(c, pump, condition="no sound")
+    assert alert_id is not None
+    conditions.clear(c, pump, "no sound", at=HEARD - 300, now=NOW)
+    assert alert(c, alert_id)["ended_at"] == HEARD
+
+
 # against the twin
 
 AGO = st.sampled_from(

@@ -11,10 +11,11 @@ import told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nearfar.files.times import iso
 from nearfar.logbook import conditions, journal
 from nearfar.logbook.life_cycle import WHAT
 from nearfar.watching.messages import of_dropped, of_journal, of_window
-from nearfar.watching.sinks import as_json, iso
+from nearfar.watching.sinks import as_json
 
 ENVELOPE = ["format", "id", "site", "machine", "what", "at", "at_s"]
 OF_JOURNAL = ["by", "comment", "condition", "annunciated", "written", "alert", "standing", "event", "content"]

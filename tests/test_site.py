@@ -262,6 +262,32 @@ def test_two_machines_have_not_one_stream(folder: Path) -> None:
     assert "machines.a and machines.b: have the same source" in str(_error(folder, text))
 
 
+def test_two_machines_have_not_one_port(folder: Path) -> None:
+    """Whatever else they say of it."""
+    text = "\n".join(
+        f'[machines.{name}]\ndetector = "detector"\nsource = {{ kind = "tcp", port = 9000, silence = {number} }}'
+        for number, name in enumerate("ab", 1)
+    )
+    assert "machines.a and machines.b: have the same source" in str(_error(folder, text))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("state = 3", "state: must be a path or a URL, as text"),
+        ("time_zone = 2", "time_zone: must be the name of a time zone"),
+        ("defaults = 3", "defaults: must be a table"),
+        ("name = 3", "name: must be text"),
+    ],
+)
+def test_what_is_of_another_kind_is_told_in_plain_words(folder: Path, line: str, message: str) -> None:
+    machine = '[machines.a]\ndetector = "detector"\nsource = { kind = "folder", folder = "a" }\n'
+    heading, *faults = str(_error(folder, f"{line}\n{machine}")).splitlines()
+    assert heading == "wrong.toml:"
+    assert len(faults) == 1
+    assert message in faults[0]
+
+
 def test_what_is_kept_is_not_heard_again(folder: Path) -> None:
     text = WHOLE.replace("kept/sounds", "recordings/fan/kept")
     assert "what it keeps would be heard again" in str(_error(folder, text))

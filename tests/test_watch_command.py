@@ -215,6 +215,14 @@ def test_a_check_tells_all_that_cannot_be(place: Path, tmp_path: Path) -> None:
         (["{detector}", "{recordings}", "--rate", "8000"], "--rate: of raw PCM"),
         (["{detector}", "{recordings}", "--window", "soon"], "no time; give seconds"),
         (["{detector}", "--replay", "{recordings}", "--speed", "fast"], "must be a number above 0"),
+        (["{detector}", "--replay", "{recordings}", "--speed", "0"], "--speed='0': must be a number above 0"),
+        (
+            ["{detector}", "--replay", "{recordings}", "--speed", "nan"],
+            "--speed='nan': must be a number above 0",
+        ),
+        (["{recordings}", "{detector}"], "give it before the source: `nearfar watch DETECTOR SOURCE`"),
+        (["{detector}", "{recordings}", "--state", "x.toml"], "choose another ending, such as .db"),
+        (["{detector}", "{detector}/detector.json"], "neither the folder that a recorder fills, nor a pipe"),
         (["{detector}", "nowhere"], "no such folder or pipe"),
         (["{detector}", "tcp://127.0.0.1"], "expected tcp://HOST:PORT"),
         (["{detector}", "http://127.0.0.1:1"], "no kind of stream 'http'"),
@@ -235,6 +243,71 @@ def test_what_makes_no_sense_is_refused(place: Path, arguments: list[str], messa
     names = {"detector": place / "detector", "recordings": place / "recordings", "site": site}
     done = run(*(one.format(**names) for one in arguments), expect=2)
     assert message in re.sub(r"[│\s]+", " ", done.output)
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["watch", "check"])
+def test_what_cannot_be_heard_is_told_before_anything_starts(
+    place: Path, tmp_path: Path, check: tuple[str, ...]
+) -> None:
+    """Such as windows that are too short for the detector: once, and the command ends."""
+    state = tmp_path / "x.db"
+    done = run(
+        place / "detector",
+        place / "recordings",
+        "--window",
+        "0.01",
+        "--state",
+        state,
+        *WAYS,
+        *check,
+        expect=1,
+    )
+    assert "machines.fan: window=0.01: shorter than the training clips" in str(done.exception)
+    assert "listening" not in done.output
+    assert not state.with_suffix(".toml").exists()
+
+
+def test_a_damaged_detector_is_told_before_anything_starts(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "detector", tmp_path / "damaged")
+    (tmp_path / "damaged" / "arrays.safetensors").write_bytes(b"x")
+    (tmp_path / "site.toml").write_text(
+        f'[machines.a]\ndetector = "{place / "detector"}"\nsource = {{ kind = "folder", folder = "a" }}\n'
+        '[machines.b]\ndetector = "damaged"\nsource = { kind = "folder", folder = "b" }\n'
+        f'[defaults]\nfalse_alerts = "{FALSE_ALERTS}"\n'
+    )
+    done = run(tmp_path / "site.toml", expect=1)
+    assert re.fullmatch(r"machines\.b: .*arrays\.safetensors: damaged.*", str(done.exception))
+
+
+def test_a_file_that_is_no_logbook_stays_as_it_is_and_alone(place: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b\n1,2\n")
+    run(place / "detector", place / "recordings", "--state", table, *WAYS, expect=1)
+    assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_no_password_is_printed(place: Path) -> None:
+    pytest.importorskip("pg8000")
+    url = "postgresql+pg8000://ada:secret@127.0.0.1:1/hall"
+    done = run(place / "detector", place / "recordings", "--state", url, *WAYS, expect=1)
+    assert "ada:***@127.0.0.1:1/hall" in done.output
+    assert "secret" not in f"{done.output}{done.exception}"
+
+
+def test_a_check_opens_the_logbook(place: Path, tmp_path: Path) -> None:
+    done = run(place / "detector", place / "recordings", "--state", "foo://x", "--check", *WAYS, expect=1)
+    assert "no URL of a database" in str(done.exception) or "a logbook is a file" in str(done.exception)
+    (tmp_path / "x.db").write_text("mine")
+    run(place / "detector", place / "recordings", "--state", tmp_path / "x.db", "--check", *WAYS, expect=1)
+
+
+def test_a_check_says_which_folder_is_not_there(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(
+        f'[machines.a]\ndetector = "{place / "detector"}"\nfalse_alerts = "{FALSE_ALERTS}"\n'
+        'source = { kind = "folder", folder = "a" }\n'
+    )
+    done = run(tmp_path / "site.toml", "--check")
+    assert f"a: {tmp_path / 'a'} is not there yet" in done.stderr
 
 
 def test_a_site_file_of_somebody_else_is_left_alone(place: Path, tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ from watched import (
 from nearfar.detector.fitted import Detector
 from nearfar.logbook import sqlite
 from nearfar.recordings import audio
+from nearfar.recordings.audio import AudioError
 from nearfar.watching import engine, listener
 from nearfar.watching.engine import WatchError
+from nearfar.watching.hearing import Hearing, load_lean
 from nearfar.watching.site import SourceSite, of_one
-from nearfar.watching.sources import SOURCES, SourceError
+from nearfar.watching.sources import SOURCES, Arrival, SourceError
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,32 @@ def test_an_error_of_one_machine_stops_no_other(place: Path, tmp_path: Path) -> 
         watching.until("activated", machine="fan")
 
 
+def test_what_is_expected_to_fail_shows_no_traceback(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message that says it all is one line; of an error of the program, one wants to know where."""
+    with Watching(live_site(place, tmp_path / "s.db", "fan")) as watching:
+        watching.until("mode", mode="listening")
+        TAPES["fan"].put(ValueError("rate=0: must be above 0"))
+        message = watching.until("mode", mode="stopped")
+    assert message.content["content"]["told"] == "rate=0: must be above 0"
+    (record,) = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert "rate=0: must be above 0" in record.getMessage()
+    assert not record.exc_info
+
+
+def test_why_there_is_no_sound_is_logged_once(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Watching(live_site(place, tmp_path / "s.db", "fan")) as watching:
+        watching.until("mode", mode="listening")
+        for _ in range(4):
+            TAPES["fan"].put(SourceError("the cable is out"))
+        play("fan", sound(3))
+        watching.until("mode", 2, mode="listening")
+    assert sum("the cable is out" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_a_source_that_gives_nothing_is_asked_again(place: Path, tmp_path: Path) -> None:
     with Watching(live_site(place, tmp_path / "s.db", "fan")) as watching:
         watching.until("mode", mode="listening")
@@ -145,6 +173,25 @@ def test_no_sound_is_told_by_the_clock(place: Path, tmp_path: Path, monkeypatch:
     alert = Logbook.of(tmp_path / "s.db")["alerts"][0]
     assert alert["began_at"] - alert["since_at"] == pytest.approx(0.5)
     assert alert["ended_at"] >= alert["began_at"]
+
+
+def test_recordings_in_another_order_are_no_silence(place: Path, tmp_path: Path) -> None:
+    """Such as one of hours ago, which somebody copied into the folder now; also after a kill."""
+    (machine,) = live_site(place, tmp_path / "s.db", "fan").machines.values()
+    hearing = Hearing(machine, load_lean(place / "detector"), tmp_path)
+
+    def silences(began_at: float) -> list[float | None]:
+        hearing.begin(
+            Arrival("key", "name", began_at, None, None, "damaged"), None, is_whole=False, is_live=False
+        )
+        noted = hearing.unreadable(AudioError("damaged"))
+        return [change.since for change in noted.before if change.what == "activate"]
+
+    assert [silences(FIRST + at) for at in (0.0, -7200.0, 10.0, -7200.0)] == [[]] * 4
+    state = hearing.state()
+    hearing = Hearing(machine, load_lean(place / "detector"), tmp_path)
+    hearing.go_on(state, FIRST + 10.0, "listening", set())
+    assert [silences(FIRST + at) for at in (20.0, 1000.0)] == [[], [FIRST + 20.0]]
 
 
 def test_what_is_heard_late_is_told_once(

@@ -28,7 +28,7 @@ LINES_BELOW = 8  # of the terminal, that the table leaves to what is told
 SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
-def run(site: Site, *, workers: int, as_json: bool, file: Path | None, again: str) -> int:
+def run(site: Site, *, workers: int, as_json: bool, describe: Callable[[], Path | None], again: str) -> int:
     """Watch until a signal comes, or all sources have ended; the exit code.
 
     Parameters
@@ -37,8 +37,8 @@ def run(site: Site, *, workers: int, as_json: bool, file: Path | None, again: st
     workers : int
     as_json : bool
         Print messages as JSON, one a line, and nothing else on standard output.
-    file : Path or None
-        That describes the site.
+    describe : callable
+        Called once watching begins; the file that describes the site, or ``None`` if there is none.
     again : str
         How one goes on, for Ctrl-C.
     """
@@ -49,12 +49,17 @@ def run(site: Site, *, workers: int, as_json: bool, file: Path | None, again: st
     stop = threading.Event()
     played = _played(site)
     told = _Told(site, stop, as_json=as_json)
-    say(f"Logbook: {site.state}", err)
+
+    def begun() -> None:
+        described.append(describe())
+
+    say(f"Logbook: {watched.place(site.state)}", err)
     database = Database.open(site.state)
+    described: list[Path | None] = []
     try:
         with _stopped_by_signals(stop) as received, _view(site, database, played, as_json=as_json):
             try:
-                Watch(site, workers=workers, told=told).run(stop)
+                Watch(site, workers=workers, told=told, begun=begun).run(stop)
             except WatchError as error:
                 raise ValueError(str(error)) from error
         if told.error is not None:
@@ -64,8 +69,8 @@ def run(site: Site, *, workers: int, as_json: bool, file: Path | None, again: st
         if not as_json and (played or not received):
             with database.reading() as c:
                 out.print(watched.summary(c, site.time_zone), soft_wrap=True)
-        if file is not None and not as_json:
-            say(f"To look at it: nearfar serve {quoted(file)}")
+        if described and described[0] is not None and not as_json:
+            say(f"To look at it: nearfar serve {quoted(described[0])}")
     finally:
         database.close()
     return SIGNALS[received[0]] if received else 0
@@ -144,11 +149,13 @@ def _say_times(name: str, recordings: int, seconds: float, began_at: float, site
     from nearfar.recordings.clips import counted
     from nearfar.report.watched import moment
 
-    say(
-        f"{name}: {counted(recordings, 'recording')} do not tell when they began, so they are played one after the "
-        f"other, {told_time(seconds)} from {moment(began_at, site.time_zone)} on",
-        err,
+    told = (
+        "1 recording does not tell when it began, so it is played as if it ended at its last change:"
+        if recordings == 1
+        else f"{counted(recordings, 'recording')} do not tell when they began, so they are played one after the "
+        "other,"
     )
+    say(f"{name}: {told} {told_time(seconds)} from {moment(began_at, site.time_zone)} on", err)
 
 
 def _heard(played: Mapping[str, Sequence[Played]], machines: Sequence[Mapping[str, Any]]) -> float:

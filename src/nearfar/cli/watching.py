@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -17,7 +18,7 @@ import typer
 from nearfar.cli.console import err, out, say
 from nearfar.cli.options import Hop, PcmChannels, PcmRate
 from nearfar.cli.progress import CONTINUE
-from nearfar.files.extras import MissingPackageError
+from nearfar.files.listing import DETECTOR
 from nearfar.files.names import quoted
 
 if TYPE_CHECKING:
@@ -122,13 +123,14 @@ def watch(
     if check:
         _check(site)
         return
-    file = _file_of(site)
     again = (
         CONTINUE
         if replay is None or state is not None
         else f"give --state {quoted(site.state)}, too, to continue"
     )
-    raise typer.Exit(run(site, workers=workers, as_json=as_json, file=file, again=again))
+    raise typer.Exit(
+        run(site, workers=workers, as_json=as_json, describe=partial(_file_of, site), again=again)
+    )
 
 
 def _temporary(*, made: bool) -> Path:
@@ -150,6 +152,10 @@ def _is_site(what: list[str]) -> bool:
 def _where(state: str | None) -> Path | str | None:
     from nearfar.watching.site import URL
 
+    if state is not None and state.endswith(".toml"):
+        raise typer.BadParameter(
+            f"--state {state}: the logbook is a database; choose another ending, such as .db"
+        )
     return state if state is None or URL.match(state) else Path(state).absolute()
 
 
@@ -196,6 +202,11 @@ def _of_one(
     table = {"kind": "replay", "folder": str(replay)} if replay is not None else _source(what[1], pcm)
     source = SourceSite.of({key: value for key, value in table.items() if value is not None})
     cut = {key: _time(keys[key], key) for key in ("window", "hop")}
+    if not (folder / DETECTOR).is_file():
+        raise typer.BadParameter(
+            f"{what[0]}: no detector here ({DETECTOR} is missing); make one with `nearfar fit`, and give it "
+            "before the source: `nearfar watch DETECTOR SOURCE`"
+        )
     name = Detector.load(folder).machine
     return of_one(
         folder,
@@ -234,10 +245,12 @@ def _is_file(stream: TextIO) -> bool:
 
 def _no_source(text: str, path: Path) -> str:
     """Why this is no source."""
+    from nearfar.recordings.clips import is_audio, unknown
+
+    if path.is_file() and not is_audio(path):
+        return f"{text}: neither the folder that a recorder fills, nor a pipe"
     if path.is_file():
         return f"{text}: one recording, which `nearfar score` hears; a watch takes the folder that a recorder fills"
-    from nearfar.recordings.clips import unknown
-
     kind, separator, _ = text.partition("://")
     if separator and kind in ("tcp", "udp"):
         return f"{text}: expected {kind}://HOST:PORT, such as {kind}://127.0.0.1:9000"
@@ -259,25 +272,15 @@ def _replayed(site: Site, folder: Path, speed: str, state: Path | str, began: st
 
 def _check(site: Site) -> None:
     """Open all that a watch opens, and say what it would do."""
-    from nearfar.detector.fitted import Detector
     from nearfar.report import watched
+    from nearfar.watching.engine import check
 
-    detectors, faults = {}, []
-    for name, machine in site.machines.items():
-        try:
-            detectors[name] = Detector.load(machine.detector)
-            detectors[name].alerts(machine.false_alerts, cut=machine.cut(detectors[name]))
-            machine.make_source(detectors[name])
-        except (ValueError, OSError, MissingPackageError) as error:
-            faults.append(f"machines.{name}: {error}")
-    for name, sink in site.sinks.items():
-        try:
-            sink.make()
-        except (ValueError, OSError, MissingPackageError) as error:
-            faults.append(f"sinks.{name}: {error}")
-    if faults:
-        raise ValueError("\n".join(faults))
+    detectors = {name: ready.hearing.detector for name, ready in check(site).items()}
     out.print(watched.plan(site, detectors))
+    for name, machine in site.machines.items():
+        folder = machine.source.options.get("folder")
+        if folder is not None and not Path(folder).is_dir():
+            say(f"{name}: {folder} is not there yet; it is heard once it is", err)
 
 
 def _file_of(site: Site) -> Path | None:

@@ -24,7 +24,7 @@ from nearfar.logbook.schema import conditions as condition_table
 from nearfar.logbook.schema import events as event_table
 from nearfar.logbook.schema import journal as journal_table
 from nearfar.logbook.schema import machines as machine_table
-from nearfar.logbook.schema import normals, recordings, summaries, windows
+from nearfar.logbook.schema import normals, of_windows, recordings, summaries, windows
 from nearfar.logbook.streams import OF_ALERTS, OF_EVENTS, Row, require_most
 
 if TYPE_CHECKING:
@@ -370,21 +370,12 @@ def _each_summary() -> Query:
 
 
 def _windows_in_buckets(c: sql.Connection, width: float) -> Query:
-    score, decision, count = windows.c.score, windows.c.decision, sql.func.count
     bucket = _bucket(c, windows.c.begins_at, width)
     return sql.select(
         bucket.label("bucket"),
         sql.func.min(windows.c.begins_at).label("begins_at"),
         sql.func.max(windows.c.begins_at + windows.c.seconds).label("ends_at"),
-        count().label("windows"),
-        count(score).label("scored"),
-        count(sql.case((decision == "anomaly", 1))).label("anomalous"),
-        count(sql.case((decision == "unusable", 1))).label("unusable"),
-        count(sql.case((decision == "paused", 1))).label("paused"),
-        sql.func.min(score).label("lowest"),
-        sql.func.sum(score).label("total"),
-        sql.func.max(score).label("highest"),
-        sql.func.max(windows.c.evidence).label("evidence"),
+        *of_windows(),
     ).group_by("bucket")
 
 
@@ -393,8 +384,7 @@ def _summaries_in_buckets(c: sql.Connection, width: float) -> Query:
     return sql.select(
         _bucket(c, of.begins_at, width).label("bucket"),
         of.begins_at, (of.begins_at + of.seconds).label("ends_at"),
-        of.windows, of.scored, of.anomalous, of.unusable, of.paused,
-        of.lowest, (of.mean * of.scored).label("total"), of.highest, of.evidence,
+        *(of[column.name] for column in of_windows()),
     )  # fmt: skip
 
 
@@ -413,7 +403,7 @@ def _in_buckets(*parts: Query) -> Query:
                 for name in COUNTS
             ),
             sql.func.min(of.lowest).label("lowest"),
-            (sql.func.sum(of.total) / sql.func.nullif(scored, 0)).label("mean"),
+            (sql.func.sum(of.mean * of.scored) / sql.func.nullif(scored, 0)).label("mean"),
             sql.func.max(of.highest).label("highest"),
             sql.func.max(of.evidence).label("evidence"),
         )

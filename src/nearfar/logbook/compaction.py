@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from nearfar.logbook.database import Database
-from nearfar.logbook.schema import machines, summaries, windows
+from nearfar.logbook.schema import machines, of_windows, summaries, windows
 
 HOUR = 3600.0
 COUNTS = ("windows", "scored", "anomalous", "unusable", "paused")
@@ -85,20 +85,7 @@ def _summarize(c: sql.Connection, machine_id: int, hour: float) -> int:
         windows.c.begins_at >= hour,
         windows.c.begins_at < hour + HOUR,
     )
-    score, decision, count = windows.c.score, windows.c.decision, sql.func.count
-    new = c.execute(
-        sql.select(
-            count().label("windows"),
-            count(score).label("scored"),
-            count(sql.case((decision == "anomaly", 1))).label("anomalous"),
-            count(sql.case((decision == "unusable", 1))).label("unusable"),
-            count(sql.case((decision == "paused", 1))).label("paused"),
-            sql.func.min(score).label("lowest"),
-            sql.func.avg(score).label("mean"),
-            sql.func.max(score).label("highest"),
-            sql.func.max(windows.c.evidence).label("evidence"),
-        ).where(*inside)
-    ).one()
+    new = c.execute(sql.select(*of_windows()).where(*inside)).one()
     where = (summaries.c.machine_id == machine_id, summaries.c.begins_at == hour)
     old = c.execute(sql.select(summaries).where(*where)).one_or_none()
     if old is None:

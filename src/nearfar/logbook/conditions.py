@@ -116,7 +116,9 @@ def activate(  # noqa: PLR0913  # the columns of an alert
     return int(alert["id"])
 
 
-def clear(c: sql.Connection, machine_id: int, condition: Condition, *, at: float, now: float) -> int | None:
+def clear(
+    c: sql.Connection, machine_id: int, condition: Condition, *, at: float, now: float, reason: str = ""
+) -> int | None:
     """A condition becomes inactive. If its alert is acknowledged, that is over. A shelf of one shot ends.
 
     Parameters
@@ -125,6 +127,8 @@ def clear(c: sql.Connection, machine_id: int, condition: Condition, *, at: float
     machine_id : int
     condition : str
     at, now : float
+    reason : str
+        Why, if not because what was wrong is over.
 
     Returns
     -------
@@ -143,8 +147,9 @@ def clear(c: sql.Connection, machine_id: int, condition: Condition, *, at: float
     if alert is None or (at < alert["began_at"] and _happened(c, key, "cleared", at)):
         return None
     standing, deed = _standing(c, key, now), _Deed(at, now)
-    alert = _save_alert(c, alert, _state(alert).clear(), ended_at=at)
-    _tell(c, "cleared", key, alert, standing, deed)
+    # what was recorded before may come in later, as from a recorder that was away: no alert ends before it began
+    alert = _save_alert(c, alert, _state(alert).clear(), ended_at=max(at, alert["began_at"]))
+    _tell(c, "cleared", key, alert, standing, deed, reason=printable(reason))
     if not alert["retained"]:
         _tell(c, "re-armed", key, alert, standing, deed, after="cleared")
     after = standing.after_clear()

@@ -10,7 +10,7 @@ exactly what was known then.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -88,6 +88,8 @@ class RecordingRow:
     ----------
     id : int
     key, name : str
+    path : str or None
+        Of a file that can be read again.
     began_at : float
     next_window : int
         How many of its windows are in the logbook, so the number of the next.
@@ -97,6 +99,7 @@ class RecordingRow:
     id: int
     key: str
     name: str
+    path: str | None
     began_at: float
     next_window: int
     finished: bool
@@ -163,8 +166,8 @@ WAY = (
     "false_alerts",
 )  # a machine's steps go on only if these are as before
 RECORDING = (
-    recordings.c.id, recordings.c.key, recordings.c.name, recordings.c.began_at, recordings.c.next_window,
-    recordings.c.finished,
+    recordings.c.id, recordings.c.key, recordings.c.name, recordings.c.path, recordings.c.began_at,
+    recordings.c.next_window, recordings.c.finished,
 )  # fmt: skip
 
 
@@ -224,6 +227,12 @@ def open_machine(c: sql.Connection, told: MachineTold, *, now: float) -> Machine
     return MachineRow(
         machine_id, known["mode"], known["heard_until_at"], steps, is_new=False, was_changed=changed
     )
+
+
+def cut_of(c: sql.Connection, name: str) -> tuple[float, float] | None:
+    """How the windows of a machine lay until now: their length and hop in seconds; ``None`` if it is new."""
+    row = c.execute(sql.select(machines.c.window_s, machines.c.hop_s).where(machines.c.name == name)).first()
+    return None if row is None else (row.window_s, row.hop_s)
 
 
 def remove_others(c: sql.Connection, names: Sequence[str], *, now: float) -> list[int]:
@@ -293,24 +302,31 @@ def begin_recording(  # noqa: PLR0913  # the columns of a recording
     now : float
     """
     where = (recordings.c.machine_id == machine_id, recordings.c.key == key)
-    row = c.execute(sql.select(*RECORDING, recordings.c.path).where(*where)).one_or_none()
+    row = c.execute(sql.select(*RECORDING).where(*where)).one_or_none()
     if row is None:
         values = {
             "machine_id": machine_id, "key": key, "name": name, "path": path, "began_at": began_at, "rate": rate,
             "channels": channels, "next_window": 0, "finished": False, "error": "", "written_at": now,
         }  # fmt: skip
         return RecordingRow(
-            _inserted(c, sql.insert(recordings).values(values)), key, name, began_at, 0, False
+            _inserted(c, sql.insert(recordings).values(values)), key, name, path, began_at, 0, False
         )
     if (row.name, row.path) != (name, path):
         c.execute(sql.update(recordings).where(recordings.c.id == row.id).values(name=name, path=path))
-    return RecordingRow(row.id, row.key, name, row.began_at, row.next_window, row.finished)
+    return RecordingRow(row.id, row.key, name, path, row.began_at, row.next_window, row.finished)
 
 
 def is_finished(c: sql.Connection, machine_id: int, key: str) -> bool:
     """Whether a recording was heard to its end. This only reads."""
     where = (recordings.c.machine_id == machine_id, recordings.c.key == key)
     return bool(c.execute(sql.select(recordings.c.finished).where(*where)).scalar_one_or_none())
+
+
+def finished_keys(c: sql.Connection, machine_id: int) -> Iterator[str]:
+    """The keys of all recordings of a machine that were heard to their end. This only reads."""
+    where = (recordings.c.machine_id == machine_id, recordings.c.finished)
+    for keys in c.execute(sql.select(recordings.c.key).where(*where)).scalars().partitions(1000):
+        yield from keys
 
 
 def unfinished(c: sql.Connection, machine_id: int) -> list[RecordingRow]:

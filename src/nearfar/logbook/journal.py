@@ -37,7 +37,7 @@ CONTENT: Mapping[What, tuple[str, ...]] = MappingProxyType(
         "activated": (*_EACH, "more"),  # what the listener adds
         "annunciated": (*_EACH, "after"),  # what ended the silence: "unshelved", "unsuppressed", "in service"
         "acknowledged": _EACH,
-        "cleared": _EACH,
+        "cleared": (*_EACH, "reason"),  # "" if what was wrong is over
         "re-armed": (*_EACH, "after"),  # "acknowledged" or "cleared", whichever came last
         "evidence": (*_EACH, "words", "error"),  # the reasons; or why there are none
         "commented": _EACH,

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sql
 
@@ -285,3 +286,19 @@ tokens = sql.Table(
     sql.Column("role", Words, nullable=False),  # "operator" or "reader"
     sql.Column("made_at", Number, nullable=False),
 )
+
+
+def of_windows() -> tuple[sql.Label[Any], ...]:
+    """What is kept of many windows: columns of a question, with the names that they have in ``summaries``."""
+    score, decision, count = windows.c.score, windows.c.decision, sql.func.count
+    return (
+        count().label("windows"),
+        count(score).label("scored"),
+        count(sql.case((decision == "anomaly", 1))).label("anomalous"),
+        count(sql.case((decision == "unusable", 1))).label("unusable"),
+        count(sql.case((decision == "paused", 1))).label("paused"),
+        sql.func.min(score).label("lowest"),
+        sql.func.avg(score).label("mean"),
+        sql.func.max(score).label("highest"),
+        sql.func.max(windows.c.evidence).label("evidence"),
+    )

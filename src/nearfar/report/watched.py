@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sql
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^/]*@")
 MOST_SHOWN = 20  # alerts of a summary, one by one
 STYLES = {
     "alert": "bold red", "cleared": "green", "event": "yellow", "quiet": "dim", "unusable": "magenta",
@@ -39,6 +42,18 @@ LINE_ENDS_WITH = {"evidence": "what speaks for it is there", "re-armed": "acknow
 def moment(at: float, zone: tzinfo) -> str:
     """A time by the clock of the site, to the second."""
     return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def place(state: Path | str) -> str:
+    """Where a logbook is, without the password that its URL may hold.
+
+    Examples
+    --------
+    >>> from nearfar.report.watched import place
+    >>> place("postgresql://ada:secret@db.example.org/hall3")
+    'postgresql://ada:***@db.example.org/hall3'
+    """
+    return PASSWORD.sub(r"\1:***@", str(state))
 
 
 def line(told: Row, zone: tzinfo) -> Text:
@@ -83,7 +98,7 @@ def _activated(told: Row, condition: str, zone: tzinfo) -> tuple[str, str]:
     alert = told.get("alert") or {}
     message = alert.get("message") or ""
     words = f"{condition}: {message}" if message else condition
-    if since := alert.get("since"):
+    if (since := alert.get("since")) and condition != "no sound":  # whose message says it
         words += f" (since {moment(datetime.fromisoformat(since).timestamp(), zone)})"
     if told.get("annunciated", True):
         return f"ALERT  {words}", STYLES["alert"]
@@ -161,7 +176,7 @@ def plan(site: Site, detectors: Mapping[str, Detector]) -> Table:
     table = Table(
         *(Column(name, overflow="fold") for name in ("machine", "detector", "windows", "false alerts")),
         *(Column(name, overflow="fold") for name in ("sound from", "pauses")),
-        title=Text(f"{site.name}: logbook {site.state}, sounds in {site.sounds}"), title_justify="left",
+        title=Text(f"{site.name}: logbook {place(site.state)}, sounds in {site.sounds}"), title_justify="left",
     )  # fmt: skip
     for name, machine in site.machines.items():
         detector = detectors[name]

@@ -99,25 +99,20 @@ def make_app(
             service.close()
 
     app = FastAPI(
-        title=f"nearfar: {site.name}",
-        version=__version__,
-        description=DESCRIPTION,
-        lifespan=lifespan,
-        docs_url=None,  # they load scripts from elsewhere
-        redoc_url=None,
+        title=f"nearfar: {site.name}", version=__version__, description=DESCRIPTION, lifespan=lifespan,
+        docs_url=None, redoc_url=None,  # they load scripts from elsewhere
         redirect_slashes=False,
-    )
+    )  # fmt: skip
     app.state.changes = changes
-    api = APIRouter(prefix="/api", responses=PROBLEMS)
+    api, others = APIRouter(prefix="/api", responses=PROBLEMS), APIRouter(include_in_schema=False)
     add_reading(api, service, changes)
     add_evidence(api, service, decoder)
     add_actions(api, service)
     add_uploads(api, service, decoder)
     add_learning(api, learners)
-    app.include_router(api)
-    others = APIRouter(include_in_schema=False)
     add_metrics(others, service)
     add_pages(others, service, sessions)
+    app.include_router(api)
     app.include_router(others)
     _add_errors(app, site.name)
     app.add_middleware(Guard, service=service, sessions=sessions)

@@ -28,7 +28,9 @@ NO_CACHE = {"Cache-Control": "no-cache"}  # kept by browsers, and asked for agai
 
 def add_pages(routes: APIRouter, service: Service, sessions: Sessions) -> None:
     """Add all pages."""
-    _add_pages(routes, service)
+    shown, words = _Shown(service), _Words()
+    _add_machines(routes, service, shown, words)
+    _add_alerts(routes, shown, words)
     _add_log_in(routes, service, sessions)
 
     @routes.get("/static/{name}")
@@ -56,13 +58,22 @@ class _Words:
         return [{**row, "evidence": {"words": self._by_alert.get(row["id"], [])}} for row in rows]
 
 
-def _add_pages(routes: APIRouter, service: Service) -> None:
-    words = _Words()
+class _Shown:
+    """Pages that are made of the logbook for whoever asks."""
 
-    async def shown(
-        request: Request, key: Any, make: Callable[[sql.Connection, Around], str], *, windows_of: str | None
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(
+        self,
+        request: Request,
+        key: Any,
+        make: Callable[[sql.Connection, Around], str],
+        *,
+        windows_of: str | None,
     ) -> Response:
         viewer: Viewer = request.state.viewer
+        service = self._service
 
         def made(c: sql.Connection) -> bytes:
             waiting = sum(not row["acked"] for row in asked.alerts(c, state="retained", most=MOST_ROWS))
@@ -73,6 +84,8 @@ def _add_pages(routes: APIRouter, service: Service) -> None:
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         return _tagged(request, content, etag, "text/html; charset=utf-8")
 
+
+def _add_machines(routes: APIRouter, service: Service, shown: _Shown, words: _Words) -> None:
     @routes.get("/")
     async def hall(request: Request) -> Response:
         def make(c: sql.Connection, around: Around) -> str:
@@ -106,6 +119,8 @@ def _add_pages(routes: APIRouter, service: Service) -> None:
 
         return await shown(request, ("machine", name), make, windows_of=name)
 
+
+def _add_alerts(routes: APIRouter, shown: _Shown, words: _Words) -> None:
     @routes.get("/alerts")
     async def alerts(
         request: Request,

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from nearfar.files.times import iso
 from nearfar.report.pages import page
 from nearfar.report.pages.text import name_of
 
@@ -469,18 +470,6 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [
         (not part.isdigit(), int(part) if part.isascii() and part.isdigit() else 0, part) for part in parts
     ]
-
-
-def iso(at: float) -> str:
-    """A time in ISO 8601, with milliseconds, as the attribute ``datetime`` and scripts read it.
-
-    Examples
-    --------
-    >>> from nearfar.serving.pages import iso
-    >>> iso(1.5)
-    '1970-01-01T00:00:01.500Z'
-    """
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def utc(at: float) -> str:

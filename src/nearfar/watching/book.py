@@ -91,7 +91,7 @@ class Change:
     condition : Condition
     at : float
     message : str
-        Of what is activated; the reason of what is suppressed.
+        Of what is activated; the reason of what is suppressed, or of what is cleared if it is not over.
     since : float or None
         The likely beginning of what is wrong; ``None``: see ``windows``.
     windows : int
@@ -234,9 +234,8 @@ def apply(c: sql.Connection, machine_id: int, change: Change, now: float) -> Non
                 score=change.score, sound=change.sound, content=change.content,
             )  # fmt: skip
         case "clear":
-            conditions.clear(
-                c, machine_id, condition, at=max(at, _active_since(c, machine_id, condition)), now=now
-            )
+            at = max(at, _active_since(c, machine_id, condition))
+            conditions.clear(c, machine_id, condition, at=at, now=now, reason=change.message)
         case "suppress":
             conditions.suppress(c, machine_id, condition, at=at, now=now, reason=change.message)
         case "unsuppress":

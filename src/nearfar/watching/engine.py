@@ -15,12 +15,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sql
 
+from nearfar.files.memory import keep_freed_memory
 from nearfar.logbook import asked, compaction, conditions, heard, schema, watcher
 from nearfar.logbook.database import Database
 from nearfar.watching import messages, sounds
@@ -28,7 +30,7 @@ from nearfar.watching.book import Book, BookError, apply
 from nearfar.watching.deliveries import Deliveries
 from nearfar.watching.evidence_maker import EvidenceMaker
 from nearfar.watching.hearing import NO_SOUND, PAUSED, no_sound, silent_from
-from nearfar.watching.listener import Listener, Means, Slots
+from nearfar.watching.listener import EXPECTED, Listener, Means, Ready, Slots
 from nearfar.watching.sinks import Message
 
 if TYPE_CHECKING:
@@ -39,9 +41,11 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.25  # between two looks at the clock, and whether to stop
 UPKEEP_S = 3600.0
 QUIET_S = 60.0  # without a window, in a pause, until the clock says that it is one
-DRAIN_S = 10.0  # that sinks have to take the last messages
+DRAIN_S = 10.0  # that sinks have to take what is there when all sources have ended
+LAST_S = 2.0  # that they have to take the last messages, when watching ends
 JOIN_S = 60.0  # that a machine's thread has to end: it may be scoring
 TOLD_AT_ONCE = 100
+T = TypeVar("T")
 
 
 class WatchError(RuntimeError):
@@ -58,6 +62,8 @@ class Watch:
         How many windows are scored at a time.
     told : callable or None
         Called with each message of the journal, in order, after it is written; in the thread of ``run``.
+    begun : callable or None
+        Called once nothing hinders watching any more, before the first sound is heard; in the thread of ``run``.
 
     Raises
     ------
@@ -66,11 +72,16 @@ class Watch:
     """
 
     def __init__(
-        self, site: Site, *, workers: int = 1, told: Callable[[Message], None] | None = None
+        self,
+        site: Site,
+        *,
+        workers: int = 1,
+        told: Callable[[Message], None] | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers={workers}: must be at least 1")
-        self._site, self._workers, self._told = site, workers, told
+        self._site, self._workers, self._told, self._begun = site, workers, told, begun
 
     def run(self, stop: threading.Event) -> None:
         """Watch until ``stop`` is set, or all sources have ended.
@@ -81,13 +92,20 @@ class Watch:
             If another process watches with this logbook, or nothing can be written any more.
         LogbookError, OSError
             If the logbook cannot be opened.
+        ValueError
+            If a machine cannot be heard, because its detector cannot be read, or an option is wrong: all that is
+            wrong with all machines, a line each.
         MissingPackageError
             If a sink needs a package that is not installed.
         """
         database = Database.open(self._site.state)
         try:
             with _alone(database):
-                _Running(self._site, database, self._workers, self._told, stop).run()
+                running = _Running(self._site, database, self._workers, self._told, stop)
+                running.prepare()
+                if self._begun is not None:
+                    self._begun()
+                running.run()
         finally:
             database.close()
 
@@ -115,6 +133,19 @@ class _Running:
         self._kept_up = time.monotonic()
         with database.reading() as c:
             self._told_until = asked.latest(c)[0]
+
+    def prepare(self) -> None:
+        """Open all that machines are heard by.
+
+        Raises
+        ------
+        ValueError
+            All that is wrong, a line each.
+        """
+        keep_freed_memory()
+        _, faults = _opened("machines", {one.machine.name: one.prepare for one in self._listeners})
+        if faults:
+            raise ValueError("\n".join(faults))
 
     def run(self) -> None:
         """Watch until it is to stop, nothing can be written any more, or all sources have ended."""
@@ -183,7 +214,7 @@ class _Running:
         if self._upkeep is not None:
             self._upkeep.join()
         self._book.close()
-        self._deliveries.wake()
+        self._deliveries.drain(LAST_S)
         self._deliveries.stop()
         self._tell()
 
@@ -263,6 +294,45 @@ class _Running:
         removed = sounds.remove_oldest(self._site.sounds, names, self._site.keep_sounds_bytes)
         if removed:
             self._book.do(lambda c, _now: _forget_sounds(c, removed))
+
+
+def check(site: Site) -> dict[str, Ready]:
+    """Open all that a watch opens, and start nothing.
+
+    Returns
+    -------
+    opened : dict
+        What would hear each machine, by its name.
+
+    Raises
+    ------
+    ValueError
+        All that is wrong with machines and sinks, a line each.
+    LogbookError, OSError
+        If the logbook is there and cannot be opened, or its server cannot be reached.
+    """
+    machines = {name: partial(Ready.of, machine, site.sounds) for name, machine in site.machines.items()}
+    sinks = {name: sink.make for name, sink in site.sinks.items()}
+    (opened, machine_faults), (_, sink_faults) = _opened("machines", machines), _opened("sinks", sinks)
+    if faults := machine_faults + sink_faults:
+        raise ValueError("\n".join(faults))
+    with suppress(FileNotFoundError):  # the first watch makes it
+        Database.open(site.state, make=False).close()
+    return opened
+
+
+def _opened(what: str, ways: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], list[str]]:
+    """What could be opened, by its name, and why others could not, a line each."""
+    found, faults = {}, []
+    for name, opened in ways.items():
+        try:
+            found[name] = opened()
+        except FileNotFoundError as error:
+            reason = f"{error.filename}: no such file or folder" if error.filename else str(error)
+            faults.append(f"{what}.{name}: {reason}")
+        except EXPECTED as error:
+            faults.append(f"{what}.{name}: {error}")
+    return found, faults
 
 
 def _forget_sounds(c: sql.Connection, names: list[str]) -> None:

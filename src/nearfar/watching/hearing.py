@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nearfar.watching.site import MachineSite
 
 INTERRUPTED = "watching was interrupted before its end, and it cannot be heard again"
+AFRESH = "The machine is heard in another way from here on, so the rule for alerts begins afresh"
 PAUSED, LISTENING, NO_SOUND = "paused", "listening", "no sound"  # of schema.MODES
 
 
@@ -81,7 +82,7 @@ class Hearing:
     told : MachineTold
         For the logbook.
     heard_until : float or None
-        The end of the last window, in seconds since 1970 (UTC).
+        The latest end of a window, in seconds since 1970 (UTC): an older recording may come late.
     mode : str
         As the logbook has it.
     active : set of Condition
@@ -112,6 +113,9 @@ class Hearing:
         self.mode = ""
         self.active: set[Condition] = set()
         self._pending: list[Change] = []  # before the next window
+        self._last: tuple[str, float] | None = (
+            None  # key of the recording that was heard last, and how much of it
+        )
 
     @property
     def detector(self) -> Detector:
@@ -123,6 +127,7 @@ class Hearing:
             "steps": self._steps.state(),
             "microphones": self._microphones.state(),
             "places": [asdict(place) for place in self._places],
+            "last": self._last,
         }
 
     def go_on(
@@ -147,22 +152,51 @@ class Hearing:
             return
         self._steps.restore(state["steps"])
         self._microphones.restore(state["microphones"])
-        self._places = [Place(**place) for place in state["places"]]
+        self._places, self._last = [Place(**place) for place in state["places"]], None
+        if state["last"] is not None:
+            self._last = tuple(state["last"])
 
     def take_over(self, former: Hearing) -> None:
         """Go on from another detector: events and rules begin afresh, what is heard stays."""
         self._microphones, self._places, self._open = former._microphones, former._places, former._open
-        self.heard_until, self.mode = former.heard_until, former.mode
+        self.heard_until, self.mode, self._last = former.heard_until, former.mode, former._last
         self.active = former.active | {"anomaly"}
 
     # recordings
 
     def abandon(self, row: RecordingRow, error: str = INTERRUPTED) -> Noted:
         """A recording that was begun, and of which no more will be heard."""
-        begun = Begun(row.key, row.name, None, row.began_at, None, None)
-        if self._open is None or self._open.begun.key != row.key:
-            self._open = _Open(begun, None, None, False, row.next_window)
+        self._reopen(row)
         return self.end(error)
+
+    def set_aside(self, row: RecordingRow) -> Noted | None:
+        """Another recording is heard before this one goes on: its event is over. ``None`` if there is none."""
+        if self._last_key != row.key or self._steps.open_event is None:
+            return None
+        self._reopen(row)
+        noted = self.end()
+        noted.finished = None
+        return noted
+
+    def _reopen(self, row: RecordingRow) -> None:
+        """What was heard of a recording before; its file may be gone."""
+        if self._open is not None and self._open.begun.key == row.key:
+            return
+        recording = next((one.recording for one in reversed(self._places) if one.key == row.key), None)
+        header = None if recording is None else sounds.header_of(recording)
+        begun = Begun(row.key, row.name, row.path, row.began_at, None, None)
+        self._open = _Open(begun, header, recording, False, row.next_window, self._seconds_of(row))
+
+    def _seconds_of(self, row: RecordingRow) -> float:
+        """How much of a recording was heard."""
+        if self._last is not None and self._last[0] == row.key:
+            return self._last[1]
+        cut = self.task.own_cut
+        return 0.0 if row.next_window == 0 else (row.next_window - 1) * cut.hop + cut.seconds
+
+    @property
+    def _last_key(self) -> str | None:
+        return None if self._last is None else self._last[0]
 
     def begin(self, arrival: Arrival, row: RecordingRow | None, *, is_whole: bool, is_live: bool) -> None:
         """A recording begins, or goes on.
@@ -188,11 +222,10 @@ class Hearing:
         if header is not None and recording is None:
             live = LiveSound(header, self.task.own_cut.window_samples(header.rate))
         first = 0 if row is None else row.next_window
-        self._open = _Open(begun, header, recording, is_whole, first, live=live)
+        seconds = 0.0 if row is None else self._seconds_of(row)
+        self._open = _Open(begun, header, recording, is_whole, first, seconds, live)
         if first == 0:
             self._notice_silence_before(begun.began_at)
-        else:
-            self._open.seconds = max(0.0, (self.heard_until or begun.began_at) - begun.began_at)
 
     def _notice_silence_before(self, began_at: float) -> None:
         """If there was no sound for too long before that moment, that was noticed when it was."""
@@ -248,7 +281,7 @@ class Hearing:
         noted = self._noted(window)
         self._follow(noted, self._steps.pause(), window)
         noted.windows.append(WindowRow(window.index, begins_at, window.seconds, None, None, PAUSED))
-        noted.latest = Latest(begins_at + window.seconds, None, PAUSED, None, None)
+        noted.latest = Latest(self._until, None, PAUSED, None, None)
         self._set_mode(noted, PAUSED, begins_at)
         return self._finished(noted, window, is_last)
 
@@ -257,7 +290,8 @@ class Hearing:
         opened = self._opened
         noted = Noted(opened.begun, opened.next_window, {}, before=self._pending)
         self._pending = []
-        self._follow(noted, self._steps.end_of_recording(), None)
+        if self._last_key == opened.begun.key:  # else an open event is of another recording
+            self._follow(noted, self._steps.end_of_recording(), None)
         noted.finished = opened.seconds, error
         noted.steps = self.state()
         self._open = None
@@ -269,14 +303,23 @@ class Hearing:
             raise RuntimeError("no recording was begun")
         return self._open
 
+    @property
+    def _until(self) -> float:
+        assert self.heard_until is not None  # a window was heard
+        return self.heard_until
+
     def _noted(self, window: Window) -> Noted:
         """A step, of which nothing is known yet but its window; what rules do not know is cleared."""
         opened = self._opened
         opened.next_window, opened.seconds = window.index + 1, max(opened.seconds, window.end)
+        self._last = opened.begun.key, opened.seconds
         begins_at = opened.begun.began_at + window.start
-        self.heard_until = begins_at + window.seconds
+        ends_at = begins_at + window.seconds
+        self.heard_until = ends_at if self.heard_until is None else max(self.heard_until, ends_at)
         noted = Noted(opened.begun, opened.next_window, {}, before=self._pending)
-        noted.before += [Change("clear", condition, begins_at) for condition in sorted(self.active)]
+        for condition in sorted(self.active):
+            reason = AFRESH if condition == "anomaly" else ""
+            noted.before.append(Change("clear", condition, begins_at, reason))
         self._pending = []
         self.active.clear()
         return noted
@@ -294,7 +337,7 @@ class Hearing:
         said = next(one for one in steps if isinstance(one, HeardWindow))
         noted.windows.append(_row_of(begins_at, said, self._rule))
         noted.latest = Latest(
-            begins_at + window.seconds, _number(verdict.score), verdict.decision, said.rules[self._rule][1],
+            self._until, _number(verdict.score), verdict.decision, said.rules[self._rule][1],
             verdict.is_running if verdict.levels is not None else None,
         )  # fmt: skip
         self._set_mode(noted, LISTENING, begins_at)

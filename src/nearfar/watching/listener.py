@@ -13,12 +13,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import sqlalchemy as sql
 
@@ -29,11 +28,12 @@ from nearfar.listening.scoring import Scorer
 from nearfar.listening.session import length_of
 from nearfar.logbook import conditions, heard
 from nearfar.logbook.database import Database
-from nearfar.logbook.heard import MachineRow, RecordingRow
+from nearfar.logbook.heard import MachineRow, MachineTold, RecordingRow
 from nearfar.logbook.life_cycle import CONDITIONS, Condition
 from nearfar.recordings.audio import AudioError
 from nearfar.recordings.microphones import MicrophoneError
 from nearfar.watching.book import Book, BookError, Noted, Ticket
+from nearfar.watching.finished import Finished
 from nearfar.watching.hearing import NO_SOUND, Hearing, is_same_cut, load_lean
 from nearfar.watching.sources import Arrival, Ear, Source, SourceError
 from nearfar.windows.streaming import Heard, Stream
@@ -52,7 +52,8 @@ UNREADABLE = (
 AGAIN_S, AGAIN_MOST_S = 1.0, 60.0  # after which a machine, or a source, is tried again, at first and at most
 SEEN_S = 30.0  # between two looks whether a detector was replaced
 LATE_S = 5.0  # by which live sound is heard late, or by the length of a window if that is longer
-REMEMBERED = 64  # recordings that were finished last: the logbook may not know it yet
+EXPECTED = (ValueError, OSError, MissingPackageError)  # whose message says it all
+ANOTHER_CUT = "another length of windows was set, so the rest of it is not heard"
 T = TypeVar("T")
 
 
@@ -153,7 +154,26 @@ class Listener:
         self.told_silent_since: float | None = None
         self.mode, self.is_mode_of_clock = "", False
         self._outside: str | None = None  # a mode that the supervisor has set meanwhile
+        self._ready: Ready | None = None
         self._thread = threading.Thread(target=self._run, name=f"nearfar {machine.name}", daemon=True)
+
+    def prepare(self) -> Ready:
+        """Open what is heard, and by what: so what is wrong is told before anything starts.
+
+        Raises
+        ------
+        ValueError, OSError
+            If the detector cannot be read, or cannot keep the rule for alerts, or an option of the source is wrong.
+        MissingPackageError
+            If one of them needs a package that is not installed.
+        """
+        self._ready = Ready.of(self.machine, self._means.sounds)
+        return self._ready
+
+    def taken_ready(self) -> Ready:
+        """What was prepared, once; or the same anew."""
+        ready, self._ready = self._ready, None
+        return ready or Ready.of(self.machine, self._means.sounds)
 
     def start(self) -> None:
         """Begin to listen."""
@@ -199,8 +219,11 @@ class Listener:
             except BookError:
                 return
             except Exception as error:
-                told = f"{type(error).__name__}: {error}"
-                logger.exception("%s: is not heard; tried again in %g s", self.machine.name, wait)
+                told = str(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
+                trace = None if isinstance(error, EXPECTED) else error
+                logger.error(
+                    "%s: is not heard; tried again in %g s: %s", self.machine.name, wait, told, exc_info=trace
+                )
                 if not self._say_stopped(told):
                     return
             stopping.wait(wait)
@@ -218,21 +241,44 @@ class Listener:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a turn begins with.
+
+    Attributes
+    ----------
+    hearing : Hearing
+    source : Source
+    stamp : tuple or None
+        Of the detector, from before it was read.
+    """
+
+    hearing: Hearing
+    source: Source
+    stamp: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, machine: MachineSite, folder: Path) -> Self:
+        """What hears a machine; ``folder`` is that of sounds."""
+        stamp = _stamp_of(machine.detector)
+        hearing = Hearing(machine, load_lean(machine.detector), folder)
+        return cls(hearing, machine.make_source(hearing.detector), stamp)
+
+
 class _Turn:
     """Listening from what the logbook knows to the end of the source, or the first error."""
 
     def __init__(self, machine: MachineSite, means: Means, listener: Listener) -> None:
         self._machine, self._means, self._listener = machine, means, listener
-        self._stamp = _stamp_of(machine.detector)
         self._looked = time.monotonic()
         with means.slots.one():  # so that not hundreds load at once
             keep_freed_memory()
-            self._hearing = Hearing(machine, load_lean(machine.detector), means.sounds)
-        self._finished: OrderedDict[str, None] = OrderedDict()
+            ready = listener.taken_ready()
+        self._hearing, self._source, self._stamp = ready.hearing, ready.source, ready.stamp
+        self._finished = Finished((), self._asked)
         self._is_late = False
-        self._unfinished: list[RecordingRow] = []
+        self._unfinished: list[RecordingRow] = []  # the first ones that were begun come first
         self._ticket = self._opened()
-        self._source: Source = machine.make_source(self._hearing.detector)
         listener.follows_clock = self._source.follows_clock
 
     def take(self) -> None:
@@ -244,25 +290,28 @@ class _Turn:
             If nothing can be written any more.
         """
         ear = Ear(
-            self._is_finished, self._means.stopping.is_set, self._means.slots.sleep, self._means.now,
-            self._has_come, self._hearing.detector.selected_channels,
+            lambda key: key in self._finished, self._means.stopping.is_set, self._means.slots.sleep,
+            self._means.now, self._has_come, self._hearing.detector.selected_channels,
         )  # fmt: skip
         if self._source.follows_clock:
             self._listener.set_mode("listening")
-        wait = AGAIN_S
+        wait, told = AGAIN_S, ""
         while not self._stops:
             try:
+                self._finished = Finished(self._known(), self._asked)
                 with _closed(self._source.arrivals(ear)) as arrivals:
                     for arrival in arrivals:
                         if self._stops:
                             break
                         self._hear(arrival)
-                        wait = AGAIN_S
+                        wait, told = AGAIN_S, ""
                     else:
-                        self._abandon(but=None)
+                        self._abandon(None)
                         return
             except SourceError as error:
-                logger.warning("%s: %s; tried again in %g s", self._machine.name, error, wait)
+                if str(error) != told:  # once, however long it lasts
+                    told = str(error)
+                    logger.warning("%s: %s; tried again until it is there", self._machine.name, told)
                 self._listener.set_mode(NO_SOUND, str(error))
                 self._means.stopping.wait(wait)
                 wait = min(2 * wait, AGAIN_MOST_S)
@@ -276,7 +325,7 @@ class _Turn:
         hearing = self._hearing
 
         def write(c: sql.Connection, now: float) -> tuple[MachineRow, list[RecordingRow], set[Condition]]:
-            row = heard.open_machine(c, hearing.told, now=now)
+            row = _open_machine(c, hearing.told, now)
             active: set[Condition] = {one for one in CONDITIONS if conditions.is_active(c, row.id, one)}
             return row, heard.unfinished(c, row.id), active
 
@@ -288,13 +337,20 @@ class _Turn:
 
     # the ear of the source
 
-    def _is_finished(self, key: str) -> bool:
-        if key in self._finished:
-            return True
+    def _known(self) -> Iterable[str]:
+        """The recordings that the logbook has and that were heard to their end."""
+        return self._read(lambda c: list(heard.finished_keys(c, self._ticket.machine_id)))
+
+    def _asked(self, key: str) -> bool:
+        """The same, of one recording."""
+        return self._read(lambda c: heard.is_finished(c, self._ticket.machine_id, key))
+
+    def _read(self, ask: Callable[[sql.Connection], T]) -> T:
+        """Ask the logbook; again, if its server does not answer."""
         while True:
             try:
                 with self._means.database.reading() as c:
-                    return heard.is_finished(c, self._ticket.machine_id, key)
+                    return ask(c)
             except (ConnectionError, TimeoutError) as error:  # of a server, which may be back soon
                 if self._stops:
                     raise
@@ -309,7 +365,7 @@ class _Turn:
     def _hear(self, arrival: Arrival) -> None:
         """All windows of a recording."""
         self._look_for_another_detector()
-        row = self._abandon(but=arrival.key)
+        row = self._abandon(arrival)
         is_live = self._source.is_live or arrival.recording is None
         hearing, stream = self._hearing, arrival.stream
         if stream is None:
@@ -337,7 +393,7 @@ class _Turn:
                 noted = (
                     self._live(windows, scorer)
                     if is_live
-                    else self._read(windows, scorer, whole_s is not None)
+                    else self._next(windows, scorer, whole_s is not None)
                 )
                 if noted is None:
                     break
@@ -346,9 +402,7 @@ class _Turn:
                     return
                 if time.monotonic() - self._looked >= SEEN_S and self._look_for_another_detector():
                     if not is_same_cut(scorer.cut, self._hearing.task.own_cut):
-                        self._put(
-                            self._hearing.end("the detector was replaced by one that hears other windows")
-                        )
+                        self._put(self._hearing.end(ANOTHER_CUT))
                         return
                     scorer = self._scorer(stream, None)
         if is_live or not self._stops:  # a file that is heard to here goes on when watching does
@@ -360,7 +414,7 @@ class _Turn:
             return Scorer.of_whole(task.detector, stream, whole_s)
         return Scorer(task.detector, stream, task.own_cut)
 
-    def _read(self, windows: Iterator[Heard], scorer: Scorer, is_whole: bool) -> Noted | None:
+    def _next(self, windows: Iterator[Heard], scorer: Scorer, is_whole: bool) -> Noted | None:
         """The next window of a file: read and scored in one slot."""
         with self._means.slots.one():
             window = None if self._stops else next(windows, None)
@@ -399,9 +453,7 @@ class _Turn:
 
     def _put(self, noted: Noted) -> None:
         if noted.finished is not None:
-            self._finished[noted.recording.key] = None
-            if len(self._finished) > REMEMBERED:
-                self._finished.popitem(last=False)
+            self._finished.add(noted.recording.key)
         listener = self._listener
         if noted.latest is not None:
             listener.heard_until, listener.noted_at = noted.latest.heard_until_at, self._means.now()
@@ -410,15 +462,23 @@ class _Turn:
             listener.mode, listener.is_mode_of_clock = noted.mode.mode, False
         self._means.book.put(self._ticket, noted)
 
-    def _abandon(self, *, but: str | None) -> RecordingRow | None:
-        """End the recordings that were begun and are not heard any more; the one with this key goes on."""
-        found = None
+    def _abandon(self, arrival: Arrival | None) -> RecordingRow | None:
+        """End the recordings that were begun and cannot be heard any more; the row of the one that arrives.
+
+        A file that is still there will be offered again, though others come before it. Then it goes on. Its event
+        is over.
+        """
+        found, kept = None, []
         for row in self._unfinished:
-            if row.key == but:
+            if arrival is not None and row.key == arrival.key:
                 found = row
+            elif arrival is not None and _will_come(row, arrival):
+                kept.append(row)
+                if (noted := self._hearing.set_aside(row)) is not None:
+                    self._put(noted)
             else:
                 self._put(self._hearing.abandon(row))
-        self._unfinished = []
+        self._unfinished = kept
         return found
 
     # the detector
@@ -445,9 +505,29 @@ class _Turn:
         if hearing.told == former.told:
             return False
         hearing.take_over(former)
-        self._means.book.do(lambda c, now: heard.open_machine(c, hearing.told, now=now))
+        self._means.book.do(lambda c, now: _open_machine(c, hearing.told, now))
+        if not is_same_cut(hearing.task.own_cut, former.task.own_cut):
+            self._unfinished = []
         self._hearing = hearing
         return True
+
+
+def _open_machine(c: sql.Connection, told: MachineTold, now: float) -> MachineRow:
+    """The machine; if windows lie elsewhere now, a recording that is half heard cannot go on at its next window."""
+    cut = heard.cut_of(c, told.name)
+    row = heard.open_machine(c, told, now=now)
+    if cut is not None and cut != (told.window_s, told.hop_s):
+        for one in heard.unfinished(c, row.id):
+            seconds = 0.0 if one.next_window == 0 else (one.next_window - 1) * cut[1] + cut[0]
+            heard.finish_recording(c, one.id, seconds=seconds, error=ANOTHER_CUT, now=now)
+    return row
+
+
+def _will_come(row: RecordingRow, arrival: Arrival) -> bool:
+    """Whether a recording that was begun will be offered again, after the one that arrives."""
+    if row.path is None or (arrival.recording is not None and row.path == str(arrival.recording.path)):
+        return False  # it is gone; or its file was changed, so it is another recording now
+    return Path(row.path).exists()
 
 
 def _length(stream: Stream, arrival: Arrival) -> float | None:

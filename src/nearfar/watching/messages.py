@@ -16,7 +16,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nearfar.watching.sinks import Message, Stream, iso
+from nearfar.files.times import iso
+from nearfar.watching.sinks import Message, Stream
 
 FORMAT = 1
 

@@ -27,6 +27,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -55,6 +56,9 @@ KEEP_WINDOWS_S = 14 * DAY  # our choice: two weeks, window by window
 KEEP_SOUNDS_BYTES = 5 * 10**9  # our choice: about 130 h of two channels of 16 kHz, as FLAC of 40 MB an hour
 STANDARD_STREAM = "-"
 PATHS = ("folder", "path")  # options that are paths, also where their type is text
+PLACES = {  # what tells one source from another
+    "pipe": ("path",), "tcp": ("host", "port"), "udp": ("host", "port"), "soundcard": ("device",)
+}  # fmt: skip
 OF_DETECTOR = ("rate", "channels")  # of raw samples: what a file need not say
 KEEP_REPLAYS_S = 100 * 365 * DAY  # of a replay: what was recorded long ago is not old
 HOST, PORT = "127.0.0.1", 8765
@@ -88,11 +92,11 @@ def _above_zero(seconds: float | None) -> float | None:
     return seconds
 
 
-def _where(given: Any, info: ValidationInfo) -> Any:
+def _where(given: Any, info: ValidationInfo) -> Path | str:
     """A path, counted from the file's folder; or a URL as it is."""
-    if isinstance(given, str) and URL.match(given):
-        return given
-    return _from_folder(Path(given), info) if isinstance(given, str | Path) else given
+    if not isinstance(given, str | Path):
+        raise ValueError("must be a path or a URL, as text")  # noqa: TRY004
+    return given if isinstance(given, str) and URL.match(given) else _from_folder(Path(given), info)
 
 
 def _of_context(name: str) -> BeforeValidator:
@@ -192,6 +196,12 @@ class SourceSite(_Chosen):
             If there is no such kind, or an option is wrong.
         """
         return cls.model_validate(table, context={FROM_FOLDER: folder or Path.cwd()})
+
+    @property
+    def place(self) -> tuple[Any, ...] | None:
+        """What only one machine can hear: a pipe, a port, a sound card; ``None`` of a folder."""
+        keys = PLACES.get(self.kind)
+        return None if keys is None else (self.kind, *(self.options.get(key) for key in keys))
 
     @model_validator(mode="before")
     @classmethod
@@ -399,7 +409,7 @@ class Site(_Frozen):
     """
 
     name: Annotated[str, Field(min_length=1)]
-    state: Annotated[Path | str, BeforeValidator(_where)]
+    state: Annotated[Path | str, PlainValidator(_where)]
     sounds: Where
     time_zone: Zone
     keep_windows_s: Duration = Field(default=KEEP_WINDOWS_S, validation_alias="keep_windows")
@@ -525,7 +535,7 @@ def _refuse_heard_twice(machines: Collection[MachineSite], sounds: Path) -> None
         if folder is not None:
             folders[machine.name] = Path(folder).resolve()
     for one, other in itertools.combinations(machines, 2):
-        if one.source == other.source and one.name not in folders:
+        if one.source.place is not None and one.source.place == other.source.place:
             raise ValueError(f"machines.{one.name} and machines.{other.name}: have the same source")
     for (name, outer), (second, inner) in itertools.permutations(folders.items(), 2):
         if inner.is_relative_to(outer):
@@ -609,7 +619,7 @@ def _content_of(path: Path) -> dict[str, Any]:
 
 def _validated(content: dict[str, Any], called: str, folder: Path, path: Path | None) -> Site:
     """The site; ``called`` is what messages call it."""
-    prepared = _prepared(content, folder, path)
+    prepared = _prepared(content, called, folder, path)
     zone = prepared["time_zone"]
     if isinstance(zone, str):
         with suppress(ValueError):  # which is told with all other faults
@@ -625,19 +635,21 @@ def _validated(content: dict[str, Any], called: str, folder: Path, path: Path | 
         raise ValueError("\n".join([heading, *faults])) from None
 
 
-def _prepared(content: Mapping[str, Any], folder: Path, path: Path | None) -> dict[str, Any]:
+def _prepared(content: Mapping[str, Any], called: str, folder: Path, path: Path | None) -> dict[str, Any]:
     """The content with what the file leaves out because it follows from the rest."""
+    defaults = content.get(DEFAULTS, {})
+    if not isinstance(defaults, Mapping):
+        raise ValueError(f"{called}:\n  {DEFAULTS}: must be a table")  # noqa: TRY004
     prepared = {key: value for key, value in content.items() if key != DEFAULTS}
     stem = folder / (path.stem if path is not None else "logbook")
     prepared.setdefault("name", stem.name)
     state = prepared.setdefault("state", f"{stem}.db")
-    if isinstance(state, str | Path) and "sounds" not in prepared:
-        is_url = isinstance(state, str) and URL.match(state)
-        prepared["sounds"] = str(sounds_beside(stem if is_url else folder / state))
+    if "sounds" not in prepared:
+        is_file = isinstance(state, Path) or (isinstance(state, str) and not URL.match(state))
+        prepared["sounds"] = str(sounds_beside(folder / state if is_file else stem))
     if "time_zone" not in prepared:
         prepared["time_zone"] = local_zone()
-    defaults = content.get(DEFAULTS, {})
-    for key, more in (("machines", defaults if isinstance(defaults, Mapping) else {}), ("sinks", {})):
+    for key, more in (("machines", defaults), ("sinks", {})):
         if isinstance(tables := prepared.get(key), Mapping):
             prepared[key] = {
                 name: {**more, **table, "name": name} if isinstance(table, Mapping) else table
@@ -671,6 +683,10 @@ def _message(fault: ErrorDetails) -> str:
             return "must be a table"
         case "path_type":
             return "must be a path, as text"
+        case "string_type":
+            return "must be text"
+        case "is_instance_of" if fault["loc"] == ("time_zone",):
+            return 'must be the name of a time zone, as text, such as "Europe/Berlin"'
         case "too_short":
             return "there is none; a site has at least one"
     return str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")

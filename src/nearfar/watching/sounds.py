@@ -179,6 +179,14 @@ def _floating(part: NDArray[np.int16] | Samples) -> Samples:
     return np.asarray(part * np.float32(INT16_SCALE) if part.dtype == np.int16 else part, dtype=np.float32)
 
 
+def header_of(recording: Recording) -> Header | None:
+    """The header of a file; ``None`` if it is gone, or cannot be read."""
+    try:
+        return audio.in_blocks(recording).header
+    except (AudioError, OSError):
+        return None
+
+
 def read_again(
     recording: Recording, start: int, stop: int, *, margin: float = 0.0
 ) -> tuple[Samples, Header] | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 SINKS: dict[str, str] = {
@@ -54,25 +53,12 @@ def as_json(message: Message) -> bytes:
     >>> as_json(Message("journal-1", "journal", "activated", "pump", {"format": 1, "id": "journal-1"}))
     b'{"format":1,"id":"journal-1"}'
     """
-    return json.dumps(message.content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return encoded(message.content)
 
 
-def iso(at: float | None) -> str | None:
-    """A time in seconds since 1970 as ISO 8601 in UTC, with milliseconds; ``None`` if a calendar has no such day.
-
-    Examples
-    --------
-    >>> from nearfar.watching.sinks import iso
-    >>> iso(1.25), iso(None), iso(1e18)
-    ('1970-01-01T00:00:01.250Z', None, None)
-    """
-    if at is None:
-        return None
-    try:
-        moment = datetime.fromtimestamp(at, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def encoded(content: Mapping[str, Any]) -> bytes:
+    """Any object as JSON, in the same way."""
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 class SinkDownError(OSError):

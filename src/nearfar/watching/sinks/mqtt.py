@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import selectors
 import ssl
 import time
@@ -40,6 +39,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from nearfar.files.times import iso
 from nearfar.logbook.life_cycle import CONDITIONS
 from nearfar.watching.sinks import (
     Message,
@@ -48,8 +48,8 @@ from nearfar.watching.sinks import (
     SiteState,
     Stream,
     as_json,
+    encoded,
     home_assistant,
-    iso,
 )
 
 PORT, PORT_TLS = 1883, 8883  # registered with IANA
@@ -257,7 +257,7 @@ class Mqtt:
             is_there = row["mode"] != "removed"
             if self._discovery:
                 yield self._discovered(row, topic) if is_there else (self._discovered(row, topic)[0], b"")
-            yield topic, _json(state_of(row, self._site.name)) if is_there else b""
+            yield topic, encoded(state_of(row, self._site.name)) if is_there else b""
 
     def _discovered(self, row: Mapping[str, Any], state: str) -> tuple[str, bytes]:
         """Topic and payload of a machine's discovery, made once."""
@@ -266,7 +266,7 @@ class Mqtt:
         if key not in self._configurations:
             found = home_assistant.device(self._site.name, row, state=state, availability=self._availability)
             id = home_assistant.identifier(self._site.name, row["name"])
-            self._configurations[key] = f"{self._discovery}/device/{id}/config", _json(found)
+            self._configurations[key] = f"{self._discovery}/device/{id}/config", encoded(found)
         return self._configurations[key]
 
 
@@ -529,7 +529,3 @@ def _context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None
     elif key_file is not None:
         raise ValueError("key_file: a key needs its certificate, cert_file")
     return context
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from nearfar.files.times import iso
 from nearfar.recordings.audio import AudioError, Header
 from nearfar.recordings.blocks import Block, InBlocks, Lost
 from nearfar.recordings.recording import Channel
@@ -190,7 +190,7 @@ def arrivals_of(inbox: Inbox, ear: Ear, select: tuple[Channel, ...], kind: str) 
 
 def _arrival(recording: Incoming, inbox: Inbox, ear: Ear, select: tuple[Channel, ...], kind: str) -> Arrival:
     begun = recording.beginning
-    name = f"{begun.sender} {_shown(begun.began_at)}"
+    name = f"{begun.sender} {iso(begun.began_at)}"
     key = f"{kind} {begun.sender} {begun.began_at:.6f}"
     if begun.error:
         return Arrival(key, name, begun.began_at, None, error=begun.error)
@@ -216,8 +216,3 @@ def _from(start: int, blocks: Iterator[Block]) -> Iterator[Block]:
         start -= gone
         if gone < size:
             yield Lost(size - gone, block.error) if isinstance(block, Lost) else block[:, gone:]
-
-
-def _shown(at: float) -> str:
-    """A time for people, to the millisecond, in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
