@@ -11,7 +11,8 @@ import sqlalchemy as sql
 from postgres_server import Postgres
 from watched import Logbook, Watching, site_of, watch, write_site
 
-from nearfar.watching.engine import WATCHER, WatchError
+from nearfar.logbook.watcher import WATCHER
+from nearfar.watching.engine import WatchError
 
 
 @pytest.fixture(scope="module")
