@@ -22,11 +22,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sql
 
-from nearfar.files.locks import LockedError, locked
 from nearfar.files.memory import keep_freed_memory
-from nearfar.logbook import asked, compaction, conditions, heard, schema
+from nearfar.logbook import asked, compaction, conditions, heard, schema, watcher
 from nearfar.logbook.database import Database
-from nearfar.logbook.sqlite import SQLiteFile
 from nearfar.watching import messages, sounds
 from nearfar.watching.book import Book, BookError, apply
 from nearfar.watching.deliveries import Deliveries
@@ -48,7 +46,6 @@ LAST_S = 2.0  # that they have to take the last messages, when watching ends
 JOIN_S = 60.0  # that a machine's thread has to end: it may be scoring
 TOLD_AT_ONCE = 100
 T = TypeVar("T")
-WATCHER = 0x6E66776174636800  # of PostgreSQL's advisory lock: "nfwatch" and 0
 
 
 class WatchError(RuntimeError):
@@ -354,22 +351,9 @@ def _alone(database: Database) -> Iterator[None]:
     WatchError
         If one does.
     """
-    busy = f"{database}: another process watches with this logbook; end it, or give another one"
-    place = database.place
-    if isinstance(place, SQLiteFile):
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(place.path.with_name(f"{place.path.name}-watch.lock")))
-            except LockedError as error:
-                raise WatchError(busy) from error
-            yield
-        return
-    engine = place.migrator()  # of a connection of its own, which holds the lock until it ends
-    try:
-        with engine.connect() as c:
-            if not c.execute(sql.select(sql.func.pg_try_advisory_lock(WATCHER))).scalar_one():
-                raise WatchError(busy)
-            c.commit()
-            yield
-    finally:
-        engine.dispose()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(watcher.alone(database))
+        except watcher.WatchedError as error:
+            raise WatchError(str(error)) from error
+        yield
