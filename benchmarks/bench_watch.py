@@ -11,10 +11,10 @@ one clip take beyond their windows.
 *Memory*: what the process has at its highest beyond what it has with one machine, for each further machine.
 
 *Latency*: machines are sent to TCP ports on 127.0.0.1 as fast as they would be recorded, each by its own clock, in
-blocks of 20 ms. Windows of 2 s are shorter than the clips of the fit, so that it does not take minutes: what comes
-after a window is the same. When a machine has sounded faulty for long enough, there is an alert. It is the time from
-the moment at which the block was sent that ends the window, until the alert can be read in SQLite by another process,
-and until a webhook on 127.0.0.1 has it.
+blocks of 20 ms. Windows are as long as the clips of the fit, 10 s, and begin every 2 s, so that it does not take
+minutes. When a machine has sounded faulty for long enough, there is an alert. It is the time
+from the moment at which the block was sent that ends the window, until the alert can be read in SQLite by another
+process, and until a webhook on 127.0.0.1 has it.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from nearfar.watching import site
 from nearfar.watching.engine import Watch
 
 MACHINES, CLIPS, WINDOW, RATE = 100, 20, 10.0, 16_000
-LIVE, SHORT = 24, 2.0  # machines, and seconds of a window, of which the latency is measured
+LIVE, HOP = 24, 2.0  # machines of which the latency is measured, and seconds between two windows
 FALSE_ALERTS = "1 per 1 h"
-QUIET_S, BLOCK_S = 8.0, 0.02
+QUIET_S, BLOCK_S = 12.0, 0.02
 PATIENCE_S = 90.0  # until all have had an alert
 LOOK_S = 0.002  # between two looks into the logbook
 
@@ -113,8 +113,8 @@ def capacity(folder: Path, machines: int) -> None:
     cpu, rss = replayed(folder, machines, CLIPS)
     window = (cpu - short) / (machines * (CLIPS - 1))
     print(
-        f"{machines} machines, {machines * CLIPS} windows, load {os.getloadavg()[0]:.1f}: {1000 * window:.1f} ms of "
-        f"the processor for a window, so {WINDOW / window:.0f} machines a core; to start, "
+        f"{machines} machines, {machines * CLIPS} windows, load {os.getloadavg()[0]:.1f}: {1000 * window:.1f} ms "
+        f"of the processor for a window, so {WINDOW / window:.0f} machines a core; to start, "
         f"{1000 * (short / machines - window):.0f} ms for each; {(rss - alone) / (machines - 1):.1f} MB for each",
         flush=True,
     )
@@ -206,7 +206,7 @@ def send_all(senders: Sequence[Sender], connections: Sequence[socket.socket], st
     """One thread sends for all, each when its next block is due."""
     now, rng = time.monotonic(), random.Random(0)
     for sender in senders:
-        sender.begins = now + rng.uniform(0, SHORT)
+        sender.begins = now + rng.uniform(0, HOP)
     while not stop.is_set():
         now = time.monotonic()
         for sender, connection in zip(senders, connections, strict=True):
@@ -239,7 +239,7 @@ def latency(folder: Path, machines: int) -> None:
     senders = [Sender(port, normal[:quiet] + faulty, quiet) for port in free_ports(machines)]
     lines = [
         'state = "logbook.db"', "[defaults]", f'detector = "{folder / "detector"}"',
-        f'false_alerts = "{FALSE_ALERTS}"', f"window = {SHORT}", f"hop = {SHORT}",
+        f'false_alerts = "{FALSE_ALERTS}"', f"hop = {HOP}",
         "[sinks.hook]", 'kind = "webhook"', f'url = "http://127.0.0.1:{hook.server.server_port}/"',
     ]  # fmt: skip
     for number, sender in enumerate(senders):
@@ -261,7 +261,8 @@ def latency(folder: Path, machines: int) -> None:
         process.wait()
     sent = {name: senders[int(name)].sent_until(seconds) for name, (seconds, _) in seen.items()}
     print(
-        f"{len(seen)} alerts of {machines} machines, windows of {SHORT:g} s, load {os.getloadavg()[0]:.1f}; from "
+        f"{len(seen)} alerts of {machines} machines, a window of {WINDOW:g} s every {HOP:g} s, "
+        f"load {os.getloadavg()[0]:.1f}; from "
         f"the last sample to SQLite: {told([at - sent[name] for name, (_, at) in seen.items()])}; to the webhook: "
         f"{told([at - sent[name] for name, at in hook.told.items() if name in sent])}"
     )

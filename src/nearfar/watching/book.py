@@ -28,7 +28,7 @@ from nearfar.logbook.life_cycle import Condition
 
 logger = logging.getLogger(__name__)
 
-GROUP_S = 0.05  # that something may wait for others, so that they share a commit
+GROUP_S = 0.2  # that something may wait for others, so that they share a commit
 MOST_WAITING = 1024  # things; whoever brings more waits
 MOST_AT_ONCE = 256  # things in a transaction: others want to write, too
 AGAIN_S, AGAIN_MOST_S = 0.5, 10.0  # after which a server is asked again, at first and at most
