@@ -126,7 +126,7 @@ class _Running:
     ) -> None:
         self._site, self._database, self._told, self._stop = site, database, told, stop
         self._stopping, self._awake = threading.Event(), threading.Event()
-        self._deliveries = Deliveries(site, database)
+        self._deliveries: Deliveries  # made by ``prepare``
         self._book = Book(database, written=self._written, failed=self._stopping.set, stopping=stop.is_set)
         self._evidence = EvidenceMaker(database, self._book, site.sounds)
         slots = Slots(workers, self._stopping)
@@ -138,7 +138,7 @@ class _Running:
             self._told_until = asked.latest(c)[0]
 
     def prepare(self) -> None:
-        """Open all that machines are heard by.
+        """Open all that machines are heard by, and make what is told.
 
         Raises
         ------
@@ -147,8 +147,10 @@ class _Running:
         """
         keep_freed_memory()
         _, faults = _opened("machines", {one.machine.name: one.prepare for one in self._listeners})
-        if faults:
-            raise ValueError("\n".join(faults))
+        _, more = _opened("sinks", {name: sink.make for name, sink in self._site.sinks.items()})
+        if faults or more:
+            raise ValueError("\n".join(faults + more))
+        self._deliveries = Deliveries(self._site, self._database)
 
     def run(self) -> None:
         """Watch until it is to stop, nothing can be written any more, or all sources have ended."""
@@ -354,7 +356,7 @@ def _alone(database: Database) -> Iterator[None]:
     WatchError
         If one does.
     """
-    busy = f"{database}: another process watches with this logbook; end it, or give another one"
+    busy = f"{database}: another process watches with this logbook; end it, or choose another logbook"
     place = database.place
     if isinstance(place, SQLiteFile):
         with ExitStack() as stack:
