@@ -32,6 +32,7 @@ from hypothesis.errors import HypothesisException
 from schemathesis import GenerationMode
 
 REQUESTS, OWN, MACHINES = 2000, 600, 5
+PATIENCE = 3.0  # s for an answer, before a request is ended: whoever ends it first is not answered
 HEADERS = {"X-Nearfar": "1"}
 STREAM = "/api/changes"
 PATHS = [
@@ -217,8 +218,13 @@ def answered(address: str, request: bytes) -> int:
     with socket.create_connection((parts.hostname, parts.port), timeout=60.0) as connection:
         try:
             connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
-            head = connection.recv(65536)
+            connection.settimeout(PATIENCE)
+            try:
+                head = connection.recv(65536)
+            except TimeoutError:  # it waits for what was promised: there is no more
+                connection.settimeout(60.0)
+                connection.shutdown(socket.SHUT_WR)
+                head = connection.recv(65536)
         except (ConnectionError, BrokenPipeError):
             return 0
     return int(head.split()[1]) if head.startswith(b"HTTP/1.1 ") else 0

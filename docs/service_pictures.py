@@ -62,7 +62,7 @@ def main() -> None:
         database = Database.open(site.state)
         write_logbook(database, Path(folder))
         listening = run.listen("127.0.0.1", 0)
-        server = run.server_of(make_app(site, database))
+        server = run.server_of(make_app(site, database, is_watched=lambda _: True))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -61,16 +61,25 @@ class Served:
     ----------
     now : list of float
         The clock; tests set it.
+    is_watched : bool
+        Whether a watcher runs.
     """
 
     site: Site
     database: Database
     now: list[float] = field(default_factory=lambda: [NOW])
+    is_watched: bool = True
 
     def app(self, **limits: Any) -> Any:
         """The application."""
         given = Limits(**limits) if limits else None
-        return make_app(self.site, self.database, limits=given, now=lambda: self.now[0])
+        return make_app(
+            self.site,
+            self.database,
+            limits=given,
+            now=lambda: self.now[0],
+            is_watched=lambda _: self.is_watched,
+        )
 
 
 def make_site(folder: Path, detector: Path, *, serve: str = "") -> Site:

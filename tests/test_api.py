@@ -135,7 +135,7 @@ def test_lists_are_read_page_by_page(unchanged: Any) -> None:
         ("alerts/0", 422), ("alerts/9007199254740993", 422), ("events/x", 422), ("events/99/sound", 404),
         ("alerts/2/sound", 404), ("alerts/2/evidence", 404), ("machines/pump/scores?points=0", 422),
         ("machines/pump/scores?begin=nan", 422), ("machines/pump/scores?end=1e999", 422), ("alerts?state=no", 422),
-        ("alerts?machine=none", 404), ("journal?most=100000", 422), ("nothing", 404), ("../../etc/passwd", 404),
+        ("alerts?machine=none", 404), ("journal?most=100000", 422), ("nothing", 404),
         ("machines/..%2F..%2Fetc", 404), ("changes?after=-1", 422),
     ],
 )  # fmt: skip
@@ -293,7 +293,8 @@ def test_evidence_of_an_alert_is_of_the_end_of_its_sound(api: Any, hall: Served,
 
 def test_what_was_normal_is_learnt_once(api: Any, hall: Served) -> None:
     before = Detector.load(hall.site.machines["pump"].detector)
-    assert act(api, "alerts/1/normal", by="anna").status_code == 200
+    assert act(api, "alerts/1/normal", by="anna", comment="the lid was open").status_code == 200
+    assert api.get("/api/alerts/1").json()["journal"][-1]["comment"] == "the lid was open"
     assert act(api, "events/1/normal", by="anna").status_code == 200
     assert api.get("/api/machines/pump").json()["normals_to_learn"] == 2
     begun = act(api, "machines/pump/learn", by="anna")
@@ -409,7 +410,44 @@ def test_answers_follow_what_another_process_writes(api: Any, hall: Served) -> N
     until(lambda: len(api.get("/api/alerts").json()["alerts"]) == 3)
 
 
+def test_a_watcher_that_was_killed_is_said_at_once(api: Any, hall: Served) -> None:
+    """Its machines are not normal: nobody knows how they are. One that was stopped has said so itself."""
+    with hall.database.writing() as c:
+        heard.set_mode(c, 1, "stopped", at=hall.now[0], now=hall.now[0])
+    with api.stream("GET", "/api/changes") as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        hall.is_watched = False
+        assert next_event(lines)["data"] == {"what": "not watched"}
+    modes = {row["name"]: row["mode"] for row in api.get("/api/machines").json()["machines"]}
+    assert modes == {"pump": "stopped", "fan 2": "lost"}
+    assert api.get("/api/machines/fan%202").json()["mode"] == "lost"
+    for path in ("/", "/machines/fan%202"):
+        assert "Nothing is heard" in api.get(path).text
+    assert "Nothing is heard" not in api.get("/machines/pump").text
+    hall.is_watched = True
+    until(lambda: api.get("/api/machines/fan%202").json()["mode"] == "listening")
+
+
 # The pages, and the service as a whole
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/nothing", 404),
+        ("/api/../../etc/passwd", 404),
+        ("/machines/", 404),
+        ("/alerts?machine=nobody", 404),
+        ("/alerts?state=x", 422),
+        ("/alerts?before=x", 422),
+    ],
+)
+def test_whoever_looks_for_a_page_is_told_by_a_page(unchanged: Any, path: str, status: int) -> None:
+    found = unchanged.get(path)
+    assert (found.status_code, found.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert "To the hall" in found.text
+    assert unchanged.get("/api/nothing").json()["error"] == "not found"
 
 
 def test_pages_are_asked_for_again_and_not_sent_again(unchanged: Any) -> None:

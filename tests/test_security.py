@@ -236,6 +236,14 @@ def test_a_log_in_leads_to_our_own_pages(api: Any, hall: Served, then: str) -> N
     assert api.post("/login", data={"token": token, "then": then}).headers["location"] == "/"
 
 
+def test_a_form_of_many_fields_is_no_log_in(unchanged: Any) -> None:
+    answer = unchanged.post(
+        "/login", content="a=1&" * 1000, headers={"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    assert answer.status_code == 422
+    assert "Token" in answer.text
+
+
 def test_log_ins_that_fail_are_few_and_a_session_lasts_its_time(api: Any, hall: Served) -> None:
     token = token_of(hall, "anna")
     until(lambda: api.get("/api/machines").status_code == 401)

@@ -65,6 +65,7 @@ class Hall:
     detector: Path
     ids: dict[str, int] = field(default_factory=dict)
     port: int = 0
+    is_watched: bool = True
     _running: tuple[Any, threading.Thread, Database] | None = None
 
     def start(self) -> None:
@@ -73,7 +74,7 @@ class Hall:
         database = Database.open(site.state)
         listening = run.listen("127.0.0.1", self.port)
         self.port = listening.getsockname()[1]
-        server = run.server_of(make_app(site, database))
+        server = run.server_of(make_app(site, database, is_watched=lambda _: self.is_watched))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         self._running = (server, thread, database)
@@ -463,7 +464,8 @@ class TestMachine:
         chart = found.tab.locator(".trend-plot")
         chart.focus()
         found.tab.keyboard.press("End")
-        found.sees("#trend output", re.compile(r"\d\d:\d\d: mean 1\.\d+, from 1 to 1\.6, \d+ windows"))
+        told = r"\d\d:\d\d: mean 1\.\d+, from 1 to 1\.\d+, \d+ windows; evidence 10 %"
+        found.sees("#trend output", re.compile(told))
         before = chart.get_attribute("aria-label")
         with found.tab.expect_request(lambda request: "/scores?" in request.url):
             found.tab.keyboard.press("+")

@@ -91,7 +91,7 @@ def _add_alerts(api: APIRouter, service: Service) -> None:
         await write(
             service,
             lambda c: conditions.mark_normal(
-                c, now=service.now(), by=by, alert_id=alert_id, event_id=event_id
+                c, now=service.now(), by=by, alert_id=alert_id, event_id=event_id, comment=given.comment
             ),
         )
         return Done(told="Its sound is kept to be learnt.")

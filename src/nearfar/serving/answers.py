@@ -77,7 +77,9 @@ class MachineRow(Answer):
     hop_s: float
     threshold: float | None
     false_alerts: str = Field(description='How often an alert may be false, such as "1 per 30 days".')
-    mode: str = Field(description=f"One of {', '.join(MODES)}.")
+    mode: str = Field(
+        description=f"One of {', '.join(MODES)}; or lost, if its watcher has ended without saying so."
+    )
     mode_since_at: Time
     heard_until_at: Time | None = Field(description="The end of the last window.")
     score: float | None = Field(description="Of the last window that had one.")

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from nearfar import __version__
+from nearfar.logbook import watcher
 from nearfar.logbook.life_cycle import LifeCycleError
 from nearfar.serving import pages
 from nearfar.serving.actions import add_actions
@@ -61,6 +62,7 @@ def make_app(
     *,
     limits: Limits | None = None,
     now: Callable[[], float] = time.time,
+    is_watched: Callable[[Database], bool] = watcher.is_watched,
 ) -> FastAPI:
     """The application, which ``serving.run`` serves.
 
@@ -73,6 +75,8 @@ def make_app(
         ``None``: those of ``Limits``, and the size of recordings that the site says.
     now : callable
         Seconds since 1970 (UTC).
+    is_watched : callable
+        Whether a program watches with the logbook.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def make_app(
         ``app.state.changes`` tells what happens; ``cut_all`` of it ends all its streams, before the service ends.
     """
     service = Service(site, database, limits or Limits(upload_bytes=int(site.serve.upload_mb * 1e6)), now)
-    changes, decoder, learners = Changes(service), Decoder(service.limits), Learners(service)
+    changes, decoder, learners = Changes(service, is_watched), Decoder(service.limits), Learners(service)
     sessions = Sessions(now, seconds=service.limits.session_seconds, log_ins=service.limits.log_ins)
 
     @asynccontextmanager
@@ -118,18 +122,28 @@ def make_app(
 def _add_errors(app: FastAPI, site_name: str) -> None:
     """Say what went wrong, in the same form everywhere."""
 
+    def told(request: Request, answer: Response, text: str, title: str = "Not found") -> Response:
+        """The answer, to a program; a page that says the same, to somebody who looks for a page."""
+        if request.method not in ("GET", "HEAD") or not is_of_page(request.url.path):
+            return answer
+        around = pages.Around(site_name, pages.Viewer(may_act=False))
+        page = pages.problem(around, title, f"{text[:1].upper()}{text[1:]}.")
+        return HTMLResponse(page, answer.status_code)
+
     @app.exception_handler(RefusedError)
     async def refused(_: Request, error: RefusedError) -> JSONResponse:
         return problem(error.status, error.error, error.hint, headers=error.headers)
 
     @app.exception_handler(HTTPException)
-    async def of_http(_: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail).lower(), headers=dict(error.headers or {}))
+    async def of_http(request: Request, error: HTTPException) -> Response:
+        answer = problem(error.status_code, str(error.detail).lower(), headers=dict(error.headers or {}))
+        return told(request, answer, "there is no such page") if error.status_code == 404 else answer
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        told = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        return problem(422, "; ".join(told[:5]), "see /openapi.json")
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        answer = problem(422, "; ".join(wrong[:5]), "see /openapi.json")
+        return told(request, answer, "something in the address is not allowed", "There is no such page")
 
     @app.exception_handler(LifeCycleError)
     async def not_now(_: Request, error: LifeCycleError) -> JSONResponse:
@@ -139,11 +153,7 @@ def _add_errors(app: FastAPI, site_name: str) -> None:
     async def unknown(request: Request, error: LookupError) -> Response:
         if isinstance(error, KeyError | IndexError):  # those of a program that is wrong
             raise error
-        if request.url.path.startswith("/machines/"):  # a page, for people
-            around = pages.Around(site_name, pages.Viewer(may_act=False))
-            told = str(error)
-            return HTMLResponse(pages.problem(around, "Not found", f"{told[:1].upper()}{told[1:]}."), 404)
-        return problem(404, str(error))
+        return told(request, problem(404, str(error)), str(error))
 
     @app.exception_handler(WorkerError)
     async def lost(_: Request, error: WorkerError) -> JSONResponse:
@@ -155,6 +165,18 @@ def _add_errors(app: FastAPI, site_name: str) -> None:
     @app.exception_handler(BusyError)
     async def busy(_: Request, error: BusyError) -> JSONResponse:
         return problem(429, str(error), headers={"Retry-After": "5"})
+
+
+def is_of_page(path: str) -> bool:
+    """Whether people look for a page at this path, not programs.
+
+    Examples
+    --------
+    >>> from nearfar.serving.app import is_of_page
+    >>> is_of_page("/machines/nobody"), is_of_page("/api/machines/nobody"), is_of_page("/static/nothing.js")
+    (True, False, False)
+    """
+    return not f"{path}/".startswith(("/api/", "/static/", "/metrics/", "/openapi.json/"))
 
 
 def problem(

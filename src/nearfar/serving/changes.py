@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sql
 
@@ -22,9 +22,13 @@ from nearfar.serving.answers import Entry
 from nearfar.serving.security import RefusedError
 from nearfar.serving.service import Service
 
+if TYPE_CHECKING:
+    from nearfar.logbook.database import Database
+
 log = logging.getLogger(__name__)
 
 EVERY = 0.25  # s
+WATCHER_EVERY = 2.0  # s between two looks whether a watcher runs; our choice
 HEARTBEAT = 10.0  # s; proxies end what is silent for a minute
 HEARD_EVERY = 1.0  # s between what is told of windows
 AT_ONCE = 500  # rows of the journal in one look
@@ -75,10 +79,12 @@ class Changes:
     Parameters
     ----------
     service : Service
+    is_watched : callable
+        Whether a program watches with a logbook.
     """
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, is_watched: Callable[[Database], bool]) -> None:
+        self._service, self._is_watched = service, is_watched
         self._followers: set[Follower] = set()
         self._token = ""
         self._task: asyncio.Task[None] | None = None
@@ -89,6 +95,7 @@ class Changes:
         ] = {}  # of each machine, until when it was heard, as it was told
         self._heard_at = 0.0
         self._heard_is_due = False
+        self._watcher_at = 0.0
         self._lock = asyncio.Lock()
 
     def start(self) -> None:
@@ -162,6 +169,9 @@ class Changes:
     async def _look_once(self) -> None:
         before = self._token
         loop = asyncio.get_running_loop()
+        if loop.time() - self._watcher_at >= WATCHER_EVERY:
+            self._watcher_at = loop.time()
+            await self._look_for_watcher()
         self._token = await loop.run_in_executor(None, self._service.database.changed)
         if self._token != before:
             newest, self._service.heard = await self._service.read(_state)
@@ -174,6 +184,15 @@ class Changes:
         if self._heard_is_due and self._followers and loop.time() - self._heard_at >= HEARD_EVERY:
             self._heard_at, self._heard_is_due = loop.time(), False
             self._tell(self._newly_heard())
+
+    async def _look_for_watcher(self) -> None:
+        """Whether a watcher runs; all pages say it at once if that has changed."""
+        loop, service = asyncio.get_running_loop(), self._service
+        is_watched = await loop.run_in_executor(None, self._is_watched, service.database)
+        if is_watched != service.is_watched:
+            service.is_watched = is_watched
+            service.changed()
+            self._tell(event_text("machine", {"what": "watched" if is_watched else "not watched"}))
 
     async def _tell_new(self, last: int) -> None:
         rows = await self._service.read(lambda c: asked.journal(c, after=last, most=AT_ONCE))

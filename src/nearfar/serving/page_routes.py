@@ -92,7 +92,7 @@ def _add_machines(routes: APIRouter, service: Service, shown: _Shown, words: _Wo
             retained = asked.alerts(c, state="retained", most=MOST_ROWS)
             return pages.hall(
                 around,
-                asked.machines(c),
+                [service.as_watched(row) for row in asked.machines(c)],
                 retained=retained,
                 conditions=asked.conditions(c),
                 now=service.now(),
@@ -103,7 +103,7 @@ def _add_machines(routes: APIRouter, service: Service, shown: _Shown, words: _Wo
     @routes.get("/machines/{name}")
     async def machine(request: Request, name: Name) -> Response:
         def make(c: sql.Connection, around: Around) -> str:
-            row = machine_named(c, name)
+            row = service.as_watched(machine_named(c, name))
             number = row["id"]
             return pages.machine(
                 around,
@@ -156,7 +156,10 @@ def _add_log_in(routes: APIRouter, service: Service, sessions: Sessions) -> None
 
     @routes.post("/login")
     async def log_in(request: Request) -> Response:
-        given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+        try:
+            given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+        except ValueError:  # not of our page
+            return form("This is not what the form below sends.", "/", 422)
         then = own_path(given.get("then", ["/"])[0])
         client = request.client.host if request.client is not None else ""
         try:

@@ -44,6 +44,7 @@ STYLE = "style.css"  # the style sheet of reports, then our own
 DAY_S = 86400.0
 _NUMBER = re.compile("([0-9]+)")
 LAST = 100  # a rank behind all of ``State.rank``
+SHOWN_EVENTS = 8  # on the page of a machine; older ones are folded; our choice
 COMPACT_FROM = 60  # machines, from which on the hall begins with small tiles; our choice
 # The gravest first
 CONDITIONS = {"anomaly": "Anomaly", "no sound": "No sound", "microphones": "Microphone fault"}
@@ -149,6 +150,7 @@ KINDS = {
 _KIND_OF = {"anomaly": "alert", "microphones": "microphones", "no sound": "no-sound"}
 _MODES: dict[str, tuple[str, str, Tone, str, int]] = {  # of the schema: kind, sign, tone, words, rank
     "no sound": ("no-sound", "no-sound", "doubt", "No sound", 30),
+    "lost": ("not-watched", "not-watched", "doubt", "Not watched", 35),  # of serving.service.LOST
     "removed": ("not-watched", "not-watched", "quiet", "Not watched any more", 75),
     "stopped": ("not-watched", "not-watched", "doubt", "Not watched", 70),
     "paused": ("paused", "paused", "quiet", "Paused", 80),
@@ -179,6 +181,8 @@ def _state_without_alerts(machine: Row, said: Mapping[str, Row]) -> State:
         return State("out-of-service", "out-of-service", "quiet", "Out of service", "", None, 60)
     if mode in _MODES:
         kind, sign, tone, words, rank = _MODES[mode]
+        if mode == "lost":
+            return State(kind, sign, tone, words, "its watcher has ended", machine["heard_until_at"], rank)
         return State(kind, sign, tone, words, "", since, rank)
     if machine["heard_until_at"] is None:
         return State("waiting", "waiting", "quiet", "No sound yet", "", since, 76)
@@ -260,6 +264,7 @@ def hall(
         cards=cards,
         counts={kind: count for kind, count in counts.items() if count},
         compact=len(cards) >= COMPACT_FROM,
+        is_lost=any(row["mode"] == "lost" for row in machines),
     )
 
 
@@ -305,6 +310,7 @@ def machine(
         conditions=[_condition_card(name, said.get(name), alerts) for name in CONDITIONS],
         alerts=[_alert_card(each, said.get(each["condition"]), None) for each in alerts],
         events=events,
+        shown_events=SHOWN_EVENTS,
         normals=normals,
         until=_end_of_trend(row, now),
     )

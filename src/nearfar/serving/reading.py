@@ -74,14 +74,16 @@ def _add_machines(api: APIRouter, service: Service) -> None:
     async def machines() -> Response:
         return json_response(
             await service.answer(
-                "machines", lambda c: of_rows(Machines, "machines", asked.machines(c)), windows_of=ALL
+                "machines",
+                lambda c: of_rows(Machines, "machines", map(service.as_watched, asked.machines(c))),
+                windows_of=ALL,
             )
         )
 
     @api.get("/machines/{name}", response_model=MachineInFull, summary="A machine, its conditions and alerts")
     async def machine(name: Name) -> Response:
         return json_response(
-            await service.answer(("machine", name), lambda c: _machine(c, name), windows_of=name)
+            await service.answer(("machine", name), lambda c: _machine(c, name, service), windows_of=name)
         )
 
     @api.get("/machines/{name}/scores", response_model=Scores, summary="Scores of a machine")
@@ -207,8 +209,8 @@ def of_page(model: type[Answer], key: str, rows: Iterable[Mapping[str, Any]], mo
     return made(model.model_validate({key: listed, "before": before}))
 
 
-def _machine(c: sql.Connection, name: str) -> bytes:
-    row = machine_named(c, name)
+def _machine(c: sql.Connection, name: str, service: Service) -> bytes:
+    row = service.as_watched(machine_named(c, name))
     return made(
         MachineInFull.model_validate({**row, "normals_to_learn": len(asked.normals_to_learn(c, row["id"]))})
     )

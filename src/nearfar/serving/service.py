@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ALL = "*"  # machines; no name of one
+ENDED = ("stopped", "removed")  # modes of a machine to which nobody says that they listen
+LOST = "lost"  # the mode of a machine that the logbook says to be watched, though no watcher runs
 PATIENCE = 10.0  # times what an answer took: so long it may be given while windows come
 MOST_PATIENCE = 2.0  # s
 
@@ -108,6 +110,8 @@ class Service:
         Grows whenever the logbook has changed.
     heard : mapping from str to float
         Until when each machine was heard, as it was last looked at.
+    is_watched : bool
+        Whether a watcher runs, as it was last looked at.
     """
 
     site: Site
@@ -116,6 +120,7 @@ class Service:
     now: Callable[[], float] = time.time
     generation: int = 0
     heard: Mapping[str, float | None] = field(default_factory=dict)
+    is_watched: bool = True
 
     def __post_init__(self) -> None:
         # SQLite and the interpreter's lock allow no more at once; more threads only make all of them slower
@@ -193,6 +198,11 @@ class Service:
         if windows_of is None:
             return None
         return self.generation if windows_of == ALL else self.heard.get(windows_of, self.generation)
+
+    def as_watched(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row of a machine; where its watcher has ended without a word, its mode is ``LOST``."""
+        is_lost = not self.is_watched and row["mode"] not in ENDED
+        return {**row, "mode": LOST} if is_lost else row
 
     async def known_tokens(self) -> list[Known]:
         """All tokens, as the logbook has them."""

@@ -16,17 +16,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sql
 
-from nearfar.files.locks import LockedError, locked
 from nearfar.files.memory import keep_freed_memory
-from nearfar.logbook import asked, compaction, conditions, heard, schema
+from nearfar.logbook import asked, compaction, conditions, heard, schema, watcher
 from nearfar.logbook.database import Database
-from nearfar.logbook.sqlite import SQLiteFile
 from nearfar.watching import messages, sounds
 from nearfar.watching.book import Book, BookError, apply
 from nearfar.watching.deliveries import Deliveries
@@ -48,7 +46,6 @@ LAST_S = 2.0  # that they have to take the last messages, when watching ends
 JOIN_S = 60.0  # that a machine's thread has to end: it may be scoring
 TOLD_AT_ONCE = 100
 T = TypeVar("T")
-WATCHER = 0x6E66776174636800  # of PostgreSQL's advisory lock: "nfwatch" and 0
 
 
 class WatchError(RuntimeError):
@@ -92,19 +89,18 @@ class Watch:
         Raises
         ------
         WatchError
-            If another process watches with this logbook, or nothing can be written any more.
+            If another process watches with this logbook, or begins to while its server is away; if nothing can be
+            written any more.
         LogbookError, OSError
             If the logbook cannot be opened.
         ValueError
-            If a machine cannot be heard, because its detector cannot be read, or an option is wrong: all that is
-            wrong with all machines, a line each.
-        MissingPackageError
-            If a sink needs a package that is not installed.
+            If a machine cannot be heard or a sink not be told, because a detector cannot be read, an option is wrong,
+            or a package is not installed: all that is wrong, a line each.
         """
         database = Database.open(self._site.state)
         try:
-            with _alone(database):
-                running = _Running(self._site, database, self._workers, self._told, stop)
+            with _alone(database) as require_alone:
+                running = _Running(self._site, database, self._workers, self._told, stop, require_alone)
                 running.prepare()
                 if self._begun is not None:
                     self._begun()
@@ -123,8 +119,10 @@ class _Running:
         workers: int,
         told: Callable[[Message], None] | None,
         stop: threading.Event,
+        require_alone: Callable[[], None],
     ) -> None:
         self._site, self._database, self._told, self._stop = site, database, told, stop
+        self._require_alone = require_alone
         self._stopping, self._awake = threading.Event(), threading.Event()
         self._deliveries: Deliveries  # made by ``prepare``
         self._book = Book(database, written=self._written, failed=self._stopping.set, stopping=stop.is_set)
@@ -238,6 +236,7 @@ class _Running:
 
     def _look_at_the_clock(self) -> None:
         now = time.time()
+        self._require_alone()
         self._end_shelves(now)
         for listener in self._listeners:
             if listener.follows_clock and listener.is_alive:
@@ -348,30 +347,27 @@ def _forget_sounds(c: sql.Connection, names: list[str]) -> None:
 
 
 @contextmanager
-def _alone(database: Database) -> Iterator[None]:
-    """No other process watches with this logbook as long as the body runs.
+def _alone(database: Database) -> Iterator[Callable[[], None]]:
+    """No other process watches with this logbook as long as the body runs; it calls what it is given now and then.
 
     Raises
     ------
     WatchError
         If one does.
     """
-    busy = f"{database}: another process watches with this logbook; end it, or choose another logbook"
-    place = database.place
-    if isinstance(place, SQLiteFile):
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(place.path.with_name(f"{place.path.name}-watch.lock")))
-            except LockedError as error:
-                raise WatchError(busy) from error
-            yield
-        return
-    engine = place.migrator()  # of a connection of its own, which holds the lock until it ends
+    with _told_by_us(), watcher.alone(database) as require:
+
+        def require_alone() -> None:
+            with _told_by_us():
+                require()
+
+        yield require_alone
+
+
+@contextmanager
+def _told_by_us() -> Iterator[None]:
+    """That another process watches is an error of watching."""
     try:
-        with engine.connect() as c:
-            if not c.execute(sql.select(sql.func.pg_try_advisory_lock(WATCHER))).scalar_one():
-                raise WatchError(busy)
-            c.commit()
-            yield
-    finally:
-        engine.dispose()
+        yield
+    except watcher.WatchedError as error:
+        raise WatchError(str(error)) from error

@@ -400,7 +400,7 @@ class Hearing:
             score, sound = peak.score, self._sound_of_alert(peak, at)
             content["peak"] = {
                 "begins_at": peak.begins_at, "seconds": peak.seconds, "score": peak.score,
-                "recording": peak.paths[0] if peak.paths else peak.key,
+                "recording": Path(peak.paths[0]).name if peak.paths else peak.key,
             }  # fmt: skip
             message += f": score {score:.4g}, threshold {threshold:.4g}"
         return Change(

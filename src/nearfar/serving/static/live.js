@@ -67,7 +67,8 @@ function arrived(told) {
 
 function concerns(told, calm) {
   const shown = document.getElementById("trend")?.dataset.name; // of the page of one machine
-  if (here === "alerts" || (shown !== undefined && told.machine !== decodeURIComponent(shown))) return;
+  const ofAll = told.machine === undefined; // whether anything listens at all
+  if (here === "alerts" || (!ofAll && shown !== undefined && told.machine !== decodeURIComponent(shown))) return;
   refresh(calm);
 }
 

@@ -246,6 +246,7 @@ function goToEvent({ clientX, clientY }) {
   const mark = document.elementFromPoint(clientX, clientY)?.closest("[data-event]");
   const row = mark && document.getElementById(`event-${mark.dataset.event}`);
   if (!row) return;
+  row.closest("details")?.setAttribute("open", ""); // older ones are folded
   row.scrollIntoView({ block: "center" });
   row.querySelector("audio")?.focus({ preventScroll: true });
 }
