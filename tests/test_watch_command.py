@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,16 +11,19 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from synthetic import RATE
 from typer.testing import CliRunner
 from watched import BEGAN, FALSE_ALERTS, Logbook, sound, write_site
 
 from nearfar.cli import app
 from nearfar.recordings import audio
+from nearfar.report import watched
 from nearfar.watching.site import load
 
 LONG = 120.0  # seconds that a process may take on a busy computer
@@ -268,16 +272,22 @@ def test_what_cannot_be_heard_is_told_before_anything_starts(
     assert not state.with_suffix(".toml").exists()
 
 
-def test_a_damaged_detector_is_told_before_anything_starts(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["watch", "check"])
+def test_all_that_is_wrong_is_told_before_anything_starts(
+    place: Path, tmp_path: Path, check: tuple[str, ...]
+) -> None:
     shutil.copytree(place / "detector", tmp_path / "damaged")
     (tmp_path / "damaged" / "arrays.safetensors").write_bytes(b"x")
     (tmp_path / "site.toml").write_text(
         f'[machines.a]\ndetector = "{place / "detector"}"\nsource = {{ kind = "folder", folder = "a" }}\n'
         '[machines.b]\ndetector = "damaged"\nsource = { kind = "folder", folder = "b" }\n'
         f'[defaults]\nfalse_alerts = "{FALSE_ALERTS}"\n'
+        '[sinks.pager]\nkind = "webhook"\nurl = "https://example.org/"\nsecret_file = "nowhere"\n'
     )
-    done = run(tmp_path / "site.toml", expect=1)
-    assert re.fullmatch(r"machines\.b: .*arrays\.safetensors: damaged.*", str(done.exception))
+    done = run(tmp_path / "site.toml", *check, expect=1)
+    of_detector, of_sink = str(done.exception).splitlines()
+    assert re.fullmatch(r"machines\.b: .*arrays\.safetensors: damaged.*", of_detector)
+    assert of_sink == f"sinks.pager: {tmp_path / 'nowhere'}: no such file or folder"
 
 
 def test_a_file_that_is_no_logbook_stays_as_it_is_and_alone(place: Path, tmp_path: Path) -> None:
@@ -309,6 +319,33 @@ def test_a_check_says_which_folder_is_not_there(place: Path, tmp_path: Path) -> 
     )
     done = run(tmp_path / "site.toml", "--check")
     assert f"a: {tmp_path / 'a'} is not there yet" in done.stderr
+
+
+def test_who_plays_again_what_was_heard_is_told_so(played: Any, place: Path, tmp_path: Path) -> None:
+    assert played.exit_code == 0
+    assert "heard before" not in played.stderr
+    shutil.copy(place / "day.db", tmp_path)
+    arguments = [place / "detector", "--replay", place / "recordings", "--speed", "max", *WAYS]
+    done = run(*arguments, "--state", tmp_path / "day.db")
+    assert "All of it was heard before; to play it again, give another --state." in done.stderr
+
+
+def test_a_narrow_terminal_shows_what_matters_most() -> None:
+    alert = {"condition": "anomaly", "active": True, "since_at": 0.0}
+    machines: list[dict[str, Any]] = [
+        {"name": name, "mode": "listening", "score": 2.5, "decision": "normal", "evidence": 0.31,
+         "heard_until_at": 1.8e9, "alerts": alerts}
+        for name, alerts in (("pump-1", []), ("press", [alert]))
+    ]  # fmt: skip
+    console = Console(width=50, record=True, file=io.StringIO())
+    console.print(watched.hall(machines, UTC, most=5, heading="playing: 31 %", width=50))
+    shown = [re.sub(r"\s+", " ", line).strip() for line in console.export_text().splitlines()]
+    assert shown == [
+        "playing: 31 %",
+        "machine state evidence until",
+        "press ALERT anomaly 31 % 08:00:00",
+        "pump-1 listening 31 % 08:00:00",
+    ]
 
 
 def test_a_site_file_of_somebody_else_is_left_alone(place: Path, tmp_path: Path) -> None:

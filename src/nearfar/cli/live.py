@@ -66,6 +66,8 @@ def run(site: Site, *, workers: int, as_json: bool, describe: Callable[[], Path 
             raise told.error
         if received:
             say(f"Stopped; {again}.", err)
+        if played and not told.count and not received:
+            say("All of it was heard before; to play it again, give another --state.", err)
         if not as_json and (played or not received):
             with database.reading() as c:
                 out.print(watched.summary(c, site.time_zone), soft_wrap=True)
@@ -82,12 +84,16 @@ class _Told:
     def __init__(self, site: Site, stop: threading.Event, *, as_json: bool) -> None:
         self._zone, self._stop, self._as_json = site.time_zone, stop, as_json
         self.error: OSError | None = None
+        self.count = 0
 
     def __call__(self, message: Message) -> None:
         """Print a message of the journal."""
         from nearfar.report import watched
         from nearfar.watching import sinks
 
+        self.count += 1
+        if not self._as_json and watched.is_repeated(message.content):
+            return
         try:
             if self._as_json:
                 out.file.write(sinks.as_json(message).decode() + "\n")
@@ -239,7 +245,11 @@ def _table(
         if played:
             heading = watched.progress(_heard(played, shown[0]), total, monotonic() - began)
         return watched.hall(
-            shown[0], site.time_zone, most=max(1, out.size.height - LINES_BELOW), heading=heading
+            shown[0],
+            site.time_zone,
+            most=max(1, out.size.height - LINES_BELOW),
+            heading=heading,
+            width=out.size.width,
         )
 
     with Live(get_renderable=table, console=out, refresh_per_second=1 / EVERY, transient=True):

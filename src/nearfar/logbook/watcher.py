@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WATCHER = 0x6E66776174636800  # of PostgreSQL's advisory lock: "nfwatch" and 0
-BUSY = "another process watches with this logbook; end it, or give another one"
+BUSY = "another process watches with this logbook; end it, or choose another logbook"
 PATIENCE_S = 1.0  # whoever only looks whether there is a watcher has the lock of a file for a moment
 HELD = sql.text(  # a key of 64 bits is shown as two of 32 (PostgreSQL's documentation of pg_locks)
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"

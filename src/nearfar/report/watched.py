@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^/]*@")
+NO_SOUND_SINCE = "No sound since "  # as ``watching.hearing.no_sound`` says it
+WIDE = 90  # characters, from which on a terminal has room for all that is known of a machine
 MOST_SHOWN = 20  # alerts of a summary, one by one
 STYLES = {
     "alert": "bold red", "cleared": "green", "event": "yellow", "quiet": "dim", "unusable": "magenta",
@@ -70,6 +72,12 @@ def line(told: Row, zone: tzinfo) -> Text:
     comment = f': "{told["comment"]}"' if told.get("comment") else ""
     text = f"{moment(told['at_s'], zone)}  {told['machine']}  {words}{who}{comment}"
     return Text(one_line(text), style)
+
+
+def is_repeated(told: Row) -> bool:
+    """Whether a message only says what the alert before it has said: that there is no sound, and since when."""
+    content = told.get("content") or {}
+    return told["what"] == "mode" and str(content.get("told", "")).startswith(NO_SOUND_SINCE)
 
 
 def _words(told: Row, zone: tzinfo) -> tuple[str, str]:
@@ -124,7 +132,9 @@ def _event(event: Row, zone: tzinfo) -> str:
     return f"event  {begins} to {ends.split()[1]}: {event['anomalous']} of {of} anomalous{unusable}{peak}"
 
 
-def hall(machines: Sequence[Row], zone: tzinfo, *, most: int, heading: str = "") -> RenderableType:
+def hall(
+    machines: Sequence[Row], zone: tzinfo, *, most: int, heading: str = "", width: int = WIDE
+) -> RenderableType:
     """The machines as they are now: those with alerts first, at most so many.
 
     Parameters
@@ -136,20 +146,47 @@ def hall(machines: Sequence[Row], zone: tzinfo, *, most: int, heading: str = "")
         Rows that there is room for.
     heading : str
         Above the table.
+    width : int
+        Of the terminal, in characters. If it is narrow, only what matters most is shown.
     """
-    table = Table(
-        Column("machine", overflow="fold"), "state", Column("score", justify="right"), "last window",
-        Column("evidence", justify="right"), "heard until", "alerts",
-        title=Text(heading) if heading else None, title_justify="left",
-    )  # fmt: skip
+    table, cells = (_whole(), _cells) if width >= WIDE else (_narrow(), _few_cells)
+    if heading:
+        table.title, table.title_justify = Text(heading), "left"
     rows = sorted(machines, key=lambda one: (not _active(one), not one["alerts"]))
     for row in rows[:most]:
-        table.add_row(*_cells(row, zone))
+        table.add_row(*cells(row, zone))
     left = rows[most:]
     if not left:
         return table
     modes = sorted({one["mode"] for one in left})
     return Group(table, Text(f"... and {len(left)} more, without an alert: {', '.join(modes)}"))
+
+
+def _whole() -> Table:
+    return Table(
+        Column("machine", overflow="fold"), "state", Column("score", justify="right"), "last window",
+        Column("evidence", justify="right"), "heard until", "alerts",
+    )  # fmt: skip
+
+
+def _narrow() -> Table:
+    return Table(
+        Column("machine", overflow="fold"), "state", Column("evidence", justify="right"), "until",
+        box=None, pad_edge=False,
+    )  # fmt: skip
+
+
+def _few_cells(row: Row, zone: tzinfo) -> Iterator[RenderableType]:
+    """What a narrow terminal has room for."""
+    active = [one["condition"] for one in _active(row)]
+    until = row["heard_until_at"]
+    yield Text(one_line(row["name"]))
+    if active:
+        yield Text(f"ALERT {', '.join(active)}", STYLES["alert"])
+    else:
+        yield Text(row["mode"], STYLES.get(row["mode"], ""))
+    yield "" if row["evidence"] is None else f"{100 * row['evidence']:.0f} %"
+    yield "" if until is None else moment(until, zone).split()[1]
 
 
 def _active(machine: Row) -> list[Row]:
@@ -272,7 +309,7 @@ def progress(done: float, total: float, seconds: float) -> str:
     'playing: 25 % of 24 h, about 3 min left'
     """
     told = f"playing: {100 * done / total if total else 100:.0f} % of {told_time(total)}"
-    return told if not done else f"{told}, about {told_time(seconds * (total - done) / done)} left"
+    return told if not done else f"{told}, about {told_time(round(seconds * (total - done) / done))} left"
 
 
 def tokens(rows: Sequence[Row], zone: tzinfo) -> RenderableType:

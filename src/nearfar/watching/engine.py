@@ -94,10 +94,8 @@ class Watch:
         LogbookError, OSError
             If the logbook cannot be opened.
         ValueError
-            If a machine cannot be heard, because its detector cannot be read, or an option is wrong: all that is
-            wrong with all machines, a line each.
-        MissingPackageError
-            If a sink needs a package that is not installed.
+            If a machine cannot be heard or a sink not be told, because a detector cannot be read, an option is wrong,
+            or a package is not installed: all that is wrong, a line each.
         """
         database = Database.open(self._site.state)
         try:
@@ -126,7 +124,7 @@ class _Running:
         self._site, self._database, self._told, self._stop = site, database, told, stop
         self._require_alone = require_alone
         self._stopping, self._awake = threading.Event(), threading.Event()
-        self._deliveries = Deliveries(site, database)
+        self._deliveries: Deliveries  # made by ``prepare``
         self._book = Book(database, written=self._written, failed=self._stopping.set, stopping=stop.is_set)
         self._evidence = EvidenceMaker(database, self._book, site.sounds)
         slots = Slots(workers, self._stopping)
@@ -138,7 +136,7 @@ class _Running:
             self._told_until = asked.latest(c)[0]
 
     def prepare(self) -> None:
-        """Open all that machines are heard by.
+        """Open all that machines are heard by, and make what is told.
 
         Raises
         ------
@@ -147,8 +145,10 @@ class _Running:
         """
         keep_freed_memory()
         _, faults = _opened("machines", {one.machine.name: one.prepare for one in self._listeners})
-        if faults:
-            raise ValueError("\n".join(faults))
+        _, more = _opened("sinks", {name: sink.make for name, sink in self._site.sinks.items()})
+        if faults or more:
+            raise ValueError("\n".join(faults + more))
+        self._deliveries = Deliveries(self._site, self._database)
 
     def run(self) -> None:
         """Watch until it is to stop, nothing can be written any more, or all sources have ended."""
