@@ -290,7 +290,7 @@ def opened(browser: Any) -> Iterator[Callable[..., Opened]]:
         each.end()
 
 
-VIEWS = ("/", "/alerts", "/alerts?state=all", "/machines/pump", f"/machines/{quote(HOSTILE, safe='')}")
+VIEWS = ("/", "/alerts?state=all", "/machines/pump", f"/machines/{quote(HOSTILE, safe='')}")
 
 
 @pytest.fixture(scope="class", params=VIEWS)
@@ -386,14 +386,15 @@ class TestEveryView:
 
 
 class TestWithoutScripts:
-    @pytest.mark.parametrize("path", VIEWS)
-    def test_all_is_there_to_read(self, busy, opened, path):
-        found = opened(busy, path, java_script_enabled=False)
-        text = found.text("main")
-        assert "pump" in text or HOSTILE in text
-        assert "UTC" in text
-        assert not found.tab.locator("[data-act], [data-needs-script]").filter(visible=True).count()
-        assert not found.tab.evaluate("document.documentElement.scrollWidth > innerWidth")
+    def test_all_is_there_to_read(self, busy, opened):
+        found = opened(busy, java_script_enabled=False)
+        for path in VIEWS:
+            found.tab.goto(busy.address + path)
+            text = found.text("main")
+            assert "pump" in text or HOSTILE in text, path
+            assert "UTC" in text, path
+            assert not found.tab.locator("[data-act], [data-needs-script]").filter(visible=True).count(), path
+            assert not found.tab.evaluate("document.documentElement.scrollWidth > innerWidth"), path
 
 
 class TestNames:
@@ -517,8 +518,9 @@ class TestMachine:
         found.messages.clear()  # that it is not found
 
     @pytest.mark.slow
-    def test_evidence_opens_and_says_nothing_on_the_console(self, tmp_path, opened):
-        hall = made_hall(tmp_path / "hall", served.fitted(tmp_path), ("pump",), hours=0.1)
+    def test_evidence_opens_and_says_nothing_on_the_console(self, tmp_path, tmp_path_factory, opened):
+        fitted = served.the_detector(tmp_path_factory)
+        hall = made_hall(tmp_path / "hall", fitted, ("pump",), hours=0.1)
         hall.start()
         try:
             hall.alert("pump")
@@ -665,6 +667,14 @@ class TestOperator:
                 latest=heard.Latest(now + 5, 9.75, "anomaly", 0.4, True),
             )  # fmt: skip
         found.sees("#trend output", "9.75")
+
+    def test_a_watcher_that_was_killed_is_seen_without_a_reload(self, quiet, opened):
+        found = opened(quiet, "/machines/pump")
+        found.sees("#connection", "live")
+        found.sees(".stand", "Normal")
+        quiet.is_watched = False
+        found.sees(".lost", "Nothing is heard")
+        found.sees(".page-head .stand", "Not watched its watcher has ended")
 
 
 class TestManyMachines:

@@ -73,10 +73,8 @@ def make_app(
         Its logbook; it stays open.
     limits : Limits or None
         ``None``: those of ``Limits``, and the size of recordings that the site says.
-    now : callable
-        Seconds since 1970 (UTC).
-    is_watched : callable
-        Whether a program watches with the logbook.
+    now, is_watched : callable
+        Seconds since 1970 (UTC); whether a program watches with the logbook.
 
     Returns
     -------
