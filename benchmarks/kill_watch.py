@@ -5,12 +5,12 @@
 Simulated machines are watched from recordings: some are clips, some are longer, some have faults, one cannot be
 read. The watch is killed (SIGKILL) after a random part of what is left of the run, and started again. When it comes
 to its end, the logbook must be equal to that of a run that nobody killed: machines, recordings, windows, events,
-alerts with their evidence, conditions, the journal, the sounds, and what is known to go on. Only numbers of rows and
-times of writing may differ. Each row of the journal must have been told to a file of JSON lines once, and once only.
+alerts with their evidence, conditions, the journal, the sounds, and what is known to go on. Only numbers of rows
+and times of writing may differ. Each row of the journal must have been told to a file of JSON lines exactly once.
 Then it begins anew, until there were so many kills.
 
 A kill *in the middle* is one after the first window and before the last one. Most of these hit a recording that is
-half heard. The rest come while the watch starts, or while it ends: when evidence is made and the last lines are told.
+half heard. The rest come while the watch starts, or ends: when evidence is made and the last lines are told.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ def run(folder: Path, name: str) -> BaseProcess:
 
 
 def held(folder: Path, name: str) -> Held:
-    """What a logbook holds, without numbers of rows and times of writing; machines stand in their order of names.
+    """What a logbook holds, without numbers of rows and times of writing; machines in order of names.
 
-    Evidence is made whenever there is time. So its lines of the journal may stand anywhere, and what they say of the
-    state of the alert is that of then. That a machine is new is told at the time of the computer.
+    Evidence is made whenever there is time. So its lines of the journal may stand anywhere, and what they
+    say of the state of the alert is that of then. That a machine is new is told at the time of the computer.
     """
     with closing(sqlite3.connect(folder / f"{name}.db")) as c:
         c.row_factory = sqlite3.Row

@@ -434,9 +434,15 @@ def test_a_watcher_that_was_killed_is_said_at_once(api: Any, hall: Served) -> No
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/nothing", 404), ("/api/../../etc/passwd", 404), ("/machines/", 404), ("/alerts?machine=nobody", 404), ("/alerts?state=x", 422),
-     ("/alerts?before=x", 422)],
-)  # fmt: skip
+    [
+        ("/nothing", 404),
+        ("/api/../../etc/passwd", 404),
+        ("/machines/", 404),
+        ("/alerts?machine=nobody", 404),
+        ("/alerts?state=x", 422),
+        ("/alerts?before=x", 422),
+    ],
+)
 def test_whoever_looks_for_a_page_is_told_by_a_page(unchanged: Any, path: str, status: int) -> None:
     found = unchanged.get(path)
     assert (found.status_code, found.headers["content-type"]) == (status, "text/html; charset=utf-8")

@@ -30,7 +30,7 @@ from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError
 from nearfar.watching import engine, listener
 from nearfar.watching.engine import WatchError
-from nearfar.watching.hearing import Hearing, load_lean
+from nearfar.watching.hearing import AFRESH, Hearing, load_lean
 from nearfar.watching.site import SourceSite, of_one
 from nearfar.watching.sources import SOURCES, Arrival, SourceError
 
@@ -225,7 +225,7 @@ def test_another_detector_begins_afresh(place: Path, tmp_path: Path, monkeypatch
         play("fan", sound(1))
         watching.until("detector", 2)
         play("fan", sound(2))
-        watching.until("cleared", condition="anomaly")
+        assert watching.until("cleared", condition="anomaly").content["content"]["reason"] == AFRESH
     machine = Logbook.of(tmp_path / "s.db")["machines"][0]
     assert other.threshold is not None
     assert machine["threshold"] == other.threshold.value

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sql
 from postgres_server import Postgres
 from watched import Logbook, Watching, site_of, watch, write_site
 
+from nearfar.logbook.watcher import WATCHER
 from nearfar.watching.engine import WatchError
 
 
@@ -34,6 +37,35 @@ def test_a_server_that_ends_all_connections_meanwhile(place: Path, postgres: Pos
     found, expected = Logbook.of(state).lasting(), Logbook.of(place / "whole.db").lasting()
     for table in ("windows", "events", "alerts", "recordings", "conditions", "evidence"):
         assert _unnumbered(found[table]) == _unnumbered(expected[table]), table
+
+
+def test_who_loses_the_lock_to_another_one_stops(place: Path, postgres: Postgres) -> None:
+    """The lock goes with its connection; if nobody else has taken it, it is taken again."""
+    state = postgres.new_database()
+    site = site_of(place, state, speed=1).model_copy(update={"sounds": place / "sounds-2"})
+    engine = sql.create_engine(state.replace("postgresql:", "postgresql+pg8000:"))
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    terminate = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+    taken = (
+        f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = {WATCHER % 2**32}"
+    )
+    with Watching(site) as watching:
+        watching.until("mode", mode="listening")
+        with engine.connect() as c:
+            c.exec_driver_sql(terminate)
+            c.commit()
+            while not c.exec_driver_sql(taken).scalar():
+                c.commit()
+                time.sleep(0.05)
+            assert watching.error is None
+            while not c.exec_driver_sql(f"SELECT pg_try_advisory_lock({WATCHER})").scalar():
+                c.exec_driver_sql(terminate)
+                c.commit()
+            watching.thread.join(60)
+        error, watching.error = watching.error, None
+    engine.dispose()
+    assert isinstance(error, WatchError)
+    assert "another process watches with this logbook" in str(error)
 
 
 def _unnumbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from nearfar.logbook.heard import Latest, MachineTold, WindowRow
 from nearfar.recordings import audio
 from nearfar.recordings.audio import Header
 from nearfar.recordings.recording import Recording, Span
-from nearfar.watching import sounds
+from nearfar.watching import finished, sounds
 from nearfar.watching.book import Begun, Book, BookError, Noted, Ticket
 from nearfar.watching.listener import Slots
 from nearfar.watching.microphones import Microphones
@@ -280,6 +280,32 @@ def test_a_book_that_is_closed_takes_nothing(database: Database) -> None:
     book.close()
     with pytest.raises(BookError, match="watching ends"):
         book.do(lambda _c, _now: None)
+
+
+# what is finished
+
+
+def test_finished_recordings_are_those_that_were_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finished, "MOST", 5)
+    known, asked = {f"{number}.wav" for number in range(0, 300, 3)}, []
+
+    def is_known(key: str) -> bool:
+        asked.append(key)
+        return key in known
+
+    found = finished.Finished(known, is_known)
+    keys = [f"{number}.wav" for number in range(-5, 305)] + ["", "\udcff"]
+    assert [key for key in keys if key in found] == [key for key in keys if key in known]
+    assert not asked
+    for number in range(1, 11, 2):
+        known.add(f"{number}.wav")
+        found.add(f"{number}.wav")
+    assert [key for key in keys if key in found] == [key for key in keys if key in known]
+    assert not asked  # so 100,000 files at a start are no 100,000 questions
+    found.add("one more")
+    known.add("one more")
+    assert [key for key in keys if key in found] == [key for key in keys if key in known]
+    assert asked
 
 
 # slots

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import json
+import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,11 +26,12 @@ from nearfar.logbook.database import Database
 from nearfar.recordings import audio
 from nearfar.recordings.audio import Header
 from nearfar.recordings.blocks import InBlocks
+from nearfar.recordings.recording import Recording
 from nearfar.watching.engine import Watch
 from nearfar.watching.sinks import Message
 from nearfar.watching.site import Site, SourceSite, of_one
 from nearfar.watching.sources import Arrival, Ear
-from nearfar.windows.streaming import Stream
+from nearfar.windows.streaming import Stream, of_recording
 
 FALSE_ALERTS = "1 per 2 min"
 BEGAN = "%Y%m%d_%H%M%S"
@@ -181,6 +186,47 @@ class Live:
         return None
 
 
+class Given:
+    """A source of files in an order that a test gives.
+
+    Parameters
+    ----------
+    order : str
+        Paths, with ":" between them.
+    until : float
+        Seconds of the first one that come; then watching has to end.
+    """
+
+    is_live = False
+    follows_clock = False
+
+    def __init__(self, order: str, until: float = math.inf) -> None:
+        self._paths, self._until = [Path(one) for one in order.split(":")], until
+
+    def arrivals(self, ear: Ear) -> Iterator[Arrival]:
+        for number, path in enumerate(self._paths):
+            if not ear.is_finished(path.name):
+                stream = of_recording(Recording((path,)))
+                if number == 0 and self._until < math.inf:
+                    blocks = functools.partial(self._first, ear, stream.recorded)
+                    stream = dataclasses.replace(
+                        stream, recorded=dataclasses.replace(stream.recorded, blocks=blocks)
+                    )
+                began = datetime.strptime(path.stem[-15:], BEGAN).replace(tzinfo=UTC)
+                yield Arrival(path.name, path.name, began.timestamp(), stream, Recording((path,)))
+
+    def _first(self, ear: Ear, recorded: InBlocks, start: int) -> Iterator[audio.Samples]:
+        left = round(self._until * RATE) - start
+        for block in recorded.blocks(start):
+            assert isinstance(block, np.ndarray)
+            yield block[:, :left]
+            left -= block.shape[1]
+            if left <= 0:
+                break
+        while not ear.stopping():
+            ear.sleep(0.05)
+
+
 TAPES: dict[str, queue.Queue[Any]] = {}
 NUMBERS = itertools.count()
 
@@ -194,16 +240,16 @@ class Watching:
         self.error: BaseException | None = None
         self._site = site
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        self._thread.join(PATIENCE_S)
-        assert not self._thread.is_alive()
+        self.thread.join(PATIENCE_S)
+        assert not self.thread.is_alive()
         if self.error is not None:
             raise self.error
 

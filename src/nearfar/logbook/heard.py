@@ -181,6 +181,20 @@ _PASSED = (
     .where(recordings.c.id == sql.bindparam("of"))
     .values(next_window=sql.bindparam("next"), written_at=sql.bindparam("now"))
 )
+_KNOWN = sql.select(*RECORDING).where(
+    recordings.c.machine_id == sql.bindparam("machine_id"), recordings.c.key == sql.bindparam("key")
+)
+_BEGUN = sql.insert(recordings)
+_ENDED = (
+    sql.update(recordings)
+    .where(recordings.c.id == sql.bindparam("of"))
+    .values(
+        seconds=sql.bindparam("length"),
+        error=sql.bindparam("why"),
+        finished=True,
+        written_at=sql.bindparam("now"),
+    )
+)
 _NEW = {
     name: sql.bindparam(f"new_{name}", type_=machines.c[name].type)
     for name in ("heard_until_at", "score", "decision", "evidence", "running", "steps")
@@ -214,7 +228,7 @@ def open_machine(c: sql.Connection, told: MachineTold, *, now: float) -> Machine
     known = c.execute(sql.select(machines).where(machines.c.name == told.name)).mappings().one_or_none()
     if known is None:
         values |= {"mode": "stopped", "mode_since_at": now, "written_at": now}
-        machine_id = _inserted(c, sql.insert(machines).values(values))
+        machine_id = _inserted(c, sql.insert(machines), values)
         _note_detector(c, machine_id, told, before=None, now=now)
         return MachineRow(machine_id, "stopped", None, None, is_new=True, was_changed=False)
     machine_id, before = known["id"], {name: known[name] for name in WAY}
@@ -301,16 +315,13 @@ def begin_recording(  # noqa: PLR0913  # the columns of a recording
         Hertz; ``None`` if nothing of it can be read.
     now : float
     """
-    where = (recordings.c.machine_id == machine_id, recordings.c.key == key)
-    row = c.execute(sql.select(*RECORDING).where(*where)).one_or_none()
+    row = c.execute(_KNOWN, {"machine_id": machine_id, "key": key}).one_or_none()
     if row is None:
         values = {
             "machine_id": machine_id, "key": key, "name": name, "path": path, "began_at": began_at, "rate": rate,
             "channels": channels, "next_window": 0, "finished": False, "error": "", "written_at": now,
         }  # fmt: skip
-        return RecordingRow(
-            _inserted(c, sql.insert(recordings).values(values)), key, name, path, began_at, 0, False
-        )
+        return RecordingRow(_inserted(c, _BEGUN, values), key, name, path, began_at, 0, False)
     if (row.name, row.path) != (name, path):
         c.execute(sql.update(recordings).where(recordings.c.id == row.id).values(name=name, path=path))
     return RecordingRow(row.id, row.key, name, path, row.began_at, row.next_window, row.finished)
@@ -318,8 +329,8 @@ def begin_recording(  # noqa: PLR0913  # the columns of a recording
 
 def is_finished(c: sql.Connection, machine_id: int, key: str) -> bool:
     """Whether a recording was heard to its end. This only reads."""
-    where = (recordings.c.machine_id == machine_id, recordings.c.key == key)
-    return bool(c.execute(sql.select(recordings.c.finished).where(*where)).scalar_one_or_none())
+    row = c.execute(_KNOWN, {"machine_id": machine_id, "key": key}).one_or_none()
+    return row is not None and bool(row.finished)
 
 
 def finished_keys(c: sql.Connection, machine_id: int) -> Iterator[str]:
@@ -384,7 +395,7 @@ def add_event(
         "windows": event.windows, "anomalous": event.anomalous, "unusable": event.unusable,
         "content": journal.as_json(event_to(event)), "sound": sound,
     }  # fmt: skip
-    event_id = _inserted(c, sql.insert(events).values(values))
+    event_id = _inserted(c, sql.insert(events), values)
     content = {
         name: values[name]
         for name in (
@@ -425,8 +436,7 @@ def finish_recording(
         Why it ended, if not as it should; else "".
     now : float
     """
-    values = {"seconds": seconds, "error": error, "finished": True, "written_at": now}
-    c.execute(sql.update(recordings).where(recordings.c.id == recording_id).values(values))
+    c.execute(_ENDED, {"of": recording_id, "length": seconds, "why": error, "now": now})
 
 
 def save_progress(
@@ -466,8 +476,8 @@ def _note_detector(
     journal.note(c, machine_id=machine_id, what="detector", at=now, now=now, content=content)
 
 
-def _inserted(c: sql.Connection, statement: sql.Insert) -> int:
+def _inserted(c: sql.Connection, statement: sql.Insert, values: Mapping[str, Any]) -> int:
     """The id of the row that is inserted."""
-    key = c.execute(statement).inserted_primary_key
+    key = c.execute(statement, values).inserted_primary_key
     assert key is not None  # SQLAlchemy types it as optional
     return int(key[0])

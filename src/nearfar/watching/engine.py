@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -89,7 +89,8 @@ class Watch:
         Raises
         ------
         WatchError
-            If another process watches with this logbook, or nothing can be written any more.
+            If another process watches with this logbook, or begins to while its server is away; if nothing can be
+            written any more.
         LogbookError, OSError
             If the logbook cannot be opened.
         ValueError
@@ -100,8 +101,8 @@ class Watch:
         """
         database = Database.open(self._site.state)
         try:
-            with _alone(database):
-                running = _Running(self._site, database, self._workers, self._told, stop)
+            with _alone(database) as require_alone:
+                running = _Running(self._site, database, self._workers, self._told, stop, require_alone)
                 running.prepare()
                 if self._begun is not None:
                     self._begun()
@@ -120,8 +121,10 @@ class _Running:
         workers: int,
         told: Callable[[Message], None] | None,
         stop: threading.Event,
+        require_alone: Callable[[], None],
     ) -> None:
         self._site, self._database, self._told, self._stop = site, database, told, stop
+        self._require_alone = require_alone
         self._stopping, self._awake = threading.Event(), threading.Event()
         self._deliveries = Deliveries(site, database)
         self._book = Book(database, written=self._written, failed=self._stopping.set, stopping=stop.is_set)
@@ -233,6 +236,7 @@ class _Running:
 
     def _look_at_the_clock(self) -> None:
         now = time.time()
+        self._require_alone()
         self._end_shelves(now)
         for listener in self._listeners:
             if listener.follows_clock and listener.is_alive:
@@ -343,17 +347,27 @@ def _forget_sounds(c: sql.Connection, names: list[str]) -> None:
 
 
 @contextmanager
-def _alone(database: Database) -> Iterator[None]:
-    """No other process watches with this logbook as long as the body runs.
+def _alone(database: Database) -> Iterator[Callable[[], None]]:
+    """No other process watches with this logbook as long as the body runs; it calls what it is given now and then.
 
     Raises
     ------
     WatchError
         If one does.
     """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(watcher.alone(database))
-        except watcher.WatchedError as error:
-            raise WatchError(str(error)) from error
+    with _told_by_us(), watcher.alone(database) as require:
+
+        def require_alone() -> None:
+            with _told_by_us():
+                require()
+
+        yield require_alone
+
+
+@contextmanager
+def _told_by_us() -> Iterator[None]:
+    """That another process watches is an error of watching."""
+    try:
         yield
+    except watcher.WatchedError as error:
+        raise WatchError(str(error)) from error

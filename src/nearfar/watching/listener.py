@@ -289,9 +289,10 @@ class _Turn:
         BookError
             If nothing can be written any more.
         """
+        means = self._means
         ear = Ear(
-            lambda key: key in self._finished, self._means.stopping.is_set, self._means.slots.sleep,
-            self._means.now, self._has_come, self._hearing.detector.selected_channels,
+            lambda key: key in self._finished, means.stopping.is_set, means.slots.sleep, means.now,
+            self._has_come, self._hearing.detector.selected_channels,
         )  # fmt: skip
         if self._source.follows_clock:
             self._listener.set_mode("listening")
