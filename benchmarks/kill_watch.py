@@ -5,7 +5,7 @@
 Simulated machines are watched from recordings: some are clips, some are longer, some have faults, one cannot be
 read. The watch is killed (SIGKILL) after a random part of what is left of the run, and started again. What is left
 is counted in seconds of the processor, because the computer may be busy with other things. When the watch comes to
-its end, the logbook must be equal to that of a run that nobody killed: machines, recordings, windows, events, alerts
+its end, the logbook must equal that of a run that nobody killed: machines, recordings, windows, events, alerts
 with their evidence, conditions, the journal, the sounds, and what is known to go on. Only numbers of rows and times
 of writing may differ. Each row of the journal must have been told to a file of JSON lines exactly once. Then it
 begins anew, until there were so many kills.
