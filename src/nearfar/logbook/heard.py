@@ -20,6 +20,7 @@ from nearfar.evidence.contents import plain
 from nearfar.listening.events import Event, event_to
 from nearfar.logbook import journal
 from nearfar.logbook.schema import MODES, events, machines, recordings, windows
+from nearfar.logbook.schema import journal as journal_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,7 @@ def remove_others(c: sql.Connection, names: Sequence[str], *, now: float) -> lis
 
 
 def set_mode(c: sql.Connection, machine_id: int, mode: str, *, at: float, now: float, told: str = "") -> bool:
-    """What a machine's listening does, and since when; the journal says so ("mode") if it changes.
+    """What a machine's listening does, and since when; the journal says so ("mode") if it or its reason changes.
 
     Returns
     -------
@@ -273,16 +274,30 @@ def set_mode(c: sql.Connection, machine_id: int, mode: str, *, at: float, now: f
     if mode not in MODES:
         raise ValueError(f"mode={mode!r}: must be one of {', '.join(MODES)}")
     before = c.execute(sql.select(machines.c.mode).where(machines.c.id == machine_id)).scalar_one()
-    if before == mode:
+    if before == mode and (not told or told == _reason(c, machine_id)):
         return False
-    c.execute(
-        sql.update(machines)
-        .where(machines.c.id == machine_id)
-        .values(mode=mode, mode_since_at=at, written_at=now)
-    )
+    if before != mode:
+        c.execute(
+            sql.update(machines)
+            .where(machines.c.id == machine_id)
+            .values(mode=mode, mode_since_at=at, written_at=now)
+        )
     content = {"mode": mode, "before": before, "told": told}
     journal.note(c, machine_id=machine_id, what="mode", at=at, now=now, content=content)
     return True
+
+
+def _reason(c: sql.Connection, machine_id: int) -> str:
+    """What was told of a machine's mode when it was last written to the journal."""
+    table = journal_table.c
+    query = (
+        sql.select(table.content)
+        .where(table.machine_id == machine_id, table.what == "mode")
+        .order_by(table.id.desc())
+        .limit(1)
+    )
+    found = c.execute(query).scalar()
+    return "" if found is None else str(json.loads(found)["told"])
 
 
 def begin_recording(  # noqa: PLR0913  # the columns of a recording

@@ -138,17 +138,32 @@ class _Running:
     def prepare(self) -> None:
         """Open all that machines are heard by, and make what is told.
 
+        A machine that was heard before, and cannot be now, is tried again while the others are watched: after a
+        power cut, a damaged detector must not leave a hall without watch.
+
         Raises
         ------
         ValueError
-            All that is wrong, a line each.
+            If a machine that is new cannot be heard, none can, or a sink cannot be made: all that is wrong, a line
+            each.
         """
         keep_freed_memory()
-        _, faults = _opened("machines", {one.machine.name: one.prepare for one in self._listeners})
+        known = self._heard_before()
+        hearing, faults = _opened("machines", {one.machine.name: one.prepare for one in self._listeners})
         _, more = _opened("sinks", {name: sink.make for name, sink in self._site.sinks.items()})
-        if faults or more:
+        broken = {one.machine.name for one in self._listeners} - set(hearing)
+        if more or not hearing or not broken <= set(known):
             raise ValueError("\n".join(faults + more))
+        for listener in self._listeners:
+            listener.machine_id = known.get(listener.machine.name)
+        for fault in faults:
+            logger.error("%s; the others are watched, and this one when it can be read again", fault)
         self._deliveries = Deliveries(self._site, self._database)
+
+    def _heard_before(self) -> dict[str, int]:
+        """The machines that were heard before, and their numbers."""
+        with self._database.reading() as c:
+            return {row["name"]: row["id"] for row in asked.machines(c) if row["heard_until_at"] is not None}
 
     def run(self) -> None:
         """Watch until it is to stop, nothing can be written any more, or all sources have ended."""
