@@ -273,6 +273,12 @@ def test_optional_packages_are_in_the_extras_that_are_named_and_nowhere_else() -
         "pyuff": "pyuff",
         "asammdf": "asammdf",
         "h5py": "h5py",
+        "sounddevice": "sounddevice",
+        "fastapi": "fastapi",
+        "uvicorn": "uvicorn",
+        "paho": "paho-mqtt",
+        "prometheus_client": "prometheus-client",
+        "pg8000": "pg8000",
     }
     assert distributions.keys() == EXTRAS.keys()
     for package, distribution in distributions.items():

@@ -48,7 +48,7 @@ class Number(sql.TypeDecorator[float]):
     """A number in double precision; NaN and infinity are not known: NULL."""
 
     impl = sql.Double
-    cache_ok = True
+    cache_ok = True  #: as SQLAlchemy asks: statements with this type may be kept
 
     def process_bind_param(self, value: float | None, dialect: sql.Dialect) -> float | None:  # noqa: ARG002
         """What is stored."""
@@ -59,7 +59,7 @@ class Words(sql.TypeDecorator[str]):
     """Text that SQLite and PostgreSQL can hold: what is no Unicode, and the character 0, are escaped."""
 
     impl = sql.Text
-    cache_ok = True
+    cache_ok = True  #: as SQLAlchemy asks: statements with this type may be kept
 
     def process_bind_param(self, value: str | None, dialect: sql.Dialect) -> str | None:  # noqa: ARG002
         """What is stored."""

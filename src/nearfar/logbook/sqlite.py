@@ -11,10 +11,10 @@ import errno
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from threading import Lock
 
 import sqlalchemy as sql
 from sqlalchemy.exc import DBAPIError
@@ -72,7 +72,7 @@ class SQLiteFile:
 
     def __init__(self, path: Path, *, make: bool) -> None:
         self.path = path.absolute()
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._watcher: sqlite3.Connection | None = None
         self._refuse_unfit(make)
         on = network_file_system(self.path.parent)
