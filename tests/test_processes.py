@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nearfar.files import processes
-from nearfar.files.processes import Tell
+from nearfar.files.processes import Aside, Tell
 
 
 def double(item: int, tell: Tell) -> int:
@@ -232,3 +232,54 @@ def _lives(process: int) -> bool:
         return False
     status = Path(f"/proc/{process}/stat")
     return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+def test_a_process_aside_calls_one_function_after_the_other() -> None:
+    aside = Aside()
+    try:
+        first, second = aside.call(_who), aside.call(_who)
+        assert first == second != os.getpid()
+        with pytest.raises(ZeroDivisionError, match="by zero"):
+            aside.call(divmod, 1, 0)
+        assert aside.call(divmod, 7, 2) == (3, 1)
+    finally:
+        aside.close()
+
+
+def test_a_process_aside_that_is_killed_is_replaced() -> None:
+    aside = Aside()
+    try:
+        first = aside.call(_who)
+        with pytest.raises(OSError, match="its process was killed"):
+            aside.call(os.kill, first, signal.SIGKILL)
+        assert aside.call(_who) != first
+    finally:
+        aside.close()
+
+
+def test_a_process_aside_ends_with_its_parent() -> None:
+    code = """
+import os, signal
+from nearfar.files.processes import Aside
+if __name__ == "__main__":
+    print(Aside().call(os.getpid), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    parent = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    pid = int(parent.stdout)
+    until = time.monotonic() + 30
+    while time.monotonic() < until and _runs(pid):
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _who() -> int:
+    return os.getpid()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -21,6 +21,7 @@ T = TypeVar("T")
 Tell = Callable[..., None]
 
 SECONDS_TO_CLEAN_UP = 5.0  # of a worker that was told to end
+NICE = 10  # of a process that others go before
 SECONDS_TO_LISTEN = 1.0  # to what workers said before they were killed
 
 
@@ -186,3 +187,61 @@ def _in_worker(function: Callable[[S, Tell], T], item: S) -> T:
         return function(item, lambda *message: _messages.put(message))
     finally:
         _busy = False
+
+
+class Aside:
+    """A process beside this one that calls functions, one at a time, when others have nothing to do.
+
+    It is started when it is first needed, has a lower priority, and ends with this process, however that ends. So
+    what takes seconds holds up no thread here.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def call(self, function: Callable[..., T], *given: Any) -> T:
+        """What the function returns.
+
+        Parameters
+        ----------
+        function : callable
+            Of a module's top level; so must be what it takes and returns.
+        *given
+            What it is called with.
+
+        Raises
+        ------
+        OSError
+            If the process was killed; the next call starts another one.
+        Exception
+            What the function raises.
+        """
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_start_aside)
+        try:
+            return self._pool.submit(function, *given).result()
+        except BrokenProcessPool as error:
+            self.close()
+            raise OSError("its process was killed, probably because memory ran out") from error
+
+    def close(self) -> None:
+        """End the process, after what it is doing."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+def _start_aside() -> None:
+    """In a new process: leave signals to the parent, let others go first, and end when the parent has."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # which a terminal or a service manager sends to both
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)

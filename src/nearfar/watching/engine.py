@@ -94,8 +94,8 @@ class Watch:
         LogbookError, OSError
             If the logbook cannot be opened.
         ValueError
-            If a machine cannot be heard or a sink not be told, because a detector cannot be read, an option is wrong,
-            or a package is not installed: all that is wrong, a line each.
+            If a machine cannot be heard or a sink not be told, because a detector cannot be read, an option is
+            wrong, or a package is not installed: all that is wrong, a line each.
         """
         database = Database.open(self._site.state)
         try:

@@ -1,5 +1,7 @@
 """What speaks for an alert, made after it was told: that takes seconds, and nobody is to wait for it.
 
+It is made in a process of its own, of lower priority: in a thread of this one, the next alerts would come late.
+
 The logbook is the queue. An alert with a sound and without evidence has some coming, whoever wrote it and whenever:
 so what a kill has left undone is done next time. If it cannot be made, that is tried once more, and then the alert
 says why.
@@ -18,6 +20,7 @@ import sqlalchemy as sql
 
 from nearfar.detector.fitted import Detector
 from nearfar.evidence.explanation import explain
+from nearfar.files.processes import Aside
 from nearfar.logbook import conditions, schema
 from nearfar.logbook.database import Database
 from nearfar.recordings import audio
@@ -27,6 +30,7 @@ from nearfar.watching.book import Book, BookError
 logger = logging.getLogger(__name__)
 
 TRIES = 2
+IDLE_S = 30.0  # after which the process that makes evidence is let go, if there is nothing to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class _Alert:
 
 
 class EvidenceMaker:
-    """Makes evidence in a thread of its own.
+    """Makes evidence: a thread looks for what is to be made, a process makes it.
 
     Parameters
     ----------
@@ -57,6 +61,7 @@ class EvidenceMaker:
         self._changed = threading.Condition()
         self._asked, self._done = 1, 0  # times that somebody has asked, and of which all is done
         self._is_stopping = False
+        self._aside = Aside()
         self._thread = threading.Thread(target=self._run, name="nearfar evidence", daemon=True)
 
     def start(self) -> None:
@@ -83,9 +88,18 @@ class EvidenceMaker:
             self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._make_all()
+        finally:
+            self._aside.close()
+
+    def _make_all(self) -> None:
+        """Make what there is, again and again, until it is to end."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._done < self._asked or self._is_stopping)
+                if not self._changed.wait_for(lambda: self._done < self._asked or self._is_stopping, IDLE_S):
+                    self._aside.close()
+                    continue
                 if self._is_stopping:
                     return
                 asked = self._asked
@@ -121,7 +135,9 @@ class EvidenceMaker:
         error = ""
         for _ in range(TRIES):
             try:
-                evidence = evidence_of(Path(alert.detector), self._sounds / alert.sound, alert.window_s)
+                evidence = self._aside.call(
+                    evidence_of, Path(alert.detector), self._sounds / alert.sound, alert.window_s
+                )
                 error = ""
                 break
             except Exception as found:
