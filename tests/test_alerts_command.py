@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sql
 from typer.testing import CliRunner, Result
 
-from nearfar.cli import app
+from nearfar.cli import app, console
 from nearfar.logbook import asked, conditions, schema
 from nearfar.logbook.database import Database
 from nearfar.logbook.life_cycle import LifeCycleError
@@ -91,7 +91,8 @@ def test_the_list_has_what_waits_newest_first(site: Path) -> None:
     assert alerts("list", site, "--all", "--active").exit_code == 2
 
 
-def test_a_table_has_states_and_the_times_of_the_site(site: Path) -> None:
+def test_a_table_has_states_and_the_times_of_the_site(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.out, "_width", 200)  # of a worker of tests it is fixed
     rows = [line.split("│") for line in done("list", site).splitlines() if line.startswith("│")]
     assert [[cell.strip() for cell in row[1:-1]] for row in rows] == [
         [

@@ -492,7 +492,7 @@ def seconds(value: float) -> str:
     --------
     >>> from nearfar.serving.pages import seconds
     >>> seconds(9.96), seconds(75), seconds(3600), seconds(200000)
-    ('10 s', '1 min 15 s', '1 h', '2 d 8 h')
+    ('10 s', '1 min 15 s', '1 h', '2 d 7 h')
     """
     if value < 9.95:
         return f"{value:.3g} s"
