@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import shutil
 import signal
 import sqlite3
@@ -230,20 +229,17 @@ def progress(folder: Path, name: str) -> tuple[int, int]:
     return heard, unfinished
 
 
-def used_by_children() -> float:
-    """Seconds of the processor that processes took that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def wait(process: BaseProcess, seconds: float) -> float:
+    """Until a process has taken so many seconds of the processor, or has ended; how many it took, as last seen.
 
-
-def wait(process: BaseProcess, seconds: float) -> None:
-    """Until a process has taken so many seconds of the processor, or has ended."""
-    stat = Path(f"/proc/{process.pid}/stat")  # proc_pid_stat(5): fields 14 and 15
-    while process.is_alive():
+    Those of the process that makes evidence do not count.
+    """
+    stat, taken = Path(f"/proc/{process.pid}/stat"), 0.0  # proc_pid_stat(5): fields 14 and 15
+    while process.is_alive() and taken < seconds:
         fields = stat.read_text().rpartition(")")[2].split()
-        if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") >= seconds:
-            return
+        taken = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         time.sleep(LOOK_S)
+    return taken
 
 
 def begin_again(folder: Path) -> None:
@@ -258,9 +254,10 @@ def kill(kills: int) -> Tally:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
-        before = used_by_children()
-        run(folder, "whole").join()
-        seconds, whole = used_by_children() - before, held(folder, "whole")
+        process = run(folder, "whole")
+        seconds = wait(process, float("inf"))
+        process.join()
+        whole = held(folder, "whole")
         counts = {table: len(whole[table]) for table in ("windows", "events", "alerts", "journal")}
         print(f"a run: {seconds:.1f} s of the processor, {counts}", flush=True)
         tally = Tally(counts["windows"], wrong=lines_told(folder, "whole"))
