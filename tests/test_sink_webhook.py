@@ -366,9 +366,11 @@ def certificates_in(folder: Path) -> Certificates:
         pytest.skip("needs the command openssl, to make certificates")
     made = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+    usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]  # which Python 3.13 asks for (RFC 5280)
     for command in (
-        [*new, "-x509", "-days", "2", "-subj", "/CN=test authority", "-keyout", folder / "ca.key", "-out", made.ca],
+        [*new, "-x509", "-days", "2", "-subj", "/CN=test authority", *usage, "-keyout", folder / "ca.key",
+         "-out", made.ca],
         [*new, "-subj", "/CN=test server", "-keyout", made.key, "-out", folder / "asked.pem"],
         ["openssl", "x509", "-req", "-in", folder / "asked.pem", "-CA", made.ca, "-CAkey", folder / "ca.key",
          "-CAcreateserial", "-days", "2", "-extfile", folder / "names", "-out", made.cert],
