@@ -167,16 +167,15 @@ class Changes:
             await asyncio.sleep(EVERY)
 
     async def _look_once(self) -> None:
-        before = self._token
         loop = asyncio.get_running_loop()
         if loop.time() - self._watcher_at >= WATCHER_EVERY:
             self._watcher_at = loop.time()
             await self._look_for_watcher()
-        self._token = await loop.run_in_executor(None, self._service.database.changed)
-        if self._token != before:
+        token = await loop.run_in_executor(None, self._service.database.changed)
+        if token != self._token:
             newest, self._service.heard = await self._service.read(_state)
             self._service.changed(only_heard=newest == self._newest)
-            self._newest = newest
+            self._newest, self._token = newest, token  # last: what could not be read is looked at again
             self._heard_is_due = True
             async with self._lock:
                 if self._followers and self._last is not None and self._last < newest:
