@@ -67,6 +67,24 @@ def test_a_backlog_is_heard_oldest_first_in_folders_of_days_too(tmp_path: Path) 
     assert listener.heard_at[:2] == pytest.approx([LONG_AGO + 0.01, LONG_AGO + 1.01])
 
 
+def test_a_look_that_takes_longer_than_files_settle_still_hears_the_oldest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name, the newest comes first in a folder; all were there before the first look."""
+    for second in range(6):
+        put(tmp_path / f"{9 - second}_{named(second)}")
+
+    def slowly(self: settling.Settling, name: str) -> bool:
+        time.sleep(0.03)
+        return wanted(self, name)
+
+    wanted = settling.Settling._is_wanted
+    monkeypatch.setattr(settling.Settling, "_is_wanted", slowly)
+    with listening(fast(tmp_path, settle=0.1)) as listener:
+        listener.until_ended(6)
+    assert [one.arrival.began_at - LONG_AGO for one in listener.heard] == [*range(6)]
+
+
 def test_nothing_is_heard_twice_also_not_by_the_next_watcher(tmp_path: Path) -> None:
     finished: set[str] = set()
     for second in range(5):

@@ -110,9 +110,9 @@ class Folder:
         )
         queue: list[_Complete] = []
         while not ear.stopping():
-            took = settling.look()
+            begun, took = settling.look()
             looked = time.monotonic()
-            for complete in self._complete(settling, ear):
+            for complete in self._complete(settling, begun, ear):
                 heapq.heappush(queue, complete)
             pause = max(self._poll, SHARE * took)
             while queue and not ear.stopping():
@@ -124,8 +124,8 @@ class Folder:
             if not queue:
                 ear.sleep(max(min(pause, looked + pause - time.monotonic()), 0.0))
 
-    def _complete(self, settling: Settling, ear: Ear) -> Iterator[_Complete]:
-        """The recordings that are complete now."""
+    def _complete(self, settling: Settling, begun: float, ear: Ear) -> Iterator[_Complete]:
+        """The recordings that were complete when the last look began."""
         now = rested = time.monotonic()
         for group in _groups(settling.waiting()):
             if ear.stopping():
@@ -133,7 +133,7 @@ class Folder:
             if time.monotonic() - rested > REST_EVERY:  # of many files; others have their turn
                 ear.sleep(0.0)
                 rested = time.monotonic()
-            if any(now - found.since < self._settle for found in group):
+            if self._settle and any(begun - found.since < self._settle for found in group):
                 continue
             if track_of(group[0]) is not None and ear.is_finished(_key(group)):
                 for found in group:

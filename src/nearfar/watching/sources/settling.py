@@ -48,7 +48,8 @@ class Found:
         Below the folder, with slashes.
     size, mtime_ns : int
     since : float
-        Since when these are as they are, by the monotonic clock.
+        Since when these are known to be as they are, by the monotonic clock: the end of the look that saw them
+        first, so files that were there together settle together, however long a look takes.
     """
 
     path: Path
@@ -131,11 +132,12 @@ class Settling:
         self._grows = grows
         self._stopping = stopping
         self._folders: dict[str, _Known] = {}  # by name below the folder, with a slash at the end
+        self._new: list[Found] = []  # of this look
         self._all_at = -float("inf")
         self._told: set[str] = set()
 
-    def look(self) -> float:
-        """See what has come; gives the seconds that it took.
+    def look(self) -> tuple[float, float]:
+        """See what has come; gives when the look began, by the monotonic clock, and the seconds that it took.
 
         Raises
         ------
@@ -144,18 +146,22 @@ class Settling:
         """
         begun = time.monotonic()
         is_all = begun >= self._all_at
+        self._new = []
         for place, mtime_ns, known in self._places():
             if self._stopping():
-                return 0.0
+                return begun, 0.0
             if is_all or not known.is_unchanged(mtime_ns):
                 known.mtime_ns, known.read_ns = mtime_ns, time.time_ns()
                 self._read(place, known, is_all)
             else:
                 self._look_again(place, known)
-        took = time.monotonic() - begun
+        ended = time.monotonic()
+        took = ended - begun
+        for found in self._new:
+            found.since = ended
         if is_all:
-            self._all_at = time.monotonic() + max(ALL_EVERY, SHARE * took)
-        return took
+            self._all_at = ended + max(ALL_EVERY, SHARE * took)
+        return begun, took
 
     def waiting(self) -> list[Found]:
         """The files that are not known yet, by name."""
@@ -262,7 +268,9 @@ class Settling:
             return before
         if before is not None and found.st_size > before.size:
             self._grows()
-        return Found(self._folder / name, name, found.st_size, found.st_mtime_ns, time.monotonic())
+        new = Found(self._folder / name, name, found.st_size, found.st_mtime_ns, since=float("inf"))
+        self._new.append(new)
+        return new
 
 
 def track_of(found: Found) -> tuple[str, str] | None:
