@@ -1,1 +1,1 @@
-"""A detector leaves Python's weight behind: one ONNX file that has samples in, and score, p-value and decision out."""
+"""A detector leaves Python behind: one ONNX file has samples in, and score, p-value and decision out."""
