@@ -7,8 +7,8 @@ are made integers once, with a scale of each column; tokens at each run, with a 
 
     W = scale w,  w = -64 ... 64          x = step (q - 128),  q = 1 ... 255          x W = step ((q - 128) w) scale
 
-So a quiet token has as many steps as a loud one. A convolution of single pixels is a product too: a pixel is a row. All
-else, the front end and what is made of the tokens, stays in float32. Nothing is calibrated on recordings.
+So a quiet token has as many steps as a loud one. All else stays in float32: the front end, convolutions, what attention
+multiplies. Nothing is calibrated on recordings.
 
 Facts: ONNX Runtime, "Quantize ONNX models": where a processor lacks VNNI, the sum of two products of 8-bit numbers
 saturates at 16 bits unless weights have 7 bits.

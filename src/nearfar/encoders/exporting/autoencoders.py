@@ -28,8 +28,7 @@ def tokens_of_difference(graph: Graph, encoder: Autoencoder, waveforms: Value, s
 
 def _levels(graph: Graph, encoder: Autoencoder, waveforms: Value) -> Value:
     """(waveforms, samples) to (waveforms, frames, bands)."""
-    levels = front_ends.mel_levels(graph, waveforms, encoder.mel, floor=DB_FLOOR)
-    return graph.add("Transpose", levels, perm=[0, 2, 1])
+    return front_ends.mel_levels(graph, waveforms, encoder.mel, floor=DB_FLOOR)
 
 
 def _residual(graph: Graph, encoder: Autoencoder, frames: Value) -> Value:

@@ -41,9 +41,8 @@ from nearfar.encoders.graphs import Graph, Value
 def tokens(graph: Graph, encoder: Frozen, waveforms: Value, samples: int | None) -> Value:
     """As ``beats.BeatsNetwork``; the number of samples makes no difference."""
     network = cast(BeatsNetwork, encoder.network)
-    values = front_ends.kaldi(graph, waveforms, FBANK, full_scale=FULL_SCALE)
-    centred = graph.add("Sub", values, np.float32(FBANK_MEAN))
-    image = graph.add("Transpose", graph.add("Div", centred, np.float32(2 * FBANK_STD)), perm=[0, 2, 1])
+    values = front_ends.kaldi(graph, graph.add("Mul", waveforms, np.float32(FULL_SCALE)), FBANK)
+    image = graph.add("Div", graph.add("Sub", values, np.float32(FBANK_MEAN)), np.float32(2 * FBANK_STD))
     maps = convolution(graph, graph.add("Unsqueeze", image, np.array([1])), network.patch_embedding)
     bands = FBANK.n_mels // network.patch_embedding.kernel_size[1]
     by_time = graph.add("Transpose", maps, perm=[0, 2, 3, 1])

@@ -47,7 +47,7 @@ def _levels(graph: Graph, encoder: Dca, waveforms: Value, samples: int) -> Value
     """(1, 2, samples) to (2, bands, frames), on the scale of the training clips."""
     mel = replace(encoder.mel, hop=max(1, samples // encoder.frames))
     both = graph.add("Squeeze", waveforms, np.array([0]))
-    levels = front_ends.mel_levels(graph, both, mel, floor=DB_FLOOR)
+    levels = graph.add("Transpose", front_ends.mel_levels(graph, both, mel, floor=DB_FLOOR), perm=[0, 2, 1])
     found = 1 + samples // mel.hop
     if found > encoder.frames:
         levels = from_to(graph, levels, 0, encoder.frames, axis=2)

@@ -30,7 +30,8 @@ def tokens(graph: Graph, encoder: Frozen, waveforms: Value, samples: int | None)
     """As ``efficientat.Network``; the number of samples makes no difference."""
     network, own = cast(Network, encoder.network), cast(EfficientAt, encoder).GEOMETRY.fbank
     at_rate = front_ends.resampled(graph, waveforms, encoder.sample_rate, own.rate)
-    maps = graph.add("Unsqueeze", _levels(graph, at_rate, own), np.array([1]))
+    levels = graph.add("Transpose", _levels(graph, at_rate, own), perm=[0, 2, 1])
+    maps = graph.add("Unsqueeze", levels, np.array([1]))
     found = {}
     for number in range(max(encoder.blocks) + 1):
         maps = _block(graph, network.features[number], maps)
@@ -44,10 +45,8 @@ def _levels(graph: Graph, waveforms: Value, fbank: Fbank) -> Value:
     later = from_to(graph, waveforms, 1, LAST, axis=1)
     before = graph.add("Mul", from_to(graph, waveforms, 0, -1, axis=1), np.float32(fbank.pre_emphasis))
     mirrored = front_ends.padded(graph, graph.add("Sub", later, before), fbank.length // 2, "reflect")
-    filters = kaldi_filters(fbank)
-    bins = front_ends.heard(filters)
-    matrix = front_ends.transform(np.hanning(fbank.length), fbank.n_fft, bins)
-    power = front_ends.bands_of(graph, mirrored, matrix, filters[:, bins], fbank.hop)
+    frames = front_ends.frames_of(graph, mirrored, fbank.length, fbank.hop)
+    power = front_ends.bands_of(graph, frames, np.hanning(fbank.length), fbank.n_fft, kaldi_filters(fbank))
     logarithm = graph.add("Log", graph.add("Add", power, np.float32(LOG_OFFSET)))
     return graph.add("Div", graph.add("Add", logarithm, np.float32(SHIFT)), np.float32(SCALE))
 

@@ -28,7 +28,10 @@ def doubles(tensor: Tensor | None) -> Double:
 
 
 def product(graph: Graph, x: Value, weight: Double, bias: Double) -> Value:
-    """(..., inputs) to (..., outputs), by a weight as torch has it, (outputs, inputs)."""
+    """(..., inputs) to (..., outputs), by a weight as torch has it, (outputs, inputs).
+
+    Constants of two axes on the right of a product are weights, which may be made integers (``export.integers``).
+    """
     found = graph.add("MatMul", x, weight.T.astype(np.float32))
     return graph.add("Add", found, bias.astype(np.float32)) if bias.any() else found
 

@@ -52,8 +52,8 @@ def ced_tokens(graph: Graph, encoder: Frozen, waveforms: Value, samples: int) ->
     norm = network.init_bn
     scale = doubles(norm.weight) / np.sqrt(doubles(norm.running_var) + ced.NORM_EPSILON)
     shift = doubles(norm.bias) - doubles(norm.running_mean) * scale
-    scaled = graph.add("Mul", levels, scale[:, None].astype(np.float32))
-    spectrogram = graph.add("Add", scaled, shift[:, None].astype(np.float32))
+    scaled = graph.add("Mul", levels, scale.astype(np.float32))
+    spectrogram = graph.add("Add", scaled, shift.astype(np.float32))
     frames, longest = 1 + samples // ced.MEL.hop, network.geometry.frames
     whole = frames if frames <= longest else math.ceil(frames / longest) * longest
     filled = _cut_or_filled(graph, spectrogram, frames, whole)
@@ -80,10 +80,10 @@ def _parts(frames: int, longest: int) -> list[int]:
 
 
 def _cut_or_filled(graph: Graph, spectrogram: Value, frames: int, wanted: int) -> Value:
-    """(1, bands, frames) to so many frames, with zeros at the end if they are more."""
+    """(1, frames, bands) to so many frames, with zeros at the end if they are more."""
     if wanted < frames:
-        return from_to(graph, spectrogram, 0, wanted, axis=2)
-    missing = np.array([0, 0, 0, 0, 0, wanted - frames])
+        return from_to(graph, spectrogram, 0, wanted, axis=1)
+    missing = np.array([0, 0, 0, 0, wanted - frames, 0])
     return graph.add("Pad", spectrogram, missing) if wanted > frames else spectrogram
 
 
@@ -94,13 +94,14 @@ def _standardized(graph: Graph, values: Value, mean: float, deviation: float) ->
 def _encoded(
     graph: Graph, network: ViT, spectrogram: Value, parts: Sequence[int], blocks: Sequence[int]
 ) -> Value:
-    """(1, bands, frames) to (1, blocks, frames, bands, dim), part by part in time."""
-    image = spectrogram
-    if network.geometry.rows == "time":
-        image = graph.add("Transpose", spectrogram, perm=[0, 2, 1])
-    axis, first, found = (1 if network.geometry.rows == "time" else 2), 0, []
+    """(1, frames, bands) to (1, blocks, frames, bands, dim), part by part in time."""
+    first, found = 0, []
     for frames in parts:
-        part = from_to(graph, image, first, first + frames, axis=axis) if len(parts) > 1 else image
+        part = spectrogram
+        if len(parts) > 1:
+            part = from_to(graph, spectrogram, first, first + frames, axis=1)
+        if network.geometry.rows == "frequency":
+            part = graph.add("Transpose", part, perm=[0, 2, 1])
         found.append(_part(graph, network, part, frames, blocks))
         first += frames
     return graph.add("Concat", *found, axis=2) if len(found) > 1 else found[0]
