@@ -21,7 +21,9 @@ from nearfar.detector.fitted import Detector  # noqa: E402
 from nearfar.evidence.explanation import explain  # noqa: E402
 from nearfar.logbook import asked, conditions, heard  # noqa: E402
 from nearfar.recordings import audio  # noqa: E402
-from nearfar.serving import answers, run  # noqa: E402
+from nearfar.serving import answers, changes, run  # noqa: E402
+
+MOST_BEATS = 7  # a minute
 
 
 @pytest.fixture(scope="session")
@@ -316,9 +318,12 @@ def test_what_was_normal_is_learnt_once(api: Any, hall: Served) -> None:
 
 
 def next_event(lines: Iterator[str]) -> dict[str, Any]:
-    """The next event that has a name."""
+    """The next event that has a name; it waits for a few heartbeats, not for ever."""
     found: dict[str, Any] = {}
+    beats = 0
     for line in lines:
+        beats += line.startswith(":")
+        assert beats < MOST_BEATS, "nothing was told"
         key, _, value = line.partition(": ")
         if line == "" and "event" in found:
             return {**found, "data": json.loads(found["data"])}
@@ -344,6 +349,29 @@ def test_an_alert_is_told_as_it_happens(api: Any, hall: Served) -> None:
         assert int(told["id"]) == told["data"]["id"]
         act(api, "alerts/3/acknowledge", by="anna")
         assert next_event(lines)["data"]["what"] == "acknowledged"
+
+
+def test_what_could_not_be_read_once_is_told_all_the_same(
+    api: Any, hall: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = threading.Event()
+
+    def once(connection: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise OSError("the disk did not answer")
+        return state(connection)
+
+    state = changes._state
+    with api.stream("GET", "/api/changes") as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith("retry: ")
+        monkeypatch.setattr(changes, "_state", once)
+        with hall.database.writing() as c:
+            conditions.activate(c, 2, "anomaly", at=BEGAN, since=BEGAN, message="it rattles", now=hall.now[0])
+        assert next_event(lines)["data"]["message"] == "it rattles"
+    assert failed.is_set()
+    assert "the logbook could not be read; it is tried again" in caplog.text
 
 
 def test_windows_are_told_as_heard(api: Any, hall: Served) -> None:

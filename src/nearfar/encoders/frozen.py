@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -212,6 +213,19 @@ class Frozen(ABC):
         if self.precision == "auto":
             return "bfloat16" if has_bfloat16(device) else "float32"
         return self.precision
+
+    def computing_in(self, precision: Precision) -> Self:
+        """The same encoder, with its weights and its adapter, in another arithmetic; nothing is read yet.
+
+        Raises
+        ------
+        ValueError
+            If there is no such precision.
+        """
+        other = copy(self)
+        other.precision = precision
+        other._check_options()
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the network: another process reads the file itself; an adapter goes with it."""
