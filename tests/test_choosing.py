@@ -14,16 +14,22 @@ import tiny_weights
 import torch
 from synthetic import write_machine
 from tiny_encoder import Net, Tiny
+from typer.testing import CliRunner
 
 from nearfar import Clip, Dataset, Detector, load_machine
-from nearfar.encoders import choosing, measuring, processors
+from nearfar.cli import app
+from nearfar.encoders import ENCODERS, choosing, measuring, processors, remembering, weights
 from nearfar.encoders.arithmetic import ARITHMETICS, MOST_OMEGA_POINTS
 from nearfar.encoders.checkpoints import write
-from nearfar.encoders.choosing import Compared, Remembered, Work, chosen, fastest, why_not
+from nearfar.encoders.choosing import Work, chosen, fastest, why_not
 from nearfar.encoders.measuring import Impossible, Measured, measure, probe_clips
+from nearfar.encoders.pretrained import MIT, PRETRAINED, Pretrained, WeightsError
+from nearfar.encoders.remembering import Compared, Remembered
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
-from nearfar.research import experiment
+from nearfar.recordings import audio
+from nearfar.recordings.clips import DatasetError
+from nearfar.research import arithmetics, experiment, planting
 from nearfar.systems import configuration
 from nearfar.systems.arithmetics import work_of
 from nearfar.systems.branches import Branch
@@ -108,9 +114,9 @@ def test_another_processor_or_library_measures_again(encoder, speeds, monkeypatc
     _, asked = speeds
     chosen(encoder)
     other = replace(processors.processor(), instruction_sets=("avx2",))
-    monkeypatch.setattr(choosing, "processor", lambda: other)
+    monkeypatch.setattr(remembering, "processor", lambda: other)
     chosen(encoder)
-    monkeypatch.setattr(choosing, "version", lambda _: "99")
+    monkeypatch.setattr(remembering, "version", lambda _: "99")
     chosen(encoder)
     assert len(asked) == 3
 
@@ -141,7 +147,7 @@ def test_rows_of_a_file_that_are_no_rows_are_measured_again(encoder, speeds):
     _, asked = speeds
     remembered = Remembered(encoder, 10.0)
     rows = {"float32": row("float32").describe(), "bfloat16": {"seconds": {}}, "int8": 7, "int4": {}}
-    choosing._write(remembered.file, remembered.made_of, rows)
+    remembering._write(remembered.file, remembered.made_of, rows)
     assert set(remembered.rows) == {"float32"}
     chosen(encoder)
     assert "bfloat16" in asked[0]
@@ -217,13 +223,13 @@ def test_what_was_measured_for_much_work_has_no_part_in_little(encoder, speeds, 
 def test_what_differs_on_recordings_is_not_chosen(encoder):
     assert chosen(encoder) == "bfloat16"
     near = Compared(MOST_OMEGA_POINTS / 2, "motors", 160)
-    choosing.note_omega(encoder, {"bfloat16": near}, of="digest of motors")
+    remembering.note_omega(encoder, {"bfloat16": near}, of="digest of motors")
     assert chosen(encoder) == "bfloat16"
     beyond = Compared(-2 * MOST_OMEGA_POINTS, "fans", 80)
-    choosing.note_omega(encoder, {"bfloat16": beyond}, of="digest of fans")
-    assert choosing.compared(encoder) == {"bfloat16": beyond}
+    remembering.note_omega(encoder, {"bfloat16": beyond}, of="digest of fans")
+    assert remembering.compared(encoder) == {"bfloat16": beyond}
     assert chosen(encoder) == "float32"
-    choosing.note_omega(encoder, {"bfloat16": near}, of="digest of fans")
+    remembering.note_omega(encoder, {"bfloat16": near}, of="digest of fans")
     assert chosen(encoder) == "bfloat16"
 
 
@@ -424,3 +430,127 @@ class TestResolved:
         broken = Clip(tmp_path / "broken.wav", "fan", 0, "train", "broken.wav")
         assert work_of([broken]) == Work()
         assert work_of([broken, *machine.train[:3]]) == Work(clips=4, seconds=0.5)
+
+
+class TestBench:
+    """`nearfar weights bench`, with measurements that are made up, and Omega that is not."""
+
+    @pytest.fixture(autouse=True)
+    def tiny(self, monkeypatch, tmp_path, speeds):
+        monkeypatch.setenv("NEARFAR_WEIGHTS", str(tmp_path / "weights"))
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setitem(ENCODERS, "tiny", "tiny_encoder:Tiny")
+        known = Pretrained("tiny", "tiny", "tiny.safetensors", None, "page", MIT, "paper", 100, 3, 64)
+        monkeypatch.setitem(PRETRAINED, "tiny", known)
+        torch.manual_seed(0)
+        write(tmp_path / "given.safetensors", Net().state_dict(), configuration={})
+        weights.add("tiny", tmp_path / "given.safetensors")
+        found, _ = speeds
+        for arithmetic in ARITHMETICS.values():
+            if arithmetic.name not in EAGER:
+                found[arithmetic.name] = Impossible(arithmetic.name, "too small")
+        found["bfloat16"] = row("bfloat16", 0.4, least_cosine=0.9997)
+
+    def bench(self, *arguments):
+        return CliRunner().invoke(app, ["weights", "bench", "tiny", *map(str, arguments)])
+
+    def test_a_table_says_what_auto_takes_and_why_others_are_out(self, speeds):
+        found, _ = speeds
+        done = self.bench("--seconds", 2, "--threads", 1)
+        assert done.exit_code == 0
+        assert "tiny, clips of 2 s, 1 thread" in done.stdout
+        assert "precision=auto takes bfloat16 for 1 clip." in done.stdout
+        assert "Not float32_compiled, bfloat16_compiled: not measured" in done.stdout
+        assert ": too small." in done.stdout
+        assert processors.processor().name in " ".join(done.stdout.split())
+        found["bfloat16"] = row("bfloat16", 0.4, least_cosine=0.99)
+        assert "Not bfloat16: cosine 0.99000 is below 0.9995." in self.bench().stdout
+
+    def test_what_is_measured_is_what_auto_goes_by(self, speeds, tmp_path):
+        found, asked = speeds
+        encoder = Tiny(weights=str(tmp_path / "weights" / "tiny" / "model.safetensors"), precision="auto")
+        assert chosen(encoder) == "bfloat16"
+        found["bfloat16"] = row("bfloat16", 2.0)
+        assert chosen(encoder) == "bfloat16"
+        with measuring.torch_threads(1):
+            assert self.bench().exit_code == 0
+            before = len(asked)
+            assert chosen(encoder) == "float32"
+        assert len(asked) == before
+
+    def test_omega_on_clips_with_labels(self, tmp_path):
+        write_machine(tmp_path / "data", "fan", train=12, target=2, test=2, seconds=0.5)
+        done = self.bench("--data", tmp_path / "data", "--json")
+        told = json.loads(done.stdout)["omega"]
+        assert (told["labels"], told["machines"], told["fitted"], told["scored"]) == ("labels", 1, 14, 8)
+        assert set(told["values"]) == set(EAGER)
+        points = 100 * (told["values"]["bfloat16"] - told["values"]["float32"])
+        assert told["points"] == {"bfloat16": pytest.approx(points)}
+
+    def test_omega_on_normal_clips_alone(self, tmp_path):
+        folder = write_machine(tmp_path, "fan", train=24, target=0, test=0, seconds=0.5)
+        done = self.bench("--data", folder)
+        text = " ".join(done.stdout.split())
+        assert "faults planted into half of the normal clips" in text
+        assert "fitted to 12 and scored on 24 clips" in text
+
+    def test_what_is_beyond_is_out_from_then_on(self, tmp_path, monkeypatch):
+        folder = write_machine(tmp_path, "fan", train=24, target=0, test=0, seconds=0.5)
+        monkeypatch.setattr(arithmetics, "evaluate", lambda *_: None)
+        values = iter((0.7, 0.71))
+        monkeypatch.setattr(arithmetics, "omega", lambda _: next(values))
+        done = self.bench("--data", folder)
+        told = "Omega differs by +1.00 points on fan (planted), more than 0.2"
+        assert told in " ".join(done.stdout.split())
+        again = json.loads(self.bench("--json").stdout)
+        assert again["arithmetics"]["bfloat16"]["why_not"] == told
+        assert again["auto"] == {"1": "float32", "1000": "float32"}
+
+    def test_weights_that_are_not_here(self):
+        done = CliRunner().invoke(app, ["weights", "bench", "mn04_as"])
+        assert isinstance(done.exception, WeightsError)
+        assert "nearfar weights get mn04_as" in str(done.exception)
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["own.pt"], "a file does not tell its encoder"),
+            (["tiny", "--batches", "2,many"], "give numbers of clips"),
+            (["tiny", "--batches", "0"], "give numbers of clips"),
+        ],
+    )
+    def test_wrong_usage(self, arguments, told):
+        done = CliRunner().invoke(app, ["weights", "bench", *arguments])
+        assert done.exit_code == 2
+        assert told in done.stderr
+
+
+class TestPlanting:
+    def test_a_clip_and_its_twin_differ_by_the_fault(self, tmp_path):
+        machine = load_machine(write_machine(tmp_path, "fan", train=24, target=0, test=0, seconds=0.5))
+        dataset = Dataset("plant", tmp_path, (machine,))
+        (made,) = planting.planted(dataset, tmp_path)
+        assert (len(made.train), len(made.test)) == (12, 24)
+        assert not {clip.path for clip in made.train} & {clip.path for clip in made.test}
+        normal, faulty = ([c for c in made.test if c.label == label] for label in ("normal", "anomaly"))
+        for place, (before, after) in enumerate(zip(normal, faulty, strict=True)):
+            level = planting.LEVELS_DB[place // len(planting.FAULTS) % len(planting.LEVELS_DB)]
+            samples, with_fault = (audio.read(clip.recording)[0].astype(float) for clip in (before, after))
+            scale = np.sqrt((samples**2).mean(axis=1))
+            share = np.sqrt(((with_fault - samples) ** 2).mean(axis=1)) / scale[:1]
+            expected = [level, level + planting.FAR_DB]
+            np.testing.assert_allclose(20 * np.log10(share), expected, atol=0.1)
+
+    def test_it_is_the_same_at_each_call(self, tmp_path):
+        machine = load_machine(write_machine(tmp_path, "fan", train=20, target=0, test=0, seconds=0.2))
+        dataset = Dataset("plant", tmp_path, (machine,))
+        for name in ("a", "b"):
+            planting.planted(dataset, tmp_path / name)
+        files = sorted((tmp_path / "a").iterdir())
+        assert len(files) == 10
+        assert all(file.read_bytes() == (tmp_path / "b" / file.name).read_bytes() for file in files)
+
+    def test_too_few_clips(self, tmp_path):
+        machine = load_machine(write_machine(tmp_path, "fan", train=10, target=0, test=0, seconds=0.1))
+        with pytest.raises(DatasetError, match="fan: 10 normal clips, but it takes 20"):
+            planting.planted(Dataset("plant", tmp_path, (machine,)), tmp_path)

@@ -2,10 +2,8 @@
 
 Conventions
 -----------
-An arithmetic is measured once for each encoder (its options, weights, code), processor, number of threads, version
-of libraries and class of length, and remembered in the cache: a JSON file for each of these, written whole. What is
-damaged, or of others, is measured again. Two processes that measure at the same time do no harm: what is written
-last stays.
+An arithmetic is measured once for each encoder, processor, number of threads and class of length, and remembered
+(``remembering``). ``bench`` measures anew.
 
 What is torch alone is measured unasked. Other engines convert a network first, which takes seconds, and a compiler
 takes most of a minute. They are measured if the work at hand is ``WORTH`` times as long as that is thought to take,
@@ -18,16 +16,13 @@ these have been compared (``note_omega``). This module loads no torch by itself.
 
 from __future__ import annotations
 
-import inspect
-import json
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nearfar.encoders.arithmetic import (
     ARITHMETICS,
@@ -36,35 +31,32 @@ from nearfar.encoders.arithmetic import (
     ArithmeticName,
     EngineName,
 )
-from nearfar.encoders.processors import processor
-from nearfar.files.atomic import write_json
-from nearfar.files.digests import digest
-from nearfar.files.provenance import code_digest
-from nearfar.files.steps import default_cache
+from nearfar.encoders.remembering import Compared, Remembered, compared
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they load torch
     from nearfar.encoders.frozen import Frozen
     from nearfar.encoders.measuring import Impossible, Measured, Tell
 
-FOLDER = "arithmetics"  # in the cache
-FORMAT = 1
 LENGTHS = (1.0, 2.0, 5.0, 10.0)  # seconds of clips; longer recordings are mostly heard in windows of 10 s
 PATIENCE = 0.4  # seconds that a clip may take in float32; where it takes longer, shorter ones are measured
 SHORTENED_TO = 5.0  # seconds; with much shorter ones, what is done once a call would count too much
 AHEAD = (
-    0.9  # of the time of one that is simpler: else the simpler one is taken, which is the same again tomorrow
+    0.9  # of the time of a simpler one, at most; else the simpler one is taken: it is tomorrow's choice, too
 )
 WORTH = 10.0  # times the preparation
-THOUGHT_TO_TAKE: Mapping[
-    EngineName, float
-] = {  # seconds of preparation of EAT-base, before it has been measured
+THOUGHT_TO_TAKE: dict[EngineName, float] = {  # seconds to prepare EAT-base, before that is measured here
     "eager": 0.0,
     "onnxruntime": 6.0,
     "openvino": 6.0,
     "compiled": 40.0,
 }
-LIBRARIES = ("torch", "numpy", "onnx", "onnxruntime", "openvino")
-NOT_MEASURED = ("weights", "precision", "device")  # options that count otherwise, or not
+UNASKED: tuple[EngineName, ...] = (
+    "eager",
+    "onnxruntime",
+    "openvino",
+)  # engines that ``bench`` measures unless it is asked for all
+
+Rows = Mapping[ArithmeticName, "Measured | Impossible"]
 
 logger = logging.getLogger(__name__)
 _one_at_a_time = RLock()  # threads that measured side by side would measure each other
@@ -88,30 +80,6 @@ class Work:
     def length(self) -> float:
         """Its class of length, of ``LENGTHS``."""
         return next((length for length in LENGTHS if length >= self.seconds), LENGTHS[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """Omega in an arithmetic, on recordings whose labels are known.
-
-    Attributes
-    ----------
-    points : float
-        Percent, above float32 if positive.
-    data : str
-        What it was compared on.
-    clips : int
-        That were scored.
-    """
-
-    points: float
-    data: str
-    clips: int
-
-    @property
-    def is_beyond(self) -> bool:
-        """Whether it is too far from float32 to be chosen without asking."""
-        return abs(self.points) > MOST_OMEGA_POINTS
 
 
 def chosen(encoder: Frozen, *, work: Work | None = None, cache: Path | None = None) -> ArithmeticName:
@@ -141,13 +109,13 @@ def chosen(encoder: Frozen, *, work: Work | None = None, cache: Path | None = No
     work = work or Work()
     with _one_at_a_time:
         remembered = Remembered(encoder, work.length, cache=cache)
-        found = remembered.with_missing(candidates(["eager"]), encoder)
-        found = remembered.with_missing(candidates(worthwhile(found, work)), encoder)
+        found = _with_missing(remembered, candidates(["eager"]), encoder)
+        found = _with_missing(remembered, candidates(worthwhile(found, work)), encoder)
         return choice(found, work, compared(encoder, cache=cache))
 
 
 def choice(
-    rows: Mapping[ArithmeticName, Measured | Impossible],
+    rows: Rows,
     work: Work,
     found: Mapping[str, Compared] | None = None,
 ) -> ArithmeticName:
@@ -166,7 +134,7 @@ def choice(
     return fastest(_allowed(taken, found), work)
 
 
-def worthwhile(rows: Mapping[ArithmeticName, Measured | Impossible], work: Work) -> list[EngineName]:
+def worthwhile(rows: Rows, work: Work) -> list[EngineName]:
     """The engines whose preparation some work is worth; ``rows`` has what is torch alone."""
     eager = {name: row for name, row in rows.items() if ARITHMETICS[name].engine == "eager"}
     quickest = min(_allowed(eager), key=lambda row: row.seconds[1])
@@ -243,9 +211,7 @@ def candidates(engines: Collection[EngineName]) -> list[ArithmeticName]:
     return [a.name for a in ARITHMETICS.values() if a.engine in engines and a.is_installed]
 
 
-def _allowed(
-    rows: Mapping[ArithmeticName, Measured | Impossible], found: Mapping[str, Compared] | None = None
-) -> list[Measured]:
+def _allowed(rows: Rows, found: Mapping[str, Compared] | None = None) -> list[Measured]:
     """Those that may be chosen; float32 always."""
     from nearfar.encoders.measuring import Measured
 
@@ -256,76 +222,18 @@ def _allowed(
     ]
 
 
-class Remembered:
-    """What was measured of an encoder on this computer, in a file of the cache.
+def _with_missing(remembered: Remembered, names: Sequence[ArithmeticName], encoder: Frozen) -> Rows:
+    """All that is known, once these have been measured, too."""
+    from nearfar.encoders.measuring import measure
 
-    Parameters
-    ----------
-    encoder : Frozen
-    length : float
-        Of ``LENGTHS``.
-    threads : int or None
-        ``None``: as many as torch has now.
-    cache : Path or None
-        ``None``: the user's cache.
-    """
-
-    def __init__(
-        self, encoder: Frozen, length: float, *, threads: int | None = None, cache: Path | None = None
-    ) -> None:
-        import torch
-
-        self.length = length
-        self.made_of = {
-            **_identity(encoder),
-            "processor": processor().name,
-            "instruction_sets": list(processor().instruction_sets),
-            "threads": threads or torch.get_num_threads(),
-            "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
-            "seconds": length,
-        }
-        self.file = _place(self.made_of, cache)
-
-    @property
-    def rows(self) -> dict[ArithmeticName, Measured | Impossible]:
-        """All that is known; nothing of a file that is damaged or of others."""
-        from nearfar.encoders.measuring import Impossible, Measured
-
-        told = _read(self.file, self.made_of)
-        found: dict[ArithmeticName, Measured | Impossible] = {}
-        for name in ARITHMETICS.keys() & told.keys():
-            try:
-                why = told[name].get("why")
-                row = Impossible(ARITHMETICS[name].name, why) if why else Measured.restore(told[name])
-            except (KeyError, TypeError, ValueError, AttributeError):
-                continue
-            found[row.arithmetic] = row
-        return found
-
-    def add(self, rows: Mapping[ArithmeticName, Measured | Impossible]) -> None:
-        """Remember rows, in place of those before; a folder that cannot be written to is told, and no error."""
-        from nearfar.encoders.measuring import Measured
-
-        told = {
-            name: row.describe() if isinstance(row, Measured) else {"why": row.why}
-            for name, row in {**self.rows, **rows}.items()
-        }
-        _write(self.file, self.made_of, told)
-
-    def with_missing(
-        self, names: Sequence[ArithmeticName], encoder: Frozen, *, tell: Tell | None = None
-    ) -> dict[ArithmeticName, Measured | Impossible]:
-        """All that is known, once these have been measured, too."""
-        from nearfar.encoders.measuring import measure
-
-        known = self.rows
-        if missing := [name for name in dict.fromkeys(("float32", *names)) if name not in known]:
-            logger.info("measuring %s of %s", ", ".join(missing), self.made_of["encoder"])
-            measured = measure(encoder, missing, seconds=_of_patience(encoder, self.length), tell=tell)
-            new = {name: row for name, row in measured.items() if name in missing}
-            self.add(new)
-            known |= new
-        return known
+    known = remembered.rows
+    if missing := [name for name in dict.fromkeys(("float32", *names)) if name not in known]:
+        logger.info("measuring %s of %s", ", ".join(missing), type(encoder).__name__)
+        measured = measure(encoder, missing, seconds=_of_patience(encoder, remembered.length))
+        new = {name: row for name, row in measured.items() if name in missing}
+        remembered.add(new)
+        known |= new
+    return known
 
 
 def _of_patience(encoder: Frozen, length: float) -> float:
@@ -337,106 +245,52 @@ def _of_patience(encoder: Frozen, length: float) -> float:
     return SHORTENED_TO
 
 
-def compared(encoder: Frozen, *, cache: Path | None = None) -> dict[str, Compared]:
-    """How far Omega was from float32 in each arithmetic, as far as it was compared; the farthest, if several times.
+def bench(
+    encoder: Frozen,
+    *,
+    seconds: float,
+    threads: int = 1,
+    batches: Sequence[int] = (1,),
+    engines: Collection[EngineName] = UNASKED,
+    cache: Path | None = None,
+    tell: Tell | None = None,
+) -> dict[ArithmeticName, Measured | Impossible]:
+    """Measure all arithmetics of an encoder anew, one after the other, each in turns with float32.
+
+    What is found takes the place of what is remembered for clips of this class of length.
 
     Parameters
     ----------
     encoder : Frozen
-        Its weights count, and not its other options.
+    seconds : float
+        Of the clips.
+    threads : int
+    batches : sequence of int
+        How many clips are given at once, beside single clips.
+    engines : collection of str
+        Arithmetics of others are told as not measured.
     cache : Path or None
         As of ``chosen``.
+    tell : callable or None
+        As of ``measuring.measure``.
+
+    Raises
+    ------
+    WeightsError, CheckpointError, ValueError
+        If the encoder cannot be computed in float32.
     """
-    content = _of_omega(encoder)
-    found: dict[str, Compared] = {}
-    for name, by_data in _read(_place(content, cache), content).items():
-        try:
-            rows = [Compared(float(r["points"]), str(r["data"]), int(r["clips"])) for r in by_data.values()]
-        except (KeyError, TypeError, ValueError, AttributeError):
-            continue
-        if rows:
-            found[name] = max(rows, key=lambda row: abs(row.points))
-    return found
+    from nearfar.encoders.measuring import Impossible, measure
 
-
-def note_omega(
-    encoder: Frozen, rows: Mapping[ArithmeticName, Compared], *, of: str, cache: Path | None = None
-) -> None:
-    """Remember how far Omega is from float32, in place of what was found on the same data.
-
-    Parameters
-    ----------
-    encoder : Frozen
-    rows : mapping from arithmetic to Compared
-    of : str
-        Digest of the data.
-    cache : Path or None
-    """
-    content = _of_omega(encoder)
-    file = _place(content, cache)
-    told = _read(file, content)
-    for name, row in rows.items():
-        of_one = told.get(name)
-        told[name] = {
-            **(of_one if isinstance(of_one, dict) else {}),
-            of: {"points": row.points, "data": row.data, "clips": row.clips},
-        }
-    _write(file, content, told)
-
-
-def _identity(encoder: Frozen) -> dict[str, Any]:
-    """What of an encoder is measured: class, code, weights, adapter and options."""
-    kind = type(encoder)
-    names = [name for name in inspect.signature(kind).parameters if name not in NOT_MEASURED]
-    return {
-        "encoder": f"{kind.__module__}:{kind.__qualname__}",
-        "code": code_digest("nearfar.encoders.frozen", kind.__module__),
-        "options": {
-            name: json.loads(json.dumps(getattr(encoder, name, None), default=str)) for name in names
-        },
-        "weights": [encoder.digest, encoder.adapter_digest],
-    }
-
-
-def _of_omega(encoder: Frozen) -> dict[str, Any]:
-    """By what the comparisons of Omega are kept."""
-    kind = type(encoder)
-    return {
-        "omega": f"{kind.__module__}:{kind.__qualname__}",
-        "code": code_digest("nearfar.encoders.frozen", kind.__module__),
-        "weights": encoder.digest,
-        "processor": processor().name,
-        "instruction_sets": list(processor().instruction_sets),
-    }
-
-
-def _place(content: Mapping[str, Any], cache: Path | None) -> Path:
-    return (default_cache() if cache is None else cache) / FOLDER / f"{digest(content)}.json"
-
-
-def _read(file: Path, made_of: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows of a file, if it is whole and what it should be; else none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        rows = content["rows"]
-        whole = content["format"] == FORMAT and content["digest"] == digest([content["made_of"], rows])
-        return dict(rows) if whole and content["made_of"] == made_of else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _write(file: Path, made_of: Mapping[str, Any], rows: Mapping[str, Any]) -> None:
-    try:
-        write_json(
-            file, {"format": FORMAT, "made_of": made_of, "rows": rows, "digest": digest([made_of, rows])}
-        )
-    except OSError as error:
-        logger.warning("what was measured cannot be remembered, and will be measured again: %s", error)
-
-
-def _version(distribution: str) -> str:
-    """Empty if it is not installed."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
+    found: dict[ArithmeticName, Measured | Impossible] = {}
+    skipped: dict[ArithmeticName, Measured | Impossible] = {}
+    for arithmetic in ARITHMETICS.values():
+        name = arithmetic.name
+        if not arithmetic.is_installed:
+            skipped[name] = Impossible(name, f"needs pip install 'nearfar[{arithmetic.extra}]'")
+        elif arithmetic.engine not in engines:
+            skipped[name] = Impossible(name, "not measured: it is compiled for most of a minute")
+        else:
+            measured = measure(encoder, [name], seconds=seconds, threads=threads, batches=batches, tell=tell)
+            found[name] = measured[name]
+    Remembered(encoder, Work(seconds=seconds).length, threads=threads, cache=cache).add(found)
+    return {a.name: (found | skipped)[a.name] for a in ARITHMETICS.values()}

@@ -11,8 +11,8 @@ up as arrays and added to the weights of the file.
 
 What a network computes in is an option, ``precision``. "float32", the default, gives nearly equal numbers
 everywhere. "bfloat16" and "int8" are faster where there is hardware for them, and change the tokens: a detector
-decides as it did when it was fitted only with the same precision. "auto" is what is measured to be fastest here
-(``choosing``), and so may be different on two computers; a resolved system has its name instead.
+decides as it did when it was fitted only with the same precision. "auto" is bfloat16 on a device that multiplies
+in it, else float32, and so may be different on two devices.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nearfar.encoders import Array, checkpoints, int8, lora
-from nearfar.encoders.arithmetic import ArithmeticName
-from nearfar.encoders.devices import chosen
+from nearfar.encoders.devices import chosen, has_bfloat16
 from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unknown
 from nearfar.files.digests import digest_arrays, digest_file
 
@@ -211,14 +210,9 @@ class Frozen(ABC):
                 f"precision='int8' is for the processor, but device={str(device)!r}; take device='cpu', or "
                 "precision='bfloat16'"
             )
-        return self._measured_choice if self.precision == "auto" else self.precision
-
-    @cached_property
-    def _measured_choice(self) -> ArithmeticName:
-        """What "auto" is here; another process that gets the encoder takes it over."""
-        from nearfar.encoders import choosing  # which measures encoders
-
-        return choosing.chosen(self)
+        if self.precision == "auto":
+            return "bfloat16" if has_bfloat16(device) else "float32"
+        return self.precision
 
     def computing_in(self, precision: Precision) -> Self:
         """The same encoder, with its weights and its adapter, in another arithmetic; nothing is read yet.

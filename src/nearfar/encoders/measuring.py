@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -172,7 +173,7 @@ def measure(
     threads : int or None
         ``None``: as many as torch has now.
     tell : callable or None
-        Called with ("measuring NAME", rounds done, all).
+        Called with ("measuring NAME", rounds done, all); of several, with the name of the last.
 
     Raises
     ------
@@ -196,7 +197,7 @@ def measure(
         for done in range(rounds):
             for one in taking_turns:
                 one.take(clips, sizes[one.name], done, slowest=TOO_SLOW * reference.seconds.get(1, np.inf))
-                if tell is not None:
+                if tell is not None and one is taking_turns[-1]:
                     tell(f"measuring {one.name}", done + 1, rounds)
         found |= {one.name: one.outcome(reference, seconds) for one in taking_turns}
     return {REFERENCE: found.pop(REFERENCE), **found}
@@ -276,7 +277,7 @@ class _Turns:
             return
         places = [(turn + i) % len(clips) for i in range(max(sizes))]
         for size in sizes:
-            tokens, taken = _timed(lambda n=size: self.encoder(clips[places[:n]]))
+            tokens, taken = _timed(partial(self.encoder, clips[places[:size]]))
             self.seconds[size] = min(self.seconds.get(size, np.inf), taken / size)
             embedding = tokens.mean(axis=2).reshape(size, -1)
             if size == 1:

@@ -40,6 +40,7 @@ NO_PART = (  # these modules, and all below them
     "nearfar.encoders.choosing",  # which arithmetic: its name is among the inputs
     "nearfar.encoders.measuring",
     "nearfar.encoders.processors",
+    "nearfar.encoders.remembering",
     "nearfar.encoders.pretrained",  # where weights lie: their digests are among the inputs
     "nearfar.encoders.weights",
     "nearfar.embedding.store",  # where embeddings lie
