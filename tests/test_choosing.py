@@ -29,6 +29,7 @@ from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.clips import DatasetError
+from nearfar.report import fitted
 from nearfar.research import arithmetics, experiment, planting
 from nearfar.systems import configuration
 from nearfar.systems.arithmetics import work_of
@@ -408,6 +409,7 @@ class TestResolved:
         detector.save(tmp_path / "detector")
         monkeypatch.setattr(choosing, "chosen", None)
         again = Detector.load(tmp_path / "detector")
+        assert fitted._arithmetics(again) == ["bfloat16"]
         assert again.branches[0].encoder.precision == "bfloat16"
 
     @pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])

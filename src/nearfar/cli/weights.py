@@ -110,7 +110,7 @@ def weights_bench(
 
     What is found is remembered, and `precision=auto` goes by it.
     """
-    from nearfar.encoders import choosing, encoder_class
+    from nearfar.encoders import choosing, encoder_class, remembering
     from nearfar.encoders.pretrained import PRETRAINED, refuse_unknown
     from nearfar.report import benched
 
@@ -135,7 +135,9 @@ def weights_bench(
         comparison = (
             None if data is None else _compared(encoder, rows, data, machine, workers, cache, progress)
         )
-    found = benched.Bench(name, threads, seconds, rows, comparison, choosing.compared(encoder, cache=cache))
+    found = benched.Bench(
+        name, threads, seconds, rows, comparison, remembering.compared(encoder, cache=cache)
+    )
     show(benched.table(found), benched.to_json(found), as_json=as_json)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nearfar.encoders.arithmetic import (
     ARITHMETICS,
@@ -137,8 +137,8 @@ def choice(
 def worthwhile(rows: Rows, work: Work) -> list[EngineName]:
     """The engines whose preparation some work is worth; ``rows`` has what is torch alone."""
     eager = {name: row for name, row in rows.items() if ARITHMETICS[name].engine == "eager"}
-    quickest = min(_allowed(eager), key=lambda row: row.seconds[1])
-    at_work = work.clips * quickest.seconds[1] * work.seconds / quickest.clip_seconds
+    quickest = min(row.of_float32 for row in _allowed(eager))
+    at_work = work.clips * quickest * _in_float32(rows, work)
     return [engine for engine, seconds in THOUGHT_TO_TAKE.items() if at_work >= WORTH * seconds]
 
 
@@ -173,17 +173,20 @@ def fastest(rows: Sequence[Measured], work: Work) -> ArithmeticName:
     ['float32', 'float32_openvino']
     """
     known = {row.arithmetic: row for row in rows}
-    reference = known["float32"]
-    a_clip = reference.seconds[1] * work.seconds / reference.clip_seconds
-    best, least = reference.arithmetic, math.inf
-    for name in ARITHMETICS:  # the simplest first
-        if name in known:
-            row = known[name]
-            extra = max(0.0, row.preparation - reference.preparation)
-            taken = extra + work.clips * row.of_float32 * a_clip
-            if taken < AHEAD * least:
-                best, least = row.arithmetic, taken
-    return best
+    a_clip, least = _in_float32(known, work), math.inf
+    best = usual = known["float32"]
+    for row in sorted(rows, key=lambda row: list(ARITHMETICS).index(row.arithmetic)):  # the simplest first
+        extra = max(0.0, row.preparation - usual.preparation)
+        taken = extra + work.clips * row.of_float32 * a_clip
+        if taken < AHEAD * least:
+            best, least = row, taken
+    return best.arithmetic
+
+
+def _in_float32(rows: Rows, work: Work) -> float:
+    """Seconds that a clip takes in float32."""
+    row: Any = rows["float32"]
+    return float(row.seconds[1] * work.seconds / row.clip_seconds)
 
 
 def why_not(row: Measured | Impossible, found: Compared | None = None) -> str:

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from nearfar.encoders.arithmetic import ArithmeticName
-from nearfar.encoders.choosing import Compared
 from nearfar.encoders.pretrained import PRETRAINED
+from nearfar.encoders.remembering import Compared
 from nearfar.evaluation.metrics import clip_table, evaluate, omega
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
