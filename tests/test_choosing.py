@@ -244,16 +244,6 @@ def test_why_an_arithmetic_is_out():
     )
 
 
-def test_the_encoder_computes_in_what_was_chosen(encoder, speeds, rng):
-    waveforms = rng.standard_normal((2, 40)).astype(np.float32)
-    expected = encoder.computing_in("bfloat16")(waveforms)
-    np.testing.assert_array_equal(encoder(waveforms), expected)
-    _, asked = speeds
-    sent = pickle.loads(pickle.dumps(encoder))
-    np.testing.assert_array_equal(sent(waveforms), expected)
-    assert len(asked) == 1
-
-
 def test_another_device_is_not_measured(speeds, monkeypatch):
     from nearfar.encoders import devices
 

@@ -121,23 +121,19 @@ def compare(
             system = _system(weights, name, view)
             scores = [_scores(system, m, name, workers, jobs, progress) for m in judged]
             found[name] = omega(evaluate(clips, pd.concat(scores)))
-        told = [
-            [clip.key, sha]
-            for machine in judged
-            for clip, sha in zip(
-                machine.clips, digests((c.recording for c in machine.clips), jobs), strict=True
-            )
-        ]
+        content = _digest(judged, jobs)
+    fitted = sum(len(machine.train) for machine in judged)
+    labels = WITH_LABELS if has_labels else PLANTED
     return Comparison(
-        data=dataset.name,
-        labels=WITH_LABELS if has_labels else PLANTED,
-        machines=len(judged.machines),
-        fitted=sum(len(machine.train) for machine in judged),
-        scored=len(clips),
-        view=view,
-        omega=found,
-        digest=digest(told),
+        dataset.name, labels, len(judged.machines), fitted, len(clips), view, found, digest=content
     )
+
+
+def _digest(dataset: Dataset, jobs: Jobs) -> str:
+    """Of the keys and contents of all clips."""
+    clips = [clip for machine in dataset for clip in machine.clips]
+    shas = digests((clip.recording for clip in clips), jobs)
+    return digest([[clip.key, sha] for clip, sha in zip(clips, shas, strict=True)])
 
 
 def _tells_labels(machine: Machine) -> bool:
