@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 from synthetic import RATE
 from typer.testing import CliRunner
-from watched import BEGAN, FALSE_ALERTS, Logbook, sound, write_site
+from watched import BEGAN, FALSE_ALERTS, Logbook, evidence_is_made_here, sound, write_site  # noqa: F401
 
 from nearfar.cli import app
 from nearfar.recordings import audio
