@@ -251,7 +251,9 @@ class Encoder(nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
-        table = nn.Embedding(settings.num_buckets, settings.encoder_attention_heads)
+        drawn = torch.randn(settings.num_buckets, settings.encoder_attention_heads)
+        # drawn here: on the device "meta", torch's own drawing loads its compiler, which takes seconds
+        table = nn.Embedding.from_pretrained(drawn, freeze=False)
         self.pos_conv = nn.Sequential(PositionalConvolution(settings))
         self.layer_norm = nn.LayerNorm(settings.encoder_embed_dim)
         others = range(1, settings.encoder_layers)

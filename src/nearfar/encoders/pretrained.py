@@ -37,6 +37,7 @@ class Licence:
     name: str
     url: str
     summary: str
+    may_be_passed_on: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ NTT = Licence(
     "NTT evaluation licence",
     "https://github.com/nttcslab/m2d/blob/master/LICENSE.pdf",
     "For non-commercial evaluation only, and not to be passed on.",
+    may_be_passed_on=False,
 )
 
 

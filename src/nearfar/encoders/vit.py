@@ -219,10 +219,11 @@ class ViT(nn.Module):
         patches = self.patch_embed(image) + self.positions(rows, columns)
         tokens = patches.flatten(2).transpose(-2, -1)
         if self.geometry.has_cls:
-            tokens = torch.cat([self._cls().expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.placed_cls().expand(len(tokens), -1, -1), tokens], dim=1)
         return self.pre_norm(tokens)
 
-    def _cls(self) -> Tensor:
+    def placed_cls(self) -> Tensor:
+        """The CLS token with its position, if it has one: (1, 1, dim)."""
         if self.geometry.positions == "table_with_cls":
             return self.cls_token + self.pos_embed[:, :1]
         return self.cls_token

@@ -21,6 +21,7 @@ class Extra(NamedTuple):
 _LIVE = Extra("live", "it hears sound cards; they need PortAudio, too")
 _SERVE = Extra("serve", "it answers by HTTP")
 _DAQ = Extra("daq", "it reads files of data acquisition: TDMS, UFF 58, MDF, HDF5, MATLAB 7.3")
+_EXPORT = Extra("export", "it writes detectors as ONNX files")
 EXTRAS = {  # by the name under which the package is imported
     "torch": Extra(
         "networks",
@@ -36,6 +37,8 @@ EXTRAS = {  # by the name under which the package is imported
     "pg8000": Extra("postgres", "it keeps the logbook in PostgreSQL"),
     "fastapi": _SERVE,
     "uvicorn": _SERVE,
+    "onnx": _EXPORT,
+    "onnxruntime": _EXPORT,
 }
 
 

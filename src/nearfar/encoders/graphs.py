@@ -38,7 +38,7 @@ class Graph:
     Examples
     --------
     >>> import numpy as np
-    >>> from nearfar.export.graph import Graph
+    >>> from nearfar.encoders.graphs import Graph
     >>> graph = Graph()
     >>> x = graph.input("x", np.float32, (2, "samples"))
     >>> graph.output("energy", graph.add("ReduceSumSquare", x, np.array([1]), keepdims=0), np.float32, (2,))
@@ -166,16 +166,16 @@ class Graph:
         return {one.name: renamed(one.name) for one in model.graph.output}
 
     def model(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
-        """The graph as a model, checked; the metadata is sorted.
+        """The graph as a model, checked, without what no output needs; the metadata is sorted.
 
         Raises
         ------
         onnx.checker.ValidationError, onnx.shape_inference.InferenceError
             If the graph is not valid.
         """
-        graph = helper.make_graph(
-            self._nodes, self._name, self._inputs, self._outputs, initializer=self._initializers
-        )
+        nodes, needed = _needed(self._nodes, {one.name for one in self._outputs})
+        constants = [tensor for tensor in self._initializers if tensor.name in needed]
+        graph = helper.make_graph(nodes, self._name, self._inputs, self._outputs, initializer=constants)
         model = helper.make_model(
             graph,
             producer_name="nearfar",
@@ -208,6 +208,30 @@ def _described(name: str, dtype: type[np.generic], shape: Sequence[Length]) -> o
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
 
 
+def _needed(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes that it takes to have these values, in their order, and the names of all values that it takes."""
+    found, wanted = [], set(wanted)
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            found.append(node)
+            wanted |= _used(node)
+    return found[::-1], wanted
+
+
+def _used(node: onnx.NodeProto) -> set[str]:
+    """The values that a node uses; within the graphs of its attributes, all names that there are."""
+    return {*node.input}.union(*(_used(inner) for graph in _graphs_of(node) for inner in graph.node))
+
+
+def _graphs_of(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs among a node's attributes."""
+    return [
+        graph
+        for attribute in node.attribute
+        for graph in ([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs)
+    ]
+
+
 def _renamed(nodes: Iterable[onnx.NodeProto], renamed: Callable[[str], str]) -> list[onnx.NodeProto]:
     """Copies of nodes, with all their values under other names, within the graphs of their attributes, too."""
     found = []
@@ -217,9 +241,8 @@ def _renamed(nodes: Iterable[onnx.NodeProto], renamed: Callable[[str], str]) -> 
         own.name = renamed(node.name)
         own.input[:] = [renamed(name) for name in node.input]
         own.output[:] = [renamed(name) for name in node.output]
-        for attribute in own.attribute:
-            for graph in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
-                _rename_within(graph, renamed)
+        for graph in _graphs_of(own):
+            _rename_within(graph, renamed)
         found.append(own)
     return found
 

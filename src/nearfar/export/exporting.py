@@ -1,0 +1,174 @@
+"""Export: a detector becomes one file that ONNX Runtime runs, compared with the detector before it is written.
+
+What the file leaves out is told: it judges samples, as they are. It does not look for faults of a recording, cut
+long recordings into windows, resample, or choose channels. The runner beside it cuts and chooses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nearfar.detector.fitted import Detector
+from nearfar.encoders.graphs import OPSET
+from nearfar.export import chain, parity
+from nearfar.export.parity import Parity
+from nearfar.files.atomic import atomic_file, refuse_file
+from nearfar.files.digests import digest_bytes
+
+SUFFIX = ".onnx"
+LEFT_OUT = (
+    "faults of the recording are not looked for: a silent or clipped microphone gets a score",
+    "nothing is resampled: samples are at the detector's rate",
+    "long recordings are not cut into windows",
+    "channels are not chosen: they come in the order near, far",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A detector that was exported.
+
+    Attributes
+    ----------
+    path : Path
+        Of the file.
+    machine, system : str
+        As of the detector.
+    opset, nodes, size : int
+        Of the graph; bytes of the file.
+    rate, channels : int
+        Of what it takes.
+    samples : int or None
+        Of what it takes; ``None``: any number, from ``least_samples`` on.
+    least_samples : int
+    arithmetic : {"float32", "int8"}
+    digest : str
+        SHA-256 of the file.
+    parity : Parity
+        How it differs from the detector.
+    notices : tuple of str
+        On the licences of weights that the file holds.
+    left_out : tuple of str
+        What a detector does, and the file does not.
+    """
+
+    path: Path
+    machine: str
+    system: str
+    opset: int
+    nodes: int
+    size: int
+    rate: int
+    channels: int
+    samples: int | None
+    least_samples: int
+    arithmetic: Literal["float32", "int8"]
+    digest: str
+    parity: Parity
+    notices: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = LEFT_OUT
+
+    def contents(self) -> dict[str, Any]:
+        """All of it, JSON-able."""
+        compared = self.parity
+        largest = compared.largest_p_value
+        told = {
+            "bound": compared.bound,
+            "own_clips": compared.own,
+            "made_sounds": len(compared.heard) - compared.own,
+            "unscored": list(compared.unscored),
+            "largest_score_difference": compared.largest_score,
+            "largest_p_value_difference": None if largest != largest else largest,
+            "changed_decisions": compared.changed_decisions,
+        }
+        beside = {"path": str(self.path), "notices": list(self.notices), "left_out": list(self.left_out)}
+        return asdict(self) | beside | {"parity": told}
+
+
+def export(
+    detector: Detector,
+    path: Path | str,
+    *,
+    seconds: float | Literal["any"] | None = None,
+    replace: bool = False,
+) -> Exported:
+    """Write a detector as one ONNX file, if it says what the detector says.
+
+    Parameters
+    ----------
+    detector : Detector
+    path : Path or str
+        A name that ends in ``.onnx``.
+    seconds : float, "any" or None
+        How long the recordings are that it will take. "any": of any length. ``None``: of any length if its networks
+        allow it, else as long as the clips of the fit.
+    replace : bool
+        Replace a file that is there.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    ValueError
+        If a part of the detector is not exported, or not for this length.
+    ParityError
+        If the exported file differs from the detector. Nothing is written then.
+    FileExistsError
+        If the file is there, unless ``replace``.
+    MissingPackageError
+        If a network is exported, and torch is not installed.
+    """
+    path = Path(path)
+    refuse(path, replace=replace)
+    samples = _samples(detector, seconds)
+    model = chain.detector_model(detector, samples=samples)
+    content = model.SerializeToString(deterministic=True)
+    compared = parity.compared(detector, content, samples=samples)
+    compared.require()
+    with atomic_file(path) as part:
+        part.write_bytes(content)
+    return Exported(
+        path,
+        detector.machine,
+        detector.system.name,
+        opset=OPSET,
+        nodes=len(model.graph.node),
+        size=len(content),
+        rate=detector.sample_rate,
+        channels=chain.channels(detector),
+        samples=samples,
+        least_samples=chain.least_samples(detector),
+        arithmetic="float32",
+        digest=digest_bytes(content),
+        parity=compared,
+        notices=chain.weights_notices(detector),
+    )
+
+
+def refuse(path: Path, *, replace: bool) -> None:
+    """Raise before long work whose outcome would have no place.
+
+    Raises
+    ------
+    ValueError, IsADirectoryError, FileExistsError, PermissionError, NotADirectoryError
+        As of ``files.atomic.refuse_file``.
+    """
+    refuse_file(path, SUFFIX, "an exported detector", replace=replace)
+
+
+def _samples(detector: Detector, seconds: float | Literal["any"] | None) -> int | None:
+    """Of the recordings that the file takes; ``None``: any number."""
+    if seconds == "any" or (seconds is None and chain.takes_any_length(detector)):
+        return None
+    chosen = detector.window_seconds if seconds is None else float(seconds)
+    samples = round(chosen * detector.sample_rate)
+    if samples < (least := chain.least_samples(detector)):
+        raise ValueError(
+            f"seconds={chosen:g}: the detector needs at least {least / detector.sample_rate:.3f} s "
+            f"({least} samples at {detector.sample_rate} Hz)"
+        )
+    return samples
