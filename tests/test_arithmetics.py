@@ -53,14 +53,13 @@ CONVERTED = [
 COMPILED = [name for name, arithmetic in ARITHMETICS.items() if arithmetic.engine == "compiled"]
 
 
-def made(name, scale=1.0):
+def made(name):
     """One with weights of the size that training gives, always the same."""
-    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
     network = NETWORKS[name]().eval().requires_grad_(False)
     for weight in network.parameters():
         if weight.ndim > 1:
-            std = scale * weight[0].numel() ** -0.5
-            weight.copy_(torch.randn(weight.shape, generator=generator) * std)
+            weight.normal_(std=weight[0].numel() ** -0.5)
     return network
 
 
