@@ -34,7 +34,7 @@ class OnnxRuntime(OfOneShape):
 def exported(layers: Layers, spectrogram: Tensor) -> bytes:
     """Layers as an ONNX model for spectrograms of this shape.
 
-    By the older of torch's exporters: the newer one needs another package, and ten times as long.
+    By the older of torch's exporters: the newer one needs another package, and longer.
     """
     stored = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
