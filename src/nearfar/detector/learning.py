@@ -644,7 +644,7 @@ def _folds_of_learnt(
     groups = fitting.groups_of(this, config, [this.system.branches[i] for i in numbers])
     if config.folds_by != "random":
         config = config.model_copy(update={"folds_by": "group_if_known"})
-    recordings = this.recordings()
+    recordings = this.recordings
     folds = deal(
         domains([this.machine.train[i] for i in learnt]), config, seed=this.system.seed,
         groups=[groups[i] for i in learnt], recordings=[recordings[i] for i in learnt],

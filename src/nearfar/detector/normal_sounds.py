@@ -424,10 +424,22 @@ class Meter:
 
     def __call__(self, sha: str, transforms: Transforms, waveforms: Mapping[str, Waveform]) -> None:
         if sha not in self.found:
-            self.found[sha] = measured_bands(
-                transforms.samples, self.rate, self.views, band_edges(self.rate), transforms=transforms,
-                waveforms=waveforms,
-            )  # fmt: skip
+            self.found[sha] = self.measure(transforms, waveforms)
+
+    def measure(self, transforms: Transforms, waveforms: Mapping[str, Waveform]) -> tuple[Levels, Levels]:
+        """Levels and peaks of one recording, (views, bands) each.
+
+        Parameters
+        ----------
+        transforms : Transforms
+            Of its samples, at the detector's rate.
+        waveforms : mapping from view to (samples,) array
+            As far as an encoder has heard them.
+        """
+        return measured_bands(
+            transforms.samples, self.rate, self.views, band_edges(self.rate), transforms=transforms,
+            waveforms=waveforms,
+        )  # fmt: skip
 
     def of_clips(
         self,

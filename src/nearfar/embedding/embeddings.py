@@ -31,8 +31,10 @@ Array = NDArray[np.floating[Any]]
 Keys = dict[str, dict[str, list[Key]]]  # of each recording, by microphone
 Tell = Callable[[int, int], None]
 AlsoHears = Callable[[str, Transforms, Mapping[str, Samples]], None]  # as of ``embed_stored``
+Overheard = Mapping[str, Mapping[int, NDArray[np.float32]]]  # of one recording, by microphone and block
 
 PUT_AT_ONCE = 20  # recordings, of which a killed run loses no more
+READY_AT_ONCE = 1000  # recordings that were embedded before: all that takes time is to open the store
 LOOKED_UP_AT_ONCE = 100  # recordings, whose embeddings are read to see which of them are whole
 NOT_OF_THE_NETWORK = (
     "weights",
@@ -315,6 +317,52 @@ def compute_missing(
         pass  # all that is asked of it is in the store by then
 
 
+def overhear(
+    samples: Samples,
+    encoder: Encoder,
+    microphones: Iterable[str],
+    *,
+    pooling: str,
+    transforms: Transforms,
+    name: str = "recording",
+) -> tuple[Overheard, dict[str, Samples]]:
+    """What ``embed_stored`` makes of one recording, while somebody else looks at its samples, too.
+
+    Parameters
+    ----------
+    samples : (channels, samples) array
+        At the encoder's rate.
+    encoder : Encoder
+        Frozen.
+    microphones : iterable of str
+        Those of a view.
+    pooling : str
+        Of ``POOLINGS``.
+    transforms : Transforms
+        Of these samples.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    embeddings : mapping from microphone to mapping from block to (dim,) array
+        As ``embed_stored`` takes them.
+    waveforms : mapping from microphone to (samples,) array
+
+    Raises
+    ------
+    AudioError, MicrophoneError
+        If the recording is too short, or has too few channels.
+    """
+    audio.require_length(samples, encoder.min_samples, encoder.sample_rate, name)
+    waveforms = {microphone: listen(samples, microphone, transforms) for microphone in microphones}
+    found = {}
+    for microphone, waveform in waveforms.items():
+        tokens = _by_block(encoder, waveform[None], encoder.blocks)
+        found[microphone] = {block: _as_stored(tokens[block], pooling) for block in encoder.blocks}
+    return found, waveforms
+
+
 def embed_stored(
     recordings: Mapping[str, Sequence[Recording | Path]],
     encoder: Encoder,
@@ -325,6 +373,7 @@ def embed_stored(
     workers: int = 1,
     tell: Tell | None = None,
     also: AlsoHears | None = None,
+    ready: Mapping[str, Overheard] | None = None,
 ) -> dict[str, dict[str, Array]]:
     """The embeddings of recordings by each microphone of a view; what the store has is not computed.
 
@@ -337,6 +386,8 @@ def embed_stored(
     also : callable or None
         Called with what is heard of each recording that is read: its SHA-256, the spectra of its samples at the
         encoder's rate, and the waveform of each microphone. Threads call it.
+    ready : mapping from SHA-256 to what ``overhear`` gave, or None
+        Of recordings that need not be read for it. The store is given it, as far as it lacks it.
 
     Returns
     -------
@@ -350,6 +401,8 @@ def embed_stored(
     """
     keys = _keys(recordings, {m: [(block, pooling) for block in encoder.blocks] for m in made_by})
     found = _look_up(keys, made_by, store)
+    for microphone, new in _take(ready or {}, _missing(keys, found), made_by, store):
+        found[microphone] |= new
     task = _Task(recordings, encoder, _missing(keys, found), also=also)
     for microphone, new in _compute(task, made_by, store, workers, None, tell):
         found[microphone] |= new
@@ -415,6 +468,24 @@ def _missing(keys: Keys, found: Mapping[str, Mapping[Key, Array]]) -> Keys:
             if lacking := [key for key in asked if key not in found[microphone]]:
                 missing.setdefault(sha, {})[microphone] = lacking
     return missing
+
+
+def _take(
+    ready: Mapping[str, Overheard], missing: Keys, made_by: Mapping[str, Origin], store: Store
+) -> Iterator[tuple[str, dict[Key, Array]]]:
+    """Put what is missing into the store, as far as it is ready; then tell it, by microphone."""
+    shas = [sha for sha in missing if sha in ready]
+    for start in range(0, len(shas), READY_AT_ONCE):
+        some = shas[start : start + READY_AT_ONCE]
+        for microphone, origin in made_by.items():
+            new: dict[Key, Array] = {
+                key: ready[sha][microphone][key.block]
+                for sha in some
+                for key in missing[sha].get(microphone, ())
+            }
+            if new:
+                store.put(origin, new)
+                yield microphone, new
 
 
 def _compute(

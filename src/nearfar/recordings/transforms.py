@@ -11,7 +11,7 @@ hop. The same frames give the same bits, so that it makes no difference whether 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Hashable
 from functools import cache
 
 import numpy as np
@@ -150,6 +150,7 @@ class Transforms:
         self._overlap = overlap
         self._origin = origin
         self._found: dict[tuple[int, int], tuple[int, Spectra]] = {}
+        self._derived: dict[Hashable, Transforms] = {}
 
     def spectra(self, channel: int, n_fft: int, *, margin: int = 0) -> Spectra:
         """Of one channel, (margin + frames + margin, bins), with so many frames of zeros around; only to read."""
@@ -159,6 +160,20 @@ class Transforms:
             spectra = self._spectra(channel, n_fft, there)
             self._found[channel, n_fft] = there, spectra
         return spectra[there - margin : len(spectra) - (there - margin)]
+
+    def derived(self, how: Hashable, make: Callable[[], Waveform]) -> Transforms:
+        """Of a waveform that is made of these samples: made once for all that name it alike; only to read.
+
+        Parameters
+        ----------
+        how : hashable
+            What makes it, such as a ``Canceller``.
+        make : callable
+            Gives it, (samples,), if nobody has asked for it before.
+        """
+        if how not in self._derived:
+            self._derived[how] = Transforms(make()[None])
+        return self._derived[how]
 
     def _spectra(self, channel: int, n_fft: int, margin: int) -> Spectra:
         hop, frames = n_fft // 2, framed(self.samples[channel], n_fft)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.files.extras import MissingPackageError
+from nearfar.files.memory import keep_freed_memory
 from nearfar.recordings import audio
 from nearfar.recordings.audio import INT16_SCALE, AudioError, Header, Note, Recorded, Samples
 from nearfar.recordings.clips import Clip, DatasetError, Machine
@@ -41,6 +42,7 @@ from nearfar.recordings.inspection.usual import (
     stands_still,
 )
 from nearfar.recordings.microphones import MICROPHONES, Microphone
+from nearfar.recordings.transforms import Transforms
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +205,9 @@ def read(clip: Clip) -> Recorded | Seen:
         return Seen(clip, error=("unreadable", f"{clip.recording}: {error.strerror or error}"))
 
 
-def seen(clip: Clip, recorded: Recorded, *, hold: bool = False) -> Seen:
+def seen(
+    clip: Clip, recorded: Recorded, *, hold: bool = False, transforms: Transforms | None = None
+) -> Seen:
     """Measure what was recorded.
 
     Parameters
@@ -213,6 +217,8 @@ def seen(clip: Clip, recorded: Recorded, *, hold: bool = False) -> Seen:
     hold : bool
         Keep the samples in memory for ``Seen.again``, so that nothing is read twice: as 16-bit integers where these
         are the samples exactly.
+    transforms : Transforms or None
+        Of the samples, if others look at them, too.
     """
     samples = recorded.samples
     return Seen(
@@ -221,7 +227,7 @@ def seen(clip: Clip, recorded: Recorded, *, hold: bool = False) -> Seen:
         measure(samples, recorded.rate),
         recorded.notes,
         copies.digest(samples),
-        sound=unlike.sound(samples, recorded.rate) if clip.split == "train" else None,
+        sound=unlike.sound(samples, recorded.rate, transforms) if clip.split == "train" else None,
         held=_small(samples) if hold else None,
     )
 
@@ -239,6 +245,7 @@ def look(
     needs: Sequence[Microphone] = tuple(MICROPHONES.values()),
     workers: int = 1,
     progress: Progress | None = None,
+    listen: Callable[[Clip], Seen] = listen,
 ) -> Look:
     """Look at every training clip of a machine.
 
@@ -251,7 +258,10 @@ def look(
         Threads.
     progress : callable or None
         Called with (clips done, all of them).
+    listen : callable
+        What reads a clip, if it takes something else from it than ``listen`` does; threads call it.
     """
+    keep_freed_memory()
     seen = []
     for one in audio.each(machine.train, listen, workers=workers):
         seen.append(one)
@@ -312,6 +322,7 @@ def inspect(
     odd_clips: OddClips = "leave out",
     workers: int = 1,
     progress: Progress | None = None,
+    listen: Callable[[Clip], Seen] = listen,
 ) -> Look:
     """Look at every training clip of a machine before a fit; log what was found.
 
@@ -331,13 +342,15 @@ def inspect(
         Threads.
     progress : callable or None
         Called with (clips done, all of them).
+    listen : callable
+        As of ``look``.
 
     Raises
     ------
     DatasetError
         If no detector can be fitted to the clips, with everything that is wrong.
     """
-    found = look(machine, needs=needs, workers=workers, progress=progress)
+    found = look(machine, needs=needs, workers=workers, progress=progress, listen=listen)
     refused = list(found.problems)
     if odd_clips == "keep":
         refused = [

@@ -50,7 +50,7 @@ from scipy import special
 from nearfar.recordings.audio import FAR, NEAR, Samples
 from nearfar.recordings.cancellation import TAPS, Canceller
 from nearfar.recordings.inspection.measured import LOWEST_HZ, QUIETEST, Float, frame_length
-from nearfar.recordings.transforms import framed, frames_at_once, hann
+from nearfar.recordings.transforms import Transforms, framed, frames_at_once, hann
 
 Bool = NDArray[np.bool_]
 Index = NDArray[np.intp]
@@ -113,7 +113,7 @@ def _mel(hertz: float) -> float:
     return float(15 + 27 * np.log(hertz / LINEAR_TO_HZ) / np.log(6.4))
 
 
-def sound(samples: Samples, rate: int) -> Row:
+def sound(samples: Samples, rate: int, transforms: Transforms | None = None) -> Row:
     """What a clip sounds like, near without what far explains: (2 * bands,).
 
     Of each band the mean of its level over frames of some 64 ms, in dB, without the mean over all bands; then the
@@ -124,11 +124,13 @@ def sound(samples: Samples, rate: int) -> Row:
     samples : (channels, samples) array
     rate : int
         In Hz.
+    transforms : Transforms or None
+        Of these samples, if others look at them, too.
     """
     length = frame_length(rate)
     heard = samples[NEAR].astype(np.float32, copy=False)
     if len(samples) > FAR:
-        heard = Canceller(length, TAPS)(samples[: FAR + 1].astype(np.float32, copy=False))
+        heard = Canceller(length, TAPS)(samples[: FAR + 1].astype(np.float32, copy=False), transforms)
     levels = _levels(heard, length // 2, band_edges(rate))
     means = levels.mean(axis=0)
     return np.concatenate([means - means.mean(), levels.std(axis=0)])
