@@ -21,6 +21,7 @@ from statistics import median
 from typing import Literal
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from nearfar.files.extras import MissingPackageError
@@ -578,13 +579,29 @@ def majority(measured: Sequence[Measured]) -> list[int]:
     if any(pair is None for pair in pairs) or len(pairs) < 2:
         return list(range(len(measured)))
     rows = np.stack([_odd_part(pair.phase, pair.contrast) for pair in pairs if pair is not None])
-    gram = rows @ rows.T
-    first = np.linalg.eigh(gram)[1][:, -1]
-    positive = first > 0
-    if positive.sum() * 2 < len(first):
+    positive = _first_singular(rows) > 0
+    if positive.sum() * 2 < len(positive):
         positive = ~positive
     kept = np.flatnonzero(positive).tolist()
     return kept if len(kept) >= 2 else list(range(len(measured)))
+
+
+def _first_singular(rows: Float) -> Float:
+    """The first left singular vector of (n, dim), with any sign and length: (n,).
+
+    By the Gram matrix of the shorter side, so that thousands of clips cost no more than there are dimensions.
+    """
+    n, dim = rows.shape
+    if n <= dim:
+        return _last_eigenvector(rows @ rows.T)
+    return np.asarray(rows @ _last_eigenvector(rows.T @ rows))
+
+
+def _last_eigenvector(gram: Float) -> Float:
+    """Of a symmetric matrix, that of the largest eigenvalue."""
+    last = len(gram) - 1
+    vectors: Float = scipy.linalg.eigh(gram, subset_by_index=(last, last))[1]
+    return vectors[:, 0]
 
 
 def _odd_part(phase: NDArray[np.complex64], contrast: Float) -> Float:
