@@ -308,7 +308,9 @@ def _sounds(
         tell=None if progress is None else lambda done, total: progress("measuring", done, total),
     )
     suspects = {suspect.clip for suspect in found.unlike}
-    sounds = heard_in(clips, kept.bank, levels, meter, keep_recordings=recordings, suspects=suspects)
+    sounds = heard_in(
+        clips, kept.bank, levels, meter, keep_recordings=recordings, suspects=suspects, workers=this.workers
+    )
     return sounds.select(kept.bank.order)
 
 

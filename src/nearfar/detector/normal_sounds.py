@@ -296,7 +296,7 @@ class NormalSounds:
         )
 
     def with_recordings(
-        self, clips: Mapping[int, Clip], bank: Bank, *, suspects: Collection[int] = ()
+        self, clips: Mapping[int, Clip], bank: Bank, *, suspects: Collection[int] = (), workers: int = 1
     ) -> Self:
         """The same with the sounds of clips that stand for the others, if the fit was told to keep any.
 
@@ -309,6 +309,8 @@ class NormalSounds:
             Of all clips, in the order of the rows.
         suspects : collection of int
             Rows that may be no normal clips.
+        workers : int
+            Threads.
         """
         if not self.keeps_recordings:
             return self
@@ -317,22 +319,19 @@ class NormalSounds:
             return self
         known = {clip.row: clip for clip, _ in self.readable()}
         rows = self._each_once([*known, *sorted({*clips} - {*known})])
-        made: dict[int, NormalClip] = {}
-
-        def sound_of(row: int) -> NormalClip:
-            if row not in made:
-                made[row] = known[row] if row in known else self._encoded(clips[row], row, bank)
-            return made[row]
-
         if not rows:
             return self
+
+        def sound_of(row: int) -> NormalClip:
+            return known[row] if row in known else self._encoded(clips[row], row, bank)
+
         available = np.zeros(len(self), bool)
         available[rows] = True
         chosen = representatives(
             self.domain, bank.attributes, self.features(bank), _how_many(sound_of(rows[0]).size),
             available=available, taken=known, suspects=suspects,
         )  # fmt: skip
-        return replace(self, clips=tuple(sound_of(row) for row in chosen))
+        return replace(self, clips=tuple(audio.each(chosen, sound_of, workers=workers)))
 
     def features(self, bank: Bank) -> list[NDArray[np.floating[Any]]]:
         """What clips are compared by: their embeddings; where none are kept, their levels."""
@@ -485,6 +484,7 @@ def heard_in(
     *,
     keep_recordings: bool,
     suspects: Collection[Clip] = (),
+    workers: int = 1,
 ) -> NormalSounds:
     """How the clips of a fit sound.
 
@@ -501,6 +501,8 @@ def heard_in(
     keep_recordings : bool
     suspects : collection of Clip
         That may be no normal ones: their sound is not kept if there are others.
+    workers : int
+        Threads.
     """
     found = NormalSounds(
         rate=meter.rate,
@@ -513,7 +515,7 @@ def heard_in(
         keeps_recordings=keep_recordings,
     )
     doubtful = {i for i, clip in enumerate(clips) if clip in suspects}
-    return found.with_recordings(dict(enumerate(clips)), bank, suspects=doubtful)
+    return found.with_recordings(dict(enumerate(clips)), bank, suspects=doubtful, workers=workers)
 
 
 def views_of(channels: int, microphones: Sequence[str]) -> tuple[str, ...]:

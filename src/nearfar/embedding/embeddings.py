@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.embedding.store import Key, Origin, Store, current_code
-from nearfar.encoders import Encoder, Layered
+from nearfar.encoders import Encoder, Layered, Overhearing
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Samples
 from nearfar.recordings.clips import DatasetError
-from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, listen
+from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, heard_through, listen
 from nearfar.recordings.recording import Recording
 from nearfar.recordings.transforms import Transforms
 
@@ -355,10 +355,11 @@ def overhear(
         If the recording is too short, or has too few channels.
     """
     audio.require_length(samples, encoder.min_samples, encoder.sample_rate, name)
-    waveforms = {microphone: listen(samples, microphone, transforms) for microphone in microphones}
-    found = {}
-    for microphone, waveform in waveforms.items():
-        tokens = _by_block(encoder, waveform[None], encoder.blocks)
+    waveforms, found = {}, {}
+    for microphone in microphones:
+        heard = heard_through(transforms, microphone)
+        waveforms[microphone] = heard.samples[0]
+        tokens = _tokens(encoder, heard)
         found[microphone] = {block: _as_stored(tokens[block], pooling) for block in encoder.blocks}
     return found, waveforms
 
@@ -585,11 +586,21 @@ def _length(recording: Recording | Path) -> tuple[int, int]:
     return header.samples, header.rate
 
 
+def _tokens(encoder: Encoder, heard: Transforms) -> Mapping[int, Array]:
+    """Tokens of each block of one waveform, (1, 1, frames, bands, dim); by its spectra, if the encoder can."""
+    if not isinstance(encoder, Overhearing):
+        return _by_block(encoder, heard.samples, encoder.blocks)
+    return _in_blocks(encoder, encoder.of_spectra(heard))
+
+
 def _by_block(encoder: Encoder, waveforms: Samples, blocks: Sequence[int]) -> Mapping[int, Array]:
     """Tokens of each block, (batch, 1, frames, bands, dim)."""
     if isinstance(encoder, Layered):
         return encoder.by_block(waveforms, blocks)
-    tokens = encoder(waveforms)
+    return _in_blocks(encoder, encoder(waveforms))
+
+
+def _in_blocks(encoder: Encoder, tokens: Array) -> Mapping[int, Array]:
     return {block: tokens[:, place : place + 1] for place, block in enumerate(encoder.blocks)}
 
 

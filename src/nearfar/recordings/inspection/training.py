@@ -514,8 +514,8 @@ def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFa
     few = len(found) + known < max(FEWEST_OFF, OFF_SHARE * sieve.total)
     times = SURELY if few else min(SURELY, where_apart(stillness))
     suspects = []
-    for one in sieve.kept:
-        when = stands_still(usual, one.known, times=times)
+    for one, still in zip(sieve.kept, stillness, strict=True):
+        when = stands_still(usual, one.known, times=times) if still > times else None
         if when is not None:
             where = "" if when == (0.0, one.seconds) else f" from {when[0]:.3g} to {when[1]:.3g} s"
             suspects.append(

@@ -43,7 +43,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 from scipy import special
 
@@ -51,7 +50,7 @@ from nearfar.recordings.audio import FAR, NEAR, Samples
 from nearfar.recordings.cancellation import TAPS, Canceller
 from nearfar.recordings.inspection.measured import LOWEST_HZ, QUIETEST, Float, frame_length
 from nearfar.recordings.inspection.shrinkage import shrinkage_of
-from nearfar.recordings.transforms import Transforms, framed, frames_at_once, hann
+from nearfar.recordings.transforms import Spectra, Transforms, frames_at_once, powers
 
 Bool = NDArray[np.bool_]
 Index = NDArray[np.intp]
@@ -129,21 +128,20 @@ def sound(samples: Samples, rate: int, transforms: Transforms | None = None) -> 
         Of these samples, if others look at them, too.
     """
     length = frame_length(rate)
-    heard = samples[NEAR].astype(np.float32, copy=False)
+    heard = Transforms(samples.astype(np.float32, copy=False)) if transforms is None else transforms
     if len(samples) > FAR:
-        heard = Canceller(length, TAPS)(samples[: FAR + 1].astype(np.float32, copy=False), transforms)
-    levels = _levels(heard, length // 2, band_edges(rate))
+        heard = Canceller(length, TAPS).heard(heard)
+    levels = _levels(heard.spectra(NEAR, length // 2), band_edges(rate))
     means = levels.mean(axis=0)
     return np.concatenate([means - means.mean(), levels.std(axis=0)])
 
 
-def _levels(waveform: NDArray[np.float32], length: int, edges: Index) -> NDArray[np.float32]:
-    """Of each frame and band, above a floor of pink noise: (samples,) to (frames, bands), in dB."""
-    frames, window, size = framed(waveform, length), hann(length), frames_at_once(length)
-    power = np.empty((len(frames), len(edges) - 1), np.float32)
-    for i in range(0, len(frames), size):
-        spectra = scipy.fft.rfft(frames[i : i + size] * window)
-        squares = spectra.real**2 + spectra.imag**2
+def _levels(spectra: Spectra, edges: Index) -> NDArray[np.float32]:
+    """Of each frame and band, above a floor of pink noise: (frames, bins) to (frames, bands), in dB."""
+    size = frames_at_once(2 * (spectra.shape[1] - 1))
+    power = np.empty((len(spectra), len(edges) - 1), np.float32)
+    for i in range(0, len(spectra), size):
+        squares = powers(spectra[i : i + size])
         power[i : i + size] = np.add.reduceat(squares[:, : edges[-1]], edges[:-1], axis=1)
     pink = np.log(np.maximum(edges[1:], 1) / np.maximum(edges[:-1], 0.5))
     power += 10 ** (FLOOR_DB / 10) * power.mean() * (pink / pink.mean()).astype(np.float32)
