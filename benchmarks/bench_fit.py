@@ -3,12 +3,12 @@
     git worktree add /tmp/before fa2c494
     python benchmarks/bench_fit.py /tmp/before [--clips 1000] [--rounds 3] [--data FOLDER] [--workers 2]
 
-Without `--data`, this tree simulates a fan: so many clips of 10 s, two channels at 16 kHz, a hundredth of them of the
-target domain. Each command runs in a process of its own, with the code of the other tree and of this one in turn, so
-that a busy computer slows both. `fit` begins with an empty cache. `fit again` finds the embeddings in the cache.
-`calibrate` scores a fifth of the clips with a detector of the others; `learn` adds them to it. Peak memory is that of
-the process. Detectors are compared file by file, and array by array: all but versions and times must be the same
-bytes, or the program ends with 1.
+Without `--data`, this tree simulates a fan: so many clips of 10 s, two channels at 16 kHz, a hundredth of them of
+the target domain. Each command runs in a process of its own, with the code of the other tree and of this one in
+turn, so that a busy computer slows both. `fit` begins with an empty cache. `fit again` finds the embeddings in the
+cache. `calibrate` scores a fifth of the clips with a detector of the others; `learn` adds them. Peak memory is
+that of the process. Detectors are compared file by file, and array by array: all but versions and times must be the
+same bytes, or the program ends with 1.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ class Tree(NamedTuple):
     def run(self, *arguments: str) -> Cost:
         """What a command costs."""
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        environment |= {"PYTHONPATH": str(self.root / "src"), "PYTHONPYCACHEPREFIX": str(self.work / "compiled")}
+        environment |= {
+            "PYTHONPATH": str(self.root / "src"),
+            "PYTHONPYCACHEPREFIX": str(self.work / "compiled"),
+        }
         begun = time.perf_counter()
         command = [sys.executable, "-W", "ignore", "-c", MAIN, *arguments]
         with (self.work / "said").open("w+") as said:
@@ -163,8 +166,11 @@ def main() -> None:
             (work / told).mkdir()
             trees.append(Tree(told, root, work / told))
         found = measured(trees, data, arguments.rounds, arguments.workers, arguments.only or COMMANDS)
-        n, load = len(list((data / "whole").iterdir())), os.getloadavg()[0]
-        print(f"{n} clips, {arguments.workers} workers, best of {arguments.rounds}; load {load:.1f}, {os.cpu_count()} cores")
+        n, means = (
+            len(list((data / "whole").iterdir())),
+            f"{arguments.workers} workers, best of {arguments.rounds}",
+        )
+        print(f"{n} clips, {means}; load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
         print_costs(found)
         if told := [line for pair in detectors(trees) for line in differences(*pair)]:
             raise SystemExit("\n".join(["the detectors differ:", *told]))
@@ -179,7 +185,11 @@ def measured(
     needs_part = not {"calibrate", "learn"}.isdisjoint(only)
     for number in range(rounds):
         for what in ("fit", "fit again", "part", "calibrate", "learn"):
-            if what not in only and not (what == "part" and needs_part) and not (what == "fit" and "fit again" in only):
+            if (
+                what not in only
+                and not (what == "part" and needs_part)
+                and not (what == "fit" and "fit again" in only)
+            ):
                 continue
             for tree in trees[:: 1 - 2 * (number % 2)]:
                 if number and what == "part":
@@ -198,7 +208,8 @@ def detectors(trees: list[Tree]) -> Iterator[tuple[Path, Path]]:
 
 def print_costs(found: dict[str, dict[str, list[Cost]]]) -> None:
     """The table: the least of each number."""
-    print(f"{'':<12}{'wall s: before':>16}{'now':>8}{'ratio':>8}{'processor s':>14}{'now':>8}{'ratio':>8}{'peak MB':>10}{'now':>6}")
+    heads = f"{'wall s: before':>16}{'now':>8}{'ratio':>8}{'processor s':>14}{'now':>8}{'ratio':>8}"
+    print(f"{'':<12}{heads}{'peak MB':>10}{'now':>6}")
     for what, of_trees in found.items():
         before, now = (Cost(*map(min, zip(*of_trees[name], strict=True))) for name in ("before", "now"))
         wall = f"{before.wall:>16.1f}{now.wall:>8.1f}{before.wall / now.wall:>8.2f}"

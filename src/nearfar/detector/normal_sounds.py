@@ -34,6 +34,7 @@ from nearfar.recordings.bands import Levels, band_edges, measured_bands
 from nearfar.recordings.clips import Clip
 from nearfar.recordings.flac import decoded, encoded, holds
 from nearfar.recordings.microphones import MICROPHONES, NAMES
+from nearfar.recordings.recording import Recording
 from nearfar.recordings.transforms import Transforms, Waveform
 
 __all__ = ["DamagedSoundError", "NormalClip", "NormalSounds", "band_edges", "measured_bands"]
@@ -274,7 +275,14 @@ class NormalSounds:
             clips=tuple(sorted(clips, key=lambda clip: clip.row)),
         )
 
-    def joined(self, clips: Sequence[Clip], contents: NDArray[np.uint64], *, workers: int = 1) -> Self:
+    def joined(
+        self,
+        clips: Sequence[Clip],
+        contents: NDArray[np.uint64],
+        *,
+        known: Mapping[Recording, tuple[Levels, Levels]] | None = None,
+        workers: int = 1,
+    ) -> Self:
         """These, and other clips of the same machine after them; of their sounds none yet.
 
         Parameters
@@ -283,10 +291,17 @@ class NormalSounds:
             That can be read.
         contents : (n,) array of uint64
             As of ``Bank``.
+        known : mapping from Recording to (levels, peaks), or None
+            Of recordings that need not be read for it.
         workers : int
             Threads.
         """
-        levels, peaks = _measured(clips, self.rate, self.views, workers=workers)
+        found = dict(known or {})
+        missing = [clip for clip in clips if clip.recording not in found]
+        if missing:
+            read = _measured(missing, self.rate, self.views, workers=workers)
+            found |= {clip.recording: both for clip, *both in zip(missing, *read, strict=True)}
+        levels, peaks = (np.stack(of) for of in zip(*(found[clip.recording] for clip in clips), strict=True))
         return replace(
             self,
             levels=np.concatenate([self.levels, levels]),

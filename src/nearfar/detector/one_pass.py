@@ -1,8 +1,8 @@
 """One pass over recordings: each is read once, and inspected, embedded and measured from the same samples.
 
-A detector needs three things of a training clip: what is wrong with it, its embeddings, and its levels in bands. All
-begin with the samples, and where their rates agree, with the same spectra and the same cancellation. So what reads a
-clip to inspect it embeds and measures it, too, and the clip is not read again.
+A detector needs three things of a training clip: what is wrong with it, its embeddings, and its levels in bands.
+All begin with the samples, and where their rates agree, with the same spectra and the same cancellation. So what
+reads a clip to inspect it embeds and measures it, too, and the clip is not read again.
 
 That is for branches that hear recordings one by one, and whose embeddings are kept by the recording's content, such
 as those of ``spectral``. A network gains by hearing several at once, and takes so much longer than reading that it
@@ -130,8 +130,14 @@ class OnePass:
         if self.views is None:
             return None
         meter = Meter(self.rate, views_of(channels, self.views))
-        for clip, sha in zip(clips, recordings, strict=True):
-            views, *both = self.levels.get(clip.recording, ((), None, None))
-            if views == meter.views:
-                meter.found[sha] = (both[0], both[1])
+        found = self.levels_of(clips, meter.views)
+        own = ((sha, found.get(clip.recording)) for clip, sha in zip(clips, recordings, strict=True))
+        meter.found.update((sha, both) for sha, both in own if both is not None)
         return meter
+
+    def levels_of(
+        self, clips: Sequence[Clip], views: tuple[str, ...] | None
+    ) -> dict[Recording, tuple[Levels, Levels]]:
+        """Levels and peaks of clips, as far as they were measured by these views: by recording."""
+        own = ((clip.recording, self.levels.get(clip.recording)) for clip in clips)
+        return {recording: found[1:] for recording, found in own if found is not None and found[0] == views}

@@ -364,7 +364,7 @@ def overhear(
     return found, waveforms
 
 
-def embed_stored(
+def embed_stored(  # noqa: PLR0913  # what is computed, where it is kept, and by which means
     recordings: Mapping[str, Sequence[Recording | Path]],
     encoder: Encoder,
     made_by: Mapping[str, Origin],

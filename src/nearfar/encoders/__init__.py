@@ -11,7 +11,8 @@ has the function that fits it). Microphones are not its business, it hears the o
 but for a network of two microphones, which takes ``(batch, 2, samples)``.
 
 One that gives any of its blocks in one run, even blocks of different sizes, is ``Layered`` as well. One that can
-cut or fill clips is ``Limited``. One that can begin with spectra that others look at, too, is ``Overhearing``. One that says where its tokens lie in time and frequency is ``Located``.
+cut or fill clips is ``Limited``. One that can begin with spectra that others look at, too, is ``Overhearing``. One
+that says where its tokens lie in time and frequency is ``Located``.
 
 A new encoder is one module and one line in ``ENCODERS``. The line names the class instead of importing it, so
 that a system that needs no torch does not load torch.

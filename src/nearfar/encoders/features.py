@@ -176,7 +176,7 @@ def mel_spectrogram(waveform: Any, mel: Mel = BASELINE) -> Any:
 
 
 def mel_of_spectra(spectra: NDArray[np.complex64], mel: Mel) -> NDArray[np.float32]:
-    """As ``mel_spectrogram`` of one waveform, from the spectra of its frames: (frames, bins) to (n_mels, frames)."""
+    """As ``mel_spectrogram`` of one waveform, by spectra of its frames: (frames, bins) to (n_mels, frames)."""
     filters = _sparse_filters_of(mel, "float32")
     bands = np.empty((mel.n_mels, len(spectra)), np.float32)
     for i in range(0, len(spectra), BLOCK):

@@ -124,9 +124,10 @@ class Jobs:
             missing = [path for path, sha in found.items() if sha is None]
             with ThreadPoolExecutor(workers) as pool:
                 for start in range(0, len(missing), DIGESTS_AT_ONCE):
-                    rows = dict(zip(some := missing[start : start + DIGESTS_AT_ONCE], pool.map(_row_of, some)))
-                    self._remember(known, rows.values())
-                    found |= {path: row[-1] for path, row in rows.items()}
+                    some = missing[start : start + DIGESTS_AT_ONCE]
+                    rows = list(pool.map(_row_of, some))
+                    self._remember(known, rows)
+                    found |= {path: row[-1] for path, row in zip(some, rows, strict=True)}
             return [sha for path in asked if (sha := found[path]) is not None]
 
     def known_digests(self, paths: Iterable[Path]) -> list[str | None]:

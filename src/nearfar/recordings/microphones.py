@@ -132,7 +132,7 @@ def listen(samples: Samples, microphone: str, transforms: Transforms | None = No
 
 
 def heard_through(transforms: Transforms, microphone: str) -> Transforms:
-    """The waveform of a microphone view as ``listen`` gives it, with its spectra, for all that look at these samples.
+    """The waveform of a microphone view as ``listen`` gives it, with its spectra, for all that look at the samples.
 
     Parameters
     ----------

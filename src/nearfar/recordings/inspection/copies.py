@@ -25,9 +25,10 @@ def digest(samples: Samples) -> bytes:
     with np.errstate(over="ignore"):
         whole = samples * np.float32(1 / INT16_SCALE)
     np.rint(whole, out=whole)
-    largest = 32 / INT16_SCALE  # what is beyond is no sound
-    few = -(2**15) <= whole.min() and whole.max() < 2**15
-    integers = whole.astype(np.int16) if few else np.clip(whole, -largest, largest).astype(np.int32)
+    if np.abs(whole).max() < 2**15:
+        integers = whole.astype(np.int16)
+    else:  # full scale, or beyond; what is far beyond is no sound
+        integers = np.clip(whole, -32 / INT16_SCALE, 32 / INT16_SCALE).astype(np.int32)
     return hashlib.sha256(np.ascontiguousarray(integers)).digest()
 
 
@@ -107,7 +108,9 @@ def _first_near(rows: Float, of: NDArray[np.str_], limit: float) -> Iterator[tup
         earlier = varied[: start + BLOCK]
         both = squares[later][:, None] + squares[earlier]
         found = both - 2 * rows[later] @ rows[earlier].T < limit + ROUNDING * both
-        for i, j in zip(later[np.nonzero(found)[0]].tolist(), earlier[np.nonzero(found)[1]].tolist(), strict=True):
+        for i, j in zip(
+            later[np.nonzero(found)[0]].tolist(), earlier[np.nonzero(found)[1]].tolist(), strict=True
+        ):
             apart = j < i and (of[i] != of[j] or not of[i])
             if apart and i not in near and ((rows[i] - rows[j]) ** 2).sum() < limit:
                 near[i] = j

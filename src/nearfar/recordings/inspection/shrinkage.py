@@ -1,4 +1,4 @@
-r"""The covariance of few vectors of many dimensions: shrunk towards a sphere, by the formula of Ledoit and Wolf [1]_.
+r"""The covariance of few vectors of many dimensions, shrunk by the formula of Ledoit and Wolf [1]_.
 
 With the sample covariance S of n centred vectors of p dimensions and its mean variance :math:`\mu`,
 

@@ -206,9 +206,7 @@ def read(clip: Clip) -> Recorded | Seen:
         return Seen(clip, error=("unreadable", f"{clip.recording}: {error.strerror or error}"))
 
 
-def seen(
-    clip: Clip, recorded: Recorded, *, hold: bool = False, transforms: Transforms | None = None
-) -> Seen:
+def seen(clip: Clip, recorded: Recorded, *, hold: bool = False, transforms: Transforms | None = None) -> Seen:
     """Measure what was recorded.
 
     Parameters
