@@ -21,7 +21,6 @@ from statistics import median
 from typing import Literal
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from nearfar.files.extras import MissingPackageError
@@ -437,16 +436,16 @@ def _other_length(seen: Sequence[Seen]) -> list[Suspect]:
     if not seen:
         return []
     seconds = np.array([one.seconds for one in seen])
-    within = (seconds <= seconds[:, None] * LENGTH_MARGIN) & (seconds * LENGTH_MARGIN >= seconds[:, None])
-    usual = int(within.sum(axis=1).argmax())
+    ascending = np.sort(seconds)
+    within = np.searchsorted(ascending, seconds * LENGTH_MARGIN, side="right")
+    within -= np.searchsorted(ascending * LENGTH_MARGIN, seconds, side="left")
+    usual = float(seconds[within.argmax()])
     return [
         Suspect(
-            one.clip,
-            "length",
-            f"{one.seconds:.4g} s long, but most training clips are {seconds[usual]:.4g} s long",
+            one.clip, "length", f"{one.seconds:.4g} s long, but most training clips are {usual:.4g} s long"
         )
-        for one, alike in zip(seen, within[usual], strict=True)
-        if not alike
+        for one in seen
+        if not (one.seconds <= usual * LENGTH_MARGIN and one.seconds * LENGTH_MARGIN >= usual)
     ]
 
 
@@ -597,8 +596,10 @@ def _first_singular(rows: Float) -> Float:
 
 def _last_eigenvector(gram: Float) -> Float:
     """Of a symmetric matrix, that of the largest eigenvalue."""
+    from scipy.linalg import eigh  # here, because a verdict does not need it
+
     last = len(gram) - 1
-    vectors: Float = scipy.linalg.eigh(gram, subset_by_index=(last, last))[1]
+    vectors: Float = eigh(gram, subset_by_index=(last, last))[1]
     return vectors[:, 0]
 
 
