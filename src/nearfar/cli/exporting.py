@@ -35,10 +35,11 @@ def export(
     from nearfar.files import extras
     from nearfar.report import exported
 
+    chosen = _seconds(seconds)
     make = extras.resolve("nearfar.export.exporting:export", needed_by="`nearfar export`")
-    found = make(Detector.load(detector), file, seconds=_seconds(seconds), replace=replace)
+    found = make(Detector.load(detector), file, seconds=chosen, replace=replace)
     show(exported.table(found), exported.to_json(found), as_json=as_json)
-    say(f"Wrote {file}.", err)
+    say(f"Wrote {file}. Next: `python {found.runner} {file} RECORDINGS`", err)
 
 
 def _seconds(text: str | None) -> float | str | None:

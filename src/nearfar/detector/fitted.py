@@ -264,7 +264,7 @@ class Detector:
         """
         jobs = jobs or Jobs()
         machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
-        system = _with_choices(_resolved(system, machine.name, seed, jobs), adapters, false_alarm_rate)
+        system = _with_choices(_resolved(system, machine, seed, jobs), adapters, false_alarm_rate)
         means: dict[str, Any] = {"keep": keep, "workers": workers, "jobs": jobs, "progress": progress}
         found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, **means)
         return cls(machine.name, system, **vars(found))
@@ -997,11 +997,11 @@ def _loaded(given: System | FusedSystem | Path | str | None) -> System | FusedSy
 
 
 def _resolved(
-    given: System | FusedSystem | ResolvedSystem | Path | str | None, machine: str, seed: int, jobs: Jobs
+    given: System | FusedSystem | ResolvedSystem | Path | str | None, machine: Machine, seed: int, jobs: Jobs
 ) -> ResolvedSystem:
     if isinstance(given, ResolvedSystem):
         return given
-    return resolve(_loaded(given), seed=seed, jobs=jobs, machine=machine)
+    return resolve(_loaded(given), seed=seed, jobs=jobs, machine=machine.name, clips=machine.train)
 
 
 def _with_choices(

@@ -14,6 +14,7 @@ from nearfar.detector.fitted import Detector
 from nearfar.encoders.graphs import OPSET
 from nearfar.export import chain, parity
 from nearfar.export.parity import Parity
+from nearfar.export.runner import write_runner
 from nearfar.files.atomic import atomic_file, refuse_file
 from nearfar.files.digests import digest_bytes
 
@@ -32,8 +33,8 @@ class Exported:
 
     Attributes
     ----------
-    path : Path
-        Of the file.
+    path, runner : Path
+        Of the file; of the runner beside it.
     machine, system : str
         As of the detector.
     opset, nodes, size : int
@@ -55,6 +56,7 @@ class Exported:
     """
 
     path: Path
+    runner: Path
     machine: str
     system: str
     opset: int
@@ -83,7 +85,8 @@ class Exported:
             "largest_p_value_difference": None if largest != largest else largest,
             "changed_decisions": compared.changed_decisions,
         }
-        beside = {"path": str(self.path), "notices": list(self.notices), "left_out": list(self.left_out)}
+        paths = {"path": str(self.path), "runner": str(self.runner)}
+        beside = paths | {"notices": list(self.notices), "left_out": list(self.left_out)}
         return asdict(self) | beside | {"parity": told}
 
 
@@ -94,7 +97,7 @@ def export(
     seconds: float | Literal["any"] | None = None,
     replace: bool = False,
 ) -> Exported:
-    """Write a detector as one ONNX file, if it says what the detector says.
+    """Write a detector as one ONNX file, if it says what the detector says, and the runner beside it.
 
     Parameters
     ----------
@@ -133,6 +136,7 @@ def export(
         part.write_bytes(content)
     return Exported(
         path,
+        write_runner(path.parent),
         detector.machine,
         detector.system.name,
         opset=OPSET,
