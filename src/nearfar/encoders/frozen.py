@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from nearfar.encoders import Array, checkpoints, engines, int8, lora
 from nearfar.encoders.arithmetic import ARITHMETICS, ArithmeticName, Precision
-from nearfar.encoders.devices import chosen, has_bfloat16
+from nearfar.encoders.devices import chosen
 from nearfar.encoders.engines import Engine
 from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unknown
 from nearfar.files.digests import digest_arrays, digest_file
@@ -219,13 +219,20 @@ class Frozen(ABC):
             If the precision is for the processor, and the device is none.
         """
         if self.precision == "auto":
-            return "bfloat16" if has_bfloat16(device) else "float32"
+            return self._measured_choice
         if not ARITHMETICS[self.precision].computes_on(device.type):
             raise ValueError(
                 f"precision={self.precision!r} is for the processor, but device={str(device)!r}; take "
                 "device='cpu', or precision='bfloat16'"
             )
         return self.precision
+
+    @cached_property
+    def _measured_choice(self) -> ArithmeticName:
+        """What "auto" is here; another process that gets the encoder takes it over."""
+        from nearfar.encoders import choosing  # which measures encoders
+
+        return choosing.chosen(self)
 
     def computing_in(self, precision: Precision) -> Self:
         """The same encoder, with its weights and its adapter, in another arithmetic; nothing is read yet.

@@ -127,7 +127,8 @@ def _pack(network: nn.Module) -> None:
 @cache
 def has_packed_products() -> bool:
     """Whether torch has the functions of oneDNN here, and they give what its documented ones give."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    is_available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not is_available or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     n_rows, inputs, outputs = TRIED
     generator = torch.Generator().manual_seed(0)

@@ -22,11 +22,11 @@ class OneByOne:
 
     def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
         """See ``Engine``."""
-        found = [self.engine.hear(clip, blocks) for clip in spectrogram.split(1)]
+        found = [self.engine.hear(clip, blocks) for clip in torch.split(spectrogram, 1)]
         cls = [tokens.cls for tokens in found if tokens.cls is not None]
         return Tokens(torch.cat([tokens.grid for tokens in found]), torch.cat(cls) if cls else None)
 
     def outputs(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> list[Tensor]:
         """See ``Engine``."""
-        found = [self.engine.outputs(clip, blocks) for clip in spectrogram.split(1)]
+        found = [self.engine.outputs(clip, blocks) for clip in torch.split(spectrogram, 1)]
         return [torch.cat(grids) for grids in zip(*found, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Any, cast
 
 import onnxruntime
 import torch
@@ -42,7 +43,7 @@ def exported(layers: Layers, spectrogram: Tensor) -> bytes:
         torch.onnx.export(
             layers,
             (spectrogram.detach().clone(),),
-            stored,
+            cast(Any, stored),  # the older one takes it, but the newer one does not
             input_names=["spectrogram"],
             opset_version=OPSET,
             dynamo=False,

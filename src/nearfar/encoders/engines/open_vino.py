@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import openvino
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ class OpenVino(OfOneShape):
 
     def made(self, layers: Layers, spectrogram: Tensor) -> Function:
         """See ``OfOneShape``."""
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # shapes become constants, as they are meant to
             given = spectrogram.detach().clone()
             model = openvino.convert_model(layers.eval(), example_input=given, input=[tuple(given.shape)])
         program = openvino.Core().compile_model(
