@@ -14,8 +14,9 @@ from nearfar.export.expressions import Expression, joined, where
 
 Float = NDArray[np.float64]
 
-LARGEST_Z, STEP_Z = 37.0, 0.02  # of the knots of a table of p-values; beyond, they are below 1e-299
-TABLE_ERROR = 1e-7  # relative, of a p-value from a table
+LARGEST_Z, STEP_Z = 37.0, 0.01  # of the knots of a table of p-values; beyond, they are below 1e-299
+TABLE_ERROR = 1e-6  # relative, of a p-value from a table
+RESOLUTION = 1e-9  # relative, of a score: knots that are closer are not told apart
 
 
 def average(scores: list[Expression]) -> Expression:
@@ -105,7 +106,8 @@ def table(threshold: Any) -> tuple[Float, Float, Float]:
     knots, logs, slopes = knots[usable], logs[usable], slopes[usable]
     middle, width = (knots[1:] + knots[:-1]) / 2, np.diff(knots)
     found = np.exp((logs[1:] + logs[:-1]) / 2 + width * (slopes[:-1] - slopes[1:]) / 8)
-    error = float(np.abs(found / distribution.sf(middle) - 1).max())
+    apart = width > RESOLUTION * np.abs(middle)
+    error = float(np.abs(found / distribution.sf(middle) - 1)[apart].max(initial=0.0))
     if not error < TABLE_ERROR:
         raise ValueError(
             f"the p-values of this gamma distribution cannot be exported: a table of them is off by {error:.2g}; "

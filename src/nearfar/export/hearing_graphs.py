@@ -22,6 +22,8 @@ from nearfar.recordings.cancellation import DEVIATIONS, Canceller
 from nearfar.recordings.coherence import CoherenceWeighting
 from nearfar.recordings.microphones import MICROPHONES
 
+ROWS_AT_ONCE = 16  # of Gram matrices of several bins in one product of matrices: few large ones are faster
+
 Taps = dict[int, "_Complex"]  # a number for each bin, by the frame of far that it is for
 
 
@@ -74,7 +76,7 @@ class Hearing:
                 return self._near_without(_one_tap(self), microphones.N_FFT)
             case Canceller():
                 response = _Cancelling(self, view).response()
-                return self._near_without(self._explained(response, view.n_fft), view.n_fft)
+                return self._near_without(self.explained(response, view.n_fft), view.n_fft)
             case CoherenceWeighting():
                 return self._near_without(_in_common(self, view), view.n_fft)
         raise ValueError(f"microphone {microphone!r} is not exported")
@@ -101,7 +103,7 @@ class Hearing:
         """The samples, and as many more as fill the last hop; (1,)."""
         return (self.length + (hop - 1)) // hop * hop
 
-    def _explained(self, response: Taps, n_fft: int) -> Expression:
+    def explained(self, response: Taps, n_fft: int) -> Expression:
         """What these coefficients make of far, (bins, 2, frames)."""
         margin = max(map(abs, response))
         taps, bins = range(-margin, margin + 1), _hann_frames(n_fft).bins.size
@@ -173,73 +175,85 @@ def _turned(spectra: Expression) -> Expression:
     return joined([spectra.cut(1, 1, 2), -spectra.cut(1, 0, 1)], axis=1)
 
 
-def _products(left: Expression, right: Expression, turned: Expression) -> _Complex:
-    """The sum over frames of the conjugate of ``left`` times ``right``, (bins,) each, in double precision."""
-    real, imaginary = ((left * one).sum(1, 2).astype(np.float64) for one in (right, turned))
-    return _Complex(real, imaginary)
-
-
 def _one_tap(hearing: Hearing) -> Expression:
     """What far explains, by ``microphones.cancelled``: (bins, 2, frames)."""
-    n = hearing.inner_frames(microphones.N_FFT)
-    near, far = (hearing.spectra(channel, microphones.N_FFT).cut(2, 0, n) for channel in (NEAR, FAR))
-    energy = far.sum_of_squares(1, 2).astype(np.float64) + microphones.EPSILON
-    cross = _products(far, near, _turned(near)).over(energy)
-    return hearing._explained({0: cross}, microphones.N_FFT)
+    sums = _Sums(hearing, microphones.N_FFT, (0,))
+    response = sums.cross[0].over(sums.gram[0, 0].real + microphones.EPSILON)
+    return hearing.explained({0: response}, microphones.N_FFT)
+
+
+class _Sums:
+    """The sums of ``cancellation.Statistics`` in each bin: products of frames of near and far, (bins,) each.
+
+    All are entries of one Gram matrix a bin. Its rows are real and imaginary parts of frames: of far, for each tap,
+    and of near. Sums are in single precision; what is made of them is in double precision.
+
+    Attributes
+    ----------
+    gram : mapping from pairs of taps
+    cross : mapping from tap
+    energy : expression
+        Of near.
+    frames : (1,) expression
+        How many were summed.
+    """
+
+    def __init__(self, hearing: Hearing, n_fft: int, taps: Sequence[int]) -> None:
+        self.frames = hearing.inner_frames(n_fft)
+        margin = max(map(abs, taps))
+        near, far = (hearing.spectra(channel, n_fft) for channel in (NEAR, FAR))
+        far = far.padded(2, margin, margin) if margin else far
+        parts = [far.cut(2, margin + tap, self.frames + (margin + tap)) for tap in taps]
+        rows = joined([*parts, near.cut(2, 0, self.frames)], axis=1)
+        last = len(taps)  # the place of near
+        pairs = {(a, b): (i, j) for i, a in enumerate(taps) for j, b in enumerate(taps) if i <= j}
+        wanted = [*pairs.values(), *((i, last) for i in range(last)), (last, last)]
+        found = iter(_conjugate_products(rows, wanted, 2 * (last + 1), _hann_frames(n_fft).bins.size))
+        self.gram = {pair: next(found) for pair in pairs}
+        self.gram |= {(b, a): one.conjugate for (a, b), one in self.gram.items() if a != b}
+        self.cross = {tap: next(found) for tap in taps}
+        self.energy = next(found).real
+
+
+def _conjugate_products(
+    rows: Expression, pairs: Sequence[tuple[int, int]], n_rows: int, bins: int
+) -> list[_Complex]:
+    """For each pair, the sum over frames of the conjugate of the first times the second, (bins,).
+
+    Parameters
+    ----------
+    rows : (bins, n_rows, frames) expression
+        Real and imaginary parts in turns.
+    pairs : sequence
+        Of which numbers.
+    n_rows, bins : int
+    """
+    together = max(n for n in (1, 2, 4) if bins % n == 0 and (n == 1 or n * n_rows <= ROWS_AT_ONCE))
+    wide = rows.reshape(bins // together, together * n_rows, -1)
+    products = (wide @ wide.transpose(0, 2, 1)).reshape(bins // together, -1)
+    size = together * n_rows
+
+    def place(bin_: int, row: int, column: int) -> int:
+        return (bin_ * n_rows + row) * size + bin_ * n_rows + column
+
+    terms = [((2 * a, 2 * b), (2 * a + 1, 2 * b + 1)) for a, b in pairs]
+    terms += [((2 * a, 2 * b + 1), (2 * a + 1, 2 * b)) for a, b in pairs]
+    signs = np.array([[1.0, 1.0]] * len(pairs) + [[1.0, -1.0]] * len(pairs))
+    places = np.array([[[place(i, *one) for one in both] for both in terms] for i in range(together)])
+    taken = products.taken(places, axis=1).astype(np.float64)
+    summed = (taken * signs).sum(3).reshape(bins, len(terms)).transpose(1, 0)
+    found = [summed.taken(np.array(i)) for i in range(len(terms))]
+    return [_Complex(*parts) for parts in zip(found[: len(pairs)], found[len(pairs) :], strict=True)]
 
 
 class _Cancelling:
-    """The least-squares problem of a ``Canceller`` in each bin, with the names that it has there.
-
-    Coefficients are by tap, Gram by pairs of taps; they and energies are (bins,), in double precision.
-    """
+    """The least-squares problem of a ``Canceller`` in each bin, with the names that it has there."""
 
     def __init__(self, hearing: Hearing, canceller: Canceller) -> None:
         self.canceller = canceller
         self.is_long_enough = hearing.length >= canceller.min_samples
-        self.frames = hearing.inner_frames(canceller.n_fft)
-        self.margin = max(map(abs, canceller.taps))
-        near, far = (hearing.spectra(channel, canceller.n_fft) for channel in (NEAR, FAR))
-        self.far = far.padded(2, self.margin, self.margin) if self.margin else far
-        self._shifted: dict[int, Expression] = {}
-        near = near.cut(2, 0, self.frames)
-        turned = _turned(near)
-        self.cross = {tap: _products(self._from(tap), near, turned) for tap in canceller.taps}
-        self.energy = near.sum_of_squares(1, 2).astype(np.float64)
-        self.gram = self._gram()
-
-    def _from(self, tap: int) -> Expression:
-        """As many frames of far as there are of near, from that one on."""
-        if tap not in self._shifted:
-            start = self.margin + tap
-            self._shifted[tap] = self.far.cut(2, start, self.frames + start)
-        return self._shifted[tap]
-
-    def _gram(self) -> dict[tuple[int, int], _Complex]:
-        """From the sums for each lag that begin at the first tap: those of a later tap are of later frames."""
-        first, taps = min(self.canceller.taps), self.canceller.taps
-        turned = _turned(self._from(first))
-        lagged = {
-            lag: _products(self._from(first + lag), self._from(first), turned).conjugate
-            for lag in sorted({b - a for a in taps for b in taps if b >= a})
-        }
-        found = {}
-        for a in taps:
-            for b in (b for b in taps if b >= a):
-                found[a, b] = lagged[b - a]
-                if a > first:
-                    left_out, come_in = (self._between(first, a, b - a, shift) for shift in (0, self.frames))
-                    found[a, b] = found[a, b] - left_out + come_in
-                found[b, a] = found[a, b].conjugate
-        return found
-
-    def _between(self, start: int, stop: int, lag: int, shift: int | Expression) -> _Complex:
-        """The sum over a few frames of far of the conjugate, times the frame that is so much later."""
-        earlier, later = (
-            self.far.cut(2, shift + (start + self.margin + n), shift + (stop + self.margin + n))
-            for n in (0, lag)
-        )
-        return _products(earlier, later, _turned(later))
+        sums = _Sums(hearing, canceller.n_fft, canceller.taps)
+        self.frames, self.gram, self.cross, self.energy = sums.frames, sums.gram, sums.cross, sums.energy
 
     def response(self) -> Taps:
         """The coefficients; zero where far is silent, and in a recording that is too short."""

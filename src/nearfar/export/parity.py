@@ -26,7 +26,7 @@ BOUND = 1e-4  # relative, of a score in single precision
 OF_SILENCE = (
     10  # times the bound: the detector adds up constant levels in single precision, and that is off itself
 )
-OF_P_VALUES = 1e-6  # relative, beside what the bound of the score allows
+OF_P_VALUES = 2e-6  # relative, beside what the bound of the score allows
 NOISE_DB = (-10.0, -40.0, -70.0, -95.0)  # of full scale; the last is about one bit of 16
 LONGER = 1.37  # windows: another length, if the file takes any
 OWN_NOISE = 0.01  # of each microphone, in noise that they have in common
