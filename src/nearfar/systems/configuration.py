@@ -44,6 +44,7 @@ RECIPE = "recipe"  # the key of an adaptation that is no option of its recipe
 M = TypeVar("M", bound=BaseModel)
 
 
+# ``defer_build``: a model is built when the first file is read. A verdict reads none, and building takes 20 ms.
 class ConditioningStep(BaseModel):
     """A conditioning with options, which are the other keys of its table."""
 
