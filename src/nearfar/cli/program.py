@@ -40,6 +40,8 @@ from nearfar.files.names import printable
 
 DEBUG = "NEARFAR_DEBUG"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# pydantic looks for plugins in the metadata of every installed package, and we have none
+WITHOUT_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
 COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "demo": simulation.demo,
@@ -89,6 +91,7 @@ def main() -> None:
         variable
     ) in ONE_THREAD:  # clips are processed in parallel, so more threads for one clip only slow that down
         os.environ.setdefault(variable, "1")
+    os.environ.setdefault(WITHOUT_PLUGINS, "__all__")
     for stream in (sys.stdout, sys.stderr):  # names of files that are not in its encoding are shown escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -44,10 +44,11 @@ RECIPE = "recipe"  # the key of an adaptation that is no option of its recipe
 M = TypeVar("M", bound=BaseModel)
 
 
+# ``defer_build``: a model is built when the first file is read. A verdict reads none, and building takes 20 ms.
 class ConditioningStep(BaseModel):
     """A conditioning with options, which are the other keys of its table."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
     name: str
 
@@ -87,7 +88,7 @@ class BranchConfig(BaseModel):
         Of ``backends.BACKENDS``, made with ``backend_options``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     encoder: str
     encoder_options: dict[str, Any] = Field(default_factory=dict)
@@ -237,7 +238,7 @@ class Ensemble(BaseModel):
         ``{"training.schedule_epochs": 100}``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)] = ()
     members: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = ({},)
@@ -259,7 +260,7 @@ class System(BaseModel):
         Where a machine is to be treated otherwise, which must be decided before its test clips are looked at.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     summary: str

@@ -53,7 +53,7 @@ class SystemBranch(BaseModel):
     The path of a file is one from the working folder, as on the command line.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     system: str
     preset: str | None = None
@@ -81,7 +81,7 @@ class FixedFusion(BaseModel):
         ``None``: no decisions. 0.05 if the file names none, as for any fit; a study then decides nothing.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     weights: EqualOrTable = "equal"
     calibration: NormalCalibration
@@ -101,7 +101,7 @@ class FusedSystem(BaseModel):
     fusion : FixedFusion
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     summary: str = ""
