@@ -103,7 +103,7 @@ def test_learning_and_calibrating_read_each_recording_once(
 
 
 def one_pass(clips: list[Clip], jobs: Jobs, **settings: object) -> OnePass:
-    resolved = resolve(system(**settings), jobs=jobs)
+    resolved = resolve(system(**settings), seed=0, jobs=jobs)
     return OnePass.of([Branch(branch) for branch in resolved.branches], clips, views=VIEWS, jobs=jobs)
 
 

@@ -365,11 +365,7 @@ class Detector:
         recordings = _normal_clips(normals, self.selected_channels, "calibrate")
         clips, cutting = cut_if(recordings, self.cut, self.is_long)
         heard = learning.Later(self)
-
-        def score(recordings: Sequence[Recording]) -> Iterator[Verdict]:
-            keep_freed_memory()
-            return audio.each(recordings, partial(self._verdict, hear=heard.hear), workers=workers)
-
+        score = partial(self._verdicts, hear=heard.hear, workers=workers)
         found = calibrating.score_normals(clips, score, seen=self.seen, progress=progress)
         config = system.threshold
         calibrating.refuse_too_few(config, len(found.scores), found.left_out)
@@ -761,6 +757,17 @@ class Detector:
             if isinstance(error, MicrophoneError):
                 message += missing_track(asked)
             return Verdict(name, float("nan"), float("nan"), "unusable", error=message)
+
+    def _verdicts(
+        self,
+        recordings: Sequence[Recording],
+        *,
+        hear: Callable[[Recording, list[NDArray[Any]]], None],
+        workers: int,
+    ) -> Iterator[Verdict]:
+        """As ``score_files``, of files; ``hear`` is told what each branch makes of them."""
+        keep_freed_memory()
+        return audio.each(recordings, partial(self._verdict, hear=hear), workers=workers)
 
     def score_files(
         self,

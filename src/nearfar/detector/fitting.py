@@ -241,14 +241,12 @@ def fit(
     """
     _refuse_before(system, keep)
     machine, cutting = _cut(machine, cut)
-    heard = _one_pass(system, machine.train, keep, jobs)
-    found = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips, cut, heard)
+    found, heard = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips, cut, keep)
     machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = Fit(machine, system, workers, jobs, progress), machine.train
     folds = folds_of_parts(this)
     _require_unseen(system, len(_scored(folds)))
-    assert found.header is not None
-    meter = heard.meter(found.header.channels, clips, this.recordings)
+    meter = _meter(this, found, heard)
     branches, embedded = _fit_branches(this, meter, heard)
     unseen = (scored := score_unseen(this, folds, embedded)).fused(system)
     found = found if odd_clips == "keep" else _with_unlike_scores(this, found, scored)
@@ -425,10 +423,17 @@ def _one_pass(system: ResolvedSystem, clips: Sequence[Clip], keep: Keep, jobs: J
     return OnePass.of([Branch(resolved) for resolved in system.branches], clips, views=views, jobs=jobs)
 
 
-def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, heard: OnePass) -> Look:
-    """Look at every training clip, with all that the branches need of one."""
+def _meter(this: Fit, found: Look, heard: OnePass) -> Meter | None:
+    """What measures the clips while encoders hear them; ``None`` if nothing is kept of them."""
+    assert found.header is not None
+    return heard.meter(found.header.channels, this.machine.train, this.recordings)
+
+
+def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, keep: Keep) -> tuple[Look, OnePass]:
+    """Look at every training clip, with all that the branches need of one; and what was heard of them with it."""
     machine, system = this.machine, this.system
     _require_clips(this, machine.train, "")
+    heard = _one_pass(system, machine.train, keep, this.jobs)
     encoders = [Branch(resolved).encoder for resolved in system.branches]
     rate = max(encoder.sample_rate for encoder in encoders)
     progress = this.progress
@@ -446,7 +451,7 @@ def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, heard: OnePass) -> L
     _require_clips(this, found.kept, why)
     if cut is None:
         _warn_of_long(machine.name, found.usual)
-    return found
+    return found, heard
 
 
 def _warn_of_long(name: str, usual: Usual | None) -> None:
