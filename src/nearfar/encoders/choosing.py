@@ -284,16 +284,16 @@ def bench(
     """
     from nearfar.encoders.measuring import Impossible, measure
 
+    remembered = Remembered(encoder, Work(seconds=seconds).length, threads=threads, cache=cache)
     found: dict[ArithmeticName, Measured | Impossible] = {}
-    skipped: dict[ArithmeticName, Measured | Impossible] = {}
     for arithmetic in ARITHMETICS.values():
         name = arithmetic.name
         if not arithmetic.is_installed:
-            skipped[name] = Impossible(name, f"needs pip install 'nearfar[{arithmetic.extra}]'")
+            found[name] = Impossible(name, f"needs pip install 'nearfar[{arithmetic.extra}]'")
         elif arithmetic.engine not in engines:
-            skipped[name] = Impossible(name, "not measured: it is compiled for most of a minute")
+            found[name] = Impossible(name, "not measured: it is compiled for most of a minute")
         else:
             measured = measure(encoder, [name], seconds=seconds, threads=threads, batches=batches, tell=tell)
             found[name] = measured[name]
-    Remembered(encoder, Work(seconds=seconds).length, threads=threads, cache=cache).add(found)
-    return {a.name: (found | skipped)[a.name] for a in ARITHMETICS.values()}
+            remembered.add({name: found[name]})
+    return found
