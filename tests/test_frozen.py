@@ -115,7 +115,7 @@ def test_blocks_are_one_or_more_each_once(blocks):
 
 def test_an_unknown_precision():
     with pytest.raises(
-        ValueError, match=r"precision='float16': must be one of auto, float32, bfloat16, int8$"
+        ValueError, match=r"precision='float16': must be one of auto, float32, bfloat16, int8, "
     ):
         Tiny(precision="float16")
 
@@ -223,6 +223,6 @@ def test_recordings_are_computed_together_on_a_gpu_alone(encoder, monkeypatch):
 
 
 def test_tokens_need_no_token_of_the_clip(encoder, waveforms, monkeypatch):
-    bare = encoder.network.forward
-    monkeypatch.setattr(encoder.network, "forward", lambda w, blocks: Tokens(bare(w, blocks).grid))
+    bare = encoder.network.hear
+    monkeypatch.setattr(encoder.network, "hear", lambda heard, blocks: Tokens(bare(heard, blocks).grid))
     assert encoder.tokens(waveforms).cls is None

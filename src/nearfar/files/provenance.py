@@ -25,6 +25,7 @@ LIBRARIES = {  # that compute scores: their modules, and the names of their dist
     "numpy": "numpy",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
     "soundfile": "soundfile",
