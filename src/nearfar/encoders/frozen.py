@@ -11,7 +11,8 @@ up as arrays and added to the weights of the file.
 
 What a network computes in is an option, ``precision``: see ``arithmetic``. "float32", the default, gives nearly
 equal numbers everywhere. All others are faster where there is hardware for them, and change the tokens: a detector
-decides as it did when it was fitted only with the same precision. "auto" may be different on two devices.
+decides as it did when it was fitted only with the same precision. "auto" is what is measured to be fastest here
+(``choosing``), so it may be different on two computers; a resolved system has a name in its place.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 
 from nearfar.encoders import Array, checkpoints, engines, int8, lora
 from nearfar.encoders.arithmetic import ARITHMETICS, ArithmeticName, Precision
-from nearfar.encoders.devices import chosen, has_bfloat16
+from nearfar.encoders.devices import chosen
 from nearfar.encoders.engines import Engine
 from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unknown
 from nearfar.files.digests import digest_arrays, digest_file
@@ -219,13 +220,20 @@ class Frozen(ABC):
             If the precision is for the processor, and the device is none.
         """
         if self.precision == "auto":
-            return "bfloat16" if has_bfloat16(device) else "float32"
+            return self._measured_choice
         if not ARITHMETICS[self.precision].computes_on(device.type):
             raise ValueError(
                 f"precision={self.precision!r} is for the processor, but device={str(device)!r}; take "
                 "device='cpu', or precision='bfloat16'"
             )
         return self.precision
+
+    @cached_property
+    def _measured_choice(self) -> ArithmeticName:
+        """What "auto" is here; another process that gets the encoder takes it over."""
+        from nearfar.encoders import choosing  # which measures encoders
+
+        return choosing.chosen(self)
 
     def computing_in(self, precision: Precision) -> Self:
         """The same encoder, with its weights and its adapter, in another arithmetic; nothing is read yet.
