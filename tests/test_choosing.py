@@ -196,13 +196,15 @@ def test_engines_are_measured_if_the_work_is_worth_it(encoder, speeds, monkeypat
         choosing, "candidates", lambda engines: [a.name for a in ARITHMETICS.values() if a.engine in engines]
     )
     a_clip = 0.8 * EAGER["bfloat16"]
-    few, many = (int(choosing.WORTH * choosing.THOUGHT_TO_TAKE["openvino"] / a_clip * f) for f in (0.9, 1.1))
+    few, many = (
+        int(choosing.WORTH * choosing.THOUGHT_TO_TAKE["openvino"][0] / a_clip * f) for f in (0.9, 1.1)
+    )
     chosen(encoder, work=Work(few))
     assert not any("openvino" in name for name in asked[-1])
     chosen(encoder, work=Work(many))
     assert "bfloat16_openvino" in asked[-1]
     assert not any("compiled" in name for name in asked[-1])
-    chosen(encoder, work=Work(many * 10))
+    chosen(encoder, work=Work(many * 20))
     assert "bfloat16_compiled" in asked[-1]
     before = len(asked)
     assert chosen(encoder, work=Work(few)) == "bfloat16"
@@ -242,6 +244,16 @@ def test_why_an_arithmetic_is_out():
     assert why_not(row("int8"), Compared(0.31, "motors", 80)) == (
         "Omega differs by +0.31 points on motors, more than 0.2"
     )
+
+
+def test_the_encoder_computes_in_what_was_chosen(encoder, speeds, rng):
+    waveforms = rng.standard_normal((2, 40)).astype(np.float32)
+    expected = encoder.computing_in("bfloat16")(waveforms)
+    np.testing.assert_array_equal(encoder(waveforms), expected)
+    _, asked = speeds
+    sent = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(sent(waveforms), expected)
+    assert len(asked) == 1
 
 
 def test_another_device_is_not_measured(speeds, monkeypatch):
@@ -367,7 +379,7 @@ class TestResolved:
     @pytest.mark.usefixtures("speeds")
     def test_a_resolved_system_has_a_name(self, system, monkeypatch, machine):
         works = []
-        monkeypatch.setattr(choosing, "choice", lambda _, work, __: works.append(work) or "bfloat16")
+        monkeypatch.setattr(choosing, "choice", lambda _, work, *__: works.append(work) or "bfloat16")
         (branch,) = resolve(system, seed=0, clips=machine.train).branches
         assert branch.encoder.describe()["options"]["precision"] == "bfloat16"
         assert branch.identity["options"]["precision"] == "bfloat16"

@@ -135,9 +135,8 @@ def weights_bench(
         comparison = (
             None if data is None else _compared(encoder, rows, data, machine, workers, cache, progress)
         )
-    found = benched.Bench(
-        name, threads, seconds, rows, comparison, remembering.compared(encoder, cache=cache)
-    )
+    known, size = remembering.compared(encoder, cache=cache), encoder.path.stat().st_size
+    found = benched.Bench(name, threads, seconds, size, rows, comparison, known)
     show(benched.table(found), benched.to_json(found), as_json=as_json)
 
 

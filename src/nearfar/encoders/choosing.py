@@ -40,21 +40,16 @@ if TYPE_CHECKING:  # they load torch
 LENGTHS = (1.0, 2.0, 5.0, 10.0)  # seconds of clips; longer recordings are mostly heard in windows of 10 s
 PATIENCE = 0.4  # seconds that a clip may take in float32; where it takes longer, shorter ones are measured
 SHORTENED_TO = 5.0  # seconds; with much shorter ones, what is done once a call would count too much
-AHEAD = (
-    0.9  # of the time of a simpler one, at most; else the simpler one is taken: it is tomorrow's choice, too
-)
-WORTH = 10.0  # times the preparation
-THOUGHT_TO_TAKE: dict[EngineName, float] = {  # seconds to prepare EAT-base, before that is measured here
-    "eager": 0.0,
-    "onnxruntime": 6.0,
-    "openvino": 6.0,
-    "compiled": 40.0,
+AHEAD = 0.9  # of a simpler one's time, at most; else the simpler one is taken, which it will be tomorrow, too
+WORTH = 5.0  # times the preparation
+THOUGHT_TO_TAKE: dict[EngineName, tuple[float, float]] = {  # seconds, and seconds a gigabyte of weights
+    "eager": (0.0, 0.0),
+    "onnxruntime": (1.0, 14.0),
+    "openvino": (2.0, 14.0),
+    "compiled": (40.0, 0.0),
 }
-UNASKED: tuple[EngineName, ...] = (
-    "eager",
-    "onnxruntime",
-    "openvino",
-)  # engines that ``bench`` measures unless it is asked for all
+GIGABYTE = 1e9
+UNASKED: tuple[EngineName, ...] = ("eager", "onnxruntime", "openvino")  # that ``bench`` measures
 
 Rows = Mapping[ArithmeticName, "Measured | Impossible"]
 
@@ -110,15 +105,12 @@ def chosen(encoder: Frozen, *, work: Work | None = None, cache: Path | None = No
     with _one_at_a_time:
         remembered = Remembered(encoder, work.length, cache=cache)
         found = _with_missing(remembered, candidates(["eager"]), encoder)
-        found = _with_missing(remembered, candidates(worthwhile(found, work)), encoder)
-        return choice(found, work, compared(encoder, cache=cache))
+        size = encoder.path.stat().st_size
+        found = _with_missing(remembered, candidates(worthwhile(found, work, size)), encoder)
+        return choice(found, work, size, compared(encoder, cache=cache))
 
 
-def choice(
-    rows: Rows,
-    work: Work,
-    found: Mapping[str, Compared] | None = None,
-) -> ArithmeticName:
+def choice(rows: Rows, work: Work, size: int, found: Mapping[str, Compared] | None = None) -> ArithmeticName:
     """What "auto" is for some work, of arithmetics that have been measured.
 
     Parameters
@@ -126,20 +118,23 @@ def choice(
     rows : mapping from arithmetic to Measured or Impossible
         What is torch alone among them; of others, those whose preparation the work is not worth have no part.
     work : Work
+    size : int
+        Of the file of weights, in bytes.
     found : mapping from arithmetic to Compared, or None
         Omega, as far as it was compared.
     """
-    engines = worthwhile(rows, work)
+    engines = worthwhile(rows, work, size)
     taken = {name: row for name, row in rows.items() if ARITHMETICS[name].engine in engines}
     return fastest(_allowed(taken, found), work)
 
 
-def worthwhile(rows: Rows, work: Work) -> list[EngineName]:
-    """The engines whose preparation some work is worth; ``rows`` has what is torch alone."""
+def worthwhile(rows: Rows, work: Work, size: int) -> list[EngineName]:
+    """The engines whose preparation some work is worth; arguments as of ``choice``."""
     eager = {name: row for name, row in rows.items() if ARITHMETICS[name].engine == "eager"}
     quickest = min(row.of_float32 for row in _allowed(eager))
     at_work = work.clips * quickest * _in_float32(rows, work)
-    return [engine for engine, seconds in THOUGHT_TO_TAKE.items() if at_work >= WORTH * seconds]
+    thought = {e: least + more * size / GIGABYTE for e, (least, more) in THOUGHT_TO_TAKE.items()}
+    return [engine for engine, seconds in thought.items() if at_work >= WORTH * seconds]
 
 
 def unmeasured(encoder: Frozen) -> ArithmeticName:
@@ -284,16 +279,16 @@ def bench(
     """
     from nearfar.encoders.measuring import Impossible, measure
 
+    remembered = Remembered(encoder, Work(seconds=seconds).length, threads=threads, cache=cache)
     found: dict[ArithmeticName, Measured | Impossible] = {}
-    skipped: dict[ArithmeticName, Measured | Impossible] = {}
     for arithmetic in ARITHMETICS.values():
         name = arithmetic.name
         if not arithmetic.is_installed:
-            skipped[name] = Impossible(name, f"needs pip install 'nearfar[{arithmetic.extra}]'")
+            found[name] = Impossible(name, f"needs pip install 'nearfar[{arithmetic.extra}]'")
         elif arithmetic.engine not in engines:
-            skipped[name] = Impossible(name, "not measured: it is compiled for most of a minute")
+            found[name] = Impossible(name, "not measured: it is compiled for most of a minute")
         else:
             measured = measure(encoder, [name], seconds=seconds, threads=threads, batches=batches, tell=tell)
             found[name] = measured[name]
-    Remembered(encoder, Work(seconds=seconds).length, threads=threads, cache=cache).add(found)
-    return {a.name: (found | skipped)[a.name] for a in ARITHMETICS.values()}
+            remembered.add({name: found[name]})
+    return found

@@ -11,7 +11,8 @@ up as arrays and added to the weights of the file.
 
 What a network computes in is an option, ``precision``: see ``arithmetic``. "float32", the default, gives nearly
 equal numbers everywhere. All others are faster where there is hardware for them, and change the tokens: a detector
-decides as it did when it was fitted only with the same precision. "auto" may be different on two devices.
+decides as it did when it was fitted only with the same precision. "auto" is what is measured to be fastest here
+(``choosing``), so it may be different on two computers; a resolved system has a name in its place.
 """
 
 from __future__ import annotations

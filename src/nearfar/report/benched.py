@@ -37,6 +37,8 @@ class Bench:
     threads : int
     seconds : float
         Of a clip.
+    size : int
+        Of the file of weights, in bytes.
     rows : mapping from arithmetic to Measured or Impossible
     comparison : Comparison or None
         Of Omega, if it was asked for.
@@ -47,13 +49,14 @@ class Bench:
     weights: str
     threads: int
     seconds: float
+    size: int
     rows: Rows
     comparison: Comparison | None
     remembered: Mapping[str, Compared]
 
     def auto(self, clips: int) -> str:
         """What "auto" takes for so many clips."""
-        return choice(self.rows, Work(clips, self.seconds), self.remembered)
+        return choice(self.rows, Work(clips, self.seconds), self.size, self.remembered)
 
     @property
     def sizes(self) -> list[int]:

@@ -95,7 +95,7 @@ def recipes_of(
     jobs : Jobs
         Which remembers digests of weights.
     clips : sequence of Clip
-        Of all machines, as of ``systems.resolved.resolve``.
+        Of the machine with the most, as of ``systems.resolved.resolve``.
     """
     found: dict[str, Recipe] = {"": Recipe(LEVELS)}
     why_not: dict[str, None] = {}

@@ -183,10 +183,11 @@ def _tasks(
 ) -> tuple[list[MachineRun], adaptation.Adapters]:
     """One task for each seed and machine, and the adapters that their systems have; these are trained here."""
     pairs = [(seed, machine) for seed in asked.seeds for machine in asked.dataset]
+    most = max((machine.clips for machine in asked.dataset), key=len)  # each task makes its encoder ready
     with threadpool_limits(1):  # as tasks compute
         resolved = {
             (seed, machine.name): resolve(
-                asked.system, seed=seed, jobs=jobs, machine=machine.name, clips=asked.dataset.clips
+                asked.system, seed=seed, jobs=jobs, machine=machine.name, clips=most
             )
             for seed, machine in pairs
         }

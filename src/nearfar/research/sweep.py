@@ -230,10 +230,10 @@ def _resolve(
 ) -> dict[str, ResolvedSystem]:
     """A system for each machine, with its adapters; ``options`` are of the training of these."""
     adapters = adaptation.for_machines(system, dataset, [seed], adapted_on, jobs=jobs, **options)
+    most = max((machine.clips for machine in dataset), key=len)  # each task makes its encoder ready
     with threadpool_limits(1):  # as tasks compute
         resolved = {
-            (seed, m.name): resolve(system, seed=seed, jobs=jobs, machine=m.name, clips=dataset.clips)
-            for m in dataset
+            (seed, m.name): resolve(system, seed=seed, jobs=jobs, machine=m.name, clips=most) for m in dataset
         }
     return {name: bound for (_, name), bound in adaptation.bind(resolved, adapters).items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import cast
 
 import torch
@@ -15,6 +16,8 @@ from nearfar.encoders.frozen import Network, Tokens
 FUNCTIONS_KEPT = 4  # each has the weights in its own layout
 
 Function = Callable[[Tensor], Sequence[Tensor]]
+
+_one_at_a_time = Lock()  # threads of a fit ask at once: a function is made once, and exporters are not thread-safe
 
 
 def grids_and_cls(
@@ -79,8 +82,9 @@ class OfOneShape(ABC):
 
     def _computed(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> list[Tensor]:
         key = (spectrogram.shape, blocks)
-        function = self._functions.pop(key, None) or self.made(Layers(self.network, blocks), spectrogram)
-        self._functions[key] = function  # the last one of them
-        if len(self._functions) > FUNCTIONS_KEPT:
-            del self._functions[next(iter(self._functions))]
+        with _one_at_a_time:
+            function = self._functions.pop(key, None) or self.made(Layers(self.network, blocks), spectrogram)
+            self._functions[key] = function  # the last one of them
+            if len(self._functions) > FUNCTIONS_KEPT:
+                del self._functions[next(iter(self._functions))]
         return [tensor.float() for tensor in function(spectrogram)]
