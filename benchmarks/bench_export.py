@@ -25,6 +25,7 @@ import onnxruntime
 
 from nearfar.detector.fitted import Detector
 from nearfar.export import exporting, parity
+from nearfar.files.memory import keep_freed_memory
 
 SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 PEAK = """
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=10.0)
     given = parser.parse_args()
+    keep_freed_memory()  # as `nearfar score` does
     detector = Detector.load(given.detector)
     samples = round(given.seconds * detector.sample_rate)
     clip = np.tile(detector.sample, (1, 1 + samples // detector.sample.shape[1]))[:, :samples]
