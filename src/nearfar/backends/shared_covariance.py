@@ -36,7 +36,7 @@ class SharedCovariance(NormalModel):
             )
         covariance, shrinkage = shrunk_covariance(centred)
         try:
-            self.precision_: Float = np.linalg.inv(covariance)
+            self.precision_ = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
         except np.linalg.LinAlgError as error:
             raise FloatingPointError(f"the covariance of {len(X)} normal clips cannot be inverted") from error
         self.shrinkage_ = shrinkage
