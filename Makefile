@@ -10,6 +10,10 @@ DOCS_INSTALLED := $(VENV)/.docs-installed
 LIGHT := .venv-light
 NEW := .venv-newest
 JOBS ?= auto
+# A file of tests stays in one process, so that what its fixtures make is made once; tests/conftest.py says which is first
+TESTS := -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+# Tests start hundreds of processes: none of them compiles again what another has compiled
+export PYTHONDONTWRITEBYTECODE :=
 # The newest Python that runs: a name on PATH may be a shim of pyenv, which has to be told the version
 NEWEST ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell \
   PYENV_VERSION=$$(pyenv whence $(name) 2>/dev/null | tail -n 1) $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
@@ -43,7 +47,7 @@ demo: $(DEMO_INSTALLED)  ## simulate two machines, learn, score, judge (OUT=fold
 	$(BIN)/nearfar demo $(or $(OUT),demo)
 
 test: lint  ## everything that must hold: lint, all tests, and the fast ones on the newest Python
-	$(BIN)/python -m pytest --numprocesses $(JOBS)
+	$(BIN)/python $(TESTS)
 	@$(MAKE) --no-print-directory newest
 
 lint: $(INSTALLED)  ## format, lint, types, import rules
@@ -67,7 +71,7 @@ newest: $(INSTALLED)  ## the fast tests without torch on the newest Python at ha
 	  version=$$("$$newest" -c 'import platform; print(platform.python_version())'); \
 	  echo "newest Python: the fast tests without torch on $$version, $$newest"; \
 	  $(MAKE) --no-print-directory PYTHON="$$newest" $(NEW)/.installed-$$version && \
-	  $(NEW)/bin/python -m pytest -m "not slow" --numprocesses $(JOBS); \
+	  $(NEW)/bin/python $(TESTS) -m "not slow"; \
 	fi
 
 # torch would be gigabytes here, where there is no CPU build of it

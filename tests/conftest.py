@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from collections.abc import Generator, Iterable, Iterator
@@ -59,6 +60,17 @@ def _without_torch() -> Generator[None, None, None]:
         if error.name == "torch":
             pytest.skip("needs torch, which is not installed")
         raise
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """What stays until the end, a few million objects, is not looked at again by each collection of garbage."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
