@@ -21,15 +21,16 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 # Nothing of ``nearfar.cli``, which reads the environment when it is loaded, and no torch, which few commands need
 LOADED = (
     "nearfar.detector.fitted", "nearfar.evidence.explanation", "nearfar.listening.session",
-    "nearfar.research.experiment", "nearfar.simulation", "nearfar.report.fitted", "nearfar.report.results", "typer",
-    "pandas", "sklearn.covariance", "sklearn.neighbors", "scipy.signal", "scipy.stats", "multiprocessing.pool",
+    "nearfar.research.experiment", "nearfar.watching.engine", "nearfar.simulation", "nearfar.report.fitted",
+    "nearfar.report.results", "typer", "pandas", "sklearn.covariance", "sklearn.neighbors", "scipy.signal",
+    "scipy.stats", "multiprocessing.pool",
 )  # fmt: skip
 AT_START = (
     "PYTHON",
@@ -49,9 +50,10 @@ def nearfar(
     *arguments: object,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    stdin: Path | str = os.devnull,
     timeout: float = LONG,
 ) -> subprocess.CompletedProcess[str]:
-    """What ``nearfar`` returns, and what it says on both streams; nothing comes in.
+    """What ``nearfar`` returns, and what it says on both streams.
 
     Parameters
     ----------
@@ -61,6 +63,8 @@ def nearfar(
         Variables that are added to those of this process.
     cwd : Path or None
         The folder in which it runs; this one by default.
+    stdin : Path or str
+        The file that it reads as standard input; an empty one by default.
     timeout : float
         Seconds after which it is killed.
 
@@ -74,8 +78,13 @@ def nearfar(
         "arguments": ["nearfar", *map(str, arguments)], "environment": {**os.environ, **(env or {})},
         "cwd": str(cwd or Path.cwd()),
     }  # fmt: skip
-    with lock, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        code = _waiting().run(asked, out, err, timeout)
+    with (
+        lock,
+        Path(stdin).open("rb") as given,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+    ):
+        code = _waiting().run(asked, (given, out, err), timeout)
         said = [_text(stream) for stream in (out, err)]
     return subprocess.CompletedProcess(asked["arguments"], code, *said)
 
@@ -105,13 +114,13 @@ class _Waiting:
         self._line.close()
         self._process.wait()
 
-    def run(self, asked: dict[str, Any], out: BinaryIO, err: BinaryIO, timeout: float) -> int:
-        """The exit code of a command, negative if a signal ended it."""
+    def run(self, asked: dict[str, Any], streams: Sequence[BinaryIO], timeout: float) -> int:
+        """The exit code of a command that has these three streams, negative if a signal ended it."""
         for name, value in asked["environment"].items():
             if name.startswith(AT_START) and self._environment.get(name) != value:
                 raise ValueError(f"{name}={value}: Python reads it when it starts; start one of its own")
         line = json.dumps(asked).encode() + b"\n"
-        socket.send_fds(self._line, [line[:1]], [out.fileno(), err.fileno()])
+        socket.send_fds(self._line, [line[:1]], [stream.fileno() for stream in streams])
         self._line.sendall(line[1:])
         begun = self._answers.readline()
         if not begun:
@@ -144,7 +153,7 @@ def serve(number: int) -> Callable[[], None]:
     gc.freeze()  # so that the memory stays shared
     line = socket.socket(fileno=number)
     while True:
-        first, streams, _, _ = socket.recv_fds(line, 1, 2)
+        first, streams, _, _ = socket.recv_fds(line, 1, 3)
         if not first:
             return lambda: None  # nobody will ask any more
         content = first
@@ -162,7 +171,7 @@ def serve(number: int) -> Callable[[], None]:
 
 def _prepared(asked: dict[str, Any], streams: list[int]) -> Callable[[], None]:
     """All that is as at the start of a new process, but for modules; the command that it has to run."""
-    for there, stream in zip((1, 2), streams, strict=True):
+    for there, stream in zip((0, 1, 2), streams, strict=True):
         os.dup2(stream, there)
         os.close(stream)
     os.chdir(asked["cwd"])
