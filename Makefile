@@ -10,6 +10,10 @@ DOCS_INSTALLED := $(VENV)/.docs-installed
 LIGHT := .venv-light
 NEW := .venv-newest
 JOBS ?= auto
+# A file of tests stays in one process, so that what its fixtures make is made once; conftest.py says which is first
+TESTS := -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+# Tests start hundreds of processes: none of them compiles again what another has compiled
+export PYTHONDONTWRITEBYTECODE :=
 # The newest Python that runs: a name on PATH may be a shim of pyenv, which has to be told the version
 NEWEST ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell \
   PYENV_VERSION=$$(pyenv whence $(name) 2>/dev/null | tail -n 1) $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
@@ -42,8 +46,8 @@ $(DOCS_INSTALLED): $(INSTALLED)
 demo: $(DEMO_INSTALLED)  ## simulate two machines, learn, score, judge (OUT=folder, default: demo)
 	$(BIN)/nearfar demo $(or $(OUT),demo)
 
-test: lint  ## everything that must hold: lint, all tests, and the fast ones on the newest Python
-	$(BIN)/python -m pytest --numprocesses $(JOBS)
+test: lint  ## everything that must hold: lint, all tests, and each fast one once on the newest Python
+	$(BIN)/python $(TESTS)
 	@$(MAKE) --no-print-directory newest
 
 lint: $(INSTALLED)  ## format, lint, types, import rules
@@ -57,7 +61,7 @@ light:  ## in a new environment without extras: the demo, fit, score, and what a
 	$(call install,$(LIGHT),.)
 	$(LIGHT)/bin/python tests/without_torch.py
 
-newest: $(INSTALLED)  ## the fast tests without torch on the newest Python at hand (or NEWEST=path)
+newest: $(INSTALLED)  ## each fast test without torch once, on the newest Python at hand (or NEWEST=path)
 	@newest="$(NEWEST)"; ours=$$($(BIN)/python -c 'import sys; print(sys.version_info[:2])'); \
 	if test -z "$$newest"; then \
 	  echo "newest Python: skipped, no python3.14, python3.13 or python3.12 runs here; NEWEST=path names one"; \
@@ -67,7 +71,7 @@ newest: $(INSTALLED)  ## the fast tests without torch on the newest Python at ha
 	  version=$$("$$newest" -c 'import platform; print(platform.python_version())'); \
 	  echo "newest Python: the fast tests without torch on $$version, $$newest"; \
 	  $(MAKE) --no-print-directory PYTHON="$$newest" $(NEW)/.installed-$$version && \
-	  $(NEW)/bin/python -m pytest -m "not slow" --numprocesses $(JOBS); \
+	  $(NEW)/bin/python $(TESTS) -m "not slow" --first-of-each; \
 	fi
 
 # torch would be gigabytes here, where there is no CPU build of it

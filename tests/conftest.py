@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from collections.abc import Generator, Iterable, Iterator
@@ -13,13 +14,16 @@ os.environ["NEARFAR_WEIGHTS"] = os.devnull + "/no-weights"  # the default system
 
 import numpy as np  # noqa: E402  # reads the variables when it loads
 import pytest  # noqa: E402
+from forked_workers import ForkedWorkers  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from postgres_server import Postgres, running_server  # noqa: E402
 
+from nearfar.files import processes  # noqa: E402
 from nearfar.files.extras import MissingPackageError  # noqa: E402
 
 settings.register_profile("nearfar", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("nearfar")
+processes.ProcessPoolExecutor = ForkedWorkers
 
 # Without torch (``make newest``) all tests of networks are skipped. With it, nothing here does anything.
 
@@ -59,6 +63,30 @@ def _without_torch() -> Generator[None, None, None]:
         if error.name == "torch":
             pytest.skip("needs torch, which is not installed")
         raise
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "of each test run only what its first parameters ask for; of one that is marked `newest`, all"
+    parser.addoption("--first-of-each", action="store_true", help=told)
+
+
+@pytest.hookimpl(trylast=True)  # when those that are not asked for are gone
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+    if config.getoption("--first-of-each"):
+        first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+        kept = {id(item) for item in first.values()}
+        others = [item for item in items if id(item) not in kept and not item.get_closest_marker("newest")]
+        config.hook.pytest_deselected(items=others)
+        left_out = {id(item) for item in others}
+        items[:] = [item for item in items if id(item) not in left_out]
+
+
+def pytest_collection_finish() -> None:
+    """What stays until the end, a few million objects, is not looked at again by each collection of garbage."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

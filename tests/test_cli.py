@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import soundfile
@@ -34,10 +35,13 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-def nearfar(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+COMMAND = [sys.executable, "-c", "from nearfar.cli import main; main()"]
+
+
+def nearfar(*arguments: object, stdin: bytes) -> subprocess.CompletedProcess[bytes]:
     """The real thing, in a process of its own."""
-    command = [sys.executable, "-c", "from nearfar.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=120, check=False)
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=600, check=False)
 
 
 def invoke(*arguments: object) -> Result:
@@ -53,9 +57,9 @@ def fan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def detector(fan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("detector")
-    done = nearfar("fit", fan, "-o", folder / "detector", "--cache", folder / "cache")
-    assert done.returncode == 0, done.stderr
-    assert b"28 normal clips (24 source, 4 target)" in done.stdout
+    done = invoke("fit", fan, "-o", folder / "detector", "--cache", folder / "cache")
+    assert done.exit_code == 0, done.output
+    assert "28 normal clips (24 source, 4 target)" in done.stdout
     return folder / "detector"
 
 
@@ -293,17 +297,15 @@ def test_errors_are_one_line_that_tells_what_to_do(
     if arguments[0] == "adapt":
         pytest.importorskip("torch")
     places = {"detector": detector, "fan": fan, "empty": tmp_path}
-    done = nearfar(*(a.format(**places) for a in arguments))
+    done = forked.nearfar(*(a.format(**places) for a in arguments))
     assert done.returncode == 1
-    assert said.format(**places) in done.stderr.decode().replace("\n", " ") + done.stdout.decode()
-    assert b"Traceback" not in done.stderr
+    assert said.format(**places) in done.stderr.replace("\n", " ") + done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_a_traceback_on_demand() -> None:
-    environment = {**os.environ, "NEARFAR_DEBUG": "1"}
-    command = [sys.executable, "-c", "from nearfar.cli import main; main()", "run", "x", "--data", "y"]
-    done = subprocess.run(command, capture_output=True, env=environment, check=False)
-    assert b"Traceback" in done.stderr
+    done = forked.nearfar("run", "x", "--data", "y", env={"NEARFAR_DEBUG": "1"})
+    assert "Traceback" in done.stderr
 
 
 def test_check_of_a_good_and_a_bad_data_set(fan: Path, tmp_path: Path) -> None:
@@ -388,12 +390,12 @@ def test_every_option_of_a_simulation_arrives(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_interrupted_simulation_says_how_to_go_on(tmp_path: Path) -> None:
     """Ctrl-C while two workers record: the same command goes on, and no worker is left."""
-    command = [
-        sys.executable, "-c", "from nearfar.cli import main; main()", "simulate", tmp_path / "sim", "--machines",
-        "fan", "--clips", "30", "--test-clips", "1", "--rate", "8000", "--seconds", "4", "--workers", "2",
+    arguments = [
+        "simulate", tmp_path / "sim", "--machines", "fan", "--clips", "30", "--test-clips", "1", "--rate", "8000",
+        "--seconds", "4", "--workers", "2",
     ]  # fmt: skip
     process = subprocess.Popen(
-        command,
+        [*COMMAND, *arguments],
         stderr=subprocess.PIPE,
         start_new_session=True,
         # a test run in the background is told to ignore Ctrl-C, and hands that on
@@ -403,7 +405,7 @@ def test_an_interrupted_simulation_says_how_to_go_on(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     try:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=600)
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -412,8 +414,8 @@ def test_an_interrupted_simulation_says_how_to_go_on(tmp_path: Path) -> None:
     assert b"Traceback" not in said
     assert b"run the same command again to continue" in b" ".join(said.split())
     assert not (tmp_path / "sim").exists()
-    again = subprocess.run(command, capture_output=True, check=False, timeout=120)
-    assert again.returncode == 0, again.stderr
+    again = invoke(*arguments)
+    assert again.exit_code == 0, again.output
     assert len(list((tmp_path / "sim").rglob("*.wav"))) == 44
     assert not (tmp_path / "sim.unfinished").exists()
 

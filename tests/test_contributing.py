@@ -24,11 +24,15 @@ BLOCK = re.compile(
     r"(?P<above>(?:^[^\n]+\n)*^[^\n]+):\n\n```(?:python|toml|text)\n(?P<code>(?s:.*?))^```$", re.MULTILINE
 )
 NAMED_TESTS = re.compile(r"^\$ \.venv/bin/python -m pytest (?P<arguments>.+)$", re.MULTILINE)
+# Each run ends with collections of garbage, which need not look at what the others have loaded
 RUN_EACH = """
-import json, sys
+import gc, json, sys
 import pytest
-runs = json.loads(sys.argv[1])
-print("codes", json.dumps([int(pytest.main(["-q", "-p", "no:cacheprovider", *run])) for run in runs]))
+codes = []
+for run in json.loads(sys.argv[1]):
+    codes.append(int(pytest.main(["-q", "-p", "no:cacheprovider", *run])))
+    gc.freeze()
+print("codes", json.dumps(codes))
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 from sklearn.covariance import LedoitWolf
 
 from nearfar.encoders.features import Mel, log_mel
@@ -20,9 +19,9 @@ from nearfar.systems import configuration
 
 pytestmark = pytest.mark.slow
 RATE = 16000
-SEVERITIES = (0.2, 0.4, 0.6, 0.8, 1.0)
+SEVERITIES = (0.2, 0.45, 0.7, 1.0)
 FAULTS = [(d.name, fault) for d in describe() for fault in d.faults]
-NORMAL_CLIPS, FAULTY_CLIPS = 60, 8
+NORMAL_CLIPS, FAULTY_CLIPS = 40, 4
 MEL = Mel(rate=RATE)
 
 
@@ -32,9 +31,7 @@ def embedding(
     """Mean and standard deviation over time of the log-mel spectrum, without room and noise."""
     condition = Condition(machine.SPEEDS.usual[seed % 2], machine.LOADS.usual[seed // 2 % 2])
     rng = np.random.default_rng(seed)
-    sound = dry_sound(
-        machine, condition, fault=fault, severity=severity, samples=2 * RATE, rate=RATE, rng=rng
-    )
+    sound = dry_sound(machine, condition, fault=fault, severity=severity, samples=RATE, rate=RATE, rng=rng)
     levels = log_mel(sound, MEL)
     return np.concatenate([levels.mean(-1), levels.std(-1)])
 
@@ -65,7 +62,7 @@ def test_a_fault_is_easier_to_hear_the_worse_it_is(
     if machine not in normal:
         normal[machine] = Normal(machine)
     scores = [normal[machine].score(fault, severity) for severity in SEVERITIES]
-    assert spearmanr(SEVERITIES, scores).statistic > 0.9
+    assert np.all(np.diff(scores) > 0), scores
     assert scores[-1] > 1.05 * scores[0]
 
 

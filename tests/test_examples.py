@@ -137,6 +137,7 @@ def _docstrings(node: Any, name: str) -> Iterator[tuple[str, ast.Constant]]:
 DOCSTRINGS = {f"{path.relative_to(SOURCE)}:{name}": (path, constant) for path, name, constant in docstrings()}
 
 
+@pytest.mark.newest  # of most modules something runs
 @pytest.mark.parametrize("name", DOCSTRINGS)
 @pytest.mark.usefixtures("work")
 def test_examples_of_a_docstring(name: str) -> None:

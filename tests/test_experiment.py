@@ -198,7 +198,7 @@ def is_alive(group: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_done(
     data: Path, tmp_path: Path, number: int
 ) -> None:
@@ -221,17 +221,17 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_done(
         # a test run in the background is told to ignore Ctrl-C, and hands that on
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not list(tmp_path.rglob("encoder/*/.*.part")) and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}[number]
     if number == signal.SIGINT:
         assert b"run the same command again to continue" in b" ".join(said.split())
     assert b"Traceback" not in said
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while is_alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not is_alive(process.pid), "a worker is left"

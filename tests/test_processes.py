@@ -7,12 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from nearfar.files import processes
 from nearfar.files.processes import Aside, Tell
+
+
+@pytest.fixture(autouse=True)
+def new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of ``forked_workers``."""
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", ProcessPoolExecutor)
 
 
 def double(item: int, tell: Tell) -> int:
