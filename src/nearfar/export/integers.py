@@ -2,13 +2,13 @@
 
 Conventions
 -----------
-A product is ``x W``: x is ``(..., rows, inputs)``, a row a token; W is ``(inputs, outputs)``, a column an output. Weights
-are made integers once, with a scale of each column; tokens at each run, with a step of each row::
+A product is ``x W``: x is ``(..., rows, inputs)``, a row a token; W is ``(inputs, outputs)``, a column an output.
+Weights are made integers once, with a scale of each column; tokens at each run, with a step of each row::
 
     W = scale w,  w = -64 ... 64          x = step (q - 128),  q = 1 ... 255          x W = step ((q - 128) w) scale
 
-So a quiet token has as many steps as a loud one. All else stays in float32: the front end, convolutions, what attention
-multiplies. Nothing is calibrated on recordings.
+So a quiet token has as many steps as a loud one. All else stays in float32: the front end, convolutions, what
+attention multiplies. Nothing is calibrated on recordings.
 
 Facts: ONNX Runtime, "Quantize ONNX models": where a processor lacks VNNI, the sum of two products of 8-bit numbers
 saturates at 16 bits unless weights have 7 bits.
@@ -16,7 +16,6 @@ saturates at 16 bits unless weights have 7 bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
 CONTRIBUTED = "com.microsoft"  # ONNX Runtime's own operators
+PRODUCT = "MatMulIntegerToFloat"  # of these
 LARGEST_WEIGHT = 64  # 2 * 255 * 64 is below 2 ** 15, so that sums are exact on every processor
 ZERO, STEPS = 128, 127  # what a token's zero becomes, and how far its largest number is from that
 SMALLEST = 1e-30  # largest number of a row that has a step; it is 0 below
@@ -44,10 +44,10 @@ def with_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     model : onnx.ModelProto
         As of ``encoders.exporting.network_model``; not changed.
 
-    Raises
-    ------
-    ValueError
-        If it has no such product.
+    Returns
+    -------
+    onnx.ModelProto
+        As it was, if it has no such product: see ``has_integers``.
     """
     found = onnx.ModelProto()
     found.CopyFrom(model)
@@ -59,11 +59,8 @@ def with_integers(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "MatMul" and _is_product(weights.get(node.input[1]), shapes.get(node.input[0]))
     }
     if not products:
-        raise ValueError(
-            "the network has no matrix products, only convolutions, and these are slower in integers; export it "
-            "without --int8"
-        )
-    nodes = []
+        return found
+    nodes: list[onnx.NodeProto] = []
     for node in found.graph.node:
         nodes += _in_integers(found.graph, node, *products[node.name]) if node.name in products else [node]
     del found.graph.node[:]
@@ -72,6 +69,11 @@ def with_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     if CONTRIBUTED not in {one.domain for one in found.opset_import}:
         found.opset_import.append(helper.make_opsetid(CONTRIBUTED, 1))
     return found
+
+
+def has_integers(model: onnx.ModelProto) -> bool:
+    """Whether any product of a model is in integers."""
+    return any(node.op_type == PRODUCT for node in model.graph.node)
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
@@ -107,6 +109,8 @@ def _in_integers(
     for name, array in constants.items():
         graph.initializer.append(numpy_helper.from_array(np.asarray(array), prefix + name))
 
+    zero = helper.make_tensor("value", onnx.TensorProto.UINT8, [1], [ZERO])
+
     def add(op: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
         names = [x if name == "x" else prefix + name for name in inputs.split()]
         made = y if output == "y" else prefix + output
@@ -120,9 +124,9 @@ def _in_integers(
         add("Max", "high below smallest", "largest"),
         add("Mul", "largest part", "step"),
         add("Shape", "step", "count"),
-        add("ConstantOfShape", "count", "zeros", value=helper.make_tensor("value", onnx.TensorProto.UINT8, [1], [ZERO])),
+        add("ConstantOfShape", "count", "zeros", value=zero),
         add("QuantizeLinear", "flat step zeros", "q", axis=0),
-        add("MatMulIntegerToFloat", "q w one scale zero", "columns", domain=CONTRIBUTED),
+        add(PRODUCT, "q w one scale zero", "columns", domain=CONTRIBUTED),
         add("Unsqueeze", "step last", "of_row"),
         add("Mul", "columns of_row", "scaled"),
         add("Reshape", "scaled shape", "y"),

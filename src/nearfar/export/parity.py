@@ -9,14 +9,15 @@ means anything.)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-from nearfar.detector.fitted import Detector
+from nearfar.decisions.thresholds import Threshold
+from nearfar.detector.fitted import Detector, Verdict
 from nearfar.detector.normal_sounds import DamagedSoundError
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Samples
@@ -29,6 +30,7 @@ OF_P_VALUES = 1e-6  # relative, beside what the bound of the score allows
 NOISE_DB = (-10.0, -40.0, -70.0, -95.0)  # of full scale; the last is about one bit of 16
 LONGER = 1.37  # windows: another length, if the file takes any
 OWN_NOISE = 0.01  # of each microphone, in noise that they have in common
+NO_P_VALUES, UNDECIDED = (math.nan, math.nan), (False, False)
 
 
 class ParityError(ValueError):
@@ -90,7 +92,7 @@ class Parity:
         """The largest relative difference of p-values; NaN without a threshold."""
         if any(math.isnan(one.p_values[0]) for one in self.heard):
             return math.nan
-        return max((_relative(*one.p_values, 0.0) for one in self.heard), default=0.0)
+        return max((relative(*one.p_values, 0.0) for one in self.heard), default=0.0)
 
     @property
     def changed_decisions(self) -> int:
@@ -114,11 +116,12 @@ class Parity:
             raise ParityError("the detector scores none of the sounds that an export is compared on")
         if wrong := [one for one in self.heard if not one.is_close]:
             worst = max(wrong, key=lambda one: one.difference / one.bound)
+            said, found = worst.scores
             raise ParityError(
                 f"the exported file does not say what the detector says, so it is not written: {len(wrong)} of "
-                f"{len(self.heard)} sounds differ by more than the bound of {self.bound:g}, relative to their score; "
-                f"most: {worst.name}, with a score of {worst.scores[0]:.8g} and {worst.scores[1]:.8g} in the file, by "
-                f"{worst.difference:.2g}; {self.changed_decisions} decisions change"
+                f"{len(self.heard)} sounds differ by more than the bound of {self.bound:g}, relative to their "
+                f"score; most: {worst.name}, with a score of {said:.8g}, and {found:.8g} in the "
+                f"file, by {worst.difference:.2g}; {self.changed_decisions} decisions change"
             )
 
 
@@ -133,29 +136,34 @@ def compared(detector: Detector, content: bytes, *, samples: int | None, bound: 
     samples : int or None
         Of a recording that the file takes; ``None``: any number.
     bound : float
-        Of the relative difference of a score. Where a score is smaller than the interquartile range of the normal
-        scores behind the threshold, the difference is relative to that range.
+        Of the relative difference of a score. A score may be 0. So the difference is relative to the interquartile
+        range of the normal scores behind the threshold, where the score is smaller than that; without a threshold,
+        to the median score of the detector's own clips.
     """
     session = light_session(content)
     n_channels = session.get_inputs()[0].shape[0]
-    heard, unscored = [], []
-    for name, is_own, sound in _sounds(detector, samples):
+    names = [one.name for one in session.get_outputs()]
+    said: list[tuple[_Sound, Verdict, dict[str, Any]]] = []
+    unscored = []
+    for sound in _sounds(detector, samples):
         try:
-            verdict = detector.score(sound, detector.sample_rate, name=name)
+            verdict = detector.score(sound.samples, detector.sample_rate, name=sound.name)
         except AudioError:
-            unscored.append(name)
+            unscored.append(sound.name)
             continue
-        found = dict(
-            zip(
-                (one.name for one in session.get_outputs()),
-                session.run(None, {"samples": np.ascontiguousarray(sound[:n_channels])}),
-                strict=True,
-            )
-        )
-        said = float(verdict.score), float(verdict.p_value)
-        allowed = bound if sound.any(axis=1).all() else OF_SILENCE * bound
-        heard.append(_beside(detector, name, is_own, said, found, allowed))
+        given = np.ascontiguousarray(sound.samples[:n_channels])
+        said.append((sound, verdict, dict(zip(names, session.run(None, {"samples": given}), strict=True))))
+    least = least_of(detector, [verdict.score for sound, verdict, _ in said if sound.is_own])
+    heard = [_beside(detector.threshold, *one, least, bound) for one in said]
     return Parity(tuple(heard), tuple(unscored), bound)
+
+
+def least_of(detector: Detector, own: Sequence[float]) -> float:
+    """What differences are relative to at least."""
+    if detector.threshold is None:
+        return float(np.median(np.abs(own))) if own else 0.0
+    lower, upper = np.quantile(detector.threshold.normal_scores, (0.25, 0.75)).tolist()
+    return float(upper - lower)
 
 
 def light_session(content: bytes) -> onnxruntime.InferenceSession:
@@ -167,36 +175,35 @@ def light_session(content: bytes) -> onnxruntime.InferenceSession:
 
 
 def _beside(
-    detector: Detector,
-    name: str,
-    is_own: bool,
-    said: tuple[float, float],
-    found: dict[str, NDArray[np.generic]],
+    threshold: Threshold | None,
+    sound: _Sound,
+    verdict: Verdict,
+    found: Mapping[str, Any],
+    least: float,
     bound: float,
 ) -> Heard:
-    """What the detector said, score and p-value, beside what was found by the file."""
-    scores = said[0], float(found["score"])
-    threshold = detector.threshold
+    """What the detector said of a sound, beside what was found by the file."""
+    allowed = bound if sound.samples.any(axis=1).all() else OF_SILENCE * bound
+    scores = verdict.score, float(found["score"])
+    difference = relative(*scores, least)
+    heard = Heard(
+        sound.name, sound.is_own, scores, NO_P_VALUES, UNDECIDED, difference, allowed, difference <= allowed
+    )
     if threshold is None:
-        difference = _relative(*scores, 0.0)
-        return Heard(
-            name, is_own, scores, (math.nan, math.nan), (False, False), difference, difference <= bound
-        )
-    lower, upper = np.quantile(threshold.normal_scores, (0.25, 0.75)).tolist()
-    difference = _relative(*scores, upper - lower)
-    slack = bound * max(abs(scores[0]), upper - lower)
-    p_values = said[1], float(found["p_value"])
+        return heard
+    slack = allowed * max(abs(scores[0]), least)
+    p_values = verdict.p_value, float(found["p_value"])
     highest, lowest = threshold.p_value(np.array([scores[0] - slack, scores[0] + slack])).tolist()
     decisions = scores[0] > threshold.value, bool(found["is_anomaly"])
     is_close = (
-        difference <= bound
+        heard.is_close
         and lowest * (1 - OF_P_VALUES) <= p_values[1] <= highest * (1 + OF_P_VALUES)
         and (decisions[0] == decisions[1] or abs(scores[0] - threshold.value) <= slack)
     )
-    return Heard(name, is_own, scores, p_values, decisions, difference, bound, bool(is_close))
+    return replace(heard, p_values=p_values, decisions=decisions, is_close=is_close)
 
 
-def _relative(expected: float, found: float, least: float) -> float:
+def relative(expected: float, found: float, least: float) -> float:
     """The difference, relative to what was expected, or to ``least`` if that is larger; infinite if one is NaN."""
     if expected == found:
         return 0.0
@@ -205,19 +212,27 @@ def _relative(expected: float, found: float, least: float) -> float:
     return relative if math.isfinite(relative) else math.inf
 
 
-def _sounds(detector: Detector, samples: int | None) -> Iterator[tuple[str, bool, Samples]]:
-    """Name, whether it is the detector's own, and samples of each sound, at the detector's rate."""
+class _Sound(NamedTuple):
+    """A sound at the detector's rate: is it one of the detector's own clips?"""
+
+    name: str
+    is_own: bool
+    samples: Samples
+
+
+def _sounds(detector: Detector, samples: int | None) -> Iterator[_Sound]:
+    """All that are compared, as long as the file takes them."""
     for name, sound in _own(detector):
-        yield name, True, sound if samples is None else _as_long(sound, samples)
+        yield _Sound(name, True, sound if samples is None else as_long(sound, samples))
     n_channels = len(detector.sample)
     least = max(branch.encoder.min_samples for branch in detector.branches)
     usual = round(detector.window_seconds * detector.sample_rate)
-    lengths = (usual,) if samples is None else (samples,)
-    for name, sound in _made(n_channels, max(least, lengths[0])):
-        yield name, False, sound
+    for name, sound in _made(n_channels, max(least, usual if samples is None else samples)):
+        yield _Sound(name, False, sound)
     if samples is None:
         for length in (least, least + round(LONGER * usual)):
-            yield f"noise of {length} samples", False, np.float32(0.1) * _noise(length, n_channels, length)
+            noise = np.float32(0.1) * _noise(length, n_channels, length)
+            yield _Sound(f"noise of {length} samples", False, noise)
 
 
 def _own(detector: Detector) -> Iterator[tuple[str, Samples]]:
@@ -231,7 +246,7 @@ def _own(detector: Detector) -> Iterator[tuple[str, Samples]]:
         yield clip.name, audio.at_rate(recorded.samples, recorded.rate, detector.sample_rate, clip.name)
 
 
-def _as_long(sound: Samples, samples: int) -> Samples:
+def as_long(sound: Samples, samples: int) -> Samples:
     """Cut, or repeated, to a length."""
     times = -(-samples // sound.shape[1])
     return np.ascontiguousarray(np.tile(sound, (1, times))[:, :samples])

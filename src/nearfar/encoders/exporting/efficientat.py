@@ -26,8 +26,8 @@ from nearfar.encoders.graphs import Graph, Value
 ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "Relu", nn.Hardswish: "HardSwish"}
 
 
-def tokens(graph: Graph, encoder: Frozen, waveforms: Value, samples: int | None) -> Value:
-    """As ``efficientat.Network``; the number of samples makes no difference."""
+def tokens(graph: Graph, encoder: Frozen, waveforms: Value) -> Value:
+    """As ``efficientat.Network``."""
     network, own = cast(Network, encoder.network), cast(EfficientAt, encoder).GEOMETRY.fbank
     at_rate = front_ends.resampled(graph, waveforms, encoder.sample_rate, own.rate)
     levels = graph.add("Transpose", _levels(graph, at_rate, own), perm=[0, 2, 1])
