@@ -29,7 +29,7 @@ from nearfar.report import cached
 
 COMMANDS = [
     "demo", "simulate", "machines", "check", "data", "fit", "calibrate", "learn", "score",
-    "explain", "drift", "run", "study", "sweep", "evaluate", "compare", "report", "submit",
+    "explain", "export", "drift", "run", "study", "sweep", "evaluate", "compare", "report", "submit",
     "systems", "weights", "cache", "alerts",
 ]  # fmt: skip
 

@@ -79,7 +79,7 @@ def export(
     show(exported.table(found, labelled), exported.to_json(found, labelled), as_json=as_json)
     if labelled is not None and labelled.warning is not None:
         say(f"Warning: {labelled.warning}.", err)
-    say(f"Wrote {file}.", err)
+    say(f"Wrote {file}. Next: `python {found.runner} {file} RECORDINGS`", err)
 
 
 def _in_both(detector: Detector, file: Path, data: Path | None, seconds: Any, *, replace: bool) -> Labelled:

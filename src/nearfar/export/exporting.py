@@ -15,6 +15,7 @@ from nearfar.encoders.graphs import OPSET
 from nearfar.export import chain, parity
 from nearfar.export.encoder_graphs import Arithmetic
 from nearfar.export.parity import Parity
+from nearfar.export.runner import write_runner
 from nearfar.files.atomic import atomic_file, refuse_file
 from nearfar.files.digests import digest_bytes
 
@@ -33,8 +34,8 @@ class Exported:
 
     Attributes
     ----------
-    path : Path
-        Of the file.
+    path, runner : Path
+        Of the file; of the runner beside it.
     machine, system : str
         As of the detector.
     opset, nodes, size : int
@@ -56,6 +57,7 @@ class Exported:
     """
 
     path: Path
+    runner: Path
     machine: str
     system: str
     opset: int
@@ -84,7 +86,8 @@ class Exported:
             "largest_p_value_difference": None if largest != largest else largest,
             "changed_decisions": compared.changed_decisions,
         }
-        beside = {"path": str(self.path), "notices": list(self.notices), "left_out": list(self.left_out)}
+        paths = {"path": str(self.path), "runner": str(self.runner)}
+        beside = paths | {"notices": list(self.notices), "left_out": list(self.left_out)}
         return asdict(self) | beside | {"parity": told}
 
 
@@ -96,7 +99,7 @@ def export(
     arithmetic: Arithmetic = "float32",
     replace: bool = False,
 ) -> Exported:
-    """Write a detector as one ONNX file, if it says what the detector says.
+    """Write a detector as one ONNX file, if it says what the detector says, and the runner beside it.
 
     Parameters
     ----------
@@ -139,6 +142,7 @@ def export(
         part.write_bytes(content)
     return Exported(
         path,
+        write_runner(path.parent),
         detector.machine,
         detector.system.name,
         opset=OPSET,
