@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -18,7 +19,7 @@ from nearfar.cli import app
 from nearfar.cli import exporting as command
 from nearfar.detector.fitted import Detector
 from nearfar.evaluation import metrics
-from nearfar.export import chain, exporting, labelled
+from nearfar.export import chain, exporting, labelled, parity
 from nearfar.export.labelled import Labelled, compare
 from nearfar.export.parity import ParityError
 from nearfar.files.steps import Jobs
@@ -61,7 +62,7 @@ def found(detector, data) -> Labelled:
 
 def test_omega_in_float32_is_that_of_the_detector(detector, data, found):
     clips = data.machines[0].test
-    scores = {clip.key: detector.score_file(clip).score for clip in clips}
+    scores = {clip.key: detector.score_file(clip.recording).score for clip in clips}
     known = metrics.clip_table(clips)
     expected = metrics.omega(metrics.evaluate(known, known.index.to_series().map(scores)))
     assert (found.clips, found.anomalies) == (CLIPS, CLIPS // 2)
@@ -125,7 +126,7 @@ def test_the_machine_of_a_data_set(data):
     assert labelled.test_clips(two, "pump") == machine.test
     with pytest.raises(ValueError, match="has no machine 'valve', but fan, pump"):
         labelled.test_clips(two, "valve")
-    bare = dataclasses.replace(data, machines=(dataclasses.replace(machine, test=()),))
+    bare = dataclasses.replace(data, machines=(dataclasses.replace(machine, clips=machine.train),))
     with pytest.raises(ValueError, match="has no test clips of 'fan'"):
         labelled.test_clips(bare, "fan")
 
@@ -137,7 +138,11 @@ def test_a_system_without_a_network_is_refused(data, tmp_path):
         chain.detector_model(detector, arithmetic="int8")
 
 
-def test_an_export_in_integers_is_not_bounded(detector, found, tmp_path):
+def test_an_export_in_integers_is_not_bounded(detector, found, tmp_path, monkeypatch):
+    strict = functools.partial(parity.compared, bound=1e-9)
+    monkeypatch.setattr(exporting.parity, "compared", strict)
+    with pytest.raises(ParityError, match="is not written"):
+        exporting.export(detector, tmp_path / "fan.onnx")
     made = exporting.export(detector, tmp_path / "fan.onnx", arithmetic="int8")
     assert made.arithmetic == "int8"
     assert made.parity.largest_score > made.parity.bound

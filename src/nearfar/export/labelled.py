@@ -195,8 +195,9 @@ def _scored(
 def _loaded(detector: Detector, clip: Clip, samples: int | None) -> Samples:
     """What the files take of a clip."""
     chosen = clip if clip.channels else replace(clip, channels=detector.selected_channels)
-    sound = audio.load(chosen, detector.sample_rate)[: chain.channels(detector)]
-    audio.require_length(sound, chain.least_samples(detector), detector.sample_rate, str(clip.path))
+    recording = chosen.recording
+    sound = audio.load(recording, detector.sample_rate)[: chain.channels(detector)]
+    audio.require_length(sound, chain.least_samples(detector), detector.sample_rate, str(recording))
     return np.ascontiguousarray(sound if samples is None else parity.as_long(sound, samples))
 
 

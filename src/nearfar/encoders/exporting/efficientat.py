@@ -54,7 +54,7 @@ def _levels(graph: Graph, waveforms: Value, fbank: Fbank) -> Value:
 def _block(graph: Graph, block: nn.Module, maps: Value) -> Value:
     """(1, channels, bands, frames) to those of the next block."""
     if not isinstance(block, InvertedBottleneck):
-        return _convolved(graph, cast(nn.Sequential, block), maps)
+        return _convolved(graph, cast(Sequence[nn.Module], block), maps)
     found = maps
     for layer in block.block:
         if isinstance(layer, SqueezeExcitation):
