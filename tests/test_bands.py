@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from two_microphones import RATE, recording, tone
 
+from nearfar.recordings import bands
 from nearfar.recordings.bands import band_edges, measured_bands
 from nearfar.recordings.inspection.measured import frame_length
 from nearfar.recordings.microphones import MicrophoneError, listen
@@ -111,3 +112,9 @@ def test_a_view_of_two_microphones_needs_both(rng: np.random.Generator) -> None:
     for view in ("far", "cancelled_3taps"):
         with pytest.raises(MicrophoneError, match="needs 2 channels"):
             measured_bands(recording(rng)[:1], RATE, (view,), band_edges(RATE))
+
+
+@pytest.mark.parametrize("n", [1, 2, 20, 21, 155, 156])
+def test_the_peak_is_numpys_quantile_to_the_last_bit(rng: np.random.Generator, n: int) -> None:
+    values = 20 * rng.standard_normal((n, 41))
+    np.testing.assert_array_equal(bands._quantile(values, 0.95), np.quantile(values, 0.95, axis=0))

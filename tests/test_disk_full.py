@@ -150,9 +150,9 @@ def test_digests_that_find_no_space_tell_so(tmp_path: Path, monkeypatch: pytest.
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
 
-    monkeypatch.setattr(Jobs, "_digest_of", no_space)
+    monkeypatch.setattr(Jobs, "_remember", no_space)
     with pytest.raises(OSError, match=r"No space left.*digests\.sqlite"):
-        Jobs(tmp_path).digests_of([tmp_path])
+        Jobs(tmp_path).digests_of([Path(__file__)])
 
 
 @pytest.mark.parametrize("writer", [save_arrays, save_adapter, save_folder])

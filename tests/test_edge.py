@@ -21,11 +21,15 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from synthetic import write_machine
 
+from nearfar import Detector as NearfarDetector
 from nearfar.export import nearfar_edge, runner
 from nearfar.export.nearfar_edge import Detector, EdgeError, Heard, Sound, Stored, Verdict, open_pcm, open_wav
+from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, containers, sound_files
 from nearfar.recordings.inspection import usual
+from nearfar.recordings.recording import Recording
 from nearfar.windows import cutting
 from nearfar.windows.cutting import Cut
 
@@ -621,6 +625,43 @@ def test_the_runner_is_written_and_a_changed_one_is_left(
             assert runner.write_runner(tmp_path).read_bytes() == changed
         assert "nearfar_edge.py: somebody has changed it, so it stays as it is" in caplog.text
         caplog.clear()
+
+
+# beside the detector itself
+
+
+@pytest.fixture(scope="module")
+def pump(tmp_path_factory: pytest.TempPathFactory) -> tuple[NearfarDetector, Path]:
+    """A detector, and its export."""
+    exporting = pytest.importorskip("nearfar.export.exporting")
+    folder = tmp_path_factory.mktemp("pump")
+    detector = NearfarDetector.fit(write_machine(folder, "pump"), "spectral", jobs=Jobs(folder / "cache"))
+    exporting.export(detector, folder / "pump.onnx")
+    return detector, folder / "pump.onnx"
+
+
+def test_it_says_what_the_detector_says(
+    pump: tuple[NearfarDetector, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector, model = pump
+    rate, seconds = detector.sample_rate, detector.window_seconds
+    clips = sorted((model.parent / "pump" / "test").iterdir())
+    long, _ = audio.read(clips[0])
+    audio.write(tmp_path / "long.wav", np.tile(long, 4)[:, : round(2.5 * seconds * rate)], rate)
+    audio.write(tmp_path / "short.wav", long[:, : round(0.7 * seconds * rate)], rate)
+    clips.append(tmp_path / "short.wav")
+    expected = list(detector.score_files(clips))
+    spans = detector.cut.spans(audio.read_header(tmp_path / "long.wav").samples, rate)
+    expected += detector.score_files([Recording((tmp_path / "long.wav",), span=span) for span in spans])
+    code, lines, _ = run(capsys, model, "--json", *clips, tmp_path / "long.wav")
+    told = [json.loads(line) for line in lines]
+    assert code == 2
+    assert [one["decision"] for one in told] == [verdict.decision for verdict in expected]
+    assert {"normal", "anomaly", "unusable"} == {one["decision"] for one in told}
+    for one, verdict in zip(told, expected, strict=True):
+        if one["decision"] != "unusable":  # in which case it does not even ask the model
+            assert one["score"] == pytest.approx(verdict.score, rel=1e-4)
+            assert one["p_value"] == pytest.approx(verdict.p_value)
 
 
 BARE = """

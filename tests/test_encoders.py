@@ -14,6 +14,7 @@ from nearfar.encoders.autoencoder import Autoencoder
 from nearfar.encoders.features import Mel, mel_filters
 from nearfar.encoders.frozen import Frozen
 from nearfar.encoders.spectral import Spectral
+from nearfar.recordings.transforms import Transforms
 from nearfar.training import TRAINERS, trainer
 
 SECONDS = 1.5
@@ -247,3 +248,12 @@ embed(samples, encoder_class("spectral")(), view="near_and_cancelled", pooling="
 def test_torch_is_not_loaded_for(code):
     check = "\nimport sys\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code + check], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"floor_db": -10.0}, {"n_fft": 512, "hop": 256, "n_mels": 16}, {"hop": 300}]
+)
+@pytest.mark.parametrize("samples", [1024, 1500, 16_000, 16_384])
+def test_spectral_levels_are_the_same_by_spectra_that_others_look_at(rng, options, samples):
+    encoder, waveform = Spectral(**options), rng.standard_normal((1, samples)).astype(np.float32)
+    np.testing.assert_array_equal(encoder.of_spectra(Transforms(waveform)), encoder(waveform))

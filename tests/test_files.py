@@ -250,6 +250,17 @@ def test_digests_of_files_are_remembered(tmp_path, jobs, hashed):
     assert hashed == ["a", "b"]
 
 
+def test_threads_read_files_for_their_digests_and_all_are_remembered(tmp_path, jobs, hashed, monkeypatch):
+    monkeypatch.setattr(steps, "DIGESTS_AT_ONCE", 3)
+    paths = [tmp_path / str(i) for i in range(8)]
+    for path in paths:
+        path.write_text(path.name)
+    found = jobs.digests_of([*paths, *paths], workers=3)
+    assert found == 2 * [digest_file(path) for path in paths]
+    assert jobs.known_digests(paths) == found[:8]
+    assert sorted(hashed) == [path.name for path in paths]
+
+
 @pytest.mark.parametrize("text", ["longer than before", "two"])
 def test_a_changed_file_has_another_digest(tmp_path, jobs, text):
     file = tmp_path / "a"
@@ -265,7 +276,7 @@ def test_a_missing_file_has_no_digest(tmp_path, jobs, hashed):
     (tmp_path / "a").touch()
     with pytest.raises(FileNotFoundError, match=r"No such file.*none"):
         jobs.digests_of([tmp_path / "a", tmp_path / "none"])
-    assert hashed == ["a"]
+    assert hashed == []  # it is told before anything is read
 
 
 # the cache

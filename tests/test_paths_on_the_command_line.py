@@ -7,9 +7,9 @@ import io
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from synthetic import RATE, clip, write_machine
 from typer.testing import CliRunner, Result
@@ -24,11 +24,7 @@ SHOWN = r"L\xfcfter [old].wav"
 
 def nearfar(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The real thing, in a process of its own."""
-    command = [sys.executable, "-c", "from nearfar.cli import main; main()", *map(str, arguments)]
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(
-        command, capture_output=True, timeout=120, check=False, encoding="utf-8", env=environment
-    )
+    return forked.nearfar(*arguments, env={"COLUMNS": "200"})
 
 
 def invoke(*arguments: object) -> Result:

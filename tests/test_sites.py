@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.signal
+from known_ways import known_ways  # noqa: F401
 
 from nearfar.recordings.audio import FAR, NEAR, write
 from nearfar.simulation.machines import MACHINES

@@ -21,7 +21,14 @@ from nearfar.recordings.clips import Clip, DatasetError
 from nearfar.recordings.datasets.validation import validate
 from nearfar.recordings.inspection import copies, unlike
 from nearfar.recordings.inspection.measured import measure
-from nearfar.recordings.inspection.training import Seen, judge, look, majority, where_apart
+from nearfar.recordings.inspection.training import (
+    Seen,
+    _first_singular,
+    judge,
+    look,
+    majority,
+    where_apart,
+)
 from nearfar.recordings.microphones import MICROPHONES
 
 N = 4 * RATE
@@ -403,3 +410,38 @@ def test_a_far_microphone_that_is_dead_in_all_clips_is_refused_also_where_a_prot
         audio.write(tmp_path / "mill" / f"{number}.wav", samples, RATE)
     with pytest.raises(DatasetError, match=r"8 of 8 training clips \(dead\), too many to be left out"):
         Detector.fit(tmp_path / "mill", "spectral", odd_clips=odd_clips, jobs=Jobs(tmp_path / "jobs"))
+
+
+@pytest.mark.parametrize("shape", [(7, 30), (30, 7), (12, 12)])
+def test_two_groups_are_told_apart_by_the_first_singular_vector_of_whichever_side(rng, shape):
+    rows = rng.standard_normal(shape)
+    found, expected = _first_singular(rows), np.linalg.svd(rows)[0][:, 0]
+    np.testing.assert_allclose(abs(found @ expected) / np.linalg.norm(found), 1)
+
+
+@pytest.mark.parametrize("block", [3, 7, 500])
+def test_recordings_whose_levels_go_alike_are_found_block_by_block(rng, monkeypatch, block):
+    monkeypatch.setattr(copies, "BLOCK", block)
+    rows = rng.standard_normal((40, 10)) * np.repeat([1.0, 0.01], 20)[:, None]
+    rows[[9, 17, 30]] = rows[[4, 4, 2]] + 0.05
+    of = np.array([""] * 17 + ["long"] * 23)
+    of[4] = "long"
+    limit, found = 0.3**2 * 10, list(copies._first_near(rows, of, 0.3**2 * 10))
+    expected = {}
+    for later in range(40):
+        for earlier in range(later):
+            varied = min((rows[later] ** 2).sum(), (rows[earlier] ** 2).sum()) > limit
+            apart = of[later] != of[earlier] or not of[later]
+            if varied and apart and ((rows[later] - rows[earlier]) ** 2).sum() < limit:
+                expected.setdefault(later, earlier)
+    assert found == sorted(expected.items())
+    assert {9: 4, 30: 2}.items() <= expected.items()
+
+
+def test_copies_have_the_digest_of_the_original_in_any_container(rng):
+    samples = pcm(0.3 * rng.standard_normal((2, 1000)))
+    finer = samples + np.float32(0.2 / 2**15)
+    assert copies.digest(samples) == copies.digest(finer) == copies.digest(samples.copy())
+    assert copies.digest(samples) != copies.digest(samples[::-1])
+    loud = np.float32([[1.5, -1.0, 1e38]])
+    assert copies.digest(loud) == copies.digest(np.minimum(loud, 40)) != copies.digest(loud / 2)

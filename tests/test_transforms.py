@@ -9,7 +9,7 @@ from two_microphones import RATE, recording
 from nearfar.recordings import transforms
 from nearfar.recordings.cancellation import Canceller
 from nearfar.recordings.inspection.measured import frame_length, measure
-from nearfar.recordings.transforms import Overlap, Transforms
+from nearfar.recordings.transforms import Overlap, Transforms, framed, powers
 
 LENGTH = 30_000
 
@@ -72,3 +72,27 @@ def test_what_nobody_wants_is_not_computed_to_measure(rng, monkeypatch):
     monkeypatch.setattr(transforms, "transform", lambda *_: pytest.fail("computed"))
     measure(samples, RATE, Transforms(samples, wanted={512}))
     measure(samples + np.float32(0.5), RATE, Transforms(samples, wanted={frame_length(RATE)}))
+
+
+@pytest.mark.parametrize("length", [1, 5, 511, 1024, 1025, 5000])
+def test_frames_are_those_of_a_padded_waveform(rng, length):
+    waveform = rng.standard_normal(length).astype(np.float32)
+    padded = np.pad(waveform, (512, 512 + -length % 512))
+    expected = [padded[start : start + 1024] for start in range(0, len(padded) - 1023, 512)]
+    np.testing.assert_array_equal(framed(waveform, 1024), expected)
+
+
+def test_what_is_made_of_samples_is_made_once(rng):
+    heard, made = Transforms(recording(rng, LENGTH)), []
+    for _ in range(3):
+        found = heard.derived("how", lambda: made.append(1) or np.zeros(LENGTH, np.float32))
+        assert found.samples.shape == (1, LENGTH)
+    assert made == [1]
+    assert Canceller(512).heard(heard) is Canceller(512).heard(heard) is not Canceller(1024).heard(heard)
+    np.testing.assert_array_equal(Canceller(512)(heard.samples, heard), Canceller(512)(heard.samples))
+
+
+@pytest.mark.parametrize("kind", [np.complex64, np.complex128])
+def test_powers_are_squared_magnitudes(rng, kind):
+    spectra = (rng.standard_normal((5, 9)) + 1j * rng.standard_normal((5, 9))).astype(kind)
+    np.testing.assert_array_equal(powers(spectra), spectra.real**2 + spectra.imag**2)

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 from synthetic import RATE
-from watched import TAPES, Logbook, Watching, live_site, site_of, sound, watch, write_site
+from watched import (  # noqa: F401
+    TAPES,
+    Logbook,
+    Watching,
+    evidence_is_made_here,
+    live_site,
+    site_of,
+    sound,
+    watch,
+    write_site,
+)
 
 from nearfar.recordings import audio
 from nearfar.watching.hearing import AFRESH

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthetic import RATE
-from watched import (
+from watched import (  # noqa: F401
     FALSE_ALERTS,
     FIRST,
     TAPES,
     Logbook,
     Watching,
+    evidence_is_made_here,
     live_site,
     site_of,
     sound,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sql
 from postgres_server import Postgres
-from watched import Logbook, Watching, site_of, watch, write_site
+from watched import Logbook, Watching, evidence_is_made_here, site_of, watch, write_site  # noqa: F401
 
 from nearfar.logbook.watcher import WATCHER
 from nearfar.watching.engine import WatchError

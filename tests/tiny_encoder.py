@@ -19,8 +19,14 @@ class Net(nn.Module):
         self.frames = nn.Linear(8, 6, bias=False)
         self.norm = nn.BatchNorm1d(8)
 
+    def spectrogram(self, waveforms):
+        return waveforms.unfold(1, 8, 8).mT
+
     def forward(self, waveforms, blocks):
-        frames = waveforms.unfold(1, 8, 8)
+        return self.hear(self.spectrogram(waveforms), blocks)
+
+    def hear(self, spectrogram, blocks):
+        frames = spectrogram.mT
         grid = self.frames(self.norm(frames.mT).mT).unflatten(-1, (2, 3))
         of_blocks = torch.stack([n * grid for n in blocks], dim=1)
         return Tokens(of_blocks, of_blocks.mean(dim=(2, 3)))

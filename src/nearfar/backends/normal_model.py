@@ -27,6 +27,7 @@ from nearfar.embedding.estimators import (
     checked_for_fit,
     checked_like_fit,
     is_matrix,
+    require_equal_lengths,
     require_fitted,
 )
 
@@ -120,13 +121,9 @@ class NormalModel(Estimator, ABC):
             If an option is out of its range, the arrays do not fit together, a number is not finite, or the clips
             do not suffice; see the class. Copies of a clip count once.
         """
-        from sklearn.utils.validation import (
-            check_consistent_length,
-        )  # here, because it takes a second to load
-
         self._check_options()
         X = _of_bearable_size(self._check_normal(X))
-        check_consistent_length(X, domain, attributes)
+        require_equal_lengths(X, domain, attributes)
         attributes = None if attributes is None else np.asarray(attributes)
         given = NormalClips(X, np.asarray(domain), attributes)
         clips = _without_copies(given, self._tells_apart())

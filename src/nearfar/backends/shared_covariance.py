@@ -9,6 +9,7 @@ import numpy as np
 from nearfar.backends.normal_model import Float, NormalClips, NormalModel
 from nearfar.backends.terms import Quadratic, Terms
 from nearfar.recordings.clips import counted
+from nearfar.recordings.inspection.shrinkage import shrunk_covariance
 
 ROUNDING = 8 * np.finfo(np.float64).eps  # relative: a mean of equal numbers is not quite equal to them
 
@@ -19,8 +20,6 @@ class SharedCovariance(NormalModel):
     MIN_CLIPS: ClassVar[int] = 2
 
     def _learn(self, clips: NormalClips) -> None:
-        from sklearn.covariance import ledoit_wolf  # here, because a verdict does not need it
-
         X, domains, index = clips.X, clips.counts, clips.domain_number
         if len(X) < len(domains) + 2:  # of two residuals one is the other's negative: nothing to shrink by
             raise ValueError(
@@ -35,12 +34,12 @@ class SharedCovariance(NormalModel):
                 f"the {len(X)} normal clips do not differ within their domains, so there is no covariance; "
                 "are they copies of one recording?"
             )
-        covariance, shrinkage = ledoit_wolf(centred, assume_centered=True)
+        covariance, shrinkage = shrunk_covariance(centred)
         try:
-            self.precision_ = np.linalg.inv(covariance)
+            self.precision_: Float = np.linalg.inv(covariance)
         except np.linalg.LinAlgError as error:
             raise FloatingPointError(f"the covariance of {len(X)} normal clips cannot be inverted") from error
-        self.shrinkage_ = float(shrinkage)
+        self.shrinkage_ = shrinkage
 
     def _distances(self, X: Float, centres: Float) -> Float:
         """Squared distance of each clip from each centre, (n_centres, dim): (n_centres, n_clips)."""

@@ -1,17 +1,25 @@
-"""The commands of pretrained weights: list, download, add and verify them."""
+"""The commands of pretrained weights: list, download, add, verify and measure them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearfar.cli.console import out, say
+from nearfar.cli.console import out, say, show
 from nearfar.cli.flags import Command, Group
+from nearfar.cli.options import CORES, AsJson, Cache, MachineNames, Workers
 from nearfar.cli.progress import CONTINUE, shown_progress
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="List, download, add and verify pretrained weights.")
+if TYPE_CHECKING:
+    from nearfar.encoders.choosing import Rows
+    from nearfar.research.arithmetics import Comparison
+    from nearfar.systems.branches import Progress
+
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="List, download, add, verify and measure pretrained weights."
+)
 
 Weights = Annotated[str, typer.Argument(help="Name from `nearfar weights list`, such as eat.")]
 AcceptLicence = Annotated[
@@ -72,6 +80,102 @@ def weights_verify(
     out.print(fitted.verified(name, weights.verify(name)), soft_wrap=True)
     if golden is not None:
         out.print(fitted.likeness(weights.compare(name, golden)), soft_wrap=True)
+
+
+@app.command(cls=Command, name="bench")
+def weights_bench(
+    name: Weights,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the clips.")] = 10.0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that compute a clip.")] = 1,
+    batches: Annotated[
+        str | None,
+        typer.Option(metavar="N,...", help="Also give several clips at once, such as 2,4,8 of them."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also measure what is compiled first, which takes a minute or more.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also compare Omega on recordings: a data set, a machine, or a folder of normal recordings, into "
+            "which faults are planted."
+        ),
+    ] = None,
+    machine: MachineNames = None,
+    as_json: AsJson = False,
+    workers: Workers = CORES,
+    cache: Cache = None,
+) -> None:
+    """Measure in which arithmetic an encoder is fastest on this computer, and what that changes.
+
+    What is found is remembered, and `precision=auto` goes by it.
+    """
+    from nearfar.encoders import choosing, encoder_class, remembering
+    from nearfar.encoders.pretrained import PRETRAINED, refuse_unknown
+    from nearfar.report import benched
+
+    sizes = _sizes(batches)
+    if name not in PRETRAINED:
+        refuse_unknown(name)
+        raise typer.BadParameter(
+            f"{name}: a file does not tell its encoder; give a name from `nearfar weights list`"
+        )
+    encoder: Any = encoder_class(PRETRAINED[name].encoder)(weights=name, device="cpu")  # type: ignore[call-arg]
+    engines = choosing.UNASKED if not every else tuple(choosing.THOUGHT_TO_TAKE)
+    with shown_progress(f"Embeddings of recordings are kept; {CONTINUE}.") as progress:
+        rows = choosing.bench(
+            encoder,
+            seconds=seconds,
+            threads=threads,
+            batches=sizes,
+            engines=engines,
+            cache=cache,
+            tell=progress,
+        )
+        comparison = (
+            None if data is None else _compared(encoder, rows, data, machine, workers, cache, progress)
+        )
+    found = benched.Bench(
+        name, threads, seconds, rows, comparison, remembering.compared(encoder, cache=cache)
+    )
+    show(benched.table(found), benched.to_json(found), as_json=as_json)
+
+
+def _sizes(text: str | None) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(size) for size in text.split(",")) if text else ()
+    except ValueError:
+        sizes = (0,)
+    if any(size < 1 for size in sizes):
+        raise typer.BadParameter(f"--batches={text}: give numbers of clips, such as 2,4,8")
+    return sizes
+
+
+def _compared(
+    encoder: Any,
+    rows: Rows,
+    data: Path,
+    machines: list[str] | None,
+    workers: int,
+    cache: Path | None,
+    progress: Progress,
+) -> Comparison:
+    """Omega in all arithmetics that could be measured, which is remembered."""
+    from nearfar.encoders.measuring import Measured
+    from nearfar.encoders.remembering import note_omega
+    from nearfar.files import steps
+    from nearfar.recordings import datasets
+    from nearfar.research import arithmetics
+    from nearfar.windows.long_recordings import cut_dataset
+
+    dataset, _ = cut_dataset(datasets.load_any(data))
+    names = [name for name, row in rows.items() if isinstance(row, Measured)]
+    comparison = arithmetics.compare(
+        encoder.weights, dataset.only(machines) if machines else dataset, names,
+        workers=workers, jobs=steps.Jobs(cache), progress=progress,
+    )  # fmt: skip
+    note_omega(encoder, comparison.compared, of=comparison.digest, cache=cache)
+    return comparison
 
 
 def _accepted(name: str, accept: bool) -> str:

@@ -139,6 +139,7 @@ def read_system(content: Mapping[str, Any], folder: Path) -> ResolvedSystem:
         is_old = content["format"] < RESOLVED_FORMAT
         content = {**content, "system": _with_present_names(content["system"])}
         resolved = _read_old_system(content) if is_old else ResolvedSystem.restore(content["system"])
+        resolved = resolved.with_former_choices()
         if content["format"] < GROUPS_FORMAT:
             random = resolved.threshold.model_copy(update={"folds_by": "random"})
             resolved = replace(resolved, threshold=random)

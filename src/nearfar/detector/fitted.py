@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -264,7 +264,7 @@ class Detector:
         """
         jobs = jobs or Jobs()
         machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
-        system = _with_choices(_resolved(system, machine.name, seed, jobs), adapters, false_alarm_rate)
+        system = _with_choices(_resolved(system, machine, seed, jobs), adapters, false_alarm_rate)
         means: dict[str, Any] = {"keep": keep, "workers": workers, "jobs": jobs, "progress": progress}
         found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, **means)
         return cls(machine.name, system, **vars(found))
@@ -364,7 +364,12 @@ class Detector:
         self._warn_of_unknown_clips()
         recordings = _normal_clips(normals, self.selected_channels, "calibrate")
         clips, cutting = cut_if(recordings, self.cut, self.is_long)
-        score = partial(self.score_files, workers=workers)
+        heard = learning.Later(self)
+
+        def score(recordings: Sequence[Recording]) -> Iterator[Verdict]:
+            keep_freed_memory()
+            return audio.each(recordings, partial(self._verdict, hear=heard.hear), workers=workers)
+
         found = calibrating.score_normals(clips, score, seen=self.seen, progress=progress)
         config = system.threshold
         calibrating.refuse_too_few(config, len(found.scores), found.left_out)
@@ -375,7 +380,7 @@ class Detector:
         new = entry(CALIBRATE, told["clips"], told["domains"], found.digest, when=now)
         return dataclasses.replace(
             self, system=system, threshold=threshold, unseen={}, calibration=found.calibration,
-            calibrated_on=told, kept=learning.with_later(self, found.clips, self._embedded, workers=workers),
+            calibrated_on=told, kept=heard.kept(found.clips),
             history=(*self.history, new), dependence=dependence_of(found.clips, found.scores, cutting),
         )  # fmt: skip
 
@@ -574,6 +579,7 @@ class Detector:
         name: str,
         notes: Sequence[Note] = (),
         transforms: Transforms | None = None,
+        hear: Callable[[list[NDArray[Any]]], None] | None = None,
     ) -> Verdict:
         audio.require_samples(samples, name or "recording")
         if transforms is None:
@@ -590,6 +596,8 @@ class Detector:
             branches = self._branch_scores(of_parts[0])
         except ValueError as error:  # it has no finite embedding, no direction, no finite score
             raise AudioError(f"{name or 'recording'}: cannot be scored: {error}") from error
+        if hear is not None:
+            hear(embeddings)
         p_value, decision = float("nan"), ""
         if self.threshold is not None:
             p_value = float(self.threshold.p_value(np.array([score]))[0])
@@ -658,11 +666,6 @@ class Detector:
         audio.require_samples(samples, name)
         return self._embeddings(samples, rate, name)
 
-    def _embedded(self, clip: Clip) -> list[NDArray[Any]]:
-        """The same of a clip that can be read."""
-        recorded = audio.read_recorded(clip.recording)
-        return self._embeddings(recorded.samples, recorded.rate, str(clip.recording))
-
     def _scores_of_parts(self, embeddings: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         """Scores of one recording by each part of the system, (1, n_parts): each the mean over its branches."""
         scores = [branch.anomaly_score([x]) for branch, x in zip(self.branches, embeddings, strict=True)]
@@ -730,6 +733,17 @@ class Detector:
         Its channels are those that the recording chooses, or else those that were chosen for the fit. A named pipe
         or device is read to its end, as by ``score_stream``, for which ``rate`` and ``channels`` are.
         """
+        return self._verdict(recording, rate=rate, channels=channels)
+
+    def _verdict(
+        self,
+        recording: Recording | Path | str,
+        *,
+        rate: int | None = None,
+        channels: int | None = None,
+        hear: Callable[[Recording, list[NDArray[Any]]], None] | None = None,
+    ) -> Verdict:
+        """As ``score_file``; ``hear`` is told what each branch makes of a file."""
         asked = Recording.of(Path(recording) if isinstance(recording, str) else recording)
         name = str(asked)
         try:
@@ -740,7 +754,8 @@ class Detector:
                     )
             used = asked if asked.channels else dataclasses.replace(asked, channels=self.selected_channels)
             recorded = audio.read_recorded(used)
-            return self._score_samples(recorded.samples, recorded.rate, name, recorded.notes)
+            told = None if hear is None else partial(hear, asked)
+            return self._score_samples(recorded.samples, recorded.rate, name, recorded.notes, hear=told)
         except (AudioError, MicrophoneError, MissingPackageError, OSError) as error:
             message = str(error).removeprefix(f"{name}: ")
             if isinstance(error, MicrophoneError):
@@ -997,11 +1012,11 @@ def _loaded(given: System | FusedSystem | Path | str | None) -> System | FusedSy
 
 
 def _resolved(
-    given: System | FusedSystem | ResolvedSystem | Path | str | None, machine: str, seed: int, jobs: Jobs
+    given: System | FusedSystem | ResolvedSystem | Path | str | None, machine: Machine, seed: int, jobs: Jobs
 ) -> ResolvedSystem:
     if isinstance(given, ResolvedSystem):
         return given
-    return resolve(_loaded(given), seed=seed, jobs=jobs, machine=machine)
+    return resolve(_loaded(given), seed=seed, jobs=jobs, machine=machine.name, clips=machine.train)
 
 
 def _with_choices(

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -19,7 +20,8 @@ from nearfar.decisions.fusing import fuse_left_out
 from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig, refuse_unattainable
 from nearfar.detector.history import History, of_fit
 from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine
-from nearfar.detector.normal_sounds import Meter, NormalSounds, heard_in, views_of
+from nearfar.detector.normal_sounds import Meter, NormalSounds, heard_in
+from nearfar.detector.one_pass import OnePass
 from nearfar.detector.time_order import dependence_of
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
@@ -187,11 +189,12 @@ class Fit:
             return self.known.branches[number].unfitted()
         return Branch(self.system.branches[number])
 
+    @cached_property
     def recordings(self) -> Sequence[str]:
         """What each training clip contains."""
         if self.known is not None:
             return self.known.recordings
-        return digests((clip.recording for clip in self.machine.train), self.jobs)
+        return digests((clip.recording for clip in self.machine.train), self.jobs, workers=self.workers)
 
     def far_levels(self, rate: int) -> NDArray[np.float32]:
         """The mean log-mel level of each training clip at the far microphone, in dB: (n_clips, bands)."""
@@ -238,13 +241,15 @@ def fit(
     """
     _refuse_before(system, keep)
     machine, cutting = _cut(machine, cut)
-    found = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips, cut)
+    heard = _one_pass(system, machine.train, keep, jobs)
+    found = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips, cut, heard)
     machine = replace(machine, clips=(*found.kept, *machine.test))
     this, clips = Fit(machine, system, workers, jobs, progress), machine.train
     folds = folds_of_parts(this)
     _require_unseen(system, len(_scored(folds)))
-    meter = _meter(this, found, keep)
-    branches, embedded = _fit_branches(this, meter)
+    assert found.header is not None
+    meter = heard.meter(found.header.channels, clips, this.recordings)
+    branches, embedded = _fit_branches(this, meter, heard)
     unseen = (scored := score_unseen(this, folds, embedded)).fused(system)
     found = found if odd_clips == "keep" else _with_unlike_scores(this, found, scored)
     files, told = fingerprints((c.recording for c in clips), jobs), _describe_training(this, found, cutting)
@@ -280,21 +285,12 @@ def _kept(
         for resolved, X in zip(system.branches, embedded, strict=True)
     ]
     return Kept(
-        bank=Bank.of(clips, this.recordings(), files, vectors),
+        bank=Bank.of(clips, this.recordings, files, vectors),
         added=np.zeros(len(clips), dtype=np.int32),
         traits=found.traits,
         far={rate: this.far_levels(rate) for rate in rates_of_far(system)},
         unseen=by_branch(scored, clips, system) if is_fitted_to_machine(system.branches) else None,
     )
-
-
-def _meter(this: Fit, found: Look, keep: Keep) -> Meter | None:
-    """What measures the clips while encoders hear them; ``None`` if nothing is kept of them."""
-    if keep == "nothing":
-        return None
-    assert found.header is not None
-    rate = max(Branch(resolved).encoder.sample_rate for resolved in this.system.branches)
-    return Meter(rate, views_of(found.header.channels, this.system.microphones))
 
 
 def _sounds(
@@ -306,13 +302,15 @@ def _sounds(
     clips, progress = this.machine.train, this.progress
     levels = meter.of_clips(
         clips,
-        this.recordings(),
+        this.recordings,
         workers=this.workers,
         jobs=this.jobs,
         tell=None if progress is None else lambda done, total: progress("measuring", done, total),
     )
     suspects = {suspect.clip for suspect in found.unlike}
-    sounds = heard_in(clips, kept.bank, levels, meter, keep_recordings=recordings, suspects=suspects)
+    sounds = heard_in(
+        clips, kept.bank, levels, meter, keep_recordings=recordings, suspects=suspects, workers=this.workers
+    )
     return sounds.select(kept.bank.order)
 
 
@@ -362,14 +360,19 @@ def _cut(machine: Machine, how: HowToCut) -> tuple[Machine, Cutting | None]:
     return replace(machine, clips=(*clips, *machine.test)), cutting
 
 
-def _fit_branches(this: Fit, meter: Meter | None) -> tuple[tuple[Branch, ...], list[list[NDArray[Any]]]]:
+def _fit_branches(
+    this: Fit, meter: Meter | None, heard: OnePass
+) -> tuple[tuple[Branch, ...], list[list[NDArray[Any]]]]:
     """All branches, fitted to all clips; and of each branch the embeddings of the clips."""
     clips, branches, embedded = this.machine.train, [], []
     for number in range(1, len(this.system.branches) + 1):
         branch, told = this.branch(number - 1), this.tell("", number)
         branch.fit_encoder(clips, workers=this.workers, jobs=this.jobs, progress=told)
         also = meter if meter is not None and meter.rate == branch.encoder.sample_rate else None
-        X = branch.embed(clips, workers=this.workers, jobs=this.jobs, progress=told, also=also)
+        X = branch.embed(
+            clips, workers=this.workers, jobs=this.jobs, progress=told, also=also, shas=this.recordings,
+            ready=heard.of_branch(number - 1, clips, this.recordings),
+        )  # fmt: skip
         branches.append(branch.fit_backend(X, domains(clips), attributes(clips)))
         embedded.append(X)
     return tuple(branches), embedded
@@ -416,7 +419,13 @@ def _sample(clip: Clip, rate: int) -> Samples:
     return audio.load(clip.recording, rate)[:, : int(SELF_CHECK_SECONDS * rate)]
 
 
-def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut) -> Look:
+def _one_pass(system: ResolvedSystem, clips: Sequence[Clip], keep: Keep, jobs: Jobs) -> OnePass:
+    """What reads the training clips, to inspect them and to hear them."""
+    views = None if keep == "nothing" else tuple(system.microphones)
+    return OnePass.of([Branch(resolved) for resolved in system.branches], clips, views=views, jobs=jobs)
+
+
+def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, heard: OnePass) -> Look:
     """Look at every training clip, with all that the branches need of one."""
     machine, system = this.machine, this.system
     _require_clips(this, machine.train, "")
@@ -431,6 +440,7 @@ def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut) -> Look:
         odd_clips=odd_clips,
         workers=this.workers,
         progress=None if progress is None else lambda done, total: progress("inspecting", done, total),
+        listen=heard.listen,
     )
     why = "".join(f"\n    left out {line}" for line in few(map(str, found.left_out)))
     _require_clips(this, found.kept, why)
@@ -478,7 +488,7 @@ def _require_clips(this: Fit, clips: Sequence[Clip], why: str) -> None:
 def _describe_training(this: Fit, found: Look, cutting: Cutting | None) -> dict[str, Any]:
     """What ``Detector.trained_on`` says."""
     clips, system = this.machine.train, this.system
-    recordings = digests((c.recording for c in clips), this.jobs)
+    recordings = this.recordings
     header = found.header
     assert header is not None
     bound = [branch.adapter for branch in system.branches if branch.adapter is not None]
@@ -555,7 +565,7 @@ def folds_of(this: Fit, config: ThresholdConfig, branches: Sequence[ResolvedBran
     if config.method == "none":
         return Folds(())
     groups, told = groups_of(this, config, branches), domains(this.machine.train)
-    return deal(told, config, seed=this.system.seed, groups=groups, recordings=this.recordings())
+    return deal(told, config, seed=this.system.seed, groups=groups, recordings=this.recordings)
 
 
 def groups_of(this: Fit, config: ThresholdConfig, branches: Sequence[ResolvedBranch]) -> list[str]:

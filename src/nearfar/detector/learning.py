@@ -22,8 +22,8 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +50,14 @@ from nearfar.detector.keeping import (
     stacked,
 )
 from nearfar.detector.normal_sounds import NormalSounds
+from nearfar.detector.one_pass import OnePass
 from nearfar.detector.time_order import dependence_of
 from nearfar.detector.twins import find_twins
 from nearfar.files.digests import digest
+from nearfar.files.memory import keep_freed_memory
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
+from nearfar.recordings.bands import Levels
 from nearfar.recordings.clips import Clip, DatasetError, Domain, Machine, counted
 from nearfar.recordings.datasets.layout import few
 from nearfar.recordings.datasets.normals import refuse_anomalies
@@ -68,7 +71,6 @@ from nearfar.recordings.inspection.training import (
     OddClips,
     Seen,
     Suspect,
-    listen,
     unlike_by_score,
     warn_of_unlike,
 )
@@ -146,6 +148,8 @@ class Heard:
         What was found in clips that are learnt, by microphone and kind.
     left_out : tuple of dict
         Of each recording that is not learnt: ``clip``, ``kind`` and ``message``.
+    levels : mapping from Recording to (levels, peaks)
+        As far as they were measured while the clips were read.
     """
 
     clips: tuple[Clip, ...]
@@ -154,6 +158,7 @@ class Heard:
     measured: tuple[Measured, ...]
     faults: tuple[str, ...]
     left_out: tuple[dict[str, str], ...]
+    levels: Mapping[Recording, tuple[Levels, Levels]]
 
 
 def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> Learnt:
@@ -203,43 +208,43 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
         seen=np.unique(np.concatenate([detector.seen, joined.bank.files])),
         normals=None if detector.system.fusion is None else scored.by_part,
         kept=joined,
-        sounds=_sounds(detector, unordered.bank, heard.clips, named, workers),
+        sounds=_sounds(detector, unordered.bank, heard, named, workers),
         history=(*detector.history, new),
         **decided,
     )
 
 
-def with_later(
-    detector: Detector, clips: Sequence[Clip], embed: Callable[[Clip], list[Array]], *, workers: int
-) -> Kept | None:
-    """What a detector keeps after a calibration: the embeddings of those recordings, too.
+@dataclass(frozen=True, eq=False)
+class Later:
+    """What a detector keeps of recordings that it scores to be calibrated; threads call ``hear``.
 
-    Parameters
+    Attributes
     ----------
     detector : Detector
-    clips : sequence of Clip
-        That it has scored.
-    embed : callable
-        Gives the embeddings of a clip, by each branch.
-    workers : int
-        Threads.
+    heard : dict from Recording to (scores, embeddings), by each branch
     """
 
-    def kept_of(clip: Clip) -> tuple[list[float], list[Array | None]]:
-        """The score by each branch, and the embedding; rows are let go at once."""
-        X = embed(clip)
-        scores = [float(b.anomaly_score([x])[0]) for b, x in zip(detector.branches, X, strict=True)]
-        return scores, [
-            x if b.pooling != "rows" else None for b, x in zip(detector.system.branches, X, strict=True)
-        ]
+    detector: Detector
+    heard: dict[Recording, tuple[list[float], list[Array | None]]] = field(default_factory=dict)
 
-    if detector.kept is None:
-        return None
-    scores, embeddings = zip(*audio.each(clips, kept_of, workers=workers), strict=True)
-    vectors = [None if any(x is None for x in X) else X for X in zip(*embeddings, strict=True)]
-    recordings = [clip.recording for clip in clips]
-    bank = Bank.of(clips, digests(recordings, None), fingerprints(recordings), vectors)
-    return replace(detector.kept, later=bank, later_scores=np.array(scores))
+    def hear(self, recording: Recording, embeddings: Sequence[Array]) -> None:
+        """Take the embeddings of a recording, by each branch, if anything is kept; rows are let go at once."""
+        detector = self.detector
+        if detector.kept is None:
+            return
+        scores = [float(b.anomaly_score([x])[0]) for b, x in zip(detector.branches, embeddings, strict=True)]
+        resolved = zip(detector.system.branches, embeddings, strict=True)
+        self.heard[recording] = scores, [x if b.pooling != "rows" else None for b, x in resolved]
+
+    def kept(self, clips: Sequence[Clip]) -> Kept | None:
+        """What the detector keeps after the calibration, of these of the recordings, too."""
+        if self.detector.kept is None:
+            return None
+        recordings = [clip.recording for clip in clips]
+        scores, embeddings = zip(*(self.heard[recording] for recording in recordings), strict=True)
+        vectors = [None if any(x is None for x in X) else X for X in zip(*embeddings, strict=True)]
+        bank = Bank.of(clips, digests(recordings, None), fingerprints(recordings), vectors)
+        return replace(self.detector.kept, later=bank, later_scores=np.array(scores))
 
 
 def stays(detector: Detector) -> list[str]:
@@ -296,14 +301,20 @@ def _with_domain(clips: Sequence[Clip], domain: Domain | None, known: Bank) -> l
 def _hear(detector: Detector, kept: Kept, given: Given) -> tuple[Heard, list[list[Array]]]:
     """Read the new recordings, and say which of them are learnt; with their embeddings by each branch."""
     clips, files, left_out = _new(detector, given.clips)
-    readable = _readable(detector, given, clips, left_out)
+    views = None if detector.sounds is None else detector.sounds.views
+    one_pass = OnePass.of(detector.branches, clips, views=views, jobs=given.jobs)
+    readable = _readable(detector, given, clips, left_out, one_pass)
     faults = {seen.clip: _faults(detector, seen) for seen in readable}
     clean = readable if given.odd_clips == "keep" else _not_odd(detector, readable, faults)
     clips = [seen.clip for seen in clean]
+    shas = digests((clip.recording for clip in clips), given.jobs, workers=given.workers)
     embedded = [
-        b.embed(clips, workers=given.workers, jobs=given.jobs, progress=given.progress)
-        for b in detector.branches
-    ]
+        b.embed(
+            clips, workers=given.workers, jobs=given.jobs, progress=given.progress, shas=shas,
+            ready=one_pass.of_branch(number, clips, shas),
+        )
+        for number, b in enumerate(detector.branches)
+    ]  # fmt: skip
     # after the odd ones: beside its copies, what is odd stays as rare as it was in the old recording
     copied = _copies_of_old(kept.bank, embedded)
     left_out += [
@@ -311,6 +322,7 @@ def _hear(detector: Detector, kept: Kept, given: Given) -> tuple[Heard, list[lis
         for i, old in copied.items()
     ]
     learnt = [seen for i, seen in enumerate(clean) if i not in copied]
+    shas = [sha for i, sha in enumerate(shas) if i not in copied]
     embedded = [[x for i, x in enumerate(X) if i not in copied] for X in embedded]
     is_clean = set(clips)
     odd = [seen for seen in readable if seen.clip not in is_clean]
@@ -320,21 +332,27 @@ def _hear(detector: Detector, kept: Kept, given: Given) -> tuple[Heard, list[lis
     _refuse(left_out, learnt, given.odd_clips, n_odd=len(odd))
     heard = Heard(
         clips=tuple(seen.clip for seen in learnt),
-        recordings=tuple(digests((seen.clip.recording for seen in learnt), given.jobs)),
+        recordings=tuple(shas),
         files=tuple(files[seen.clip.recording] for seen in learnt),
         measured=tuple(seen.known for seen in learnt),
         faults=tuple(f"{fault.microphone} {fault.kind}" for seen in learnt for fault in faults[seen.clip]),
         left_out=tuple(left_out),
+        levels=one_pass.levels_of([seen.clip for seen in learnt], views),
     )
     return heard, embedded
 
 
 def _readable(
-    detector: Detector, given: Given, clips: Sequence[Clip], left_out: list[dict[str, str]]
+    detector: Detector,
+    given: Given,
+    clips: Sequence[Clip],
+    left_out: list[dict[str, str]],
+    one_pass: OnePass,
 ) -> list[Seen]:
     """The recordings that can be learnt if their sound is not odd, each once; the others join those left out."""
+    keep_freed_memory()
     readable: list[Seen] = []
-    for number, seen in enumerate(audio.each(clips, listen, workers=given.workers), start=1):
+    for number, seen in enumerate(audio.each(clips, one_pass.listen, workers=given.workers), start=1):
         if (wrong := _unusable(detector, seen)) is not None:
             left_out.append(told_of(seen.clip, *wrong))
         else:
@@ -549,19 +567,20 @@ def _joined(
 def _sounds(
     detector: Detector,
     bank: Bank,
-    clips: Sequence[Clip],
+    heard: Heard,
     unlike: Sequence[Mapping[str, str]],
     workers: int,
 ) -> NormalSounds | None:
     """How the clips sound, in the order of what is kept; of the bank, the new ones are the last."""
-    before = detector.sounds
+    before, clips = detector.sounds, heard.clips
     if before is None:
         return None
     first, doubtful = len(before), {one["clip"] for one in unlike}
-    found = before.joined(clips, bank.contents[first:], workers=workers).with_recordings(
+    found = before.joined(clips, bank.contents[first:], known=heard.levels, workers=workers).with_recordings(
         {first + i: clip for i, clip in enumerate(clips)},
         bank,
         suspects={first + i for i in range(len(clips)) if bank.name[first + i] in doubtful},
+        workers=workers,
     )
     return found.select(bank.order)
 
@@ -644,7 +663,7 @@ def _folds_of_learnt(
     groups = fitting.groups_of(this, config, [this.system.branches[i] for i in numbers])
     if config.folds_by != "random":
         config = config.model_copy(update={"folds_by": "group_if_known"})
-    recordings = this.recordings()
+    recordings = this.recordings
     folds = deal(
         domains([this.machine.train[i] for i in learnt]), config, seed=this.system.seed,
         groups=[groups[i] for i in learnt], recordings=[recordings[i] for i in learnt],

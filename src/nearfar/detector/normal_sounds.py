@@ -34,6 +34,7 @@ from nearfar.recordings.bands import Levels, band_edges, measured_bands
 from nearfar.recordings.clips import Clip
 from nearfar.recordings.flac import decoded, encoded, holds
 from nearfar.recordings.microphones import MICROPHONES, NAMES
+from nearfar.recordings.recording import Recording
 from nearfar.recordings.transforms import Transforms, Waveform
 
 __all__ = ["DamagedSoundError", "NormalClip", "NormalSounds", "band_edges", "measured_bands"]
@@ -274,7 +275,14 @@ class NormalSounds:
             clips=tuple(sorted(clips, key=lambda clip: clip.row)),
         )
 
-    def joined(self, clips: Sequence[Clip], contents: NDArray[np.uint64], *, workers: int = 1) -> Self:
+    def joined(
+        self,
+        clips: Sequence[Clip],
+        contents: NDArray[np.uint64],
+        *,
+        known: Mapping[Recording, tuple[Levels, Levels]] | None = None,
+        workers: int = 1,
+    ) -> Self:
         """These, and other clips of the same machine after them; of their sounds none yet.
 
         Parameters
@@ -283,10 +291,17 @@ class NormalSounds:
             That can be read.
         contents : (n,) array of uint64
             As of ``Bank``.
+        known : mapping from Recording to (levels, peaks), or None
+            Of recordings that need not be read for it.
         workers : int
             Threads.
         """
-        levels, peaks = _measured(clips, self.rate, self.views, workers=workers)
+        found = dict(known or {})
+        missing = [clip for clip in clips if clip.recording not in found]
+        if missing:
+            read = _measured(missing, self.rate, self.views, workers=workers)
+            found |= {clip.recording: both for clip, *both in zip(missing, *read, strict=True)}
+        levels, peaks = (np.stack(of) for of in zip(*(found[clip.recording] for clip in clips), strict=True))
         return replace(
             self,
             levels=np.concatenate([self.levels, levels]),
@@ -296,7 +311,7 @@ class NormalSounds:
         )
 
     def with_recordings(
-        self, clips: Mapping[int, Clip], bank: Bank, *, suspects: Collection[int] = ()
+        self, clips: Mapping[int, Clip], bank: Bank, *, suspects: Collection[int] = (), workers: int = 1
     ) -> Self:
         """The same with the sounds of clips that stand for the others, if the fit was told to keep any.
 
@@ -309,6 +324,8 @@ class NormalSounds:
             Of all clips, in the order of the rows.
         suspects : collection of int
             Rows that may be no normal clips.
+        workers : int
+            Threads.
         """
         if not self.keeps_recordings:
             return self
@@ -317,22 +334,19 @@ class NormalSounds:
             return self
         known = {clip.row: clip for clip, _ in self.readable()}
         rows = self._each_once([*known, *sorted({*clips} - {*known})])
-        made: dict[int, NormalClip] = {}
-
-        def sound_of(row: int) -> NormalClip:
-            if row not in made:
-                made[row] = known[row] if row in known else self._encoded(clips[row], row, bank)
-            return made[row]
-
         if not rows:
             return self
+
+        def sound_of(row: int) -> NormalClip:
+            return known[row] if row in known else self._encoded(clips[row], row, bank)
+
         available = np.zeros(len(self), bool)
         available[rows] = True
         chosen = representatives(
             self.domain, bank.attributes, self.features(bank), _how_many(sound_of(rows[0]).size),
             available=available, taken=known, suspects=suspects,
         )  # fmt: skip
-        return replace(self, clips=tuple(sound_of(row) for row in chosen))
+        return replace(self, clips=tuple(audio.each(chosen, sound_of, workers=workers)))
 
     def features(self, bank: Bank) -> list[NDArray[np.floating[Any]]]:
         """What clips are compared by: their embeddings; where none are kept, their levels."""
@@ -424,10 +438,22 @@ class Meter:
 
     def __call__(self, sha: str, transforms: Transforms, waveforms: Mapping[str, Waveform]) -> None:
         if sha not in self.found:
-            self.found[sha] = measured_bands(
-                transforms.samples, self.rate, self.views, band_edges(self.rate), transforms=transforms,
-                waveforms=waveforms,
-            )  # fmt: skip
+            self.found[sha] = self.measure(transforms, waveforms)
+
+    def measure(self, transforms: Transforms, waveforms: Mapping[str, Waveform]) -> tuple[Levels, Levels]:
+        """Levels and peaks of one recording, (views, bands) each.
+
+        Parameters
+        ----------
+        transforms : Transforms
+            Of its samples, at the detector's rate.
+        waveforms : mapping from view to (samples,) array
+            As far as an encoder has heard them.
+        """
+        return measured_bands(
+            transforms.samples, self.rate, self.views, band_edges(self.rate), transforms=transforms,
+            waveforms=waveforms,
+        )  # fmt: skip
 
     def of_clips(
         self,
@@ -473,6 +499,7 @@ def heard_in(
     *,
     keep_recordings: bool,
     suspects: Collection[Clip] = (),
+    workers: int = 1,
 ) -> NormalSounds:
     """How the clips of a fit sound.
 
@@ -489,6 +516,8 @@ def heard_in(
     keep_recordings : bool
     suspects : collection of Clip
         That may be no normal ones: their sound is not kept if there are others.
+    workers : int
+        Threads.
     """
     found = NormalSounds(
         rate=meter.rate,
@@ -501,7 +530,7 @@ def heard_in(
         keeps_recordings=keep_recordings,
     )
     doubtful = {i for i, clip in enumerate(clips) if clip in suspects}
-    return found.with_recordings(dict(enumerate(clips)), bank, suspects=doubtful)
+    return found.with_recordings(dict(enumerate(clips)), bank, suspects=doubtful, workers=workers)
 
 
 def views_of(channels: int, microphones: Sequence[str]) -> tuple[str, ...]:

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.embedding.store import Key, Origin, Store, current_code
-from nearfar.encoders import Encoder, Layered
+from nearfar.encoders import Encoder, Layered, Overhearing
 from nearfar.recordings import audio
 from nearfar.recordings.audio import AudioError, Samples
 from nearfar.recordings.clips import DatasetError
-from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, listen
+from nearfar.recordings.microphones import MICROPHONES, MicrophoneError, heard_through, listen
 from nearfar.recordings.recording import Recording
 from nearfar.recordings.transforms import Transforms
 
@@ -31,8 +31,10 @@ Array = NDArray[np.floating[Any]]
 Keys = dict[str, dict[str, list[Key]]]  # of each recording, by microphone
 Tell = Callable[[int, int], None]
 AlsoHears = Callable[[str, Transforms, Mapping[str, Samples]], None]  # as of ``embed_stored``
+Overheard = Mapping[str, Mapping[int, NDArray[np.float32]]]  # of one recording, by microphone and block
 
 PUT_AT_ONCE = 20  # recordings, of which a killed run loses no more
+READY_AT_ONCE = 1000  # recordings that were embedded before: all that takes time is to open the store
 LOOKED_UP_AT_ONCE = 100  # recordings, whose embeddings are read to see which of them are whole
 NOT_OF_THE_NETWORK = (
     "weights",
@@ -315,7 +317,54 @@ def compute_missing(
         pass  # all that is asked of it is in the store by then
 
 
-def embed_stored(
+def overhear(
+    samples: Samples,
+    encoder: Encoder,
+    microphones: Iterable[str],
+    *,
+    pooling: str,
+    transforms: Transforms,
+    name: str = "recording",
+) -> tuple[Overheard, dict[str, Samples]]:
+    """What ``embed_stored`` makes of one recording, while somebody else looks at its samples, too.
+
+    Parameters
+    ----------
+    samples : (channels, samples) array
+        At the encoder's rate.
+    encoder : Encoder
+        Frozen.
+    microphones : iterable of str
+        Those of a view.
+    pooling : str
+        Of ``POOLINGS``.
+    transforms : Transforms
+        Of these samples.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    embeddings : mapping from microphone to mapping from block to (dim,) array
+        As ``embed_stored`` takes them.
+    waveforms : mapping from microphone to (samples,) array
+
+    Raises
+    ------
+    AudioError, MicrophoneError
+        If the recording is too short, or has too few channels.
+    """
+    audio.require_length(samples, encoder.min_samples, encoder.sample_rate, name)
+    waveforms, found = {}, {}
+    for microphone in microphones:
+        heard = heard_through(transforms, microphone)
+        waveforms[microphone] = heard.samples[0]
+        tokens = _tokens(encoder, heard)
+        found[microphone] = {block: _as_stored(tokens[block], pooling) for block in encoder.blocks}
+    return found, waveforms
+
+
+def embed_stored(  # noqa: PLR0913  # what is computed, where it is kept, and by which means
     recordings: Mapping[str, Sequence[Recording | Path]],
     encoder: Encoder,
     made_by: Mapping[str, Origin],
@@ -325,6 +374,7 @@ def embed_stored(
     workers: int = 1,
     tell: Tell | None = None,
     also: AlsoHears | None = None,
+    ready: Mapping[str, Overheard] | None = None,
 ) -> dict[str, dict[str, Array]]:
     """The embeddings of recordings by each microphone of a view; what the store has is not computed.
 
@@ -337,6 +387,8 @@ def embed_stored(
     also : callable or None
         Called with what is heard of each recording that is read: its SHA-256, the spectra of its samples at the
         encoder's rate, and the waveform of each microphone. Threads call it.
+    ready : mapping from SHA-256 to what ``overhear`` gave, or None
+        Of recordings that need not be read for it. The store is given it, as far as it lacks it.
 
     Returns
     -------
@@ -350,6 +402,8 @@ def embed_stored(
     """
     keys = _keys(recordings, {m: [(block, pooling) for block in encoder.blocks] for m in made_by})
     found = _look_up(keys, made_by, store)
+    for microphone, new in _take(ready or {}, _missing(keys, found), made_by, store):
+        found[microphone] |= new
     task = _Task(recordings, encoder, _missing(keys, found), also=also)
     for microphone, new in _compute(task, made_by, store, workers, None, tell):
         found[microphone] |= new
@@ -415,6 +469,24 @@ def _missing(keys: Keys, found: Mapping[str, Mapping[Key, Array]]) -> Keys:
             if lacking := [key for key in asked if key not in found[microphone]]:
                 missing.setdefault(sha, {})[microphone] = lacking
     return missing
+
+
+def _take(
+    ready: Mapping[str, Overheard], missing: Keys, made_by: Mapping[str, Origin], store: Store
+) -> Iterator[tuple[str, dict[Key, Array]]]:
+    """Put what is missing into the store, as far as it is ready; then tell it, by microphone."""
+    shas = [sha for sha in missing if sha in ready]
+    for start in range(0, len(shas), READY_AT_ONCE):
+        some = shas[start : start + READY_AT_ONCE]
+        for microphone, origin in made_by.items():
+            new: dict[Key, Array] = {
+                key: ready[sha][microphone][key.block]
+                for sha in some
+                for key in missing[sha].get(microphone, ())
+            }
+            if new:
+                store.put(origin, new)
+                yield microphone, new
 
 
 def _compute(
@@ -514,11 +586,21 @@ def _length(recording: Recording | Path) -> tuple[int, int]:
     return header.samples, header.rate
 
 
+def _tokens(encoder: Encoder, heard: Transforms) -> Mapping[int, Array]:
+    """Tokens of each block of one waveform, (1, 1, frames, bands, dim); by its spectra, if the encoder can."""
+    if not isinstance(encoder, Overhearing):
+        return _by_block(encoder, heard.samples, encoder.blocks)
+    return _in_blocks(encoder, encoder.of_spectra(heard))
+
+
 def _by_block(encoder: Encoder, waveforms: Samples, blocks: Sequence[int]) -> Mapping[int, Array]:
     """Tokens of each block, (batch, 1, frames, bands, dim)."""
     if isinstance(encoder, Layered):
         return encoder.by_block(waveforms, blocks)
-    tokens = encoder(waveforms)
+    return _in_blocks(encoder, encoder(waveforms))
+
+
+def _in_blocks(encoder: Encoder, tokens: Array) -> Mapping[int, Array]:
     return {block: tokens[:, place : place + 1] for place, block in enumerate(encoder.blocks)}
 
 

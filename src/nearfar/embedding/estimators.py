@@ -123,10 +123,25 @@ def checked_for_fit(estimator: Any, X: Any, *, at_least: int = 1) -> Float:
     ValueError
         If X is not a matrix of so many rows, or a number is not finite.
     """
+    if is_matrix(X) and len(X) >= at_least and bool(np.isfinite(X).all()):
+        estimator.n_features_in_ = X.shape[1]
+        vars(estimator).pop("feature_names_in_", None)
+        converted: Float = X.astype(np.float64, copy=False)
+        return converted
     from sklearn.utils.validation import validate_data  # here, because it takes a second to load
 
     checked: Float = validate_data(estimator, X, dtype=np.float64, ensure_min_samples=at_least)
     return checked
+
+
+def require_equal_lengths(*arrays: Any) -> None:
+    """Raise scikit-learn's ``ValueError`` unless all have the same length, but for those that are ``None``."""
+    lengths = {len(array) if hasattr(array, "__len__") else -1 for array in arrays if array is not None}
+    if len(lengths) == 1 and -1 not in lengths:
+        return
+    from sklearn.utils.validation import check_consistent_length  # here, because it takes a second to load
+
+    check_consistent_length(*arrays)
 
 
 def checked_like_fit(estimator: Any, X: Any) -> Float:

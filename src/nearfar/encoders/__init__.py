@@ -11,7 +11,8 @@ has the function that fits it). Microphones are not its business, it hears the o
 but for a network of two microphones, which takes ``(batch, 2, samples)``.
 
 One that gives any of its blocks in one run, even blocks of different sizes, is ``Layered`` as well. One that can
-cut or fill clips is ``Limited``. One that says where its tokens lie in time and frequency is ``Located``.
+cut or fill clips is ``Limited``. One that can begin with spectra that others look at, too, is ``Overhearing``. One
+that says where its tokens lie in time and frequency is ``Located``.
 
 A new encoder is one module and one line in ``ENCODERS``. The line names the class instead of importing it, so
 that a system that needs no torch does not load torch.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # the list of weights loads no NumPy
     from numpy.typing import NDArray
 
     from nearfar.encoders.axes import TimeFrequency
+    from nearfar.recordings.transforms import Transforms
 
 Array: TypeAlias = "NDArray[np.float32]"
 
@@ -68,6 +70,14 @@ class Layered(Protocol):
 
     def batch_size(self, n_samples: int) -> int:
         """How many recordings of so many samples are to be given at once."""
+
+
+@runtime_checkable
+class Overhearing(Protocol):
+    """What an encoder has beside, if it can begin with spectra that others look at, too."""
+
+    def of_spectra(self, heard: Transforms) -> Array:
+        """The tokens of one waveform, (1, samples), by its spectra: the same as by itself."""
 
 
 @runtime_checkable

@@ -29,10 +29,8 @@ ArithmeticName: TypeAlias = Literal[
     "float32_compiled",
     "bfloat16_compiled",
     "float32_onnxruntime",
-    "int8_onnxruntime",
     "float32_openvino",
     "bfloat16_openvino",
-    "int8_openvino",
 ]
 Precision: TypeAlias = Literal["auto"] | ArithmeticName  # what an encoder is asked for
 
@@ -75,7 +73,7 @@ class Arithmetic:
 
 PACKAGES = {
     "int8": ("onnx", "onnxruntime"),
-    "export": ("onnx", "onnxruntime", "onnxscript"),
+    "export": ("onnx", "onnxruntime"),
     "openvino": ("openvino",),
 }
 ARITHMETICS = {
@@ -87,9 +85,7 @@ ARITHMETICS = {
         Arithmetic("float32_compiled", "float32", "compiled"),
         Arithmetic("bfloat16_compiled", "bfloat16", "compiled"),
         Arithmetic("float32_onnxruntime", "float32", "onnxruntime", "export"),
-        Arithmetic("int8_onnxruntime", "int8", "onnxruntime", "export"),
         Arithmetic("float32_openvino", "float32", "openvino", "openvino"),
         Arithmetic("bfloat16_openvino", "bfloat16", "openvino", "openvino"),
-        Arithmetic("int8_openvino", "int8", "openvino", "openvino"),
     )
 }

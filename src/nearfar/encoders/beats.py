@@ -272,7 +272,8 @@ class Encoder(nn.Module):
         table = cast(nn.Embedding, cast(Block, self.layers[0]).self_attn.relative_attention_bias)
         distances = torch.arange(1 - n_tokens, n_tokens, device=table.weight.device)
         of_distances = table(bucket(distances, self.settings)).T
-        return of_distances.unfold(-1, n_tokens, 1).flip(1)
+        places = torch.arange(n_tokens, device=distances.device)
+        return of_distances[:, places - places[:, None] + n_tokens - 1]
 
 
 class BeatsNetwork(nn.Module):
@@ -299,11 +300,11 @@ class BeatsNetwork(nn.Module):
 
     def spectrogram(self, waveforms: Tensor) -> Tensor:
         """The front end with bands first, (batch, samples) at 16 kHz to (batch, bands, frames)."""
-        return normalized_fbank(waveforms).mT
+        return normalized_fbank(waveforms).transpose(-2, -1)
 
     def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
         """(batch, bands, frames) to tokens of these blocks, (batch, blocks, frames, bands, dim)."""
-        grid = self.patches(spectrogram.mT)
+        grid = self.patches(spectrogram.transpose(-2, -1))
         outputs = self.encoder(grid.flatten(1, 2), blocks)
         return Tokens(torch.stack([tokens.reshape(grid.shape) for tokens in outputs], dim=1))
 

@@ -119,11 +119,13 @@ class EatNetwork(ViT):
 
     def spectrogram(self, waveforms: Tensor) -> Tensor:
         """The image with bands first, (batch, samples) to (batch, bands, frames)."""
-        return self.image(waveforms).mT
+        return self.image(waveforms).transpose(-2, -1)
 
     def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
         """(batch, bands, frames) to tokens of these blocks."""
-        return self.encode_chunks(torch.split(spectrogram.mT, self.geometry.frames, dim=1), blocks)
+        return self.encode_chunks(
+            torch.split(spectrogram.transpose(-2, -1), self.geometry.frames, dim=1), blocks
+        )
 
     def forward(self, waveforms: Tensor, blocks: tuple[int, ...]) -> Tokens:
         """(batch, samples) to tokens of these blocks."""

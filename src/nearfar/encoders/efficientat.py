@@ -15,11 +15,11 @@ arXiv:1905.02244.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import mul
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -395,11 +395,6 @@ class EfficientAt(Frozen):
     def prepared(self, waveforms: Array) -> Array:
         """At the network's rate; above the Nyquist frequency of ``sample_rate`` there is then nothing."""
         return audio.resample(waveforms, self.sample_rate, self.GEOMETRY.fbank.rate)
-
-    def grids(self, batch: Tensor, blocks: tuple[int, ...]) -> Sequence[Tensor]:
-        """Also of blocks of different sizes."""
-        network = cast(Network, self.network)
-        return network.outputs(network.spectrogram(batch), blocks)
 
     def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
         """A cell around the centre of what each output of a block hears, a stride wide: see ``encoders.Located``.

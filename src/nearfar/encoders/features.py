@@ -23,6 +23,7 @@ from array_api_compat import array_namespace, device, is_torch_array
 from numpy.typing import NDArray
 
 from nearfar.recordings.clips import unknown
+from nearfar.recordings.transforms import powers
 
 DB_FLOOR = (
     2.220446049250313e-16  # of power, before the logarithm; the official DCASE baseline (float64's epsilon)
@@ -174,6 +175,15 @@ def mel_spectrogram(waveform: Any, mel: Mel = BASELINE) -> Any:
     )
 
 
+def mel_of_spectra(spectra: NDArray[np.complex64], mel: Mel) -> NDArray[np.float32]:
+    """As ``mel_spectrogram`` of one waveform, by spectra of its frames: (frames, bins) to (n_mels, frames)."""
+    filters = _sparse_filters_of(mel, "float32")
+    bands = np.empty((mel.n_mels, len(spectra)), np.float32)
+    for i in range(0, len(spectra), BLOCK):
+        bands[:, i : i + BLOCK] = filters @ powers(spectra[i : i + BLOCK]).T
+    return bands
+
+
 def _bands_by_torch(frames: Any, mel: Mel, name: str) -> Any:
     """(..., frames, n_fft) to (..., n_mels, frames), all at once and differentiably."""
     xp, where = array_namespace(frames), device(frames)
@@ -189,9 +199,7 @@ def _bands_by_numpy(frames: NDArray[Any], mel: Mel, name: str) -> NDArray[Any]:
     for one in np.ndindex(frames.shape[:-2]):
         for i in range(0, frames.shape[-2], BLOCK):
             spectrum = scipy.fft.rfft(frames[one][i : i + BLOCK] * window)
-            squares = np.square(spectrum.view(name))
-            power = squares[:, 0::2] + squares[:, 1::2]
-            bands[one][:, i : i + BLOCK] = filters @ power.T
+            bands[one][:, i : i + BLOCK] = filters @ powers(spectrum).T
     return bands
 
 
@@ -239,11 +247,17 @@ def log_mel(
     if is_torch_array(power):
         level = DB_PER_NEPER * xp.log(xp.clip(power, min=floor))
     else:
-        level = np.log(np.maximum(power, floor, out=power), out=power)
-        level *= DB_PER_NEPER
+        level = levels_of(power, floor=floor)
     if top_db is None:
         return level
     return xp.maximum(level, xp.max(level, axis=(-2, -1), keepdims=True) - top_db)
+
+
+def levels_of(power: NDArray[Any], *, floor: float = DB_FLOOR) -> NDArray[Any]:
+    """Power in dB, as of ``log_mel``; it is written over."""
+    level: NDArray[Any] = np.log(np.maximum(power, power.dtype.type(floor), out=power), out=power)
+    level *= DB_PER_NEPER
+    return level
 
 
 def stack_frames(features: Any, n_frames: int) -> Any:

@@ -9,34 +9,33 @@ tokens of every block that it is asked for. Under autocast it keeps its front en
 A network is frozen, but it can be *adapted*: low-rank adapters (``lora``), which were learnt elsewhere, are taken
 up as arrays and added to the weights of the file.
 
-What a network computes in is an option, ``precision``. "float32", the default, gives nearly equal numbers
-everywhere. "bfloat16" and "int8" are faster where there is hardware for them, and change the tokens: a detector
-decides as it did when it was fitted only with the same precision. "auto" is bfloat16 on a device that multiplies
-in it, else float32, and so may be different on two devices.
+What a network computes in is an option, ``precision``: see ``arithmetic``. "float32", the default, gives nearly
+equal numbers everywhere. All others are faster where there is hardware for them, and change the tokens: a detector
+decides as it did when it was fitted only with the same precision. "auto" may be different on two devices.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, cast, get_args
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearfar.encoders import Array, checkpoints, int8, lora
+from nearfar.encoders import Array, checkpoints, engines, int8, lora
+from nearfar.encoders.arithmetic import ARITHMETICS, ArithmeticName, Precision
 from nearfar.encoders.devices import chosen, has_bfloat16
+from nearfar.encoders.engines import Engine
 from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unknown
 from nearfar.files.digests import digest_arrays, digest_file
-
-Precision = Literal["auto", "float32", "bfloat16", "int8"]
+from nearfar.files.memory import keep_freed_memory
 
 RECORDINGS_AT_ONCE = 16  # on a GPU
 SAMPLES_AT_ONCE = 16 * 256_000  # 16 s at 16 kHz each; of longer recordings fewer are computed at once
@@ -82,15 +81,15 @@ class Frozen(ABC):
         A name of ``pretrained.PRETRAINED``, or the path of a file.
     blocks : tuple of int
         Whose tokens are given.
-    precision : {"auto", "float32", "bfloat16", "int8"}
-        What it computes in; tokens are float32. See ``precision_on``.
+    precision : str
+        What it computes in, a name of ``arithmetic.ARITHMETICS``, or "auto"; tokens are float32.
     device : str
         As of ``devices.chosen``.
 
     Notes
     -----
-    A subclass sets ``ENCODER``, ``sample_rate`` and ``min_samples``, and writes ``build``; also ``grids``, if
-    blocks of its network have different sizes.
+    A subclass sets ``ENCODER``, ``sample_rate`` and ``min_samples``, and writes ``build``. A network whose blocks
+    have different sizes has ``outputs(spectrogram, blocks)`` beside, which gives them as a list.
     """
 
     ENCODER: ClassVar[str]
@@ -126,8 +125,8 @@ class Frozen(ABC):
             )
         if not self.blocks or len(set(self.blocks)) < len(self.blocks):
             raise ValueError(f"blocks={self.blocks}: give the numbers of one block or more, each once")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision={self.precision!r}: must be one of {', '.join(get_args(Precision))}")
+        if self.precision not in ("auto", *ARITHMETICS):
+            raise ValueError(f"precision={self.precision!r}: must be one of auto, {', '.join(ARITHMETICS)}")
 
     @property
     def record(self) -> Pretrained | None:
@@ -173,45 +172,59 @@ class Frozen(ABC):
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network, in evaluation mode and without gradients, on its device.
+        """The network, in evaluation mode and without gradients, on its device, with weights for its precision.
 
         Raises
         ------
         WeightsError, CheckpointError
             If there are no weights, or they are of another network.
+        MissingPackageError
+            If the precision needs a package that is not installed.
         ValueError
             If there is no such device, it has not that precision, the network has not the blocks that are asked
             for, or the adapter is of another network.
         """
         device = chosen(self.device)
-        precision = self.precision_on(device)
+        arithmetic = ARITHMETICS[self.precision_on(device)]
+        if device.type == "cpu":
+            keep_freed_memory()  # of tokens between layers: an eighth of the time of EAT-base goes into new pages
         network = self.build(checkpoints.read(self.path), str(self.path)).eval().requires_grad_(False)
         self._refuse_strange(self.blocks, cast(Network, network))
         lora.merge(network, self._adapter, f"the adapter of {self.path}")
-        return int8.with_integers(network) if precision == "int8" else network.to(device)
+        return engines.with_weights_for(network, arithmetic, device)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What computes the network from its spectrogram on.
+
+        Raises
+        ------
+        WeightsError, CheckpointError, MissingPackageError, ValueError
+            As ``network``; also if the precision needs a C++ compiler, and there is none.
+        """
+        device = chosen(self.device)
+        return engines.prepare(self.network, ARITHMETICS[self.precision_on(device)], device)
 
     def _refuse_strange(self, blocks: Collection[int], network: Network) -> None:
         known = network.known_blocks
         if strange := [block for block in blocks if block not in known]:
             raise ValueError(f"blocks={strange}: {self.path} has the blocks {known[0]} to {known[-1]}")
 
-    def precision_on(self, device: torch.device) -> Precision:
-        """What it computes in there; never "auto".
-
-        "bfloat16" is by autocast. "int8" is of matrix products and for the processor, by ``encoders.int8``.
+    def precision_on(self, device: torch.device) -> ArithmeticName:
+        """The arithmetic that it computes in there, a name of ``ARITHMETICS``; never "auto".
 
         Raises
         ------
         ValueError
-            If the precision is "int8" and the device is no processor.
+            If the precision is for the processor, and the device is none.
         """
-        if self.precision == "int8" and device.type != "cpu":
-            raise ValueError(
-                f"precision='int8' is for the processor, but device={str(device)!r}; take device='cpu', or "
-                "precision='bfloat16'"
-            )
         if self.precision == "auto":
             return "bfloat16" if has_bfloat16(device) else "float32"
+        if not ARITHMETICS[self.precision].computes_on(device.type):
+            raise ValueError(
+                f"precision={self.precision!r} is for the processor, but device={str(device)!r}; take "
+                "device='cpu', or precision='bfloat16'"
+            )
         return self.precision
 
     def computing_in(self, precision: Precision) -> Self:
@@ -229,7 +242,7 @@ class Frozen(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the network: another process reads the file itself; an adapter goes with it."""
-        return {name: value for name, value in vars(self).items() if name != "network"}
+        return {name: value for name, value in vars(self).items() if name not in ("network", "engine")}
 
     def tokens(self, waveforms: Array) -> Tokens:
         """(batch, samples) to tokens of ``blocks``, float32, on the device.
@@ -239,11 +252,9 @@ class Frozen(ABC):
         ValueError
             If the waveforms are too short, or not of this shape.
         """
-        batch = self._batch(waveforms)
-        network = cast(Network, self.network)
-        with torch.inference_mode(), self._precision(batch.device):
-            found = network(batch, self.blocks)
-        return Tokens(found.grid.float(), None if found.cls is None else found.cls.float())
+        batch, engine = self._batch(waveforms), self.engine
+        with torch.inference_mode():
+            return engine.hear(cast(Network, self.network).spectrogram(batch), self.blocks)
 
     def by_block(self, waveforms: Array, blocks: Collection[int]) -> dict[int, Array]:
         """(batch, samples) to the tokens of each of these blocks, (batch, 1, frames, bands, dim), float32.
@@ -253,19 +264,12 @@ class Frozen(ABC):
         ValueError
             If the waveforms are too short, or not of this shape; or the network has not these blocks.
         """
-        batch = self._batch(waveforms)
-        self._refuse_strange(blocks, cast(Network, self.network))
-        with torch.inference_mode(), self._precision(batch.device):
-            grids = self.grids(batch, tuple(blocks))
-        found = (grid.float().cpu().contiguous().numpy()[:, None] for grid in grids)
+        batch, engine, network = self._batch(waveforms), self.engine, cast(Network, self.network)
+        self._refuse_strange(blocks, network)
+        with torch.inference_mode():
+            grids = engine.outputs(network.spectrogram(batch), tuple(blocks))
+        found = (grid.cpu().contiguous().numpy()[:, None] for grid in grids)
         return dict(zip(blocks, found, strict=True))
-
-    def grids(self, batch: Tensor, blocks: tuple[int, ...]) -> Sequence[Tensor]:
-        """Of a batch for the network, the tokens of each of these blocks: (batch, frames, bands, dim) tensors.
-
-        For networks whose blocks are all of one size; others have a way of their own.
-        """
-        return cast(Network, self.network)(batch, blocks).grid.unbind(dim=1)
 
     def batch_size(self, n_samples: int) -> int:
         """How many recordings of so many samples are to be given at once.
@@ -288,11 +292,6 @@ class Frozen(ABC):
     def prepared(self, waveforms: Array) -> Array:
         """What the network is given of these waveforms: them, unless it wants another rate."""
         return waveforms
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self.precision_on(device) == "bfloat16":
-            return torch.autocast(device.type, torch.bfloat16)
-        return nullcontext()
 
     def __call__(self, waveforms: Array) -> Array:
         """(batch, samples) to (batch, blocks, frames, bands, dim), float32."""
@@ -318,6 +317,7 @@ class Frozen(ABC):
         """
         pairs = lora.paired(arrays, f"the arrays of {self.ENCODER!r}")
         if pairs or self._adapter:
-            vars(self).pop("network", None)
+            for made in ("network", "engine"):
+                vars(self).pop(made, None)
         self._adapter = {name: np.array(array, np.float32) for name, array in arrays.items()}
         return self

@@ -113,9 +113,9 @@ def with_integers(network: nn.Module) -> nn.Module:
 
 
 def n_weights(network: nn.Module) -> int:
-    """How many numbers a network has learnt, whether they are integers by now or not."""
-    as_integers = sum(module.n_weights for module in network.modules() if isinstance(module, Product))
-    return as_integers + sum(parameter.numel() for parameter in network.parameters())
+    """How many numbers a network has learnt, whether its layers are replaced by now or not."""
+    replaced = sum(getattr(module, "n_weights", 0) for module in network.modules())
+    return replaced + sum(parameter.numel() for parameter in network.parameters())
 
 
 def integers(weight: Array) -> tuple[NDArray[np.int8], Array]:

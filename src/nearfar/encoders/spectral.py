@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from nearfar.encoders import Array
 from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges
-from nearfar.encoders.features import DB_FLOOR, DB_PER_NEPER, Mel, log_mel, mel_filters, mel_spectrogram
+from nearfar.encoders.features import Mel, levels_of, mel_filters, mel_of_spectra, mel_spectrogram
+from nearfar.recordings.transforms import Transforms
 
 
 class Spectral:
@@ -60,19 +61,28 @@ class Spectral:
 
     def __call__(self, waveforms: Array) -> Array:
         """(batch, samples) to (batch, 1, frames, n_mels, 1), in dB."""
-        level = log_mel(waveforms, self.mel) if self.floor_db is None else self._above_floor(waveforms)
+        return self._tokens(mel_spectrogram(waveforms, self.mel))
+
+    def of_spectra(self, heard: Transforms) -> Array:
+        """The tokens of one waveform, (1, samples), by spectra that others look at, too: the same as by itself."""
+        n_fft, hop = self.mel.n_fft, self.mel.hop
+        if 2 * hop != n_fft:
+            return self(heard.samples)
+        frames = 1 + heard.samples.shape[1] // hop  # one that reaches further is not among them
+        return self._tokens(mel_of_spectra(heard.spectra(0, n_fft)[:frames], self.mel)[None])
+
+    def _tokens(self, power: Array) -> Array:
+        """Of power in bands, (batch, n_mels, frames), which is written over."""
+        level = levels_of(power) if self.floor_db is None else self._above_floor(power)
         return level.swapaxes(-1, -2)[:, None, :, :, None]
 
-    def _above_floor(self, waveforms: Array) -> Array:
+    def _above_floor(self, power: Array) -> Array:
         """(batch, n_mels, frames), in dB."""
         assert self.floor_db is not None
-        power = mel_spectrogram(waveforms, self.mel)
         pink = mel_filters(self.mel)[:, 1:] @ (1 / np.arange(1, 1 + self.mel.n_fft // 2))
         floor = (10 ** (self.floor_db / 10) * pink / pink.mean()).astype(power.dtype)
         power += power.mean(axis=(-2, -1), keepdims=True) * floor[:, None]
-        level: Array = np.log(np.maximum(power, power.dtype.type(DB_FLOOR), out=power), out=power)
-        level *= DB_PER_NEPER
-        return level
+        return levels_of(power)
 
     def located(self, terms: NDArray[Any], n_samples: int) -> TimeFrequency:
         """A cell for each frame and mel band: see ``encoders.Located``."""

@@ -201,10 +201,10 @@ class ViT(nn.Module):
         geometry = self.geometry
         if geometry.positions == "axes":
             whole = self.time_pos_embed + self.freq_pos_embed
-            whole = whole.mT if geometry.rows == "time" else whole
+            whole = whole.transpose(-2, -1) if geometry.rows == "time" else whole
         else:
             first = 1 if geometry.positions == "table_with_cls" else 0
-            whole = torch.unflatten(self.pos_embed[:, first:].mT, -1, geometry.grid)
+            whole = torch.unflatten(self.pos_embed[:, first:].transpose(-2, -1), -1, geometry.grid)
         return whole[..., :rows, :columns]
 
     def embed(self, image: Tensor) -> Tensor:
@@ -217,7 +217,7 @@ class ViT(nn.Module):
         """
         rows, columns = self._grid(image)
         patches = self.patch_embed(image) + self.positions(rows, columns)
-        tokens = patches.flatten(2).mT
+        tokens = patches.flatten(2).transpose(-2, -1)
         if self.geometry.has_cls:
             tokens = torch.cat([self.placed_cls().expand(len(tokens), -1, -1), tokens], dim=1)
         return self.pre_norm(tokens)

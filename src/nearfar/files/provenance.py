@@ -25,6 +25,7 @@ LIBRARIES = {  # that compute scores: their modules, and the names of their dist
     "numpy": "numpy",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
     "soundfile": "soundfile",
@@ -37,9 +38,14 @@ NO_PART = (  # these modules, and all below them
     "nearfar.recordings.datasets",
     "nearfar.recordings.recording",
     "nearfar.recordings.tracks",
+    "nearfar.encoders.choosing",  # which arithmetic: its name is among the inputs
+    "nearfar.encoders.measuring",
+    "nearfar.encoders.processors",
+    "nearfar.encoders.remembering",
     "nearfar.encoders.pretrained",  # where weights lie: their digests are among the inputs
     "nearfar.encoders.weights",
     "nearfar.embedding.store",  # where embeddings lie
+    "nearfar.systems.arithmetics",  # as choosing
     "nearfar.systems.configuration",  # what a file says: its resolved form is among the inputs
     "nearfar.systems.named",
     "nearfar.systems.options",

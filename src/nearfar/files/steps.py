@@ -8,7 +8,8 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -24,7 +25,10 @@ from nearfar.files.provenance import code_digest
 CACHE_VARIABLE = "NEARFAR_CACHE"
 DONE = "job.json"
 UNFINISHED = (".*.part", ".*.old", "*.unfinished")  # names of what is not complete, or about to go
+DIGESTS_AT_ONCE = 100  # files, of which a killed run computes the digests again
 HOURS_AT_WORK = 24.0  # after so long without a new file, a step is taken for killed
+
+_Row = tuple[str | bytes, int, int, str]
 
 
 def default_cache() -> Path:
@@ -97,8 +101,15 @@ class Jobs:
                 f"the cache {self.root} cannot be used: {above} is a file; choose another folder with --cache"
             )
 
-    def digests_of(self, paths: Iterable[Path]) -> list[str]:
-        """SHA-256 of each file, remembered for as long as its size and modification time stay the same."""
+    def digests_of(self, paths: Iterable[Path], *, workers: int = 1) -> list[str]:
+        """SHA-256 of each file, remembered for as long as its size and modification time stay the same.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+        workers : int
+            Threads that read what is not remembered.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         place = self.root / "digests.sqlite"
         # in autocommit mode it is locked for moments only
@@ -108,7 +119,16 @@ class Jobs:
         ):
             known.execute("PRAGMA synchronous = OFF")  # what is lost is only computed again
             known.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, size, mtime, sha256)")
-            return [self._digest_of(known, path) for path in paths]
+            asked = list(paths)
+            found = {path: _remembered(known, path) for path in asked}
+            missing = [path for path, sha in found.items() if sha is None]
+            with ThreadPoolExecutor(workers) as pool:
+                for start in range(0, len(missing), DIGESTS_AT_ONCE):
+                    some = missing[start : start + DIGESTS_AT_ONCE]
+                    rows = list(pool.map(_row_of, some))
+                    self._remember(known, rows)
+                    found |= {path: row[-1] for path, row in zip(some, rows, strict=True)}
+            return [sha for path in asked if (sha := found[path]) is not None]
 
     def known_digests(self, paths: Iterable[Path]) -> list[str | None]:
         """The same as far as they are remembered; nothing is read, and ``None`` stands for the others."""
@@ -120,14 +140,11 @@ class Jobs:
                 return [None] * len(asked)
             return [_remembered(known, path) if path.exists() else None for path in asked]
 
-    def _digest_of(self, known: sqlite3.Connection, path: Path) -> str:
-        if (remembered := _remembered(known, path)) is not None:
-            return remembered
-        place, status = _as_key(path.resolve()), path.stat()
-        found = digest_file(path)
-        new = (place, status.st_size, status.st_mtime_ns, found)
-        known.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", new)
-        return found
+    def _remember(self, known: sqlite3.Connection, rows: Collection[_Row]) -> None:
+        """In one transaction, which is as long as a moment."""
+        known.execute("BEGIN IMMEDIATE")
+        known.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
+        known.execute("COMMIT")
 
     def folder(self, step: str, inputs: Mapping[str, Any], *, made_by: Sequence[str]) -> Path:
         """Where the outcome of this step lies or will lie; arguments as of ``do``."""
@@ -182,6 +199,12 @@ def _remembered(known: sqlite3.Connection, path: Path) -> str | None:
     place, status = _as_key(path.resolve()), path.stat()
     row = known.execute("SELECT size, mtime, sha256 FROM digests WHERE path = ?", (place,)).fetchone()
     return row[2] if row is not None and row[:2] == (status.st_size, status.st_mtime_ns) else None
+
+
+def _row_of(path: Path) -> _Row:
+    """What is remembered of a file: its path, size, time of modification and digest."""
+    place, status = _as_key(path.resolve()), path.stat()
+    return place, status.st_size, status.st_mtime_ns, digest_file(path)
 
 
 def _as_key(path: Path) -> str | bytes:

@@ -190,7 +190,7 @@ class Canceller:
         ----------
         samples : (2, samples) array
         transforms : Transforms or None
-            Of these samples, if others look at them, too.
+            Of these samples, if others look at them, too. Then the result is theirs as well, and only to read.
 
         Returns
         -------
@@ -204,9 +204,17 @@ class Canceller:
         """
         if samples.ndim != 2 or len(samples) <= FAR:
             raise ValueError(f"samples has the shape {samples.shape}; expected (2, samples): near, far")
-        if samples.shape[-1] < self.min_samples:
-            return samples[NEAR].copy()
-        heard = Transforms(samples) if transforms is None else transforms
+        if transforms is None:
+            return self._cancelled(Transforms(samples))
+        return self.heard(transforms).samples[0]
+
+    def heard(self, transforms: Transforms) -> Transforms:
+        """The result as ``__call__`` gives it, with its spectra: once for all that look at these samples."""
+        return transforms.derived(self, lambda: self._cancelled(transforms))
+
+    def _cancelled(self, heard: Transforms) -> Waveform:
+        if heard.samples.shape[-1] < self.min_samples:
+            return heard.samples[NEAR].copy()
         return self._without(heard, self.response(self._summed(heard)))
 
     def statistics(self, samples: Samples) -> Statistics:

@@ -131,6 +131,32 @@ def listen(samples: Samples, microphone: str, transforms: Transforms | None = No
     return chosen.view(samples)
 
 
+def heard_through(transforms: Transforms, microphone: str) -> Transforms:
+    """The waveform of a microphone view as ``listen`` gives it, with its spectra, for all that look at the samples.
+
+    Parameters
+    ----------
+    transforms : Transforms
+        Of the samples.
+    microphone : str
+        Of ``MICROPHONES``.
+
+    Returns
+    -------
+    Transforms
+        Of (1, samples).
+
+    Raises
+    ------
+    MicrophoneError
+        As ``listen``.
+    """
+    view = MICROPHONES[microphone].view
+    if isinstance(view, Canceller) and len(transforms.samples) > FAR:
+        return view.heard(transforms)
+    return transforms.derived(microphone, lambda: listen(transforms.samples, microphone))
+
+
 def frame_lengths(microphone: str) -> tuple[int, ...]:
     """Of which lengths a microphone view looks at the spectra of a recording's frames."""
     view = MICROPHONES[microphone].view

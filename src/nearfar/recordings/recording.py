@@ -195,7 +195,7 @@ def refuse_strange(channels: Sequence[Channel]) -> None:
             )
 
 
-def digests(recordings: Iterable[Recording], jobs: Jobs | None) -> list[str]:
+def digests(recordings: Iterable[Recording], jobs: Jobs | None, *, workers: int = 1) -> list[str]:
     """What each recording contains: SHA-256 of its file; of several files, channels, a part: of all that together.
 
     Parameters
@@ -203,10 +203,12 @@ def digests(recordings: Iterable[Recording], jobs: Jobs | None) -> list[str]:
     recordings : iterable of Recording
     jobs : Jobs or None
         Which remembers the digests of files; ``None``: they are computed.
+    workers : int
+        Threads that read files whose digests are not remembered.
     """
     asked = list(recordings)
     paths = _paths_of(asked)
-    found = map(digest_file, paths) if jobs is None else jobs.digests_of(paths)
+    found = map(digest_file, paths) if jobs is None else jobs.digests_of(paths, workers=workers)
     shas = dict(zip(paths, found, strict=True))  # of many parts of one file, once
     return [_combined(recording, [shas[path] for path in recording.paths]) for recording in asked]
 

@@ -11,8 +11,9 @@ hop. The same frames give the same bits, so that it makes no difference whether 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Hashable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -38,9 +39,15 @@ def hann(n_fft: int) -> NDArray[np.float32]:
 
 def framed(waveform: Waveform, n_fft: int) -> NDArray[np.float32]:
     """Centred in zeros, the last one reaching past the end: a view of (frames, n_fft)."""
-    hop = n_fft // 2
-    padded = np.pad(waveform, (hop, hop + -len(waveform) % hop))
-    return np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+    hop, length = n_fft // 2, len(waveform)
+    padded = np.empty(hop + length + -length % hop + hop, waveform.dtype)
+    padded[:hop] = padded[hop + length :] = 0
+    padded[hop : hop + length] = waveform
+    halves = padded.reshape(-1, hop)
+    # two halves side by side; NumPy's own ways to say this take as long as to transform some frames
+    shape, strides = (len(halves) - 1, 2 * hop), (halves.strides[0], padded.strides[0])
+    frames: NDArray[np.float32] = np.ndarray(shape, padded.dtype, padded, strides=strides)
+    return frames
 
 
 def frames_at_once(n_fft: int) -> int:
@@ -54,6 +61,13 @@ def transform(frames: NDArray[np.float32], out: Spectra) -> None:
     window, size = hann(n_fft), frames_at_once(n_fft)
     for i in range(0, len(frames), size):
         out[i : i + size] = scipy.fft.rfft(frames[i : i + size] * window, overwrite_x=True)
+
+
+def powers(spectra: NDArray[np.complexfloating[Any]]) -> NDArray[np.floating[Any]]:
+    """Squared magnitudes, of the same shape; the last axis is contiguous."""
+    squares = np.square(spectra.view(spectra.real.dtype))
+    total: NDArray[np.floating[Any]] = squares[..., 0::2] + squares[..., 1::2]
+    return total
 
 
 class Overlap:
@@ -150,6 +164,7 @@ class Transforms:
         self._overlap = overlap
         self._origin = origin
         self._found: dict[tuple[int, int], tuple[int, Spectra]] = {}
+        self._derived: dict[Hashable, Transforms] = {}
 
     def spectra(self, channel: int, n_fft: int, *, margin: int = 0) -> Spectra:
         """Of one channel, (margin + frames + margin, bins), with so many frames of zeros around; only to read."""
@@ -159,6 +174,20 @@ class Transforms:
             spectra = self._spectra(channel, n_fft, there)
             self._found[channel, n_fft] = there, spectra
         return spectra[there - margin : len(spectra) - (there - margin)]
+
+    def derived(self, how: Hashable, make: Callable[[], Waveform]) -> Transforms:
+        """Of a waveform that is made of these samples: made once for all that name it alike; only to read.
+
+        Parameters
+        ----------
+        how : hashable
+            What makes it, such as a ``Canceller``.
+        make : callable
+            Gives it, (samples,), if nobody has asked for it before.
+        """
+        if how not in self._derived:
+            self._derived[how] = Transforms(make()[None])
+        return self._derived[how]
 
     def _spectra(self, channel: int, n_fft: int, margin: int) -> Spectra:
         hop, frames = n_fft // 2, framed(self.samples[channel], n_fft)

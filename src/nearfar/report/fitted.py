@@ -64,6 +64,8 @@ def detector(fitted: Detector, folder: Path | None = None) -> Table:
     table.add_row("system", escape(f"{fitted.system.name}: {fitted.system.summary}"))
     if fitted.system.fusion is not None:
         table.add_row("branches", escape(_branches(fitted.system.fusion)))
+    if computed_in := _arithmetics(fitted):
+        table.add_row("computed in", ", ".join(computed_in))
     table.add_row(
         "fitted to",
         f"{counted(known['clips'], 'normal clip')}{_by_domain(known['domains'])} of "
@@ -161,6 +163,12 @@ def _add_alerts(table: Table, fitted: Detector, known: Mapping[str, Any]) -> Non
     except ValueError as error:
         told = str(error)
     table.add_row("alerts", f'With nearfar score --false-alerts "{ALERTS}": {told}')
+
+
+def _arithmetics(fitted: Detector) -> list[str]:
+    """The arithmetics of its encoders that are not float32, each once."""
+    found = (b.encoder.options.arguments().get("precision") for b in fitted.system.branches)
+    return list(dict.fromkeys(name for name in found if name not in (None, "float32")))
 
 
 def _branches(fusion: ResolvedFusion) -> str:

@@ -83,7 +83,9 @@ class EmbeddingMap:
     shares: Array
 
 
-def recipes_of(results: Mapping[str, Result], machine: str, jobs: Jobs) -> tuple[list[Recipe], list[str]]:
+def recipes_of(
+    results: Mapping[str, Result], machine: str, jobs: Jobs, clips: Sequence[Clip] = ()
+) -> tuple[list[Recipe], list[str]]:
     """What can be shown of a machine's clips, and why other embeddings of the results cannot.
 
     Parameters
@@ -92,6 +94,8 @@ def recipes_of(results: Mapping[str, Result], machine: str, jobs: Jobs) -> tuple
     machine : str
     jobs : Jobs
         Which remembers digests of weights.
+    clips : sequence of Clip
+        Of all machines, as of ``systems.resolved.resolve``.
     """
     found: dict[str, Recipe] = {"": Recipe(LEVELS)}
     why_not: dict[str, None] = {}
@@ -100,7 +104,7 @@ def recipes_of(results: Mapping[str, Result], machine: str, jobs: Jobs) -> tuple
             continue
         try:
             resolved = resolve(
-                System.model_validate(run.system), seed=run.seeds[0], jobs=jobs, machine=machine
+                System.model_validate(run.system), seed=run.seeds[0], jobs=jobs, machine=machine, clips=clips
             )
             for branch in resolved.branches:
                 if reason := _why_not_shown(branch):

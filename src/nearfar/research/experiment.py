@@ -183,10 +183,13 @@ def _tasks(
 ) -> tuple[list[MachineRun], adaptation.Adapters]:
     """One task for each seed and machine, and the adapters that their systems have; these are trained here."""
     pairs = [(seed, machine) for seed in asked.seeds for machine in asked.dataset]
-    resolved = {
-        (seed, machine.name): resolve(asked.system, seed=seed, jobs=jobs, machine=machine.name)
-        for seed, machine in pairs
-    }
+    with threadpool_limits(1):  # as tasks compute
+        resolved = {
+            (seed, machine.name): resolve(
+                asked.system, seed=seed, jobs=jobs, machine=machine.name, clips=asked.dataset.clips
+            )
+            for seed, machine in pairs
+        }
     adapters = adaptation.for_machines(
         asked.system, asked.dataset, asked.seeds, asked.adapted_on,
         jobs=jobs, workers=workers, progress=progress,

@@ -181,7 +181,7 @@ class _Reading:
 
     @classmethod
     def of(cls, dataset: Dataset, results: Mapping[str, Result], played: set[str], jobs: Jobs) -> _Reading:
-        found = {machine.name: recipes_of(results, machine.name, jobs) for machine in dataset}
+        found = {machine.name: recipes_of(results, machine.name, jobs, dataset.clips) for machine in dataset}
         recipes = {name: of for name, (of, _) in found.items()}
         n = points_of_each(sum(map(len, recipes.values())))
         scored = {key for result in results.values() for key in result.scores["key"]}

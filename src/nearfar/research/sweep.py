@@ -230,7 +230,11 @@ def _resolve(
 ) -> dict[str, ResolvedSystem]:
     """A system for each machine, with its adapters; ``options`` are of the training of these."""
     adapters = adaptation.for_machines(system, dataset, [seed], adapted_on, jobs=jobs, **options)
-    resolved = {(seed, m.name): resolve(system, seed=seed, jobs=jobs, machine=m.name) for m in dataset}
+    with threadpool_limits(1):  # as tasks compute
+        resolved = {
+            (seed, m.name): resolve(system, seed=seed, jobs=jobs, machine=m.name, clips=dataset.clips)
+            for m in dataset
+        }
     return {name: bound for (_, name), bound in adaptation.bind(resolved, adapters).items()}
 
 

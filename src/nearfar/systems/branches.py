@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from nearfar.backends import Arrays, learnt, part, restore
 from nearfar.embedding import embeddings
-from nearfar.embedding.embeddings import VIEWS, AlsoHears, heard
+from nearfar.embedding.embeddings import VIEWS, AlsoHears, Overheard, heard
 from nearfar.embedding.lengths import can_be_unheard, warn_of_lengths
 from nearfar.embedding.store import Origin, Store
 from nearfar.encoders import Encoder, Layered
@@ -25,10 +25,11 @@ from nearfar.files.arrays import save_arrays
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
-from nearfar.recordings.audio import AudioError
+from nearfar.recordings.audio import AudioError, Samples
 from nearfar.recordings.clips import Clip, DatasetError
 from nearfar.recordings.microphones import MICROPHONES, listen
 from nearfar.recordings.recording import Recording, digests
+from nearfar.recordings.transforms import Transforms
 from nearfar.systems.resolved import ResolvedBranch
 from nearfar.training.adapters import HEAD, LAYERS, Adapter, HeardClips
 
@@ -184,6 +185,24 @@ class Branch:
         """Whether its embeddings are kept: if its encoder is frozen, and they are one vector a clip."""
         return not self.encoder.fitted_per_machine and self.resolved.pooling != "rows"
 
+    @property
+    def hears_one_by_one(self) -> bool:
+        """Whether its embeddings are kept, and it gains nothing by hearing several recordings at once."""
+        return self.uses_store and not isinstance(self.encoder, Layered)
+
+    def overhear(
+        self, samples: Samples, transforms: Transforms, name: str = "recording"
+    ) -> tuple[Overheard, dict[str, Samples]]:
+        """What it makes of one recording at its rate, for ``embed``: see ``embeddings.overhear``."""
+        microphones, pooling = VIEWS[self.resolved.view].microphones, self.resolved.pooling
+        how: dict[str, Any] = {"pooling": pooling, "transforms": transforms, "name": name}
+        return embeddings.overhear(samples, self.encoder, dict.fromkeys(microphones), **how)
+
+    def knows(self, shas: Iterable[str], jobs: Jobs) -> set[str]:
+        """Of which recordings the store of ``jobs`` has its embeddings, by their digests."""
+        how = {"view": self.resolved.view, "pooling": self.resolved.pooling}
+        return {*embeddings.stored(shas, self.encoder, self.origins(), Store(jobs.root), **how)}
+
     def origins(self) -> dict[str, Origin]:
         """What its embeddings are kept under, by microphone."""
         resolved = self.resolved
@@ -200,6 +219,8 @@ class Branch:
         jobs: Jobs,
         progress: Progress | None = None,
         also: AlsoHears | None = None,
+        shas: Sequence[str] | None = None,
+        ready: Mapping[str, Overheard] | None = None,
     ) -> list[Array]:
         """The embedding of each clip; those of a frozen encoder are kept in the store of ``jobs``.
 
@@ -210,6 +231,9 @@ class Branch:
             As of ``fit``.
         also : callable or None
             As of ``embeddings.embed_stored``; of clips whose embeddings are not in the store.
+        shas : sequence of str or None
+            The digests of the clips' recordings, if they are known.
+        ready : mapping from digest to what ``overhear`` gave, or None
 
         Raises
         ------
@@ -220,7 +244,9 @@ class Branch:
         self._warn_of_lengths(clips, workers)
         if not self.uses_store:
             return self._embedded(clips, workers, progress)
-        view, shas = VIEWS[self.resolved.view], digests((clip.recording for clip in clips), jobs)
+        view = VIEWS[self.resolved.view]
+        if shas is None:
+            shas = digests((clip.recording for clip in clips), jobs)
         by_microphone = embeddings.embed_stored(
             _of_one_content(shas, clips),
             self.encoder,
@@ -230,6 +256,7 @@ class Branch:
             workers=workers,
             tell=_tell_listening(progress),
             also=also,
+            ready=ready,
         )
         return [view.combine(*(by_microphone[m][sha] for m in view.microphones)) for sha in shas]
 

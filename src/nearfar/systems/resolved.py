@@ -23,6 +23,8 @@ from nearfar.embedding.embeddings import NOT_OF_THE_NETWORK, VIEWS
 from nearfar.encoders import encoder_class
 from nearfar.files.digests import digest_file
 from nearfar.files.steps import Jobs
+from nearfar.recordings.clips import Clip
+from nearfar.systems.arithmetics import with_choice, with_former_choice
 from nearfar.systems.components import Component, Content, Defaults
 from nearfar.systems.configuration import BranchConfig, System, name_and_options, recipe_and_options
 from nearfar.systems.fusion import FusedSystem
@@ -336,6 +338,11 @@ class ResolvedSystem:
         bound = (b if b.adaptation is None else b.with_adapter(next(left)) for b in self.branches)
         return dataclasses.replace(self, branches=tuple(bound))
 
+    def with_former_choices(self) -> Self:
+        """The system of a file: where that says "auto", which new ones do not, encoders compute as at its time."""
+        branches = (dataclasses.replace(b, encoder=with_former_choice(b.encoder)) for b in self.branches)
+        return dataclasses.replace(self, branches=tuple(branches))
+
     def with_false_alarm_rate(self, rate: float) -> Self:
         """The system with another false-alarm rate to be asked for.
 
@@ -394,8 +401,12 @@ def resolve(
     machine: str | None = None,
     adapters: Sequence[Adapter] = (),
     defaults: Defaults | None = None,
+    clips: Sequence[Clip] = (),
 ) -> ResolvedSystem:
     """The one step from what a system's file says to what is fitted.
+
+    ``precision="auto"`` of an encoder becomes the name of an arithmetic here, which is measured if it has not been
+    (``encoders.choosing``). So all processes of a run compute in it, and so does a detector on another computer.
 
     Parameters
     ----------
@@ -409,7 +420,9 @@ def resolve(
     adapters : sequence of Adapter
         One for each branch that is adapted; none: they can be bound later (``ResolvedSystem.with_adapters``).
     defaults : callable or None
-        Defaults of options that take the place of today's, such as ``former_defaults``.
+        Defaults of options that take the place of today's, such as ``former_defaults``; "auto" is then what it was.
+    clips : sequence of Clip
+        That are to be heard: their number and length have a part in which arithmetic is fastest.
 
     Raises
     ------
@@ -419,7 +432,7 @@ def resolve(
         As ``ResolvedSystem.with_adapters``.
     """
     if isinstance(system, FusedSystem):
-        resolved = _resolve_fused(system, seed=seed, jobs=jobs, machine=machine)
+        resolved = _resolve_fused(system, seed=seed, jobs=jobs, machine=machine, clips=clips)
     else:
         own = system if machine is None else system.of_machine(machine)
         resolved = ResolvedSystem(
@@ -428,7 +441,7 @@ def resolve(
             source=own.source,
             seed=seed,
             branches=tuple(
-                resolve_branch(config, seed=of_member, jobs=jobs, defaults=defaults)
+                resolve_branch(config, seed=of_member, jobs=jobs, defaults=defaults, clips=clips)
                 for config, of_member in own.members(seed)
             ),
             threshold=own.threshold,
@@ -437,11 +450,11 @@ def resolve(
 
 
 def _resolve_fused(
-    system: FusedSystem, *, seed: int, jobs: Jobs | None, machine: str | None
+    system: FusedSystem, *, seed: int, jobs: Jobs | None, machine: str | None, clips: Sequence[Clip]
 ) -> ResolvedSystem:
     """The parts of a fused system, one after the other."""
     found = {
-        name: resolve(branch.load(), seed=seed, jobs=jobs, machine=machine)
+        name: resolve(branch.load(), seed=seed, jobs=jobs, machine=machine, clips=clips)
         for name, branch in system.branches.items()
     }
     weights = system.weights
@@ -461,7 +474,12 @@ def _resolve_fused(
 
 
 def resolve_branch(
-    config: BranchConfig, *, seed: int, jobs: Jobs | None = None, defaults: Defaults | None = None
+    config: BranchConfig,
+    *,
+    seed: int,
+    jobs: Jobs | None = None,
+    defaults: Defaults | None = None,
+    clips: Sequence[Clip] = (),
 ) -> ResolvedBranch:
     """One branch of a system; arguments as of ``resolve``.
 
@@ -477,8 +495,12 @@ def resolve_branch(
     encoder = component("encoder", config.encoder, config.encoder_options)
     is_fitted, adaptation = encoder_class(config.encoder).fitted_per_machine, config.adaptation
     path = encoder.make().path
+    weights = None if path is None else _digest_of(path, jobs)
+    if defaults is None:
+        cache, microphones = None if jobs is None else jobs.root, len(VIEWS[config.view].microphones)
+        encoder = with_choice(encoder, weights, clips, microphones=microphones, cache=cache)
     return ResolvedBranch(
-        encoder=encoder,
+        encoder=with_former_choice(encoder),
         training=component("training", config.encoder, config.training) if is_fitted else None,
         adaptation=None if adaptation is None else component("adaptation", *recipe_and_options(adaptation)),
         view=config.view,
@@ -488,7 +510,7 @@ def resolve_branch(
         ),
         backend=component("backend", config.backend, config.backend_options, seed=seed),
         seed=seed,
-        weights=None if path is None else _digest_of(path, jobs),
+        weights=weights,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nearfar.recordings.audio import INT16_SCALE, Samples
 from nearfar.recordings.inspection.measured import Float, Measured
@@ -14,13 +15,21 @@ SAME_DB = (
     0.3  # RMS difference of the levels of blocks, without their mean, of clips that are looked at closely
 )
 SAME = 0.98  # correlation of the waveforms of copies: encoding with loss leaves more
+BLOCK = 500  # recordings that are compared at once with all before them
+ROUNDING = 1e-12  # relative: of products, beyond which they cannot hide a pair
 LARGEST_SHIFT = 4096  # samples that an encoder may add at the beginning
 
 
 def digest(samples: Samples) -> bytes:
-    """SHA-256 of the samples as 16-bit integers: equal for copies in other containers."""
-    rounded = np.rint(np.clip(samples, -32, 32) * np.float32(1 / INT16_SCALE)).astype(np.int32)
-    return hashlib.sha256(rounded.tobytes()).digest()
+    """SHA-256 of the samples in steps of 16 bits: equal for copies in other containers."""
+    with np.errstate(over="ignore"):
+        whole = samples * np.float32(1 / INT16_SCALE)
+    np.rint(whole, out=whole)
+    if np.abs(whole).max() < 2**15:
+        integers = whole.astype(np.int16)
+    else:  # full scale, or beyond; what is far beyond is no sound
+        integers = np.clip(whole, -32 / INT16_SCALE, 32 / INT16_SCALE).astype(np.int32)
+    return hashlib.sha256(np.ascontiguousarray(integers)).digest()
 
 
 def originals_first(name: str) -> tuple[int, str]:
@@ -80,15 +89,32 @@ def _alike(measured: Sequence[Measured], recordings: Sequence[str]) -> list[tupl
         numbers = [number for number, one in enumerate(measured) if one.blocks.shape == size]
         rows = np.stack([_pattern(measured[number].blocks) for number in numbers])
         of = np.array([recordings[number] for number in numbers])
-        squares = (rows**2).sum(axis=1)
-        limit = SAME_DB**2 * rows.shape[1]
-        for later in range(1, len(numbers)):
-            distance = squares[later] + squares[:later] - 2 * rows[:later] @ rows[later]
-            varied = np.minimum(squares[later], squares[:later]) > limit
-            apart = (of[:later] != of[later]) | (of[later] == "")
-            near = np.flatnonzero((distance < limit) & varied & apart)
-            found += [(numbers[later], numbers[int(earlier)]) for earlier in near[:1]]
+        first = _first_near(rows, of, SAME_DB**2 * rows.shape[1])
+        found += [(numbers[later], numbers[earlier]) for later, earlier in first]
     return found
+
+
+def _first_near(rows: Float, of: NDArray[np.str_], limit: float) -> Iterator[tuple[int, int]]:
+    """Of each row the first earlier one that is less than the root of ``limit`` away: (later, earlier).
+
+    Rows of one recording are not compared, nor those that hardly vary. Products of blocks find what may be near;
+    differences decide.
+    """
+    squares = (rows**2).sum(axis=1)
+    varied = np.flatnonzero(squares > limit)
+    near: dict[int, int] = {}
+    for start in range(0, len(varied), BLOCK):
+        later = varied[start : start + BLOCK]
+        earlier = varied[: start + BLOCK]
+        both = squares[later][:, None] + squares[earlier]
+        found = both - 2 * rows[later] @ rows[earlier].T < limit + ROUNDING * both
+        for i, j in zip(
+            later[np.nonzero(found)[0]].tolist(), earlier[np.nonzero(found)[1]].tolist(), strict=True
+        ):
+            apart = j < i and (of[i] != of[j] or not of[i])
+            if apart and i not in near and ((rows[i] - rows[j]) ** 2).sum() < limit:
+                near[i] = j
+    yield from near.items()
 
 
 def _pattern(blocks: Float) -> Float:

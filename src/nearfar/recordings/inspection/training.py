@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.files.extras import MissingPackageError
+from nearfar.files.memory import keep_freed_memory
 from nearfar.recordings import audio
 from nearfar.recordings.audio import INT16_SCALE, AudioError, Header, Note, Recorded, Samples
 from nearfar.recordings.clips import Clip, DatasetError, Machine
@@ -41,6 +42,7 @@ from nearfar.recordings.inspection.usual import (
     stands_still,
 )
 from nearfar.recordings.microphones import MICROPHONES, Microphone
+from nearfar.recordings.transforms import Transforms
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +205,7 @@ def read(clip: Clip) -> Recorded | Seen:
         return Seen(clip, error=("unreadable", f"{clip.recording}: {error.strerror or error}"))
 
 
-def seen(clip: Clip, recorded: Recorded, *, hold: bool = False) -> Seen:
+def seen(clip: Clip, recorded: Recorded, *, hold: bool = False, transforms: Transforms | None = None) -> Seen:
     """Measure what was recorded.
 
     Parameters
@@ -213,6 +215,8 @@ def seen(clip: Clip, recorded: Recorded, *, hold: bool = False) -> Seen:
     hold : bool
         Keep the samples in memory for ``Seen.again``, so that nothing is read twice: as 16-bit integers where these
         are the samples exactly.
+    transforms : Transforms or None
+        Of the samples, if others look at them, too.
     """
     samples = recorded.samples
     return Seen(
@@ -221,7 +225,7 @@ def seen(clip: Clip, recorded: Recorded, *, hold: bool = False) -> Seen:
         measure(samples, recorded.rate),
         recorded.notes,
         copies.digest(samples),
-        sound=unlike.sound(samples, recorded.rate) if clip.split == "train" else None,
+        sound=unlike.sound(samples, recorded.rate, transforms) if clip.split == "train" else None,
         held=_small(samples) if hold else None,
     )
 
@@ -239,6 +243,7 @@ def look(
     needs: Sequence[Microphone] = tuple(MICROPHONES.values()),
     workers: int = 1,
     progress: Progress | None = None,
+    listen: Callable[[Clip], Seen] = listen,
 ) -> Look:
     """Look at every training clip of a machine.
 
@@ -251,7 +256,10 @@ def look(
         Threads.
     progress : callable or None
         Called with (clips done, all of them).
+    listen : callable
+        What reads a clip, if it takes something else from it than ``listen`` does; threads call it.
     """
+    keep_freed_memory()
     seen = []
     for one in audio.each(machine.train, listen, workers=workers):
         seen.append(one)
@@ -312,6 +320,7 @@ def inspect(
     odd_clips: OddClips = "leave out",
     workers: int = 1,
     progress: Progress | None = None,
+    listen: Callable[[Clip], Seen] = listen,
 ) -> Look:
     """Look at every training clip of a machine before a fit; log what was found.
 
@@ -331,13 +340,15 @@ def inspect(
         Threads.
     progress : callable or None
         Called with (clips done, all of them).
+    listen : callable
+        As of ``look``.
 
     Raises
     ------
     DatasetError
         If no detector can be fitted to the clips, with everything that is wrong.
     """
-    found = look(machine, needs=needs, workers=workers, progress=progress)
+    found = look(machine, needs=needs, workers=workers, progress=progress, listen=listen)
     refused = list(found.problems)
     if odd_clips == "keep":
         refused = [
@@ -425,16 +436,16 @@ def _other_length(seen: Sequence[Seen]) -> list[Suspect]:
     if not seen:
         return []
     seconds = np.array([one.seconds for one in seen])
-    within = (seconds <= seconds[:, None] * LENGTH_MARGIN) & (seconds * LENGTH_MARGIN >= seconds[:, None])
-    usual = int(within.sum(axis=1).argmax())
+    ascending = np.sort(seconds)
+    within = np.searchsorted(ascending, seconds * LENGTH_MARGIN, side="right")
+    within -= np.searchsorted(ascending * LENGTH_MARGIN, seconds, side="left")
+    usual = float(seconds[within.argmax()])
     return [
         Suspect(
-            one.clip,
-            "length",
-            f"{one.seconds:.4g} s long, but most training clips are {seconds[usual]:.4g} s long",
+            one.clip, "length", f"{one.seconds:.4g} s long, but most training clips are {usual:.4g} s long"
         )
-        for one, alike in zip(seen, within[usual], strict=True)
-        if not alike
+        for one in seen
+        if not (one.seconds <= usual * LENGTH_MARGIN and one.seconds * LENGTH_MARGIN >= usual)
     ]
 
 
@@ -500,8 +511,8 @@ def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFa
     few = len(found) + known < max(FEWEST_OFF, OFF_SHARE * sieve.total)
     times = SURELY if few else min(SURELY, where_apart(stillness))
     suspects = []
-    for one in sieve.kept:
-        when = stands_still(usual, one.known, times=times)
+    for one, still in zip(sieve.kept, stillness, strict=True):
+        when = stands_still(usual, one.known, times=times) if still > times else None
         if when is not None:
             where = "" if when == (0.0, one.seconds) else f" from {when[0]:.3g} to {when[1]:.3g} s"
             suspects.append(
@@ -565,13 +576,31 @@ def majority(measured: Sequence[Measured]) -> list[int]:
     if any(pair is None for pair in pairs) or len(pairs) < 2:
         return list(range(len(measured)))
     rows = np.stack([_odd_part(pair.phase, pair.contrast) for pair in pairs if pair is not None])
-    gram = rows @ rows.T
-    first = np.linalg.eigh(gram)[1][:, -1]
-    positive = first > 0
-    if positive.sum() * 2 < len(first):
+    positive = _first_singular(rows) > 0
+    if positive.sum() * 2 < len(positive):
         positive = ~positive
     kept = np.flatnonzero(positive).tolist()
     return kept if len(kept) >= 2 else list(range(len(measured)))
+
+
+def _first_singular(rows: Float) -> Float:
+    """The first left singular vector of (n, dim), with any sign and length: (n,).
+
+    By the Gram matrix of the shorter side, so that thousands of clips cost no more than there are dimensions.
+    """
+    n, dim = rows.shape
+    if n <= dim:
+        return _last_eigenvector(rows @ rows.T)
+    return np.asarray(rows @ _last_eigenvector(rows.T @ rows))
+
+
+def _last_eigenvector(gram: Float) -> Float:
+    """Of a symmetric matrix, that of the largest eigenvalue."""
+    from scipy.linalg import eigh  # here, because a verdict does not need it
+
+    last = len(gram) - 1
+    vectors: Float = eigh(gram, subset_by_index=(last, last))[1]
+    return vectors[:, 0]
 
 
 def _odd_part(phase: NDArray[np.complex64], contrast: Float) -> Float:

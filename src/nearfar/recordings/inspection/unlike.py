@@ -43,14 +43,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 from scipy import special
 
 from nearfar.recordings.audio import FAR, NEAR, Samples
 from nearfar.recordings.cancellation import TAPS, Canceller
 from nearfar.recordings.inspection.measured import LOWEST_HZ, QUIETEST, Float, frame_length
-from nearfar.recordings.transforms import framed, frames_at_once, hann
+from nearfar.recordings.inspection.shrinkage import shrinkage_of
+from nearfar.recordings.transforms import Spectra, Transforms, frames_at_once, powers
 
 Bool = NDArray[np.bool_]
 Index = NDArray[np.intp]
@@ -113,7 +113,7 @@ def _mel(hertz: float) -> float:
     return float(15 + 27 * np.log(hertz / LINEAR_TO_HZ) / np.log(6.4))
 
 
-def sound(samples: Samples, rate: int) -> Row:
+def sound(samples: Samples, rate: int, transforms: Transforms | None = None) -> Row:
     """What a clip sounds like, near without what far explains: (2 * bands,).
 
     Of each band the mean of its level over frames of some 64 ms, in dB, without the mean over all bands; then the
@@ -124,23 +124,24 @@ def sound(samples: Samples, rate: int) -> Row:
     samples : (channels, samples) array
     rate : int
         In Hz.
+    transforms : Transforms or None
+        Of these samples, if others look at them, too.
     """
     length = frame_length(rate)
-    heard = samples[NEAR].astype(np.float32, copy=False)
+    heard = Transforms(samples.astype(np.float32, copy=False)) if transforms is None else transforms
     if len(samples) > FAR:
-        heard = Canceller(length, TAPS)(samples[: FAR + 1].astype(np.float32, copy=False))
-    levels = _levels(heard, length // 2, band_edges(rate))
+        heard = Canceller(length, TAPS).heard(heard)
+    levels = _levels(heard.spectra(NEAR, length // 2), band_edges(rate))
     means = levels.mean(axis=0)
     return np.concatenate([means - means.mean(), levels.std(axis=0)])
 
 
-def _levels(waveform: NDArray[np.float32], length: int, edges: Index) -> NDArray[np.float32]:
-    """Of each frame and band, above a floor of pink noise: (samples,) to (frames, bands), in dB."""
-    frames, window, size = framed(waveform, length), hann(length), frames_at_once(length)
-    power = np.empty((len(frames), len(edges) - 1), np.float32)
-    for i in range(0, len(frames), size):
-        spectra = scipy.fft.rfft(frames[i : i + size] * window)
-        squares = spectra.real**2 + spectra.imag**2
+def _levels(spectra: Spectra, edges: Index) -> NDArray[np.float32]:
+    """Of each frame and band, above a floor of pink noise: (frames, bins) to (frames, bands), in dB."""
+    size = frames_at_once(2 * (spectra.shape[1] - 1))
+    power = np.empty((len(spectra), len(edges) - 1), np.float32)
+    for i in range(0, len(spectra), size):
+        squares = powers(spectra[i : i + size])
         power[i : i + size] = np.add.reduceat(squares[:, : edges[-1]], edges[:-1], axis=1)
     pink = np.log(np.maximum(edges[1:], 1) / np.maximum(edges[:-1], 0.5))
     power += 10 ** (FLOOR_DB / 10) * power.mean() * (pink / pink.mean()).astype(np.float32)
@@ -261,8 +262,6 @@ def leave_one_out(x: Float, groups: Sequence[Index], used: Bool) -> Float:
     used : (n,) array of bool
         The clips that have a part in what is usual.
     """
-    from sklearn.covariance import ledoit_wolf_shrinkage  # here, because a verdict does not need it
-
     residuals, largest = np.empty_like(x), max(groups, key=len)
     for group in groups:
         own = group[used[group]]
@@ -270,33 +269,42 @@ def leave_one_out(x: Float, groups: Sequence[Index], used: Bool) -> Float:
     n_used, dim = int(used.sum()), x.shape[1]
     scatter, axes = np.linalg.eigh(residuals[used].T @ residuals[used])
     scatter, turned = np.maximum(scatter, 0), residuals @ axes
-    shrinkage = float(ledoit_wolf_shrinkage(residuals[used], assume_centered=True))
+    shrinkage = shrinkage_of(residuals[used])
     found = np.full(len(x), np.nan)
     for group in groups:
+        if len(group) < 2:
+            continue
         n_own = int(used[group].sum())
-        few = len(group) < FEW and group is not largest
-        for i in group:
-            others = group[used[group] & (group != i)] if few else group
-            if len(others) == 0 or len(group) < 2:
-                continue
-            factor = n_own / max(n_own - 1, 1) if used[i] else 0.0
-            count = n_used - int(used[i])
-            mean = (scatter.sum() - factor * (turned[i] ** 2).sum()) / (dim * count)
-            variances = np.maximum(
-                (1 - shrinkage) * scatter / count + shrinkage * mean, TINY * mean + QUIETEST
-            )
-            lacking = (1 - shrinkage) * factor / count
-            away = turned[i] - turned[others] if few else max(factor, 1.0) * turned[i : i + 1]
-            found[i] = _nearest(away, turned[i], variances, lacking)
+        factor = np.where(used[group], n_own / max(n_own - 1, 1), 0.0)
+        count = n_used - used[group]
+        own = turned[group]
+        mean = (scatter.sum() - factor * (own**2).sum(axis=1)) / (dim * count)
+        variances = (1 - shrinkage) * scatter / count[:, None] + (shrinkage * mean)[:, None]
+        variances = np.maximum(variances, (TINY * mean + QUIETEST)[:, None])
+        lacking = (1 - shrinkage) * factor / count
+        if len(group) >= FEW or group is largest:
+            away = np.maximum(factor, 1.0)[:, None] * own
+            found[group] = _distances(away, own, variances, lacking)
+            continue
+        for place, i in enumerate(group):  # its centres are the others
+            others = group[used[group] & (group != i)]
+            if len(others):
+                one = slice(place, place + 1)
+                away = own[one] - turned[others]
+                found[i] = _distances(away, own[one], variances[one], lacking[one]).min()
     return found
 
 
-def _nearest(away: Float, own: Float, variances: Float, lacking: float) -> float:
-    """The smallest squared distance of (n, dim); the scatter lacks ``lacking`` times that of ``own``, (dim,)."""
+def _distances(away: Float, own: Float, variances: Float, lacking: Float) -> Float:
+    """Squared distances of (n, dim), (n,); the scatter lacks ``lacking`` times that of ``own``.
+
+    Each argument is of n clips, or of one that all are compared with.
+    """
     plain = (away**2 / variances).sum(axis=1)
     along = (away * own / variances).sum(axis=1)
-    left = max(1 - lacking * float((own**2 / variances).sum()), TINY)
-    return float((plain + lacking * along**2 / left).min())
+    left = np.maximum(1 - lacking * (own**2 / variances).sum(axis=1), TINY)
+    distances: Float = plain + lacking * along**2 / left
+    return distances
 
 
 def in_units_of_the_usual(distance: Float, groups: Sequence[Index]) -> Float:

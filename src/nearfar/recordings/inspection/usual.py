@@ -43,6 +43,7 @@ from nearfar.recordings.inspection.measured import (
     measure,
     unit_phases,
 )
+from nearfar.recordings.inspection.shrinkage import shrunk_covariance
 from nearfar.recordings.microphones import NAMES
 
 # Our own limits, no one's standard; `benchmarks/inspection.py` measures what they find and what they invent.
@@ -438,9 +439,7 @@ def _cross_fitted(rows: Float, inner: NDArray[np.intp]) -> Float:
 
 
 def _precision(rows: Float) -> Float:
-    from sklearn.covariance import ledoit_wolf  # here, because a verdict does not need it
-
-    covariance = ledoit_wolf(rows, assume_centered=True)[0]
+    covariance, _ = shrunk_covariance(rows)
     inverse: Float = np.linalg.inv(covariance + PRESENCE_FLOOR * np.eye(len(covariance)))
     return inverse
 

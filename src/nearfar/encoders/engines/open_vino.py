@@ -1,0 +1,37 @@
+"""OpenVINO: the layers of a network, converted from torch for each length of its spectrograms."""
+
+from __future__ import annotations
+
+import openvino
+import torch
+from torch import Tensor
+
+from nearfar.encoders.engines.layers import Function, Layers, OfOneShape
+
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVino(OfOneShape):
+    """See ``OfOneShape``; with as many threads as torch has when it is made."""
+
+    def made(self, layers: Layers, spectrogram: Tensor) -> Function:
+        """See ``OfOneShape``."""
+        with torch.no_grad():
+            given = spectrogram.detach().clone()
+            model = openvino.convert_model(layers.eval(), example_input=given, input=[tuple(given.shape)])
+        program = openvino.Core().compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": HINTS[self.arithmetic.precision],
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "NUM_STREAMS": 1,
+                "PERFORMANCE_HINT": "LATENCY",
+            },
+        )
+
+        def computed(given: Tensor) -> list[Tensor]:
+            found = program(given.numpy())
+            return [torch.from_numpy(found[number].copy()) for number in range(len(program.outputs))]
+
+        return computed
