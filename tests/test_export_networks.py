@@ -14,7 +14,7 @@ from dataclasses import replace  # noqa: E402
 import tiny_weights  # noqa: E402
 from onnx import TensorProto  # noqa: E402
 
-from nearfar.encoders import ENCODERS, encoder_class, features  # noqa: E402
+from nearfar.encoders import ENCODERS, ced, encoder_class, features  # noqa: E402
 from nearfar.encoders.exporting import (  # noqa: E402
     FREE,
     OF_ONE_LENGTH,
@@ -27,7 +27,7 @@ from nearfar.encoders.features import Fbank, Mel  # noqa: E402
 from nearfar.encoders.graphs import Graph  # noqa: E402
 from nearfar.encoders.lora import arrays, attach, layers_of  # noqa: E402
 from nearfar.encoders.pretrained import PRETRAINED  # noqa: E402
-from nearfar.export.integers import with_integers  # noqa: E402
+from nearfar.export.integers import has_integers, with_integers  # noqa: E402
 
 CLOSE = 1e-4  # of tokens, of their range
 CLOSE_OF_FRONT_END = 1e-6  # root mean square of the difference of spectrograms, of their range
@@ -299,17 +299,14 @@ class TestIntegers:
         found = heard(with_integers(graph.model({})), np.ones((1, 20, 512), np.float32))
         np.testing.assert_allclose(found, 512.0, rtol=1e-6)
 
-    def test_a_network_of_convolutions_is_refused(self):
-        with pytest.raises(ValueError, match="no matrix products, only convolutions"):
-            with_integers(network_model(frozen("efficientat"), samples=None))
+    def test_a_network_of_convolutions_stays_as_it_is(self):
+        model = network_model(frozen("efficientat"), samples=None)
+        assert not has_integers(model)
+        assert with_integers(model) == model
 
 
 def test_every_switch_of_a_transformer(rng, monkeypatch):
     """Positions, norms and classes that no published network combines so."""
-    from nearfar.encoders import ced
-    from nearfar.encoders.exporting import transformers
-
-    del transformers
     geometry = replace(
         ced.BASE, **tiny_weights.TINY_VIT, frames=96, positions="table", has_cls=True, norm="post"
     )
