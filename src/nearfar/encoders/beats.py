@@ -253,7 +253,7 @@ class Encoder(nn.Module):
         self.settings = settings
         drawn = torch.randn(settings.num_buckets, settings.encoder_attention_heads)
         # drawn here: on the device "meta", torch's own drawing loads its compiler, which takes seconds
-        table = nn.Embedding.from_pretrained(drawn, freeze=False)
+        table = nn.Embedding.from_pretrained(drawn, freeze=False)  # type: ignore[no-untyped-call]
         self.pos_conv = nn.Sequential(PositionalConvolution(settings))
         self.layer_norm = nn.LayerNorm(settings.encoder_embed_dim)
         others = range(1, settings.encoder_layers)

@@ -12,8 +12,10 @@ from nearfar.detector.fitted import Detector
 from nearfar.embedding.embeddings import VIEWS
 from nearfar.encoders.graphs import Graph
 from nearfar.export import backend_graphs, decision_graphs, embedding_graphs, encoder_graphs
+from nearfar.export.encoder_graphs import Arithmetic
 from nearfar.export.expressions import Expression, joined
 from nearfar.export.hearing_graphs import Hearing
+from nearfar.export.integers import has_integers
 from nearfar.files.digests import digest, digest_arrays
 from nearfar.systems.branches import Branch
 
@@ -57,7 +59,9 @@ def weights_notices(detector: Detector) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notice for notice in told if notice))
 
 
-def detector_model(detector: Detector, *, samples: int | None = None) -> onnx.ModelProto:
+def detector_model(
+    detector: Detector, *, samples: int | None = None, arithmetic: Arithmetic = "float32"
+) -> onnx.ModelProto:
     """The graph of a detector, with its metadata.
 
     Parameters
@@ -65,11 +69,14 @@ def detector_model(detector: Detector, *, samples: int | None = None) -> onnx.Mo
     detector : Detector
     samples : int or None
         Of a recording, at the detector's rate; ``None``: any number, from ``least_samples`` on.
+    arithmetic : {"float32", "int8"}
+        Of its networks; "int8": their matrix products are in integers (``export.integers``).
 
     Raises
     ------
     ValueError
-        If a part of the detector is not exported, or not for any length.
+        If a part of the detector is not exported, or not for any length; or if no network has a matrix product that
+        could be in integers.
     MissingPackageError
         If an encoder needs torch, and torch is not installed.
     """
@@ -77,7 +84,7 @@ def detector_model(detector: Detector, *, samples: int | None = None) -> onnx.Mo
     graph = Graph(f"nearfar {detector.system.name}")
     shape = (channels(detector), "samples" if samples is None else samples)
     given = Expression(graph, graph.input("samples", np.float32, shape), np.float32)
-    heard = _Heard(given, samples)
+    heard = _Heard(given, samples, arithmetic)
     scores = [heard.score(branch) for branch in detector.branches]
     of_parts = [decision_graphs.average([*own]) for own in detector.system.by_part(scores)]
     score = _fused(detector, of_parts)
@@ -87,7 +94,14 @@ def detector_model(detector: Detector, *, samples: int | None = None) -> onnx.Mo
         decision = decision_graphs.is_anomaly(score, detector.threshold)
         graph.output("p_value", p_value.value, np.float64, ())
         graph.output("is_anomaly", decision.value, np.bool_, ())
-    return graph.model(metadata(detector, samples) | heard.metadata)
+    known = metadata(detector, samples) | {PREFIX + "arithmetic": arithmetic}
+    model = graph.model(known | heard.metadata)
+    if arithmetic == "int8" and not has_integers(model):
+        raise ValueError(
+            f"system {detector.system.name!r} has no matrix products of a network that could be in 8 bits "
+            "(convolutions are slower so); export it without --int8"
+        )
+    return model
 
 
 def metadata(detector: Detector, samples: int | None) -> dict[str, str]:
@@ -157,9 +171,10 @@ class _Heard:
         Of the networks that were taken up.
     """
 
-    def __init__(self, given: Expression, samples: int | None) -> None:
+    def __init__(self, given: Expression, samples: int | None, arithmetic: Arithmetic) -> None:
         self._hearing = Hearing(given)
         self._samples = samples
+        self._arithmetic = arithmetic
         self._tokens: dict[str, Expression] = {}
         self.metadata: dict[str, str] = {}
 
@@ -182,7 +197,9 @@ class _Heard:
         key = digest([component.name, component.describe(), digest_arrays(encoder.arrays()), microphones])
         if key not in self._tokens:
             waveforms = [self._hearing.view(microphone) for microphone in microphones]
-            made, told = encoder_graphs.tokens(waveforms, encoder, component.name, self._samples)
+            made, told = encoder_graphs.tokens(
+                waveforms, encoder, component.name, self._samples, self._arithmetic
+            )
             self._tokens[key] = made
             for name, text in told.items():
                 texts = [*self.metadata.get(name, "").split(", "), text]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,18 +12,20 @@ from nearfar.encoders.features import DB_FLOOR, DB_PER_NEPER, Mel, mel_filters
 from nearfar.encoders.spectral import Spectral
 from nearfar.export.expressions import Expression, joined
 from nearfar.export.fourier_graphs import Frames
+from nearfar.export.integers import with_integers
 from nearfar.files import extras
 
 if TYPE_CHECKING:
     import onnx
 
+Arithmetic = Literal["float32", "int8"]
 NetworkModel = Callable[..., "onnx.ModelProto"]  # as of ``encoders.exporting.network_model``
 
 NETWORKS = "nearfar.encoders.exporting"
 
 
 def tokens(
-    waveforms: list[Expression], encoder: Encoder, name: str, samples: int | None
+    waveforms: list[Expression], encoder: Encoder, name: str, samples: int | None, arithmetic: Arithmetic
 ) -> tuple[Expression, dict[str, str]]:
     """The tokens of what an encoder hears at once, (1, blocks, frames, bands, dim), and metadata of its network.
 
@@ -36,6 +38,8 @@ def tokens(
         Of ``ENCODERS``.
     samples : int or None
         Of a waveform; ``None``: any number.
+    arithmetic : {"float32", "int8"}
+        Of the network.
 
     Raises
     ------
@@ -48,6 +52,8 @@ def tokens(
         return _levels(waveforms[0], encoder), {}
     graph = waveforms[0].graph
     model = _of_networks("network_model", name)(encoder, samples=samples)
+    if arithmetic == "int8":
+        model = with_integers(model)
     together = joined([one.reshape(1, -1) for one in waveforms], axis=0)
     if len(waveforms) > 1:
         together = together.reshape(1, len(waveforms), -1)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from nearfar.detector.fitted import Detector
 from nearfar.encoders.graphs import OPSET
 from nearfar.export import chain, parity
+from nearfar.export.encoder_graphs import Arithmetic
 from nearfar.export.parity import Parity
 from nearfar.export.runner import write_runner
 from nearfar.files.atomic import atomic_file, refuse_file
@@ -66,7 +67,7 @@ class Exported:
     channels: int
     samples: int | None
     least_samples: int
-    arithmetic: Literal["float32", "int8"]
+    arithmetic: Arithmetic
     digest: str
     parity: Parity
     notices: tuple[str, ...] = ()
@@ -95,6 +96,7 @@ def export(
     path: Path | str,
     *,
     seconds: float | Literal["any"] | None = None,
+    arithmetic: Arithmetic = "float32",
     replace: bool = False,
 ) -> Exported:
     """Write a detector as one ONNX file, if it says what the detector says, and the runner beside it.
@@ -107,6 +109,9 @@ def export(
     seconds : float, "any" or None
         How long the recordings are that it will take. "any": of any length. ``None``: of any length if its networks
         allow it, else as long as the clips of the fit.
+    arithmetic : {"float32", "int8"}
+        Of networks. "int8": their matrix products are in integers; how far scores then differ is told, and not
+        bounded. ``export.labelled`` tells what that costs on labelled clips.
     replace : bool
         Replace a file that is there.
 
@@ -119,7 +124,7 @@ def export(
     ValueError
         If a part of the detector is not exported, or not for this length.
     ParityError
-        If the exported file differs from the detector. Nothing is written then.
+        If the exported file, in float32, differs from the detector. Nothing is written then.
     FileExistsError
         If the file is there, unless ``replace``.
     MissingPackageError
@@ -127,11 +132,12 @@ def export(
     """
     path = Path(path)
     refuse(path, replace=replace)
-    samples = _samples(detector, seconds)
-    model = chain.detector_model(detector, samples=samples)
+    samples = samples_of(detector, seconds)
+    model = chain.detector_model(detector, samples=samples, arithmetic=arithmetic)
     content = model.SerializeToString(deterministic=True)
     compared = parity.compared(detector, content, samples=samples)
-    compared.require()
+    if arithmetic == "float32":
+        compared.require()
     with atomic_file(path) as part:
         part.write_bytes(content)
     return Exported(
@@ -146,7 +152,7 @@ def export(
         channels=chain.channels(detector),
         samples=samples,
         least_samples=chain.least_samples(detector),
-        arithmetic="float32",
+        arithmetic=arithmetic,
         digest=digest_bytes(content),
         parity=compared,
         notices=chain.weights_notices(detector),
@@ -164,7 +170,7 @@ def refuse(path: Path, *, replace: bool) -> None:
     refuse_file(path, SUFFIX, "an exported detector", replace=replace)
 
 
-def _samples(detector: Detector, seconds: float | Literal["any"] | None) -> int | None:
+def samples_of(detector: Detector, seconds: float | Literal["any"] | None) -> int | None:
     """Of the recordings that the file takes; ``None``: any number."""
     if seconds == "any" or (seconds is None and chain.takes_any_length(detector)):
         return None

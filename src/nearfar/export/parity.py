@@ -92,7 +92,7 @@ class Parity:
         """The largest relative difference of p-values; NaN without a threshold."""
         if any(math.isnan(one.p_values[0]) for one in self.heard):
             return math.nan
-        return max((_relative(*one.p_values, 0.0) for one in self.heard), default=0.0)
+        return max((relative(*one.p_values, 0.0) for one in self.heard), default=0.0)
 
     @property
     def changed_decisions(self) -> int:
@@ -153,12 +153,12 @@ def compared(detector: Detector, content: bytes, *, samples: int | None, bound: 
             continue
         given = np.ascontiguousarray(sound.samples[:n_channels])
         said.append((sound, verdict, dict(zip(names, session.run(None, {"samples": given}), strict=True))))
-    least = _least(detector, [verdict.score for sound, verdict, _ in said if sound.is_own])
+    least = least_of(detector, [verdict.score for sound, verdict, _ in said if sound.is_own])
     heard = [_beside(detector.threshold, *one, least, bound) for one in said]
     return Parity(tuple(heard), tuple(unscored), bound)
 
 
-def _least(detector: Detector, own: Sequence[float]) -> float:
+def least_of(detector: Detector, own: Sequence[float]) -> float:
     """What differences are relative to at least."""
     if detector.threshold is None:
         return float(np.median(np.abs(own))) if own else 0.0
@@ -185,7 +185,7 @@ def _beside(
     """What the detector said of a sound, beside what was found by the file."""
     allowed = bound if sound.samples.any(axis=1).all() else OF_SILENCE * bound
     scores = verdict.score, float(found["score"])
-    difference = _relative(*scores, least)
+    difference = relative(*scores, least)
     heard = Heard(
         sound.name, sound.is_own, scores, NO_P_VALUES, UNDECIDED, difference, allowed, difference <= allowed
     )
@@ -203,7 +203,7 @@ def _beside(
     return replace(heard, p_values=p_values, decisions=decisions, is_close=is_close)
 
 
-def _relative(expected: float, found: float, least: float) -> float:
+def relative(expected: float, found: float, least: float) -> float:
     """The difference, relative to what was expected, or to ``least`` if that is larger; infinite if one is NaN."""
     if expected == found:
         return 0.0
@@ -223,7 +223,7 @@ class _Sound(NamedTuple):
 def _sounds(detector: Detector, samples: int | None) -> Iterator[_Sound]:
     """All that are compared, as long as the file takes them."""
     for name, sound in _own(detector):
-        yield _Sound(name, True, sound if samples is None else _as_long(sound, samples))
+        yield _Sound(name, True, sound if samples is None else as_long(sound, samples))
     n_channels = len(detector.sample)
     least = max(branch.encoder.min_samples for branch in detector.branches)
     usual = round(detector.window_seconds * detector.sample_rate)
@@ -246,7 +246,7 @@ def _own(detector: Detector) -> Iterator[tuple[str, Samples]]:
         yield clip.name, audio.at_rate(recorded.samples, recorded.rate, detector.sample_rate, clip.name)
 
 
-def _as_long(sound: Samples, samples: int) -> Samples:
+def as_long(sound: Samples, samples: int) -> Samples:
     """Cut, or repeated, to a length."""
     times = -(-samples // sound.shape[1])
     return np.ascontiguousarray(np.tile(sound, (1, times))[:, :samples])

@@ -13,12 +13,13 @@ from nearfar.files.names import printable
 
 if TYPE_CHECKING:
     from nearfar.export.exporting import Exported
+    from nearfar.export.labelled import Labelled
 
 
-def table(found: Exported) -> Table:
-    """What was written, what it takes, and how close it is."""
+def table(found: Exported, labelled: Labelled | None = None) -> Table:
+    """What was written, what it takes, how close it is, and what 8 bits cost on labelled clips."""
     rows = Table(Column(no_wrap=True), "", show_header=False, title=f"Export of {printable(found.machine)}")
-    for name, text in _rows(found):
+    for name, text in [*_rows(found), *([] if labelled is None else _of_labelled(labelled))]:
         rows.add_row(name, Text(text))
     return rows
 
@@ -37,7 +38,7 @@ def _rows(found: Exported) -> list[tuple[str, str]]:
         ("takes", f"{_channels(found.channels)} at {rate} Hz, float32"),
         ("length", length),
         ("compared on", compared + (f"; {len(parity.unscored)} have no score" if parity.unscored else "")),
-        ("score", f"differs by {parity.largest_score:.1e} at most (relative; bound {parity.bound:g})"),
+        ("score", f"differs by {parity.largest_score:.1e} at most (relative; {_bound(found)})"),
     ]
     if not math.isnan(parity.largest_p_value):
         rows.append(("p-value", f"differs by {parity.largest_p_value:.1e} at most (relative)"))
@@ -46,10 +47,28 @@ def _rows(found: Exported) -> list[tuple[str, str]]:
     return rows + [("weights", notice) for notice in found.notices]
 
 
+def _bound(found: Exported) -> str:
+    return f"bound {found.parity.bound:g}" if found.arithmetic == "float32" else "in 8 bits without a bound"
+
+
+def _of_labelled(found: Labelled) -> list[tuple[str, str]]:
+    """What 8 bits cost, beside float32."""
+    changed = "" if found.changed_decisions is None else f"; {found.changed_decisions} decisions change"
+    before, after = (100 * omega for omega in found.omega)
+    rows = [
+        ("8 bits on", f"{found.clips} labelled clips, {found.anomalies} of them anomalous"),
+        ("Omega", f"{after:.2f}, in float32 {before:.2f}: {-found.lost_points:+.2f} points"),
+        ("scores", f"differ by {found.largest_difference:.1e} at most (relative){changed}"),
+        ("size", f"{found.size[1] / 1e6:.2f} MB, in float32 {found.size[0] / 1e6:.2f} MB"),
+        ("time", "{1:.1f} ms a clip on one core, in float32 {0:.1f} ms".format(*found.milliseconds)),
+    ]
+    return rows + ([] if found.warning is None else [("warning", found.warning)])
+
+
 def _channels(count: int) -> str:
     return "1 channel (near)" if count == 1 else f"{count} channels (near, far)"
 
 
-def to_json(found: Exported) -> str:
+def to_json(found: Exported, labelled: Labelled | None = None) -> str:
     """The same as JSON."""
-    return json.dumps(found.contents())
+    return json.dumps(found.contents() | ({} if labelled is None else {"labelled": labelled.contents()}))

@@ -1,11 +1,11 @@
 """Encoders as ONNX models: a waveform in, tokens out, with front end and weights inside.
 
-The graphs are written node by node from the weights of a network, and not traced by torch. So the same weights are the
-same bytes, whatever torch is installed; nothing of the computer that wrote them is in them; and a network that takes
-clips of any length still does. Each network is described twice, then. The tests hold both equal.
+The graphs are written node by node from the weights of a network, and not traced by torch. So the same weights are
+the same bytes, whatever torch is installed; nothing of the computer that wrote them is in them; and a network that
+takes clips of any length still does. Each network is described twice, then. The tests hold both equal.
 
-What a network computes in is float32, whatever the ``precision`` of its encoder: how far decisions then differ is for
-the export of a detector to measure.
+What a network computes in is float32, whatever the ``precision`` of its encoder: how far decisions then differ is
+for the export of a detector to measure.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def network_model(encoder: Encoder, *, samples: int | None) -> onnx.ModelProto:
     length = "samples" if samples is None else samples
     microphones = (encoder.microphones,) if encoder.microphones > 1 else ()
     waveforms = graph.input("waveforms", np.float32, (1, *microphones, length))
-    tokens = _writer(writers[name])(graph, _in_float32(encoder), waveforms, samples)
+    known = () if name in FREE else (samples,)
+    tokens = _writer(writers[name])(graph, _in_float32(encoder), waveforms, *known)
     graph.output("tokens", tokens, np.float32, (1, len(encoder.blocks), None, None, None))
     return graph.model(_of_weights(encoder))
 
@@ -108,9 +109,10 @@ def _require(encoder: Encoder, name: str, samples: int | None) -> None:
         raise ValueError(f"encoder {name!r} is not fitted; train it, or give it the arrays of a trained one")
 
 
-def _writer(place: str) -> Callable[[Graph, Any, Value, int | None], Value]:
+def _writer(place: str) -> Callable[..., Value]:
+    """A function of graph, encoder, waveforms and, for networks of one length, their number of samples."""
     module, name = place.split(":")
-    found: Callable[[Graph, Any, Value, int | None], Value] = getattr(import_module(module), name)
+    found: Callable[..., Value] = getattr(import_module(module), name)
     return found
 
 

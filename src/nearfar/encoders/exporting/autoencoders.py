@@ -14,12 +14,12 @@ from nearfar.encoders.features import DB_FLOOR
 from nearfar.encoders.graphs import Graph, Value
 
 
-def tokens(graph: Graph, encoder: Autoencoder, waveforms: Value, samples: int | None) -> Value:
-    """As ``autoencoder.Autoencoder``; the number of samples makes no difference."""
+def tokens(graph: Graph, encoder: Autoencoder, waveforms: Value) -> Value:
+    """As ``autoencoder.Autoencoder``."""
     return _residual(graph, encoder, _levels(graph, encoder, waveforms))
 
 
-def tokens_of_difference(graph: Graph, encoder: Autoencoder, waveforms: Value, samples: int | None) -> Value:
+def tokens_of_difference(graph: Graph, encoder: Autoencoder, waveforms: Value) -> Value:
     """As ``autoencoder.DifferenceAutoencoder``, of (1, 2, samples)."""
     both = _levels(graph, encoder, graph.add("Squeeze", waveforms, np.array([0])))
     near, far = graph.add("Split", both, axis=0, num_outputs=2, outputs=2)

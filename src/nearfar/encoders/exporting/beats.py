@@ -38,8 +38,8 @@ from nearfar.encoders.frozen import Frozen
 from nearfar.encoders.graphs import Graph, Value
 
 
-def tokens(graph: Graph, encoder: Frozen, waveforms: Value, samples: int | None) -> Value:
-    """As ``beats.BeatsNetwork``; the number of samples makes no difference."""
+def tokens(graph: Graph, encoder: Frozen, waveforms: Value) -> Value:
+    """As ``beats.BeatsNetwork``."""
     network = cast(BeatsNetwork, encoder.network)
     values = front_ends.kaldi(graph, graph.add("Mul", waveforms, np.float32(FULL_SCALE)), FBANK)
     image = graph.add("Div", graph.add("Sub", values, np.float32(FBANK_MEAN)), np.float32(2 * FBANK_STD))

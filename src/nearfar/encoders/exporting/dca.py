@@ -65,7 +65,9 @@ def _exchanged(graph: Graph, exchange: Exchange, both: Value) -> Value:
         others = graph.add("Concat", far, near, axis=0)
         return _listened(graph, cast(CrossAttention, exchange.listeners[0]), both, others)
     of_near, of_far = (cast(CrossAttention, listener) for listener in exchange.listeners)
-    return graph.add("Concat", _listened(graph, of_near, near, far), _listened(graph, of_far, far, near), axis=0)
+    return graph.add(
+        "Concat", _listened(graph, of_near, near, far), _listened(graph, of_far, far, near), axis=0
+    )
 
 
 def _listened(graph: Graph, layer: CrossAttention, own: Value, others: Value) -> Value:
@@ -81,7 +83,9 @@ def _listened(graph: Graph, layer: CrossAttention, own: Value, others: Value) ->
     )
     own = graph.add("Add", own, linear(graph, heard, layer.output))
     widen, _, narrow = layer.feed_forward
-    hidden = gelu(graph, linear(graph, normalized(graph, own, layer.norm_feed_forward), cast(nn.Linear, widen)))
+    hidden = gelu(
+        graph, linear(graph, normalized(graph, own, layer.norm_feed_forward), cast(nn.Linear, widen))
+    )
     return graph.add("Add", own, linear(graph, hidden, cast(nn.Linear, narrow)))
 
 

@@ -26,8 +26,8 @@ from nearfar.encoders.graphs import Graph, Value
 ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "Relu", nn.Hardswish: "HardSwish"}
 
 
-def tokens(graph: Graph, encoder: Frozen, waveforms: Value, samples: int | None) -> Value:
-    """As ``efficientat.Network``; the number of samples makes no difference."""
+def tokens(graph: Graph, encoder: Frozen, waveforms: Value) -> Value:
+    """As ``efficientat.Network``."""
     network, own = cast(Network, encoder.network), cast(EfficientAt, encoder).GEOMETRY.fbank
     at_rate = front_ends.resampled(graph, waveforms, encoder.sample_rate, own.rate)
     levels = graph.add("Transpose", _levels(graph, at_rate, own), perm=[0, 2, 1])
@@ -54,7 +54,7 @@ def _levels(graph: Graph, waveforms: Value, fbank: Fbank) -> Value:
 def _block(graph: Graph, block: nn.Module, maps: Value) -> Value:
     """(1, channels, bands, frames) to those of the next block."""
     if not isinstance(block, InvertedBottleneck):
-        return _convolved(graph, cast(nn.Sequential, block), maps)
+        return _convolved(graph, cast(Sequence[nn.Module], block), maps)
     found = maps
     for layer in block.block:
         if isinstance(layer, SqueezeExcitation):

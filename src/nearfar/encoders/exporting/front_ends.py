@@ -1,7 +1,8 @@
-"""Front ends as nodes of a graph: what ``features`` and the networks compute of a waveform, with matrices for transforms.
+"""Front ends as nodes of a graph: what ``features`` and the networks compute of a waveform.
 
-ONNX Runtime's own transforms are inexact for frames whose length is no power of two. Here they are two products by small
-matrices, as a fast transform has many: that takes a tenth of the work of one large matrix, and rounds as well.
+ONNX Runtime's own Fourier transforms are inexact for frames whose length is no power of two. Here they are two
+products by small matrices, as a fast transform has many: that takes a tenth of the work of one large matrix, and
+rounds like a fast one.
 
 Conventions
 -----------
@@ -94,28 +95,28 @@ def transforms(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """A Fourier transform of real samples as two, of the rows and of the columns of a frame.
 
-    Sample ``columns a + b`` of a frame is in row a and column b; bin ``k + rows l`` of its spectrum is the sum over b of
-    ``exp(-2 pi i (b k / n_fft + b l / columns))`` times the sum over a of ``exp(-2 pi i a k / rows)`` times the sample.
-    Because samples are real, k from 0 to rows / 2 is enough: the other bins are conjugates.
+    Sample ``columns a + b`` of a frame is in row a and column b. Bin ``k + rows m`` of its spectrum is the sum
+    over b of ``exp(-2 pi i (b k / n_fft + b m / columns))`` times the sum over a of ``exp(-2 pi i a k / rows)``
+    times the sample. Because samples are real, k from 0 to rows / 2 is enough: the other bins are conjugates.
 
     Returns
     -------
     of_rows : (2 * halves, rows) array
         Real parts of all k, then imaginary ones.
     of_columns : (halves, 2 * columns, 2 * columns) array
-        Of each k: from real and imaginary parts of the columns to those of l.
+        Of each k: from real and imaginary parts of the columns to those of m.
     order : (halves * columns,) array
-        Which bin each k and l is, as it is or conjugated.
+        Which bin each k and m is, as it is or conjugated.
     """
     rows = n_fft // columns
-    k, b, l = np.arange(1 + rows // 2), np.arange(columns), np.arange(columns)
+    k, b, m = np.arange(1 + rows // 2), np.arange(columns), np.arange(columns)
     inner = 2 * np.pi * (np.outer(k, np.arange(rows)) % rows) / rows
-    turns = b[None, :, None] * (k[:, None, None] + rows * l) % n_fft
+    turns = b[None, :, None] * (k[:, None, None] + rows * m) % n_fft
     cosines, sines = np.cos(2 * np.pi * turns / n_fft), np.sin(2 * np.pi * turns / n_fft)
     of_columns = np.concatenate(
         [np.concatenate([cosines, -sines], axis=2), np.concatenate([sines, cosines], axis=2)], axis=1
     )
-    order = (k[:, None] + rows * l).reshape(-1)
+    order = (k[:, None] + rows * m).reshape(-1)
     of_rows = np.concatenate([np.cos(inner), -np.sin(inner)]).astype(np.float32)
     return of_rows, of_columns.astype(np.float32), np.minimum(order, n_fft - order)
 
@@ -166,7 +167,7 @@ def kaldi(graph: Graph, waveforms: Value, fbank: Fbank) -> Value:
 
 
 def resampled(graph: Graph, waveforms: Value, rate: int, to: int) -> Value:
-    """As of ``audio.resample``, upwards: a convolution for every place between samples, with the response of soxr there.
+    """As of ``audio.resample``, upwards: a convolution for every place between samples, with soxr's response there.
 
     Raises
     ------
@@ -191,7 +192,7 @@ def resampled(graph: Graph, waveforms: Value, rate: int, to: int) -> Value:
 
 
 def _at_once(kernels: NDArray[np.float32], given: int) -> NDArray[np.float32]:
-    """The taps of several groups of places, one after the other in time: one large product is faster than many small."""
+    """The taps of several groups of places, one after the other: a large product is faster than many small ones."""
     places, taps = kernels.shape
     found = np.zeros((AT_ONCE * places, taps + (AT_ONCE - 1) * given), np.float32)
     for group in range(AT_ONCE):
@@ -235,8 +236,8 @@ def response(rate: int, to: int) -> tuple[NDArray[np.float32], int]:
     error = np.abs(places.reshape(-1)[: len(expected)] - expected).max() / np.abs(expected).max()
     if not error <= CLOSE:
         raise ValueError(
-            f"sample_rate={rate}: cannot be exported, because soxr resamples it to {to} Hz in a way that is not one "
-            f"convolution for each place (difference {error:.1e}, of at most {CLOSE:g}); fit a detector with "
+            f"sample_rate={rate}: cannot be exported, because soxr resamples it to {to} Hz in a way that is not "
+            f"one convolution for each place (difference {error:.1e}, of at most {CLOSE:g}); fit a detector with "
             f"sample_rate={to // 2}"
         )
     return kernels.astype(np.float32), before

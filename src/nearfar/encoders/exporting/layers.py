@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-A function takes the graph, the value that it continues from, and modules of torch; it gives the value of the result.
+A function takes the graph, the value that it continues from, and modules of torch; it gives the value of the
+result.
 Weights are folded in double precision, and stored in single.
 """
 
@@ -56,9 +57,7 @@ def gelu(graph: Graph, x: Value) -> Value:
     return graph.add("Mul", graph.add("Mul", x, graph.add("Add", inner, np.float32(1))), np.float32(0.5))
 
 
-def convolution(
-    graph: Graph, maps: Value, layer: nn.Conv2d, norm: nn.BatchNorm2d | None = None
-) -> Value:
+def convolution(graph: Graph, maps: Value, layer: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> Value:
     """(1, inputs, ..., ...) to (1, outputs, ..., ...), with the normalization that follows, if any."""
     weight, bias = doubles(layer.weight), doubles(layer.bias)
     if norm is not None:

@@ -46,9 +46,7 @@ def eat_tokens(graph: Graph, encoder: Frozen, waveforms: Value, samples: int) ->
 def ced_tokens(graph: Graph, encoder: Frozen, waveforms: Value, samples: int) -> Value:
     """As ``ced.CedNetwork``."""
     network = cast(ced.CedNetwork, encoder.network)
-    levels = front_ends.mel_levels(
-        graph, waveforms, ced.MEL, floor=ced.POWER_FLOOR, top_db=ced.DYNAMIC_RANGE
-    )
+    levels = front_ends.mel_levels(graph, waveforms, ced.MEL, floor=ced.POWER_FLOOR, top_db=ced.DYNAMIC_RANGE)
     norm = network.init_bn
     scale = doubles(norm.weight) / np.sqrt(doubles(norm.running_var) + ced.NORM_EPSILON)
     shift = doubles(norm.bias) - doubles(norm.running_mean) * scale
@@ -127,9 +125,7 @@ def _embedded(graph: Graph, network: ViT, image: Value, grid: tuple[int, int]) -
     layer = network.patch_embed.proj
     pixels = graph.add("Unsqueeze", image, np.array([1]))
     weight = doubles(layer.weight).astype(np.float32)
-    patches = graph.add(
-        "Conv", pixels, weight, kernel_shape=layer.kernel_size, strides=layer.kernel_size
-    )
+    patches = graph.add("Conv", pixels, weight, kernel_shape=layer.kernel_size, strides=layer.kernel_size)
     positions = doubles(network.positions(*grid)) + doubles(layer.bias)[:, None, None]
     placed = graph.add("Add", patches, positions.astype(np.float32))
     flat = graph.add("Reshape", placed, np.array([0, 0, -1]))
