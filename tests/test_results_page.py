@@ -49,15 +49,27 @@ def of(*found: Result, **options: object) -> str:
     return results.page(reported.gather(list(found), **options))
 
 
-@pytest.fixture
-def result(rng: np.random.Generator) -> Result:
-    table = make_clips()
+@pytest.fixture(scope="module")
+def result() -> Result:
+    table, rng = make_clips(), np.random.default_rng(0)
     return made(table, make_scores(table, rng, {1: 1.0, 2: 1.2}), rate=0.2, references=30)
 
 
+@pytest.fixture(scope="module")
+def page(result: Result) -> str:
+    """Of this result alone; its intervals take most of the time."""
+    return of(result)
+
+
+@pytest.fixture(scope="module")
+def golden_page() -> str:
+    """Of the golden result, by a path from the root."""
+    return of(Result.load(GOLDEN.resolve()))
+
+
 class TestContent:
-    def test_omega_stands_with_its_interval_protocol_and_scope(self, result: Result) -> None:
-        page = text_of(of(result))
+    def test_omega_stands_with_its_interval_protocol_and_scope(self, result: Result, page: str) -> None:
+        page = text_of(page)
         low, high = 100 * reported.gather([result]).results[0].intervals.loc["all machines", ["low", "high"]]
         assert (
             f"Omega is {100 * result.omega:.1f} % ({low:.1f} to {high:.1f} %), the mean of 2 seeds." in page
@@ -66,15 +78,14 @@ class TestContent:
         assert "not with other machines, and not with another training" in page
         assert "1,000 resamples of the test clips" in page
 
-    def test_the_heat_map_has_the_metrics(self, result: Result) -> None:
-        table = numbers_of(of(result), "ours: metrics")
+    def test_the_heat_map_has_the_metrics(self, result: Result, page: str) -> None:
+        table = numbers_of(page, "ours: metrics")
         assert table["columns"] == ["machine", "AUC source", "AUC target", "pAUC", "F1", "F1 if all flagged",
                                     "harmonic mean", "from", "to"]  # fmt: skip
         mean = result.metrics.groupby("machine")["auc_target"].mean()
         assert [row[2] for row in table["rows"]] == pytest.approx(list(mean), rel=1e-5)
 
-    def test_scores_stand_by_domain_and_label_with_the_threshold(self, result: Result) -> None:
-        page = of(result)
+    def test_scores_stand_by_domain_and_label_with_the_threshold(self, result: Result, page: str) -> None:
         found = numbers_of(page, "ours: scores of fan")
         first = result.scores[(result.scores["machine"] == "fan") & (result.scores["seed"] == 1)]
         assert {row[0] for row in found["rows"]} == {
@@ -114,48 +125,45 @@ class TestContent:
             assert set(worst) <= set(played)
         assert len(played) == len(set(played)) <= 12
 
-    def test_false_alarms_are_asked_and_got(self, result: Result) -> None:
-        found = numbers_of(of(result), "ours: false alarms")
+    def test_false_alarms_are_asked_and_got(self, page: str) -> None:
+        found = numbers_of(page, "ours: false alarms")
         assert [row[0] for row in found["rows"][-2:]] == ["all machines"] * 2
         assert {row[2] for row in found["rows"]} == {0.2}
 
-    def test_roc_curves_are_those_of_the_metrics(self, result: Result) -> None:
-        found = numbers_of(of(result), "ours: ROC of pump")
+    def test_roc_curves_are_those_of_the_metrics(self, result: Result, page: str) -> None:
+        found = numbers_of(page, "ours: ROC of pump")
         curve = np.array([row[1:] for row in found["rows"] if row[0] == "normal clips of target"])
         row = result.metrics[(result.metrics["machine"] == "pump") & (result.metrics["seed"] == 1)].iloc[0]
         assert np.trapezoid(curve[:, 1], curve[:, 0]) == pytest.approx(row["auc_target"], abs=1e-5)
         area = np.array([row[1:] for row in found["rows"] if row[0] == "what pAUC counts, high"])
         assert area[-1, 0] == 0.1
 
-    def test_seeds_are_compared(self, result: Result) -> None:
-        found = numbers_of(of(result), "ours: seeds")
+    def test_seeds_are_compared(self, result: Result, page: str) -> None:
+        found = numbers_of(page, "ours: seeds")
         assert [row[1] for row in found["rows"][:2]] == ["seed 1", "seed 2"]
         assert "Seeds" not in text_of(of(only_seed(result, 1)))
 
-    def test_a_fused_result_shows_its_branches(self) -> None:
-        golden = Result.load(GOLDEN)
-        page = of(golden)
-        weights = numbers_of(page, "near_and_far: weights of the branches")
+    def test_a_fused_result_shows_its_branches(self, golden_page: str) -> None:
+        weights = numbers_of(golden_page, "near_and_far: weights of the branches")
         assert weights["rows"][0] == ["fan", 0.25, 0.75]
-        adds = numbers_of(page, "near_and_far: what each branch adds")
+        adds = numbers_of(golden_page, "near_and_far: what each branch adds")
         assert [row[0] for row in adds["rows"]] == ["far", "near"]
-        assert "weights selected on 2 other machines for each of 3" in text_of(page)
-        assert "selects on the test labels" in text_of(page)
+        assert "weights selected on 2 other machines for each of 3" in text_of(golden_page)
+        assert "selects on the test labels" in text_of(golden_page)
 
-    def test_commands_versions_and_settings_are_there_and_no_place(self) -> None:
-        golden = Result.load(GOLDEN.resolve())
-        page = of(golden)
+    def test_commands_versions_and_settings_are_there_and_no_place(self, golden_page: str) -> None:
+        page = golden_page
         assert "nearfar run near_and_far.toml --data DATA --out results/fused_result" in text_of(page)
         assert "scikit-learn 1.9.1" in text_of(page)
         assert "nearfar report results/fused_result -o report.html" in text_of(page)
         assert str(GOLDEN.resolve().parent) not in page
         assert "settings below in the file near_and_far.toml" in text_of(page)
 
-    def test_without_recordings_it_says_what_needs_them(self, result: Result) -> None:
-        assert "need the recordings: give their folder with --data" in text_of(of(result))
+    def test_without_recordings_it_says_what_needs_them(self, page: str) -> None:
+        assert "need the recordings: give their folder with --data" in text_of(page)
 
-    def test_most_wrong_clips_are_listed(self, result: Result) -> None:
-        found = numbers_of(of(result), "ours: the most wrong clips")
+    def test_most_wrong_clips_are_listed(self, page: str) -> None:
+        found = numbers_of(page, "ours: the most wrong clips")
         assert {row[3] for row in found["rows"]} == {"missed anomaly", "false alarm"}
 
 
