@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from threading import local
+
 import openvino
 import torch
 from torch import Tensor
@@ -16,7 +19,8 @@ class OpenVino(OfOneShape):
 
     def made(self, layers: Layers, spectrogram: Tensor) -> Function:
         """See ``OfOneShape``."""
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # shapes become constants, as they are meant to
             given = spectrogram.detach().clone()
             model = openvino.convert_model(layers.eval(), example_input=given, input=[tuple(given.shape)])
         program = openvino.Core().compile_model(
@@ -30,8 +34,12 @@ class OpenVino(OfOneShape):
             },
         )
 
+        own = local()  # of each thread: a request that two share gives one of them the numbers of the other
+
         def computed(given: Tensor) -> list[Tensor]:
-            found = program(given.numpy())
+            if not hasattr(own, "request"):
+                own.request = program.create_infer_request()
+            found = own.request.infer(given.numpy())
             return [torch.from_numpy(found[number].copy()) for number in range(len(program.outputs))]
 
         return computed
