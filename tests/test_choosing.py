@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from nearfar import Clip, Dataset, Detector, load_machine
 from nearfar.cli import app
 from nearfar.encoders import ENCODERS, choosing, measuring, processors, remembering, weights
 from nearfar.encoders.arithmetic import ARITHMETICS, MOST_OMEGA_POINTS
+from nearfar.encoders.ced import Ced
 from nearfar.encoders.checkpoints import write
 from nearfar.encoders.choosing import Work, chosen, fastest, why_not
 from nearfar.encoders.measuring import Impossible, Measured, measure, probe_clips
@@ -558,3 +560,16 @@ class TestPlanting:
         machine = load_machine(write_machine(tmp_path, "fan", train=10, target=0, test=0, seconds=0.1))
         with pytest.raises(DatasetError, match="fan: 10 normal clips, but it takes 20"):
             planting.planted(Dataset("plant", tmp_path, (machine,)), tmp_path)
+
+
+@pytest.mark.parametrize("arithmetic", ["float32_onnxruntime", "float32_openvino"])
+def test_threads_that_share_an_encoder_get_the_tokens_of_their_own_clips(arithmetic, rng):
+    for package in ARITHMETICS[arithmetic].packages:
+        pytest.importorskip(package)
+    encoder = Ced(weights=str(tiny_weights.written("ced")), blocks=(1,), precision=arithmetic, device="cpu")
+    clips = rng.standard_normal((4, 1, 8000)).astype(np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda number: encoder(clips[number % 4]), range(32)))
+    expected = [encoder(clip) for clip in clips]
+    for number, tokens in enumerate(found):
+        np.testing.assert_array_equal(tokens, expected[number % 4])

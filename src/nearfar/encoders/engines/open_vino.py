@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from threading import local
 
 import openvino
 import torch
@@ -33,8 +34,12 @@ class OpenVino(OfOneShape):
             },
         )
 
+        own = local()  # of each thread: a request that two share gives one of them the numbers of the other
+
         def computed(given: Tensor) -> list[Tensor]:
-            found = program(given.numpy())
+            if not hasattr(own, "request"):
+                own.request = program.create_infer_request()
+            found = own.request.infer(given.numpy())
             return [torch.from_numpy(found[number].copy()) for number in range(len(program.outputs))]
 
         return computed
