@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from known_ways import known_ways  # noqa: F401
 from scipy.signal import fftconvolve
 
 from nearfar.recordings.audio import FAR, NEAR
