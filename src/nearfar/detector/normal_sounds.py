@@ -300,7 +300,7 @@ class NormalSounds:
         missing = [clip for clip in clips if clip.recording not in found]
         if missing:
             read = _measured(missing, self.rate, self.views, workers=workers)
-            found |= {clip.recording: both for clip, *both in zip(missing, *read, strict=True)}
+            found |= {clip.recording: (a, b) for clip, a, b in zip(missing, *read, strict=True)}
         levels, peaks = (np.stack(of) for of in zip(*(found[clip.recording] for clip in clips), strict=True))
         return replace(
             self,

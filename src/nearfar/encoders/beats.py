@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, gelu, scaled_dot_product_attention
 
 from nearfar.encoders import checkpoints
+from nearfar.encoders.arithmetic import Precision
 from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges, patch_positions
 from nearfar.encoders.checkpoints import CheckpointError
 from nearfar.encoders.features import Fbank, kaldi_fbank
-from nearfar.encoders.frozen import Frozen, Precision, Tokens
+from nearfar.encoders.frozen import Frozen, Tokens
 
 FULL_SCALE = 2.0**15  # of the 16-bit samples that the front end was made for; BEATs
 FBANK = Fbank(window="povey")

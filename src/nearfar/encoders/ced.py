@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nearfar.encoders.arithmetic import Precision
 from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges, patch_positions
 from nearfar.encoders.checkpoints import matched
 from nearfar.encoders.features import Mel, log_mel
-from nearfar.encoders.frozen import Frozen, Precision, Tokens
+from nearfar.encoders.frozen import Frozen, Tokens
 from nearfar.encoders.vit import Geometry, ViT, renamed, sized
 
 MEL = Mel(rate=16000, n_fft=512, hop=160, n_mels=64, f_max=8000.0, scale="htk", norm=None, pad="reflect")

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nearfar.encoders.arithmetic import Precision
 from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges, patch_positions
 from nearfar.encoders.checkpoints import matched
 from nearfar.encoders.features import Fbank, kaldi_fbank
-from nearfar.encoders.frozen import Frozen, Precision, Tokens
+from nearfar.encoders.frozen import Frozen, Tokens
 from nearfar.encoders.vit import Geometry, ViT, renamed, sized
 
 FBANK = Fbank(rate=16000, n_mels=128, window="hanning")

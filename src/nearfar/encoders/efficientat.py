@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nearfar.encoders import Array, checkpoints
+from nearfar.encoders.arithmetic import Precision
 from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges
 from nearfar.encoders.features import Fbank, kaldi_filters
-from nearfar.encoders.frozen import Frozen, Precision, Tokens
+from nearfar.encoders.frozen import Frozen, Tokens
 from nearfar.encoders.int8 import is_product
 from nearfar.recordings import audio
 

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from nearfar.encoders.arithmetic import Precision
 from nearfar.encoders.axes import TimeFrequency, frame_edges, located, mel_edges, patch_positions
 from nearfar.encoders.checkpoints import CheckpointError, matched
 from nearfar.encoders.features import Mel, mel_spectrogram
-from nearfar.encoders.frozen import Frozen, Precision, Tokens
+from nearfar.encoders.frozen import Frozen, Tokens
 from nearfar.encoders.vit import Geometry, ViT, renamed, sized
 
 MEL = Mel(rate=16000, n_fft=400, hop=160, n_mels=80, f_min=50.0, f_max=8000.0, pad="reflect")

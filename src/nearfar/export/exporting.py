@@ -140,6 +140,19 @@ def export(
         compared.require()
     with atomic_file(path) as part:
         part.write_bytes(content)
+    return _exported(detector, path, model, content, compared, samples, arithmetic)
+
+
+def _exported(
+    detector: Detector,
+    path: Path,
+    model: Any,
+    content: bytes,
+    compared: Parity,
+    samples: int | None,
+    arithmetic: Arithmetic,
+) -> Exported:
+    """What was written; the runner comes beside it."""
     return Exported(
         path,
         write_runner(path.parent),

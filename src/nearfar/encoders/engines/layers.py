@@ -17,7 +17,8 @@ FUNCTIONS_KEPT = 4  # each has the weights in its own layout
 
 Function = Callable[[Tensor], Sequence[Tensor]]
 
-_one_at_a_time = Lock()  # threads of a fit ask at once: a function is made once, and exporters are not thread-safe
+# Threads of a fit ask at once: a function is made once, and exporters are not thread-safe
+_one_at_a_time = Lock()
 
 
 def grids_and_cls(

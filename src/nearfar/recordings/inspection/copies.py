@@ -29,7 +29,7 @@ def digest(samples: Samples) -> bytes:
         integers = whole.astype(np.int16)
     else:  # full scale, or beyond; what is far beyond is no sound
         integers = np.clip(whole, -32 / INT16_SCALE, 32 / INT16_SCALE).astype(np.int32)
-    return hashlib.sha256(np.ascontiguousarray(integers)).digest()
+    return hashlib.sha256(np.ascontiguousarray(integers).data).digest()
 
 
 def originals_first(name: str) -> tuple[int, str]:

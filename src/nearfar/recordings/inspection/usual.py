@@ -440,8 +440,7 @@ def _cross_fitted(rows: Float, inner: NDArray[np.intp]) -> Float:
 
 def _precision(rows: Float) -> Float:
     covariance, _ = shrunk_covariance(rows)
-    inverse: Float = np.linalg.inv(covariance + PRESENCE_FLOOR * np.eye(len(covariance)))
-    return inverse
+    return np.asarray(np.linalg.inv(covariance + PRESENCE_FLOOR * np.eye(len(covariance))), dtype=np.float64)
 
 
 def mean_presence(rows: Float) -> Float:
