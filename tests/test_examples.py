@@ -28,6 +28,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 from nearfar.cli import app
+from nearfar.export import nearfar_edge
 from nearfar.files.listing import DETECTOR
 from nearfar.files.steps import CACHE_VARIABLE
 from nearfar.research import fused, reproduce
@@ -48,6 +49,7 @@ BEFORE_A_COMMAND = re.compile(r"while|do|if|then|!|time|\w+=.*")
 VARIABLE = re.compile(r'\b([A-Z]\w*)="([^"]*)"')
 OPTION = re.compile(r"--?[a-z][a-z-]*")
 NOT_OURS = {"-k", "-m"}  # of pytest and Python
+OF_THE_RUNNER = set(nearfar_edge.parser()._option_string_actions)  # that is written beside an export
 FILE = re.compile(r"(?:src|tests|docs|benchmarks)/(?!_)[\w./*-]+")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 TEST = re.compile(r"(?:test_|Test[A-Z])\w+")
@@ -284,7 +286,7 @@ def test_options_that_a_page_names_exist() -> None:
             elif (
                 OPTION.fullmatch(text.split()[0]) and page.parent.name != "benchmarks"
             ):  # its programs have others
-                rest, known = text.split(), every | NOT_OURS
+                rest, known = text.split(), every | NOT_OURS | OF_THE_RUNNER
             else:
                 continue
             options = [word.partition("=")[0] for word in rest if OPTION.fullmatch(word.partition("=")[0])]

@@ -279,6 +279,8 @@ def test_optional_packages_are_in_the_extras_that_are_named_and_nowhere_else() -
         "paho": "paho-mqtt",
         "prometheus_client": "prometheus-client",
         "pg8000": "pg8000",
+        "onnx": "onnx",
+        "onnxruntime": "onnxruntime",
     }
     assert distributions.keys() == EXTRAS.keys()
     for package, distribution in distributions.items():

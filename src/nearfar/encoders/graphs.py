@@ -43,7 +43,7 @@ class Graph:
     >>> x = graph.input("x", np.float32, (2, "samples"))
     >>> graph.output("energy", graph.add("ReduceSumSquare", x, np.array([1]), keepdims=0), np.float32, (2,))
     >>> [node.op_type for node in graph.model({}).graph.node]
-    ['ReduceSumSquare']
+    ['ReduceSumSquare', 'Identity']
     """
 
     def __init__(self, name: str = "nearfar") -> None:

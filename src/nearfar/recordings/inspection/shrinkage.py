@@ -37,8 +37,8 @@ def shrunk_covariance(centred: Float) -> tuple[Float, float]:
     >>> vectors = np.random.default_rng(0).normal(size=(50, 2)) @ np.diag([1.0, 3.0])
     >>> covariance, shrinkage = shrunk_covariance(vectors - vectors.mean(axis=0))
     >>> covariance.round(2), round(shrinkage, 3)
-    (array([[0.84, 0.11],
-           [0.11, 8.28]]), 0.042)
+    (array([[1.15, 0.44],
+           [0.44, 8.48]]), 0.072)
     """
     n, dim = centred.shape
     if dim == 1:
