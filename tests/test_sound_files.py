@@ -124,6 +124,19 @@ def test_64_bit_sizes_are_those_of_their_own_chunk(tmp_path, read, magic, kept, 
         assert fault_of(tmp_path / "a.wav", "truncated, 40000 of 80000 bytes") == "truncated"
 
 
+@pytest.mark.parametrize("magic", [b"RF64", b"BW64"])
+@pytest.mark.parametrize("size", [len(SOUND), 1 << 63], ids=["told", "unknown"])
+@pytest.mark.parametrize("text", [b"<hall>1</hall>", b"<hall>12</hall>"])
+def test_texts_of_any_length_come_before_the_samples_of_a_large_wav(read, magic, size, text):
+    """Which libsndfile does not read if the length is odd, or the number of bytes a placeholder."""
+    sizes = chunk(b"ds64", struct.pack("<QQQI", len(SOUND) + 120, size, FRAMES, 0))
+    told = chunk(b"iXML", text)
+    content = wav(sizes, told, fmt(), told, chunk(b"data", SOUND, -1), magic=magic, riff=0xFFFFFFFF)
+    recorded = read(content)
+    assert_whole(recorded)
+    assert recorded.notes == ()
+
+
 def test_chunks_before_the_format_and_after_the_samples_are_no_sound(read):
     broadcast = chunk(b"bext", b"a recorder".ljust(603, b"\0"))
     recorded = read(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 # The GUIDs of Wave64, from the description of the format by Sonic Foundry.
@@ -77,6 +77,7 @@ RIFX = Family(12, ">4sI", 2, b"data", b"fmt ")
 W64 = Family(40, "<16sQ", 8, W64_DATA, W64_FORMAT, counts_head=True)
 AIFF = Family(12, ">4sI", 2, b"SSND", b"COMM", before_sound=8)
 CAF = Family(8, ">4sQ", 1, b"data", b"desc", before_sound=4)
+LARGE_WAV = (b"RF64", b"BW64")  # of these, libsndfile does not skip the padding of chunks of odd size
 FAMILIES = {
     b"RIFF": RIFF, b"RF64": RIFF, b"BW64": RIFF, b"RIFX": RIFX, b"riff": W64, b"FORM": AIFF, b"caff": CAF,
 }  # fmt: skip
@@ -175,9 +176,13 @@ def extent_of(file: BinaryIO, size: int) -> Extent | None:
     if family is None:
         return None
     before: dict[bytes, Chunk] = {}
+    odd: dict[int, bytes] = {}
     for chunk in _chunks(file, family, family.first):
         if chunk.name == family.sound:
-            return _extent(file, size, family, before, chunk)
+            extent = _extent(file, size, family, before, chunk)
+            return replace(extent, patches=odd | extent.patches) if magic in LARGE_WAV else extent
+        if chunk.size % 2:
+            odd[chunk.size_at] = (chunk.size + 1).to_bytes(4, "little")
         before.setdefault(chunk.name, chunk)
     return None
 
@@ -249,7 +254,7 @@ def _extent(file: BinaryIO, size: int, family: Family, before: dict[bytes, Chunk
     start = sound.start + family.before_sound
     available = max(size - start, 0)
     claimed, size_at, width = sound.size, sound.size_at, struct.calcsize(family.head[-1])
-    if magic in (b"RF64", b"BW64") and b"ds64" in before and claimed == FULL_32:
+    if magic in LARGE_WAV and b"ds64" in before and claimed == FULL_32:
         size_at, width = before[b"ds64"].start + 8, 8
         file.seek(size_at)
         claimed = int.from_bytes(file.read(8), "little")
@@ -259,7 +264,9 @@ def _extent(file: BinaryIO, size: int, family: Family, before: dict[bytes, Chunk
     unknown = (UNKNOWN_LENGTH if width == 4 else UNKNOWN_LENGTH_64) - family.before_sound
     is_unfinished = claimed == 0 and available > 0 and not _is_chain(file, family, start, size)
     is_unknown = claimed > available and claimed >= unknown
-    if is_unfinished or (is_unknown and family is CAF):  # which libsndfile does not read
+    if is_unfinished or (
+        is_unknown and (family is CAF or magic in LARGE_WAV)
+    ):  # libsndfile reads none of these
         counted = available + family.before_sound + (family.head_size if family.counts_head else 0)
         patches |= {size_at: counted.to_bytes(width, "big" if family.head[0] == ">" else "little")}
         patches |= _patched_frames(file, family, before, available)
