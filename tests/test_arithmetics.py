@@ -50,7 +50,6 @@ IN_TORCH = [name for name, arithmetic in ARITHMETICS.items() if arithmetic.engin
 CONVERTED = [
     name for name, arithmetic in ARITHMETICS.items() if arithmetic.engine in ("onnxruntime", "openvino")
 ]
-COMPILED = [name for name, arithmetic in ARITHMETICS.items() if arithmetic.engine == "compiled"]
 
 
 def made(name):
@@ -119,10 +118,9 @@ def test_other_architectures_can_be_converted(name, arithmetic, waveforms):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arithmetic", COMPILED)
-@pytest.mark.parametrize("name", ["eat", "efficientat"])
-def test_what_is_compiled_is_nearly_float32(name, arithmetic, waveforms):
-    require_parity(name, arithmetic, waveforms)
+def test_what_is_compiled_is_nearly_float32(waveforms):
+    """Of one network, in the precision for which it pays: each takes the compiler half a minute."""
+    require_parity("eat", "bfloat16_compiled", waveforms)
 
 
 @pytest.mark.parametrize("arithmetic", ["bfloat16", *CONVERTED])

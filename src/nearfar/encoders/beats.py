@@ -259,6 +259,7 @@ class Encoder(nn.Module):
         self.layer_norm = nn.LayerNorm(settings.encoder_embed_dim)
         others = range(1, settings.encoder_layers)
         self.layers = nn.ModuleList([Block(settings, table), *(Block(settings, None) for _ in others)])
+        self._known: tuple[object, Tensor] | None = None  # biases, and what they were made of
 
     def forward(self, tokens: Tensor, blocks: tuple[int, ...]) -> list[Tensor]:
         """(batch, tokens, dim) to as many, of each block asked for; those after the last one are not computed."""
@@ -271,6 +272,18 @@ class Encoder(nn.Module):
     def bias(self, n_tokens: int) -> Tensor:
         """Of all distances, without a query's scale: (heads, n_tokens, n_tokens), query before key."""
         table = cast(nn.Embedding, cast(Block, self.layers[0]).self_attn.relative_attention_bias)
+        weight = table.weight
+        if weight.requires_grad:
+            return self._computed_bias(table, n_tokens)
+        version = -1 if weight.is_inference() else weight._version
+        made_of = (n_tokens, id(weight), version, weight.device)
+        if self._known is None or self._known[0] != made_of:
+            self._known = made_of, self._computed_bias(table, n_tokens)
+        return self._known[1]
+
+    @torch.inference_mode(mode=False)
+    def _computed_bias(self, table: nn.Embedding, n_tokens: int) -> Tensor:
+        """See ``bias``; an ordinary tensor, also for a training of other layers."""
         distances = torch.arange(1 - n_tokens, n_tokens, device=table.weight.device)
         of_distances = table(bucket(distances, self.settings)).T
         places = torch.arange(n_tokens, device=distances.device)

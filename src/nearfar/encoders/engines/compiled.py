@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import warnings
 
 import torch
 from torch import Tensor
@@ -43,6 +44,9 @@ class Compiled(OfOneShape):
             ):
                 return program(given)
 
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of torch about itself, while it compiles
+            computed(spectrogram)
         return computed
 
     def _require_compiler(self) -> None:

@@ -22,6 +22,9 @@ class OpenVino(OfOneShape):
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # shapes become constants, as they are meant to
             given = spectrogram.detach().clone()
+            layers(
+                given
+            )  # what a network keeps is constant then; made inside, OpenVINO gets BEATs' biases wrong
             model = openvino.convert_model(layers.eval(), example_input=given, input=[tuple(given.shape)])
         program = openvino.Core().compile_model(
             model,
