@@ -26,6 +26,7 @@ from nearfar.encoders.efficientat import MN04, EfficientAt, Network
 from nearfar.encoders.engines import bfloat16, layers
 from nearfar.encoders.engines.bfloat16 import PackedBlock, PackedLinear, with_bfloat16
 from nearfar.files.extras import MissingPackageError
+from nearfar.systems.components import Component
 
 PROCESSOR = torch.device("cpu")
 SMALL = {"dim": 64, "heads": 4, "depth": 2}
@@ -150,6 +151,11 @@ def test_a_few_functions_are_kept():
             engine.hear(torch.zeros(1, 128, frames), (1,))
     assert layers.FUNCTIONS_KEPT == 4
     assert asked == [40, 41, 42, 43, 44, 41]  # 41 was not heard for longest
+
+
+def test_an_unknown_name_is_told_with_all_that_there_are():
+    with pytest.raises(ValueError, match=r"Input should be 'auto', 'float32', .* or 'bfloat16_openvino'"):
+        Component.resolve("encoder", "efficientat", {"precision": "float32_openvin"})
 
 
 def test_names_say_precision_and_engine():

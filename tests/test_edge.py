@@ -25,7 +25,17 @@ from synthetic import write_machine
 
 from nearfar import Detector as NearfarDetector
 from nearfar.export import nearfar_edge, runner
-from nearfar.export.nearfar_edge import Detector, EdgeError, Heard, Sound, Stored, Verdict, open_pcm, open_wav
+from nearfar.export.nearfar_edge import (
+    Detector,
+    EdgeError,
+    Heard,
+    Sound,
+    Stored,
+    Verdict,
+    decoded,
+    open_pcm,
+    open_wav,
+)
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, containers, sound_files
 from nearfar.recordings.inspection import usual
@@ -527,7 +537,11 @@ def test_without_recordings_it_says_what_the_detector_was_fitted_to(
     ("arguments", "match"),
     [
         (["--hop", "0", "a.wav"], "0: must be above 0 s"),
-        (["--threads", "0"], "0: must be at least 1"),
+        (["--hop", "fast", "a.wav"], "fast: must be above 0 s"),
+        (["--threads", "0"], "0: must be a whole number from 1"),
+        (["--threads", "1000000"], "1000000: this computer has"),
+        (["--threads", "9" * 30], "must be a whole number from 1"),
+        (["--select", "near"], "near: must be a whole number from 1"),
         (["--rate", "8000", "a.wav"], "--rate and --channels are of raw samples"),
     ],
 )
@@ -537,6 +551,34 @@ def test_options_that_make_no_sense_are_refused(
     with pytest.raises(SystemExit):
         nearfar_edge.main([str(fan), *arguments])
     assert match in capsys.readouterr().err
+
+
+def test_a_name_of_two_lines_is_one_line(
+    fan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = wav(tmp_path / "two\nlines.wav", noise(1000))
+    (line,) = run(capsys, fan, clip)[1]
+    assert line.startswith(str(clip).replace("\n", "\\n"))
+
+
+def test_without_standard_input_there_is_an_error(
+    fan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nearfar_edge.sys, "stdin", None)
+    assert run(capsys, fan, "-") == (2, [], ["error: -: there is no standard input"])
+
+
+def test_verdicts_that_cannot_be_written_are_an_error(fan: Path, tmp_path: Path) -> None:
+    clip = wav(tmp_path / "a.wav", noise(1000))
+    program = [sys.executable, nearfar_edge.__file__, fan, clip]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: verdicts cannot be written: No space left on device\n"
+
+
+def test_samples_that_are_no_numbers_are_told_and_not_warned_of() -> None:
+    assert np.isnan(decoded(b"\0\0\xa0\x7f", Stored("f32le", RATE, 1))).all()  # a signalling NaN
 
 
 def test_a_hop_that_skips_sound_is_refused(

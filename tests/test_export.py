@@ -7,6 +7,7 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -426,6 +427,40 @@ class TestExport:
         (tmp_path / "fan.onnx").touch()
         with pytest.raises(FileExistsError, match="replace it with --replace"):
             export(spectral, tmp_path / "fan.onnx")
+        (tmp_path / "other" / "nearfar_edge.py").mkdir(parents=True)
+        with pytest.raises(IsADirectoryError, match=r"nearfar_edge\.py is a folder, and the runner's place"):
+            export(spectral, tmp_path / "other" / "fan.onnx")
+        assert [path.name for path in (tmp_path / "other").iterdir()] == ["nearfar_edge.py"]
+
+    def test_a_file_that_cannot_be_run_is_not_written(self, spectral, tmp_path, monkeypatch):
+        class Session:
+            def __init__(self, content):
+                self.true = light_session(content)
+
+            def __getattr__(self, name):
+                return getattr(self.true, name)
+
+            def run(self, *_):
+                raise RuntimeError("Failed to allocate memory\nat some place")
+
+        light_session = parity.light_session
+        monkeypatch.setattr(parity, "light_session", Session)
+        with pytest.raises(
+            ParityError, match=r"not written \(Failed to allocate memory\); give fewer --seconds"
+        ):
+            export(spectral, tmp_path / "fan.onnx")
+        assert not list(tmp_path.iterdir())
+
+    def test_a_detector_that_computes_otherwise_is_told_how_to_be_exported(self, spectral):
+        options = SimpleNamespace(arguments=lambda: {"precision": "bfloat16"})
+        branch = SimpleNamespace(encoder=SimpleNamespace(options=options))
+        detector = SimpleNamespace(system=SimpleNamespace(branches=(branch,)))
+        content = chain.detector_model(spectral).SerializeToString()
+        found = parity.compared(spectral, content, samples=None)
+        wrong = [dataclasses.replace(one, is_close=False) for one in found.heard]
+        with pytest.raises(ParityError, match="computes in bfloat16, and the file in float32: fit it with"):
+            dataclasses.replace(found, heard=tuple(wrong)).require(exporting._remedy(detector))
+        assert exporting._remedy(spectral) == ""
 
     def test_a_back_end_that_is_not_exported(self, spectral):
         other = dataclasses.replace(spectral, branches=(_with_backend(spectral.branches[0], object()),))

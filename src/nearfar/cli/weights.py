@@ -14,6 +14,7 @@ from nearfar.cli.progress import CONTINUE, shown_progress
 
 if TYPE_CHECKING:
     from nearfar.encoders.choosing import Rows
+    from nearfar.recordings.clips import Dataset
     from nearfar.research.arithmetics import Comparison
     from nearfar.systems.branches import Progress
 
@@ -86,7 +87,7 @@ def weights_verify(
 def weights_bench(
     name: Weights,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the clips.")] = 10.0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that compute a clip.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=CORES, help="Threads that compute a clip.")] = 1,
     batches: Annotated[
         str | None,
         typer.Option(metavar="N,...", help="Also give several clips at once, such as 2,4,8 of them."),
@@ -122,6 +123,7 @@ def weights_bench(
         )
     encoder: Any = encoder_class(PRETRAINED[name].encoder)(weights=name, device="cpu")  # type: ignore[call-arg]
     engines = choosing.UNASKED if not every else tuple(choosing.THOUGHT_TO_TAKE)
+    dataset = None if data is None else _dataset(data, machine)  # before all that takes long
     with shown_progress(f"Embeddings of recordings are kept; {CONTINUE}.") as progress:
         rows = choosing.bench(
             encoder,
@@ -132,9 +134,7 @@ def weights_bench(
             cache=cache,
             tell=progress,
         )
-        comparison = (
-            None if data is None else _compared(encoder, rows, data, machine, workers, cache, progress)
-        )
+        comparison = None if dataset is None else _compared(encoder, rows, dataset, workers, cache, progress)
     known, size = remembering.compared(encoder, cache=cache), encoder.path.stat().st_size
     found = benched.Bench(name, threads, seconds, size, rows, comparison, known)
     show(benched.table(found), benched.to_json(found), as_json=as_json)
@@ -150,11 +150,19 @@ def _sizes(text: str | None) -> tuple[int, ...]:
     return sizes
 
 
+def _dataset(data: Path, machines: list[str] | None) -> Dataset:
+    """Recordings, long ones cut."""
+    from nearfar.recordings import datasets
+    from nearfar.windows.long_recordings import cut_dataset
+
+    dataset, _ = cut_dataset(datasets.load_any(data))
+    return dataset.only(machines) if machines else dataset
+
+
 def _compared(
     encoder: Any,
     rows: Rows,
-    data: Path,
-    machines: list[str] | None,
+    dataset: Dataset,
     workers: int,
     cache: Path | None,
     progress: Progress,
@@ -163,16 +171,12 @@ def _compared(
     from nearfar.encoders.measuring import Measured
     from nearfar.encoders.remembering import note_omega
     from nearfar.files import steps
-    from nearfar.recordings import datasets
     from nearfar.research import arithmetics
-    from nearfar.windows.long_recordings import cut_dataset
 
-    dataset, _ = cut_dataset(datasets.load_any(data))
     names = [name for name, row in rows.items() if isinstance(row, Measured)]
     comparison = arithmetics.compare(
-        encoder.weights, dataset.only(machines) if machines else dataset, names,
-        workers=workers, jobs=steps.Jobs(cache), progress=progress,
-    )  # fmt: skip
+        encoder.weights, dataset, names, workers=workers, jobs=steps.Jobs(cache), progress=progress
+    )
     note_omega(encoder, comparison.compared, of=comparison.digest, cache=cache)
     return comparison
 

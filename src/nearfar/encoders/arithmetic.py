@@ -32,7 +32,7 @@ ArithmeticName: TypeAlias = Literal[
     "float32_openvino",
     "bfloat16_openvino",
 ]
-Precision: TypeAlias = Literal["auto"] | ArithmeticName  # what an encoder is asked for
+Precision: TypeAlias = Literal["auto", ArithmeticName]  # what an encoder is asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from nearfar.encoders.graphs import OPSET
 from nearfar.export import chain, parity
 from nearfar.export.encoder_graphs import Arithmetic
 from nearfar.export.parity import Parity
+from nearfar.export.runner import NAME as RUNNER
 from nearfar.export.runner import write_runner
 from nearfar.files.atomic import atomic_file, refuse_file
 from nearfar.files.digests import digest_bytes
@@ -137,25 +138,27 @@ def export(
     content = model.SerializeToString(deterministic=True)
     compared = parity.compared(detector, content, samples=samples)
     if arithmetic == "float32":
-        compared.require()
+        compared.require(_remedy(detector))
+    runner = write_runner(path.parent)  # first: without the file it does no harm
     with atomic_file(path) as part:
         part.write_bytes(content)
-    return _exported(detector, path, model, content, compared, samples, arithmetic)
+    return _exported(detector, path, runner, model, content, compared, samples, arithmetic)
 
 
 def _exported(
     detector: Detector,
     path: Path,
+    runner: Path,
     model: Any,
     content: bytes,
     compared: Parity,
     samples: int | None,
     arithmetic: Arithmetic,
 ) -> Exported:
-    """What was written; the runner comes beside it."""
+    """What was written."""
     return Exported(
         path,
-        write_runner(path.parent),
+        runner,
         detector.machine,
         detector.system.name,
         opset=OPSET,
@@ -172,6 +175,18 @@ def _exported(
     )
 
 
+def _remedy(detector: Detector) -> str:
+    """What to do if the file says something else; the file computes in float32."""
+    computed = (b.encoder.options.arguments().get("precision", "float32") for b in detector.system.branches)
+    others = sorted({*computed} - {"float32"})
+    if not others:
+        return ""
+    return (
+        f"; the detector computes in {', '.join(others)}, and the file in float32: fit it with "
+        "branch.encoder_options.precision=float32 to export it"
+    )
+
+
 def refuse(path: Path, *, replace: bool) -> None:
     """Raise before long work whose outcome would have no place.
 
@@ -181,6 +196,8 @@ def refuse(path: Path, *, replace: bool) -> None:
         As of ``files.atomic.refuse_file``.
     """
     refuse_file(path, SUFFIX, "an exported detector", replace=replace)
+    if (beside := path.parent / RUNNER).is_dir():
+        raise IsADirectoryError(f"{beside} is a folder, and the runner's place; move it, or export elsewhere")
 
 
 def samples_of(detector: Detector, seconds: float | Literal["any"] | None) -> int | None:

@@ -73,6 +73,7 @@ SKIPPED = 2**16  # bytes that are read at once and let go
 LEAST_REST = 0.01  # of a window: less sound after the last one is dropped
 LENGTH_MARGIN = 1.2  # a recording that is shorter than those of the fit by more is not judged
 MOST_PEAK = 8.0  # of full scale: a sample above it was stored in other units
+MOST_COUNT = 10_000_000  # Hz, channels
 FINE, ANOMALOUS, FAILED, STOPPED = 0, 1, 2, 130  # exit codes
 
 Samples = NDArray[np.float32]
@@ -230,11 +231,11 @@ def decoded(content: bytes, stored: Stored) -> Samples:
     values = np.frombuffer(content, dtype).reshape(-1, stored.channels)
     if stored.coding == "s32le" and stored.bits < 32:
         _refuse_lower_end(values, stored.bits)
-    with np.errstate(over="ignore"):  # a number that is too large is refused as infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no number, or too large, is refused later
         samples = np.array(values.T, dtype=np.float32, order="C")
-    if stored.coding == "u8":
-        samples -= 128
-    samples *= np.float32(step)
+        if stored.coding == "u8":
+            samples -= 128
+        samples *= np.float32(step)
     return samples
 
 
@@ -652,7 +653,8 @@ def _refuse_no_sound(samples: Samples) -> None:
     still = [str(number) for number, moves in enumerate(highest > lowest, start=1) if not moves]
     if still:
         raise EdgeError(
-            f"silent: of the channels that are heard, {' and '.join(still)} stands still; check its cable"
+            f"silent: of the channels that are heard, {' and '.join(still)} "
+            f"{'stands' if len(still) == 1 else 'stand'} still; check the cable"
         )
 
 
@@ -675,7 +677,7 @@ def parser() -> argparse.ArgumentParser:
         help="time from one window to the next (default: the window)",
     )
     add("--select", type=_numbers, default=(), metavar="NEAR,FAR", help="channels that are heard, from 1")
-    add("--threads", type=_count, default=1, metavar="N", help="that compute (default: 1)")
+    add("--threads", type=_threads, default=1, metavar="N", help="that compute (default: 1)")
     add("--pcm", choices=sorted(CODINGS), help="recordings are raw samples, interleaved, stored like this")
     add("--rate", type=_count, metavar="HZ", help="of raw samples (default: as the detector hears)")
     add(
@@ -686,17 +688,31 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    seconds = float(text) if _is_number(text) else math.nan
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text}: must be above 0 s")
     return seconds
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return count
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_COUNT:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 to {MOST_COUNT}")
+    return int(text)
+
+
+def _threads(text: str) -> int:
+    most = os.cpu_count() or 1
+    if _count(text) > most:
+        raise argparse.ArgumentTypeError(f"{text}: this computer has {most} cores")
+    return int(text)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers(text: str) -> list[int]:
@@ -719,6 +735,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
+    except OSError as error:  # of what is printed: recordings tell theirs
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _tell(f"error: verdicts cannot be written: {error.strerror or error}", sys.stderr)
+        return FAILED
 
 
 def _judge(options: argparse.Namespace) -> int:
@@ -765,7 +785,11 @@ def _heard(detector: Detector, name: str, options: argparse.Namespace) -> Iterat
 
 def _opened(name: str) -> BinaryIO:
     """A file, or standard input, which is closed like one."""
-    return os.fdopen(os.dup(sys.stdin.fileno()), "rb") if name == "-" else open(name, "rb")  # noqa: PTH123
+    if name != "-":
+        return open(name, "rb")  # noqa: PTH123  # one import less
+    if sys.stdin is None:
+        raise EdgeError("there is no standard input")
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
 
 
 def _tell(line: str, stream: Any) -> None:
@@ -785,6 +809,7 @@ def _line(name: str, heard: Heard) -> str:
     """What is heard, for people."""
     when = f"{_clock(heard.start)}-{_clock(heard.end)}"
     verdict = heard.verdict
+    name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
     if verdict is None:
         return f"error: {name}{f' {when}' if heard.end > heard.start else ''}: {heard.error}"
     p_value = "" if verdict.p_value is None else f"  p {verdict.p_value:.3g}"

@@ -104,8 +104,13 @@ class Parity:
         """How many of the sounds are clips of the detector."""
         return sum(one.is_own for one in self.heard)
 
-    def require(self) -> None:
+    def require(self, remedy: str = "") -> None:
         """Refuse a file that is not close to its detector.
+
+        Parameters
+        ----------
+        remedy : str
+            What to do then, if that is known; the end of the message.
 
         Raises
         ------
@@ -121,7 +126,7 @@ class Parity:
                 f"the exported file does not say what the detector says, so it is not written: {len(wrong)} of "
                 f"{len(self.heard)} sounds differ by more than the bound of {self.bound:g}, relative to their "
                 f"score; most: {worst.name}, with a score of {said:.8g}, and {found:.8g} in the "
-                f"file, by {worst.difference:.2g}; {self.changed_decisions} decisions change"
+                f"file, by {worst.difference:.2g}; {self.changed_decisions} decisions change{remedy}"
             )
 
 
@@ -152,10 +157,28 @@ def compared(detector: Detector, content: bytes, *, samples: int | None, bound: 
             unscored.append(sound.name)
             continue
         given = np.ascontiguousarray(sound.samples[:n_channels])
-        said.append((sound, verdict, dict(zip(names, session.run(None, {"samples": given}), strict=True))))
+        said.append((sound, verdict, dict(zip(names, _run(session, given), strict=True))))
     least = least_of(detector, [verdict.score for sound, verdict, _ in said if sound.is_own])
     heard = [_beside(detector.threshold, *one, least, bound) for one in said]
     return Parity(tuple(heard), tuple(unscored), bound)
+
+
+def _run(session: onnxruntime.InferenceSession, samples: Samples) -> list[Any]:
+    """What an exported file says of (channels, samples).
+
+    Raises
+    ------
+    ParityError
+        If ONNX Runtime cannot compute it, mostly for want of memory.
+    """
+    try:
+        return session.run(None, {"samples": samples})
+    except Exception as error:  # it has a class for each kind of failure, and no common one
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ParityError(
+            f"the exported file cannot be run on {samples.shape[1]} samples, so it is not written ({why}); give "
+            "fewer --seconds, or more memory"
+        ) from error
 
 
 def least_of(detector: Detector, own: Sequence[float]) -> float:
