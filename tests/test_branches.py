@@ -507,11 +507,11 @@ def tiny(tmp_path, monkeypatch):
     torch.manual_seed(0)
     write(tmp_path / "tiny.safetensors", Net().state_dict(), configuration={})
     monkeypatch.setitem(ENCODERS, "tiny", "tiny_encoder:Tiny")
-    grids = Tiny.grids
+    by_block = Tiny.by_block
 
-    def noted(self, batch, blocks):
-        tiny.runs.append(blocks)
-        return grids(self, batch, blocks)
+    def noted(self, waveforms, blocks):
+        tiny.runs.append(tuple(blocks))
+        return by_block(self, waveforms, blocks)
 
     def tiny(options=None, **rest):
         options = {"weights": str(tmp_path / "tiny.safetensors"), **(options or {})}
@@ -524,7 +524,7 @@ def tiny(tmp_path, monkeypatch):
         return BranchConfig(**{**of_branch, **rest})
 
     tiny.runs = []
-    monkeypatch.setattr(Tiny, "grids", noted)
+    monkeypatch.setattr(Tiny, "by_block", noted)
     return tiny
 
 

@@ -380,9 +380,9 @@ class Runs(Tiny):
         super().__init__(**options)
         self.runs = []
 
-    def grids(self, batch, blocks):
-        self.runs.append((len(batch), blocks))
-        return super().grids(batch, blocks)
+    def by_block(self, waveforms, blocks):
+        self.runs.append((len(waveforms), tuple(blocks)))
+        return super().by_block(waveforms, blocks)
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ class TestEncoder:
     def test_levels_are_those_of_the_encoder(self, options, rng):
         encoder = Spectral(**options)
         waveform = rng.standard_normal(5000).astype(np.float32)
-        found = run(lambda x: encoder_graphs.tokens([x], encoder, "spectral", None)[0], x=waveform)
+        found = run(lambda x: encoder_graphs.tokens([x], encoder, "spectral", None, "float32")[0], x=waveform)
         assert_allclose(found, encoder(waveform[None]), atol=1e-3)  # dB
 
 

@@ -315,13 +315,13 @@ class TestEmbeddings:
         write(tmp_path / "tiny.safetensors", Net().state_dict(), configuration={})
         monkeypatch.setitem(ENCODERS, "tiny", "tiny_encoder:Tiny")
         runs: list[tuple[bytes, tuple[int, ...]]] = []
-        forward = Net.forward
+        hear = Net.hear
 
-        def noted(self: Net, waveforms: torch.Tensor, blocks: tuple[int, ...]) -> Any:
-            runs.extend((waveform.numpy().tobytes(), blocks) for waveform in waveforms)
-            return forward(self, waveforms, blocks)
+        def noted(self: Net, spectrogram: torch.Tensor, blocks: tuple[int, ...]) -> Any:
+            runs.extend((one.numpy().tobytes(), blocks) for one in spectrogram)
+            return hear(self, spectrogram, blocks)
 
-        monkeypatch.setattr(Net, "forward", noted)
+        monkeypatch.setattr(Net, "hear", noted)
         (tmp_path / "tiny.toml").write_text(
             SYSTEM.format(encoder="tiny", weights=json.dumps(str(tmp_path / "tiny.safetensors")))
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nearfar.encoders.arithmetic import Precision
 from nearfar.encoders.checkpoints import matched
-from nearfar.encoders.frozen import Frozen, Precision, Tokens
+from nearfar.encoders.frozen import Frozen, Tokens
 
 
 class Net(nn.Module):

@@ -73,7 +73,7 @@ def export(
     if data is not None and not int8:
         raise typer.BadParameter("--data is for --int8; leave it out, or give both")
     make = extras.resolve("nearfar.export.exporting:export", needed_by="`nearfar export`")
-    loaded, length = Detector.load(detector), _seconds(seconds)
+    length, loaded = _seconds(seconds), Detector.load(detector)
     labelled = _in_both(loaded, file, data, length, replace=replace) if int8 else None
     found = make(loaded, file, seconds=length, arithmetic="int8" if int8 else "float32", replace=replace)
     show(exported.table(found, labelled), exported.to_json(found, labelled), as_json=as_json)
