@@ -95,8 +95,9 @@ def on_processor(engines: tuple[EngineName, ...]) -> None:
         checkpoints.write(file, eat().state_dict(), configuration={})
         encoder = Eat(weights=str(file), blocks=(BLOCK,), device="cpu")
         rows = choosing.bench(encoder, seconds=SECONDS, threads=1, engines=engines, cache=Path(folder))
+        size = file.stat().st_size
     print(f"{operations() / 1e9:.1f} GFLOP a clip; large matrices: {peaks()}")
-    Console(width=116).print(benched.table(benched.Bench("EAT-base", 1, SECONDS, rows, None, {})))
+    Console(width=116).print(benched.table(benched.Bench("EAT-base", 1, SECONDS, size, rows, None, {})))
 
 
 def embedded(machine: Machine, encoder: EfficientAt, view: str) -> dict[str, NDArray[Any]]:
