@@ -183,9 +183,8 @@ class TestEmbedding:
     @pytest.mark.parametrize("view", VIEWS)
     def test_views(self, view, rng):
         heard = [rng.normal(size=(1, 4)) for _ in VIEWS[view].microphones]
-        found = run(
-            lambda **x: embedding_graphs.combined(view, [*x.values()]), **dict(zip("ab", heard, strict=False))
-        )
+        named = dict(zip("ab"[: len(heard)], heard, strict=True))
+        found = run(lambda **x: embedding_graphs.combined(view, [*x.values()]), **named)
         assert_allclose(found, VIEWS[view].combine(*heard))
 
     @pytest.mark.parametrize("name", sorted(set(CONDITIONING) - {"head"}))

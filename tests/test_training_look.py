@@ -252,7 +252,7 @@ def test_clips_that_are_all_from_one_day_are_told(normal, name, days):
     names = [name.format(day=4 + i % max(days, 1), i=i) for i in range(20)]
     seen = [
         replace(one, clip=replace(one.clip, path=Path(name), name=name))
-        for one, name in zip(normal, names, strict=False)
+        for one, name in zip(normal[: len(names)], names, strict=True)
     ]
     warnings = judge("mill", seen, ALL).warnings
     assert [("from one day, 2026-03-04" in w) for w in warnings] == ([True] if days == 1 else [])

@@ -161,7 +161,7 @@ class Changes:
         while True:
             try:
                 await self._look_once()
-            except Exception:
+            except Exception:  # whatever it was, those who follow are told again once it can be read
                 log.exception("the logbook could not be read; it is tried again")
                 await asyncio.sleep(1.0)
             await asyncio.sleep(EVERY)

@@ -108,7 +108,7 @@ class Learners:
             await service.write(lambda c: mark_learnt(c, machine["id"], ids, by, comment, now=service.now()))
         except WorkerError as error:
             self.states[name] = Learning(state="failed", told=str(error))
-        except Exception:
+        except Exception:  # whatever it was, the operator who asked is told
             log.exception("learning of %s failed", name)
             self.states[name] = Learning(state="failed", told="It failed; the log of the service says why.")
         else:

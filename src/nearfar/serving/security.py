@@ -177,7 +177,7 @@ class Guard:
             await self._answer(scope, receive, answer)
         except RefusedError as refused:
             await answer.problem(refused.status, refused.error, refused.hint, refused.headers)
-        except Exception:
+        except Exception:  # whatever it was, one who asks is answered
             log.exception("%s %s failed", scope["method"], scope["path"])
             if answer.begun:
                 raise

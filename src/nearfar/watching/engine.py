@@ -297,7 +297,7 @@ class _Running:
             self._remove_sounds()
         except BookError:
             pass
-        except Exception:
+        except Exception:  # whatever it was, listening goes on
             logger.exception("what is old cannot be put together now; tried again in an hour")
 
     def _remove_sounds(self) -> None:

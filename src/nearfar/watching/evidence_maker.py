@@ -108,7 +108,7 @@ class EvidenceMaker:
                     self._make(alert)
             except BookError:
                 asked = self._asked  # there is nothing more to be done
-            except Exception:
+            except Exception:  # whatever it was, listening goes on, and the next alert is tried
                 logger.exception("evidence cannot be made now")
             with self._changed:
                 self._done = asked

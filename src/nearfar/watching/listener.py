@@ -236,7 +236,7 @@ class Listener:
             self.set_mode("stopped", told, at=None if self.follows_clock else self.heard_until)
         except BookError:
             return False
-        except Exception:
+        except Exception:  # whatever it was, other machines are heard
             logger.exception("%s: cannot be said to have stopped", self.machine.name)
         return True
 
