@@ -51,8 +51,9 @@ def detector(data, tmp_path_factory) -> Detector:
 
 @pytest.fixture(scope="module")
 def saved(detector, tmp_path_factory):
-    detector.save(tmp_path_factory.mktemp("detectors") / "fan")
-    return tmp_path_factory.getbasetemp() / "detectors0" / "fan"
+    folder = tmp_path_factory.mktemp("detectors") / "fan"
+    detector.save(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -137,10 +137,10 @@ class Changes:
                 )
             if not self._followers:
                 self._last = None
-            if self._last is None:
-                self._last = (await self._service.read(asked.latest))[0]
-                self._heard = {}
             last = self._last
+            if last is None:
+                now, self._heard = await self._service.read(_state)
+                last = self._last = now
             follower.tell(f"retry: 2000\nid: {last if after is None else min(after, last)}\n\n")
             if after is not None and after < last:
                 follower.tell(await self._missed(after, last))
@@ -202,10 +202,10 @@ class Changes:
             await self._tell_new(rows[-1]["id"])
 
     def _newly_heard(self) -> str:
-        """Machines of which windows have come; the first time none, for a page has just loaded them."""
+        """Machines of which windows have come since that was told, or since the first follower came."""
         now = self._service.heard
         before, self._heard = self._heard, now
-        new = [name for name, until in now.items() if before and before.get(name) != until]
+        new = [name for name, until in now.items() if before.get(name) != until]
         return "".join(event_text("machine", {"machine": name, "what": "heard"}) for name in new)
 
     def _tell(self, text: str) -> None:

@@ -27,11 +27,11 @@ export function startLive() {
 
 function connect() {
   const source = new EventSource("/api/changes");
-  let opened = false;
   source.addEventListener("open", () => {
     tell("live");
-    if (lostSince !== null || opened) refresh(0); // what happened meanwhile
-    [lostSince, opened] = [null, true];
+    lostSince = null;
+    refresh(0); // what happened since this page was made, or while there was no connection
+    document.dispatchEvent(new CustomEvent("nearfar:live"));
   });
   source.addEventListener("error", () => {
     lostSince ??= new Date();

@@ -45,6 +45,7 @@ class Trend {
     document.addEventListener("nearfar:heard", ({ detail }) => {
       if (detail.machine === decodeURIComponent(this.name) && this.end === null) this.later();
     });
+    document.addEventListener("nearfar:live", () => { if (this.end === null) this.later(); }); // heard meanwhile
   }
 
   build() {
