@@ -14,6 +14,7 @@ import pytest
 
 from nearfar.files import processes
 from nearfar.files.processes import Aside, Tell
+from nearfar.places import tasks
 
 
 @pytest.fixture(autouse=True)
@@ -45,46 +46,47 @@ def process_id(_: int, __: Tell) -> int:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_outcomes_come_in_order_and_all_that_is_told_arrives(workers: int) -> None:
     told: list[tuple[str, int]] = []
-    found = processes.each(double, range(10), workers=workers, tell=lambda *message: told.append(message))
+    found = tasks.each(double, range(10), workers=workers, tell=lambda *message: told.append(message))
     assert found == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
     assert sorted(told) == [("doubling", item) for item in range(10)]
 
 
 def test_nothing_gives_nothing() -> None:
-    assert processes.each(double, [], workers=4) == []
+    assert tasks.each(double, [], workers=4) == []
 
 
 def test_one_item_needs_no_other_process() -> None:
-    assert processes.each(process_id, [1], workers=4) == [os.getpid()]
+    assert tasks.each(process_id, [1], workers=4) == [os.getpid()]
 
 
 def test_several_processes_work() -> None:
-    ids = processes.each(process_id, range(6), workers=2)
+    ids = tasks.each(process_id, range(6), workers=2)
     assert len(set(ids)) == 2
     assert os.getpid() not in ids
 
 
 def test_finished_items_are_counted() -> None:
     counts: list[tuple[int, int]] = []
-    processes.each(double, range(4), workers=2, finished=lambda *count: counts.append(count))
+    tasks.each(double, range(4), workers=2, finished=lambda *count: counts.append(count))
     assert counts == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failure_ends_everything(workers: int) -> None:
     with pytest.raises(ValueError, match="item 3 is bad"):
-        processes.each(fail_at_three, range(10), workers=workers)
+        tasks.each(fail_at_three, range(10), workers=workers)
 
 
 def test_a_worker_that_was_killed_is_told() -> None:
     with pytest.raises(OSError, match=r"a worker process was killed, .* run again with fewer workers"):
-        processes.each(kill_oneself, [1, 2], workers=2)
+        tasks.each(kill_oneself, [1, 2], workers=2)
 
 
 ONE_IS_KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 from nearfar.files import processes
+from nearfar.places import tasks
 
 def work(item, tell):
     idle = Path(sys.argv[1])
@@ -99,9 +101,9 @@ def work(item, tell):
 if __name__ == "__main__":
     begun = time.monotonic()
     try:
-        processes.each(work, [0, 1], workers=2)
+        tasks.each(work, [0, 1], workers=2)
     except OSError as error:
-        print(str(error)[:27], time.monotonic() - begun < processes.SECONDS_TO_CLEAN_UP)
+        print(error, time.monotonic() - begun < processes.SECONDS_TO_CLEAN_UP)
 """
 
 
@@ -149,6 +151,7 @@ HAIL_OF_SIGNALS = """
 import multiprocessing, os, signal, sys, time
 from threading import Thread
 from nearfar.files import processes
+from nearfar.places import tasks
 
 def tell_much(item, tell):
     for number in range(10000):
@@ -170,7 +173,7 @@ def told(_, item, number):
 
 if __name__ == "__main__":
     try:
-        processes.each(tell_much, range(20), workers=2, tell=told)
+        tasks.each(tell_much, range(20), workers=2, tell=told)
     except KeyboardInterrupt:
         print("interrupted")
 """
@@ -204,13 +207,14 @@ def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
 import os, sys, time
 from pathlib import Path
 from nearfar.files import processes
+from nearfar.places import tasks
 
 def sleep(item, tell):
     Path(sys.argv[1], str(os.getpid())).touch()
     time.sleep(60)
 
 if __name__ == "__main__":
-    processes.each(sleep, [1, 2], workers=2)
+    tasks.each(sleep, [1, 2], workers=2)
 """
     )
     (tmp_path / "ids").mkdir()

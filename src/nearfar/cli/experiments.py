@@ -17,13 +17,17 @@ from nearfar.cli.options import (
     Cache,
     Channels,
     FalseAlarmRate,
+    Gpus,
     MachineNames,
+    On,
     Preset,
     Seed,
     Settings,
+    TaskMemory,
     Truth,
     Workers,
     chosen_data,
+    chosen_place,
     chosen_system,
 )
 from nearfar.cli.progress import CONTINUE, shown_progress
@@ -75,6 +79,9 @@ def run(
     ] = None,
     adapter: AdapterFile = None,
     workers: Workers = CORES,
+    on: On = "local",
+    gpus: Gpus = 0.0,
+    task_memory: TaskMemory = 0.0,
     cache: Cache = None,
 ) -> None:
     """Fit a system to each machine of a data set, score the test clips, evaluate the scores.
@@ -86,7 +93,8 @@ def run(
 
     if adapter is not None and adapted_on is not None:
         raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
-    work = {"workers": workers, "truth": truth, "jobs": steps.Jobs(cache)}
+    place = chosen_place(on, workers, gpus, task_memory)
+    work = {"workers": place, "truth": truth, "jobs": steps.Jobs(cache)}
     if is_fused(system):
         chosen = _study(system, preset, seeds, settings, false_alarm_rate).only(machine or ())
         clips = _clips_of_study(chosen, data, machine, channels)
@@ -206,6 +214,9 @@ def study(
     truth: Truth = None,
     as_json: AsJson = False,
     workers: Workers = CORES,
+    on: On = "local",
+    gpus: Gpus = 0.0,
+    task_memory: TaskMemory = 0.0,
     cache: Cache = None,
 ) -> None:
     """Reproduce the numbers of a published report. Without NAME: list the studies.
@@ -218,6 +229,7 @@ def study(
     if name is None:
         out.print(catalogues.studies(reproduce.describe()))
         return
+    place = chosen_place(on, workers, gpus, task_memory)
     from nearfar.files import steps
     from nearfar.systems.settings import parse_settings
 
@@ -230,7 +242,7 @@ def study(
     (err if as_json else out).print(reproductions.plan(planned))
     with shown_progress(KEPT) as progress:
         again = reproduce.run(
-            chosen, found, folder or Path("results") / chosen.name, workers=workers, truth=truth,
+            chosen, found, folder or Path("results") / chosen.name, workers=place, truth=truth,
             jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     show(reproductions.reproduction(again), reproductions.reproduction_json(again), as_json=as_json)
@@ -258,6 +270,9 @@ def sweep(
     as_json: AsJson = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
+    on: On = "local",
+    gpus: Gpus = 0.0,
+    task_memory: TaskMemory = 0.0,
     cache: Cache = None,
 ) -> None:
     """Compare settings of a system. Embeddings are computed once for all of them.
@@ -276,12 +291,13 @@ def sweep(
 
     if as_csv and as_json:
         raise typer.BadParameter("give either --csv or --json, not both")
+    place = chosen_place(on, workers, gpus, task_memory)
     chosen_system(system, preset, settings)  # raises for --set, before --vary is looked at
     with shown_progress(f"Finished embeddings are kept; {CONTINUE}.") as progress:
         swept = sweep(
             system, chosen_data(data, machine), parse_options(vary),
             preset=preset, settings=parse_settings(settings or ()), seed=seed,
-            adapted_on=adapter or "others", unit="recording" if by_recording else "clip", workers=workers,
+            adapted_on=adapter or "others", unit="recording" if by_recording else "clip", workers=place,
             jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     if as_csv:

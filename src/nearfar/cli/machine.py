@@ -14,15 +14,19 @@ from nearfar.cli.options import (
     Cache,
     Channels,
     FalseAlarmRate,
+    Gpus,
     Hop,
     MachineNames,
+    On,
     Preset,
     Seed,
     Settings,
+    TaskMemory,
     Workers,
     chosen_channels,
     chosen_cut,
     chosen_data,
+    chosen_place,
     chosen_system,
     fitted_system,
 )
@@ -139,6 +143,9 @@ def adapt(
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing file.")] = False,
     seed: Seed = 13711,
     workers: Workers = CORES,
+    on: On = "local",
+    gpus: Gpus = 0.0,
+    task_memory: TaskMemory = 0.0,
     cache: Cache = None,
 ) -> None:
     """Adapt a pretrained network to machines: train low-rank adapters on the normal clips of all machines."""
@@ -146,11 +153,12 @@ def adapt(
     from nearfar.report import fitted
     from nearfar.research import adaptation
 
+    place = chosen_place(on, workers, gpus, task_memory)
     chosen = chosen_system(system, preset, settings)
     atomic.refuse_existing(file, replace=replace)
     with shown_progress(f"The training so far is kept; {CONTINUE}.") as progress:
         adapter = adaptation.train(
-            chosen, chosen_data(data, machine).machines, seed=seed, workers=workers, jobs=steps.Jobs(cache),
+            chosen, chosen_data(data, machine).machines, seed=seed, workers=place, jobs=steps.Jobs(cache),
             progress=progress,
         )  # fmt: skip
     adapter.save(file)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from nearfar.places.place import Place
     from nearfar.recordings.clips import Dataset
     from nearfar.recordings.recording import Channel
     from nearfar.systems.configuration import System
@@ -18,6 +19,25 @@ if TYPE_CHECKING:
 CORES = os.cpu_count() or 1
 
 Workers = Annotated[int, typer.Option(min=1, help="Number of parallel processes or threads.")]
+On = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE",
+        help="Where the work is done: local (processes of this computer), ray (a cluster of Ray on this computer, "
+        "started for this command), auto (the cluster that this computer belongs to), HOST:PORT or ray://HOST:PORT.",
+    ),
+]
+Gpus = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        help="Share of a GPU that each task gets on a cluster, such as 0.25 (default: none).",
+    ),
+]
+TaskMemory = Annotated[
+    float,
+    typer.Option(min=0.0, help="Memory in GiB that a cluster sets aside for each task (default: none)."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Cache = Annotated[
     Path | None,
@@ -80,6 +100,20 @@ PcmChannels = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def chosen_place(on: str, workers: int, gpus: float = 0.0, memory: float = 0.0) -> Place:
+    """Where the work is done."""
+    from nearfar.places.place import LOCAL, Needs, Place
+
+    if on == LOCAL and (gpus or memory):
+        raise typer.BadParameter(
+            "--gpus and --task-memory are for a cluster; name one with --on, such as --on ray"
+        )
+    try:
+        return Place(on, workers, Needs(gpus=gpus, memory=int(memory * 2**30)))
+    except ValueError as error:
+        raise typer.BadParameter(f"--on: {error}") from error
 
 
 def chosen_system(

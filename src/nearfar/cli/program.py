@@ -105,8 +105,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except (ValueError, OSError, LookupError, MissingPackageError) as error:
-        if os.environ.get(DEBUG):
+    except (ValueError, OSError, LookupError, MissingPackageError, ExceptionGroup) as error:
+        if os.environ.get(DEBUG) or _has_unforeseen(error):
             raise
         err.print(Text.assemble(("error:", "bold red"), " ", printable(_message(error))), soft_wrap=True)
         sys.exit(FAILED)
@@ -134,6 +134,13 @@ def _message(error: Exception) -> str:
     if isinstance(error, FileNotFoundError) and error.filename is not None:  # of the operating system
         return f"{error.filename}: no such file or folder"
     return str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
+
+
+def _has_unforeseen(error: Exception) -> bool:
+    """Whether one of several errors is none of a user's mistakes."""
+    if not isinstance(error, ExceptionGroup):
+        return False
+    return error.split((ValueError, OSError, LookupError, MissingPackageError))[1] is not None
 
 
 def _version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from nearfar.cli.console import out, say
-from nearfar.cli.options import CORES, Seed, Workers
+from nearfar.cli.options import CORES, On, Seed, Workers, chosen_place
 from nearfar.cli.progress import CONTINUE, shown_progress
 from nearfar.files.names import quoted
 
@@ -186,6 +186,7 @@ def simulate(
     drift_hours: DriftHours = None,
     seed: Seed = 0,
     workers: Workers = CORES,
+    on: On = "local",
 ) -> None:
     """Simulate machines recorded by two microphones: a data set of clips, or hours of sound with --stream.
 
@@ -202,7 +203,7 @@ def simulate(
         "--day-seed": day_seed, "--no-schedule": None if schedule else True, "--no-hall": None if hall else True,
         "--drift": drift, "--drift-db": drift_db, "--drift-hours": drift_hours,
     }  # fmt: skip
-    shared = {"machines": _names(machines), "rate": rate, "seed": seed, "workers": workers}
+    shared = {"machines": _names(machines), "rate": rate, "seed": seed, "workers": chosen_place(on, workers)}
     if stream is None:
         _refuse(of_stream, "belongs to a stream; give --stream HOURS, or leave it out")
         _simulate_clips(folder, of_clips, snr=snr, **shared)

@@ -37,6 +37,7 @@ EXTRAS = {  # by the name under which the package is imported
     "pg8000": Extra("postgres", "it keeps the logbook in PostgreSQL"),
     "fastapi": _SERVE,
     "uvicorn": _SERVE,
+    "ray": Extra("ray", "it does tasks on a cluster"),
     "onnx": _EXPORT,
     "onnxruntime": _EXPORT,
 }

@@ -8,13 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -23,51 +23,6 @@ Tell = Callable[..., None]
 SECONDS_TO_CLEAN_UP = 5.0  # of a worker that was told to end
 NICE = 10  # of a process that others go before
 SECONDS_TO_LISTEN = 1.0  # to what workers said before they were killed
-
-
-def each(
-    function: Callable[[S, Tell], T],
-    items: Sequence[S],
-    *,
-    workers: int = 1,
-    tell: Tell | None = None,
-    finished: Callable[[int, int], None] | None = None,
-) -> list[T]:
-    """``function(item, tell)`` of every item, in their order; the first failure ends everything.
-
-    Parameters
-    ----------
-    function : callable
-        Of a module's top level if there are several workers; so must be what it takes and returns.
-    workers : int
-        Processes; with one, or for one item, all happens in this one.
-    tell : callable or None
-        Called here with whatever the function tells, from any process.
-    finished : callable or None
-        Called after every item with how many are done, and how many there are, if there are several processes.
-
-    Raises
-    ------
-    OSError
-        If a worker process was killed.
-    """
-    workers = min(workers, len(items))
-    if workers <= 1:
-        return [function(item, tell or nobody) for item in items]
-    with _pool(workers, tell or nobody) as pool:
-        try:
-            with _ctrl_c_later():  # a worker that it reaches before ``_start`` dies with a traceback
-                futures: list[Future[T]] = [pool.submit(_in_worker, function, item) for item in items]
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                if finished is not None:
-                    finished(done, len(items))
-        except BrokenProcessPool as error:
-            raise OSError(
-                "a worker process was killed, probably because memory ran out; run again with fewer workers; "
-                "finished work is kept"
-            ) from error
-        return [future.result() for future in futures]
 
 
 def nobody(*_: Any) -> None:
@@ -87,25 +42,58 @@ def _ctrl_c_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
-def _pool(workers: int, tell: Tell) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that stop at once when the body raises."""
-    context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
-    listener = Thread(target=_listen, args=(messages, tell), daemon=True)
-    listener.start()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(messages,))
-    try:
-        yield pool
-        pool.shutdown()
-    except BaseException:
+class Workers:
+    """Worker processes that call functions; a context. They stop at once when its body raises.
+
+    Parameters
+    ----------
+    number : int
+        How many.
+    tell : callable
+        Called here, in a thread, with what functions tell in any worker.
+    """
+
+    def __init__(self, number: int, tell: Tell) -> None:
+        self._number, self._tell = number, tell
+        self._before: set[BaseProcess] = set()
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def submit(self, function: Callable[[S, Tell], T], item: S) -> Future[T]:
+        """Call ``function(item, tell)`` in a worker; both must be of a module's top level, to be sent there."""
+        with _ctrl_c_later():  # a worker that it reaches before ``_start`` dies with a traceback
+            return self._pool.submit(_in_worker, function, item)
+
+    def renew(self) -> None:
+        """New workers, after one was killed and the others ended with it."""
+        self._stop()
+        self._begin()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._stop()
+            return
+        self._pool.shutdown()
+        _end_listening(self._messages, self._listener, None)
+
+    def _begin(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._before = {*multiprocessing.active_children()}
+        self._messages = context.Queue()
+        self._listener = Thread(target=_listen, args=(self._messages, self._tell), daemon=True)
+        self._listener.start()
+        self._pool = ProcessPoolExecutor(
+            self._number, mp_context=context, initializer=_start, initargs=(self._messages,)
+        )
+
+    def _stop(self) -> None:
         with _ctrl_c_later():  # a second one would leave workers behind, and this process waiting
-            pool.shutdown(wait=False, cancel_futures=True)
-            _end(multiprocessing.active_children())
-            messages.cancel_join_thread()  # one that was killed may have taken its turn to write with it
-            _end_listening(messages, listener, SECONDS_TO_LISTEN)
-        raise
-    _end_listening(messages, listener, None)
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            _end([worker for worker in multiprocessing.active_children() if worker not in self._before])
+            self._messages.cancel_join_thread()  # one that was killed may have taken its turn to write with it
+            _end_listening(self._messages, self._listener, SECONDS_TO_LISTEN)
 
 
 def _end_listening(messages: Any, listener: Thread, seconds: float | None) -> None:

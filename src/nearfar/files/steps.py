@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import platformdirs
 
@@ -29,6 +29,19 @@ DIGESTS_AT_ONCE = 100  # files, of which a killed run computes the digests again
 HOURS_AT_WORK = 24.0  # after so long without a new file, a step is taken for killed
 
 _Row = tuple[str | bytes, int, int, str]
+
+
+class Exchange(Protocol):
+    """Between the cache of a worker and that of the process that it works for, where these are two."""
+
+    def fetch(self, folder: Path) -> None:
+        """Bring the finished step of this folder here, if it is there."""
+
+    def offer(self, folder: Path) -> None:
+        """Send the finished step of this folder there, if it is not there."""
+
+
+exchange: Exchange | None = None  # of a worker that does not see the cache of the process that it works for
 
 
 def default_cache() -> Path:
@@ -173,11 +186,15 @@ class Jobs:
             Names of the modules that make it: see ``provenance.code_digest``.
         """
         folder = self.folder(step, inputs, made_by=made_by)
+        if exchange is not None and not (folder / DONE).is_file():
+            exchange.fetch(folder)
         if not (folder / DONE).is_file():
             with atomic_folder(folder, replace=True, unless=DONE) as part:
                 make(part)
                 code = {"code": code_digest(*made_by), "made_by": list(made_by)}
                 write_json(part / DONE, {"step": step, "inputs": inputs, **code})
+        if exchange is not None:
+            exchange.offer(folder)
         return folder
 
     def finished(self) -> list[Job]:

@@ -18,9 +18,10 @@ from threadpoolctl import threadpool_limits
 
 from nearfar.evaluation.protocols import FIXED_LEAVE_ONE_MACHINE_OUT
 from nearfar.evaluation.record import AdapterRecord, ProtocolRecord
-from nearfar.files import processes
 from nearfar.files.digests import digest
 from nearfar.files.steps import Jobs
+from nearfar.places.place import Place
+from nearfar.places.tasks import each
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
@@ -61,7 +62,7 @@ def train(
     machines: Sequence[Machine],
     *,
     seed: int,
-    workers: int = 1,
+    workers: Place | int = 1,
     jobs: Jobs | None = None,
     progress: Progress | None = None,
 ) -> Adapter:
@@ -74,8 +75,8 @@ def train(
     system : System
     machines : sequence of Machine
     seed : int
-    workers : int
-        Threads that read recordings ahead.
+    workers : Place or int
+        Threads that read recordings ahead; or the cluster where it is trained.
     jobs : Jobs or None
         Where it is kept; ``None``: the user's cache.
     progress : callable or None
@@ -98,9 +99,12 @@ def train(
     (branch,) = resolved.branches
     _refuse_untrainable(machines)
     cut = tuple(replace(m, clips=(*cut_long(m.train)[0], *m.test)) for m in machines)
-    return Adapter.load(
-        _train(AdapterTraining(branch, cut, jobs.root, workers), progress or processes.nobody)
+    place = Place.of(workers)
+    training = AdapterTraining(branch, cut, jobs.root, 1 if place.is_cluster else place.workers)
+    (file,) = each(
+        _train, [training], workers=place, named=lambda task: task.name, cache=jobs.root, tell=progress
     )
+    return Adapter.load(file)
 
 
 def for_machines(
@@ -110,7 +114,7 @@ def for_machines(
     adapted_on: AdaptedOn,
     *,
     jobs: Jobs,
-    workers: int = 1,
+    workers: Place | int = 1,
     progress: Progress | None = None,
 ) -> Adapters:
     """The files of the adapters of every seed and machine, one a branch of the ensemble; missing ones are trained.
@@ -124,8 +128,8 @@ def for_machines(
     adapted_on : {"others", "all"} or Path
         See the module.
     jobs : Jobs
-    workers : int
-        Processes, each at one adapter at a time.
+    workers : Place or int
+        Where adapters are trained, each by one process; a number: so many processes of this computer.
     progress : callable or None
 
     Raises
@@ -145,7 +149,14 @@ def for_machines(
     wanted = _plan(system, dataset, seeds, adapted_on, jobs)
     distinct = {_identity(task): task for tasks in wanted.values() for task in tasks}
     with threadpool_limits(1):
-        made = processes.each(_train, list(distinct.values()), workers=workers, tell=progress)
+        made = each(
+            _train,
+            list(distinct.values()),
+            workers=workers,
+            named=lambda task: task.name,
+            cache=jobs.root,
+            tell=progress,
+        )
     path_of = dict(zip(distinct, made, strict=True))
     return {key: tuple(path_of[_identity(task)] for task in tasks) for key, tasks in wanted.items()}
 

@@ -34,10 +34,11 @@ from nearfar.evaluation.results import (
 )
 from nearfar.evaluation.results import Result as Result
 from nearfar.evaluation.truth import read_truth
-from nearfar.files import processes
 from nearfar.files.digests import digest
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
+from nearfar.places.place import Place
+from nearfar.places.tasks import each
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.recordings.recording import digests
@@ -78,7 +79,7 @@ def run(  # noqa: PLR0913  # its keyword-only options are its interface
     *,
     seeds: Sequence[int] = (SEED,),
     adapted_on: AdaptedOn | str = "others",
-    workers: int = 1,
+    workers: Place | int = 1,
     truth: Path | str | None = None,
     jobs: Jobs | None = None,
     progress: Progress | None = None,
@@ -98,8 +99,8 @@ def run(  # noqa: PLR0913  # its keyword-only options are its interface
     adapted_on : {"others", "all"}, Path or str
         For systems that are adapted: on whose normal clips the adapter of each machine is trained, those of all
         other machines or of all; or the file of an adapter. See ``adaptation``.
-    workers : int
-        Processes, each on one machine and seed at a time.
+    workers : Place or int
+        Where machines and seeds are done, each by one process; a number: so many processes of this computer.
     truth : Path, str or None
         Ground truth of an evaluation set, in the layout of the official evaluators. It is read before the work, to
         see that it is whole, and used after all scores exist.
@@ -124,7 +125,7 @@ def run(  # noqa: PLR0913  # its keyword-only options are its interface
     asked = _prepare(system, data, out, seeds, adapted_on, truth)
     jobs = jobs or Jobs()
     tasks, adapters = _tasks(asked, jobs, workers, progress)
-    result = _result(asked, _do_all(tasks, workers, progress), adapters)
+    result = _result(asked, _do_all(tasks, workers, jobs, progress), adapters)
     result.save()
     return result
 
@@ -179,7 +180,7 @@ def _refuse_seeds(system: System, seeds: Sequence[int]) -> None:
 
 
 def _tasks(
-    asked: _Asked, jobs: Jobs, workers: int, progress: Progress | None
+    asked: _Asked, jobs: Jobs, workers: Place | int, progress: Progress | None
 ) -> tuple[list[MachineRun], adaptation.Adapters]:
     """One task for each seed and machine, and the adapters that their systems have; these are trained here."""
     pairs = [(seed, machine) for seed in asked.seeds for machine in asked.dataset]
@@ -299,14 +300,24 @@ class Outcome:
     record: MachineRecord
 
 
-def _do_all(tasks: Sequence[MachineRun], workers: int, progress: Progress | None) -> list[Outcome]:
+def _do_all(
+    tasks: Sequence[MachineRun], workers: Place | int, jobs: Jobs, progress: Progress | None
+) -> list[Outcome]:
     """Of each task, in their order."""
 
     def finished(done: int, total: int) -> None:
         if progress is not None:
             progress("machines and seeds", done, total)
 
-    return processes.each(_do, tasks, workers=workers, tell=progress, finished=finished)
+    return each(
+        _do,
+        tasks,
+        workers=workers,
+        named=lambda task: task.name,
+        cache=jobs.root,
+        tell=progress,
+        finished=finished,
+    )
 
 
 def _do(task: MachineRun, progress: Progress) -> Outcome:

@@ -75,6 +75,7 @@ from nearfar.evaluation.protocols import (
 from nearfar.evaluation.record import DataRecord, FindingRecord, ProtocolRecord, RunRecord
 from nearfar.evaluation.results import FILES, REFERENCE_COLUMNS, SCORE_COLUMNS, Result, refuse_other_results
 from nearfar.files.steps import Jobs
+from nearfar.places.place import Place
 from nearfar.recordings.clips import Dataset, unknown
 from nearfar.research import experiment, score_files
 from nearfar.research.adaptation import AdaptedOn
@@ -366,7 +367,7 @@ def run(
     out: Path,
     *,
     adapted_on: AdaptedOn | None = None,
-    workers: int = 1,
+    workers: Place | int = 1,
     truth: Path | None = None,
     jobs: Jobs | None = None,
     progress: Progress | None = None,

@@ -28,9 +28,10 @@ from nearfar.detector.fitting import average, unseen_scores
 from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import clip_table, evaluate, omega, require_classes, require_described
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT
-from nearfar.files import processes
 from nearfar.files.arrays import save_arrays
 from nearfar.files.steps import Jobs
+from nearfar.places.place import Place
+from nearfar.places.tasks import each
 from nearfar.recordings.clips import Dataset, DatasetError, Machine, counted
 from nearfar.recordings.recording import digests
 from nearfar.research import adaptation
@@ -129,7 +130,7 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
     adapted_on: AdaptedOn = "others",
     unit: Literal["clip", "recording"] = "clip",
     n_resamples: int = statistics.RESAMPLES,
-    workers: int = 1,
+    workers: Place | int = 1,
     jobs: Jobs | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
@@ -152,7 +153,9 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
         For systems that are adapted: as for ``experiment.run``.
     unit : {"clip", "recording"}
         What the bootstrap draws.
-    n_resamples, workers : int
+    n_resamples : int
+    workers : Place or int
+        Where machines are done, each by one process; a number: so many processes of this computer.
     jobs : Jobs or None
         Where embeddings are kept; ``None``: the user's cache.
     progress : callable or None
@@ -173,7 +176,9 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
         _resolve(t, dataset, seed, adapted_on, jobs=jobs, workers=workers, progress=progress) for t in tried
     ]
     tasks = [MachineSweep(m, tuple(of[m.name] for of in of_systems), jobs.root) for m in dataset]
-    scored = processes.each(_score, tasks, workers=workers, tell=progress)
+    scored = each(
+        _score, tasks, workers=workers, named=lambda task: task.machine.name, cache=jobs.root, tell=progress
+    )
     table = _table(combinations, clips, scored, n_resamples, recording)
     single = statistics.single_recordings(clips, recording)
     without = dict.fromkeys(ks for of_machine in scored for ks in of_machine.ks if isinstance(ks, str))

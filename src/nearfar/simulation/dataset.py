@@ -22,9 +22,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nearfar.files import processes
 from nearfar.files.atomic import resumable_folder
 from nearfar.files.digests import digest
+from nearfar.places.place import Place
+from nearfar.places.tasks import each
 from nearfar.recordings.audio import NEAR, write
 from nearfar.recordings.clips import NO_ATTRIBUTE, Domain, Label, Split, unknown
 from nearfar.simulation.catalogue import SCENARIOS
@@ -274,7 +275,7 @@ def simulate(  # noqa: PLR0913  # its keyword-only options are its interface
     microphone_fault_share: float = 0.1,
     sources: bool = False,
     noise_field: str | None = None,
-    workers: int = 1,
+    workers: Place | int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a data set of simulated machines in the layout of DCASE 2026 Task 2.
@@ -293,8 +294,8 @@ def simulate(  # noqa: PLR0913  # its keyword-only options are its interface
         The size and kind: see ``Settings``.
     rate, snr, seed, shift, noise, microphone_faults, microphone_fault_share, sources
         The recordings: see ``Settings``.
-    workers : int
-        Processes; their number does not change the data set.
+    workers : Place or int
+        Where; a number: in so many processes of this computer. It does not change the data set.
     progress : callable, optional
         Called after every clip with how many are done, and how many there are.
 
@@ -344,7 +345,7 @@ def _size(
 
 
 def _write_dataset(
-    out: Path, settings: Settings, workers: int, progress: Callable[[int, int], None] | None
+    out: Path, settings: Settings, workers: Place | int, progress: Callable[[int, int], None] | None
 ) -> Path:
     parameters = {"format": FORMAT, **asdict(settings), "noise_digest": _noise_digest(settings)}
     if settings.noise_field == "places":  # as before there were others: what was begun then goes on
@@ -372,7 +373,7 @@ class Task:
 
 
 def _fill(
-    folder: Path, settings: Settings, workers: int, progress: Callable[[int, int], None] | None
+    folder: Path, settings: Settings, workers: Place | int, progress: Callable[[int, int], None] | None
 ) -> None:
     """Write everything that belongs into the folder and is not there."""
     clips = [clip for machine in settings.machines for clip in planned(settings, machine)]
@@ -393,8 +394,17 @@ def _fill(
         parent.mkdir(parents=True, exist_ok=True)
         if settings.sources:
             (folder / "sources" / parent.relative_to(folder)).mkdir(parents=True, exist_ok=True)
-    processes.each(_work, tasks, workers=workers, tell=tell)
+    each(_work, tasks, workers=workers, named=lambda task: task.clips[0].key, tell=tell)
+    refuse_missing(folder, [folder / clip.key for clip in missing])
     _write_tables(folder, settings, clips)
+
+
+def refuse_missing(folder: Path, paths: Sequence[Path]) -> None:
+    """Raise if what computers of a cluster wrote is not in this folder."""
+    if missing := [path for path in paths if not path.exists()]:
+        raise FileNotFoundError(
+            f"{missing[0]}: was made, but is not here; all computers of the cluster must see the folder {folder}"
+        )
 
 
 def _work(task: Task, tell: Callable[[], None]) -> None:

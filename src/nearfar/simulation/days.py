@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from nearfar.files import processes
 from nearfar.files.atomic import atomic_file, resumable_folder
+from nearfar.places.place import Place
+from nearfar.places.tasks import each
 from nearfar.recordings.clips import Split, unknown
 from nearfar.simulation import broadcast
-from nearfar.simulation.dataset import MIN_RATE, PARAMETERS, SEVEN, seeds_of
+from nearfar.simulation.dataset import MIN_RATE, PARAMETERS, SEVEN, refuse_missing, seeds_of
 from nearfar.simulation.machines import MACHINES
 from nearfar.simulation.schedules import DRIFTS, HOUR, Hall, Onset, Operation, Regime, regimes
 from nearfar.simulation.sites import Site
@@ -187,7 +188,7 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
     drift: Sequence[str] = (),
     drift_db: float | None = None,
     drift_hours: float | None = None,
-    workers: int = 1,
+    workers: Place | int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write hours or days of sound of simulated machines, as long recordings that know when they began.
@@ -210,8 +211,8 @@ def simulate_stream(  # noqa: PLR0913  # its keyword-only options are its interf
         How far ``drift`` goes, and in which time: 6 dB in 24 hours by default.
     machines, file_hours, rate, snr_db, seed, day_seed, begins, schedule, hall, drift
         See ``Settings``.
-    workers : int
-        Processes; their number does not change the recordings.
+    workers : Place or int
+        Where; a number: in so many processes of this computer. It does not change the recordings.
     progress : callable, optional
         Called with how many seconds of sound are done, and how many there are.
 
@@ -240,7 +241,7 @@ def _how_far(drift: Sequence[str], **given: float | None) -> dict[str, float]:
 
 
 def _write_days(
-    out: Path, settings: Settings, workers: int, progress: Callable[[int, int], None] | None
+    out: Path, settings: Settings, workers: Place | int, progress: Callable[[int, int], None] | None
 ) -> Path:
     for machine in settings.machines:
         onsets_of(settings, machine)  # raises before anything is written
@@ -251,7 +252,7 @@ def _write_days(
 
 
 def _fill(
-    folder: Path, settings: Settings, workers: int, progress: Callable[[int, int], None] | None
+    folder: Path, settings: Settings, workers: Place | int, progress: Callable[[int, int], None] | None
 ) -> None:
     """Write everything that belongs into the folder and is not there."""
     if (folder / MANIFEST).exists():  # the run was killed while it tidied up
@@ -270,8 +271,10 @@ def _fill(
 
     for part in folder.rglob(".*.part"):  # of a run that was killed
         part.unlink()
-    processes.each(_work, [Task(folder, settings, file) for file in missing], workers=workers, tell=tell)
+    tasks = [Task(folder, settings, file) for file in missing]
+    each(_work, tasks, workers=workers, named=lambda task: task.file.key, tell=tell)
     described = [(folder / file.key).with_suffix(".json") for file in files]
+    refuse_missing(folder, described)
     lines = [json.dumps(json.loads(path.read_text()), sort_keys=True) + "\n" for path in described]
     with atomic_file(folder / MANIFEST) as part:
         part.write_text("".join(lines))

@@ -18,6 +18,7 @@ from nearfar.evaluation.statistics import Spread, spread
 from nearfar.files.atomic import atomic_file, write_json
 from nearfar.files.provenance import library_versions
 from nearfar.files.steps import Jobs
+from nearfar.places.place import Place
 from nearfar.recordings.clips import Dataset, DatasetError
 from nearfar.recordings.datasets import DATASETS
 from nearfar.research import experiment, fused
@@ -165,7 +166,7 @@ def run(
     dataset: Dataset | None,
     out: Path,
     *,
-    workers: int = 1,
+    workers: Place | int = 1,
     truth: Path | None = None,
     jobs: Jobs | None = None,
     progress: Progress | None = None,

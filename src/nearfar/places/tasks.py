@@ -1,0 +1,304 @@
+"""Many tasks, one after the other or side by side, wherever they run.
+
+A task is a function of a module's top level and one item. It keeps what it has done as finished steps
+(``files.steps``), so a task that is done again finds them.
+
+A task that fails does not end the others. A worker that was killed, or a computer that is gone, is no failure of
+its task, which runs again elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import pickle
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from nearfar.files.processes import Tell, nobody
+from nearfar.places.place import Place, PlaceError
+from nearfar.places.task_logs import Said, log_of, logged
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+MOST_LOST = (
+    6  # workers that one task may lose: by chance it loses few, and if it kills its worker it always does
+)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of which no other task has more
+
+logger = logging.getLogger(__name__)
+
+
+class TasksError(ExceptionGroup[Exception]):
+    """Several tasks failed; ``exceptions`` are theirs. The message names each task and says what failed."""
+
+    def __str__(self) -> str:
+        told = [f"{error.__notes__[-1]}: {error}" for error in self.exceptions]
+        return "\n".join([self.message, *(f"  {line}" for text in told for line in text.splitlines())])
+
+
+class _RemoteTraceback(Exception):  # noqa: N818  # shown as the cause of an error of another process
+    """Where an error was raised, in another process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[S, T]):
+    """What a worker does.
+
+    Attributes
+    ----------
+    function : callable
+        ``function(item, tell)``.
+    item
+    name : str
+        By which people know it.
+    log : Path or None
+    """
+
+    function: Callable[[S, Tell], T]
+    item: S
+    name: str
+    log: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What a worker says: the outcome, or the error with its traceback as text."""
+
+    value: T | None = None
+    error: Exception | None = None
+    traceback: str = ""
+
+    def outcome(self) -> T:
+        """The value; raises the error."""
+        if self.error is not None:
+            raise self.error from _RemoteTraceback(f"\n{self.traceback}")
+        return self.value  # type: ignore[return-value]  # None may be what the function returned
+
+
+def perform(call: Call[S, T], tell: Tell) -> Answer[T]:
+    """Do a task in a worker; whatever it raises is an answer, too, so that it can be sent."""
+    try:
+        with logged(call.log, call.name, say=tell):
+            return Answer(call.function(call.item, tell))
+    except Exception as error:  # of whatever the task does
+        return Answer(error=_sendable(error), traceback=traceback.format_exc())
+
+
+def _sendable(error: Exception) -> Exception:
+    """An error without what it holds; another one in its place if it cannot be sent."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    try:
+        again = pickle.loads(pickle.dumps(error))  # of this process
+    except Exception:  # pickle raises whatever the class of the error does
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error if str(again) == str(error) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+class Engine(Protocol):
+    """What runs calls somewhere; a context."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def room(self) -> int:
+        """How many calls it takes at once, so that no worker waits for the next one."""
+
+    def submit(self, call: Call[S, T]) -> Future[Answer[T]]:
+        """Begin a call as soon as a worker is free."""
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether a call ended like this because its worker did; then the engine is ready for more."""
+
+
+@dataclass
+class _Task(Generic[S]):
+    number: int
+    item: S
+    name: str
+    lost: int = 0
+
+
+def each(
+    function: Callable[[S, Tell], T],
+    items: Iterable[S],
+    *,
+    workers: Place | int = 1,
+    named: Callable[[S], str] | None = None,
+    cache: Path | None = None,
+    tell: Tell | None = None,
+    finished: Callable[[int, int], None] | None = None,
+) -> list[T]:
+    """``function(item, tell)`` of every item, in their order. Parameters and errors: see ``as_done``."""
+    found = dict(
+        as_done(function, items, workers=workers, named=named, cache=cache, tell=tell, finished=finished)
+    )
+    return [found[number] for number in sorted(found)]
+
+
+def as_done(
+    function: Callable[[S, Tell], T],
+    items: Iterable[S],
+    *,
+    workers: Place | int = 1,
+    named: Callable[[S], str] | None = None,
+    cache: Path | None = None,
+    tell: Tell | None = None,
+    finished: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, T]]:
+    """``function(item, tell)`` of every item, as they are done: (number of the item, outcome).
+
+    Parameters
+    ----------
+    function : callable
+        Of a module's top level if it does not run here; so must be what it takes and returns.
+    items : iterable
+        Taken as workers become free, so that there may be very many of them.
+    workers : Place or int
+        Where tasks run; a number: in so many processes of this computer. With one, or for one item, all happens in
+        this one.
+    named : callable or None
+        The name of an item, for people; ``None``: its number.
+    cache : Path or None
+        Where each task has its log, and finished steps are; ``None``: there are no logs.
+    tell : callable or None
+        Called here with whatever the function tells, from any worker.
+    finished : callable or None
+        Called after every item with how many are done, and how many there are, if they do not run here.
+
+    Raises
+    ------
+    Exception
+        What the task has raised, if one has failed, after all others are done; its note is the task's name.
+    TasksError
+        If several have failed.
+    OSError
+        If a task has lost ``MOST_LOST`` workers, or the disk is full, which ends everything at once.
+    """
+    place = Place.of(workers)
+    name_of = named or (lambda _: "")
+    tasks = (_Task(number, item, name_of(item) or f"item {number + 1}") for number, item in enumerate(items))
+    first = list(islice(tasks, 2))
+    waiting = (task for some in (first, tasks) for task in some)
+    total = len(items) if isinstance(items, Sized) else None
+    run = _Run(function, cache, finished, total)
+    if not place.is_cluster and (place.workers == 1 or len(first) < 2):
+        yield from run.here(waiting, tell or nobody)
+    elif first:
+        with _engine(place, total, cache, tell or nobody) as engine:
+            yield from run.elsewhere(waiting, engine)
+    run.raise_failures()
+
+
+def _engine(place: Place, total: int | None, cache: Path | None, tell: Tell) -> Engine:
+    def heard(*message: Any) -> None:
+        if len(message) == 1 and isinstance(message[0], Said):
+            message[0].again()
+        else:
+            tell(*message)
+
+    if place.is_cluster:
+        from nearfar.places.ray_cluster import RayCluster
+
+        return RayCluster(place, cache, heard)
+    from nearfar.places.local import LocalProcesses
+
+    return LocalProcesses(place.workers if total is None else min(place.workers, total), heard)
+
+
+@dataclass
+class _Run(Generic[S, T]):
+    """All tasks of one call of ``as_done``, and what became of them."""
+
+    function: Callable[[S, Tell], T]
+    cache: Path | None
+    finished: Callable[[int, int], None] | None
+    total: int | None
+    failures: list[tuple[_Task[S], Exception]] = field(default_factory=list)
+    done: int = 0
+
+    def here(self, tasks: Iterable[_Task[S]], tell: Tell) -> Iterator[tuple[int, T]]:
+        for task in tasks:
+            try:
+                with logged(self.log(task), task.name):
+                    value = self.function(task.item, tell)
+            except Exception as error:  # of whatever the task does
+                self.failed(task, error)
+            else:
+                yield task.number, value
+
+    def elsewhere(self, tasks: Iterator[_Task[S]], engine: Engine) -> Iterator[tuple[int, T]]:
+        again: deque[_Task[S]] = deque()
+        running: dict[Future[Answer[T]], _Task[S]] = {}
+        while True:
+            while len(running) < engine.room():
+                task = again.popleft() if again else next(tasks, None)
+                if task is None:
+                    break
+                running[engine.submit(Call(self.function, task.item, task.name, self.log(task)))] = task
+            if not running:
+                return
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                task = running.pop(future)
+                try:
+                    value = future.result().outcome()
+                except Exception as error:  # of whatever the task does
+                    if engine.is_lost(error):
+                        again.extend(self.lost(task, error))
+                        continue
+                    self.failed(task, error)
+                else:
+                    yield task.number, value
+                self.count()
+
+    def count(self) -> None:
+        self.done += 1
+        if self.finished is not None:
+            self.finished(self.done, self.done if self.total is None else self.total)
+
+    def lost(self, task: _Task[S], error: BaseException) -> Iterator[_Task[S]]:
+        """The task once more, unless it has lost too many workers."""
+        task.lost += 1
+        logger.info("%s: its worker is gone (%s)", task.name, error)
+        if task.lost < MOST_LOST:
+            yield task
+            return
+        told = (
+            f"{task.name}: a worker process was killed {task.lost} times while it did this, probably because "
+            "memory ran out; run again with fewer workers; finished work is kept"
+        )
+        self.failed(task, OSError(told))
+        self.count()
+
+    def failed(self, task: _Task[S], error: Exception) -> None:
+        """Keep the error for the end; raises what no other task would escape."""
+        if isinstance(error, PlaceError) or (isinstance(error, OSError) and error.errno in NO_SPACE):
+            raise error
+        error.add_note(task.name)
+        self.failures.append((task, error))
+        if self.total is None or self.done + 1 < self.total:
+            log = self.log(task)
+            logger.warning(
+                "%s failed; the others go on%s", task.name, "" if log is None else f" (its log: {log})"
+            )
+
+    def log(self, task: _Task[S]) -> Path | None:
+        return None if self.cache is None else log_of(self.cache, self.function.__module__, task.name)
+
+    def raise_failures(self) -> None:
+        if len(self.failures) == 1:
+            raise self.failures[0][1]
+        if self.failures:
+            number = len(self.failures)
+            of = "" if self.total is None else f" of {self.total}"
+            in_order = [error for _, error in sorted(self.failures, key=lambda found: found[0].number)]
+            raise TasksError(f"{number}{of} tasks failed", in_order)
