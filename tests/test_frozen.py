@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from tiny_encoder import Net, Tiny
 
-from nearfar.encoders import choosing, frozen, pretrained
+from nearfar.encoders import choosing, frozen, kept, pretrained
 from nearfar.encoders.checkpoints import CheckpointError, write
 from nearfar.encoders.devices import has_bfloat16
 from nearfar.encoders.frozen import Frozen, Tokens
@@ -226,3 +227,38 @@ def test_tokens_need_no_token_of_the_clip(encoder, waveforms, monkeypatch):
     bare = encoder.network.hear
     monkeypatch.setattr(encoder.network, "hear", lambda heard, blocks: Tokens(bare(heard, blocks).grid))
     assert encoder.tokens(waveforms).cls is None
+
+
+@pytest.fixture
+def kept_networks(monkeypatch):
+    """Networks are kept on the processor as on a GPU."""
+    monkeypatch.setattr(kept, "DEVICES", frozenset({"cpu"}))
+    monkeypatch.setattr(kept, "_networks", OrderedDict())
+
+
+@pytest.mark.usefixtures("kept_networks")
+def test_the_next_encoder_of_a_process_finds_the_network_loaded(path, waveforms):
+    first, second = (Tiny(weights=str(path), device="cpu") for _ in range(2))
+    np.testing.assert_array_equal(first(waveforms), second(waveforms))
+    assert first.network is second.network
+
+
+@pytest.mark.usefixtures("kept_networks")
+def test_another_file_or_precision_is_another_network(path):
+    first = Tiny(weights=str(path), device="cpu").network
+    other = Net()
+    torch.nn.init.ones_(next(iter(other.parameters())))
+    write(path, other.state_dict(), configuration={})
+    assert Tiny(weights=str(path), device="cpu").network is not first
+    assert Tiny(weights=str(path), device="cpu", precision="bfloat16").network is not first
+    assert len(kept._networks) == 3
+
+
+@pytest.mark.usefixtures("kept_networks")
+def test_few_networks_are_kept():
+    for number in range(kept.MOST + 2):
+        assert kept.kept(number, lambda number=number: [number]) == [number]
+    assert list(kept._networks) == [2, 3, 4, 5]
+    kept.kept(2, list)
+    kept.kept(9, list)
+    assert list(kept._networks) == [4, 5, 2, 9]

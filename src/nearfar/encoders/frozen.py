@@ -30,8 +30,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearfar.encoders import Array, checkpoints, engines, int8, lora
-from nearfar.encoders.arithmetic import ARITHMETICS, ArithmeticName, Precision
+from nearfar.encoders import Array, checkpoints, engines, int8, kept, lora
+from nearfar.encoders.arithmetic import ARITHMETICS, Arithmetic, ArithmeticName, Precision
 from nearfar.encoders.devices import chosen
 from nearfar.encoders.engines import Engine
 from nearfar.encoders.pretrained import PRETRAINED, Pretrained, find, refuse_unknown
@@ -68,6 +68,9 @@ class Network(lora.Adaptable, Protocol):
 
     def hear(self, spectrogram: Tensor, blocks: tuple[int, ...]) -> Tokens:
         """(batch, bands, frames) to the tokens of these blocks, in this order."""
+
+
+MADE = ("network", "engine", "path", "digest", "_adapter", "_measured_choice")  # what options do not say
 
 
 class Frozen(ABC):
@@ -189,6 +192,22 @@ class Frozen(ABC):
         arithmetic = ARITHMETICS[self.precision_on(device)]
         if device.type == "cpu":
             keep_freed_memory()  # of tokens between layers: an eighth of the time of EAT-base goes into new pages
+        if device.type not in kept.DEVICES:
+            return self._built(arithmetic, device)
+        status = self.path.stat()
+        file = self.path.resolve(), status.st_size, status.st_mtime_ns
+        options = {name: value for name, value in vars(self).items() if name not in MADE}
+        key = (
+            type(self),
+            file,
+            repr(sorted(options.items())),
+            self.adapter_digest,
+            arithmetic.name,
+            str(device),
+        )
+        return kept.kept(key, lambda: self._built(arithmetic, device))
+
+    def _built(self, arithmetic: Arithmetic, device: torch.device) -> nn.Module:
         network = self.build(checkpoints.read(self.path), str(self.path)).eval().requires_grad_(False)
         self._refuse_strange(self.blocks, cast(Network, network))
         lora.merge(network, self._adapter, f"the adapter of {self.path}")

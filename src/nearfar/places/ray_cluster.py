@@ -247,7 +247,7 @@ def connect(ray: Any, place: Place) -> None:
         raise PlaceError(
             f"place {place.address!r}: this process is in a cluster already; 'auto' takes that one"
         )
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if place.address == OWN_CLUSTER:
         os.environ.setdefault(USAGE_STATS, "0")
         options |= {"num_cpus": place.workers, "include_dashboard": False, "object_store_memory": OBJECTS}
@@ -259,6 +259,8 @@ def connect(ray: Any, place: Place) -> None:
             told = f"place {place.address!r}: the cluster cannot be reached: {error}{_hint(error)}"
             raise PlaceError(told) from error
     _connected = place.address
+    # It prints what its processes report on standard output, which is ours, even with log_to_driver=False
+    ray._private.worker._worker_logs_enabled = False
 
 
 _connected: str | None = None
@@ -383,7 +385,7 @@ class _Told:
     def __init__(self, mailbox: Any, ray: Any) -> None:
         self._mailbox, self._ray = mailbox, ray
         self._told: list[tuple[Any, ...]] = []
-        self._since, self._has_sent = time.monotonic(), False
+        self._since, self._sent = time.monotonic(), None
 
     def __call__(self, *message: Any) -> None:
         self._told.append(message)
@@ -392,16 +394,21 @@ class _Told:
 
     def left(self) -> list[tuple[Any, ...]]:
         """What goes with the answer: nothing, if more was sent before, for it must not overtake that."""
-        if not self._has_sent:
+        if self._sent is None:
             return self._told
-        with contextlib.suppress(Exception):  # the mailbox was lost, and what it held is only progress
-            self._ray.get(self._send())
+        self._send()
+        self._wait()
         return []
 
-    def _send(self) -> Any:
+    def _send(self) -> None:
+        self._wait()  # calls of an actor that are under way have no order
         told, self._told = self._told, []
-        self._since, self._has_sent = time.monotonic(), True
-        return self._mailbox.tell.remote(told)
+        self._since, self._sent = time.monotonic(), self._mailbox.tell.remote(told)
+
+    def _wait(self) -> None:
+        if self._sent is not None:
+            with contextlib.suppress(Exception):  # the mailbox was lost, and what it held is only progress
+                self._ray.get(self._sent)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,10 @@ class TasksError(ExceptionGroup[Exception]):
     """Several tasks failed; ``exceptions`` are theirs. The message names each task and says what failed."""
 
     def __str__(self) -> str:
-        told = [f"{error.__notes__[-1]}: {error}" for error in self.exceptions]
+        names: dict[str, list[str]] = {}
+        for error in self.exceptions:
+            names.setdefault(str(error), []).append(error.__notes__[-1])
+        told = [f"{'; '.join(of)}: {text}" for text, of in names.items()]
         return "\n".join([self.message, *(f"  {line}" for text in told for line in text.splitlines())])
 
 
@@ -273,8 +276,8 @@ class _Run(Generic[S, T]):
             yield task
             return
         told = (
-            f"{task.name}: a worker process was killed {task.lost} times while it did this, probably because "
-            "memory ran out; run again with fewer workers; finished work is kept"
+            f"its worker process was killed {task.lost} times, probably because memory ran out; run again with "
+            "fewer workers; finished work is kept"
         )
         self.failed(task, OSError(told))
         self.count()

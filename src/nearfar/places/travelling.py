@@ -69,11 +69,10 @@ def pack(
             names.append(str(whole))
         return _file, (str(whole), status.st_size, status.st_mtime_ns)
 
+    known = getattr(pickler, "dispatch_table", copyreg.dispatch_table)  # of a class: pickle looks there alone
+    table = ChainMap({PosixPath: reduce, WindowsPath: reduce}, known)
     packed = io.BytesIO()
-    writer = pickler(packed, protocol=5)
-    known = getattr(writer, "dispatch_table", copyreg.dispatch_table)
-    writer.dispatch_table = ChainMap({PosixPath: reduce, WindowsPath: reduce}, known)
-    writer.dump(content)
+    type("Packer", (pickler,), {"dispatch_table": table})(packed, protocol=5).dump(content)
     return packed.getvalue()
 
 
