@@ -38,6 +38,7 @@ from nearfar.detector.fitting import average, tell_branch
 from nearfar.detector.history import CALIBRATE, History, entry
 from nearfar.detector.keeping import Kept
 from nearfar.detector.normal_sounds import NormalSounds
+from nearfar.detector.one_pass import WorkersAre
 from nearfar.detector.time_order import dependence_of
 from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.embedding.lengths import warn_of_lengths
@@ -220,6 +221,7 @@ class Detector:
         keep: fitting.Keep = "recordings",
         seed: int = SEED,
         workers: int = 1,
+        workers_are: WorkersAre = "threads",
         jobs: Jobs | None = None,
         progress: Progress | None = None,
     ) -> Self:
@@ -247,7 +249,11 @@ class Detector:
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int
-            Threads that read recordings and compute features.
+            That read recordings and compute features.
+        workers_are : {"threads", "processes"}
+            Those that read and inspect the clips. Processes take part where there are so many clips that it pays; a
+            script that asks for them begins its work under ``if __name__ == "__main__":``. The detector has the
+            same bytes.
         jobs : Jobs or None
             Where steps and embeddings are kept; ``None``: the user's cache.
         progress : callable or None
@@ -265,8 +271,13 @@ class Detector:
         jobs = jobs or Jobs()
         machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
         system = _with_choices(_resolved(system, machine, seed, jobs), adapters, false_alarm_rate)
-        means: dict[str, Any] = {"keep": keep, "workers": workers, "jobs": jobs, "progress": progress}
-        found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, **means)
+        means: dict[str, Any] = {
+            "workers": workers,
+            "workers_are": workers_are,
+            "jobs": jobs,
+            "progress": progress,
+        }
+        found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, keep=keep, **means)
         return cls(machine.name, system, **vars(found))
 
     def __repr__(self) -> str:
@@ -404,6 +415,7 @@ class Detector:
         domain: Domain | None = None,
         odd_clips: OddClips = "leave out",
         workers: int = 1,
+        workers_are: WorkersAre = "threads",
         jobs: Jobs | None = None,
         progress: Progress | None = None,
         when: datetime | None = None,
@@ -426,7 +438,9 @@ class Detector:
         odd_clips : {"leave out", "refuse", "keep"}
             What to do with recordings whose sound is odd, such as of a machine that does not run.
         workers : int
-            Threads that read recordings and compute features.
+            That read recordings and compute features.
+        workers_are : {"threads", "processes"}
+            As of ``fit``.
         jobs : Jobs or None
             Where embeddings are kept; ``None``: the user's cache.
         progress : callable or None
@@ -446,7 +460,9 @@ class Detector:
         """
         recordings = _normal_clips(normals, self.selected_channels, "learn")
         clips, cutting = cut_if(recordings, self.cut, self.is_long)
-        given = learning.Given(clips, cutting, domain, odd_clips, workers, jobs or Jobs(), progress)
+        given = learning.Given(
+            clips, cutting, domain, odd_clips, workers, jobs or Jobs(), progress, workers_are
+        )
         found = learning.learn(self, given, when=when)
         return dataclasses.replace(self, **vars(found))
 

@@ -21,7 +21,7 @@ from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig,
 from nearfar.detector.history import History, of_fit
 from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine
 from nearfar.detector.normal_sounds import Meter, NormalSounds, heard_in
-from nearfar.detector.one_pass import OnePass
+from nearfar.detector.one_pass import OnePass, WorkersAre, refuse_nested
 from nearfar.detector.time_order import dependence_of
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
@@ -174,6 +174,8 @@ class Fit:
     progress : callable or None
     known : Known or None
         ``None``: the recordings of the clips are there.
+    workers_are : {"threads", "processes"}
+        That read the clips.
     """
 
     machine: Machine
@@ -182,6 +184,7 @@ class Fit:
     jobs: Jobs
     progress: Progress | None
     known: Known | None = None
+    workers_are: WorkersAre = "threads"
 
     def branch(self, number: int) -> Branch:
         """A branch that is not fitted yet; but for its encoder, if the recordings are gone."""
@@ -207,7 +210,7 @@ class Fit:
         return tell_branch(self.progress, where, number, len(self.system.branches))
 
 
-def fit(
+def fit(  # noqa: PLR0913  # as of ``Detector.fit``
     machine: Machine,
     system: ResolvedSystem,
     *,
@@ -215,6 +218,7 @@ def fit(
     odd_clips: OddClips = "leave out",
     keep: Keep = "recordings",
     workers: int = 1,
+    workers_are: WorkersAre = "threads",
     jobs: Jobs,
     progress: Progress | None = None,
 ) -> Fitted:
@@ -229,7 +233,7 @@ def fit(
         As of ``windows.long_recordings.cut_long``.
     odd_clips : {"leave out", "refuse", "keep"}
         What happens to training clips that are broken, or copies: see ``inspection.training.inspect``.
-    keep, workers, jobs, progress
+    keep, workers, workers_are, jobs, progress
         As of ``Detector.fit``.
 
     Raises
@@ -240,10 +244,12 @@ def fit(
         If the clips are too few for the back end or the false-alarm rate, or adapters are lacking.
     """
     _refuse_before(system, keep)
+    refuse_nested(workers_are, workers)
     machine, cutting = _cut(machine, cut)
-    found, heard = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips, cut, keep)
-    machine = replace(machine, clips=(*found.kept, *machine.test))
-    this, clips = Fit(machine, system, workers, jobs, progress), machine.train
+    this = Fit(machine, system, workers, jobs, progress, workers_are=workers_are)
+    found, heard = _inspect(this, odd_clips, cut, keep)
+    this = replace(this, machine=replace(machine, clips=(*found.kept, *machine.test)))
+    clips = this.machine.train
     folds = folds_of_parts(this)
     _require_unseen(system, len(_scored(folds)))
     meter = _meter(this, found, heard)
@@ -437,15 +443,17 @@ def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, keep: Keep) -> tuple
     encoders = [Branch(resolved).encoder for resolved in system.branches]
     rate = max(encoder.sample_rate for encoder in encoders)
     progress = this.progress
+    seen = heard.listen_to(
+        machine.train, workers=this.workers, workers_are=this.workers_are,
+        progress=None if progress is None else lambda done, total: progress("inspecting", done, total),
+    )  # fmt: skip
     found = inspect(
         machine,
+        seen,
         needs=[MICROPHONES[m] for m in system.microphones],
         rate=rate,
         min_samples=max(math.ceil(e.min_samples * rate / e.sample_rate) for e in encoders),
         odd_clips=odd_clips,
-        workers=this.workers,
-        progress=None if progress is None else lambda done, total: progress("inspecting", done, total),
-        listen=heard.listen,
     )
     why = "".join(f"\n    left out {line}" for line in few(map(str, found.left_out)))
     _require_clips(this, found.kept, why)
