@@ -38,7 +38,7 @@ from nearfar.detector.fitting import average, tell_branch
 from nearfar.detector.history import CALIBRATE, History, entry
 from nearfar.detector.keeping import Kept
 from nearfar.detector.normal_sounds import NormalSounds
-from nearfar.detector.one_pass import WorkersAre
+from nearfar.detector.one_pass import WorkersAre, refuse_nested
 from nearfar.detector.time_order import dependence_of
 from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.embedding.lengths import warn_of_lengths
@@ -268,6 +268,7 @@ class Detector:
         WeightsError
             If the system needs pretrained weights that are not here.
         """
+        refuse_nested(workers_are, workers)
         jobs = jobs or Jobs()
         machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
         system = _with_choices(_resolved(system, machine, seed, jobs), adapters, false_alarm_rate)
@@ -458,6 +459,7 @@ class Detector:
             If the detector keeps nothing to learn on with, a back end cannot learn from what it then has, or the
             domain of a recording is not told.
         """
+        refuse_nested(workers_are, workers)
         recordings = _normal_clips(normals, self.selected_channels, "learn")
         clips, cutting = cut_if(recordings, self.cut, self.is_long)
         given = learning.Given(

@@ -21,7 +21,7 @@ from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig,
 from nearfar.detector.history import History, of_fit
 from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine
 from nearfar.detector.normal_sounds import Meter, NormalSounds, heard_in
-from nearfar.detector.one_pass import OnePass, WorkersAre, refuse_nested
+from nearfar.detector.one_pass import OnePass, WorkersAre
 from nearfar.detector.time_order import dependence_of
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
@@ -244,7 +244,6 @@ def fit(  # noqa: PLR0913  # as of ``Detector.fit``
         If the clips are too few for the back end or the false-alarm rate, or adapters are lacking.
     """
     _refuse_before(system, keep)
-    refuse_nested(workers_are, workers)
     machine, cutting = _cut(machine, cut)
     this = Fit(machine, system, workers, jobs, progress, workers_are=workers_are)
     found, heard = _inspect(this, odd_clips, cut, keep)

@@ -50,7 +50,7 @@ from nearfar.detector.keeping import (
     stacked,
 )
 from nearfar.detector.normal_sounds import NormalSounds
-from nearfar.detector.one_pass import OnePass, WorkersAre, refuse_nested
+from nearfar.detector.one_pass import OnePass, WorkersAre
 from nearfar.detector.time_order import dependence_of
 from nearfar.detector.twins import find_twins
 from nearfar.files.digests import digest
@@ -169,7 +169,6 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
         As of ``Detector.learn``.
     """
     kept, workers, jobs, progress = _require_kept(detector), given.workers, given.jobs, given.progress
-    refuse_nested(given.workers_are, workers)
     refuse_rows(kept.bank, detector.branches)
     refuse_anomalies(given.clips)
     told = _together(_with_domain(given.clips, given.domain, kept.bank), kept.bank)

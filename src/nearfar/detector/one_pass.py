@@ -85,23 +85,25 @@ class Ear:
         recorded = training.read(clip)
         if isinstance(recorded, Seen):
             return Heard(recorded, {}, None)
-        transforms = Transforms(recorded.samples)
+        with np.errstate(all="ignore"):  # it may be broken: then the inspection tells it
+            return self._take(clip, recorded, numbers)
+
+    def _take(self, clip: Clip, recorded: Recorded, numbers: Collection[int]) -> Heard:
+        transforms, name = Transforms(recorded.samples), str(clip.recording)
         seen = training.seen(clip, recorded, transforms=transforms)
         at_rate = {recorded.rate: transforms}
         embeddings: dict[int, Overheard] = {}
         levels: Measures | None = None
         for number in numbers:
-            branch, name = self.branches[number], str(clip.recording)
+            branch = self.branches[number]
             try:
                 heard = _at_rate(recorded, branch.encoder.sample_rate, name, at_rate)
-                with np.errstate(all="ignore"):  # it may be broken, and is left out then
-                    embeddings[number], waveforms = branch.overhear(heard.samples, heard, name)
+                embeddings[number], waveforms = branch.overhear(heard.samples, heard, name)
             except (AudioError, MicrophoneError):  # which the inspection tells, or ``Branch.embed``
                 continue
             if self.views is not None and levels is None and branch.encoder.sample_rate == self.rate:
                 meter = Meter(self.rate, views_of(len(heard.samples), self.views))
-                with np.errstate(all="ignore"):
-                    levels = meter.views, *meter.measure(heard, waveforms)
+                levels = meter.views, *meter.measure(heard, waveforms)
         return Heard(seen, embeddings, levels)
 
 
@@ -131,10 +133,10 @@ def _hear(task: Task, tell: Callable[[int], None]) -> list[Heard]:
 
 
 def refuse_nested(workers_are: WorkersAre, workers: int) -> None:
-    """Raise if these workers are none, or processes that a worker process would start.
+    """Raise if there are no such workers, or they are processes that a worker process would start.
 
-    A worker process runs the script of its parent once more, as far as it is not under
-    ``if __name__ == "__main__"``. Without this, each worker of such a script would do all its work.
+    A script that asks for processes outside of ``if __name__ == "__main__"`` is refused by Python itself, in each
+    new process, with an explanation.
     """
     if workers_are not in get_args(WorkersAre):
         raise ValueError(
@@ -145,9 +147,8 @@ def refuse_nested(workers_are: WorkersAre, workers: int) -> None:
 
         if multiprocessing.parent_process() is not None:
             raise ValueError(
-                "workers_are='processes': this is a worker process itself, and must not start others. In a script, "
-                'begin all work under `if __name__ == "__main__":`; within a worker, choose workers=1 or '
-                "workers_are='threads'"
+                "workers_are='processes': this is a worker process itself, and must not start others; "
+                "choose workers=1 or workers_are='threads'"
             )
 
 
