@@ -105,7 +105,7 @@ def test_what_is_wrong_with_clips_is_told_alike(tmp_path: Path, caplog: pytest.L
     told = []
     for workers, are in WORKERS:
         caplog.clear()
-        with caplog.at_level(logging.WARNING), pytest.raises(DatasetError) as refused:
+        with caplog.at_level(logging.WARNING), pytest.raises(DatasetError, match="truncated") as refused:
             fit(machine, tmp_path / f"{workers} {are}", workers, are, odd_clips="refuse")
         left = fit(machine, tmp_path / f"{workers} {are}", workers, are).trained_on["left_out"]
         told.append((str(refused.value), caplog.messages.copy(), left))

@@ -251,9 +251,8 @@ class Detector:
         workers : int
             That read recordings and compute features.
         workers_are : {"threads", "processes"}
-            Those that read and inspect the clips. Processes take part where there are so many clips that it pays; a
-            script that asks for them begins its work under ``if __name__ == "__main__":``. The detector has the
-            same bytes.
+            That read the clips. Processes do where clips are so many that it pays; a script that asks for them
+            begins under ``if __name__ == "__main__":``. The detector has the same bytes.
         jobs : Jobs or None
             Where steps and embeddings are kept; ``None``: the user's cache.
         progress : callable or None
@@ -272,13 +271,8 @@ class Detector:
         jobs = jobs or Jobs()
         machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
         system = _with_choices(_resolved(system, machine, seed, jobs), adapters, false_alarm_rate)
-        means: dict[str, Any] = {
-            "workers": workers,
-            "workers_are": workers_are,
-            "jobs": jobs,
-            "progress": progress,
-        }
-        found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, keep=keep, **means)
+        found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, keep=keep, workers=workers,
+                            workers_are=workers_are, jobs=jobs, progress=progress)  # fmt: skip
         return cls(machine.name, system, **vars(found))
 
     def __repr__(self) -> str:

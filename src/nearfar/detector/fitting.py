@@ -246,8 +246,7 @@ def fit(  # noqa: PLR0913  # as of ``Detector.fit``
     _refuse_before(system, keep)
     machine, cutting = _cut(machine, cut)
     this = Fit(machine, system, workers, jobs, progress, workers_are=workers_are)
-    found, heard = _inspect(this, odd_clips, cut, keep)
-    this = replace(this, machine=replace(machine, clips=(*found.kept, *machine.test)))
+    this, found, heard = _inspect(this, odd_clips, cut, keep)
     clips = this.machine.train
     folds = folds_of_parts(this)
     _require_unseen(system, len(_scored(folds)))
@@ -434,8 +433,8 @@ def _meter(this: Fit, found: Look, heard: OnePass) -> Meter | None:
     return heard.meter(found.header.channels, this.machine.train, this.recordings)
 
 
-def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, keep: Keep) -> tuple[Look, OnePass]:
-    """Look at every training clip, with all that the branches need of one; and what was heard of them with it."""
+def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, keep: Keep) -> tuple[Fit, Look, OnePass]:
+    """Look at every training clip, with all that the branches need of one: the fit to those that are kept."""
     machine, system = this.machine, this.system
     _require_clips(this, machine.train, "")
     heard = _one_pass(system, machine.train, keep, this.jobs)
@@ -458,7 +457,7 @@ def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, keep: Keep) -> tuple
     _require_clips(this, found.kept, why)
     if cut is None:
         _warn_of_long(machine.name, found.usual)
-    return found, heard
+    return replace(this, machine=replace(machine, clips=(*found.kept, *machine.test))), found, heard
 
 
 def _warn_of_long(name: str, usual: Usual | None) -> None:
