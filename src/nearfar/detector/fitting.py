@@ -21,7 +21,7 @@ from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig,
 from nearfar.detector.history import History, of_fit
 from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine
 from nearfar.detector.normal_sounds import Meter, NormalSounds, heard_in
-from nearfar.detector.one_pass import OnePass, WorkersAre
+from nearfar.detector.one_pass import OnePass, WorkersAre, refuse_nested
 from nearfar.detector.time_order import dependence_of
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
@@ -243,12 +243,11 @@ def fit(  # noqa: PLR0913  # as of ``Detector.fit``
     ValueError
         If the clips are too few for the back end or the false-alarm rate, or adapters are lacking.
     """
-    _refuse_before(system, keep)
+    _refuse_before(system, keep, workers, workers_are)
     machine, cutting = _cut(machine, cut)
-    this = Fit(machine, system, workers, jobs, progress, workers_are=workers_are)
+    this = Fit(machine, system, workers, jobs, progress, None, workers_are)
     this, found, heard = _inspect(this, odd_clips, cut, keep)
-    clips = this.machine.train
-    folds = folds_of_parts(this)
+    clips, folds = this.machine.train, folds_of_parts(this)
     _require_unseen(system, len(_scored(folds)))
     meter = _meter(this, found, heard)
     branches, embedded = _fit_branches(this, meter, heard)
@@ -337,8 +336,9 @@ def _is_by_far(config: ThresholdConfig) -> bool:
     return config.method != "none" and config.folds_by == "far"
 
 
-def _refuse_before(system: ResolvedSystem, keep: Keep) -> None:
+def _refuse_before(system: ResolvedSystem, keep: Keep, workers: int, workers_are: WorkersAre) -> None:
     """Raise before long work that would be for nothing."""
+    refuse_nested(workers_are, workers)
     if keep not in get_args(Keep):
         raise ValueError(f"keep={keep!r}: must be one of {', '.join(map(repr, get_args(Keep)))}")
     if any(b.adaptation is not None and b.adapter_digest is None for b in system.branches):

@@ -50,7 +50,7 @@ from nearfar.detector.keeping import (
     stacked,
 )
 from nearfar.detector.normal_sounds import NormalSounds
-from nearfar.detector.one_pass import OnePass, WorkersAre
+from nearfar.detector.one_pass import OnePass, WorkersAre, refuse_nested
 from nearfar.detector.time_order import dependence_of
 from nearfar.detector.twins import find_twins
 from nearfar.files.digests import digest
@@ -168,6 +168,7 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
     DatasetError, ValueError
         As of ``Detector.learn``.
     """
+    refuse_nested(given.workers_are, given.workers)
     kept, workers, jobs, progress = _require_kept(detector), given.workers, given.jobs, given.progress
     refuse_rows(kept.bank, detector.branches)
     refuse_anomalies(given.clips)
