@@ -493,12 +493,18 @@ class TestBench:
         points = 100 * (told["values"]["bfloat16"] - told["values"]["float32"])
         assert told["points"] == {"bfloat16": pytest.approx(points)}
 
+    def test_omega_on_some_of_the_clips(self, tmp_path):
+        write_machine(tmp_path / "data", "fan", train=12, target=2, test=3, seconds=0.5)
+        done = self.bench("--data", tmp_path / "data", "--clips", 5)
+        text = " ".join(done.stdout.split())
+        assert "fitted to 10 and scored on 10 clips, of 26 that there are; the data set tells which" in text
+
     def test_omega_on_normal_clips_alone(self, tmp_path):
         folder = write_machine(tmp_path, "fan", train=24, target=0, test=0, seconds=0.5)
         done = self.bench("--data", folder)
         text = " ".join(done.stdout.split())
         assert "faults planted into half of the normal clips" in text
-        assert "fitted to 12 and scored on 24 clips" in text
+        assert "fitted to 12 and scored on 24 clips; faults" in text
 
     def test_what_is_beyond_is_out_from_then_on(self, tmp_path, monkeypatch):
         folder = write_machine(tmp_path, "fan", train=24, target=0, test=0, seconds=0.5)

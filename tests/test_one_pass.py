@@ -133,8 +133,7 @@ def test_what_cannot_be_heard_is_left_to_the_inspection(
 ) -> None:
     clip = written(tmp_path / "mill", samples, rate)
     found = one_pass([clip], jobs)
-    with np.errstate(all="ignore"):  # of the inspection, which looks at anything
-        seen = found.listen(clip)
+    (seen,) = found.listen_to([clip])
     assert seen.error is None
     assert found.of_branch(0, [clip], ["sha"]).keys() == ({"sha"} if heard else set())
     meter = found.meter(2, [clip], ["sha"])
@@ -145,7 +144,7 @@ def test_what_cannot_be_heard_is_left_to_the_inspection(
 def test_what_cannot_be_read_is_told(tmp_path: Path, jobs: Jobs) -> None:
     clip = written(tmp_path / "mill", np.zeros((2, RATE), np.float32))
     clip.path.write_bytes(b"RIFF")
-    seen = one_pass([clip], jobs).listen(clip)
+    (seen,) = one_pass([clip], jobs).listen_to([clip])
     assert seen.error is not None
     assert seen.error[0] == "unreadable"
 

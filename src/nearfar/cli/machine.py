@@ -114,8 +114,8 @@ def fit(
         machine = datasets.load_machine(folder, chosen_channels(channels))
         detector = Detector.fit(
             machine, chosen, adapters=[Adapter.load(adapter)] if adapter else [], seed=seed, workers=workers,
-            odd_clips="refuse" if strict else "leave out", keep=_kept(no_learning, no_recordings),
-            cut=cut or "long", jobs=steps.Jobs(cache), progress=progress,
+            workers_are="processes", odd_clips="refuse" if strict else "leave out",
+            keep=_kept(no_learning, no_recordings), cut=cut or "long", jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     detector.save(into, replace=replace)
     out.print(fitted.detector(detector, into))
@@ -260,7 +260,7 @@ def learn(
     with shown_progress() as progress:
         made = Detector.load(detector).learn(
             recordings, domain=domain, odd_clips="refuse" if strict else odd, workers=workers,
-            jobs=steps.Jobs(cache), progress=progress,
+            workers_are="processes", jobs=steps.Jobs(cache), progress=progress,
         )  # fmt: skip
     made.save(place, replace=replace)
     out.print(fitted.learnt(made, place))

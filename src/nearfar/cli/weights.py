@@ -103,6 +103,15 @@ def weights_bench(
         ),
     ] = None,
     machine: MachineNames = None,
+    clips: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="With --data: score at most N test clips of each label of a machine, and fit to 2 N training "
+            "clips (default: 100).",
+        ),
+    ] = None,
     as_json: AsJson = False,
     workers: Workers = CORES,
     cache: Cache = None,
@@ -134,7 +143,9 @@ def weights_bench(
             cache=cache,
             tell=progress,
         )
-        comparison = None if dataset is None else _compared(encoder, rows, dataset, workers, cache, progress)
+        comparison = (
+            None if dataset is None else _compared(encoder, rows, dataset, clips, workers, cache, progress)
+        )
     known, size = remembering.compared(encoder, cache=cache), encoder.path.stat().st_size
     found = benched.Bench(name, threads, seconds, size, rows, comparison, known)
     show(benched.table(found), benched.to_json(found), as_json=as_json)
@@ -163,6 +174,7 @@ def _compared(
     encoder: Any,
     rows: Rows,
     dataset: Dataset,
+    most: int | None,
     workers: int,
     cache: Path | None,
     progress: Progress,
@@ -175,8 +187,9 @@ def _compared(
 
     names = [name for name, row in rows.items() if isinstance(row, Measured)]
     comparison = arithmetics.compare(
-        encoder.weights, dataset, names, workers=workers, jobs=steps.Jobs(cache), progress=progress
-    )
+        encoder.weights, dataset, names, most=most or arithmetics.MOST, workers=workers, jobs=steps.Jobs(cache),
+        progress=progress,
+    )  # fmt: skip
     note_omega(encoder, comparison.compared, of=comparison.digest, cache=cache)
     return comparison
 

@@ -38,6 +38,7 @@ from nearfar.detector.fitting import average, tell_branch
 from nearfar.detector.history import CALIBRATE, History, entry
 from nearfar.detector.keeping import Kept
 from nearfar.detector.normal_sounds import NormalSounds
+from nearfar.detector.one_pass import WorkersAre
 from nearfar.detector.time_order import dependence_of
 from nearfar.embedding.embeddings import VIEWS, embed
 from nearfar.embedding.lengths import warn_of_lengths
@@ -220,6 +221,7 @@ class Detector:
         keep: fitting.Keep = "recordings",
         seed: int = SEED,
         workers: int = 1,
+        workers_are: WorkersAre = "threads",
         jobs: Jobs | None = None,
         progress: Progress | None = None,
     ) -> Self:
@@ -230,24 +232,23 @@ class Detector:
         machine : Machine, Path or str
             Or the folder of its normal clips; or the folder that has them in ``train``.
         system : System, FusedSystem, ResolvedSystem, Path, str or None
-            Or its name, or the path of a TOML file. ``None``: "best", if the weights that it needs are on this
-            computer, else "spectral" (``systems.defaults``).
+            Or its name, or the path of a TOML file. ``None``: "best" if its weights are here, else "spectral".
         false_alarm_rate : float or None
             Share of normal clips that may be flagged; ``None``: as the system says.
         adapters : sequence of Adapter, Path or str
             For a system that is adapted: one for each branch that is, or the files of these.
         cut : Cut, "long" or None
-            "long": recordings longer than 30 s are cut into windows of 10 s. Or how to cut, such as ``Cut.of(5)``;
-            ``None``: each recording is one clip, however long.
+            "long": those of more than 30 s, into windows of 10 s. Or how, such as ``Cut.of(5)``; ``None``: none is.
         odd_clips : {"leave out", "refuse", "keep"}
             What to do with broken clips, and with copies.
         keep : {"recordings", "embeddings", "nothing"}
-            Of the clips. "embeddings": what it takes to ``learn`` more, and levels in bands. "recordings": also the
-            sound of up to 24 clips, to hear beside a recording (``detector.normal_sounds``).
+            "embeddings": to ``learn`` more, and levels in bands. "recordings": also up to 24 clips, to hear them.
         seed : int
             Of everything random. A ``ResolvedSystem`` has its own.
         workers : int
-            Threads that read recordings and compute features.
+        workers_are : {"threads", "processes"}
+            That read the clips. Processes do where clips are so many that it pays; a script that asks for them
+            begins under ``if __name__ == "__main__":``. The detector has the same bytes.
         jobs : Jobs or None
             Where steps and embeddings are kept; ``None``: the user's cache.
         progress : callable or None
@@ -265,8 +266,8 @@ class Detector:
         jobs = jobs or Jobs()
         machine = machine if isinstance(machine, Machine) else datasets.load_machine(Path(machine))
         system = _with_choices(_resolved(system, machine, seed, jobs), adapters, false_alarm_rate)
-        means: dict[str, Any] = {"keep": keep, "workers": workers, "jobs": jobs, "progress": progress}
-        found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, **means)
+        found = fitting.fit(machine, system, cut=cut, odd_clips=odd_clips, keep=keep, workers=workers,
+                            workers_are=workers_are, jobs=jobs, progress=progress)  # fmt: skip
         return cls(machine.name, system, **vars(found))
 
     def __repr__(self) -> str:
@@ -404,6 +405,7 @@ class Detector:
         domain: Domain | None = None,
         odd_clips: OddClips = "leave out",
         workers: int = 1,
+        workers_are: WorkersAre = "threads",
         jobs: Jobs | None = None,
         progress: Progress | None = None,
         when: datetime | None = None,
@@ -426,7 +428,9 @@ class Detector:
         odd_clips : {"leave out", "refuse", "keep"}
             What to do with recordings whose sound is odd, such as of a machine that does not run.
         workers : int
-            Threads that read recordings and compute features.
+            That read recordings and compute features.
+        workers_are : {"threads", "processes"}
+            As of ``fit``.
         jobs : Jobs or None
             Where embeddings are kept; ``None``: the user's cache.
         progress : callable or None
@@ -446,7 +450,9 @@ class Detector:
         """
         recordings = _normal_clips(normals, self.selected_channels, "learn")
         clips, cutting = cut_if(recordings, self.cut, self.is_long)
-        given = learning.Given(clips, cutting, domain, odd_clips, workers, jobs or Jobs(), progress)
+        given = learning.Given(
+            clips, cutting, domain, odd_clips, workers, jobs or Jobs(), progress, workers_are
+        )
         found = learning.learn(self, given, when=when)
         return dataclasses.replace(self, **vars(found))
 

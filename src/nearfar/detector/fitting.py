@@ -21,7 +21,7 @@ from nearfar.decisions.thresholds import THRESHOLDS, Threshold, ThresholdConfig,
 from nearfar.detector.history import History, of_fit
 from nearfar.detector.keeping import Bank, Kept, is_fitted_to_machine
 from nearfar.detector.normal_sounds import Meter, NormalSounds, heard_in
-from nearfar.detector.one_pass import OnePass
+from nearfar.detector.one_pass import OnePass, WorkersAre, refuse_nested
 from nearfar.detector.time_order import dependence_of
 from nearfar.encoders.features import Mel, log_mel
 from nearfar.files.digests import digest
@@ -174,6 +174,8 @@ class Fit:
     progress : callable or None
     known : Known or None
         ``None``: the recordings of the clips are there.
+    workers_are : {"threads", "processes"}
+        That read the clips.
     """
 
     machine: Machine
@@ -182,6 +184,7 @@ class Fit:
     jobs: Jobs
     progress: Progress | None
     known: Known | None = None
+    workers_are: WorkersAre = "threads"
 
     def branch(self, number: int) -> Branch:
         """A branch that is not fitted yet; but for its encoder, if the recordings are gone."""
@@ -207,7 +210,7 @@ class Fit:
         return tell_branch(self.progress, where, number, len(self.system.branches))
 
 
-def fit(
+def fit(  # noqa: PLR0913  # as of ``Detector.fit``
     machine: Machine,
     system: ResolvedSystem,
     *,
@@ -215,6 +218,7 @@ def fit(
     odd_clips: OddClips = "leave out",
     keep: Keep = "recordings",
     workers: int = 1,
+    workers_are: WorkersAre = "threads",
     jobs: Jobs,
     progress: Progress | None = None,
 ) -> Fitted:
@@ -229,7 +233,7 @@ def fit(
         As of ``windows.long_recordings.cut_long``.
     odd_clips : {"leave out", "refuse", "keep"}
         What happens to training clips that are broken, or copies: see ``inspection.training.inspect``.
-    keep, workers, jobs, progress
+    keep, workers, workers_are, jobs, progress
         As of ``Detector.fit``.
 
     Raises
@@ -239,12 +243,11 @@ def fit(
     ValueError
         If the clips are too few for the back end or the false-alarm rate, or adapters are lacking.
     """
-    _refuse_before(system, keep)
+    _refuse_before(system, keep, workers, workers_are)
     machine, cutting = _cut(machine, cut)
-    found, heard = _inspect(Fit(machine, system, workers, jobs, progress), odd_clips, cut, keep)
-    machine = replace(machine, clips=(*found.kept, *machine.test))
-    this, clips = Fit(machine, system, workers, jobs, progress), machine.train
-    folds = folds_of_parts(this)
+    this = Fit(machine, system, workers, jobs, progress, None, workers_are)
+    this, found, heard = _inspect(this, odd_clips, cut, keep)
+    clips, folds = this.machine.train, folds_of_parts(this)
     _require_unseen(system, len(_scored(folds)))
     meter = _meter(this, found, heard)
     branches, embedded = _fit_branches(this, meter, heard)
@@ -333,8 +336,9 @@ def _is_by_far(config: ThresholdConfig) -> bool:
     return config.method != "none" and config.folds_by == "far"
 
 
-def _refuse_before(system: ResolvedSystem, keep: Keep) -> None:
+def _refuse_before(system: ResolvedSystem, keep: Keep, workers: int, workers_are: WorkersAre) -> None:
     """Raise before long work that would be for nothing."""
+    refuse_nested(workers_are, workers)
     if keep not in get_args(Keep):
         raise ValueError(f"keep={keep!r}: must be one of {', '.join(map(repr, get_args(Keep)))}")
     if any(b.adaptation is not None and b.adapter_digest is None for b in system.branches):
@@ -429,29 +433,31 @@ def _meter(this: Fit, found: Look, heard: OnePass) -> Meter | None:
     return heard.meter(found.header.channels, this.machine.train, this.recordings)
 
 
-def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, keep: Keep) -> tuple[Look, OnePass]:
-    """Look at every training clip, with all that the branches need of one; and what was heard of them with it."""
+def _inspect(this: Fit, odd_clips: OddClips, cut: HowToCut, keep: Keep) -> tuple[Fit, Look, OnePass]:
+    """Look at every training clip, with all that the branches need of one: the fit to those that are kept."""
     machine, system = this.machine, this.system
     _require_clips(this, machine.train, "")
     heard = _one_pass(system, machine.train, keep, this.jobs)
     encoders = [Branch(resolved).encoder for resolved in system.branches]
     rate = max(encoder.sample_rate for encoder in encoders)
     progress = this.progress
+    seen = heard.listen_to(
+        machine.train, workers=this.workers, workers_are=this.workers_are,
+        progress=None if progress is None else lambda done, total: progress("inspecting", done, total),
+    )  # fmt: skip
     found = inspect(
         machine,
+        seen,
         needs=[MICROPHONES[m] for m in system.microphones],
         rate=rate,
         min_samples=max(math.ceil(e.min_samples * rate / e.sample_rate) for e in encoders),
         odd_clips=odd_clips,
-        workers=this.workers,
-        progress=None if progress is None else lambda done, total: progress("inspecting", done, total),
-        listen=heard.listen,
     )
     why = "".join(f"\n    left out {line}" for line in few(map(str, found.left_out)))
     _require_clips(this, found.kept, why)
     if cut is None:
         _warn_of_long(machine.name, found.usual)
-    return found, heard
+    return replace(this, machine=replace(machine, clips=(*found.kept, *machine.test))), found, heard
 
 
 def _warn_of_long(name: str, usual: Usual | None) -> None:

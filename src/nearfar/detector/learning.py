@@ -50,13 +50,11 @@ from nearfar.detector.keeping import (
     stacked,
 )
 from nearfar.detector.normal_sounds import NormalSounds
-from nearfar.detector.one_pass import OnePass
+from nearfar.detector.one_pass import OnePass, WorkersAre, refuse_nested
 from nearfar.detector.time_order import dependence_of
 from nearfar.detector.twins import find_twins
 from nearfar.files.digests import digest
-from nearfar.files.memory import keep_freed_memory
 from nearfar.files.steps import Jobs
-from nearfar.recordings import audio
 from nearfar.recordings.bands import Levels
 from nearfar.recordings.clips import Clip, DatasetError, Domain, Machine, counted
 from nearfar.recordings.datasets.layout import few
@@ -119,7 +117,7 @@ class Given:
     clips : sequence of Clip
     cutting : Cutting or None
         Of long recordings, which the clips are windows of.
-    domain, odd_clips, workers, jobs, progress
+    domain, odd_clips, workers, workers_are, jobs, progress
         As of ``Detector.learn``.
     """
 
@@ -130,6 +128,7 @@ class Given:
     workers: int
     jobs: Jobs
     progress: Progress | None
+    workers_are: WorkersAre = "threads"
 
 
 @dataclass(frozen=True)
@@ -169,6 +168,7 @@ def learn(detector: Detector, given: Given, *, when: datetime | None = None) -> 
     DatasetError, ValueError
         As of ``Detector.learn``.
     """
+    refuse_nested(given.workers_are, given.workers)
     kept, workers, jobs, progress = _require_kept(detector), given.workers, given.jobs, given.progress
     refuse_rows(kept.bank, detector.branches)
     refuse_anomalies(given.clips)
@@ -350,15 +350,16 @@ def _readable(
     one_pass: OnePass,
 ) -> list[Seen]:
     """The recordings that can be learnt if their sound is not odd, each once; the others join those left out."""
-    keep_freed_memory()
+    progress = given.progress
     readable: list[Seen] = []
-    for number, seen in enumerate(audio.each(clips, one_pass.listen, workers=given.workers), start=1):
+    for seen in one_pass.listen_to(
+        clips, workers=given.workers, workers_are=given.workers_are,
+        progress=None if progress is None else lambda done, total: progress("inspecting", done, total),
+    ):  # fmt: skip
         if (wrong := _unusable(detector, seen)) is not None:
             left_out.append(told_of(seen.clip, *wrong))
         else:
             readable.append(seen)
-        if given.progress is not None:
-            given.progress("inspecting", number, len(clips))
     same = copies.find_copies(
         [s.digest for s in readable],
         [s.known for s in readable],

@@ -119,8 +119,14 @@ def _notes(bench: Bench) -> Iterator[str]:
         yield (
             f"Omega on {found.data}, {counted(found.machines, 'machine')}: in float32, and what others have more, "
             f"in points. Recipe of mn04, view {found.view}, fitted to {found.fitted:,} and scored on "
-            f"{found.scored:,} clips; {_of_labels(found)}."
+            f"{found.scored:,} clips{_of_all(found)}; {_of_labels(found)}."
         )
+
+
+def _of_all(found: Comparison) -> str:
+    """How many clips there are, if not all of them were heard."""
+    few = found.labels == "labels" and found.fitted + found.scored < found.there_are
+    return f", of {found.there_are:,} that there are" if few else ""
 
 
 def _of_labels(found: Comparison) -> str:
@@ -154,6 +160,7 @@ def _omega(found: Comparison) -> dict[str, Any]:
         "machines": found.machines,
         "fitted": found.fitted,
         "scored": found.scored,
+        "there_are": found.there_are,
         "view": found.view,
         "values": dict(found.omega),
         "points": {name: row.points for name, row in found.compared.items()},

@@ -4,12 +4,14 @@ The detector is that of the system mn04, with the encoder that is asked about: t
 Mahalanobis distances by domain, of the near microphone after cancellation where there is a far one. It is fitted to
 the training clips of each machine, once for each arithmetic, and scores the test clips. Where a data set tells no
 labels of test clips, faults are planted into half of the normal clips (``planting``).
+
+A network hears every clip once in each arithmetic. So of each machine there are bounds to how many clips it hears.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +26,7 @@ from nearfar.files.steps import Jobs
 from nearfar.recordings import audio
 from nearfar.recordings.clips import Dataset, Machine
 from nearfar.recordings.recording import digests
-from nearfar.research.planting import planted
+from nearfar.research.planting import evenly, planted
 from nearfar.systems import configuration
 from nearfar.systems.branches import Branch, Progress, attributes, domains
 from nearfar.systems.configuration import System
@@ -33,6 +35,7 @@ from nearfar.systems.resolved import resolve
 
 SYSTEM = "mn04"
 REFERENCE: ArithmeticName = "float32"
+MOST = 100  # test clips of a machine, of each label; and twice as many training clips, as of ``planting``
 WITH_LABELS, PLANTED = "labels", "planted"
 PERCENT = 100
 
@@ -49,6 +52,8 @@ class Comparison:
         Where anomalies come from: the data set tells them, or they were planted into normal clips.
     machines, fitted, scored : int
         How many machines, training clips and test clips.
+    there_are : int
+        Clips of these machines: those that were not heard, too.
     view : str
     omega : mapping from arithmetic to float
         As a fraction.
@@ -61,6 +66,7 @@ class Comparison:
     machines: int
     fitted: int
     scored: int
+    there_are: int
     view: str
     omega: Mapping[ArithmeticName, float]
     digest: str
@@ -81,6 +87,7 @@ def compare(
     dataset: Dataset,
     arithmetics: Sequence[ArithmeticName],
     *,
+    most: int = MOST,
     workers: int = 1,
     jobs: Jobs | None = None,
     progress: Progress | None = None,
@@ -96,12 +103,15 @@ def compare(
         of each machine, these are scored; else faults are planted into half of the training clips.
     arithmetics : sequence of str
         Beside float32.
+    most : int
+        Test clips of each label of a machine that are scored; twice as many training clips are fitted to. Where
+        faults are planted, ``planting`` has bounds of its own.
     workers : int
         Threads that read recordings and compute.
     jobs : Jobs or None
         Where embeddings are kept; ``None``: the user's cache.
     progress : callable or None
-        Called with ("MACHINE in ARITHMETIC", recordings done, all).
+        Called with ("ARITHMETIC (1 of 5), MACHINE", recordings done, all).
 
     Raises
     ------
@@ -113,20 +123,33 @@ def compare(
     jobs = jobs or Jobs()
     has_labels = all(_tells_labels(machine) for machine in dataset)
     with TemporaryDirectory(prefix="nearfar-planted-") as folder:
-        judged = dataset if has_labels else planted(dataset, Path(folder))
+        judged = _bounded(dataset, 2 * most, most) if has_labels else planted(dataset, Path(folder))
         view = "cancelled_3taps" if _channels(judged) > 1 else "near"
         clips = clip_table(clip for machine in judged for clip in machine.test)
         found = {}
-        for name in dict.fromkeys((REFERENCE, *arithmetics)):
-            system = _system(weights, name, view)
-            scores = [_scores(system, m, name, workers, jobs, progress) for m in judged]
+        names = [*dict.fromkeys((REFERENCE, *arithmetics))]
+        for number, name in enumerate(names, start=1):
+            system, told = _system(weights, name, view), f"{name} ({number} of {len(names)})"
+            scores = [_scores(system, m, told, workers, jobs, progress) for m in judged]
             found[name] = omega(evaluate(clips, pd.concat(scores)))
         content = _digest(judged, jobs)
     fitted = sum(len(machine.train) for machine in judged)
     labels = WITH_LABELS if has_labels else PLANTED
     return Comparison(
-        dataset.name, labels, len(judged.machines), fitted, len(clips), view, found, digest=content
-    )
+        dataset.name, labels, len(judged.machines), fitted, len(clips), len(dataset.clips), view, found,
+        digest=content,
+    )  # fmt: skip
+
+
+def _bounded(dataset: Dataset, fitted: int, scored: int) -> Dataset:
+    """At most so many training clips of each machine, and test clips of each label; from the first to the last."""
+    machines = []
+    for machine in dataset:
+        tested = [
+            evenly([c for c in machine.test if c.label == label], scored) for label in ("normal", "anomaly")
+        ]
+        machines.append(replace(machine, clips=(*evenly(machine.train, fitted), *tested[0], *tested[1])))
+    return replace(dataset, machines=tuple(machines))
 
 
 def _digest(dataset: Dataset, jobs: Jobs) -> str:
@@ -157,13 +180,13 @@ def _system(weights: str, arithmetic: ArithmeticName, view: str) -> System:
 
 
 def _scores(
-    system: System, machine: Machine, arithmetic: str, workers: int, jobs: Jobs, progress: Progress | None
+    system: System, machine: Machine, name: str, workers: int, jobs: Jobs, progress: Progress | None
 ) -> pd.Series:
     """Of the test clips of one machine, by key."""
 
     def told(_: str, done: int, total: int) -> None:
         if progress is not None:
-            progress(f"{machine.name} in {arithmetic}", done, total)
+            progress(f"{name}, {machine.name}", done, total)
 
     (resolved,) = resolve(system, seed=SEED, jobs=jobs, machine=machine.name).branches
     branch, fitted = Branch(resolved), machine.train

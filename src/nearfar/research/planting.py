@@ -92,14 +92,14 @@ def planted(dataset: Dataset, folder: Path, *, seed: int = 0) -> Dataset:
 
 
 def _planted(machine: Machine, folder: Path, rng: np.random.Generator) -> Machine:
-    held = _evenly(machine.train[1::2], MOST_HELD)
+    held = evenly(machine.train[1::2], MOST_HELD)
     normal = [replace(clip, split="test", domain=None, name=f"normal_{clip.name}") for clip in held]
     kinds = [(fault, level) for level in LEVELS_DB for fault in FAULTS]
     faulty = [
         _with_fault(clip, folder / f"{machine.name}_{i}.wav", *kinds[i % len(kinds)], rng)
         for i, clip in enumerate(held)
     ]
-    return Machine(machine.name, (*_evenly(machine.train[::2], MOST_FITTED), *normal, *faulty))
+    return Machine(machine.name, (*evenly(machine.train[::2], MOST_FITTED), *normal, *faulty))
 
 
 def _with_fault(clip: Clip, file: Path, fault: str, level: float, rng: np.random.Generator) -> Clip:
@@ -124,8 +124,8 @@ def _with_fault(clip: Clip, file: Path, fault: str, level: float, rng: np.random
     )
 
 
-def _evenly(clips: Sequence[Clip], n: int) -> list[Clip]:
-    """At most n of them, evenly from the first to the last."""
+def evenly(clips: Sequence[Clip], n: int) -> list[Clip]:
+    """At most n clips, evenly from the first to the last."""
     if len(clips) <= n:
         return list(clips)
     return [clips[round(i)] for i in np.linspace(0, len(clips) - 1, n)]

@@ -243,7 +243,6 @@ def look(
     needs: Sequence[Microphone] = tuple(MICROPHONES.values()),
     workers: int = 1,
     progress: Progress | None = None,
-    listen: Callable[[Clip], Seen] = listen,
 ) -> Look:
     """Look at every training clip of a machine.
 
@@ -256,8 +255,6 @@ def look(
         Threads.
     progress : callable or None
         Called with (clips done, all of them).
-    listen : callable
-        What reads a clip, if it takes something else from it than ``listen`` does; threads call it.
     """
     keep_freed_memory()
     seen = []
@@ -313,20 +310,20 @@ def _traits(seen: Sequence[Seen]) -> Traits | None:
 
 def inspect(
     machine: Machine,
+    seen: Sequence[Seen],
     *,
     needs: Sequence[Microphone],
     rate: int,
     min_samples: int,
     odd_clips: OddClips = "leave out",
-    workers: int = 1,
-    progress: Progress | None = None,
-    listen: Callable[[Clip], Seen] = listen,
 ) -> Look:
     """Look at every training clip of a machine before a fit; log what was found.
 
     Parameters
     ----------
     machine : Machine
+    seen : sequence of Seen
+        Its training clips, read.
     needs : sequence of Microphone
         The microphone views that are to be used.
     rate : int
@@ -336,19 +333,13 @@ def inspect(
     odd_clips : {"leave out", "refuse", "keep"}
         Clips that are certainly broken, or copies, are left out; or they are refused; or everything that can be
         read is kept, because a protocol says so.
-    workers : int
-        Threads.
-    progress : callable or None
-        Called with (clips done, all of them).
-    listen : callable
-        As of ``look``.
 
     Raises
     ------
     DatasetError
         If no detector can be fitted to the clips, with everything that is wrong.
     """
-    found = look(machine, needs=needs, workers=workers, progress=progress, listen=listen)
+    found = judge(machine.name, seen, needs)
     refused = list(found.problems)
     if odd_clips == "keep":
         refused = [
