@@ -11,6 +11,8 @@ import os
 import pickle
 import re
 import signal
+import time
+import traceback
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,6 +121,15 @@ def test_a_task_that_fails_does_not_end_the_others(workers: int, caplog: pytest.
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+def test_of_parts_of_one_task_the_first_failure_ends_all(workers: int) -> None:
+    done: list[tuple[int, int]] = []
+    with pytest.raises(ValueError, match=r"\d is odd") as raised:
+        collect(done, fail_at_odd, itertools.count(), workers=workers, at_failure="stop")
+    assert len(done) < 10
+    assert "fail_at_odd" in "".join(traceback.format_exception(raised.value))  # where it was raised
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_only_failure_is_raised_itself_with_the_name_of_its_task(workers: int) -> None:
     with pytest.raises(ValueError, match="1 is odd") as raised:
         each(fail_at_odd, [0, 1, 2], workers=workers, named=lambda item: f"number {item}")
@@ -145,6 +156,22 @@ def test_the_task_of_a_worker_that_was_killed_runs_again(tmp_path: Path) -> None
     found = each(killed_at_first, items, workers=2, finished=lambda *count: finished.append(count))
     assert found == list(range(7))
     assert finished == [(number, 7) for number in range(1, 8)]
+
+
+def kill_or_not(item: int, _: Tell) -> int:
+    if item == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return item
+
+
+def test_only_the_task_that_kills_its_worker_is_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "MOST_KILLED", 2)
+    done: list[tuple[int, int]] = []
+    with pytest.raises(OSError, match="its worker process was killed 2 times") as raised:
+        collect(done, kill_or_not, range(6), workers=3)
+    assert raised.value.__notes__ == ["item 2"]
+    assert sorted(done) == [(number, number) for number in (0, 2, 3, 4, 5)]
 
 
 def test_items_are_taken_as_workers_are_free() -> None:

@@ -137,7 +137,7 @@ def test_the_task_of_a_worker_that_was_killed_runs_again(cluster: Place, tmp_pat
 def test_a_task_that_kills_its_workers_is_told(
     cluster: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nearfar.places.tasks.MOST_LOST", 2)
+    monkeypatch.setattr("nearfar.places.tasks.MOST_KILLED", 2)
     with pytest.raises(OSError, match="its worker process was killed 2 times"):
         each(kill_oneself, [1], workers=cluster)
     time.sleep(1)  # what its processes report comes later

@@ -19,6 +19,7 @@ from nearfar.detector.fitted import Detector
 from nearfar.detector.one_pass import Ear, OnePass, Task, WorkersAre, refuse_nested
 from nearfar.files import processes
 from nearfar.files.steps import Jobs
+from nearfar.places import tasks
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, DatasetError
 from nearfar.systems import configuration
@@ -74,13 +75,13 @@ def test_a_detector_has_the_same_bytes_whatever_workers_read_its_clips(fan: Path
 def test_processes_hear_what_threads_hear(fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is they who do: all clips but the first."""
     by_processes = []
-    each = processes.each
+    each = tasks.each
 
-    def seen(function: Any, tasks: list[Task], **means: Any) -> Any:
-        by_processes.extend(clip.key for task in tasks for clip, _ in task.clips)
-        return each(function, tasks, **means)
+    def seen(function: Any, parts: list[Task], **means: Any) -> Any:
+        by_processes.extend(clip.key for task in parts for clip, _ in task.clips)
+        return each(function, parts, **means)
 
-    monkeypatch.setattr(processes, "each", seen)
+    monkeypatch.setattr(tasks, "each", seen)
     told: list[tuple[str, int, int]] = []
     fit(fan, tmp_path / "cache", 2, "processes", progress=lambda *message: told.append(message))
     clips = datasets.load_machine(fan).train
@@ -89,7 +90,7 @@ def test_processes_hear_what_threads_hear(fan: Path, tmp_path: Path, monkeypatch
 
 
 def test_few_clips_are_heard_by_threads(fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "each", lambda *_, **__: pytest.fail("a process was started"))
+    monkeypatch.setattr(tasks, "each", lambda *_, **__: pytest.fail("a process was started"))
     fit(fan, tmp_path / "cache", 2, "processes")
 
 
@@ -131,7 +132,7 @@ def test_what_is_raised_comes_through(fan: Path, workers: int, are: WorkersAre) 
     clips: list[Clip] = list(datasets.load_machine(fan).train)
     branches: dict[int, Any] = {0: Broken()}
     heard = OnePass(branches, RATE, None, {0: {c.recording for c in clips[:9]}}, {0: {}})
-    with pytest.raises(ArithmeticError, match=rf"{clips[9].path.name}: nobody expects this"):
+    with pytest.raises(ArithmeticError, match=r"\.wav: nobody expects this"):
         heard.listen_to(clips, workers=workers, workers_are=are)
 
 
@@ -160,7 +161,7 @@ def refusal(are: WorkersAre, _: processes.Tell) -> str:
 def test_a_worker_process_starts_no_others() -> None:
     """But by threads, or alone, it may fit."""
     kinds: list[WorkersAre] = ["threads", "processes"]
-    by_threads, by_processes = processes.each(refusal, kinds, workers=2)
+    by_threads, by_processes = tasks.each(refusal, kinds, workers=2)
     assert by_threads == ""
     assert by_processes.startswith("workers_are='processes': this is a worker process itself")
     refuse_nested("processes", 2)  # this one is none
@@ -172,6 +173,7 @@ from pathlib import Path
 from nearfar.detector import one_pass
 from nearfar.detector.fitted import Detector
 from nearfar.files.steps import Jobs
+from nearfar.places import tasks
 one_pass.PAYS_FROM = 0.0
 print("begins", flush=True)
 Detector.fit(sys.argv[1], "spectral", workers=2, workers_are="processes", jobs=Jobs(Path(sys.argv[2])))

@@ -273,10 +273,10 @@ class OnePass:
         tell: Callable[[int], None],
     ) -> list[Seen]:
         """What clips showed to worker processes."""
-        from nearfar.files import processes  # here, because a verdict does not need it
+        from nearfar.places.tasks import each  # here, because a verdict does not need it
 
         parts = [Task(ear, tuple(tasks[i : i + AT_ONCE])) for i in range(0, len(tasks), AT_ONCE)]
-        found = processes.each(_hear, parts, workers=workers, tell=tell)
+        found = each(_hear, parts, workers=workers, tell=tell, at_failure="stop")
         return [self._taken(heard) for of_part in found for heard in of_part]
 
     def _taken(self, heard: Heard) -> Seen:

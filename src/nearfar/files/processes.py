@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Self, TypeVar
 
 S = TypeVar("S")
@@ -56,6 +56,7 @@ class Workers:
     def __init__(self, number: int, tell: Tell) -> None:
         self._number, self._tell = number, tell
         self._before: set[BaseProcess] = set()
+        self._started = Event()
 
     def __enter__(self) -> Self:
         self._begin()
@@ -65,6 +66,11 @@ class Workers:
         """Call ``function(item, tell)`` in a worker; both must be of a module's top level, to be sent there."""
         with _ctrl_c_later():  # a worker that it reaches before ``_start`` dies with a traceback
             return self._pool.submit(_in_worker, function, item)
+
+    @property
+    def have_started(self) -> bool:
+        """Whether any worker has come so far that it could call a function."""
+        return self._started.wait(SECONDS_TO_LISTEN)
 
     def renew(self) -> None:
         """New workers, after one was killed and the others ended with it."""
@@ -82,7 +88,7 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self._before = {*multiprocessing.active_children()}
         self._messages = context.Queue()
-        self._listener = Thread(target=_listen, args=(self._messages, self._tell), daemon=True)
+        self._listener = Thread(target=_listen, args=(self._messages, self._tell, self._started), daemon=True)
         self._listener.start()
         self._pool = ProcessPoolExecutor(
             self._number, mp_context=context, initializer=_start, initargs=(self._messages,)
@@ -114,8 +120,9 @@ def _end(workers: Sequence[BaseProcess]) -> None:
             worker.kill()
 
 
-def _listen(messages: Any, tell: Tell) -> None:
+def _listen(messages: Any, tell: Tell, started: Event) -> None:
     while (message := messages.get()) is not None:
+        started.set()
         if message:
             tell(*message)
 

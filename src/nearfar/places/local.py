@@ -7,6 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Self, TypeVar
 
 from nearfar.files.processes import Tell, Workers
+from nearfar.places.place import PlaceError
 from nearfar.places.tasks import Answer, Call, perform
 
 S = TypeVar("S")
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 class LocalProcesses:
     """So many of them, which tell what they do."""
+
+    knows_who_was_lost = False
 
     def __init__(self, number: int, tell: Tell) -> None:
         self._number, self._workers = number, Workers(number, tell)
@@ -39,5 +42,17 @@ class LocalProcesses:
             return self._workers.submit(perform, call)
 
     def is_lost(self, error: BaseException) -> bool:
-        """A process that is killed takes all others with it."""
-        return isinstance(error, BrokenProcessPool | CancelledError)
+        """A process that is killed takes all others with it.
+
+        Raises
+        ------
+        PlaceError
+            If none has begun to work: it would be the same again.
+        """
+        is_lost = isinstance(error, BrokenProcessPool | CancelledError)
+        if is_lost and not self._workers.have_started:
+            raise PlaceError(
+                "worker processes end before they begin to work; a script that starts them must begin what it does "
+                "with: if __name__ == '__main__':"
+            ) from error
+        return is_lost

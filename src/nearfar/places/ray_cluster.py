@@ -88,6 +88,8 @@ class RayCluster:
         If the cluster cannot be reached, or no computer of it can take a task.
     """
 
+    knows_who_was_lost = True
+
     def __init__(self, place: Place, cache: Path | None, tell: Tell) -> None:
         self._ray = load(place)
         self._place, self._cache, self._tell = place, None if cache is None else cache.absolute(), tell

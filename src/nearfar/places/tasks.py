@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from nearfar.files.processes import Tell, nobody
 from nearfar.places.place import Place, PlaceError
@@ -28,8 +28,13 @@ from nearfar.places.task_logs import Said, log_of, logged
 S = TypeVar("S")
 T = TypeVar("T")
 
-MOST_LOST = (
-    6  # workers that one task may lose: by chance it loses few, and if it kills its worker it always does
+AtFailure = Literal["go on", "stop"]
+
+MOST_KILLED = 6  # workers of one task: by chance it loses few, and if it kills them it always does
+SUSPECT_AFTER = 2  # lost workers
+KILLED = (
+    "its worker process was killed {} times, probably because memory ran out; run again with fewer workers; "
+    "finished work is kept"
 )
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of which no other task has more
 
@@ -92,7 +97,8 @@ def perform(call: Call[S, T], tell: Tell) -> Answer[T]:
         with logged(call.log, call.name, say=tell):
             return Answer(call.function(call.item, tell))
     except Exception as error:  # of whatever the task does
-        return Answer(error=_sendable(error), traceback=traceback.format_exc())
+        text = traceback.format_exc()  # of the error as it is
+        return Answer(error=_sendable(error), traceback=text)
 
 
 def _sendable(error: Exception) -> Exception:
@@ -106,7 +112,15 @@ def _sendable(error: Exception) -> Exception:
 
 
 class Engine(Protocol):
-    """What runs calls somewhere; a context."""
+    """What runs calls somewhere; a context.
+
+    Attributes
+    ----------
+    knows_who_was_lost : bool
+        Whether a worker that is killed leaves all other calls alone.
+    """
+
+    knows_who_was_lost: bool
 
     def __enter__(self) -> Self: ...
 
@@ -127,7 +141,43 @@ class _Task(Generic[S]):
     number: int
     item: S
     name: str
-    lost: int = 0
+    lost: int = 0  # workers, its own or others that went with it
+    killed: int = 0  # workers that nothing else ran in
+
+
+class _Queue(Generic[S]):
+    """Which task is next.
+
+    One that has lost its worker comes again at once. Where a worker that is killed takes the others with it, nobody
+    knows which task was to blame: one that was lost twice comes after all others, and alone.
+    """
+
+    def __init__(self, tasks: Iterator[_Task[S]], *, is_known: bool) -> None:
+        self._tasks, self._is_known = tasks, is_known
+        self._again: deque[_Task[S]] = deque()
+        self._suspects: deque[_Task[S]] = deque()
+        self._is_alone = False
+
+    def next(self, running: int) -> _Task[S] | None:
+        """The next to run, beside so many others; ``None`` if there is none now."""
+        if running == 0:
+            self._is_alone = False
+        if self._is_alone:
+            return None
+        task = self._again.popleft() if self._again else next(self._tasks, None)
+        if task is None and self._suspects and running == 0:
+            self._is_alone, task = True, self._suspects.popleft()
+        return task
+
+    def take_back(self, task: _Task[S]) -> bool:
+        """One that has lost its worker; false if it has killed too many."""
+        task.lost += 1
+        task.killed += self._is_known or self._is_alone
+        if task.killed >= MOST_KILLED:
+            return False
+        is_suspect = not self._is_known and task.lost >= SUSPECT_AFTER
+        (self._suspects if is_suspect else self._again).append(task)
+        return True
 
 
 def each(
@@ -139,11 +189,11 @@ def each(
     cache: Path | None = None,
     tell: Tell | None = None,
     finished: Callable[[int, int], None] | None = None,
+    at_failure: AtFailure = "go on",
 ) -> list[T]:
     """``function(item, tell)`` of every item, in their order. Parameters and errors: see ``as_done``."""
-    found = dict(
-        as_done(function, items, workers=workers, named=named, cache=cache, tell=tell, finished=finished)
-    )
+    options = {"workers": workers, "named": named, "cache": cache, "tell": tell, "finished": finished}
+    found = dict(as_done(function, items, at_failure=at_failure, **options))  # type: ignore[arg-type]
     return [found[number] for number in sorted(found)]
 
 
@@ -156,6 +206,7 @@ def as_done(
     cache: Path | None = None,
     tell: Tell | None = None,
     finished: Callable[[int, int], None] | None = None,
+    at_failure: AtFailure = "go on",
 ) -> Iterator[tuple[int, T]]:
     """``function(item, tell)`` of every item, as they are done: (number of the item, outcome).
 
@@ -176,6 +227,8 @@ def as_done(
         Called here with whatever the function tells, from any worker.
     finished : callable or None
         Called after every item with how many are done, and how many there are, if they do not run here.
+    at_failure : {"go on", "stop"}
+        What follows when a task has failed. Stop: tasks are parts of one, and the others are ended.
 
     Raises
     ------
@@ -184,7 +237,7 @@ def as_done(
     TasksError
         If several have failed.
     OSError
-        If a task has lost ``MOST_LOST`` workers, or the disk is full, which ends everything at once.
+        If a task has lost ``MOST_KILLED`` workers, or the disk is full, which ends everything at once.
     """
     place = Place.of(workers)
     name_of = named or (lambda _: "")
@@ -192,7 +245,7 @@ def as_done(
     first = list(islice(tasks, 2))
     waiting = (task for some in (first, tasks) for task in some)
     total = len(items) if isinstance(items, Sized) else None
-    run = _Run(function, cache, finished, total)
+    run = _Run(function, cache, finished, total, at_failure)
     if not place.is_cluster and (place.workers == 1 or len(first) < 2):
         yield from run.here(waiting, tell or nobody)
     elif first:
@@ -225,6 +278,7 @@ class _Run(Generic[S, T]):
     cache: Path | None
     finished: Callable[[int, int], None] | None
     total: int | None
+    at_failure: AtFailure = "go on"
     failures: list[tuple[_Task[S], Exception]] = field(default_factory=list)
     done: int = 0
 
@@ -239,13 +293,10 @@ class _Run(Generic[S, T]):
                 yield task.number, value
 
     def elsewhere(self, tasks: Iterator[_Task[S]], engine: Engine) -> Iterator[tuple[int, T]]:
-        again: deque[_Task[S]] = deque()
+        queue = _Queue(tasks, is_known=engine.knows_who_was_lost)
         running: dict[Future[Answer[T]], _Task[S]] = {}
         while True:
-            while len(running) < engine.room():
-                task = again.popleft() if again else next(tasks, None)
-                if task is None:
-                    break
+            while len(running) < engine.room() and (task := queue.next(len(running))) is not None:
                 running[engine.submit(Call(self.function, task.item, task.name, self.log(task)))] = task
             if not running:
                 return
@@ -255,10 +306,13 @@ class _Run(Generic[S, T]):
                 try:
                     value = future.result().outcome()
                 except Exception as error:  # of whatever the task does
-                    if engine.is_lost(error):
-                        again.extend(self.lost(task, error))
-                        continue
-                    self.failed(task, error)
+                    if not engine.is_lost(error):
+                        self.failed(task, error)
+                    else:
+                        logger.info("%s: its worker is gone (%s)", task.name, error)
+                        if queue.take_back(task):
+                            continue
+                        self.failed(task, OSError(KILLED.format(task.killed)))
                 else:
                     yield task.number, value
                 self.count()
@@ -268,25 +322,13 @@ class _Run(Generic[S, T]):
         if self.finished is not None:
             self.finished(self.done, self.done if self.total is None else self.total)
 
-    def lost(self, task: _Task[S], error: BaseException) -> Iterator[_Task[S]]:
-        """The task once more, unless it has lost too many workers."""
-        task.lost += 1
-        logger.info("%s: its worker is gone (%s)", task.name, error)
-        if task.lost < MOST_LOST:
-            yield task
-            return
-        told = (
-            f"its worker process was killed {task.lost} times, probably because memory ran out; run again with "
-            "fewer workers; finished work is kept"
-        )
-        self.failed(task, OSError(told))
-        self.count()
-
     def failed(self, task: _Task[S], error: Exception) -> None:
         """Keep the error for the end; raises what no other task would escape."""
         if isinstance(error, PlaceError) or (isinstance(error, OSError) and error.errno in NO_SPACE):
             raise error
         error.add_note(task.name)
+        if self.at_failure == "stop":
+            raise error
         self.failures.append((task, error))
         if self.total is None or self.done + 1 < self.total:
             log = self.log(task)
