@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nearfar.cli.console import out, say
+from nearfar.cli.console import FAILED, err, out, say, show
 from nearfar.cli.options import (
     CORES,
     AdapterFile,
+    AsJson,
     Cache,
     Channels,
     FalseAlarmRate,
@@ -120,6 +121,74 @@ def fit(
     detector.save(into, replace=replace)
     out.print(fitted.detector(detector, into))
     say(f"Wrote {into}. Next: `{_to_score(into, detector)}`")
+
+
+def fit_all(
+    hall: Annotated[
+        Path, typer.Argument(help="Folder with a folder for each machine, as `nearfar fit` takes it.")
+    ],
+    into: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the detectors, one for each machine.")
+    ],
+    system: Annotated[
+        str | None,
+        typer.Option(help="Name from `nearfar systems`, or a TOML file (default: as `nearfar fit`)."),
+    ] = None,
+    preset: Preset = None,
+    false_alarm_rate: FalseAlarmRate = None,
+    settings: Settings = None,
+    adapter: AdapterFile = None,
+    machine: MachineNames = None,
+    channels: Channels = None,
+    window: FittedWindow = None,
+    hop: Hop = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse training clips that would be left out.")
+    ] = False,
+    no_learning: NoLearning = False,
+    no_recordings: NoRecordings = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace other detectors that are there.")
+    ] = False,
+    as_json: AsJson = False,
+    seed: Seed = 13711,
+    workers: Workers = CORES,
+    on: On = "local",
+    gpus: Gpus = 0.0,
+    task_memory: TaskMemory = 0.0,
+    cache: Cache = None,
+) -> None:
+    """Fit a detector to each machine of a hall.
+
+    A machine that cannot be fitted does not stop the others. What is fitted already is not fitted again, so the
+    same command goes on after an interruption, also elsewhere: see --on.
+    """
+    from nearfar.detector import fleet
+    from nearfar.files import steps
+    from nearfar.report import fitted
+    from nearfar.training.adapters import Adapter
+    from nearfar.windows.cutting import WINDOW_SECONDS
+
+    place = chosen_place(on, workers, gpus, task_memory)
+    chosen = fitted_system(system, preset, settings, false_alarm_rate)
+    cut = chosen_cut(window, hop, WINDOW_SECONDS)
+    found: list[fleet.FittedMachine] = []
+    try:
+        with shown_progress(f"Finished detectors are kept; {CONTINUE}.") as progress:
+            found.extend(
+                fleet.fit_all(
+                    hall, into, chosen, machines=tuple(machine or ()), channels=chosen_channels(channels),
+                    adapter=Adapter.load(adapter) if adapter else None, cut=cut or "long",
+                    odd_clips="refuse" if strict else "leave out", keep=_kept(no_learning, no_recordings),
+                    replace=replace, seed=seed, workers=place, jobs=steps.Jobs(cache), progress=progress,
+                )
+            )  # fmt: skip
+    finally:
+        if found:
+            show(fitted.fleet(found), fitted.fleet_json(found), as_json=as_json)
+    if any(one.became == "another is there" for one in found):
+        say("Other detectors were left as they are; replace them with --replace", err)
+        raise typer.Exit(FAILED)
 
 
 def _kept(no_learning: bool, no_recordings: bool) -> Keep:

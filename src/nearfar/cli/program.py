@@ -49,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "machines": simulation.machines,
     "check": data.check,
     "fit": machine.fit,
+    "fit-all": machine.fit_all,
     "calibrate": machine.calibrate,
     "learn": machine.learn,
     "adapt": machine.adapt,

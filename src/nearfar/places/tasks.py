@@ -102,13 +102,17 @@ def perform(call: Call[S, T], tell: Tell) -> Answer[T]:
 
 
 def _sendable(error: Exception) -> Exception:
-    """An error without what it holds; another one in its place if it cannot be sent."""
+    """An error without what it holds; one of a plain kind in its place if it cannot be sent."""
     error.__traceback__ = error.__cause__ = error.__context__ = None
     try:
-        again = pickle.loads(pickle.dumps(error))  # of this process
+        if str(pickle.loads(pickle.dumps(error))) == str(error):  # of this process
+            return error
     except Exception:  # pickle raises whatever the class of the error does
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error if str(again) == str(error) else RuntimeError(f"{type(error).__name__}: {error}")
+        pass
+    kind = next(
+        (kind for kind in (ValueError, OSError, LookupError) if isinstance(error, kind)), RuntimeError
+    )
+    return kind(str(error) if kind is not RuntimeError else f"{type(error).__name__}: {error}")
 
 
 class Engine(Protocol):

@@ -78,6 +78,10 @@ class DatasetError(ValueError):
             )
         )
 
+    def __reduce__(self) -> tuple[type[DatasetError], tuple[tuple[str, ...]]]:
+        """What it takes to raise it in another process."""
+        return type(self), (self.problems,)
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Clip:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nearfar.decisions.calibration import Calibration
     from nearfar.decisions.thresholds import Threshold
     from nearfar.detector.fitted import Detector
+    from nearfar.detector.fleet import FittedMachine
     from nearfar.detector.normal_sounds import NormalClip
     from nearfar.encoders.weights import Likeness, Verified
     from nearfar.systems.resolved import ResolvedFusion
@@ -47,7 +49,32 @@ ALL_CLIPS = "all clips"  # of a machine whose clips tell no domain
 NOTHING_KEPT = "nothing of its clips: it cannot learn, nor show how a recording differs from them"
 NO_SOUNDS = "embeddings of its clips, but not how they sound: it was fitted by an older nearfar"
 OPT_OUT = "Whoever has the detector can hear them; fit --no-recordings keeps no sound, --no-learning nothing"
+BECAME = {
+    "fitted": "fitted",
+    "is there": "there already, the same",
+    "another is there": "left as it is: fitted otherwise, or calibrated or taught since",
+}
+MACHINES_SHOWN = 20  # of a hall; others are counted
 SHOWN = 5  # clips that a table names; it counts the others
+
+
+def fleet(found: Sequence[FittedMachine]) -> Table:
+    """How many machines of a hall have which detectors; those that are not new by their names."""
+    table = Table(title=f"{counted(len(found), 'machine')}")
+    for column in ("detectors", "machines", "which"):
+        table.add_column(column)
+    for became, words in BECAME.items():
+        names = [one.name for one in found if one.became == became]
+        if names:
+            more = "" if len(names) <= MACHINES_SHOWN else f" and {len(names) - MACHINES_SHOWN} more"
+            table.add_row(words, str(len(names)), escape(printable(", ".join(names[:MACHINES_SHOWN]) + more)))
+    return table
+
+
+def fleet_json(found: Sequence[FittedMachine]) -> str:
+    """The same, a row for each machine."""
+    rows = [{"machine": one.name, "detector": str(one.detector), "became": one.became} for one in found]
+    return json.dumps(rows, indent=2)
 
 
 def detector(fitted: Detector, folder: Path | None = None) -> Table:

@@ -1,0 +1,278 @@
+"""A detector for each of many machines: every fit is a step that is kept, wherever it was done.
+
+The driver holds a few machines at a time, however many there are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from filecmp import cmp, dircmp
+from pathlib import Path
+from typing import Any, Literal
+
+from threadpoolctl import threadpool_limits
+
+from nearfar.detector import fitting
+from nearfar.detector.file_format import refuse_to_replace
+from nearfar.detector.fitted import Detector
+from nearfar.detector.fitting import Keep
+from nearfar.files.atomic import atomic_folder
+from nearfar.files.processes import Tell
+from nearfar.files.steps import Jobs
+from nearfar.places.place import Place
+from nearfar.places.tasks import as_done
+from nearfar.recordings import datasets
+from nearfar.recordings.clips import DatasetError, Machine
+from nearfar.recordings.inspection.training import OddClips
+from nearfar.recordings.recording import Channel, digests
+from nearfar.systems.configuration import System
+from nearfar.systems.fusion import FusedSystem
+from nearfar.systems.named import SEED
+from nearfar.systems.resolved import ResolvedSystem, resolve
+from nearfar.training.adapters import Adapter
+from nearfar.windows.long_recordings import HowToCut
+
+Became = Literal["fitted", "is there", "another is there"]
+UNIT = "machines"  # of progress
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFit:
+    """One machine, and how it is to be fitted.
+
+    Attributes
+    ----------
+    folder : Path
+        Of its recordings.
+    machine : Machine or Exception
+        Or why it could not be read, which is this task's failure and no other's.
+    system : ResolvedSystem or None
+        ``None`` of a machine that could not be read.
+    cut, odd_clips, keep
+        As of ``Detector.fit``.
+    cache : Path
+    """
+
+    folder: Path
+    machine: Machine | Exception
+    system: ResolvedSystem | None
+    cut: HowToCut
+    odd_clips: OddClips
+    keep: Keep
+    cache: Path
+
+    @property
+    def name(self) -> str:
+        """Of the machine."""
+        return self.folder.name
+
+
+@dataclass(frozen=True, slots=True)
+class FittedMachine:
+    """What became of one machine.
+
+    Attributes
+    ----------
+    name : str
+    detector : Path
+    became : {"fitted", "is there", "another is there"}
+        "is there": the same detector, which stays. "another is there": it was fitted otherwise, or calibrated or
+        taught since, and stays, too.
+    """
+
+    name: str
+    detector: Path
+    became: Became
+
+
+def folders_of(hall: Path | str) -> list[Path]:
+    """The folders of a hall's machines, in the order of their names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    DatasetError
+        If it has no folders in it.
+    """
+    hall = Path(hall)
+    if not hall.is_dir():
+        raise FileNotFoundError(f"{hall}: no such folder")
+    with os.scandir(hall) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise DatasetError(
+            [f"{hall}: no folders here; expected one for each machine, with its normal recordings"]
+        )
+    return [hall / name for name in names]
+
+
+def fit_all(  # noqa: PLR0913  # its keyword-only options are its interface
+    hall: Path | str,
+    out: Path | str,
+    system: System | FusedSystem,
+    *,
+    machines: tuple[str, ...] = (),
+    channels: tuple[Channel, ...] = (),
+    adapter: Adapter | None = None,
+    cut: HowToCut = "long",
+    odd_clips: OddClips = "leave out",
+    keep: Keep = "recordings",
+    replace: bool = False,
+    seed: int = SEED,
+    workers: Place | int = 1,
+    jobs: Jobs | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[FittedMachine]:
+    """Fit a system to each machine of a hall, and write its detector; yields what became of each, as it is done.
+
+    A machine whose detector is there, fitted in the same way to the same recordings, is left as it is. So what was
+    interrupted goes on. A machine that cannot be fitted does not stop the others.
+
+    Parameters
+    ----------
+    hall : Path or str
+        A folder for each machine, as ``Detector.fit`` takes it.
+    out : Path or str
+        Of the detectors, ``out/MACHINE``.
+    system : System or FusedSystem
+    machines : tuple of str
+        Only these; empty: all.
+    channels : tuple of int or str
+        Near and far.
+    adapter : Adapter or None
+        For a system that is adapted.
+    cut, odd_clips, keep, seed
+        As of ``Detector.fit``.
+    replace : bool
+        Whether to write over other detectors.
+    workers : Place or int
+        Where machines are fitted, each by one process; a number: so many processes of this computer.
+    jobs : Jobs or None
+        Where finished fits are kept; ``None``: the user's cache.
+    progress : callable or None
+        Called with (what is being done, done, total).
+
+    Raises
+    ------
+    FileNotFoundError, DatasetError
+        If there are no machines, or not one of a name.
+    Exception
+        What a machine's fit has raised, if it was one, after all others are done.
+    TasksError
+        If several could not be fitted.
+    """
+    jobs, out = jobs or Jobs(), Path(out)
+    folders = _chosen(folders_of(hall), machines)
+    fits = _Fits(folders, system, channels, adapter, cut, odd_clips, keep, seed, jobs)
+
+    def finished(done: int, total: int) -> None:
+        if progress is not None:
+            progress(UNIT, done, total)
+
+    done = as_done(
+        _fit,
+        fits,
+        workers=workers,
+        named=lambda task: task.name,
+        cache=jobs.root,
+        tell=progress,
+        finished=finished,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    for number, made in done:
+        yield _written(made, out / folders[number].name, replace=replace)
+
+
+def _chosen(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
+    known = {folder.name: folder for folder in folders}
+    if missing := [name for name in names if name not in known]:
+        raise DatasetError(f"{name}: no folder of such a machine in {folders[0].parent}" for name in missing)
+    return [known[name] for name in dict.fromkeys(names)] if names else folders
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """The tasks: each is made when it is about to run."""
+
+    folders: list[Path]
+    system: System | FusedSystem
+    channels: tuple[Channel, ...]
+    adapter: Adapter | None
+    cut: HowToCut
+    odd_clips: OddClips
+    keep: Keep
+    seed: int
+    jobs: Jobs
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def __iter__(self) -> Iterator[MachineFit]:
+        for folder in self.folders:
+            system, machine = None, self._machine(folder)
+            if isinstance(machine, Machine):
+                with threadpool_limits(1):  # as tasks compute
+                    system = resolve(
+                        self.system, seed=self.seed, jobs=self.jobs, machine=machine.name, clips=machine.train
+                    )
+                system = system.with_adapters([self.adapter]) if self.adapter is not None else system
+            yield MachineFit(folder, machine, system, self.cut, self.odd_clips, self.keep, self.jobs.root)
+
+    def _machine(self, folder: Path) -> Machine | Exception:
+        try:
+            return datasets.load_machine(folder, self.channels)
+        except (ValueError, OSError) as error:
+            return error
+
+
+def _fit(task: MachineFit, tell: Tell) -> Path:
+    """Of one machine: the folder of its detector among the finished steps."""
+    if isinstance(task.machine, Exception):
+        raise task.machine
+    machine, system = task.machine, task.system
+    assert system is not None
+
+    def told(step: str, done: int, total: int) -> None:
+        tell(f"{task.name}: {step}", done, total)
+
+    def make(folder: Path) -> None:
+        detector = Detector.fit(
+            machine, system, cut=task.cut, odd_clips=task.odd_clips, keep=task.keep, jobs=jobs, progress=told
+        )
+        detector.save(folder / "detector")
+
+    jobs = Jobs(task.cache)
+    with threadpool_limits(1):
+        clips = machine.train
+        shas = digests((clip.recording for clip in clips), jobs)
+        rows = [[c.key, sha, c.domain, c.attributes, c.group] for c, sha in zip(clips, shas, strict=True)]
+        inputs: dict[str, Any] = {
+            "system": system.describe(), "machine": machine.name, "clips": rows,
+            "cut": str(task.cut), "odd_clips": task.odd_clips, "keep": task.keep,
+        }  # fmt: skip
+        made_by = (__name__, fitting.__name__, "nearfar.detector.fitted", *system.modules)
+        return jobs.do("fleet", inputs, make, made_by=made_by) / "detector"
+
+
+def _written(made: Path, place: Path, *, replace: bool) -> FittedMachine:
+    if place.is_dir() and _is_same(made, place):
+        return FittedMachine(place.name, place, "is there")
+    if place.exists() and not replace:
+        return FittedMachine(place.name, place, "another is there")
+    refuse_to_replace(place, replace=replace)
+    with atomic_folder(place, replace=replace) as part:
+        shutil.copytree(made, part, dirs_exist_ok=True)
+    return FittedMachine(place.name, place, "fitted")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same bytes under the same names."""
+    compared = dircmp(one, other, ignore=[])
+    if compared.left_only or compared.right_only or compared.common_funny:
+        return False
+    files = all(cmp(one / name, other / name, shallow=False) for name in compared.common_files)
+    return files and all(_is_same(one / name, other / name) for name in compared.common_dirs)
