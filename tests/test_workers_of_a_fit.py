@@ -17,7 +17,7 @@ from synthetic import RATE, clip, write_machine
 from nearfar.detector import one_pass
 from nearfar.detector.fitted import Detector
 from nearfar.detector.one_pass import Ear, OnePass, Task, WorkersAre, refuse_nested
-from nearfar.files import processes
+from nearfar.files.processes import Tell, Workers
 from nearfar.files.steps import Jobs
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, DatasetError
@@ -74,13 +74,13 @@ def test_a_detector_has_the_same_bytes_whatever_workers_read_its_clips(fan: Path
 def test_processes_hear_what_threads_hear(fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is they who do: all clips but the first."""
     by_processes = []
-    each = processes.each
+    submit = Workers.submit
 
-    def seen(function: Any, tasks: list[Task], **means: Any) -> Any:
-        by_processes.extend(clip.key for task in tasks for clip, _ in task.clips)
-        return each(function, tasks, **means)
+    def seen(self: Workers, function: Any, task: Task) -> Any:
+        by_processes.extend(clip.key for clip, _ in task.clips)
+        return submit(self, function, task)
 
-    monkeypatch.setattr(processes, "each", seen)
+    monkeypatch.setattr(Workers, "submit", seen)
     told: list[tuple[str, int, int]] = []
     fit(fan, tmp_path / "cache", 2, "processes", progress=lambda *message: told.append(message))
     clips = datasets.load_machine(fan).train
@@ -89,7 +89,7 @@ def test_processes_hear_what_threads_hear(fan: Path, tmp_path: Path, monkeypatch
 
 
 def test_few_clips_are_heard_by_threads(fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "each", lambda *_, **__: pytest.fail("a process was started"))
+    monkeypatch.setattr(Workers, "submit", lambda *_, **__: pytest.fail("a process was started"))
     fit(fan, tmp_path / "cache", 2, "processes")
 
 
@@ -149,7 +149,7 @@ def test_workers_that_there_are_not_are_refused(fan: Path, tmp_path: Path) -> No
         fit(fan, tmp_path, 2, "fibres")  # type: ignore[arg-type]
 
 
-def refusal(are: WorkersAre, _: processes.Tell) -> str:
+def refusal(are: WorkersAre, _: Tell) -> str:
     try:
         refuse_nested(are, 2)
     except ValueError as error:
@@ -160,7 +160,8 @@ def refusal(are: WorkersAre, _: processes.Tell) -> str:
 def test_a_worker_process_starts_no_others() -> None:
     """But by threads, or alone, it may fit."""
     kinds: list[WorkersAre] = ["threads", "processes"]
-    by_threads, by_processes = processes.each(refusal, kinds, workers=2)
+    with Workers(2, print) as pool:
+        by_threads, by_processes = (pool.submit(refusal, kind).result() for kind in kinds)
     assert by_threads == ""
     assert by_processes.startswith("workers_are='processes': this is a worker process itself")
     refuse_nested("processes", 2)  # this one is none
