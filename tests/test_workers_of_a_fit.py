@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from synthetic import RATE, clip, write_machine
+from typer.testing import CliRunner
 
+from nearfar.cli import app
 from nearfar.detector import one_pass
 from nearfar.detector.fitted import Detector
 from nearfar.detector.one_pass import Ear, OnePass, Task, WorkersAre, refuse_nested
@@ -86,6 +88,26 @@ def test_processes_hear_what_threads_hear(fan: Path, tmp_path: Path, monkeypatch
     clips = datasets.load_machine(fan).train
     assert by_processes == [clip.key for clip in clips[6:]]
     assert [of for of in told if of[0] == "inspecting"] == [("inspecting", n, 28) for n in range(1, 29)]
+
+
+@pytest.mark.usefixtures("however_few")
+def test_the_commands_ask_for_processes(fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted = []
+    submit = Workers.submit
+    monkeypatch.setattr(Workers, "submit", lambda *given: submitted.append(given) or submit(*given))
+    later = tmp_path / "later"
+    later.mkdir()
+    for number in range(12):
+        audio.write(later / f"section_00_source_train_normal_{number:04d}.wav", clip(6_000 + number), RATE)
+    means = ["--workers", "2", "--cache", str(tmp_path / "cache"), "-o"]
+    for arguments in (
+        ["fit", str(fan), "--system", "spectral", *means, str(tmp_path / "fitted")],
+        ["learn", str(tmp_path / "fitted"), str(later), *means, str(tmp_path / "learnt")],
+    ):
+        submitted.clear()
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        assert submitted
 
 
 def test_few_clips_are_heard_by_threads(fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
