@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from synthetic import RATE, clip, write_machine
+from typer.testing import CliRunner
 
+from nearfar.cli import app
 from nearfar.detector import one_pass
 from nearfar.detector.fitted import Detector
 from nearfar.detector.one_pass import Ear, OnePass, Task, WorkersAre, refuse_nested
-from nearfar.files import processes
+from nearfar.files.processes import Tell, Workers
 from nearfar.files.steps import Jobs
-from nearfar.places import tasks
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, DatasetError
 from nearfar.systems import configuration
@@ -75,13 +76,13 @@ def test_a_detector_has_the_same_bytes_whatever_workers_read_its_clips(fan: Path
 def test_processes_hear_what_threads_hear(fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is they who do: all clips but the first."""
     by_processes = []
-    each = tasks.each
+    submit = Workers.submit
 
-    def seen(function: Any, parts: list[Task], **means: Any) -> Any:
-        by_processes.extend(clip.key for task in parts for clip, _ in task.clips)
-        return each(function, parts, **means)
+    def seen(self: Workers, function: Any, task: Task) -> Any:
+        by_processes.extend(clip.key for clip, _ in task.clips)
+        return submit(self, function, task)
 
-    monkeypatch.setattr(tasks, "each", seen)
+    monkeypatch.setattr(Workers, "submit", seen)
     told: list[tuple[str, int, int]] = []
     fit(fan, tmp_path / "cache", 2, "processes", progress=lambda *message: told.append(message))
     clips = datasets.load_machine(fan).train
@@ -89,8 +90,28 @@ def test_processes_hear_what_threads_hear(fan: Path, tmp_path: Path, monkeypatch
     assert [of for of in told if of[0] == "inspecting"] == [("inspecting", n, 28) for n in range(1, 29)]
 
 
+@pytest.mark.usefixtures("however_few")
+def test_the_commands_ask_for_processes(fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted = []
+    submit = Workers.submit
+    monkeypatch.setattr(Workers, "submit", lambda *given: submitted.append(given) or submit(*given))
+    later = tmp_path / "later"
+    later.mkdir()
+    for number in range(12):
+        audio.write(later / f"section_00_source_train_normal_{number:04d}.wav", clip(6_000 + number), RATE)
+    means = ["--workers", "2", "--cache", str(tmp_path / "cache"), "-o"]
+    for arguments in (
+        ["fit", str(fan), "--system", "spectral", *means, str(tmp_path / "fitted")],
+        ["learn", str(tmp_path / "fitted"), str(later), *means, str(tmp_path / "learnt")],
+    ):
+        submitted.clear()
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        assert submitted
+
+
 def test_few_clips_are_heard_by_threads(fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "each", lambda *_, **__: pytest.fail("a process was started"))
+    monkeypatch.setattr(Workers, "submit", lambda *_, **__: pytest.fail("a process was started"))
     fit(fan, tmp_path / "cache", 2, "processes")
 
 
@@ -132,7 +153,7 @@ def test_what_is_raised_comes_through(fan: Path, workers: int, are: WorkersAre) 
     clips: list[Clip] = list(datasets.load_machine(fan).train)
     branches: dict[int, Any] = {0: Broken()}
     heard = OnePass(branches, RATE, None, {0: {c.recording for c in clips[:9]}}, {0: {}})
-    with pytest.raises(ArithmeticError, match=r"\.wav: nobody expects this"):
+    with pytest.raises(ArithmeticError, match=rf"{clips[9].path.name}: nobody expects this"):
         heard.listen_to(clips, workers=workers, workers_are=are)
 
 
@@ -150,7 +171,7 @@ def test_workers_that_there_are_not_are_refused(fan: Path, tmp_path: Path) -> No
         fit(fan, tmp_path, 2, "fibres")  # type: ignore[arg-type]
 
 
-def refusal(are: WorkersAre, _: processes.Tell) -> str:
+def refusal(are: WorkersAre, _: Tell) -> str:
     try:
         refuse_nested(are, 2)
     except ValueError as error:
@@ -161,7 +182,8 @@ def refusal(are: WorkersAre, _: processes.Tell) -> str:
 def test_a_worker_process_starts_no_others() -> None:
     """But by threads, or alone, it may fit."""
     kinds: list[WorkersAre] = ["threads", "processes"]
-    by_threads, by_processes = tasks.each(refusal, kinds, workers=2)
+    with Workers(2, print) as pool:
+        by_threads, by_processes = (pool.submit(refusal, kind).result() for kind in kinds)
     assert by_threads == ""
     assert by_processes.startswith("workers_are='processes': this is a worker process itself")
     refuse_nested("processes", 2)  # this one is none
@@ -173,7 +195,6 @@ from pathlib import Path
 from nearfar.detector import one_pass
 from nearfar.detector.fitted import Detector
 from nearfar.files.steps import Jobs
-from nearfar.places import tasks
 one_pass.PAYS_FROM = 0.0
 print("begins", flush=True)
 Detector.fit(sys.argv[1], "spectral", workers=2, workers_are="processes", jobs=Jobs(Path(sys.argv[2])))

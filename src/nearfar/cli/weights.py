@@ -26,6 +26,15 @@ Weights = Annotated[str, typer.Argument(help="Name from `nearfar weights list`, 
 AcceptLicence = Annotated[
     bool, typer.Option("--accept-licence", help="Confirm that you have read the licence and accept it.")
 ]
+Clips = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="With --data: score at most N test clips of each label of a machine, and fit to 2 N training clips "
+        "(default: 100).",
+    ),
+]
 
 
 @app.command(cls=Command, name="list")
@@ -103,15 +112,7 @@ def weights_bench(
         ),
     ] = None,
     machine: MachineNames = None,
-    clips: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="With --data: score at most N test clips of each label of a machine, and fit to 2 N training "
-            "clips (default: 100).",
-        ),
-    ] = None,
+    clips: Clips = None,
     as_json: AsJson = False,
     workers: Workers = CORES,
     cache: Cache = None,

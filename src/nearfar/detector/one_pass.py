@@ -16,6 +16,7 @@ others are worth it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -43,10 +44,8 @@ Measures = tuple[tuple[str, ...], Levels, Levels]  # views, levels and peaks
 
 FIRST = 12  # clips that threads hear in any case
 LOADING = 4  # of these, in which code is loaded: they tell no time
-PAYS_FROM = (
-    4.0  # seconds that threads would take for the other clips; processes save a third, and start in one
-)
-AT_ONCE = 10  # clips that a process hears before it hands over what it has taken from them, some 0.2 MB
+PAYS_FROM = 4.0  # seconds, if threads heard the other clips: processes save a third of them, and start in one
+AT_ONCE = 10  # clips that a process hears before it hands over what it took from them, some 0.2 MB
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -241,7 +240,7 @@ class OnePass:
         first = FIRST if workers_are == "processes" and workers > 1 else len(clips)
         seen, seconds = self._by_threads(ear, tasks[:first], workers, tell)
         rest = tasks[first:]
-        if seconds * len(rest) < PAYS_FROM:
+        if not rest or seconds * len(rest) < PAYS_FROM:
             return seen + self._by_threads(ear, rest, workers, tell)[0]
         return seen + self._by_processes(ear, rest, workers, tell)
 
@@ -273,11 +272,23 @@ class OnePass:
         tell: Callable[[int], None],
     ) -> list[Seen]:
         """What clips showed to worker processes."""
-        from nearfar.places.tasks import each  # here, because a verdict does not need it
+        from concurrent.futures.process import BrokenProcessPool  # here, because a verdict does not need it
+
+        from nearfar.files.processes import Workers
 
         parts = [Task(ear, tuple(tasks[i : i + AT_ONCE])) for i in range(0, len(tasks), AT_ONCE)]
-        found = each(_hear, parts, workers=workers, tell=tell, at_failure="stop")
-        return [self._taken(heard) for of_part in found for heard in of_part]
+        seen: list[Seen] = []
+        try:
+            with Workers(min(workers, len(parts)), tell) as pool:
+                waiting = deque([pool.submit(_hear, part) for part in parts])
+                while waiting:  # in order, so that the first failure is that of threads
+                    seen += [self._taken(heard) for heard in waiting.popleft().result()]
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a worker process was killed, probably because memory ran out, or could not begin; run again with "
+                "fewer workers"
+            ) from error
+        return seen
 
     def _taken(self, heard: Heard) -> Seen:
         """What a clip showed, when the rest is put where it belongs."""
