@@ -2,9 +2,9 @@
 
     python benchmarks/kill_tasks.py [--kills 100] [--nodes 10] [--machines 4] [--seeds 20]
 
-A system is run on simulated machines with many seeds, on a cluster of Ray with a head and two nodes on this computer,
-while so many random workers, and so many nodes with all that runs on them, are killed; each node is replaced. There
-are further rounds with further seeds until all kills are done. Then the same is done by worker processes, and it is
+A system is run on simulated machines with many seeds, on a cluster of Ray: a head and two nodes on this computer.
+Meanwhile so many random workers, and so many nodes with all that runs on them, are killed; each node is replaced.
+There are further rounds with further seeds until all kills are done. Then the same is done by worker processes, and it is
 compared: the bytes of all results, the keys of all finished steps, and whether a finished step was made again (the
 time of change of its folder). It ends with 0 if all is equal.
 """

@@ -52,6 +52,18 @@ def test_outcomes_come_in_order_and_all_that_is_told_arrives(workers: int) -> No
     assert sorted(told) == [("doubling", item) for item in range(10)]
 
 
+def tell_nothing(item: int, tell: Tell) -> int:
+    tell()
+    return item
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_that_something_is_done_may_be_all_that_is_told(workers: int) -> None:
+    told: list[tuple[object, ...]] = []
+    tasks.each(tell_nothing, range(3), workers=workers, tell=lambda *message: told.append(message))
+    assert told == [(), (), ()]
+
+
 def test_nothing_gives_nothing() -> None:
     assert tasks.each(double, [], workers=4) == []
 

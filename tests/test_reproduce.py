@@ -614,7 +614,8 @@ class TestFolder:
         asked = reproduce.load(
             str(own), {"branch.backend": "domain_local_density", "branch.backend_options": {"k": 99}}
         )
-        with pytest.raises(ValueError, match=r"branch 'near': k=99, but domain 'source' has 8 normal clips"):
+        told = r"branch 'near': 3 of 3 tasks failed\n  fan, seed 3; pump.*: k=99, but domain 'source' has 8"
+        with pytest.raises(ValueError, match=told):
             reproduce.run(asked, data, tmp_path / "out", jobs=jobs)
         untested = Dataset("x", data.root, (*data.machines, Machine("saw", data["fan"].train)))
         with pytest.raises(DatasetError, match="saw: no test clips to score"):

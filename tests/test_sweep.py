@@ -396,8 +396,9 @@ class TestErrors:
 
     def test_of_a_back_end_name_it_and_the_machine(self, data: Dataset, jobs: Jobs) -> None:
         settings = {**QUICK, VIEW: "near", BACKEND: "nearest_neighbour"}
-        with pytest.raises(ValueError, match=r"fan, nearest_neighbour: k=40, but"):
+        with pytest.raises(ValueError, match="2 of 2 tasks failed") as raised:
             sweep("spectral", data, {K: [1, 40]}, settings=settings, jobs=jobs)
+        assert "\n  fan: fan, nearest_neighbour: k=40, but" in str(raised.value)
 
     def test_of_recordings_name_the_machine(self, tmp_path: Path) -> None:
         folder = write_machine(tmp_path / "data", "fan", train=4, target=4, test=1, seconds=0.5)

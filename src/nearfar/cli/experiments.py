@@ -93,8 +93,11 @@ def run(
 
     if adapter is not None and adapted_on is not None:
         raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
-    place = chosen_place(on, workers, gpus, task_memory)
-    work = {"workers": place, "truth": truth, "jobs": steps.Jobs(cache)}
+    work = {
+        "workers": chosen_place(on, workers, gpus, task_memory),
+        "truth": truth,
+        "jobs": steps.Jobs(cache),
+    }
     if is_fused(system):
         chosen = _study(system, preset, seeds, settings, false_alarm_rate).only(machine or ())
         clips = _clips_of_study(chosen, data, machine, channels)
@@ -103,10 +106,8 @@ def run(
         plain = chosen_system(system, preset, settings, false_alarm_rate)
         if adapted_on is not None and plain.branch.adaptation is None:
             raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
-        of_all = ",".join(seeds or ["13711"])
-        _run_system(
-            plain, _clips(data, machine, channels), folder, adapter or adapted_on or "others", of_all, work
-        )
+        clips_of, on_whom = _clips(data, machine, channels), adapter or adapted_on or "others"
+        _run_system(plain, clips_of, folder, on_whom, ",".join(seeds or ["13711"]), work)
 
 
 def _clips(folder: Path | None, machines: list[str] | None, channels: str | None) -> Callable[[], Dataset]:

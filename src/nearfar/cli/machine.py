@@ -35,8 +35,11 @@ from nearfar.cli.progress import CONTINUE, shown_progress
 from nearfar.files.names import quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nearfar.detector.fitted import Detector
     from nearfar.detector.fitting import Keep
+    from nearfar.detector.fleet import FittedMachine
 
 FittedWindow = Annotated[
     str | None,
@@ -165,24 +168,31 @@ def fit_all(
     """
     from nearfar.detector import fleet
     from nearfar.files import steps
-    from nearfar.report import fitted
     from nearfar.training.adapters import Adapter
     from nearfar.windows.cutting import WINDOW_SECONDS
 
     place = chosen_place(on, workers, gpus, task_memory)
     chosen = fitted_system(system, preset, settings, false_alarm_rate)
     cut = chosen_cut(window, hop, WINDOW_SECONDS)
-    found: list[fleet.FittedMachine] = []
+    how = fleet.HowToFit(
+        channels=chosen_channels(channels), adapter=Adapter.load(adapter) if adapter else None, cut=cut or "long",
+        odd_clips="refuse" if strict else "leave out", keep=_kept(no_learning, no_recordings), seed=seed,
+    )  # fmt: skip
+    with shown_progress(f"Finished detectors are kept; {CONTINUE}.") as progress:
+        fits = fleet.fit_all(
+            hall, into, chosen, how, machines=machine or (), replace=replace, workers=place,
+            jobs=steps.Jobs(cache), progress=progress,
+        )  # fmt: skip
+        _show_fleet(fits, as_json=as_json)
+
+
+def _show_fleet(fits: Iterator[FittedMachine], *, as_json: bool) -> None:
+    """What became of machines, also if an error ends them."""
+    from nearfar.report import fitted
+
+    found: list[FittedMachine] = []
     try:
-        with shown_progress(f"Finished detectors are kept; {CONTINUE}.") as progress:
-            found.extend(
-                fleet.fit_all(
-                    hall, into, chosen, machines=tuple(machine or ()), channels=chosen_channels(channels),
-                    adapter=Adapter.load(adapter) if adapter else None, cut=cut or "long",
-                    odd_clips="refuse" if strict else "leave out", keep=_kept(no_learning, no_recordings),
-                    replace=replace, seed=seed, workers=place, jobs=steps.Jobs(cache), progress=progress,
-                )
-            )  # fmt: skip
+        found.extend(fits)
     finally:
         if found:
             show(fitted.fleet(found), fitted.fleet_json(found), as_json=as_json)

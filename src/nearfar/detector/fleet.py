@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from filecmp import cmp, dircmp
 from pathlib import Path
@@ -28,6 +28,7 @@ from nearfar.recordings import datasets
 from nearfar.recordings.clips import DatasetError, Machine
 from nearfar.recordings.inspection.training import OddClips
 from nearfar.recordings.recording import Channel, digests
+from nearfar.systems.branches import Progress
 from nearfar.systems.configuration import System
 from nearfar.systems.fusion import FusedSystem
 from nearfar.systems.named import SEED
@@ -37,6 +38,28 @@ from nearfar.windows.long_recordings import HowToCut
 
 Became = Literal["fitted", "is there", "another is there"]
 UNIT = "machines"  # of progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class HowToFit:
+    """What is the same for all machines.
+
+    Attributes
+    ----------
+    channels : tuple of int or str
+        Near and far.
+    adapter : Adapter or None
+        For a system that is adapted.
+    cut, odd_clips, keep, seed
+        As of ``Detector.fit``.
+    """
+
+    channels: tuple[Channel, ...] = ()
+    adapter: Adapter | None = None
+    cut: HowToCut = "long"
+    odd_clips: OddClips = "leave out"
+    keep: Keep = "recordings"
+    seed: int = SEED
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +74,14 @@ class MachineFit:
         Or why it could not be read, which is this task's failure and no other's.
     system : ResolvedSystem or None
         ``None`` of a machine that could not be read.
-    cut, odd_clips, keep
-        As of ``Detector.fit``.
+    how : HowToFit
     cache : Path
     """
 
     folder: Path
     machine: Machine | Exception
     system: ResolvedSystem | None
-    cut: HowToCut
-    odd_clips: OddClips
-    keep: Keep
+    how: HowToFit
     cache: Path
 
     @property
@@ -114,22 +134,17 @@ def fit_all(  # noqa: PLR0913  # its keyword-only options are its interface
     hall: Path | str,
     out: Path | str,
     system: System | FusedSystem,
+    how: HowToFit = HowToFit(),
     *,
-    machines: tuple[str, ...] = (),
-    channels: tuple[Channel, ...] = (),
-    adapter: Adapter | None = None,
-    cut: HowToCut = "long",
-    odd_clips: OddClips = "leave out",
-    keep: Keep = "recordings",
+    machines: Collection[str] = (),
     replace: bool = False,
-    seed: int = SEED,
     workers: Place | int = 1,
     jobs: Jobs | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[FittedMachine]:
     """Fit a system to each machine of a hall, and write its detector; yields what became of each, as it is done.
 
-    A machine whose detector is there, fitted in the same way to the same recordings, is left as it is. So what was
+    A machine whose detector is there, fitted in the same way to the same recordings, is left as it is: what was
     interrupted goes on. A machine that cannot be fitted does not stop the others.
 
     Parameters
@@ -139,14 +154,9 @@ def fit_all(  # noqa: PLR0913  # its keyword-only options are its interface
     out : Path or str
         Of the detectors, ``out/MACHINE``.
     system : System or FusedSystem
-    machines : tuple of str
+    how : HowToFit
+    machines : collection of str
         Only these; empty: all.
-    channels : tuple of int or str
-        Near and far.
-    adapter : Adapter or None
-        For a system that is adapted.
-    cut, odd_clips, keep, seed
-        As of ``Detector.fit``.
     replace : bool
         Whether to write over other detectors.
     workers : Place or int
@@ -154,40 +164,29 @@ def fit_all(  # noqa: PLR0913  # its keyword-only options are its interface
     jobs : Jobs or None
         Where finished fits are kept; ``None``: the user's cache.
     progress : callable or None
-        Called with (what is being done, done, total).
 
     Raises
     ------
     FileNotFoundError, DatasetError
         If there are no machines, or not one of a name.
     Exception
-        What a machine's fit has raised, if it was one, after all others are done.
-    TasksError
-        If several could not be fitted.
+        What the fit of a machine has raised, if it was one, after all others are done; a ``TasksError`` of several.
     """
     jobs, out = jobs or Jobs(), Path(out)
     folders = _chosen(folders_of(hall), machines)
-    fits = _Fits(folders, system, channels, adapter, cut, odd_clips, keep, seed, jobs)
 
     def finished(done: int, total: int) -> None:
         if progress is not None:
             progress(UNIT, done, total)
 
-    done = as_done(
-        _fit,
-        fits,
-        workers=workers,
-        named=lambda task: task.name,
-        cache=jobs.root,
-        tell=progress,
-        finished=finished,
-    )
+    means: dict[str, Any] = {"workers": workers, "cache": jobs.root, "tell": progress, "finished": finished}
+    done = as_done(_fit, _Fits(folders, system, how, jobs), named=lambda task: task.name, **means)
     out.mkdir(parents=True, exist_ok=True)
     for number, made in done:
         yield _written(made, out / folders[number].name, replace=replace)
 
 
-def _chosen(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
+def _chosen(folders: list[Path], names: Collection[str]) -> list[Path]:
     known = {folder.name: folder for folder in folders}
     if missing := [name for name in names if name not in known]:
         raise DatasetError(f"{name}: no folder of such a machine in {folders[0].parent}" for name in missing)
@@ -200,12 +199,7 @@ class _Fits:
 
     folders: list[Path]
     system: System | FusedSystem
-    channels: tuple[Channel, ...]
-    adapter: Adapter | None
-    cut: HowToCut
-    odd_clips: OddClips
-    keep: Keep
-    seed: int
+    how: HowToFit
     jobs: Jobs
 
     def __len__(self) -> int:
@@ -213,27 +207,26 @@ class _Fits:
 
     def __iter__(self) -> Iterator[MachineFit]:
         for folder in self.folders:
-            system, machine = None, self._machine(folder)
-            if isinstance(machine, Machine):
-                with threadpool_limits(1):  # as tasks compute
-                    system = resolve(
-                        self.system, seed=self.seed, jobs=self.jobs, machine=machine.name, clips=machine.train
-                    )
-                system = system.with_adapters([self.adapter]) if self.adapter is not None else system
-            yield MachineFit(folder, machine, system, self.cut, self.odd_clips, self.keep, self.jobs.root)
+            try:
+                machine = datasets.load_machine(folder, self.how.channels)
+            except (ValueError, OSError) as error:
+                yield MachineFit(folder, error, None, self.how, self.jobs.root)
+            else:
+                yield MachineFit(folder, machine, self._resolved(machine), self.how, self.jobs.root)
 
-    def _machine(self, folder: Path) -> Machine | Exception:
-        try:
-            return datasets.load_machine(folder, self.channels)
-        except (ValueError, OSError) as error:
-            return error
+    def _resolved(self, machine: Machine) -> ResolvedSystem:
+        with threadpool_limits(1):  # as tasks compute
+            found = resolve(
+                self.system, seed=self.how.seed, jobs=self.jobs, machine=machine.name, clips=machine.train
+            )
+        return found if self.how.adapter is None else found.with_adapters([self.how.adapter])
 
 
 def _fit(task: MachineFit, tell: Tell) -> Path:
     """Of one machine: the folder of its detector among the finished steps."""
     if isinstance(task.machine, Exception):
         raise task.machine
-    machine, system = task.machine, task.system
+    machine, system, how = task.machine, task.system, task.how
     assert system is not None
 
     def told(step: str, done: int, total: int) -> None:
@@ -241,7 +234,7 @@ def _fit(task: MachineFit, tell: Tell) -> Path:
 
     def make(folder: Path) -> None:
         detector = Detector.fit(
-            machine, system, cut=task.cut, odd_clips=task.odd_clips, keep=task.keep, jobs=jobs, progress=told
+            machine, system, cut=how.cut, odd_clips=how.odd_clips, keep=how.keep, jobs=jobs, progress=told
         )
         detector.save(folder / "detector")
 
@@ -252,7 +245,7 @@ def _fit(task: MachineFit, tell: Tell) -> Path:
         rows = [[c.key, sha, c.domain, c.attributes, c.group] for c, sha in zip(clips, shas, strict=True)]
         inputs: dict[str, Any] = {
             "system": system.describe(), "machine": machine.name, "clips": rows,
-            "cut": str(task.cut), "odd_clips": task.odd_clips, "keep": task.keep,
+            "cut": str(how.cut), "odd_clips": how.odd_clips, "keep": how.keep,
         }  # fmt: skip
         made_by = (__name__, fitting.__name__, "nearfar.detector.fitted", *system.modules)
         return jobs.do("fleet", inputs, make, made_by=made_by) / "detector"

@@ -22,6 +22,7 @@ Tell = Callable[..., None]
 
 SECONDS_TO_CLEAN_UP = 5.0  # of a worker that was told to end
 NICE = 10  # of a process that others go before
+BEGUN = "begun"  # the first message of a worker; any other is a tuple
 SECONDS_TO_LISTEN = 1.0  # to what workers said before they were killed
 
 
@@ -123,7 +124,7 @@ def _end(workers: Sequence[BaseProcess]) -> None:
 def _listen(messages: Any, tell: Tell, started: Event) -> None:
     while (message := messages.get()) is not None:
         started.set()
-        if message:
+        if message != BEGUN:
             tell(*message)
 
 
@@ -140,7 +141,7 @@ def _start(messages: Any) -> None:
     wakes, _told = multiprocessing.Pipe(duplex=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
-    messages.put(())  # starts the thread that hands them on, in which no signal must come between
+    messages.put(BEGUN)  # starts the thread that hands them on, in which no signal must come between
     Thread(target=_end_in_time, args=(wakes,), daemon=True).start()
 
 

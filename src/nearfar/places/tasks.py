@@ -41,8 +41,11 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of which no other task h
 logger = logging.getLogger(__name__)
 
 
-class TasksError(ExceptionGroup[Exception]):
-    """Several tasks failed; ``exceptions`` are theirs. The message names each task and says what failed."""
+class TasksError(ExceptionGroup[Exception], ValueError):
+    """Several tasks failed; ``exceptions`` are theirs. The message names each task and says what failed.
+
+    It is a ``ValueError``, as most of what a single task raises.
+    """
 
     def __str__(self) -> str:
         names: dict[str, list[str]] = {}

@@ -154,11 +154,8 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
     unit : {"clip", "recording"}
         What the bootstrap draws.
     n_resamples : int
-    workers : Place or int
-        Where machines are done, each by one process; a number: so many processes of this computer.
-    jobs : Jobs or None
-        Where embeddings are kept; ``None``: the user's cache.
-    progress : callable or None
+    workers, jobs, progress
+        As for ``experiment.run``.
 
     Raises
     ------
