@@ -116,11 +116,13 @@ def learnt(case: Path) -> Any:
 
 
 WAYS = {".json": (damage.values,), ".safetensors": (damage.tensors,)}
-FILES = ("detector/*.*", "detector/normal/*")
+FILES = ("detector/*.*",)
+SOUNDS = ("detector/normal/*",)
 COMMANDS = (("score", "detector", "new.wav", "--json"),)
 
 SURFACES = (
     Surface("detector", _spectral, FILES, {"scored": scored, "explained": explained, "learnt": learnt}, WAYS, COMMANDS, True),
+    Surface("detector-sounds", _spectral, SOUNDS, {"scored": scored, "explained": explained}, WAYS, COMMANDS, True),
     Surface("detector-fused", _fused, FILES, {"scored": scored}, WAYS, COMMANDS, True),
     *(Surface(f"detector-{name}-old", _golden(name), FILES, {"scored": scored}, WAYS, (), True) for name in ("spectral", "wrapped")),
 )

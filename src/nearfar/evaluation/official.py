@@ -117,10 +117,13 @@ def evaluate_folder(
         clips = read_truth(truth, machines)
         if (truth / ATTRIBUTES).is_dir():
             scores = scores.rename(index=read_released_names(truth, machines))
-    return Evaluation(
-        metrics=metrics.evaluate(clips, scores["score"]),
-        decisions=metrics.decision_metrics(clips, scores["decision"]) if "decision" in scores else None,
-    )
+    try:
+        return Evaluation(
+            metrics=metrics.evaluate(clips, scores["score"]),
+            decisions=metrics.decision_metrics(clips, scores["decision"]) if "decision" in scores else None,
+        )
+    except ValueError as error:
+        raise ValueError(f"{folder}{'' if truth is None else f' against {truth}'}: {error}") from error
 
 
 def _describe(keys: Iterable[str]) -> pd.DataFrame:

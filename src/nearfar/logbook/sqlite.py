@@ -34,6 +34,9 @@ PRAGMAS = (
     f"PRAGMA journal_size_limit = {WAL_BYTES}",
 )
 REFUSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+OF_ITS_TABLES = (  # errors of a statement that say that the file has not the tables of a logbook
+    "no such column", "no such table", "no such index", "malformed database schema", "unsupported file format",
+)  # fmt: skip
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 MOUNTS = Path("/proc/self/mountinfo")  # of Linux; proc_pid_mountinfo(5)
 ON_A_NETWORK = (
@@ -175,7 +178,7 @@ class SQLiteFile:
             return OSError(errno.EIO, f"{error}; see what is wrong with the disk", str(self.path))
         if code == sqlite3.SQLITE_NOTADB:
             return LogbookError(f"{self}: is no logbook, but a file of another kind; choose another name")
-        if code == sqlite3.SQLITE_CORRUPT:
+        if code == sqlite3.SQLITE_CORRUPT or str(error).startswith(OF_ITS_TABLES):
             return LogbookError(
                 f"{self}: damaged ({error}); move it away, and put the last backup in its place (docs/logbook.md)"
             )
