@@ -648,10 +648,8 @@ def test_a_chunk_that_says_to_be_longer_than_any_file(tmp_path, kind):
     content[at : at + len(size)] = size
     (tmp_path / "a.wav").write_bytes(content)
     for read_it in (audio.read_recorded, audio.read_header):
-        try:
+        with pytest.raises(AudioError, match=r"a\.wav: not a readable recording"):
             read_it(tmp_path / "a.wav")
-        except AudioError as error:
-            assert str(error).startswith(f"{tmp_path / 'a.wav'}: ")
 
 
 @pytest.mark.parametrize(("magic", "endless"), [(b"RF64", 0xFFFFFFFF), (b"BW64", 0xFFFFFFFF)])

@@ -343,7 +343,9 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     assert peak < 12e6  # the recording has 40 MB
 
 
-@pytest.mark.parametrize("content", [b"RIFF\x04\0\0\0WAVE", b"RIFF\x10\0\0\0WAVEfmt \xff\xff\xff\xff" + bytes(50)])
+@pytest.mark.parametrize(
+    "content", [b"RIFF\x04\0\0\0WAVE", b"RIFF\x10\0\0\0WAVEfmt \xff\xff\xff\xff" + bytes(50)]
+)
 def test_errors_of_a_sound_file_from_a_pipe_name_the_pipe(content):
     with (
         pytest.raises(AudioError, match=r"^stdin: not a readable recording"),

@@ -460,7 +460,11 @@ def test_so_many_clips_of_another_format_that_none_is_odd(others, normal):
     """Half are mono, or of half the rate: this is told, and what is usual is that of one format."""
     samples = [clip(seed) for seed in range(6)]
     odd = [
-        held(f"odd{seed}.wav", sound[:1] if others == "channels" else sound[:, ::2], RATE // (1 + (others == "rate")))
+        held(
+            f"odd{seed}.wav",
+            sound[:1] if others == "channels" else sound[:, ::2],
+            RATE // (1 + (others == "rate")),
+        )
         for seed, sound in enumerate(samples)
     ]
     found = judge("mill", [*normal[:6], *odd], ALL)

@@ -49,16 +49,24 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="fuzz", description="Try damaged files on everything that reads files.")
+    parser = argparse.ArgumentParser(
+        prog="fuzz", description="Try damaged files on everything that reads files."
+    )
     parser.add_argument("--seed", type=int, default=1, help="of all damage (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=HOUR, help="how long it may take (default: an hour)")
     parser.add_argument("--cases", type=int, default=10**9, help="of each surface, at most")
     parser.add_argument("--only", action="append", metavar="SURFACE", help="this surface; may be given again")
     parser.add_argument("--case", type=int, metavar="N", help="this case alone, and keep its files")
-    parser.add_argument("--from", type=int, default=0, dest="first", metavar="N", help="the number of the first case")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--from", type=int, default=0, dest="first", metavar="N", help="the number of the first case"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)"
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the files of faults stay")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all outcomes into a file, a line each")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all outcomes into a file, a line each"
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the surfaces")
     asked = parser.parse_args()
     if asked.case is not None:
@@ -79,9 +87,13 @@ def _made(surfaces: dict[str, Surface], folder: Path) -> tuple[dict[str, Path], 
 
 
 def _try_all(
-    asked: argparse.Namespace, surfaces: dict[str, Surface], made: dict[str, Path], expected: dict[str, Any], place: Path,
+    asked: argparse.Namespace,
+    surfaces: dict[str, Surface],
+    made: dict[str, Path],
+    expected: dict[str, Any],
+    place: Path,
     begun: float,
-) -> list[Outcome]:  # fmt: skip
+) -> list[Outcome]:
     """In rounds of one case of each surface, so that a short time is short for all of them."""
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
@@ -92,7 +104,16 @@ def _try_all(
                 for name, surface in surfaces.items():
                     if time.monotonic() - begun > asked.seconds:
                         return
-                    answers.put(cases.tried(surface, made[name], place, seed=asked.seed, number=number, expected=expected[name]))
+                    answers.put(
+                        cases.tried(
+                            surface,
+                            made[name],
+                            place,
+                            seed=asked.seed,
+                            number=number,
+                            expected=expected[name],
+                        )
+                    )
         finally:
             answers.put(None)
 
@@ -116,7 +137,10 @@ def _try_all(
 
 
 def _show(outcome: Outcome) -> None:
-    print(f"--- {outcome.kind} {outcome.why}: {outcome.surface} {outcome.number}, {outcome.use}, of {', '.join(outcome.changed)}")
+    changed = ", ".join(outcome.changed)
+    print(
+        f"--- {outcome.kind} {outcome.why}: {outcome.surface} {outcome.number}, {outcome.use}, of {changed}"
+    )
     print("\n".join(f"    {line}" for line in outcome.said.splitlines()), flush=True)
 
 
@@ -124,7 +148,10 @@ def _told(found: list[Outcome], seconds: float, asked: argparse.Namespace) -> in
     """The table of what came of them; returns the exit code."""
     if asked.json:
         asked.json.write_text("".join(json.dumps(one.describe()) + "\n" for one in found), encoding="utf-8")
-    counts = {name: Counter(one.kind for one in found if one.surface == name) for name in dict.fromkeys(o.surface for o in found)}
+    counts = {
+        name: Counter(one.kind for one in found if one.surface == name)
+        for name in dict.fromkeys(o.surface for o in found)
+    }
     print(f"{'surface':24} {'cases':>6} {'result':>6} {'told':>6} {'fault':>6}")
     for name, count in [*counts.items(), ("all", Counter(one.kind for one in found))]:
         print(f"{name:24} {count.total():6} {count['result']:6} {count['told']:6} {count['fault']:6}")

@@ -40,5 +40,6 @@ FORMATS = {
     "h5": _make(".h5", acquisition_files.hdf5),
 }
 SURFACES = tuple(
-    Surface(f"acquired-{name}", make, (f"{NAME}.*",), USES, commands=(("check", "."),)) for name, make in FORMATS.items()
+    Surface(f"acquired-{name}", make, (f"{NAME}.*",), USES, commands=(("check", "."),))
+    for name, make in FORMATS.items()
 )

@@ -2,10 +2,10 @@
 
 Conventions
 -----------
-A case is named by its surface and its number; with the seed of the run these are all that its damage depends on. Its
-process is forked from one that has loaded everything, so it begins in milliseconds, and whatever it does to itself
-costs this case alone. It has ``SECONDS`` and ``BYTES``. Of memory the data segment is limited, not the address space:
-that counts mapped libraries too, of which torch alone has gigabytes.
+A case is named by its surface and its number; with the seed of the run these are all that its damage depends on.
+Its process is forked from one that has loaded everything, so it begins in milliseconds, and whatever it does to
+itself costs this case alone. It has ``SECONDS`` and ``BYTES``. Of memory the data segment is limited, not the
+address space: that counts mapped libraries too, of which torch alone has gigabytes.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def tried(
         found = _run(surface, case, number, use, changed)
     if found.kind == "result" and surface.is_guarded and found.value != expected[use.strip()]:
         told = f"{found.value!r} instead of {expected[use.strip()]!r}"
-        found = Outcome(surface.name, number, use, found.changed, "fault", "silent", told[:2000], seconds=found.seconds)
+        found = Outcome(
+            surface.name, number, use, found.changed, "fault", "silent", told[:2000], seconds=found.seconds
+        )
     if found.kind != "fault":
         shutil.rmtree(case, ignore_errors=True)
     return found
@@ -165,7 +167,10 @@ def _run(surface: Surface, case: Path, number: int, use: str, changed: Sequence[
         _in_child(surface, case, use, names, answer, said)
     status = _waited(pid, begun + SECONDS)
     seconds = time.monotonic() - begun
-    told: dict[str, Any] = {"kind": "fault", "said": said.read_text(errors="replace")[-2000:] if said.exists() else ""}
+    told: dict[str, Any] = {
+        "kind": "fault",
+        "said": said.read_text(errors="replace")[-2000:] if said.exists() else "",
+    }
     if status is None:
         told["why"] = "hang"
     elif os.WIFSIGNALED(status):
@@ -218,7 +223,11 @@ def _in_child(surface: Surface, case: Path, use: str, names: Sequence[str], answ
 
 def _confine(said: Path) -> None:
     """Limits, and a file for what is printed."""
-    used = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")).split()[1])
+    used = int(
+        next(
+            line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")
+        ).split()[1]
+    )
     resource.setrlimit(resource.RLIMIT_DATA, (1024 * used + BYTES, 1024 * used + BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     file = os.open(said, os.O_CREAT | os.O_RDWR | os.O_TRUNC)

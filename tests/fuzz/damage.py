@@ -20,14 +20,103 @@ from typing import Any
 
 Way = Callable[[bytes, Random], bytes]
 
-EDGES = (0, 1, 2, 3, 7, 8, 16, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1,
-         2**32, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1)  # fmt: skip
+EDGES = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    16,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    32768,
+    65535,
+    65536,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**53,
+    2**62,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+)
 HEAD = 600  # bytes, in which most formats say what they are
-TEXTS = ("", " ", "nan", "inf", "-inf", "1e400", "-1", "0", "0.5", "1e-320", "99999999999999999999", "true", "null", "None",
-         "normal", "anomaly", "source", "target", "../x", "/", "a/b/c", "x" * 300, "\u00e4\u6f22\U0001f600", '"', "'", ",",
-         ";", "\t", "\n", "\r", "\0", "=1+1", "#", "[", "{", "\ufeff", "0x10", "1_000", "1,5", "2026-11-29")  # fmt: skip
-VALUES: tuple[Any, ...] = (None, True, False, 0, -1, 1, 2**31, 2**64, -(2**63), 0.5, 1e300, float("nan"), float("inf"), "", "x",
-                           "nan", "\0", "a" * 1000, [], {}, [[]], [1, 2, 3], {"a": 1}, [None], ["x"])  # fmt: skip
+TEXTS = (
+    "",
+    " ",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "-1",
+    "0",
+    "0.5",
+    "1e-320",
+    "99999999999999999999",
+    "true",
+    "null",
+    "None",
+    "normal",
+    "anomaly",
+    "source",
+    "target",
+    "../x",
+    "/",
+    "a/b/c",
+    "x" * 300,
+    "\u00e4\u6f22\U0001f600",
+    '"',
+    "'",
+    ",",
+    ";",
+    "\t",
+    "\n",
+    "\r",
+    "\0",
+    "=1+1",
+    "#",
+    "[",
+    "{",
+    "\ufeff",
+    "0x10",
+    "1_000",
+    "1,5",
+    "2026-11-29",
+)
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**64,
+    -(2**63),
+    0.5,
+    1e300,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "nan",
+    "\0",
+    "a" * 1000,
+    [],
+    {},
+    [[]],
+    [1, 2, 3],
+    {"a": 1},
+    [None],
+    ["x"],
+)
 KEYS = ("x", "name", "branch", "kind", "0", '"a b"', "_")
 NUMBERS = (float("nan"), float("inf"), -float("inf"), 0.0, -1.0, 1e30, -1e30, 1e-40)
 
@@ -95,8 +184,18 @@ def swapped_halves(content: bytes, chance: Random) -> bytes:
 
 
 BLIND: tuple[Way, ...] = (
-    flipped, flipped, overwritten, overwritten, overwritten, cut_short, doubled, holed, zeroed, random_piece, swapped_halves,
-)  # fmt: skip
+    flipped,
+    flipped,
+    overwritten,
+    overwritten,
+    overwritten,
+    cut_short,
+    doubled,
+    holed,
+    zeroed,
+    random_piece,
+    swapped_halves,
+)
 
 
 def spliced(content: bytes, other: bytes, chance: Random) -> bytes:
@@ -131,7 +230,9 @@ def chunks(content: bytes, chance: Random) -> bytes:
         case 3:
             parts[at] = chance.choice((b"junk", b"data", b"fmt ", b"LIST", b"\0\0\0\0")) + parts[at][4:]
         case 4:
-            size = chance.choice(EDGES) if chance.random() < 0.7 else len(parts[at]) - 8 + chance.randint(-9, 9)
+            size = (
+                chance.choice(EDGES) if chance.random() < 0.7 else len(parts[at]) - 8 + chance.randint(-9, 9)
+            )
             parts[at] = parts[at][:4] + struct.pack("<I", size % 2**32) + parts[at][8:]
         case _:
             parts[at] = parts[at][:8] + any_bytes(parts[at][8:], chance)
@@ -176,7 +277,10 @@ def _other_lines(lines: list[str], chance: Random) -> list[str]:
             lines.insert(other, lines[at])
         case 6:
             column = chance.randrange(4)
-            lines = [separator.join(c for i, c in enumerate(line.split(separator)) if i != column) for line in lines]
+            lines = [
+                separator.join(c for i, c in enumerate(line.split(separator)) if i != column)
+                for line in lines
+            ]
         case 7:
             lines = [line.replace(separator, chance.choice((";", "\t", "|", " "))) for line in lines]
         case _:
@@ -208,16 +312,47 @@ def settings(content: bytes, chance: Random) -> bytes:
             case 5:
                 lines[at] = chance.choice(KEYS) + " =" + value
             case _:
-                lines[at] = lines[at].replace(*chance.choice((("=", ""), ("=", "=="), ('"', ""), ("]", ""), (".", ""), ("0", "9"))))
+                lines[at] = lines[at].replace(
+                    *chance.choice((("=", ""), ("=", "=="), ('"', ""), ("]", ""), (".", ""), ("0", "9")))
+                )
     return _encoded("\n".join(lines), chance)
 
 
 def _toml(chance: Random) -> str:
     return chance.choice(
-        ("0", "-1", "1e400", "nan", "inf", "true", '""', '"x"', "[]", "[[]]", "{}", "{ a = 1 }", '["x", "x"]', "[1, 2, 3]",
-         "99999999999999999999999", "2026-11-29", "12:00:00", "1.5", '"\\u0000"', '"/"', '"../.."', '"detector"', "[nan]",
-         '{ name = "x" }', '{ kind = "x" }', "", "'", '"""', "1_000_000_000", '"' + "a" * 500 + '"')
-    )  # fmt: skip
+        (
+            "0",
+            "-1",
+            "1e400",
+            "nan",
+            "inf",
+            "true",
+            '""',
+            '"x"',
+            "[]",
+            "[[]]",
+            "{}",
+            "{ a = 1 }",
+            '["x", "x"]',
+            "[1, 2, 3]",
+            "99999999999999999999999",
+            "2026-11-29",
+            "12:00:00",
+            "1.5",
+            '"\\u0000"',
+            '"/"',
+            '"../.."',
+            '"detector"',
+            "[nan]",
+            '{ name = "x" }',
+            '{ kind = "x" }',
+            "",
+            "'",
+            '"""',
+            "1_000_000_000",
+            '"' + "a" * 500 + '"',
+        )
+    )
 
 
 def values(content: bytes, chance: Random) -> bytes:
@@ -239,7 +374,9 @@ def other_value(told: Any, chance: Random) -> Any:
             case 0:
                 return {name: value for name, value in told.items() if name != key}
             case 1:
-                return {(chance.choice(TEXTS) if name == key else name): value for name, value in told.items()}
+                return {
+                    (chance.choice(TEXTS) if name == key else name): value for name, value in told.items()
+                }
             case _:
                 return told | {key: other_value(told[key], chance)}
     if isinstance(told, list) and told and chance.random() < 0.9:
@@ -272,7 +409,12 @@ def tensors(content: bytes, chance: Random) -> bytes:
             place = 4 * chance.randrange(max(1, len(data) // 4))
             data = data[:place] + number + data[place + 4 :]
         case _:
-            head = re.sub(rb'"(F32|F64|I64)"', chance.choice((b'"F16"', b'"BF16"', b'"U8"', b'"BOOL"', b'"F64"')), head, count=1)
+            head = re.sub(
+                rb'"(F32|F64|I64)"',
+                chance.choice((b'"F16"', b'"BF16"', b'"U8"', b'"BOOL"', b'"F64"')),
+                head,
+                count=1,
+            )
     head += b" " * (-len(head) % 8)
     return struct.pack("<Q", len(head)) + head + data
 
@@ -280,7 +422,12 @@ def tensors(content: bytes, chance: Random) -> bytes:
 def rows(path: Path, chance: Random) -> None:
     """A database, in place: cells are of another type or missing, rows and tables are gone."""
     with closing(sqlite3.connect(path)) as database:
-        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        names = [
+            name
+            for (name,) in database.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+            )
+        ]
         names = [name for name in names if not name.startswith("sqlite_")]
         if not names:
             return
@@ -293,9 +440,15 @@ def _other_row(database: sqlite3.Connection, table: str, chance: Random) -> None
     columns = [row[1] for row in database.execute(f"PRAGMA table_info('{table}')")]
     if not columns:
         return
-    column, value = chance.choice(columns), chance.choice((None, -1, 0, 2**62, 0.5, "", "x", "{}", "[", b"\0\xff"))
+    column, value = (
+        chance.choice(columns),
+        chance.choice((None, -1, 0, 2**62, 0.5, "", "x", "{}", "[", b"\0\xff")),
+    )
     orders = (
-        (f'UPDATE OR IGNORE "{table}" SET "{column}" = ? WHERE rowid IN (SELECT rowid FROM "{table}" LIMIT 1)', (value,)),
+        (
+            f'UPDATE OR IGNORE "{table}" SET "{column}" = ? WHERE rowid IN (SELECT rowid FROM "{table}" LIMIT 1)',
+            (value,),
+        ),
         (f'UPDATE OR IGNORE "{table}" SET "{column}" = ?', (value,)),
         (f'DELETE FROM "{table}" WHERE rowid IN (SELECT rowid FROM "{table}" LIMIT 1)', ()),
         (f'DELETE FROM "{table}"', ()),

@@ -23,9 +23,12 @@ from nearfar.systems import configuration, fusion
 FOLDER = TemporaryDirectory(prefix="nearfar-fuzz-detectors-")
 GOLDEN = Path(__file__).parents[1] / "golden" / "detectors"
 SMALL: dict[str, Any] = {
-    "branch.encoder_options.n_mels": 8, "branch.encoder_options.n_fft": 512, "branch.pooling": "mean_std",
-    "threshold.folds": 4, "threshold.false_alarm_rate": 0.1,
-}  # fmt: skip
+    "branch.encoder_options.n_mels": 8,
+    "branch.encoder_options.n_fft": 512,
+    "branch.pooling": "mean_std",
+    "threshold.folds": 4,
+    "threshold.false_alarm_rate": 0.1,
+}
 FUSED = """
 name = "near_far"
 summary = "two microphones"
@@ -56,7 +59,7 @@ def data() -> Path:
 
 @cache
 def fitted() -> Path:
-    """Two detectors that differ in their seeds of nothing but a setting: the second is what files are exchanged with."""
+    """Two detectors that differ in a setting: the second is what files are exchanged with."""
     for name, bands in (("detector", 8), ("other", 16)):
         system = configuration.load("spectral", SMALL | {"branch.encoder_options.n_mels": bands})
         Detector.fit(load_machine(data()), system).save(Path(FOLDER.name) / name)
@@ -110,7 +113,9 @@ def explained(case: Path) -> Any:
 def learnt(case: Path) -> Any:
     """It learns a recording, and is saved."""
     loaded = Detector.load(case / "detector")
-    made = loaded.learn([Clip(case / "new.wav", loaded.machine, 0, "train", "new.wav", label="normal")], domain="target")
+    made = loaded.learn(
+        [Clip(case / "new.wav", loaded.machine, 0, "train", "new.wav", label="normal")], domain="target"
+    )
     made.save(case / "again")
     return Detector.load(case / "again").score_file(case / "new.wav").score
 
@@ -121,8 +126,21 @@ SOUNDS = ("detector/normal/*",)
 COMMANDS = (("score", "detector", "new.wav", "--json"),)
 
 SURFACES = (
-    Surface("detector", _spectral, FILES, {"scored": scored, "explained": explained, "learnt": learnt}, WAYS, COMMANDS, True),
-    Surface("detector-sounds", _spectral, SOUNDS, {"scored": scored, "explained": explained}, WAYS, COMMANDS, True),
+    Surface(
+        "detector",
+        _spectral,
+        FILES,
+        {"scored": scored, "explained": explained, "learnt": learnt},
+        WAYS,
+        COMMANDS,
+        True,
+    ),
+    Surface(
+        "detector-sounds", _spectral, SOUNDS, {"scored": scored, "explained": explained}, WAYS, COMMANDS, True
+    ),
     Surface("detector-fused", _fused, FILES, {"scored": scored}, WAYS, COMMANDS, True),
-    *(Surface(f"detector-{name}-old", _golden(name), FILES, {"scored": scored}, WAYS, (), True) for name in ("spectral", "wrapped")),
+    *(
+        Surface(f"detector-{name}-old", _golden(name), FILES, {"scored": scored}, WAYS, (), True)
+        for name in ("spectral", "wrapped")
+    ),
 )

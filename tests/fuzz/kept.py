@@ -33,7 +33,12 @@ from nearfar.systems import configuration
 from nearfar.training.journal import Journal
 
 FOLDER = TemporaryDirectory(prefix="nearfar-fuzz-kept-")
-WAYS = {".json": (damage.values,), ".csv": (damage.cells,), ".safetensors": (damage.tensors,), ".jsonl": (damage.cells,)}
+WAYS = {
+    ".json": (damage.values,),
+    ".csv": (damage.cells,),
+    ".safetensors": (damage.tensors,),
+    ".jsonl": (damage.cells,),
+}
 SEED = 3
 
 
@@ -53,9 +58,12 @@ def _experiment(folder: Path) -> Any:
     small = {"branch.encoder_options.n_mels": 8, "threshold.folds": 2, "threshold.false_alarm_rate": 0.3}
     system = configuration.load("spectral", small)
     found = experiment.run(
-        system, datasets.load(Path(FOLDER.name) / "data"), folder / "out", seeds=[SEED],
+        system,
+        datasets.load(Path(FOLDER.name) / "data"),
+        folder / "out",
+        seeds=[SEED],
         jobs=Jobs(folder / "cache"),
-    )  # fmt: skip
+    )
     return found.scores["score"].tolist()
 
 
@@ -124,7 +132,7 @@ def _listen(folder: Path) -> Any:
     assert detector.threshold is not None
     rules = {"2/3": CountAlerts(AlarmRule(2, 3), above=detector.threshold.value)}
     task = Listening(detector, [Recording((Path("long.wav"),))], rules=rules)  # which the working folder has
-    return [type(one).__name__ for one in session.run(task, folder=folder / "state")]
+    return [session.encoded(one) for one in session.run(task, folder=folder / "state")]
 
 
 # Journals
@@ -165,7 +173,12 @@ def book_read(case: Path) -> Any:
     """All that a page asks for."""
     database = Database.open(case / "hall.db", make=False)
     with database.reading() as c:
-        found = [len(asked.machines(c)), len(asked.journal(c, after=0)), len(asked.alerts(c)), len(asked.events(c))]
+        found = [
+            len(asked.machines(c)),
+            len(asked.journal(c, after=0)),
+            len(asked.alerts(c)),
+            len(asked.events(c)),
+        ]
     database.close()
     return found
 
@@ -181,12 +194,30 @@ def book_written(case: Path) -> Any:
 
 
 SURFACES = (
-    Surface("steps", _steps, ("cache/jobs/*/*/*/*", "cache/jobs/*/*/*/*/*", "cache/*.sqlite"), {"repeated": repeated, "listed": listed},
-            WAYS, is_guarded=True),
-    Surface("store", _store, ("cache/embeddings/*",), {"stored": stored, "put_again": put_again, "verified": verified}, WAYS,
-            is_guarded=True),
-    Surface("session", _session, ("state/*",), {"listened": _listen}, WAYS),
-    Surface("journal", _journal, ("journal/*.safetensors",), {"trained": lambda case: _train(case / "journal", 4)}, WAYS,
-            is_guarded=True),
+    Surface(
+        "steps",
+        _steps,
+        ("cache/jobs/*/*/*/*", "cache/jobs/*/*/*/*/*", "cache/*.sqlite"),
+        {"repeated": repeated, "listed": listed},
+        WAYS,
+        is_guarded=True,
+    ),
+    Surface(
+        "store",
+        _store,
+        ("cache/embeddings/*",),
+        {"stored": stored, "put_again": put_again, "verified": verified},
+        WAYS,
+        is_guarded=True,
+    ),
+    Surface("session", _session, ("state/*",), {"listened": _listen}, WAYS, is_guarded=True),
+    Surface(
+        "journal",
+        _journal,
+        ("journal/*.safetensors",),
+        {"trained": lambda case: _train(case / "journal", 4)},
+        WAYS,
+        is_guarded=True,
+    ),
     Surface("logbook", _logbook, ("hall.db*",), {"book_read": book_read, "book_written": book_written}),
-)  # fmt: skip
+)

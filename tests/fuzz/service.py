@@ -39,9 +39,15 @@ def _upload(folder: Path) -> None:
 def uploaded(case: Path) -> Any:
     """What the worker answers to a recording; an error of the program is one."""
     job = {
-        "do": "explain", "detector": str(case / "detector"), "folder": str(case), "file": worker.UPLOAD, "seconds": 600.0,
-        "at": None, "last": None, "page": False,
-    }  # fmt: skip
+        "do": "explain",
+        "detector": str(case / "detector"),
+        "folder": str(case),
+        "file": worker.UPLOAD,
+        "seconds": 600.0,
+        "at": None,
+        "last": None,
+        "page": False,
+    }
     told = worker.outcome(job, worker.Detectors())
     json.dumps(told, allow_nan=False)
     if "failed" in told and "an error of the program" in told["failed"]:
@@ -67,7 +73,9 @@ def asked(case: Path) -> Any:
     try:
         requests = json.loads((case / "asked.json").read_bytes())
     except ValueError:
-        requests = [["POST", "/api/alerts/1/acknowledge", (case / "asked.json").read_bytes().decode("latin-1")]]
+        requests = [
+            ["POST", "/api/alerts/1/acknowledge", (case / "asked.json").read_bytes().decode("latin-1")]
+        ]
     found = []
     with served.running(hall.app()) as address, served.client(address, **served.ACT) as client:
         for request in requests if isinstance(requests, list) else [requests]:
@@ -77,12 +85,18 @@ def asked(case: Path) -> Any:
 
 
 def _answer(client: Any, request: Any) -> int:
-    method, path, body = (*request, None, None, None)[:3] if isinstance(request, list) else ("POST", "/api/alerts/1/comment", request)
+    method, path, body = (
+        (*request, None, None, None)[:3]
+        if isinstance(request, list)
+        else ("POST", "/api/alerts/1/comment", request)
+    )
     method = method if method in ("GET", "POST", "PUT", "DELETE", "HEAD") else "POST"
     path = path if isinstance(path, str) and path.isascii() and path.isprintable() else "/api/alerts"
     answer = client.request(method, f"/{path.lstrip('/')}"[:4000], content=json.dumps(body).encode())
     if answer.status_code >= 500:
-        raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:500]}, of {json.dumps(body)[:500]}")
+        raise RuntimeError(
+            f"{method} {path}: {answer.status_code} {answer.text[:500]}, of {json.dumps(body)[:500]}"
+        )
     return int(answer.status_code)
 
 

@@ -18,7 +18,9 @@ from nearfar.recordings.datasets import validation
 from nearfar.recordings.inspection import alone, measured
 from nearfar.windows import streaming
 
-FORMATS: dict[str, tuple[str, dict[str, str]]] = {  # by name of the surface: suffix, and what soundfile is told
+FORMATS: dict[
+    str, tuple[str, dict[str, str]]
+] = {  # by name of the surface: suffix, and what soundfile is told
     "wav": (".wav", {"format": "WAV", "subtype": "PCM_16"}),
     "wav-24": (".wav", {"format": "WAVEX", "subtype": "PCM_24"}),
     "wav-32": (".wav", {"format": "WAV", "subtype": "PCM_32"}),
@@ -42,7 +44,9 @@ def _make(suffix: str, options: dict[str, str]) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         soundfile.write(folder / f"{NAME}{suffix}", clip(1, seconds=0.5).T, RATE, **options)
         for number in range(OTHERS):
-            soundfile.write(folder / f"other{number}{suffix}", clip(2 + number, seconds=0.5).T, RATE, **options)
+            soundfile.write(
+                folder / f"other{number}{suffix}", clip(2 + number, seconds=0.5).T, RATE, **options
+            )
 
     return make
 
@@ -120,10 +124,14 @@ def _raw(folder: Path) -> None:
 SURFACES = (
     *(
         Surface(
-            f"sound-{name}", _make(suffix, options), (f"{NAME}.*",), USES | PIPED, WAYS,
+            f"sound-{name}",
+            _make(suffix, options),
+            (f"{NAME}.*",),
+            USES | PIPED,
+            WAYS,
             commands=(("check", "."),) if suffix in LEARNT else (),
         )
         for name, (suffix, options) in FORMATS.items()
     ),
     Surface("sound-raw", _raw, (f"{NAME}.*",), PIPED),
-)  # fmt: skip
+)

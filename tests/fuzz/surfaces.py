@@ -80,7 +80,11 @@ def _damage(surface: Surface, path: Path, found: Sequence[Path], chance: Random)
         damage.rows(path, chance)
     elif chance.random() < 0.1:
         other = chance.choice(found)
-        path.write_bytes(other.read_bytes() if chance.random() < 0.5 else damage.spliced(content, other.read_bytes(), chance))
+        path.write_bytes(
+            other.read_bytes()
+            if chance.random() < 0.5
+            else damage.spliced(content, other.read_bytes(), chance)
+        )
     elif chance.random() < 0.05:
         chance.choice((_emptied, _gone, _folder_instead))(path)
     else:

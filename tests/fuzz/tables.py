@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -69,13 +70,21 @@ def _folder(folder: Path) -> None:
 def _dcase(folder: Path) -> None:
     write_machine(folder, "fan", train=3, target=2, test=1, seconds=0.2)
     lines = ["file_name,d1p,d1v"]
-    lines += [f"fan/{p.parent.name}/{p.name},speed,{n % 3}" for n, p in enumerate(sorted((folder / "fan").rglob("*.wav")))]
+    lines += [
+        f"fan/{p.parent.name}/{p.name},speed,{n % 3}"
+        for n, p in enumerate(sorted((folder / "fan").rglob("*.wav")))
+    ]
     (folder / "fan" / "attributes_00.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def loaded(case: Path) -> Any:
     """The clips, and what is known of them."""
-    return [[clip.key, clip.domain, clip.attributes, clip.group] for m in datasets.load(case) for c in (m.train, m.test) for clip in c]
+    return [
+        [clip.key, clip.domain, clip.attributes, clip.group]
+        for m in datasets.load(case)
+        for c in (m.train, m.test)
+        for clip in c
+    ]
 
 
 def validated(case: Path) -> Any:
@@ -98,12 +107,18 @@ def _scored(folder: Path) -> None:
         file = f"{machine}_section_00_test.csv"
         for kind, place in (("data", 0), ("domain", 1)):
             told = [cell[place] for cell in CELLS]
-            _rows(folder / "truth" / f"ground_truth_{kind}" / f"ground_truth_{file}", list(zip(names, told, strict=True)))
+            _rows(
+                folder / "truth" / f"ground_truth_{kind}" / f"ground_truth_{file}",
+                list(zip(names, told, strict=True)),
+            )
         released = [
             f"section_00_{('source', 'target')[d]}_test_{('normal', 'anomaly')[y]}_{i:04d}_spd_{i % 2}"
             for i, (y, d) in enumerate(CELLS)
         ]
-        _rows(folder / "truth" / "ground_truth_attributes" / f"ground_truth_{file}", list(zip(names, released, strict=True)))
+        _rows(
+            folder / "truth" / "ground_truth_attributes" / f"ground_truth_{file}",
+            list(zip(names, released, strict=True)),
+        )
         scored = f"scores/anomaly_score_{file}", f"scores/decision_result_{file}"
         _rows(folder / scored[0], list(zip([f"{r}.wav" for r in released], values, strict=True)))
         _rows(folder / scored[1], [(f"{r}.wav", int(v > 0)) for r, v in zip(released, values, strict=True)])
@@ -127,12 +142,18 @@ def scores_read(case: Path) -> Any:
 
 def _tables(folder: Path) -> None:
     generator = np.random.default_rng(0)
-    rows = [f"fan/test/section_00_source_test_normal_{i:04d}.wav,{generator.normal():.6g},{i % 2}" for i in range(40)]
+    rows = [
+        f"fan/test/section_00_source_test_normal_{i:04d}.wav,{generator.normal():.6g},{i % 2}"
+        for i in range(40)
+    ]
     (folder / "scores.csv").write_text("\n".join(["key,ours,theirs", *rows]) + "\n", encoding="utf-8")
     heads = "recording,start,end,score,p_value,decision"
     lines = [f"a.wav,{i},{i + 1},{generator.normal():.6g},0.5,normal" for i in range(40)]
     (folder / "windows.csv").write_text("\n".join([heads, *lines]) + "\n", encoding="utf-8")
-    told = ['{"recording": "a.wav", "start": %d, "end": %d, "score": 0.5, "decision": "normal"}' % (i, i + 1) for i in range(40)]
+    told = [
+        json.dumps({"recording": "a.wav", "start": i, "end": i + 1, "score": 0.5, "decision": "normal"})
+        for i in range(40)
+    ]
     (folder / "windows.jsonl").write_text("\n".join(told) + "\n", encoding="utf-8")
 
 
@@ -177,22 +198,60 @@ def checked(case: Path) -> Any:
 
 def meta(case: Path) -> Any:
     """Meta information, as TOML and as YAML."""
-    return [len(schema.find_problems(schema.read_meta(case / f"meta.{kind}"), extra=False)) for kind in ("toml", "yaml")]
+    return [
+        len(schema.find_problems(schema.read_meta(case / f"meta.{kind}"), extra=False))
+        for kind in ("toml", "yaml")
+    ]
 
 
 SURFACES = (
-    Surface("table-domains", _folder, ("press/domains.csv",), {"loaded": loaded, "validated": validated}, WAYS,
-            commands=(("check", "press"),)),
-    Surface("table-attributes", _dcase, ("fan/attributes_00.csv",), {"loaded": loaded, "validated": validated}, WAYS,
-            commands=(("check", "."),)),
-    Surface("table-truth", _scored, ("truth/*/*.csv",), {"truth_read": truth_read, "evaluated": evaluated}, WAYS,
-            commands=(("evaluate", "scores", "--truth", "truth"),)),
-    Surface("table-score-files", _scored, ("scores/*.csv",), {"scores_read": scores_read, "evaluated": evaluated}, WAYS,
-            commands=(("evaluate", "scores", "--truth", "truth"),)),
+    Surface(
+        "table-domains",
+        _folder,
+        ("press/domains.csv",),
+        {"loaded": loaded, "validated": validated},
+        WAYS,
+        commands=(("check", "press"),),
+    ),
+    Surface(
+        "table-attributes",
+        _dcase,
+        ("fan/attributes_00.csv",),
+        {"loaded": loaded, "validated": validated},
+        WAYS,
+        commands=(("check", "."),),
+    ),
+    Surface(
+        "table-truth",
+        _scored,
+        ("truth/*/*.csv",),
+        {"truth_read": truth_read, "evaluated": evaluated},
+        WAYS,
+        commands=(("evaluate", "scores", "--truth", "truth"),),
+    ),
+    Surface(
+        "table-score-files",
+        _scored,
+        ("scores/*.csv",),
+        {"scores_read": scores_read, "evaluated": evaluated},
+        WAYS,
+        commands=(("evaluate", "scores", "--truth", "truth"),),
+    ),
     Surface("table-scores", _tables, ("scores.csv",), {"of_study": of_study}, WAYS),
     Surface("table-windows", _tables, ("windows.*",), {"of_windows": of_windows}, WAYS),
-    Surface("result", _result, ("result/*.*",), {"result_loaded": result_loaded}, WAYS,
-            commands=(("compare", "result", "result"),)),
-    Surface("package", _package, ("*.*",), {"checked": checked, "meta": meta},
-            {".toml": (damage.settings,), ".yaml": (damage.cells,)}),
-)  # fmt: skip
+    Surface(
+        "result",
+        _result,
+        ("result/*.*",),
+        {"result_loaded": result_loaded},
+        WAYS,
+        commands=(("compare", "result", "result"),),
+    ),
+    Surface(
+        "package",
+        _package,
+        ("*.*",),
+        {"checked": checked, "meta": meta},
+        {".toml": (damage.settings,), ".yaml": (damage.cells,)},
+    ),
+)

@@ -46,7 +46,9 @@ def embedded(encoder: str, suffix: str = ".safetensors") -> Callable[[Path], Any
     """A use: the network is loaded, and hears a second; whether its tokens are numbers."""
 
     def use(case: Path) -> Any:
-        made = encoder_class(encoder)(weights=str(case / f"weights{suffix}"), blocks=BLOCKS.get(encoder, (1,)))  # type: ignore[call-arg]
+        made = encoder_class(encoder)(
+            weights=str(case / f"weights{suffix}"), blocks=BLOCKS.get(encoder, (1,))
+        )  # type: ignore[call-arg]
         tokens = made(SOUND)
         return [list(tokens.shape), bool(np.isfinite(tokens).all())]
 

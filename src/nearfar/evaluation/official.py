@@ -72,7 +72,9 @@ def read_scores(folder: Path) -> pd.DataFrame:
     problems: list[str] = []
     scores = _read(folder, SCORE, problems)
     decisions = _read(folder, DECISION, problems)
-    problems += [f"{key}: has a decision, but no score" for key in sorted(decisions.keys() - scores.keys())]
+    problems += [
+        f"{folder}: {key}: has a decision, but no score" for key in sorted(decisions.keys() - scores.keys())
+    ]
     if problems:
         raise DatasetError(problems)
     if not scores:

@@ -204,7 +204,9 @@ def read_table(file: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], encoding_errors=NAMES)
-        if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is too much for names of rows
+        if not table.index.equals(
+            pd.RangeIndex(len(table))
+        ):  # pandas takes what is too much for names of rows
             raise ValueError("its rows have more cells than its header")
         for column in table.columns.difference(list(TEXT)):
             table[column] = [float("nan") if pd.isna(text) else float(text) for text in table[column]]

@@ -235,7 +235,9 @@ def _damaged(folder: Path) -> str:
     """What is not as it was written; nothing of steps that were done before digests were kept."""
     try:
         said = json.loads((folder / DONE).read_bytes()).get(FILES)
-        changed = [] if said is None else [name for name, sha in said.items() if _digest_of(folder / name) != sha]
+        changed = (
+            [] if said is None else [name for name, sha in said.items() if _digest_of(folder / name) != sha]
+        )
     except (OSError, ValueError, AttributeError, RecursionError):
         return DONE
     return ", ".join(changed)

@@ -2,9 +2,9 @@
 
 What was heard is appended to a log, in whole lines. Beside it is a state: how long the log was when the state was
 written, which window comes next, and what events and alarms know of the windows before. That is little,
-whatever the length of the recordings. Both are checked against digests in the state. A state is written once a second and at the end, whole or not at all. Who
-goes on cuts the log to the length that the state names. So nothing is lost but a second of work, and what is
-heard in the end is equal, byte for byte, to what an unbroken run hears.
+whatever the length of the recordings. Both are checked against digests in the state. A state is written once a
+second and at the end, whole or not at all. Who goes on cuts the log to the length that the state names. So nothing
+is lost but a second of work, and what is heard in the end is equal, byte for byte, to what an unbroken run hears.
 
 A folder belongs to one detector, to one way of listening, and to recordings that do not change. Recordings may
 be added after the others.
@@ -339,7 +339,9 @@ class _Done:
                     summed.update(some)
                     left -= len(some)
         if content.get("log") not in (None, summed.hexdigest()):
-            raise SessionError(f"{log}: damaged (its digest has changed); remove {log.parent} and begin again")
+            raise SessionError(
+                f"{log}: damaged (its digest has changed); remove {log.parent} and begin again"
+            )
         return cls(size, (int(recording), int(window)), content["steps"], summed)
 
 

@@ -131,7 +131,11 @@ def _of_copy(path: Path, name: str, channels: tuple[Channel, ...]) -> InBlocks:
         heard = found.blocks(start)
         with closing([heard]), _renamed(path, name):
             for block in heard:
-                yield Lost(block.samples, _error_of(block.error, path, name)) if isinstance(block, Lost) else block
+                yield (
+                    Lost(block.samples, _error_of(block.error, path, name))
+                    if isinstance(block, Lost)
+                    else block
+                )
 
     return replace(found, blocks=blocks)
 
