@@ -118,7 +118,10 @@ class Result:
         """
         if self.metrics.empty or {"auc", "auc_source"} <= set(self.metrics):
             return None
-        of_seeds = [omega(table) for _, table in self.metrics.groupby("seed")]
+        try:
+            of_seeds = [omega(table) for _, table in self.metrics.groupby("seed")]
+        except ValueError as error:
+            raise ValueError(f"{self.folder / FILES[1]}: {error}") from error
         return sum(of_seeds) / len(of_seeds)
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ FILES = "files"  # its digests of all others
 UNFINISHED = (".*.part", ".*.old", "*.unfinished")  # names of what is not complete, or about to go
 DIGESTS_AT_ONCE = 100  # files, of which a killed run computes the digests again
 HOURS_AT_WORK = 24.0  # after so long without a new file, a step is taken for killed
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +209,9 @@ def _remembered(known: sqlite3.Connection, path: Path) -> str | None:
     """The digest of a file, if it is known and the file has not changed since."""
     place, status = _as_key(path.resolve()), path.stat()
     row = known.execute("SELECT size, mtime, sha256 FROM digests WHERE path = ?", (place,)).fetchone()
-    return row[2] if row is not None and row[:2] == (status.st_size, status.st_mtime_ns) else None
+    if row is None or row[:2] != (status.st_size, status.st_mtime_ns):
+        return None
+    return row[2] if isinstance(row[2], str) and SHA256.fullmatch(row[2]) else None
 
 
 def _row_of(path: Path) -> _Row:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -166,6 +167,8 @@ class Database:
             if told is None:
                 raise
             raise told from error
+        except JSONDecodeError as error:  # of a column that holds JSON
+            raise LogbookError(f"{self}: damaged ({error}); put the last backup in its place") from error
         except NoConnectionError as error:
             raise TimeoutError(f"{self}: all connections have been in use for a minute") from error
 
