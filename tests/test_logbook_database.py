@@ -773,7 +773,8 @@ def changed(path: Path, statement: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["ALTER TABLE windows RENAME COLUMN score TO other", "DROP TABLE windows"]
+    "statement",
+    ["ALTER TABLE windows RENAME COLUMN score TO other", "DROP TABLE windows"],
 )
 def test_a_file_without_the_tables_of_a_logbook_is_damaged(tmp_path: Path, statement: str) -> None:
     changed(tmp_path / "hall.db", statement)
@@ -792,3 +793,11 @@ def test_a_column_that_should_hold_json_is_damaged(tmp_path: Path) -> None:
         database.reading() as c,
     ):
         streams.after(c, "journal", 0, most=100)
+
+
+def test_a_version_that_is_no_number_is_damaged(tmp_path: Path) -> None:
+    changed(tmp_path / "hall.db", "UPDATE logbook SET version = x'00'")
+    with pytest.raises(
+        LogbookError, match=r"hall\.db: does not say its version, so it is no logbook, or damaged"
+    ):
+        Database.open(tmp_path / "hall.db")

@@ -120,5 +120,5 @@ WAYS = {".toml": (damage.settings,)}
 SURFACES = (
     Surface("systems", _systems, ("*.toml",), {"systems": systems}, WAYS),
     Surface("studies", _studies, ("*.toml",), {"studies": studies, "fused_system": fused_system}, WAYS),
-    Surface("sites", _site, ("site.toml",), {"sites": sites}, WAYS, commands=(("watch", "site.toml"),)),
+    Surface("sites", _site, ("site.toml",), {"sites": sites}, WAYS),
 )

@@ -8,6 +8,7 @@ values; no code of a file is ever run. Loading is strict: names and shapes are e
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping
@@ -103,9 +104,7 @@ def _safe(path: Path, load: Callable[[], T]) -> T:
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: cannot be read as tensors alone. {CONVERT}") from error
     except Exception as error:  # of libraries, which raise whatever a damaged file leads to
-        if (
-            isinstance(error, OSError) and error.filename is not None
-        ):  # the operating system says what is wrong
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which says what is wrong
             raise
         raise CheckpointError(
             f"{path}: damaged, or not what its name says ({error}); get it again"

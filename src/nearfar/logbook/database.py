@@ -212,7 +212,7 @@ class Database:
                 f"{self}: is no logbook, but a database of another program; choose another one"
             )
         row = c.execute(sql.select(logbook.c.version, logbook.c.nearfar)).one_or_none()
-        if row is None:
+        if row is None or not isinstance(row.version, int):
             raise LogbookError(f"{self}: does not say its version, so it is no logbook, or damaged")
         if row.version > schema.VERSION:
             raise LogbookError(

@@ -20,7 +20,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import DBAPIError
 
 from nearfar.files.atomic import refuse_unwritable
-from nearfar.logbook.schema import MARK, LogbookError
+from nearfar.logbook.schema import MARK, LogbookError, metadata
 
 logger = logging.getLogger(__name__)
 
@@ -178,11 +178,25 @@ class SQLiteFile:
             return OSError(errno.EIO, f"{error}; see what is wrong with the disk", str(self.path))
         if code == sqlite3.SQLITE_NOTADB:
             return LogbookError(f"{self}: is no logbook, but a file of another kind; choose another name")
-        if code == sqlite3.SQLITE_CORRUPT or str(error).startswith(OF_ITS_TABLES):
+        if code == sqlite3.SQLITE_CORRUPT or self._lacks_tables(error):
             return LogbookError(
                 f"{self}: damaged ({error}); move it away, and put the last backup in its place (docs/logbook.md)"
             )
         return None
+
+    def _lacks_tables(self, error: sqlite3.Error) -> bool:
+        """Whether an error says that the file has not the tables of a logbook; else a statement is wrong."""
+        if not str(error).startswith(OF_ITS_TABLES):
+            return False
+        try:
+            with closing(self._connected("ro")) as c:
+                for table in metadata.tables.values():
+                    there = {row[1] for row in c.execute(f"PRAGMA table_info({table.name})")}
+                    if not there >= {column.name for column in table.columns}:
+                        return True
+        except sqlite3.Error:
+            return True
+        return False
 
     def _refuse_unfit(self, make: bool) -> None:
         if self.path.is_dir():
