@@ -15,6 +15,7 @@ files but the line to its parent, ignores Ctrl-C, and ends with its parent.
 from __future__ import annotations
 
 import atexit
+import mmap
 import os
 import pickle
 import signal
@@ -25,12 +26,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 from nearfar.recordings.blocks import Block, Lost, length_of
 from nearfar.recordings.sound import AudioError
 
 VARIABLE, APART = "NEARFAR_DECODING", "apart"
+SHARED_BYTES = 2**26  # of samples that need no way through a socket; 87 s of two channels at 48 kHz
 
 T = TypeVar("T")
 
@@ -44,6 +47,7 @@ class _Decoder:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        self._shared = mmap.mmap(-1, SHARED_BYTES)  # takes memory as far as it is written to
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", DeprecationWarning
@@ -51,7 +55,7 @@ class _Decoder:
             self._pid = os.fork()
         if self._pid == 0:
             ours.close()
-            _serve(theirs)
+            _serve(theirs, self._shared)
         theirs.close()
         self._line = ours.makefile("rwb")
         ours.close()
@@ -68,15 +72,17 @@ class _Decoder:
         return self._answer()
 
     def each(self, function: Callable[..., Iterator[T]], *given: Any) -> Iterator[T]:
-        """What a function yields there, one by one; it is asked for no more than is taken, and one ahead."""
+        """What a function yields there, one by one; each is asked for when the one before is taken."""
         self._send((_ITERATE, (function, *given)))
         while (answer := self._answer()) is not _END:
+            self._send(None)
             yield answer
 
     def close(self) -> str:
         """End the process, whatever it does; how it ended, if it had before."""
         with suppress(OSError):
             self._line.close()
+        self._shared.close()
         try:
             os.kill(self._pid, signal.SIGKILL)
             code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
@@ -93,7 +99,10 @@ class _Decoder:
 
     def _answer(self) -> Any:
         try:
-            is_error, answer = pickle.load(self._line)  # of our own process
+            sizes = pickle.load(self._line)  # of our own process
+            ends = list(accumulate(sizes, initial=0))
+            buffers = [bytearray(self._shared[start:end]) for start, end in pairwise(ends)]
+            is_error, answer = pickle.load(self._line, buffers=buffers)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise _LostDecoderError from error
         if is_error:
@@ -211,7 +220,7 @@ if hasattr(os, "register_at_fork"):
 # In a decoder
 
 
-def _serve(line: socket.socket) -> None:
+def _serve(line: socket.socket, shared: mmap.mmap) -> None:
     """Call functions until the parent has ended, or closes the line."""
     global _is_decoder
     _is_decoder = True
@@ -223,9 +232,9 @@ def _serve(line: socket.socket) -> None:
             while True:
                 function, given = pickle.load(file)  # of our own parent
                 if function == _ITERATE:
-                    _iterate(file, *given)
+                    _iterate(file, shared, *given)
                 else:
-                    _tell(file, partial(function, *given))
+                    _tell(file, shared, partial(function, *given))
     except (EOFError, OSError):
         os._exit(0)
     except BaseException:
@@ -233,23 +242,35 @@ def _serve(line: socket.socket) -> None:
     os._exit(1)
 
 
-def _iterate(file: Any, function: Callable[..., Iterator[Any]], *given: Any) -> None:
+def _iterate(file: Any, shared: mmap.mmap, function: Callable[..., Iterator[Any]], *given: Any) -> None:
     found = function(*given)
-    while not isinstance(_tell(file, partial(next, found, _END_TOLD)), str | None):
-        pass
+    while not isinstance(_tell(file, shared, partial(next, found, _END_TOLD)), str | None):
+        pickle.load(file)  # the shared memory is free again
 
 
-def _tell(file: Any, call: Callable[[], Any]) -> Any:
+def _tell(file: Any, shared: mmap.mmap, call: Callable[[], Any]) -> Any:
     """Answer with what a call returns or raises; the answer, ``None`` of an error."""
     try:
         is_error, answer = False, call()
     except Exception as error:  # whatever it is, the parent raises it
         is_error, answer = True, error
+    sizes: list[int] = []
+
+    def is_in_band(buffer: pickle.PickleBuffer) -> bool:
+        """Samples go by the memory that both share, as far as it suffices."""
+        raw, begin = buffer.raw(), sum(sizes)
+        if begin + raw.nbytes > len(shared):
+            return True
+        shared[begin : begin + raw.nbytes] = raw
+        sizes.append(raw.nbytes)
+        return False
+
     try:
-        content = pickle.dumps((is_error, answer), protocol=5)
+        content = pickle.dumps((is_error, answer), protocol=5, buffer_callback=is_in_band)
     except Exception as error:  # pickle raises whatever the class of the answer does
-        is_error, content = True, pickle.dumps((True, RuntimeError(f"{answer!r} cannot be sent: {error}")))
-    file.write(content)
+        is_error, sizes = True, []
+        content = pickle.dumps((True, RuntimeError(f"{type(answer).__name__} cannot be sent: {error}")))
+    file.write(pickle.dumps(sizes) + content)
     file.flush()
     return None if is_error else answer
 
