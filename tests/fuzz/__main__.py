@@ -94,7 +94,7 @@ def _try_all(
     place: Path,
     begun: float,
 ) -> list[Outcome]:
-    """In rounds of one case of each surface, so that a short time is short for all of them."""
+    """In rounds of one case of each surface, the first of them always: a short time is short for all."""
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
 
@@ -102,7 +102,7 @@ def _try_all(
         try:
             for number in range(asked.first + job, asked.first + asked.cases, asked.jobs):
                 for name, surface in surfaces.items():
-                    if time.monotonic() - begun > asked.seconds:
+                    if number >= asked.first + asked.jobs and time.monotonic() - begun > asked.seconds:
                         return
                     answers.put(
                         cases.tried(
