@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 NEWEST ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell \
   PYENV_VERSION=$$(pyenv whence $(name) 2>/dev/null | tail -n 1) $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 
-.PHONY: help demo test lint light newest bench docs wheel clean
+.PHONY: help demo test lint light newest fuzz bench docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -79,6 +79,9 @@ $(NEW)/.installed-%: pyproject.toml constraints.txt
 	test -e $@ || rm -rf $(NEW)
 	$(call install,$(NEW),--editable '.[test-light]')
 	touch $@
+
+fuzz: $(INSTALLED)  ## damage all that is read, an hour long (SECONDS=): a result, or an error that names the file
+	cd tests && ../$(BIN)/python -m fuzz --seconds $(or $(SECONDS),3600)
 
 bench: $(INSTALLED)  ## measure what benchmarks/ measures, side by side with what it is measured against
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

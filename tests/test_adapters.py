@@ -276,3 +276,27 @@ def test_each_part_of_a_fused_system_takes_up_its_own_adapter(system, fan, jobs,
         expected = alone.score_file(fan.test[0].path).score
         assert verdict.branches[number].score == pytest.approx(expected, rel=1e-9)
     assert verdict.branches[0].score != verdict.branches[2].score
+
+
+def test_a_changed_number_is_damage(adapter, tmp_path):
+    path = tmp_path / "a.safetensors"
+    adapter.save(path)
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(AdapterError, match=r"a\.safetensors: damaged \(its digest has changed\); restore it"):
+        Adapter.load(path)
+
+
+def test_a_file_without_a_digest_is_taken_as_it_is(adapter, tmp_path):
+    """As nearfar 0.1 wrote it."""
+    told = json.dumps({"format": 1, **adapter.made_with})
+    save_file(dict(adapter.arrays), tmp_path / "old.safetensors", metadata={"nearfar": told})
+    assert Adapter.load(tmp_path / "old.safetensors").digest == adapter.digest
+
+
+@pytest.mark.parametrize("told", ["[]", '{"format": "x"}', '{"format": null}', "[" * 100_000])
+def test_a_strange_description_is_damage(adapter, tmp_path, told):
+    save_file(dict(adapter.arrays), tmp_path / "a.safetensors", metadata={"nearfar": told})
+    with pytest.raises(AdapterError, match="its description is damaged"):
+        Adapter.load(tmp_path / "a.safetensors")

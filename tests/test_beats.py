@@ -420,6 +420,28 @@ def test_settings_of_another_network_are_refused(changed, match):
         Settings.of(cfg(ITERATION_3) | changed, "file.pt")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"encoder_layers": None},
+        {"embed_dim": "512"},
+        {"conv_pos": 0},
+        {"num_buckets": 2**40},
+        {"deep_norm": 1},
+    ],
+    ids=str,
+)
+def test_a_cfg_of_other_types_or_sizes_is_refused(changed):
+    (name,) = changed
+    with pytest.raises(CheckpointError, match=rf"file\.pt: its 'cfg' has {name}=.*; expected (int|bool)"):
+        Settings.of(cfg(ITERATION_3) | changed, "file.pt")
+
+
+def test_a_cfg_with_more_blocks_than_there_can_be_is_refused():
+    with pytest.raises(CheckpointError, match=r"encoder_layers=100000, but it holds 0 tensors"):
+        built({}, dataclasses.replace(ITERATION_3, encoder_layers=100_000), where="file.pt")
+
+
 def test_a_block_that_is_not_there_is_refused(file):
     with pytest.raises(ValueError, match=r"blocks=\[4\]: .* has the blocks 1 to 3"):
         Beats(weights=str(file), blocks=(3, 4))(np.zeros((1, 3000), np.float32))

@@ -184,3 +184,23 @@ def test_values_arrive_exactly(network, tensors, tmp_path):
     write(tmp_path / "a.safetensors", tensors, configuration={})
     matched(read(tmp_path / "a.safetensors"), network, where="here")
     assert network[0].weight[0, 0].item() == tensors["0.weight"][0, 0].item()
+
+
+@pytest.mark.parametrize("told", ["no JSON", "7", "[1]"])
+def test_a_configuration_that_is_none_names_the_file(tensors, tmp_path, told):
+    save_file(tensors, tmp_path / "a.safetensors", metadata={checkpoints.CONFIGURATION: told})
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: damaged, or not what its name says"):
+        configuration(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError, UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), TypeError, OSError(22, "Invalid")]
+)
+def test_whatever_the_reader_of_pickles_raises_names_the_file(tensors, tmp_path, monkeypatch, error):
+    def load(*_, **__):
+        raise error
+
+    torch.save(tensors, tmp_path / "a.pt")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(CheckpointError, match=r"a\.pt: damaged, or not what its name says"):
+        read(tmp_path / "a.pt")

@@ -793,3 +793,20 @@ def test_one_path_in_place_of_several_is_an_error(fitted: Detector, fan: Path, k
     path = datasets.load_machine(fan).test[0].path
     with pytest.raises(TypeError, match=r"expected several; give \['.*'\], or use score_file"):
         fitted.score_files(kind(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"format": 7, "digest": "x", "a": NaN}',
+        '{"format": 7, "digest": "x", "a": Infinity}',
+        "[" * 100_000,
+        "[]",
+        '{"format": 7}',
+    ],
+    ids=["nan", "infinity", "deep", "list", "no digest"],
+)
+def test_a_description_that_json_does_not_know_is_damaged(tmp_path, content):
+    (tmp_path / "detector.json").write_text(content, encoding="utf-8")
+    with pytest.raises(DetectorError, match=r"detector\.json: damaged; restore the folder from a copy"):
+        Detector.load(tmp_path)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar.files import atomic, provenance, steps
+from nearfar.files import arrays, atomic, provenance, steps
 from nearfar.files.atomic import atomic_file, atomic_folder, resumable_folder
 from nearfar.files.digests import digest, digest_file
 from nearfar.files.steps import Jobs
@@ -567,3 +570,70 @@ def test_a_resumable_folder_does_not_replace(tmp_path: Path) -> None:
     ):
         pytest.fail("the body must not run")
     assert not (tmp_path / "out.unfinished").exists()
+
+
+@pytest.mark.parametrize("damaged", ["a.txt", steps.DONE])
+def test_a_step_that_is_not_as_it_was_written_is_told_and_done_again(jobs, damaged, caplog):
+    folder = jobs.do("step", {}, write("whole"), made_by=MADE_BY)
+    content = bytearray((folder / damaged).read_bytes())
+    content[0] ^= 1
+    (folder / damaged).write_bytes(content)
+    assert (jobs.do("step", {}, write("again"), made_by=MADE_BY) / "a.txt").read_text() == "again"
+    assert f"{folder}: damaged ({damaged}); this step is done again" in caplog.text
+
+
+def test_a_step_of_which_a_file_is_gone_is_done_again(jobs, caplog):
+    folder = jobs.do("step", {}, write("whole"), made_by=MADE_BY)
+    (folder / "a.txt").unlink()
+    assert (jobs.do("step", {}, write("again"), made_by=MADE_BY) / "a.txt").read_text() == "again"
+    assert "damaged (a.txt)" in caplog.text
+
+
+def test_a_step_from_before_digests_were_kept_is_taken_as_it_is(jobs):
+    folder = jobs.do("step", {}, write("old"), made_by=MADE_BY)
+    told = json.loads((folder / steps.DONE).read_text())
+    del told[steps.FILES]
+    (folder / steps.DONE).write_text(json.dumps(told))
+    (folder / "a.txt").write_text("other")
+    assert (jobs.do("step", {}, write("again"), made_by=MADE_BY) / "a.txt").read_text() == "other"
+
+
+@pytest.mark.parametrize("value", ["NULL", "7", "'text'", "x'00'"])
+def test_a_digest_that_is_none_is_computed_again(tmp_path, jobs, value):
+    (tmp_path / "a").write_bytes(b"content")
+    (first,) = jobs.digests_of([tmp_path / "a"])
+    with contextlib.closing(sqlite3.connect(jobs.root / "digests.sqlite")) as known:
+        known.execute(f"UPDATE digests SET sha256 = {value}")
+        known.commit()
+    assert jobs.digests_of([tmp_path / "a"]) == [first]
+
+
+# arrays with a digest
+
+
+def test_arrays_are_checked_against_their_digest(tmp_path, caplog):
+    path = tmp_path / "a.safetensors"
+    kept = {"x": np.arange(6.0).reshape(2, 3).T, "n": np.array(3)}
+    arrays.save_with_digest(path, kept)
+    assert all(np.array_equal(kept[name], array) for name, array in arrays.load_with_digest(path).items())
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        arrays.DamagedArraysError, match=r"a\.safetensors: damaged \(its digest has changed\)"
+    ):
+        arrays.load_with_digest(path)
+    assert arrays.load_if_whole(path) is None
+    assert "it counts as absent, and is made again" in caplog.text
+    path.write_bytes(content[:40])
+    with pytest.raises(arrays.DamagedArraysError, match=r"a\.safetensors: damaged, or no arrays"):
+        arrays.load_with_digest(path)
+    path.unlink()
+    assert arrays.load_if_whole(path) is None
+    with pytest.raises(FileNotFoundError, match=r"a\.safetensors|No such file"):
+        arrays.load_with_digest(path)
+
+
+def test_arrays_without_a_digest_are_taken_as_they_are(tmp_path):
+    arrays.save_arrays(tmp_path / "a.safetensors", {"x": np.ones(2)})
+    assert arrays.load_with_digest(tmp_path / "a.safetensors")["x"].tolist() == [1.0, 1.0]

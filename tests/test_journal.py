@@ -240,3 +240,26 @@ def test_a_disk_that_is_full_leaves_no_partial_files(tmp_path, monkeypatch):
             Steps(tmp_path).run(4)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
     assert Steps(tmp_path).run(4).trained == [3, 4]
+
+
+@pytest.mark.parametrize("how", ["a bit", "the end"])
+def test_a_damaged_state_counts_as_absent(tmp_path, caplog, how):
+    whole = Steps(tmp_path / "whole").run(4)
+    begun = Steps(tmp_path / "begun").run(2)
+    path = tmp_path / "begun" / STATE
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content if how == "a bit" else content[:-5])
+    again = Steps(tmp_path / "begun").run(4)
+    assert again.trained == [1, 2, 3, 4]
+    assert same(again.weights(), whole.weights())
+    assert f"{path}: damaged" in caplog.text
+    assert begun.trained == [1, 2]
+
+
+def test_a_damaged_checkpoint_counts_as_absent(tmp_path, caplog):
+    steps = Steps(tmp_path / "a").run(2)
+    path = tmp_path / "a" / "epoch_002.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert steps.journal.checkpoint(2) is None
+    assert f"{path}: damaged" in caplog.text

@@ -757,3 +757,47 @@ def _columns_of(path: Path) -> list[tuple[Any, ...]]:
     with contextlib.closing(sqlite3.connect(path)) as c:
         names = [name for (name,) in c.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return [(name, *row[1:]) for name in names for row in c.execute(f"PRAGMA table_info({name})")]
+
+
+def changed(path: Path, statement: str) -> None:
+    """A logbook with a window and an event, after somebody else's statement."""
+    with opened(path) as database:
+        put(database, 0)
+        with database.writing() as c:
+            machine, recording = logbooks.machine(c, "pump 2")
+            told = logbooks.event()
+            heard.add_event(c, machine.id, recording.id, told, began_at=0.0, sound=None, now=30.0)
+    with contextlib.closing(sqlite3.connect(path)) as c:
+        c.execute(statement)
+        c.commit()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["ALTER TABLE windows RENAME COLUMN score TO other", "DROP TABLE windows"],
+)
+def test_a_file_without_the_tables_of_a_logbook_is_damaged(tmp_path: Path, statement: str) -> None:
+    changed(tmp_path / "hall.db", statement)
+    with (
+        opened(tmp_path / "hall.db") as database,
+        pytest.raises(LogbookError, match=r"hall\.db: damaged .*put the last backup"),
+    ):
+        numbers(database)
+
+
+def test_a_column_that_should_hold_json_is_damaged(tmp_path: Path) -> None:
+    changed(tmp_path / "hall.db", "UPDATE journal SET content = 'no JSON'")
+    with (
+        opened(tmp_path / "hall.db") as database,
+        pytest.raises(LogbookError, match=r"hall\.db: damaged .*put the last backup"),
+        database.reading() as c,
+    ):
+        streams.after(c, "journal", 0, most=100)
+
+
+def test_a_version_that_is_no_number_is_damaged(tmp_path: Path) -> None:
+    changed(tmp_path / "hall.db", "UPDATE logbook SET version = x'00'")
+    with pytest.raises(
+        LogbookError, match=r"hall\.db: does not say its version, so it is no logbook, or damaged"
+    ):
+        Database.open(tmp_path / "hall.db")

@@ -264,3 +264,18 @@ class TestLooks:
 def test_a_folder_holds_its_files_and_nothing_else(golden: Result, tmp_path: Path) -> None:
     replace(golden, folder=tmp_path / "out").save()
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("\n", ",1,2\n").replace(",1,2\n", "\n", 1), "more cells than its header"),
+        (lambda text: text.replace("auc_source", "other", 1), r"the table lacks \['auc'\]"),
+    ],
+)
+def test_strange_metrics_name_the_file(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
+    shutil.copytree(GOLDEN, tmp_path / "result")
+    path = tmp_path / "result" / "metrics.csv"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ValueError, match=rf"metrics\.csv: .*{message}"):
+        assert Result.load(tmp_path / "result").omega

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -373,7 +374,7 @@ def test_two_at_once_are_refused(detector: Detector, begun: Path) -> None:
         ("state.json", b'{"a": 1}', r"state\.json: damaged"),
         ("state.json", b'{"format": 99}', "of format 99, and this nearfar knows 2; update it"),
         ("heard.jsonl", b"", r"heard\.jsonl: damaged, 0 bytes, but the state beside it counts"),
-        ("heard.jsonl", b"x" * 100_000, r"heard\.jsonl: damaged"),
+        ("heard.jsonl", b"x" * 100_000, r"heard\.jsonl: damaged \(its digest has changed\)"),
     ],
 )
 def test_a_damaged_state_is_named(
@@ -476,3 +477,31 @@ def test_kills_at_random_moments_change_nothing(
         whole
     )
     assert (state / "heard.jsonl").read_bytes() == log
+
+
+@pytest.mark.parametrize("name", ["state.json", "heard.jsonl"])
+def test_a_changed_digit_is_damage(name: str, detector: Detector, begun: Path) -> None:
+    """What was heard before is given again as it was, or not at all."""
+    path = begun / "state" / name
+    content = path.read_bytes()
+    path.write_bytes(
+        re.sub(rb"(?<=\d\.)\d", lambda digit: b"%d" % ((int(digit[0]) + 1) % 10), content, count=1)
+    )
+    assert path.read_bytes() != content
+    with pytest.raises(SessionError, match=rf"{name}: damaged \(its digest has changed\)"):
+        refused(detector, begun)
+
+
+def test_a_state_without_digests_goes_on(detector: Detector, begun: Path) -> None:
+    """As nearfar 0.1 wrote it; whatever is strange in it is damage."""
+    path = begun / "state" / "state.json"
+    content = json.loads(path.read_bytes())
+    for part in (content, content["snapshot"]):
+        del part["log"]
+    del content["digest"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    refused(detector, begun)
+    for strange in ({"next": [1]}, {"next": ["a", 0]}, {"bytes": None}, {"snapshot": []}, {"recordings": 7}):
+        path.write_text(json.dumps({**content, **strange}), encoding="utf-8")
+        with pytest.raises(SessionError, match=r"state\.json: damaged"):
+            refused(detector, begun)

@@ -13,6 +13,7 @@ import soundfile
 
 from nearfar.recordings import audio, sound_files
 from nearfar.recordings.audio import AudioError
+from nearfar.recordings.containers import extent_of
 from nearfar.recordings.recording import Recording, Span
 
 RATE = 16000
@@ -631,3 +632,36 @@ def test_a_part_of_tracks_and_of_chosen_channels(tmp_path):
     swapped = Recording(tracks.paths, (2, 1), span)
     np.testing.assert_array_equal(audio.read(swapped)[0] * 32768, SAMPLES[::-1, 300:9000])
     assert str(swapped) == f"{tmp_path / 'a_Tr1.wav'}#t=0.01875,0.5625"
+
+
+ENDLESS = {  # a chunk before the samples that says to be longer than any file: where its size stands
+    "rf64": (16, struct.pack("<I", 0xFFFFFFFF)),
+    "w64": (56, struct.pack("<Q", 2**64 - 1)),
+    "caf": (12, struct.pack(">Q", 2**63 - 1)),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_chunk_that_says_to_be_longer_than_any_file(tmp_path, kind):
+    content = bytearray(encoded(FORMATS[kind]))
+    at, size = ENDLESS[kind]
+    content[at : at + len(size)] = size
+    (tmp_path / "a.wav").write_bytes(content)
+    for read_it in (audio.read_recorded, audio.read_header):
+        with pytest.raises(AudioError, match=r"a\.wav: not a readable recording"):
+            read_it(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(("magic", "endless"), [(b"RF64", 0xFFFFFFFF), (b"BW64", 0xFFFFFFFF)])
+def test_an_odd_chunk_of_large_wav_may_say_the_largest_size(magic, endless):
+    content = magic + bytes(4) + b"WAVE" + b"ds64" + struct.pack("<I", endless) + bytes(40)
+    assert extent_of(io.BytesIO(content), len(content)) is None
+
+
+def test_a_size_that_32_bits_cannot_say_is_as_large_as_they_can():
+    """Of a WAV above 4 GiB whose header was never finished: only its length is asked for here."""
+    content = wav(fmt(), chunk(b"data", SOUND, 0))
+    extent = extent_of(io.BytesIO(content), 5 * 2**30)
+    assert extent is not None
+    assert extent.is_unfinished
+    assert b"\xff\xff\xff\xff" in extent.patches.values()

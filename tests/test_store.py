@@ -804,3 +804,10 @@ def test_killed_processes_leave_a_whole_store() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 problems, 0 not what they must be" in done.stdout
     assert int(done.stdout.split("s; ")[1].split(" of ")[0]) > 0  # some were killed in the middle of a write
+
+
+@pytest.mark.parametrize("size", ["'text'", "NULL", "-1", "0.5"])
+def test_a_shelf_whose_size_is_no_number_is_damage(filled: Store, size: str) -> None:
+    sql(filled, f"UPDATE shelves SET size = {size}")
+    with pytest.raises(OSError, match=r"index\.sqlite: damaged \(a shelf of size"):
+        filled.put(NEAR, {key(99): array(3)})

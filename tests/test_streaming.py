@@ -341,3 +341,23 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     tracemalloc.stop()
     assert count == 50
     assert peak < 12e6  # the recording has 40 MB
+
+
+@pytest.mark.parametrize(
+    "content", [b"RIFF\x04\0\0\0WAVE", b"RIFF\x10\0\0\0WAVEfmt \xff\xff\xff\xff" + bytes(50)]
+)
+def test_errors_of_a_sound_file_from_a_pipe_name_the_pipe(content):
+    with (
+        pytest.raises(AudioError, match=r"^stdin: not a readable recording"),
+        streaming.of_pipe(io.BytesIO(content), "stdin", rate=RATE, channels=1),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6])
+def test_what_is_lost_of_a_sound_file_from_a_pipe_names_the_pipe(tmp_path, part):
+    whole = written(tmp_path / "a.ogg", noise(), "VORBIS").read_bytes()
+    cut = io.BytesIO(whole[: int(part * len(whole))])
+    with streaming.of_pipe(cut, "stdin", rate=RATE, channels=2) as stream:
+        lost = [block for block in stream.recorded.blocks(0) if isinstance(block, Lost)]
+    assert all(str(one.error).startswith("stdin: ") for one in lost)

@@ -502,3 +502,20 @@ def test_files_that_are_in_the_archive_twice(package):
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(package, "a") as archive:
         archive.writestr(SCORES, archive.read(SCORES))
     assert check(package) == [f"{SCORES}: in the archive 2 times"]
+
+
+def test_an_archive_that_would_fill_the_memory(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(2**28 + 1))
+    assert check(tmp_path / "a.zip") == ["not a readable zip archive: unpacked it has more than 256 MiB"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(22, "Invalid argument"), NotImplementedError("compression type 7"), ValueError("x")]
+)
+def test_whatever_the_reader_of_archives_raises_is_told(package, monkeypatch, error):
+    def raised(*_):
+        raise error
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", raised)
+    assert check(package) == [f"not a readable zip archive: {error}"]

@@ -453,3 +453,20 @@ def test_copies_have_the_digest_of_the_original_in_any_container(rng):
     assert copies.digest(samples) != copies.digest(samples[::-1])
     loud = np.float32([[1.5, -1.0, 1e38]])
     assert copies.digest(loud) == copies.digest(np.minimum(loud, 40)) != copies.digest(loud / 2)
+
+
+@pytest.mark.parametrize("others", ["channels", "rate"])
+def test_so_many_clips_of_another_format_that_none_is_odd(others, normal):
+    """Half are mono, or of half the rate: this is told, and what is usual is that of one format."""
+    samples = [clip(seed) for seed in range(6)]
+    odd = [
+        held(
+            f"odd{seed}.wav",
+            sound[:1] if others == "channels" else sound[:, ::2],
+            RATE // (1 + (others == "rate")),
+        )
+        for seed, sound in enumerate(samples)
+    ]
+    found = judge("mill", [*normal[:6], *odd], ALL)
+    assert found.problem_kinds[0] == others
+    assert found.usual is not None

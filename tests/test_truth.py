@@ -226,6 +226,13 @@ def test_scores_list_every_problem(scores):
         assert any(said in problem for problem in error.value.problems), said
 
 
+def test_released_names_that_are_no_names_are_listed(truth):
+    file = truth / "ground_truth_attributes" / "ground_truth_Sander_section_00_test.csv"
+    write_rows(file, [(NAMES[0], "../x"), (NAMES[1], "a/b"), *[(name, f"n{name}") for name in NAMES[2:]]])
+    with pytest.raises(DatasetError, match=r"ground_truth_attributes: '\.\./x' is no name of a file"):
+        read_released_names(truth)
+
+
 def test_clips_without_decision(scores, truth):
     (scores / "decision_result_Sander_section_00_test.csv").unlink()
     with pytest.raises(ValueError, match="12 decisions are missing or not finite, the first of 'Sander"):

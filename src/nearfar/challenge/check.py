@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +24,7 @@ from nearfar.challenge.schema import (
 )
 from nearfar.files import tables
 
+MOST_BYTES = 2**28  # of what is in a package; the largest that keeps the rules has some MiB
 _FILE = re.compile(r"task2/(?P<label>[^/]+)/(?P<file>[^/]+)")
 _REPORT = re.compile(r"task2/([^/]+/)?[^/]+\.technical_report\.pdf")
 
@@ -40,7 +41,11 @@ def check(package: Path) -> list[str]:
         raise FileNotFoundError(f"{package}: no such file")
     try:
         names, files = _read(package)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as e:  # the last: encrypted
+    except Exception as e:  # of a library that raises whatever a damaged or encrypted archive leads to
+        if (
+            isinstance(e, OSError) and e.errno != errno.EINVAL
+        ):  # of the disk, and not of a place beyond any file
+            raise
         return [f"not a readable zip archive: {e}"]
     problems = [f"{name}: in the archive {n} times" for name, n in Counter(names).items() if n > 1]
     systems: dict[str, dict[str, bytes]] = {}
@@ -58,6 +63,8 @@ def _read(package: Path) -> tuple[list[str], dict[str, bytes]]:
     """The names of the files in an archive, and their contents by name."""
     with zipfile.ZipFile(package) as archive:
         names = [member.filename for member in archive.infolist() if not member.is_dir()]
+        if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
+            raise ValueError(f"unpacked it has more than {MOST_BYTES >> 20} MiB")
         return names, {name: archive.read(name) for name in names}
 
 

@@ -40,6 +40,7 @@ from nearfar.files.names import printable
 
 DEBUG = "NEARFAR_DEBUG"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+DECODING = "NEARFAR_DECODING"  # of ``recordings.apart``, which is not loaded for that
 # pydantic looks for plugins in the metadata of every installed package, and we have none
 WITHOUT_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
@@ -93,6 +94,7 @@ def main() -> None:
     ) in ONE_THREAD:  # clips are processed in parallel, so more threads for one clip only slow that down
         os.environ.setdefault(variable, "1")
     os.environ.setdefault(WITHOUT_PLUGINS, "__all__")
+    os.environ.setdefault(DECODING, "apart")  # a file that crashes its library costs no more than that file
     for stream in (sys.stdout, sys.stderr):  # names of files that are not in its encoding are shown escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

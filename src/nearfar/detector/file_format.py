@@ -244,18 +244,24 @@ def _read_description(folder: Path) -> dict[str, Any]:
         )
     damaged = f"{file}: damaged; restore the folder from a copy, or fit the detector again"
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         said, written = content.pop("digest"), content["format"]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        is_whole = said == digest(content)
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise DetectorError(damaged) from error
     if isinstance(written, int) and written > FORMAT:
         raise DetectorError(
             f"{folder}: a detector of format {written}; this nearfar {__version__} reads up to format {FORMAT}: "
             "install a newer nearfar"
         )
-    if said != digest(content):
+    if not is_whole:
         raise DetectorError(damaged)
     return content
+
+
+def _refuse_constant(name: str) -> float:
+    """NaN and infinities, which Python reads in JSON, and which nothing writes here."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _read_arrays(folder: Path, said: str) -> dict[str, NDArray[Any]]:

@@ -116,7 +116,7 @@ def read(tables: Iterable[Path | str], *, every: float | None = None) -> ScoreTa
     """
     if every is not None and not 0 < every < math.inf:
         raise ValueError(f"every={every:g}: must be above 0, in seconds from one clip to the next")
-    rows = _Rows()
+    rows, tables = _Rows(), list(tables)
     for table in tables:
         before = len(rows.usable)
         with _opened(table) as file:
@@ -126,15 +126,15 @@ def read(tables: Iterable[Path | str], *, every: float | None = None) -> ScoreTa
             raise ScoreTableError(f"{table}: a table without rows; there is nothing to look at")
     if not len(rows.usable):
         raise ScoreTableError("no table of scores; give at least one, as `nearfar score --csv` prints it")
-    times, by_clock = _times(rows, every)
+    times, by_clock = _times(rows, every, ", ".join(map(str, tables)))
     order = np.argsort(times, kind="stable")
     values = {name: np.array(column)[order] for name, column in rows.values.items()}
     usable = np.array(rows.usable, dtype=bool)[order]
     return ScoreTable(times[order], values, usable, by_clock, len(rows.recordings))
 
 
-def _times(rows: _Rows, every: float | None) -> tuple[Float, bool]:
-    """Of each row, in seconds; and whether they are clock time."""
+def _times(rows: _Rows, every: float | None, called: str) -> tuple[Float, bool]:
+    """Of each row, in seconds, and whether they are clock time; ``called`` is what errors call the tables."""
     clock, start = np.array(rows.clock, np.float64), np.array(rows.start, np.float64)
     if np.isfinite(clock).any():
         if every is not None:
@@ -144,14 +144,14 @@ def _times(rows: _Rows, every: float | None) -> tuple[Float, bool]:
         return every * np.arange(len(clock), dtype=np.float64), False
     if not np.isfinite(start).any():
         raise ScoreTableError(
-            "the tables do not say when their rows were recorded: they have neither clock time (column clock) nor "
-            "a time in the recording (column start). Score again with --began, or say with --every how many "
-            "seconds lie between two clips"
+            f"{called}: the tables do not say when their rows were recorded: they have neither clock time "
+            "(column clock) nor a time in the recording (column start). Score again with --began, or say with "
+            "--every how many seconds lie between two clips"
         )
     if len(rows.recordings) > 1:
         raise ScoreTableError(
-            f"{len(rows.recordings)} recordings, and no column clock that says when each of them began. Score "
-            "again with --began, or say with --every how many seconds lie between two rows"
+            f"{called}: {len(rows.recordings)} recordings, and no column clock that says when each of them began. "
+            "Score again with --began, or say with --every how many seconds lie between two rows"
         )
     return start, False
 

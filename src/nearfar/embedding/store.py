@@ -221,6 +221,8 @@ class Store:
             new = {key: array for key, array in embeddings.items() if key not in there}
             if new:
                 (end,) = index.execute("SELECT size FROM shelves WHERE number = ?", (shelf,)).fetchone()
+                if not isinstance(end, int) or end < 0:
+                    raise self._damaged(f"a shelf of size {end!r}")
                 places = _append(path, end, new)
                 _enter(index, shelf, places)
 

@@ -104,6 +104,13 @@ class Settings:
         return settings
 
     def _check(self, where: str) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), field.type
+            if type(value).__name__ != kind or (kind == "int" and not 0 < value <= LARGEST):
+                raise CheckpointError(
+                    f"{where}: its 'cfg' has {field.name}={str(value)[:SHOWN]!r}; expected {kind}, of numbers one "
+                    f"from 1 to {LARGEST}"
+                )
         strange = {name: getattr(self, name) for name, value in ONLY.items() if getattr(self, name) != value}
         if strange:
             wanted = {name: ONLY[name] for name in strange}
@@ -125,6 +132,8 @@ class Settings:
         return (2 * self.encoder_layers) ** 0.25 if self.deep_norm else 1.0
 
 
+LARGEST = 2**20  # number in a ``cfg``, far above all that is known
+SHOWN = 60  # characters of what is none
 ONLY = {
     "activation_fn": "gelu",
     "layer_norm_first": False,
@@ -340,6 +349,10 @@ def built(tensors: Mapping[str, Tensor], settings: Settings, *, where: str) -> B
     CheckpointError
         If they are not its weights, exactly; or if blocks have biases of their own.
     """
+    if settings.encoder_layers > len(tensors):
+        raise CheckpointError(
+            f"{where}: its 'cfg' has encoder_layers={settings.encoder_layers}, but it holds {len(tensors)} tensors"
+        )
     first, *others = (f"encoder.layers.{i}.{TABLE}" for i in range(settings.encoder_layers))
     shared = tensors.get(f"{first}weight")
     tables = [name for name in tensors if name.startswith(tuple(others))]

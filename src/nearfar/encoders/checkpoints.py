@@ -8,6 +8,7 @@ values; no code of a file is ever run. Loading is strict: names and shapes are e
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +17,6 @@ from typing import Any, TypeVar
 
 import safetensors
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -78,7 +78,7 @@ def configuration(path: Path) -> dict[str, Any]:
         As ``read``.
     """
     if path.suffix in SAFETENSORS:
-        return json.loads(_safe(path, lambda: _metadata(path)).get(CONFIGURATION, "{}"))
+        return _safe(path, lambda: dict(json.loads(_metadata(path).get(CONFIGURATION, "{}"))))
     found = _unpickle(path)
     return next((dict(found[k]) for k in CONFIGURED if isinstance(found.get(k), Mapping)), {})
 
@@ -103,7 +103,9 @@ def _safe(path: Path, load: Callable[[], T]) -> T:
         return load()
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: cannot be read as tensors alone. {CONVERT}") from error
-    except (SafetensorError, RuntimeError, EOFError) as error:
+    except Exception as error:  # of libraries, which raise whatever a damaged file leads to
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which says what is wrong
+            raise
         raise CheckpointError(
             f"{path}: damaged, or not what its name says ({error}); get it again"
         ) from error

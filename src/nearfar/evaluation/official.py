@@ -72,7 +72,9 @@ def read_scores(folder: Path) -> pd.DataFrame:
     problems: list[str] = []
     scores = _read(folder, SCORE, problems)
     decisions = _read(folder, DECISION, problems)
-    problems += [f"{key}: has a decision, but no score" for key in sorted(decisions.keys() - scores.keys())]
+    problems += [
+        f"{folder}: {key}: has a decision, but no score" for key in sorted(decisions.keys() - scores.keys())
+    ]
     if problems:
         raise DatasetError(problems)
     if not scores:
@@ -117,10 +119,13 @@ def evaluate_folder(
         clips = read_truth(truth, machines)
         if (truth / ATTRIBUTES).is_dir():
             scores = scores.rename(index=read_released_names(truth, machines))
-    return Evaluation(
-        metrics=metrics.evaluate(clips, scores["score"]),
-        decisions=metrics.decision_metrics(clips, scores["decision"]) if "decision" in scores else None,
-    )
+    try:
+        return Evaluation(
+            metrics=metrics.evaluate(clips, scores["score"]),
+            decisions=metrics.decision_metrics(clips, scores["decision"]) if "decision" in scores else None,
+        )
+    except ValueError as error:
+        raise ValueError(f"{folder}{'' if truth is None else f' against {truth}'}: {error}") from error
 
 
 def _describe(keys: Iterable[str]) -> pd.DataFrame:

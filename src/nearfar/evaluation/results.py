@@ -118,7 +118,10 @@ class Result:
         """
         if self.metrics.empty or {"auc", "auc_source"} <= set(self.metrics):
             return None
-        of_seeds = [omega(table) for _, table in self.metrics.groupby("seed")]
+        try:
+            of_seeds = [omega(table) for _, table in self.metrics.groupby("seed")]
+        except ValueError as error:
+            raise ValueError(f"{self.folder / FILES[1]}: {error}") from error
         return sum(of_seeds) / len(of_seeds)
 
     def __repr__(self) -> str:
@@ -204,6 +207,10 @@ def read_table(file: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], encoding_errors=NAMES)
+        if not table.index.equals(
+            pd.RangeIndex(len(table))
+        ):  # pandas takes what is too much for names of rows
+            raise ValueError("its rows have more cells than its header")
         for column in table.columns.difference(list(TEXT)):
             table[column] = [float("nan") if pd.isna(text) else float(text) for text in table[column]]
             if column in WHOLE and len(at := table.index[~(table[column] % 1 == 0)]):

@@ -59,7 +59,7 @@ def read_truth(folder: Path, machines: Collection[str] | None = None) -> pd.Data
     if not labels and not problems:
         problems.append(f"{folder / DATA}: no file ground_truth_MACHINE_section_SS_test.csv")
     for key in sorted(labels.keys() ^ domains.keys()):
-        problems.append(f"{key}: in {DATA if key in labels else DOMAIN} only")
+        problems.append(f"{folder}: {key}: in {DATA if key in labels else DOMAIN} only")
     if problems:
         raise DatasetError(problems)
     clips = {key: parse_clip(Path(key)) for key in sorted(labels)}
@@ -84,6 +84,11 @@ def read_released_names(folder: Path, machines: Collection[str] | None = None) -
     """
     problems: list[str] = []
     names = _read(folder / ATTRIBUTES, machines, None, problems)
+    strange = [name for name in names.values() if not name or PurePosixPath(name).name != name]
+    if strange:
+        raise DatasetError(
+            [*problems, *(f"{folder / ATTRIBUTES}: {name!r} is no name of a file" for name in strange)]
+        )
     released = {str(PurePosixPath(key).with_name(f"{name}.wav")): key for key, name in names.items()}
     if len(released) < len(names):
         problems.append(f"{folder / ATTRIBUTES}: {len(names) - len(released)} released names are repeated")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import math
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,15 +20,20 @@ from typing import Any, Protocol
 
 import platformdirs
 
-from nearfar.files.atomic import atomic_folder, write_json
+from nearfar.files.atomic import atomic_folder, remove_folder, write_json
 from nearfar.files.digests import digest, digest_file
 from nearfar.files.provenance import code_digest
 
 CACHE_VARIABLE = "NEARFAR_CACHE"
 DONE = "job.json"
+FILES = "files"  # its digests of all others
 UNFINISHED = (".*.part", ".*.old", "*.unfinished")  # names of what is not complete, or about to go
 DIGESTS_AT_ONCE = 100  # files, of which a killed run computes the digests again
 HOURS_AT_WORK = 24.0  # after so long without a new file, a step is taken for killed
+
+SHA256 = re.compile("[0-9a-f]{64}")
+
+logger = logging.getLogger(__name__)
 
 _Row = tuple[str | bytes, int, int, str]
 
@@ -98,7 +105,8 @@ class Jobs:
 
     A step is asked for with everything that determines its outcome. The first time it is done, in a temporary
     folder that is renamed when complete; after that its folder is found. An interrupted run therefore goes on
-    where it stopped, and a run of another system takes the steps that both share.
+    where it stopped, and a run of another system takes the steps that both share. A step of which a file is no
+    longer what was written is told in the log, and done again.
 
     Parameters
     ----------
@@ -186,13 +194,16 @@ class Jobs:
             Names of the modules that make it: see ``provenance.code_digest``.
         """
         folder = self.folder(step, inputs, made_by=made_by)
+        if (folder / DONE).is_file() and (damaged := _damaged(folder)):
+            logger.warning("%s: damaged (%s); this step is done again", folder, damaged)
+            remove_folder(folder)
         if exchange is not None and not (folder / DONE).is_file():
             exchange.fetch(folder)
         if not (folder / DONE).is_file():
             with atomic_folder(folder, replace=True, unless=DONE) as part:
                 make(part)
                 code = {"code": code_digest(*made_by), "made_by": list(made_by)}
-                write_json(part / DONE, {"step": step, "inputs": inputs, **code})
+                write_json(part / DONE, {"step": step, "inputs": inputs, **code, FILES: _digests(part)})
         if exchange is not None:
             exchange.offer(folder)
         return folder
@@ -215,7 +226,9 @@ def _remembered(known: sqlite3.Connection, path: Path) -> str | None:
     """The digest of a file, if it is known and the file has not changed since."""
     place, status = _as_key(path.resolve()), path.stat()
     row = known.execute("SELECT size, mtime, sha256 FROM digests WHERE path = ?", (place,)).fetchone()
-    return row[2] if row is not None and row[:2] == (status.st_size, status.st_mtime_ns) else None
+    if row is None or row[:2] != (status.st_size, status.st_mtime_ns):
+        return None
+    return row[2] if isinstance(row[2], str) and SHA256.fullmatch(row[2]) else None
 
 
 def _row_of(path: Path) -> _Row:
@@ -232,6 +245,32 @@ def _as_key(path: Path) -> str | bytes:
     except UnicodeEncodeError:  # as Python stands for bytes that are not UTF-8
         return os.fsencode(path)
     return text
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of an outcome, by its place in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / DONE)
+    return {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
+
+
+def _damaged(folder: Path) -> str:
+    """What is not as it was written; nothing of steps that were done before digests were kept."""
+    try:
+        said = json.loads((folder / DONE).read_bytes()).get(FILES)
+        changed = (
+            [] if said is None else [name for name, sha in said.items() if _digest_of(folder / name) != sha]
+        )
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return DONE
+    return ", ".join(changed)
+
+
+def _digest_of(file: Path) -> str:
+    """SHA-256 of a file; nothing if it cannot be read."""
+    try:
+        return digest_file(file)
+    except OSError:
+        return ""
 
 
 def _is_unfinished(folder: Path) -> bool:

@@ -2,9 +2,9 @@
 
 What was heard is appended to a log, in whole lines. Beside it is a state: how long the log was when the state was
 written, which window comes next, and what events and alarms know of the windows before. That is little,
-whatever the length of the recordings. A state is written once a second and at the end, whole or not at all. Who
-goes on cuts the log to the length that the state names. So nothing is lost but a second of work, and what is
-heard in the end is equal, byte for byte, to what an unbroken run hears.
+whatever the length of the recordings. Both are checked against digests in the state. A state is written once a
+second and at the end, whole or not at all. Who goes on cuts the log to the length that the state names. So nothing
+is lost but a second of work, and what is heard in the end is equal, byte for byte, to what an unbroken run hears.
 
 A folder belongs to one detector, to one way of listening, and to recordings that do not change. Recordings may
 be added after the others.
@@ -17,6 +17,7 @@ while later ones are heard.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -24,7 +25,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any, Self
@@ -61,6 +62,7 @@ UNREADABLE = (
 FORMAT = 2  # 1 had no snapshot
 STATE, LOG, LOCK = "state.json", "heard.jsonl", "lock"
 SHORT_DIGEST = 12  # characters in messages
+READ_AT_ONCE = 2**20  # bytes of a log
 EVERY = 1.0  # seconds between two states
 SCORING = "scoring"  # the step that progress is told of
 NUMBERS = ("score", "p_value")  # of a verdict: NaN if they are not known
@@ -298,21 +300,49 @@ def _header_of(recording: Recording) -> Header | None:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """How far a session is: bytes of the log, the next window (number of its recording, its own), and the steps."""
+    """How far a session is: bytes of the log, the next window (number of its recording, its own), and the steps.
+
+    ``log`` is the SHA-256 of these bytes, which goes on where they do.
+    """
 
     size: int = 0
     place: tuple[int, int] = (0, 0)
     steps: dict[str, Any] | None = None
+    log: Any = field(default_factory=hashlib.sha256, compare=False)
 
     def content(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"next": list(self.place), "bytes": self.size, "steps": self.steps}
+        log = self.log.hexdigest()
+        return {"next": list(self.place), "bytes": self.size, "steps": self.steps, "log": log}
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Self:
-        """From these values."""
+    def of(cls, content: Mapping[str, Any], log: Path) -> Self:
+        """From these values, and the log that they tell of.
+
+        Raises
+        ------
+        SessionError
+            If the log has not what it had; of states that tell no digest, if it has less.
+        """
         recording, window = content["next"]
-        return cls(content["bytes"], (recording, window), content["steps"])
+        size, summed = int(content["bytes"]), hashlib.sha256()
+        there = log.stat().st_size if log.is_file() else 0
+        if there < size:
+            raise SessionError(
+                f"{log}: damaged, {there} bytes, but the state beside it counts {size}; remove {log.parent} and "
+                "begin again"
+            )
+        if size:
+            with log.open("rb") as file:
+                left = size
+                while left > 0 and (some := file.read(min(left, READ_AT_ONCE))):
+                    summed.update(some)
+                    left -= len(some)
+        if content.get("log") not in (None, summed.hexdigest()):
+            raise SessionError(
+                f"{log}: damaged (its digest has changed); remove {log.parent} and begin again"
+            )
+        return cls(size, (int(recording), int(window)), content["steps"], summed)
 
 
 class _Log:
@@ -335,7 +365,14 @@ class _Log:
         self._keeps_snapshot = False
         known = _known(folder)
         if known is not None:
-            self._go_on(known, recordings)
+            try:
+                self._go_on(known, recordings)
+            except SessionError:
+                raise
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                raise SessionError(
+                    f"{folder / STATE}: damaged ({error}); remove {folder} and begin again"
+                ) from error
         self._file = self._opened_log()
         self._time = time.monotonic()
         try:
@@ -348,7 +385,8 @@ class _Log:
 
     def _go_on(self, known: Mapping[str, Any], recordings: Sequence[dict[str, Any]]) -> None:
         """Take up a state; if a recording that may be heard again has changed, from where it began."""
-        done, self._snapshot = _Done.of(known), _Done.of(known["snapshot"])
+        log = self._folder / LOG
+        done, self._snapshot = _Done.of(known, log), _Done.of(known["snapshot"], log)
         heard = known["recordings"][: done.place[0] + (done.place[1] > 0)]
         _refuse_other_ways(self._folder, known["identity"], self._identity)
         changed = _refuse_others(self._folder, heard, recordings, self._snapshot.place[0])
@@ -366,7 +404,7 @@ class _Log:
         """Say that the recording of this number begins, as it is now."""
         self.recordings[number:] = [told]
         if not self._keeps_snapshot:
-            self._snapshot = _Done(self.done.size, (number, 0), steps.state())
+            self._snapshot = replace(self.done, place=(number, 0), steps=steps.state())
 
     def keep_snapshot(self) -> None:
         """The recording that was just heard is to be heard again: what follows makes no snapshot."""
@@ -376,12 +414,6 @@ class _Log:
         """The log, which has all that the state counts, and perhaps more."""
         path = self._folder / LOG
         path.touch()
-        there = path.stat().st_size
-        if there < self.done.size:
-            raise SessionError(
-                f"{path}: damaged, {there} bytes, but the state beside it counts {self.done.size}; remove "
-                f"{self._folder} and begin again"
-            )
         return path.open("r+b", buffering=0)
 
     def lines(self) -> Iterator[Heard]:
@@ -405,7 +437,9 @@ class _Log:
         with no_space_names(self._folder / LOG):
             while left:
                 left = left[self._file.write(left) :]
-        self.done = _Done(self.done.size + len(content), place, steps.state())
+        log = self.done.log.copy()
+        log.update(content)
+        self.done = _Done(self.done.size + len(content), place, steps.state(), log)
         if time.monotonic() - self._time >= EVERY:
             self._save()
 
@@ -418,7 +452,7 @@ class _Log:
             "format": FORMAT, "identity": self._identity, "recordings": self.recordings, **done.content(),
             "snapshot": self._snapshot.content(),
         }  # fmt: skip
-        write_json(self._folder / STATE, content)
+        write_json(self._folder / STATE, {**content, "digest": digest(content)})
         self._saved, self._time = done, time.monotonic()
 
     def close(self) -> None:
@@ -474,8 +508,10 @@ def _known(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
-        version = content["format"]
-    except (ValueError, TypeError, LookupError) as error:
+        said, version = content.pop("digest", None), content["format"]
+        if said not in (None, digest(content)):  # states of 0.1 have none
+            raise ValueError("its digest has changed")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise SessionError(f"{path}: damaged ({error}); remove {folder} and begin again") from error
     if version != FORMAT:
         raise SessionError(

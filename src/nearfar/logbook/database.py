@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -166,6 +167,8 @@ class Database:
             if told is None:
                 raise
             raise told from error
+        except JSONDecodeError as error:  # of a column that holds JSON
+            raise LogbookError(f"{self}: damaged ({error}); put the last backup in its place") from error
         except NoConnectionError as error:
             raise TimeoutError(f"{self}: all connections have been in use for a minute") from error
 
@@ -209,7 +212,7 @@ class Database:
                 f"{self}: is no logbook, but a database of another program; choose another one"
             )
         row = c.execute(sql.select(logbook.c.version, logbook.c.nearfar)).one_or_none()
-        if row is None:
+        if row is None or not isinstance(row.version, int):
             raise LogbookError(f"{self}: does not say its version, so it is no logbook, or damaged")
         if row.version > schema.VERSION:
             raise LogbookError(

@@ -20,7 +20,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import DBAPIError
 
 from nearfar.files.atomic import refuse_unwritable
-from nearfar.logbook.schema import MARK, LogbookError
+from nearfar.logbook.schema import MARK, LogbookError, metadata
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ PRAGMAS = (
     f"PRAGMA journal_size_limit = {WAL_BYTES}",
 )
 REFUSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+OF_ITS_TABLES = (  # errors of a statement that say that the file has not the tables of a logbook
+    "no such column", "no such table", "no such index", "malformed database schema", "unsupported file format",
+)  # fmt: skip
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 MOUNTS = Path("/proc/self/mountinfo")  # of Linux; proc_pid_mountinfo(5)
 ON_A_NETWORK = (
@@ -175,11 +178,25 @@ class SQLiteFile:
             return OSError(errno.EIO, f"{error}; see what is wrong with the disk", str(self.path))
         if code == sqlite3.SQLITE_NOTADB:
             return LogbookError(f"{self}: is no logbook, but a file of another kind; choose another name")
-        if code == sqlite3.SQLITE_CORRUPT:
+        if code == sqlite3.SQLITE_CORRUPT or self._lacks_tables(error):
             return LogbookError(
                 f"{self}: damaged ({error}); move it away, and put the last backup in its place (docs/logbook.md)"
             )
         return None
+
+    def _lacks_tables(self, error: sqlite3.Error) -> bool:
+        """Whether an error says that the file has not the tables of a logbook; else a statement is wrong."""
+        if not str(error).startswith(OF_ITS_TABLES):
+            return False
+        try:
+            with closing(self._connected("ro")) as c:
+                for table in metadata.tables.values():
+                    there = {row[1] for row in c.execute(f"PRAGMA table_info({table.name})")}
+                    if not there >= {column.name for column in table.columns}:
+                        return True
+        except sqlite3.Error:
+            return True
+        return False
 
     def _refuse_unfit(self, make: bool) -> None:
         if self.path.is_dir():

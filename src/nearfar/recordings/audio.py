@@ -24,7 +24,7 @@ import soxr
 from numpy.typing import NDArray
 
 from nearfar.files.atomic import atomic_file
-from nearfar.recordings import sound_files
+from nearfar.recordings import apart, sound_files
 from nearfar.recordings.blocks import Block, InBlocks, Lost, closing, part_of, side_by_side
 from nearfar.recordings.clips import ACQUISITION_SUFFIXES
 from nearfar.recordings.containers import BEGINNING, is_container
@@ -81,6 +81,10 @@ def read_header(recording: Recording | Path) -> Header:
         there.
     """
     recording = Recording.of(recording)
+    return apart.called(_read_header, recording, name=str(recording))
+
+
+def _read_header(recording: Recording) -> Header:
     if len(recording.paths) == 1 and (reader := _reader(recording.path)) is not None:
         return cast(Header, reader.read_header(recording.path, recording.channels, recording.span))
     span = recording.span
@@ -133,11 +137,15 @@ def read(recording: Recording | Path) -> tuple[Samples, int]:
 def read_recorded(recording: Recording | Path) -> Recorded:
     """All that is known of a recording after reading it; arguments and errors as of ``read``."""
     recording = Recording.of(recording)
+    return apart.called(_read_recorded, recording, name=str(recording))
+
+
+def _read_recorded(recording: Recording) -> Recorded:
     if len(recording.paths) == 1 and (reader := _reader(recording.path)) is not None:
         return cast(Recorded, reader.read(recording.path, recording.channels, recording.span))
     span = recording.span
     if len(recording.paths) > 1:
-        read_header(replace(recording, span=None))  # refuses tracks that differ before any is read
+        _read_header(replace(recording, span=None))  # refuses tracks that differ before any is read
     files = [sound_files.read(Source.at(path, span), span) for path in recording.paths]
     header = _common_header(recording, [file.header for file in files])
     samples = files[0].samples if len(files) == 1 else np.concatenate([file.samples for file in files])
@@ -159,6 +167,27 @@ def in_blocks(recording: Recording | Path) -> InBlocks:
         If nothing of it can be read, tracks differ, or a chosen channel or the part is not there.
     """
     recording = Recording.of(recording)
+    if not apart.is_on():
+        return _in_blocks(recording)
+    header, is_counted, notes = apart.called(_without_blocks, recording, name=str(recording))
+
+    def blocks(start: int) -> Iterator[Block]:
+        left = header.samples - start
+        return apart.blocks(_blocks_from, recording, start, name=str(recording), left=left)
+
+    return InBlocks(header, is_counted, notes, blocks)
+
+
+def _without_blocks(recording: Recording) -> tuple[Header, bool, tuple[Note, ...]]:
+    found = _in_blocks(recording)
+    return found.header, found.is_counted, found.notes
+
+
+def _blocks_from(recording: Recording, start: int) -> Iterator[Block]:
+    return _in_blocks(recording).blocks(start)
+
+
+def _in_blocks(recording: Recording) -> InBlocks:
     if len(recording.paths) == 1 and (reader := _reader(recording.path)) is not None:
         return part_of(cast(InBlocks, reader.in_blocks(recording.path, recording.channels)), recording)
     files = [sound_files.in_blocks(Source.at(path)) for path in recording.paths]
@@ -190,6 +219,10 @@ def read_part(path: Path, start: int, frames: int) -> Samples:
     """At most so many samples of a file from that one on: (channels, samples); errors as of ``read``."""
     if _reader(path) is not None:
         return read(path)[0][:, start : start + frames]
+    return apart.called(_read_part, path, start, frames, name=str(path))
+
+
+def _read_part(path: Path, start: int, frames: int) -> Samples:
     return sound_files.read_part(Source.at(path), start, frames)
 
 
@@ -224,7 +257,7 @@ def read_stream(stream: BinaryIO, name: str, *, rate: int, channels: int) -> Rec
     if not content:
         raise AudioError(f"{name}: it ended without a single byte; is the recorder running?", fault="empty")
     if is_file:
-        return sound_files.read(Source(name, content))
+        return apart.called(sound_files.read, Source(name, content), name=name)
     if len(content) % (2 * channels):
         raise AudioError(
             f"{name}: {len(content)} bytes are no sound file, and not whole frames of {channels} 16-bit channels: "

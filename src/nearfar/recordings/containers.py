@@ -11,10 +11,11 @@ Wave64, AIFF and AIFF-C, CAF, AU.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 # The GUIDs of Wave64, from the description of the format by Sonic Foundry.
 W64_RIFF = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
@@ -182,7 +183,7 @@ def extent_of(file: BinaryIO, size: int) -> Extent | None:
             extent = _extent(file, size, family, before, chunk)
             return replace(extent, patches=odd | extent.patches) if magic in LARGE_WAV else extent
         if chunk.size % 2:
-            odd[chunk.size_at] = (chunk.size + 1).to_bytes(4, "little")
+            odd[chunk.size_at] = _fitting(chunk.size + 1, 4, "little")
         before.setdefault(chunk.name, chunk)
     return None
 
@@ -233,7 +234,10 @@ def chunk_of(file: BinaryIO, size: int, name: bytes) -> bytes | None:
 
 def _chunks(file: BinaryIO, family: Family, start: int) -> Iterator[Chunk]:
     """The chunks from there on, at most ``MOST_CHUNKS``; the last one may be longer than the file."""
+    end = file.seek(0, io.SEEK_END)
     for _ in range(MOST_CHUNKS):
+        if start > end:  # a size of 64 bits may lie beyond what any file can have
+            return
         file.seek(start)
         head = file.read(family.head_size)
         if len(head) < family.head_size:
@@ -268,10 +272,15 @@ def _extent(file: BinaryIO, size: int, family: Family, before: dict[bytes, Chunk
         is_unknown and (family is CAF or magic in LARGE_WAV)
     ):  # libsndfile reads none of these
         counted = available + family.before_sound + (family.head_size if family.counts_head else 0)
-        patches |= {size_at: counted.to_bytes(width, "big" if family.head[0] == ">" else "little")}
+        patches |= {size_at: _fitting(counted, width, "big" if family.head[0] == ">" else "little")}
         patches |= _patched_frames(file, family, before, available)
     said = None if is_unfinished or is_unknown else claimed
     return Extent(start, said, available, is_unfinished, valid_bits, patches)
+
+
+def _fitting(number: int, width: int, order: Literal["big", "little"]) -> bytes:
+    """A size in so many bytes; one that is too large for them is as large as they can say."""
+    return min(number, 2 ** (8 * width) - 1).to_bytes(width, order)
 
 
 def _is_chain(file: BinaryIO, family: Family, start: int, size: int) -> bool:
@@ -306,7 +315,7 @@ def _patched_frames(
     place = before[b"COMM"].start
     file.seek(place)
     channels, _, bits = struct.unpack(">HIH", file.read(8).ljust(8, b"\0"))
-    return {place + 2: (available // max(channels * -(-bits // 8), 1)).to_bytes(4, "big")}
+    return {place + 2: _fitting(available // max(channels * -(-bits // 8), 1), 4, "big")}
 
 
 def _au(file: BinaryIO, size: int, order: str) -> Extent | None:
@@ -317,6 +326,6 @@ def _au(file: BinaryIO, size: int, order: str) -> Extent | None:
     start, claimed = struct.unpack(f"{order}II", head)
     available = max(size - start, 0)
     if claimed == 0 and available:
-        patch = available.to_bytes(4, "big" if order == ">" else "little")
+        patch = _fitting(available, 4, "big" if order == ">" else "little")
         return Extent(start, None, available, True, patches={8: patch})
     return Extent(start, None if claimed >= UNKNOWN_LENGTH and claimed > available else claimed, available)

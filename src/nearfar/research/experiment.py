@@ -232,14 +232,17 @@ def compare(
         If the results are of different clips, or their labels are not known or not the same.
     """
     clips = _same_clips(a, b)
-    return statistics.compare(
-        clips,
-        scores_by_seed(a),
-        scores_by_seed(b),
-        n_resamples=n_resamples,
-        seed=seed,
-        recording=recording_of(clips.index, unit),
-    )
+    try:
+        return statistics.compare(
+            clips,
+            scores_by_seed(a),
+            scores_by_seed(b),
+            n_resamples=n_resamples,
+            seed=seed,
+            recording=recording_of(clips.index, unit),
+        )
+    except ValueError as error:
+        raise ValueError(f"{a.folder} and {b.folder}: {error}") from error
 
 
 def recording_of(keys: pd.Index, unit: Literal["clip", "recording"]) -> pd.Series | None:

@@ -161,7 +161,7 @@ def explained(job: Mapping[str, Any], detectors: Detectors) -> dict[str, Any]:
     except ValueError as error:
         raise RefusedRecordingError(str(error)) from error
     if explanation.verdict.error:
-        raise RefusedRecordingError(explanation.verdict.error)
+        raise RefusedRecordingError(f"{recording}: {explanation.verdict.error}")
     return {"page": _page(explanation)} if job["page"] else {"content": explanation.content()}
 
 

@@ -23,7 +23,6 @@ from typing import Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ from torch.nn import functional
 
 from nearfar.encoders import Array
 from nearfar.encoders.frozen import Frozen
-from nearfar.files.arrays import save_arrays
+from nearfar.files.arrays import load_if_whole, save_with_digest
 from nearfar.files.atomic import atomic_file
 from nearfar.training.adaptation import Adaptation, Classes, Recipe, of_one_length, require_hearable
 from nearfar.training.adapters import HeardClips
@@ -160,8 +159,9 @@ class AdaCosRecipe(Recipe):
     ) -> NDArray[np.intp]:
         """The classes, with pseudo-classes in place of ``UNTOLD``; kept in the folder, because the network ran."""
         file = None if folder is None else folder / PSEUDO_LABELS
-        if file is not None and file.is_file():
-            return load_file(file)["classes"]
+        kept = None if file is None else load_if_whole(file)
+        if kept is not None:
+            return kept["classes"]
         found = numbers.copy()
         for number in np.unique(machine[numbers == UNTOLD]):
             (places,) = np.nonzero((machine == number) & (numbers == UNTOLD))
@@ -171,7 +171,7 @@ class AdaCosRecipe(Recipe):
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(file) as part:
-                save_arrays(part, {"classes": found})
+                save_with_digest(part, {"classes": found})
         return found
 
 

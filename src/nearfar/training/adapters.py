@@ -28,7 +28,7 @@ from nearfar.files.atomic import atomic_file
 from nearfar.files.digests import digest, digest_arrays
 
 FORMAT = 1
-DESCRIPTION = "nearfar"  # the key of the file's metadata
+DESCRIPTION, DIGEST = "nearfar", "digest"  # keys of the file's metadata; files before 0.2 have no digest
 LAYERS, HEAD = "lora", "head"  # owners of the arrays
 TRAINS_HEAD = {
     "view": "near_and_far",
@@ -97,7 +97,7 @@ class Adapter:
         """Write the file: whole, or not at all."""
         told = json.dumps({"format": FORMAT, **self.made_with}, sort_keys=True)
         with atomic_file(path) as part:
-            save_arrays(part, self.arrays, metadata={DESCRIPTION: told})
+            save_arrays(part, self.arrays, metadata={DESCRIPTION: told, DIGEST: self.digest})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -114,23 +114,29 @@ class Adapter:
             raise FileNotFoundError(f"{path}: no adapter here; `nearfar adapt` trains one")
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
-                told = (file.metadata() or {}).get(DESCRIPTION)
+                metadata = file.metadata() or {}
             arrays = load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError, TypeError, LookupError) as error:
             raise AdapterError(f"{path}: damaged, or no adapter ({error}); train it again") from error
-        if told is None:
+        if DESCRIPTION not in metadata:
             raise AdapterError(f"{path}: no adapter, but other tensors; `nearfar adapt` trains one")
         try:
-            made_with = json.loads(told)
-            written = made_with.pop("format")
-        except (ValueError, LookupError, AttributeError) as error:
+            made_with = json.loads(metadata[DESCRIPTION])
+            written = int(made_with.pop("format"))
+            found = cls(arrays, made_with)
+            is_whole = metadata.get(DIGEST) in (None, found.digest)
+        except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
             raise AdapterError(f"{path}: its description is damaged; train it again") from error
         if written > FORMAT:
             raise AdapterError(
                 f"{path}: an adapter of format {written}; this nearfar reads up to format {FORMAT}: install a "
                 "newer nearfar"
             )
-        return cls(arrays, made_with)
+        if not is_whole:
+            raise AdapterError(
+                f"{path}: damaged (its digest has changed); restore it from a copy, or train it again"
+            )
+        return found
 
     def require_blocks(self, blocks: Sequence[int]) -> None:
         """Raise if its head was trained on other blocks than these.

@@ -5,6 +5,7 @@ Conventions
 A training goes in rounds: epochs, or parts of them. A journal's folder belongs to trainings that differ in their
 number of rounds only. It holds the state after the last round, the weights after some rounds (checkpoints), and a
 table with a row a round. Every file is whole or as it was; two processes that write the same write the same bytes.
+A file that was damaged since counts as absent, with a warning in the log: then the training begins anew.
 """
 
 from __future__ import annotations
@@ -17,11 +18,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import load_file
 from torch import Tensor, nn, optim
 
-from nearfar.files.arrays import save_arrays
+from nearfar.files.arrays import load_if_whole, save_with_digest
 from nearfar.files.atomic import atomic_file
 
 Arrays = dict[str, NDArray[Any]]
@@ -50,18 +49,16 @@ class Journal:
 
     def checkpoint(self, number: int) -> Arrays | None:
         """The weights after that round, if they are kept."""
-        if self.folder is None or not (path := self._checkpoint(self.folder, number)).is_file():
-            return None
-        return load_file(path)
+        return None if self.folder is None else load_if_whole(self._checkpoint(self.folder, number))
 
     def take_up(self, last: int, module: nn.Module, optimizer: optim.Optimizer) -> int:
         """Load the latest state into module and optimizer if it is not later than ``last``; how far it is.
 
         A later state is of no use to a shorter training, which begins anew.
         """
-        if self.folder is None or not (self.folder / STATE).is_file():
+        state = None if self.folder is None else load_if_whole(self.folder / STATE)
+        if state is None:
             return 0
-        state = load_file(self.folder / STATE)
         reached = int(state.pop(self.kind))
         if reached > last:
             return 0
@@ -108,15 +105,13 @@ class Journal:
 
     def _reached(self, folder: Path) -> int:
         """How far the state on disk is."""
-        if not (folder / STATE).is_file():
-            return 0
-        with safe_open(folder / STATE, "numpy") as state:
-            return int(state.get_tensor(self.kind))
+        state = load_if_whole(folder / STATE)
+        return 0 if state is None else int(state[self.kind])
 
 
 def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     with atomic_file(path) as part:
-        save_arrays(part, arrays)
+        save_with_digest(part, arrays)
 
 
 def _state(module: nn.Module, optimizer: optim.Optimizer) -> Arrays:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -119,7 +119,38 @@ def of_pipe(
             copy.write(beginning)
             while some := pipe.read(COPIED_AT_ONCE):
                 copy.write(some)
-        yield Stream(name, audio.in_blocks(Recording((path,), tuple(selected or of_file))))
+        yield Stream(name, _of_copy(path, name, tuple(selected or of_file)))
+
+
+def _of_copy(path: Path, name: str, channels: tuple[Channel, ...]) -> InBlocks:
+    """What is in a copy; its errors name what was copied, since nobody knows of the copy."""
+    with _renamed(path, name):
+        found = audio.in_blocks(Recording((path,), channels))
+
+    def blocks(start: int) -> Iterator[Block]:
+        heard = found.blocks(start)
+        with closing([heard]), _renamed(path, name):
+            for block in heard:
+                yield (
+                    Lost(block.samples, _error_of(block.error, path, name))
+                    if isinstance(block, Lost)
+                    else block
+                )
+
+    return replace(found, blocks=blocks)
+
+
+@contextmanager
+def _renamed(path: Path, name: str) -> Iterator[None]:
+    """An error that is raised about a path, with a name in its place."""
+    try:
+        yield
+    except AudioError as error:
+        raise _error_of(error, path, name) from error
+
+
+def _error_of(error: AudioError, path: Path, name: str) -> AudioError:
+    return AudioError(str(error).replace(str(path), name), fault=error.fault)
 
 
 def _read(pipe: BinaryIO, size: int) -> bytes:

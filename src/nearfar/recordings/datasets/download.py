@@ -10,13 +10,13 @@ Nothing is retried but the network: a wrong checksum or a full disk is an error 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
 import shutil
 import stat
 import zipfile
-import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -279,7 +279,13 @@ def _extract(whole: Path, machine: str, into: Path) -> None:
                     (into / place).parent.mkdir(parents=True, exist_ok=True)
                     with archive.open(member) as source, (into / place).open("wb") as target:
                         shutil.copyfileobj(source, target, BLOCK)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except DatasetError:
+        raise
+    except Exception as error:  # of a library that raises whatever a damaged archive leads to
+        if (
+            isinstance(error, OSError) and error.errno != errno.EINVAL
+        ):  # of the disk, and not of a place beyond any file
+            raise
         raise DatasetError([f"{whole}: damaged, cannot be unpacked ({error})"]) from error
     if not is_machine(into):
         raise DatasetError([f"{whole}: holds no {' or '.join(SPLIT_FOLDERS)} of {machine}"])

@@ -422,6 +422,13 @@ def _format(one: Seen, kind: str) -> int:
     return one.known.rate if kind == "rate" else one.n_channels
 
 
+def _of_one_format(seen: Sequence[Seen]) -> list[Seen]:
+    """Those of the rate and the number of channels that most have: only these can be compared."""
+    formats = [(one.known.rate, len(one.known.level)) for one in seen]
+    ((usual, _),) = Counter(formats).most_common(1)
+    return [one for one, kind in zip(seen, formats, strict=True) if kind == usual]
+
+
 def _other_length(seen: Sequence[Seen]) -> list[Suspect]:
     """Clips of another length than most: the largest group within ``LENGTH_MARGIN`` is usual."""
     if not seen:
@@ -472,10 +479,9 @@ def _compare(
     for _ in range(ROUNDS):
         if not sieve.kept:
             return None, faults
-        learnt_from = majority([one.known for one in sieve.kept])
-        usual = Usual.of(
-            [sieve.kept[i].known for i in learnt_from], [_domain(sieve.kept[i]) for i in learnt_from]
-        )
+        alike = _of_one_format(sieve.kept)
+        learnt_from = [alike[i] for i in majority([one.known for one in alike])]
+        usual = Usual.of([one.known for one in learnt_from], [_domain(one) for one in learnt_from])
         if sieve.problems:  # what so many odd clips have in common is no measure of the others
             return usual, {one.clip: [] for one in sieve.kept}
         faults = {one.clip: faults_against(usual, one.known, one.again) for one in sieve.kept}
