@@ -4,9 +4,9 @@
 
 A system is run on simulated machines with many seeds, on a cluster of Ray: a head and two nodes on this computer.
 Meanwhile so many random workers, and so many nodes with all that runs on them, are killed; each node is replaced.
-There are further rounds with further seeds until all kills are done. Then the same is done by worker processes, and it is
-compared: the bytes of all results, the keys of all finished steps, and whether a finished step was made again (the
-time of change of its folder). It ends with 0 if all is equal.
+There are further rounds with further seeds until all kills are done. Then the same is done by worker
+processes, and it is compared: the bytes of all results, the keys of all finished steps, and whether a finished step
+was made again (the time of change of its folder). It ends with 0 if all is equal.
 """
 
 from __future__ import annotations

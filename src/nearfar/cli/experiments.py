@@ -100,14 +100,13 @@ def run(
     }
     if is_fused(system):
         chosen = _study(system, preset, seeds, settings, false_alarm_rate).only(machine or ())
-        clips = _clips_of_study(chosen, data, machine, channels)
-        _run_study(chosen, clips, folder, adapter or adapted_on, work)
+        of_study = _clips_of_study(chosen, data, machine, channels)
+        _run_study(chosen, of_study, folder, adapter or adapted_on, work)
     else:
         plain = chosen_system(system, preset, settings, false_alarm_rate)
         if adapted_on is not None and plain.branch.adaptation is None:
             raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
-        clips_of, on_whom = _clips(data, machine, channels), adapter or adapted_on or "others"
-        _run_system(plain, clips_of, folder, on_whom, ",".join(seeds or ["13711"]), work)
+        _run_system(plain, _clips(data, machine, channels), folder, adapter or adapted_on, seeds, work)
 
 
 def _clips(folder: Path | None, machines: list[str] | None, channels: str | None) -> Callable[[], Dataset]:
@@ -151,8 +150,8 @@ def _run_system(
     chosen: System,
     data: Callable[[], Dataset],
     folder: Path | None,
-    adapted_on: AdaptedOn,
-    seeds: str,
+    adapted_on: AdaptedOn | None,
+    seeds: list[str] | None,
     work: dict[str, Any],
 ) -> None:
     from nearfar.report import results
@@ -161,8 +160,8 @@ def _run_system(
     into = folder or Path("results") / chosen.name
     with shown_progress(KEPT) as progress:
         found = experiment.run(
-            chosen, data(), into, seeds=experiment.parse_seeds(seeds),
-            adapted_on=adapted_on, progress=progress, **work,
+            chosen, data(), into, seeds=experiment.parse_seeds(",".join(seeds or ["13711"])),
+            adapted_on=adapted_on or "others", progress=progress, **work,
         )  # fmt: skip
     _print_with_false_alarms(results.result(found), found)
 

@@ -148,13 +148,10 @@ def sweep(  # noqa: PLR0913  # its keyword-only options are its interface
         As of ``configuration.load``.
     settings : mapping, optional
         That all combinations share.
-    seed : int
-    adapted_on : {"others", "all"} or Path
-        For systems that are adapted: as for ``experiment.run``.
     unit : {"clip", "recording"}
         What the bootstrap draws.
-    n_resamples : int
-    workers, jobs, progress
+    n_resamples, seed : int
+    adapted_on, workers, jobs, progress
         As for ``experiment.run``.
 
     Raises
