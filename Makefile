@@ -18,10 +18,10 @@ export PYTHONDONTWRITEBYTECODE :=
 NEWEST ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell \
   PYENV_VERSION=$$(pyenv whence $(name) 2>/dev/null | tail -n 1) $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 
-.PHONY: help demo test lint light newest fuzz bench docs wheel clean
+.PHONY: help demo test test-all lint light newest fuzz bench docs wheel clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 # $(call install,ENVIRONMENT,WHAT): pip compiles on one core, tests of libraries too; this takes all cores and no tests
 define install
@@ -48,6 +48,10 @@ demo: $(DEMO_INSTALLED)  ## simulate two machines, learn, score, judge (OUT=fold
 
 test: lint  ## everything that must hold: lint, all tests, and each fast one once on the newest Python
 	$(BIN)/python $(TESTS)
+	@$(MAKE) --no-print-directory newest
+
+test-all: lint  ## as test, and what takes longest: how hard the simulated machines are to hear
+	$(BIN)/python $(TESTS) --exhaustive
 	@$(MAKE) --no-print-directory newest
 
 lint: $(INSTALLED)  ## format, lint, types, import rules

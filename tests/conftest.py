@@ -68,11 +68,17 @@ def _without_torch() -> Generator[None, None, None]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "of each test run only what its first parameters ask for; of one that is marked `newest`, all"
     parser.addoption("--first-of-each", action="store_true", help=told)
+    told = "run also what is marked `exhaustive`: measured on more than a change is likely to spoil"
+    parser.addoption("--exhaustive", action="store_true", help=told)
 
 
 @pytest.hookimpl(trylast=True)  # when those that are not asked for are gone
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no process is alone with one at the end."""
+    if not config.getoption("--exhaustive"):
+        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
     if config.getoption("--first-of-each"):

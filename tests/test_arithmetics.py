@@ -51,6 +51,8 @@ IN_TORCH = [name for name, arithmetic in ARITHMETICS.items() if arithmetic.engin
 CONVERTED = [
     name for name, arithmetic in ARITHMETICS.items() if arithmetic.engine in ("onnxruntime", "openvino")
 ]
+# An engine converts a network, for seconds, in one way for all its precisions; these tell most exactly how well
+OF_EACH_ENGINE = ["float32_onnxruntime", "float32_openvino"]
 
 
 def made(name):
@@ -77,14 +79,14 @@ def waveforms(rng):
     return torch.tensor(rng.standard_normal((3, 6000)) * scale, dtype=torch.float32)
 
 
-def require_parity(name, arithmetic, waveforms):
+def require_parity(name, arithmetic, waveforms, block=BLOCK):
     network, engine = engine_of(name, arithmetic)
     with torch.inference_mode():
         spectrogram = network.spectrogram(waveforms)
-        expected = made(name).hear(spectrogram, (BLOCK,))
-        found = engine.hear(spectrogram, (BLOCK,))
-        alone = engine.hear(spectrogram[:1], (BLOCK,))
-        (grid,) = engine.outputs(spectrogram, (BLOCK,))
+        expected = made(name).hear(spectrogram, (block,))
+        found = engine.hear(spectrogram, (block,))
+        alone = engine.hear(spectrogram[:1], (block,))
+        (grid,) = engine.outputs(spectrogram, (block,))
     assert found.grid.dtype == torch.float32
     assert found.grid.shape == expected.grid.shape
     least = cosine_similarity(found.grid, expected.grid, dim=-1).mean()
@@ -111,8 +113,7 @@ def test_so_it_is_of_other_architectures(name, arithmetic, waveforms):
     require_parity(name, arithmetic, waveforms)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("arithmetic", CONVERTED)
+@pytest.mark.parametrize("arithmetic", OF_EACH_ENGINE)
 @pytest.mark.parametrize("name", ["ced", "beats"])
 def test_other_architectures_can_be_converted(name, arithmetic, waveforms):
     require_parity(name, arithmetic, waveforms)
@@ -120,18 +121,18 @@ def test_other_architectures_can_be_converted(name, arithmetic, waveforms):
 
 @pytest.mark.slow
 def test_what_is_compiled_is_nearly_float32(waveforms):
-    """Of one network, in the precision for which it pays: each takes the compiler half a minute."""
-    require_parity("eat", "bfloat16_compiled", waveforms)
+    """Of one block, in the precision for which it pays: each takes the compiler many seconds."""
+    require_parity("eat", "bfloat16_compiled", waveforms, block=1)
 
 
-@pytest.mark.parametrize("arithmetic", ["bfloat16", *CONVERTED])
+@pytest.mark.parametrize("arithmetic", ["bfloat16", *OF_EACH_ENGINE])
 def test_lengths_and_blocks_of_any_size_in_one_run(arithmetic, waveforms):
     network, engine = engine_of("efficientat", arithmetic)
     with torch.inference_mode():
         for samples in (6000, 5000):
             spectrogram = network.spectrogram(waveforms[:1, :samples])
-            found = engine.outputs(spectrogram, (1, 4))
-            expected = made("efficientat").outputs(spectrogram, (1, 4))
+            found = engine.outputs(spectrogram, (1, 2))
+            expected = made("efficientat").outputs(spectrogram, (1, 2))
             assert [grid.shape for grid in found] == [grid.shape for grid in expected]
             assert cosine_similarity(found[1], expected[1], dim=-1).mean() > 0.999
 
@@ -243,7 +244,7 @@ def path(tmp_path):
 def test_an_encoder_in_any_arithmetic_is_as_in_float32_but_for_its_numbers(path, precision, rng):
     if not ARITHMETICS[precision].is_installed:
         pytest.skip(f"needs {ARITHMETICS[precision].packages}")
-    exact = EfficientAt(weights=str(path), device="cpu")
+    exact = EfficientAt(weights=str(path), blocks=(4,), device="cpu")
     encoder = exact.computing_in(precision)
     assert (encoder.precision, exact.precision) == (precision, "float32")
     clips = rng.standard_normal((2, 5000)).astype(np.float32)
@@ -251,7 +252,7 @@ def test_an_encoder_in_any_arithmetic_is_as_in_float32_but_for_its_numbers(path,
     assert tokens.dtype == np.float32
     assert 0 < np.linalg.norm(tokens - expected) < 0.5 * np.linalg.norm(expected)
     assert encoder.parameters == exact.parameters
-    np.testing.assert_array_equal(encoder.by_block(clips, (12,))[12], tokens)
+    np.testing.assert_array_equal(encoder.by_block(clips, (4,))[4], tokens)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder))(clips), tokens)
 
 

@@ -66,7 +66,8 @@ def test_a_fault_is_easier_to_hear_the_worse_it_is(
     assert scores[-1] > 1.05 * scores[0]
 
 
-# The whole: machines, rooms and noise, as `spectral_w1` hears them, by which the faults were chosen
+# The whole: machines, rooms and noise, as `spectral_w1` hears them, by which the faults were chosen. The limits
+# were set for this data set, so it is not made smaller.
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +83,18 @@ def omegas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
     return found
 
 
+@pytest.mark.exhaustive
 def test_the_near_microphone_hears_some_faults_of_every_machine(omegas: dict[str, dict[str, float]]) -> None:
     assert set(omegas["near"]) == set(SEVEN)
     assert {m: value for m, value in omegas["near"].items() if not 0.55 <= value <= 0.80} == {}
 
 
+@pytest.mark.exhaustive
 def test_the_far_microphone_alone_is_of_little_use(omegas: dict[str, dict[str, float]]) -> None:
     assert {m: value for m, value in omegas["far"].items() if value >= 0.60} == {}
 
 
+@pytest.mark.exhaustive
 def test_cancelling_helps_on_most_machines_but_not_on_all(omegas: dict[str, dict[str, float]]) -> None:
     helped = [m for m in SEVEN if omegas["cancelled"][m] > omegas["near"][m]]
     assert 4 <= len(helped) < 7

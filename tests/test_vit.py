@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import naive_vit
@@ -141,6 +142,16 @@ def test_a_new_network_has_fixed_positions():
     assert (table[0, 0] == 0).all()
     torch.testing.assert_close(table[0, 1:], sine_positions(3, 7, 16))
     torch.testing.assert_close(ViT(TINY).pos_embed[0], sine_positions(3, 7, 16))
+
+
+@pytest.mark.parametrize("positions", ["table", "table_with_cls", "axes"])
+def test_on_the_device_without_numbers_no_compiler_is_loaded(positions, monkeypatch):
+    """Checkpoints are laid out there; torch's own arithmetic would load it, for a second."""
+    for module in ("torch._dynamo", "torch.fx.experimental.symbolic_shapes"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with torch.device("meta"):
+        network = ViT(replace(TINY, positions=positions))
+    assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
 
 
 def test_a_grid_that_is_smaller_takes_the_first_positions(vit):

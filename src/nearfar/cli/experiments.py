@@ -93,15 +93,13 @@ def run(
 
     if adapter is not None and adapted_on is not None:
         raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
-    work = {
-        "workers": chosen_place(on, workers, gpus, task_memory),
-        "truth": truth,
-        "jobs": steps.Jobs(cache),
-    }
+    place = chosen_place(on, workers, gpus, task_memory)
+    work = {"workers": place, "truth": truth, "jobs": steps.Jobs(cache)}
     if is_fused(system):
         chosen = _study(system, preset, seeds, settings, false_alarm_rate).only(machine or ())
-        of_study = _clips_of_study(chosen, data, machine, channels)
-        _run_study(chosen, of_study, folder, adapter or adapted_on, work)
+        _run_study(
+            chosen, _clips_of_study(chosen, data, machine, channels), folder, adapter or adapted_on, work
+        )
     else:
         plain = chosen_system(system, preset, settings, false_alarm_rate)
         if adapted_on is not None and plain.branch.adaptation is None:

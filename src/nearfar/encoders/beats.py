@@ -168,6 +168,11 @@ def bucket(distances: Tensor, settings: Settings) -> Tensor:
     return torch.where(size < exact, size, shared) + half * (distances > 0)
 
 
+def _drawn(*shape: int) -> Tensor:
+    """Normal numbers, drawn on the processor: on the device "meta", torch would load parts of its compiler."""
+    return torch.randn(*shape, device="cpu").to(torch.get_default_device())
+
+
 class PositionalConvolution(nn.Module):
     """Positions from the neighbourhood: a grouped convolution over tokens, its weight normalized a tap at a time.
 
@@ -180,7 +185,7 @@ class PositionalConvolution(nn.Module):
         super().__init__()
         dim, length, self.groups = settings.encoder_embed_dim, settings.conv_pos, settings.conv_pos_groups
         self.weight_g = nn.Parameter(torch.ones(1, 1, length))
-        self.weight_v = nn.Parameter(torch.randn(dim, dim // self.groups, length))
+        self.weight_v = nn.Parameter(_drawn(dim, dim // self.groups, length))
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -261,8 +266,7 @@ class Encoder(nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
-        drawn = torch.randn(settings.num_buckets, settings.encoder_attention_heads)
-        # drawn here: on the device "meta", torch's own drawing loads its compiler, which takes seconds
+        drawn = _drawn(settings.num_buckets, settings.encoder_attention_heads)
         table = nn.Embedding.from_pretrained(drawn, freeze=False)  # type: ignore[no-untyped-call]
         self.pos_conv = nn.Sequential(PositionalConvolution(settings))
         self.layer_norm = nn.LayerNorm(settings.encoder_embed_dim)

@@ -193,8 +193,8 @@ class ViT(nn.Module):
             return
         table = sine_positions(rows, columns, geometry.dim)
         if geometry.positions == "table_with_cls":
-            table = torch.cat([torch.zeros(1, geometry.dim), table])
-        self.pos_embed = nn.Parameter(table[None], requires_grad=False)
+            table = torch.cat([torch.zeros(1, geometry.dim, device="cpu"), table])
+        self.pos_embed = nn.Parameter(table[None].to(torch.get_default_device()), requires_grad=False)
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """Of a smaller grid that begins where the whole one does: (1, dim, rows, columns)."""
@@ -286,18 +286,24 @@ def sine_positions(rows: int, columns: int, dim: int) -> Tensor:
     """Fixed positions of a masked autoencoder: (rows * columns, dim), row by row.
 
     The first half of the channels is of the column, the second of the row; each half is the sines, then the
-    cosines, of ``index * 10000 ** -(k / (dim / 4))`` with ``k = 0 ... dim / 4 - 1``.
+    cosines, of ``index * 10000 ** -(k / (dim / 4))`` with ``k = 0 ... dim / 4 - 1``. Always of the processor: on
+    the device "meta", arithmetic in torch loads its compiler, which takes more than a second.
     """
     quarter = dim // 4
-    frequencies = SLOWEST ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+    frequencies = SLOWEST ** -(_count(quarter) / quarter)
 
     def along(n: int) -> Tensor:
-        angles = torch.arange(n, dtype=torch.float64)[:, None] * frequencies
+        angles = _count(n)[:, None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
     of_column = along(columns).expand(rows, -1, -1)
     of_row = along(rows)[:, None].expand(-1, columns, -1)
     return torch.cat([of_column, of_row], dim=2).flatten(0, 1).float()
+
+
+def _count(n: int) -> Tensor:
+    """0 to n - 1."""
+    return torch.arange(n, dtype=torch.float64, device="cpu")
 
 
 def renamed(
