@@ -79,7 +79,8 @@ def dca(of: dict[str, Any]) -> Size:
         f"DCA's hundred networks (`dca_1`), on cores; {GPUS} GPUs: unknown, no GPU was here",
         f"{DCA_NETWORKS} x {DCA_EPOCHS} epochs x {DCA_CLIPS} clips x {step:.3f} s",
         steps * step / HOUR,
-        f"without threshold; one task trains all networks of a machine, so {DCA_MACHINES} are busy; {GPUS} GPUs "
+        f"without threshold; one task trains all networks of a machine, so {DCA_MACHINES} are busy (a "
+        f"result of each seed has more tasks); {GPUS} GPUs "
         f"would take a day if each did {needed:.1f} clips a second, where a core does {1 / step:.1f}",
         most_cores=DCA_MACHINES,
     )
