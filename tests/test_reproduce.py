@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tomllib
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,11 +24,15 @@ from typer.testing import Result as Invoked
 from nearfar import cli
 from nearfar.cli import app
 from nearfar.detector.fitted import Detector
+from nearfar.encoders.measuring import Measured
+from nearfar.encoders.processors import processor
+from nearfar.encoders.remembering import Remembered
 from nearfar.evaluation import metrics
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED, NESTED
 from nearfar.evaluation.results import Result
+from nearfar.files import steps
 from nearfar.files.steps import Jobs
-from nearfar.recordings import datasets
+from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
 from nearfar.recordings.datasets import DATASETS
 from nearfar.recordings.inspection import training
@@ -34,10 +40,12 @@ from nearfar.recordings.microphones import Microphone
 from nearfar.report import reproductions
 from nearfar.research import experiment, fused, fusion, reproduce
 from nearfar.research.fusion import Search
-from nearfar.research.reproduce import STUDIES, PublishedStudy, Reproduction
+from nearfar.research.reproduce import STUDIES, PublishedStudy, Reproduction, constants
+from nearfar.research.reproduce.costs import Progress
 from nearfar.research.reproduce.reproduction import COLUMNS, is_published
+from nearfar.research.reproduce.runs import runs_of
 from nearfar.simulation import simulate
-from nearfar.systems import configuration
+from nearfar.systems.components import Component
 from nearfar.systems.named import SYSTEMS
 from nearfar.training.adapters import Adapter
 
@@ -355,6 +363,9 @@ def test_every_study_of_the_report_runs_from_recordings_to_its_table(hall: Datas
         assert all(row.ours is not None and -100 < row.ours.mean < 100 for row in found.rows)
         assert [row.scope.split(":")[0] for row in found.rows] == [row.protocol for row in asked.rows]
         assert not found.is_comparable
+        planned = reproduce.plan(asked, hall, jobs=own)
+        assert planned.minutes_left == 0
+        assert all(of.finished == of.total for of in planned.steps.values())
     adapters = [Adapter.load(path) for path in own.root.glob("jobs/adapter/*/*/*.safetensors")]
     heard = Counter(adapter.machines for adapter in adapters)
     every = tuple(sorted(machine.name for machine in hall))
@@ -755,6 +766,60 @@ class TestComparability:
         )
 
 
+def study_of(system: str, settings: dict[str, Any]) -> PublishedStudy:
+    """A study of one branch."""
+    row = {"label": "alone", "branch": "alone", "protocol": "fixed configuration, leave one machine out"}
+    branch = {"system": system, "settings": settings}
+    of = {
+        "name": "one",
+        "title": "Table 1",
+        "source": "A. Uthor",
+        "data": "dcase2026",
+        "summary": "One branch.",
+    }
+    return PublishedStudy.model_validate(of | {"branches": {"alone": branch}, "rows": [row]})
+
+
+def said(table: object) -> str:
+    return " ".join(rendered(table, 200).split())
+
+
+TIMES = {  # in seconds for a clip of 10 s
+    "processor": processor().name,
+    "matrix_product": 1.0,
+    "hearing": {"near": 1.0, "far": 2.0, "cancelled_3taps": 4.0},
+    "encoding": {"spectral": 10.0, "eat": 100.0},
+    "training": [
+        {"encoder": "autoencoder", "options": {"n_mels": 128}, "seconds": 50.0},
+        {"encoder": "dca", "options": {"n_mels": 1}, "seconds": 0.0},
+    ],
+    "adapting": {"eat arcface": 30.0},
+    "fitting": {"domain_normalized": 0.5, "domain_local_density": 0.5, "nearest_neighbour": 0.25},
+}
+HALF_A_SECOND = 0.05  # of 10 s
+
+
+@pytest.fixture
+def times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The table of the package is ``TIMES``, or that with other values."""
+
+    def replaced(**others: Any) -> None:
+        (tmp_path / "constants.json").write_text(json.dumps(TIMES | others))
+        monkeypatch.setattr(constants, "TABLE", tmp_path / "constants.json")
+
+    replaced()
+    return replaced
+
+
+def only_rows(study: PublishedStudy, *labels: str) -> PublishedStudy:
+    return study.model_copy(update={"rows": tuple(row for row in study.rows if row.label in labels)})
+
+
+def removed(jobs: Jobs, *kinds: str) -> None:
+    for kind in kinds:
+        shutil.rmtree(jobs.root / "jobs" / kind)
+
+
 class TestPlan:
     def test_counts_branches_machines_and_clips(self, own: Path, data: Dataset) -> None:
         found = reproduce.plan(reproduce.load(str(own)), data)
@@ -762,33 +827,124 @@ class TestPlan:
         assert found.branches == ("near", "drawn", "far", "cancelled", "near.neighbour")
         assert (found.trainings, found.adapters, found.weights) == (0, 0, {})
         assert found.data == data.name
-        assert found.measured_on == (configuration.load("spectral").needs.measured_on,)
 
-    def test_projects_the_time_from_that_of_the_systems(self, own: Path, data: Dataset) -> None:
-        """Two encoders would be 2 x 6 minutes for 1,000 clips of 10 s; these are 72 of half a second."""
-        asked = reproduce.load(
-            str(own),
-            {"needs.minutes": 6.0, "needs.measured_on": "a clock", "branch.encoder_options.n_mels": 16},
-        )
-        found = reproduce.plan(asked, data)
-        assert found.minutes == found.minutes_possible == pytest.approx(6 * 72 / 1000 * 0.05, rel=1e-12)
-        assert found.measured_on == ("a clock",)
+    @pytest.mark.usefixtures("times")
+    def test_projects_the_time_from_constants(self, own: Path, data: Dataset) -> None:
+        """Rows near and far: a view each of 3 x 24 clips of half a second, and a fit each for 12 of 24 clips."""
+        asked = only_rows(reproduce.load(str(own)), "near", "target of the pump")
+        expected = 72 * (HALF_A_SECOND * (10 + 1 + 10 + 2) + 0.5 + 0.25)
+        found = reproduce.plan(asked, data, cores=2)
+        assert found.minutes == found.minutes_left == pytest.approx(expected / 60, rel=1e-12)
+        assert found.minutes_on_cores == pytest.approx(expected / 60 / 2, rel=1e-12)
+        assert found.share_done == 0
         as_published = reproduce.plan(asked, None)
         assert (as_published.machines, as_published.clips) == (7, 7 * 1200)
-        assert as_published.minutes == pytest.approx(6 * 8.4, rel=1e-12)
+        assert as_published.minutes == pytest.approx(8400 * (10 + 1 + 10 + 2 + 0.5 + 0.25) / 60, rel=1e-12)
 
-    @pytest.mark.usefixtures("no_weights")
+    @pytest.mark.usefixtures("times")
+    def test_on_many_cores_the_longest_task_is_left(self, own: Path, data: Dataset) -> None:
+        asked = only_rows(reproduce.load(str(own)), "near")
+        one = reproduce.plan(asked, data).minutes
+        assert reproduce.plan(asked, data, cores=100).minutes_on_cores == pytest.approx(one / 3, rel=1e-12)
+
+    def test_says_where_the_times_are_from(self, own: Path, times: Callable[..., None]) -> None:
+        asked = only_rows(reproduce.load(str(own)), "near")
+        (source,) = {s for found in reproduce.plan(asked, None).constants.values() for s in found}
+        assert source == f"{processor().name} (the table of the package)"
+        before = reproduce.plan(asked, None).minutes
+        times(processor="an abacus", matrix_product=1e-9)
+        (source,) = {s for found in reproduce.plan(asked, None).constants.values() for s in found}
+        assert source.startswith("an abacus (the table of the package, times ")
+        assert reproduce.plan(asked, None).minutes == before  # no network is in this row
+        times(encoding={})
+        asked = reproduce.load(str(own), {"needs.minutes": 6.0, "needs.measured_on": "a clock"})
+        assert reproduce.plan(asked, None).constants["embeddings by spectral"] == ("a clock",)
+
+    def test_times_of_networks_follow_the_processor(
+        self, times: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = only_rows(reproduce.load("lei_table2"), "Frozen EAT block 10, raw")
+        times(hearing={}, fitting={})
+        before = reproduce.plan(asked, None).minutes
+        times(processor="an abacus", matrix_product=2.0, hearing={}, fitting={})
+        monkeypatch.setattr(constants, "_matrix_product_here", lambda: 6.0)
+        assert reproduce.plan(asked, None).minutes == pytest.approx(3 * before, rel=1e-12)
+
+    @pytest.mark.usefixtures("times")
+    def test_what_was_measured_here_counts_first(self, hall: Dataset, tmp_path: Path) -> None:
+        asked = only_rows(tiny("lei_table2"), "Frozen EAT block 10, raw")
+        (run,) = runs_of(asked).values()
+        config = run.system.branch
+        encoder = Component.resolve("encoder", config.encoder, config.encoder_options).make()
+        row = Measured("float32", {1: 0.7}, 1.0, 0.0, 1.0, 1.0, 0.0, same_in_batches=True, clip_seconds=1.0)
+        Remembered(encoder, 1.0, threads=1, cache=tmp_path / "cache").add({"float32": row})
+        found = reproduce.plan(asked, hall, jobs=Jobs(tmp_path / "cache"))
+        assert found.constants["embeddings by eat"] == ("this computer",)
+        clips = sum(len(machine.clips) for machine in hall)  # of a second
+        assert found.minutes * 60 == pytest.approx(clips * (0.7 + 0.1 * 1.0 + 0.5), rel=1e-12)
+
+    def test_before_half_way_and_after_a_run(
+        self, own: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked, jobs = reproduce.load(str(own)), Jobs(tmp_path / "cache")
+        before = reproduce.plan(asked, data, jobs=jobs)
+        assert before.minutes_left == before.minutes_possible == before.minutes > 0
+        assert not jobs.root.exists()
+        assert {kind: (of.total, of.finished) for kind, of in before.steps.items()} == {
+            "adapters": (0, 0),
+            "trainings": (0, 0),
+            "embeddings": (4 * 72, 0),
+            "detectors": (18, 0),
+            "scores": (18, 0),
+        }
+        reproduce.run(only_rows(asked, "near", "target of the pump"), data, tmp_path / "some", jobs=jobs)
+        removed(jobs, "scores")
+        with monkeypatch.context() as patch:
+            for module, name in ((audio, "load"), (audio, "read_recorded"), (steps, "digest_file")):
+                patch.setattr(module, name, never)
+            half = reproduce.plan(asked, data, jobs=jobs)
+        assert (half.steps["embeddings"].finished, half.steps["detectors"].finished) == (2 * 72, 6)
+        assert half.steps["scores"].finished == 0
+        assert 0 < half.minutes_left < half.minutes_possible == before.minutes_possible
+        reproduce.run(asked, data, tmp_path / "all", jobs=jobs)
+        shutil.rmtree(jobs.root / "embeddings")  # nobody needs them any more
+        after = reproduce.plan(asked, data, jobs=jobs)
+        assert after.minutes_left == after.minutes_on_cores == 0
+        assert after.share_done == 1
+        assert all(of.total == of.finished for of in after.steps.values())
+        assert "left │ nothing" in said(reproductions.plan(after))
+
+    def test_finished_trainings_and_adapters(self, hall: Dataset, tmp_path: Path) -> None:
+        """Those of a run that was killed before any detector was whole."""
+        jobs = Jobs(tmp_path / "cache")
+        for name, settings, kind, count in (
+            (
+                "baseline_mse",
+                {"threshold.calibration": "held_out", "threshold.method": "gamma"},
+                "trainings",
+                2 * 4,
+            ),
+            ("dualmic_raw", {"threshold.method": "none"}, "adapters", 4),
+        ):
+            asked = study_of(name, quick.settings(name) | settings)
+            assert reproduce.plan(asked, hall, jobs=jobs).steps[kind] == Progress(count, 0)
+            reproduce.run(asked, hall, tmp_path / name, jobs=jobs)
+            removed(jobs, "scores", "detector")
+            found = reproduce.plan(asked, hall, jobs=jobs)
+            assert found.steps[kind] == Progress(count, count)
+            assert found.steps["detectors"].finished == 0
+            assert 0 < found.minutes_left < found.minutes_possible / 2
+
+    @pytest.mark.usefixtures("no_weights", "times")
     def test_trainings_are_shared_and_weights_named(self, data: Dataset) -> None:
         found = reproduce.plan(reproduce.load("lei_table2"), data)
         assert found.trainings == 1  # of the autoencoder, for both of its scores
         assert found.weights == {"eat": False}
         assert (found.rows, found.possible) == (9, 2)
-        ae, eat, dualmic = (configuration.load(name).needs for name in ("baseline_mse", "eat_raw", "dualmic"))
-        assert found.minutes_possible == pytest.approx(ae.minutes * 72 / 1000 * 0.05, rel=1e-12)
-        adapters, embeddings = 2 * dualmic.adapter_minutes, ae.minutes + eat.minutes + 2 * dualmic.minutes
+        epochs = 100
+        assert found.steps["trainings"] == Progress(3, 0)
+        assert found.minutes_possible == pytest.approx(epochs * 50 * 36 * HALF_A_SECOND / 60, rel=1e-12)
         assert found.adapters == 2  # a seed each, on all machines
-        expected = adapters * 36 / 7000 * 0.05 + embeddings * 72 / 1000 * 0.05
-        assert found.minutes == pytest.approx(expected, rel=1e-12)
 
     @pytest.mark.parametrize(
         ("threshold", "trainings"),
@@ -808,7 +964,9 @@ class TestPlan:
             asked = reproduce.load(str(write(text.format(seeds))), threshold)
             assert reproduce.plan(asked, None).trainings == factor * trainings
 
-    def test_adapters_are_one_for_all_machines_or_one_for_each(self, write: Write, data: Dataset) -> None:
+    def test_adapters_are_one_for_all_machines_or_one_for_each(
+        self, write: Write, data: Dataset, times: Callable[..., None]
+    ) -> None:
         text = OWN[: OWN.index('[[rows]]\nlabel = "target')]
         for name in ("near", "far", "cancelled", "drawn"):
             before, _, after = text.partition(f"[branches.{name}]")
@@ -817,6 +975,7 @@ class TestPlan:
         text = text.replace(
             '[branches.drawn]\nsystem = "dualmic_raw"', '[branches.drawn]\nsystem = "dualmic"'
         )
+        times(adapting={}, encoding={}, hearing={}, fitting={})
         asked = reproduce.load(str(write(text)), {"needs.adapter_minutes": 70.0, "needs.minutes": 0.0})
         found = reproduce.plan(asked, data)
         # one adaptation: seeds 3 and 4 on all machines, seed 3 on the others of each
@@ -854,10 +1013,13 @@ class TestTable:
         shown = rendered(reproductions.reproduction(Reproduction(asked, (), None, None)), 200)
         assert "Ours: with spectral:branch.view=near." in shown
 
-    def test_of_hours(self, own: Path) -> None:
-        asked = reproduce.load(str(own), {"needs.minutes": 600.0})
-        text = " ".join(rendered(reproductions.plan(reproduce.plan(asked, None)), 200).split())
+    def test_of_hours(self, own: Path, times: Callable[..., None]) -> None:
+        times(encoding={"spectral": 36.0}, hearing={}, fitting={})
+        asked = only_rows(reproduce.load(str(own)), "near")
+        text = said(reproductions.plan(reproduce.plan(asked, None, cores=4)))
         assert "84 hours on one core" in text
+        assert "84 hours on one core; 21 hours on 4 cores" in text
+        assert "0% of the time (embeddings 0 of 8,400, detectors 0 of 7, scores 0 of 7)" in text
 
 
 @pytest.fixture
@@ -896,7 +1058,9 @@ class TestCommandLine:
         planned = invoke(*common, "--plan", columns=columns)
         assert planned.exit_code == 0
         assert "machines: 3, clips: 72" in planned.stdout
-        assert "The time is an estimate from times on" in " ".join(planned.stdout.split())
+        assert "The time is an estimate. It includes thresholds. Measured on:" in " ".join(
+            planned.stdout.split()
+        )
         assert not (tmp_path / "out").exists()
         done = invoke(*common, columns=columns)
         assert done.exit_code == 0, done.output

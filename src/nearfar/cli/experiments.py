@@ -194,7 +194,11 @@ def study(
     name: Annotated[str | None, typer.Argument(help="Name from `nearfar study`, or a TOML file.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of a data set with labels.")] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only print what would be done and how long it takes.")
+        bool,
+        typer.Option(
+            "--plan",
+            help="Only print what would be done, what of it is in the cache, and how long the rest takes.",
+        ),
     ] = False,
     settings: Annotated[
         list[str] | None,
@@ -229,11 +233,13 @@ def study(
         return
     place = chosen_place(on, workers, gpus, task_memory)
     from nearfar.files import steps
+    from nearfar.places.tasks import cores_of
     from nearfar.systems.settings import parse_settings
 
     chosen = reproduce.load(name, parse_settings(settings or ()))
     found = None if data is None else chosen_data(data, machine)
-    planned = reproduce.plan(chosen, found)
+    jobs = steps.Jobs(cache)
+    planned = reproduce.plan(chosen, found, jobs=jobs, cores=cores_of(place))
     if plan:
         show(reproductions.plan(planned), reproductions.plan_json(planned), as_json=as_json)
         return
@@ -241,7 +247,7 @@ def study(
     with shown_progress(KEPT) as progress:
         again = reproduce.run(
             chosen, found, folder or Path("results") / chosen.name, workers=place, truth=truth,
-            jobs=steps.Jobs(cache), progress=progress,
+            jobs=jobs, progress=progress,
         )  # fmt: skip
     show(reproductions.reproduction(again), reproductions.reproduction_json(again), as_json=as_json)
 

@@ -171,6 +171,10 @@ class Jobs:
         """Where the outcome of this step lies or will lie; arguments as of ``do``."""
         return self._place("jobs", step, inputs, made_by)
 
+    def has(self, step: str, inputs: Mapping[str, Any], *, made_by: Sequence[str]) -> bool:
+        """Whether this step is finished; arguments as of ``do``."""
+        return (self.folder(step, inputs, made_by=made_by) / DONE).is_file()
+
     def unfinished(self, step: str, inputs: Mapping[str, Any], *, made_by: Sequence[str]) -> Path:
         """Where a step may keep what it has reached, to go on from there when it is asked for again."""
         return self._place("unfinished", step, inputs, made_by)

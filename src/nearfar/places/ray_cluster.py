@@ -206,8 +206,7 @@ class RayCluster:
 
     def _count_slots(self) -> int:
         self._looked = time.monotonic()
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        self._slots = sum(_slots(node, self._place.needs) for node in nodes)
+        self._slots = _slots_of_all(self._ray, self._place.needs)
         return self._slots
 
     def _listen(self) -> None:
@@ -232,6 +231,13 @@ class RayCluster:
         except Exception as error:  # the worker raises it
             answer = False, f"{type(error).__name__}: {error}"
         self._mailbox.answer.remote(number, answer)
+
+
+def count_slots(place: Place) -> int:
+    """How many tasks of its needs the cluster of a place takes at once; this process joins it."""
+    ray = load(place)
+    connect(ray, place)
+    return _slots_of_all(ray, place.needs)
 
 
 def connect(ray: Any, place: Place) -> None:
@@ -274,6 +280,8 @@ def _hint(error: BaseException) -> str:
             f"; every computer of a cluster needs its token, in ~/.ray/auth_token or {AUTH_TOKEN}: "
             "`ray get-auth-token` prints it on the head"
         )
+    if "Failed to connect" in str(error):  # Ray says no more, also where it has found the token wrong
+        return f"; is it up, and is its token that of this computer, in ~/.ray/auth_token or {AUTH_TOKEN}?"
     return ""
 
 
@@ -325,6 +333,10 @@ def _resources(needs: Needs) -> dict[str, Any]:
     return {"num_cpus": needs.cores, "num_gpus": needs.gpus} | (
         {"memory": needs.memory} if needs.memory else {}
     )
+
+
+def _slots_of_all(ray: Any, needs: Needs) -> int:
+    return sum(_slots(node["Resources"], needs) for node in ray.nodes() if node["Alive"])
 
 
 def _slots(node: dict[str, float], needs: Needs) -> int:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from nearfar.files.processes import Tell, nobody
-from nearfar.places.place import Place, PlaceError
+from nearfar.places.place import LOCAL, OWN_CLUSTER, Place, PlaceError
 from nearfar.places.task_logs import Said, log_of, logged
 
 S = TypeVar("S")
@@ -259,6 +259,21 @@ def as_done(
         with _engine(place, total, cache, tell or nobody) as engine:
             yield from run.elsewhere(waiting, engine)
     run.raise_failures()
+
+
+def cores_of(place: Place) -> int:
+    """How many tasks a place does at once; a cluster is asked, if it has to be joined.
+
+    Raises
+    ------
+    MissingPackageError, PlaceError
+        If it cannot be.
+    """
+    if place.address in (LOCAL, OWN_CLUSTER):
+        return place.workers
+    from nearfar.places import ray_cluster
+
+    return ray_cluster.count_slots(place)
 
 
 def _engine(place: Place, total: int | None, cache: Path | None, tell: Tell) -> Engine:

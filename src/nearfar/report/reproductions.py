@@ -24,11 +24,34 @@ def plan(found: Plan) -> Table:
     table.add_row("weights", escape(", ".join(weights) or "none"))
     all_rows = "" if found.possible == found.rows else f"; {_hours(found.minutes)} for all rows"
     table.add_row("time", f"{_hours(found.minutes_possible)} on one core{all_rows}")
+    table.add_row("in the cache", _in_cache(found))
+    table.add_row("left", _left(found))
     table.caption = escape(
-        f"The time is an estimate from times on: {'; '.join(found.measured_on)}. It includes thresholds. Steps "
-        "in the cache take no time."
+        f"The time is an estimate. It includes thresholds. Measured on:\n{_sources(found)}"
     )
     return table
+
+
+def _in_cache(found: Plan) -> str:
+    """How much is done, step by step."""
+    kinds = [f"{kind} {of.finished:,} of {of.total:,}" for kind, of in found.steps.items() if of.total]
+    return f"{found.share_done:.0%} of the time" + (f" ({', '.join(kinds)})" if kinds else "")
+
+
+def _left(found: Plan) -> str:
+    if not found.minutes_left:
+        return "nothing"
+    told = f"{_hours(found.minutes_left)} on one core"
+    return told if found.cores == 1 else f"{told}; {_hours(found.minutes_on_cores)} on {found.cores} cores"
+
+
+def _sources(found: Plan) -> str:
+    """Each source, and what was measured there."""
+    of_source: dict[str, list[str]] = {}
+    for what, sources in found.constants.items():
+        for source in sources:
+            of_source.setdefault(source, []).append(what)
+    return "\n".join(f"{source}: {', '.join(what)}" for source, what in of_source.items())
 
 
 def plan_json(found: Plan) -> str:

@@ -23,6 +23,7 @@ from nearfar.files.steps import Jobs
 from nearfar.places.place import Place
 from nearfar.places.tasks import each
 from nearfar.recordings.clips import Dataset, DatasetError, Machine
+from nearfar.recordings.recording import known_digests
 from nearfar.systems.branches import Branch, Progress
 from nearfar.systems.configuration import System
 from nearfar.systems.resolved import ResolvedBranch, ResolvedSystem, resolve
@@ -146,7 +147,7 @@ def for_machines(
     if system.branch.adaptation is None:
         return dict.fromkeys(keys, ())
     _refuse_untrainable(dataset.machines)
-    wanted = _plan(system, dataset, seeds, adapted_on, jobs)
+    wanted = trainings(system, dataset, seeds, adapted_on, jobs)
     distinct = {_identity(task): task for tasks in wanted.values() for task in tasks}
     with threadpool_limits(1):
         made = each(
@@ -161,7 +162,7 @@ def for_machines(
     return {key: tuple(path_of[_identity(task)] for task in tasks) for key, tasks in wanted.items()}
 
 
-def _plan(
+def trainings(
     system: System, dataset: Dataset, seeds: Sequence[int], adapted_on: Literal["others", "all"], jobs: Jobs
 ) -> dict[tuple[int, str], list[AdapterTraining]]:
     """The trainings that each seed and machine needs, one a branch; many of them are the same."""
@@ -257,6 +258,14 @@ def _train(task: AdapterTraining, progress: Progress) -> Path:
     return Branch(task.branch).train_adapter(
         clips, workers=task.readers, jobs=Jobs(task.cache), progress=told
     )
+
+
+def finished(task: AdapterTraining) -> Path | None:
+    """The file of an adapter, if it is in the cache; no recording is read."""
+    jobs, clips = Jobs(task.cache), [clip for machine in task.machines for clip in machine.train]
+    if None in known_digests((clip.recording for clip in clips), jobs):
+        return None
+    return Branch(task.branch).finished_adapter(clips, jobs)
 
 
 def _refuse_untrainable(machines: Sequence[Machine]) -> None:

@@ -41,7 +41,7 @@ from nearfar.places.place import Place
 from nearfar.places.tasks import each
 from nearfar.recordings import datasets
 from nearfar.recordings.clips import Clip, Dataset, DatasetError, Machine
-from nearfar.recordings.recording import digests
+from nearfar.recordings.recording import digests, known_digests
 from nearfar.research import adaptation
 from nearfar.research.adaptation import AdaptedOn
 from nearfar.systems import configuration
@@ -348,14 +348,30 @@ def _do(task: MachineRun, progress: Progress) -> Outcome:
 
     jobs = Jobs(task.cache)
     with threadpool_limits(1):
-        fitted_from = _detector_inputs(task, jobs)
-        fitted_by = (__name__, fitting.__name__, *task.system.modules)
+        fitted_from, fitted_by = _detector_inputs(task, jobs), _made_by(task)
         tested_on = _digests(task.machine.test, jobs)
         inputs = {"detector": fitted_from, "clips": tested_on}
         folder = jobs.do("scores", inputs, make_scores, made_by=fitted_by)
     scores = _describe_clips(task, read_table(folder / "scores.csv").astype({"decision": "Int64"}))
     references = read_table(folder / "references.csv")
     return Outcome(task.machine.name, scores, references, MachineRecord.load(folder / "machine.json"))
+
+
+def finished(task: MachineRun) -> tuple[bool, bool]:
+    """Whether the detector of a task is in its cache, and whether its scores are; no recording is read."""
+    jobs = Jobs(task.cache)
+    if None in known_digests((clip.recording for clip in task.machine.clips), jobs):
+        return False, False
+    fitted_from, fitted_by = _detector_inputs(task, jobs), _made_by(task)
+    inputs = {"detector": fitted_from, "clips": _digests(task.machine.test, jobs)}
+    return (
+        jobs.has("detector", fitted_from, made_by=fitted_by),
+        jobs.has("scores", inputs, made_by=fitted_by),
+    )
+
+
+def _made_by(task: MachineRun) -> tuple[str, ...]:
+    return __name__, fitting.__name__, *task.system.modules
 
 
 def _machine_record(detector: Detector, task: MachineRun, tested_on: list[list[Any]]) -> MachineRecord:

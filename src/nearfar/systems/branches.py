@@ -114,10 +114,19 @@ class Branch:
             )
             save_arrays(folder / "arrays.safetensors", self.encoder.arrays())
 
-        inputs = {**self.resolved.trained_encoder, "clips": _contents(clips, jobs)}
-        made_by = (__name__, *self.resolved.encoder_modules)
+        inputs, made_by = self._training_step(clips, jobs)
         folder = jobs.do("encoder", inputs, make, made_by=made_by)
         self.encoder = self.encoder.with_arrays(load_file(folder / "arrays.safetensors"))
+
+    def _training_step(self, clips: Sequence[Clip], jobs: Jobs) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What the training of the encoder is kept under, and the modules that do it."""
+        inputs = {**self.resolved.trained_encoder, "clips": _contents(clips, jobs)}
+        return inputs, (__name__, *self.resolved.encoder_modules)
+
+    def has_trained(self, clips: Sequence[Clip], jobs: Jobs) -> bool:
+        """Whether ``jobs`` has the training of the encoder on these clips; recordings it knows are not read."""
+        inputs, made_by = self._training_step(clips, jobs)
+        return jobs.has("encoder", inputs, made_by=made_by)
 
     def train_adapter(
         self, clips: Sequence[Clip], *, workers: int, jobs: Jobs, progress: Progress | None = None
@@ -154,12 +163,34 @@ class Branch:
             )
             Adapter(arrays, made_with).save(folder / ADAPTER)
 
+        made_with, inputs, made_by = self._adapter_step(clips, jobs)
+        return jobs.do("adapter", inputs, make, made_by=made_by) / ADAPTER
+
+    def finished_adapter(self, clips: Sequence[Clip], jobs: Jobs) -> Path | None:
+        """The file of the adapter that ``jobs`` has of these clips; recordings that it knows are not read."""
+        _, inputs, made_by = self._adapter_step(clips, jobs)
+        folder = jobs.folder("adapter", inputs, made_by=made_by)
+        return folder / ADAPTER if jobs.has("adapter", inputs, made_by=made_by) else None
+
+    def _adapter_step(
+        self, clips: Sequence[Clip], jobs: Jobs
+    ) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+        """What the file of an adapter tells, what its training is kept under, and the modules that do it.
+
+        Raises
+        ------
+        ValueError
+            If the branch is not one that is adapted.
+        """
+        resolved, adaptation = self.resolved, self.resolved.adaptation
+        if adaptation is None:
+            raise ValueError(f"encoder {resolved.encoder.name!r}: this system trains nothing over machines")
         made_with = {
             **resolved.network,
             "blocks": list(self.encoder.blocks),
             "adaptation": adaptation.describe()["options"],
             "recipe": adaptation.name,
-            "microphones": list(microphones),
+            "microphones": list(resolved.adapted_on_microphones),
             "seed": resolved.seed,
             "machines": _describe_machines(clips, jobs),
         }
@@ -170,8 +201,7 @@ class Branch:
         device = resolved.encoder.options.arguments().get("device")
         classes = [resolved.encoder.identity["class"], adaptation.identity["class"]]
         inputs = {**made_with, "classes": classes, "device": device, "clips": told}
-        made_by = (__name__, resolved.encoder.module, adaptation.module)
-        return jobs.do("adapter", inputs, make, made_by=made_by) / ADAPTER
+        return made_with, inputs, (__name__, resolved.encoder.module, adaptation.module)
 
     def _require_adapter(self) -> None:
         if self.resolved.adaptation is not None and not self.encoder.arrays():
