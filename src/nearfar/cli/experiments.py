@@ -91,20 +91,24 @@ def run(
     from nearfar.files import steps
     from nearfar.systems.fusion import is_fused
 
-    if adapter is not None and adapted_on is not None:
-        raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
+    on_whom = _adapted_on(adapter, adapted_on)
     place = chosen_place(on, workers, gpus, task_memory)
     work = {"workers": place, "truth": truth, "jobs": steps.Jobs(cache)}
     if is_fused(system):
         chosen = _study(system, preset, seeds, settings, false_alarm_rate).only(machine or ())
-        _run_study(
-            chosen, _clips_of_study(chosen, data, machine, channels), folder, adapter or adapted_on, work
-        )
+        _run_study(chosen, _clips_of_study(chosen, data, machine, channels), folder, on_whom, work)
     else:
         plain = chosen_system(system, preset, settings, false_alarm_rate)
         if adapted_on is not None and plain.branch.adaptation is None:
             raise typer.BadParameter(f"{plain.name} is not adapted; omit --adapted-on")
-        _run_system(plain, _clips(data, machine, channels), folder, adapter or adapted_on, seeds, work)
+        _run_system(plain, _clips(data, machine, channels), folder, on_whom, seeds, work)
+
+
+def _adapted_on(adapter: Path | None, protocol: Literal["others", "all"] | None) -> AdaptedOn | None:
+    """Whose clips adapters are trained on, or the file of one; ``None``: neither is said."""
+    if adapter is not None and protocol is not None:
+        raise typer.BadParameter("give either --adapter, which is already trained, or --adapted-on, not both")
+    return adapter or protocol
 
 
 def _clips(folder: Path | None, machines: list[str] | None, channels: str | None) -> Callable[[], Dataset]:
