@@ -32,6 +32,7 @@ AtFailure = Literal["go on", "stop"]
 
 MOST_KILLED = 6  # workers of one task: by chance it loses few, and if it kills them it always does
 SUSPECT_AFTER = 2  # lost workers
+MOST_TOLD = 20  # errors in one message
 KILLED = (
     "its worker process was killed {} times, probably because memory ran out; run again with fewer workers; "
     "finished work is kept"
@@ -52,6 +53,8 @@ class TasksError(ExceptionGroup[Exception], ValueError):
         for error in self.exceptions:
             names.setdefault(str(error), []).append(error.__notes__[-1])
         told = [f"{'; '.join(of)}: {text}" for text, of in names.items()]
+        if len(told) > MOST_TOLD:
+            told[MOST_TOLD:] = [f"and {len(told) - MOST_TOLD} more, each told in its log"]
         return "\n".join([self.message, *(f"  {line}" for text in told for line in text.splitlines())])
 
 
