@@ -3,8 +3,8 @@
     python benchmarks/bench_places.py [--tasks 2000] [--milliseconds 50] [--workers 2]
 
 Each task sleeps, so that the processor is free for what is measured. Workers are started before the clock is; what
-that took is printed beside. A bare pool is `concurrent.futures.ProcessPoolExecutor`, to which all tasks are given at
-once.
+that took is printed beside. A bare pool is `concurrent.futures.ProcessPoolExecutor`, to which all tasks are given
+at once.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python benchmarks/fleet_memory.py [--machines 1000] [--clips 100] [--on local] [--workers 2]
 
 Clips are 0.5 s of noise, two channels at 16 kHz, and the encoder has 8 bands: so little that 100,000 clips take
-minutes. Ten machines are written, and linked under a hundred names each. It prints the resident memory of the driver
-after each tenth of the clips, and at the end that of the largest worker. It ends with 1 if the driver has grown by
-more than 5 % from the first tenth to the end.
+minutes. Ten machines are written, and linked under a hundred names each. It prints the resident memory of the
+driver after each tenth of the clips, and at the end that of the largest worker. It ends with 1 if the driver has
+grown by more than 5 % from the first tenth to the end.
 """
 
 from __future__ import annotations
