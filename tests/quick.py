@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import tiny_weights
 
 from nearfar.encoders import lora
 from nearfar.files.steps import Jobs
-from nearfar.systems import configuration
+from nearfar.systems import configuration, named
 from nearfar.systems.branches import Branch
 from nearfar.systems.configuration import BranchConfig, ConditioningStep, System
 from nearfar.systems.resolved import ResolvedBranch, resolve, resolve_branch
@@ -95,3 +96,13 @@ def _random_adapter(resolved: ResolvedBranch, seed: int) -> Adapter:
     told = {"blocks": list(branch.encoder.blocks), "adaptation": options, "seed": seed}
     machines = {"press": {"clips": 3, "digest": "0"}, "saw": {"clips": 4, "digest": "1"}}
     return Adapter(arrays, {**resolved.network, **told, "machines": machines})
+
+
+@cache
+def of_each_kind() -> tuple[str, ...]:
+    """The named systems, but those that are another one as soon as both are quick."""
+    found: dict[str, str] = {}
+    for name in named.SYSTEMS:
+        system = configuration.load(name, settings(name))
+        found.setdefault(system.model_dump_json(include={"branch", "threshold", "ensemble"}), name)
+    return tuple(found.values())

@@ -29,7 +29,7 @@ from nearfar.recordings import audio, datasets
 from nearfar.recordings.cancellation import Canceller, energy_taken
 from nearfar.recordings.clips import DatasetError
 from nearfar.report import fitted as report
-from nearfar.systems import configuration, named
+from nearfar.systems import configuration
 from nearfar.systems.options import options_model
 from nearfar.systems.resolved import resolve
 
@@ -77,7 +77,7 @@ def test_what_cancellation_takes_is_told_of_a_median_clip(fitted: Detector, fan:
     assert Detector.load(GOLDEN / "spectral").trained_on["taken"] == {}
 
 
-@pytest.mark.parametrize("name", list(named.SYSTEMS))
+@pytest.mark.parametrize("name", quick.of_each_kind())
 def test_a_loaded_detector_scores_alike(name: str, fan: Path, tmp_path: Path) -> None:
     system = configuration.load(name, {**quick.settings(name), "threshold.false_alarm_rate": 0.3})
     jobs = Jobs(tmp_path / "cache")

@@ -51,28 +51,7 @@ def data(tmp_path_factory):
     return datasets.load(root)
 
 
-def kind(name):
-    """What a clip goes through in a named system, without the numbers: two systems of a kind run the same code."""
-    system = configuration.load(name)
-    numbers = {"n_mels", "n_fft", "components", "minutes"}
-    said = system.model_dump(mode="json", include={"branch", "threshold", "ensemble"})
-
-    def without_numbers(value):
-        if isinstance(value, dict):
-            return {k: without_numbers(v) for k, v in value.items() if k not in numbers}
-        if isinstance(value, list):
-            return [without_numbers(v) for v in value]
-        return (
-            type(value).__name__ if isinstance(value, int | float) and not isinstance(value, bool) else value
-        )
-
-    return json.dumps(without_numbers(said))
-
-
-OF_EACH_KIND = list({kind(name): name for name in reversed(named.SYSTEMS)}.values())[::-1]
-
-
-@pytest.fixture(scope="module", params=[*OF_EACH_KIND, *(b for b in BACKENDS if b not in NAMED)])
+@pytest.fixture(scope="module", params=[*quick.of_each_kind(), *(b for b in BACKENDS if b not in NAMED)])
 def system(request):
     """Every system, and a simple one with every further back end."""
     name = request.param

@@ -34,7 +34,7 @@ from nearfar.serving import run  # noqa: E402
 from nearfar.serving.app import make_app  # noqa: E402
 from nearfar.watching import site as sites  # noqa: E402
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
 WIDTHS = (360, 1280, 1920)
 HOSTILE = "<img src=x onerror=alert(1)>\"' & co"  # as far as a name of a machine may go
 WINDOW_S = 10.0
