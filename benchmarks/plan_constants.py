@@ -6,7 +6,8 @@
 processor time of one thread, the least of several rounds; clips are noise of 10 s at 16 kHz with two channels.
 Networks have their full size and random weights, with which they take as long as with others. Of trainings, steps
 are measured and told by clip and epoch; the first one is not counted. A fit is of conditioning and back end, to
-1,000 embeddings of 768 numbers, and scores as many; back ends that take rows are fitted to 40 clips. Of the store,
+1,000 embeddings of 768 numbers, and scores as many; back ends that take rows are fitted to 40 clips. Of a fit and a
+score, what is beside these: inspection, and keeping what is finished. Of the store,
 bytes and files are counted after so many embeddings of ViT-B. ``--only`` measures one part, and keeps the others.
 """
 
@@ -26,16 +27,20 @@ import numpy as np
 import torch
 from bench_adaptation import training as adaptation
 from bench_dca import training as dca_training
+from numpy.typing import NDArray
 from torch import nn
 
+from nearfar import load_system
 from nearfar.backends import BACKENDS, backend_class
 from nearfar.backends.normal_model import RowModel
+from nearfar.detector.fitted import Detector
 from nearfar.embedding.store import Key, Origin, Store
 from nearfar.encoders import beats, ced, checkpoints, eat, efficientat, encoder_class, m2d
 from nearfar.encoders.autoencoder import Autoencoder
 from nearfar.encoders.processors import processor
 from nearfar.files.atomic import write_json
-from nearfar.recordings import audio
+from nearfar.files.steps import Jobs
+from nearfar.recordings import audio, datasets
 from nearfar.recordings.microphones import MICROPHONES, listen
 from nearfar.research.reproduce import constants
 from nearfar.systems.components import Component
@@ -55,8 +60,8 @@ DCA = {
     "dca_128": {"n_mels": 128, "n_fft": 1024, "frames": 1024, "channels": 256},
     "dca_256": {"n_mels": 256, "n_fft": 2048, "frames": 1024, "channels": 256},
 }
-PARTS = ("hearing", "encoding", "fitting", "training", "adapting", "store")
-STORED, STORED_AT_ONCE = 20_000, 2000
+PARTS = ("hearing", "encoding", "fitting", "training", "adapting", "inspecting", "store")
+STORED, STORED_AT_ONCE, INSPECTED = 20_000, 2000, 100
 DCA_BATCH, ADAPTED_AT_ONCE, EPOCHS = 4, 4, 3
 
 
@@ -80,9 +85,8 @@ def hearing(folder: Path) -> dict[str, float]:
 
 def encoding(folder: Path) -> dict[str, float]:
     """Of a clip, by encoder, in float32."""
-    waveform = (np.random.default_rng(0).standard_normal((1, RATE * int(constants.SECONDS))) / 8).astype("f")
-    spectral = encoder_class("spectral")()
-    found = {"spectral": least(lambda: spectral(waveform))}
+    found = {"spectral": encoding_spectral()}
+    waveform = noise_of_a_clip()
     for name, (build, configuration) in NETWORKS.items():
         path = folder / f"{name}.safetensors"
         torch.manual_seed(0)
@@ -91,6 +95,16 @@ def encoding(folder: Path) -> dict[str, float]:
         found[name] = least(lambda encoder=encoder: encoder(waveform))
         path.unlink()
     return found
+
+
+def encoding_spectral() -> float:
+    spectral, waveform = encoder_class("spectral")(), noise_of_a_clip()
+    return least(lambda: spectral(waveform))
+
+
+def noise_of_a_clip() -> NDArray[np.float32]:
+    noise = np.random.default_rng(0).standard_normal((1, RATE * int(constants.SECONDS))) / 8
+    return noise.astype(np.float32)
 
 
 def training() -> list[dict[str, Any]]:
@@ -146,6 +160,33 @@ def of_fit(name: str, X: Any) -> float:
     return least(fit, rounds=2) / len(X)
 
 
+def inspecting(folder: Path) -> dict[str, float]:
+    """Of a clip, what a fit and a score of `spectral_near` take beyond listening and the encoder."""
+    rng = np.random.default_rng(0)
+    for number in range(INSPECTED):
+        noise = rng.standard_normal((2, RATE * int(constants.SECONDS))) / 8
+        name = f"section_00_source_train_normal_{number:04}_noAttribute.wav"
+        (folder / "fan" / "train").mkdir(parents=True, exist_ok=True)
+        audio.write(folder / "fan" / "train" / name, noise.astype(np.float32), RATE)
+    machine = datasets.load(folder)["fan"]
+    system = load_system("spectral_near", {"threshold.method": "none"})
+
+    def fitted() -> Detector:
+        with TemporaryDirectory() as cache:  # where no embedding is known
+            return Detector.fit(
+                machine, system, cut=None, odd_clips="keep", keep="nothing", jobs=Jobs(Path(cache))
+            )
+
+    def scored() -> None:
+        with TemporaryDirectory() as cache:
+            detector.score_clips(machine.train, jobs=Jobs(Path(cache)))
+
+    detector = fitted()
+    known = hearing(folder)["near"] + encoding_spectral()
+    fit, score = (least(of, rounds=2) / INSPECTED for of in (fitted, scored))
+    return {"fit": max(fit - known, 0.0), "score": max(score - known, 0.0)}
+
+
 def store(folder: Path) -> dict[str, Any]:
     """Bytes of an embedding on disk, by file; and how many files there are."""
     kept, origin = Store(folder / "cache"), Origin("eat", "near", "code", "weights")
@@ -179,6 +220,7 @@ def measured(parts: Sequence[str], before: Mapping[str, Any]) -> dict[str, Any]:
         ways: dict[str, Callable[[], Any]] = {
             "hearing": lambda: hearing(Path(name)), "encoding": lambda: encoding(Path(name)),
             "training": training, "adapting": adapting, "fitting": fitting, "store": lambda: store(Path(name)),
+            "inspecting": lambda: inspecting(Path(name)),
         }  # fmt: skip
         for part in parts:
             found[part] = ways[part]()

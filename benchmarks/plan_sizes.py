@@ -51,11 +51,11 @@ def sizes(of: dict[str, Any]) -> list[Size]:
 
 def fleet(of: dict[str, Any]) -> Size:
     heard = of["hearing"]["near"] + of["encoding"]["eat"]
-    fit = of["fitting"]["domain_local_density"]
+    fit, looked = of["fitting"]["domain_local_density"], of["inspecting"]["fit"]
     return Size(
         f"{MACHINES:,} machines of {CLIPS:,} clips of 10 s, ViT-B (`eat_raw`), a detector for each",
-        f"10^6 x ({heard:.3f} s heard + {FITS} x {fit:.5f} s fitted)",
-        MACHINES * CLIPS * (heard + FITS * fit) / HOUR,
+        f"10^6 x ({heard:.3f} s heard + {looked:.3f} s inspected + {FITS} x {fit:.5f} s fitted)",
+        MACHINES * CLIPS * (heard + looked + FITS * fit) / HOUR,
         "one microphone; float32; a threshold of ten folds; time grows with clips",
     )
 

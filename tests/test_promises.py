@@ -32,11 +32,18 @@ TEST = re.compile(r"`(tests/test_\w+\.py)::(?:(\w+)::)?(\w+)`")
 PROMISED = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
 ROWS = [line for line in PROMISED if not line.startswith("| promise |")]
 
-PICKLING = {"encoders/checkpoints.py", "places/ray_cluster.py", "places/tasks.py", "places/travelling.py"}
-LOADS = {"places/tasks.py", "places/travelling.py"}  # what our own processes have packed, in memory
+PICKLING = {
+    "encoders/checkpoints.py", "places/ray_cluster.py", "places/tasks.py", "places/travelling.py", "recordings/apart.py",
+}  # fmt: skip
+LOADS = {
+    "places/tasks.py",
+    "places/travelling.py",
+    "recordings/apart.py",
+}  # what our own processes have packed, in memory
 CONNECTING = {  # modules by which a connection can be opened, and who imports them
     "files/downloads.py": "weights get, data download",
     "places/ray_cluster.py": "--on",
+    "recordings/apart.py": "none: it has a pair of sockets, for a process that it starts",
     "serving/protocol.py": "serve",
     "serving/run.py": "serve",
     "watching/sinks/mqtt.py": "watch, if the site's file names a broker",

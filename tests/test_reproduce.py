@@ -794,6 +794,7 @@ TIMES = {  # in seconds for a clip of 10 s
         {"encoder": "dca", "options": {"n_mels": 1}, "seconds": 0.0},
     ],
     "adapting": {"eat arcface": 30.0},
+    "inspecting": {"fit": 0.0, "score": 0.0},
     "fitting": {"domain_normalized": 0.5, "domain_local_density": 0.5, "nearest_neighbour": 0.25},
 }
 HALF_A_SECOND = 0.05  # of 10 s

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -127,6 +127,10 @@ class Constants:
     def fitting(self, config: BranchConfig) -> Constant:
         """Of one fit of conditioning and back end, for each of its clips."""
         return Constant(self._table["fitting"].get(config.backend, 0.0), self._of_table)
+
+    def inspecting(self, what: Literal["fit", "score"]) -> Constant:
+        """Of a clip, what a fit or a score takes beyond all else: inspection, and keeping what is finished."""
+        return Constant(self._table["inspecting"][what], self._of_table)
 
     def _remembered(self, config: BranchConfig, clips: int, seconds: float) -> float | None:
         """In the arithmetic that it will compute in, if it was measured here."""

@@ -33,6 +33,7 @@ from nearfar.systems.configuration import System, what_is_adapted
 
 PUBLISHED_SECONDS = 10.0  # a clip of the challenge's 2026 set, arXiv:2606.01578
 MINUTE = 60.0
+WHAT: tuple[Literal["fit", "score"], ...] = ("fit", "score")
 Kind = Literal["adapters", "trainings", "embeddings", "detectors", "scores"]
 
 
@@ -312,13 +313,16 @@ class _Work:
         members = len(run.system.members(seed))
         fits = members * (1 + len(_unseen_parts(run.system)))
         of_clip = self._constant("fits", self.constants.fitting(run.system.branch))
+        by_fit, by_score = (
+            size.of_clip * self._constant("inspection", self.constants.inspecting(what)) for what in WHAT
+        )
+        pieces: list[tuple[Kind, bool, float]] = [
+            ("detectors", state.detector or state.scores, size.train * (fits * of_clip + by_fit)),
+            ("scores", state.scores, size.test * (members * of_clip + by_score)),
+        ]
         left = 0.0
-        for kind, is_done, clips in (
-            ("detectors", state.detector or state.scores, fits * size.train),
-            ("scores", state.scores, members * size.test),
-        ):
-            seconds = of_clip * clips
-            piece = _Piece(kind, seconds, 0.0 if is_done else seconds, lacking=int(not is_done))  # type: ignore[arg-type]
+        for kind, is_done, seconds in pieces:
+            piece = _Piece(kind, seconds, 0.0 if is_done else seconds, lacking=int(not is_done))
             left += self._add((kind, run.key, str(seed), size.machine), piece)
         return left
 
