@@ -801,3 +801,16 @@ def test_a_version_that_is_no_number_is_damaged(tmp_path: Path) -> None:
         LogbookError, match=r"hall\.db: does not say its version, so it is no logbook, or damaged"
     ):
         Database.open(tmp_path / "hall.db")
+
+
+def test_a_damaged_name_of_a_table_is_told_with_the_file(tmp_path: Path) -> None:
+    """SQLite cites it in a message, which Python cannot decode."""
+    Database.open(tmp_path / "hall.db").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "hall.db")) as c:
+        c.execute("PRAGMA writable_schema = ON")
+        c.execute(
+            "UPDATE sqlite_master SET sql = CAST(x'435245415445205441424c4520ff80' AS TEXT) WHERE type = 'table'"
+        )
+        c.commit()
+    with pytest.raises(LogbookError, match=r"hall\.db: damaged .*put the last backup"):
+        Database.open(tmp_path / "hall.db")

@@ -33,13 +33,14 @@ PROMISED = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if li
 ROWS = [line for line in PROMISED if not line.startswith("| promise |")]
 
 PICKLING = {
-    "encoders/checkpoints.py", "places/ray_cluster.py", "places/tasks.py", "places/travelling.py", "recordings/apart.py",
+    "encoders/checkpoints.py", "places/ray_cluster.py", "places/tasks.py", "places/travelling.py",
+    "recordings/apart.py",
 }  # fmt: skip
 LOADS = {
     "places/tasks.py",
     "places/travelling.py",
     "recordings/apart.py",
-}  # what our own processes have packed, in memory
+}  # what our own processes have packed
 CONNECTING = {  # modules by which a connection can be opened, and who imports them
     "files/downloads.py": "weights get, data download",
     "places/ray_cluster.py": "--on",
@@ -118,8 +119,7 @@ def test_pickle_is_used_between_our_own_processes_alone() -> None:
     for path, tree in trees().items():
         for name, call in calls(tree):
             given = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
-            assert name != "pickle.load", path
-            assert name != "pickle.loads" or path in LOADS, path
+            assert name not in {"pickle.load", "pickle.loads"} or path in LOADS, path
             assert name != "torch.load" or given.get("weights_only") is True, path
             assert not given.get("allow_pickle"), path
 

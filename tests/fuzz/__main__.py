@@ -72,6 +72,7 @@ def _arguments() -> argparse.Namespace:
     if asked.case is not None:
         asked.first, asked.cases, asked.jobs = asked.case, 1, 1
         asked.keep = asked.keep or Path("fuzz-cases")
+    asked.keep = asked.keep and asked.keep.absolute()  # a case changes its folder
     return asked
 
 

@@ -209,6 +209,7 @@ def _in_child(surface: Surface, case: Path, use: str, names: Sequence[str], answ
         faulthandler.disable()  # what a test of a crash prints is not of interest
         _confine(said)
         os.environ["NEARFAR_CACHE"] = str(case / ".cache")
+        os.environ["NEARFAR_DECODING"] = "apart"  # as of the command line: a library that crashes is told
         os.chdir(case)
         if use in surface.uses:
             told = _called(lambda: surface.uses[use](case), names)

@@ -61,7 +61,7 @@ def _explain_errors(place: Path) -> Iterator[None]:
     """An error of the database as one of ours, with what to do."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # which is in a message that cites what is there
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
         raise OSError(

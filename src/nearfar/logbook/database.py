@@ -53,7 +53,7 @@ class Place(Protocol):
     def moment(self) -> str:
         """Another text whenever something was committed."""
 
-    def told(self, error: DBAPIError) -> Exception | None:
+    def told(self, error: DBAPIError | UnicodeDecodeError) -> Exception | None:
         """An error of the place as one that says what to do; ``None`` for an error of a statement."""
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class Database:
     def _errors_told(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
+        except (DBAPIError, UnicodeDecodeError) as error:
             told = self.place.told(error)
             if told is None:
                 raise

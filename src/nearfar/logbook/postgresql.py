@@ -100,8 +100,10 @@ class PostgreSQL:
         with self._reader.connect() as c:
             return str(c.exec_driver_sql("SELECT CAST(pg_current_snapshot() AS text)").scalar_one())
 
-    def told(self, error: DBAPIError) -> Exception | None:
+    def told(self, error: DBAPIError | UnicodeDecodeError) -> Exception | None:
         """An error of the server, as one that says what to do; ``None`` for one of a statement."""
+        if isinstance(error, UnicodeDecodeError):
+            return None
         state, words = _state_of(error.orig), _words_of(error.orig)
         if state == DISK_FULL:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))

@@ -146,12 +146,14 @@ class SQLiteFile:
                 if self._watcher is None:
                     self._watcher = self._connect_to_read()
                 (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._told(error) or error from error
         return str(version)
 
-    def told(self, error: DBAPIError) -> Exception | None:
+    def told(self, error: DBAPIError | UnicodeDecodeError) -> Exception | None:
         """An error of the file, as one that says what to do; ``None`` for one of a statement."""
+        if isinstance(error, UnicodeDecodeError):
+            return self._told(error)
         return self._told(error.orig) if isinstance(error.orig, sqlite3.Error) else None
 
     def close(self) -> None:
@@ -161,7 +163,10 @@ class SQLiteFile:
                 self._watcher.close()
             self._watcher = None
 
-    def _told(self, error: sqlite3.Error) -> Exception | None:
+    def _told(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception | None:
+        if isinstance(error, UnicodeDecodeError):  # in a message of SQLite, which cites what is there
+            error = sqlite3.DatabaseError(str(error))
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the primary one
         if code == sqlite3.SQLITE_FULL:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -223,7 +228,7 @@ class SQLiteFile:
                         f"{', '.join(sorted(names)[:5])}; choose another name"
                     )
                 (mode,) = c.execute("PRAGMA journal_mode = WAL").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._told(error) or error from error
         if mode != "wal":
             raise LogbookError(
