@@ -41,6 +41,7 @@ OBJECTS = 512 * 2**20  # bytes of shared memory of a cluster that we start; more
 SLOTS_EVERY = 2.0  # s between two looks how many tasks the cluster takes
 TELL_EVERY = 0.25  # s between what one worker tells
 SECONDS_TO_END = 5.0
+ROUNDING = 1e-6  # of shares of a GPU
 AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 USAGE_STATS = "RAY_USAGE_STATS_ENABLED"
 
@@ -108,11 +109,11 @@ class RayCluster:
             raise PlaceError(
                 f"no computer of the cluster {self._place.address} has {self._place.needs}, which a task needs"
             )
+        self._mailbox = self._ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=1000)(Mailbox).remote()
+        self._listener = Thread(target=self._listen, daemon=True)
         if self._cache is not None:
             self._cache.mkdir(parents=True, exist_ok=True)
             (self._cache / self._mark).touch()
-        self._mailbox = self._ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=1000)(Mailbox).remote()
-        self._listener = Thread(target=self._listen, daemon=True)
         self._listener.start()
         return self
 
@@ -342,7 +343,7 @@ def _slots_of_all(ray: Any, needs: Needs) -> int:
 def _slots(node: dict[str, float], needs: Needs) -> int:
     """How many tasks a node takes at once."""
     wanted = {"CPU": needs.cores, "GPU": needs.gpus, "memory": needs.memory}
-    return min(int(node.get(name, 0.0) / one) for name, one in wanted.items() if one)
+    return min(int(node.get(name, 0.0) / one + ROUNDING) for name, one in wanted.items() if one)
 
 
 @cache
