@@ -27,7 +27,7 @@ from nearfar.places.mailbox import Mailbox
 from nearfar.places.place import Needs, Place, PlaceError
 from nearfar.places.shipping import Here, There, pack_folder, unpack_folder
 from nearfar.places.task_logs import log_of
-from nearfar.places.tasks import TasksError, as_done, each
+from nearfar.places.tasks import TasksError, as_done, cores_of, each
 from nearfar.places.travelling import pack, unpack
 
 
@@ -172,6 +172,11 @@ def test_only_the_task_that_kills_its_worker_is_to_blame(monkeypatch: pytest.Mon
         collect(done, kill_or_not, range(6), workers=3)
     assert raised.value.__notes__ == ["item 2"]
     assert sorted(done) == [(number, number) for number in (0, 2, 3, 4, 5)]
+
+
+def test_cores_of_a_place_that_is_not_joined_are_its_workers() -> None:
+    assert cores_of(Place(workers=3)) == 3
+    assert cores_of(Place("ray", workers=2)) == 2
 
 
 def test_items_are_taken_as_workers_are_free() -> None:

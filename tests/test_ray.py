@@ -23,7 +23,7 @@ from nearfar.files.processes import Tell  # noqa: E402
 from nearfar.files.steps import DONE, Jobs  # noqa: E402
 from nearfar.places import ray_cluster  # noqa: E402
 from nearfar.places.place import Needs, Place, PlaceError  # noqa: E402
-from nearfar.places.tasks import each  # noqa: E402
+from nearfar.places.tasks import cores_of, each  # noqa: E402
 from nearfar.recordings import datasets  # noqa: E402
 from nearfar.research import experiment  # noqa: E402
 
@@ -151,6 +151,11 @@ def test_what_nobody_has_is_told_at_once(cluster: Place) -> None:
     assert cluster.address == "ray"
 
 
+def test_cores_of_a_cluster_are_counted(cluster: Place) -> None:
+    assert cores_of(cluster) == cores_of(Place("auto")) == 2
+    assert cores_of(Place("auto", needs=Needs(cores=2))) == 1
+
+
 def test_one_process_is_in_one_cluster(cluster: Place) -> None:
     with pytest.raises(PlaceError, match="this process is in a cluster already; 'auto' takes that one"):
         each(double, [1], workers=Place("127.0.0.1:1"))
@@ -228,7 +233,7 @@ INTERRUPTED = """
 import os, sys, time
 from pathlib import Path
 from nearfar.places.place import Place
-from nearfar.places.tasks import each
+from nearfar.places.tasks import cores_of, each
 
 def work(item, tell):
     (Path(item[1]) / str(os.getpid())).touch()
