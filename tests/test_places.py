@@ -55,7 +55,7 @@ def test_needs_that_cannot_be() -> None:
         Needs(gpus=1.5)
     with pytest.raises(ValueError, match="workers=0"):
         Place(workers=0)
-    with pytest.raises(ValueError, match=r"tasks that need 1 cores, 0\.5 GPU are for a cluster"):
+    with pytest.raises(ValueError, match=r"tasks that need 1 core, 0\.5 GPU are for a cluster"):
         Place(needs=Needs(gpus=0.5))
     assert str(Needs(2, 3 * 2**30, 2)) == "2 cores, 3 GiB, 2 GPU"
 

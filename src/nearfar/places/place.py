@@ -53,7 +53,7 @@ class Needs:
             raise ValueError(f"gpus={self.gpus}: above 1 they must be whole, such as 2")
 
     def __str__(self) -> str:
-        told = [f"{self.cores:g} cores"]
+        told = [f"{self.cores:g} {'core' if self.cores == 1 else 'cores'}"]
         if self.memory:
             told.append(f"{self.memory / 2**30:.3g} GiB")
         if self.gpus:
