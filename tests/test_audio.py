@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 
@@ -274,3 +275,23 @@ def test_equal_samples_give_equal_bytes_whenever_they_are_written(tmp_path, rng,
     at = content.index(b"PEAK")
     assert content[at + 12 : at + 16] == bytes(4)  # where libsndfile writes the time
     np.testing.assert_array_equal(audio.read(tmp_path / name)[0], samples)
+
+
+@pytest.mark.parametrize("how", ["header", "whole", "blocks", "piped"])
+def test_a_rate_that_no_converter_has_is_refused(tmp_path, how):
+    """It asked for frames of gigabytes."""
+    path = tmp_path / "clip.wav"
+    audio.write(path, np.zeros((2, 1000), np.float32), 16_000)
+    content = bytearray(path.read_bytes())
+    content[24:28] = (2**30).to_bytes(4, "little")
+    path.write_bytes(content)
+    ways = {
+        "header": lambda: audio.read_header(path),
+        "whole": lambda: audio.read(path),
+        "blocks": lambda: audio.in_blocks(path),
+        "piped": lambda: audio.read_stream(io.BytesIO(content), "clip.wav", rate=16_000, channels=2),
+    }
+    with pytest.raises(
+        AudioError, match=r"clip\.wav: 1073741824 Hz is no sampling rate; the header is damaged"
+    ):
+        ways[how]()

@@ -56,6 +56,7 @@ __all__ = [  # with what other rooms take from here of a recording that is read
     "write",
 ]
 
+HIGHEST_RATE = 100_000_000  # Hz; converters for acoustic emission reach 40 MHz
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ def read_header(recording: Recording | Path) -> Header:
         there.
     """
     recording = Recording.of(recording)
-    return apart.called(_read_header, recording, name=str(recording))
+    return _with_a_rate(apart.called(_read_header, recording, name=str(recording)), str(recording))
 
 
 def _read_header(recording: Recording) -> Header:
@@ -137,7 +138,9 @@ def read(recording: Recording | Path) -> tuple[Samples, int]:
 def read_recorded(recording: Recording | Path) -> Recorded:
     """All that is known of a recording after reading it; arguments and errors as of ``read``."""
     recording = Recording.of(recording)
-    return apart.called(_read_recorded, recording, name=str(recording))
+    recorded = apart.called(_read_recorded, recording, name=str(recording))
+    _with_a_rate(recorded.header, str(recording))
+    return recorded
 
 
 def _read_recorded(recording: Recording) -> Recorded:
@@ -168,14 +171,28 @@ def in_blocks(recording: Recording | Path) -> InBlocks:
     """
     recording = Recording.of(recording)
     if not apart.is_on():
-        return _in_blocks(recording)
+        found = _in_blocks(recording)
+        _with_a_rate(found.header, str(recording))
+        return found
     header, is_counted, notes = apart.called(_without_blocks, recording, name=str(recording))
+    _with_a_rate(header, str(recording))
 
     def blocks(start: int) -> Iterator[Block]:
         left = header.samples - start
         return apart.blocks(_blocks_from, recording, start, name=str(recording), left=left)
 
     return InBlocks(header, is_counted, notes, blocks)
+
+
+def _with_a_rate(header: Header, name: str) -> Header:
+    """The header, if a converter can have had its rate; others would ask for frames of gigabytes."""
+    if header.rate > HIGHEST_RATE:
+        raise AudioError(
+            f"{name}: {header.rate} Hz is no sampling rate; the header is damaged, or of another kind of file: "
+            "record it again, or correct the header",
+            fault="unreadable",
+        )
+    return header
 
 
 def _without_blocks(recording: Recording) -> tuple[Header, bool, tuple[Note, ...]]:
@@ -257,7 +274,9 @@ def read_stream(stream: BinaryIO, name: str, *, rate: int, channels: int) -> Rec
     if not content:
         raise AudioError(f"{name}: it ended without a single byte; is the recorder running?", fault="empty")
     if is_file:
-        return apart.called(sound_files.read, Source(name, content), name=name)
+        recorded = apart.called(sound_files.read, Source(name, content), name=name)
+        _with_a_rate(recorded.header, name)
+        return recorded
     if len(content) % (2 * channels):
         raise AudioError(
             f"{name}: {len(content)} bytes are no sound file, and not whole frames of {channels} 16-bit channels: "
