@@ -6,9 +6,9 @@ a moment, and its memory is worth more.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from threading import Lock
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ MOST = 4  # networks, as many as the branches of DualMic-EAT; our choice
 DEVICES = frozenset({"cuda", "mps", "xpu"})
 
 _networks: OrderedDict[Hashable, object] = OrderedDict()
-_lock = Lock()
+_lock = threading.Lock()
 
 
 def kept(key: Hashable, make: Callable[[], T]) -> T:

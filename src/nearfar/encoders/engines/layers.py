@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import cast
 
 import torch
@@ -18,7 +18,7 @@ FUNCTIONS_KEPT = 4  # each has the weights in its own layout
 Function = Callable[[Tensor], Sequence[Tensor]]
 
 # Threads of a fit ask at once: a function is made once, and exporters are not thread-safe
-_one_at_a_time = Lock()
+_one_at_a_time = threading.Lock()
 
 
 def grids_and_cls(
