@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import numpy as np
@@ -52,7 +52,8 @@ def tcp(**options: object) -> Tcp:
 
 
 def sent(address: tuple[str, int], content: bytes, *, size: int = 1000) -> None:
-    with socket.create_connection(address) as sender:
+    """As far as it is taken: what hears garbage may hang up."""
+    with socket.create_connection(address) as sender, suppress(ConnectionResetError, BrokenPipeError):
         for start in range(0, len(content), size):
             sender.sendall(content[start : start + size])
 
