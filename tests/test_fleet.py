@@ -92,6 +92,31 @@ def test_another_detector_stays_unless_it_is_to_be_replaced(hall: Path, system: 
     assert Detector.load(tmp_path / "out" / "pump").threshold.false_alarm_rate == 0.2  # type: ignore[union-attr]
 
 
+def test_what_is_no_detector_is_told_as_that(hall: Path, system: Any, tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "cache")
+    list(fit_all(hall, tmp_path / "out", system, jobs=jobs))
+    whole = contents(tmp_path / "out" / "valve")
+    (tmp_path / "out" / "fan" / "detector.json").write_text("{")
+    shutil.rmtree(tmp_path / "out" / "pump")
+    (tmp_path / "out" / "pump").write_text("a file")
+    found = {one.name: one.became for one in fit_all(hall, tmp_path / "out", system, jobs=jobs)}
+    assert found == {"fan": "not a detector", "pump": "not a detector", "valve": "is there"}
+    assert contents(tmp_path / "out" / "valve") == whole
+
+
+def test_places_for_detectors_that_are_none(hall: Path, system: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out, kind, message in (
+        (tmp_path / "file", NotADirectoryError, "is a file, not a folder for detectors"),
+        (tmp_path / "file" / "in", NotADirectoryError, "is a file, not a folder; choose another name"),
+        (hall, ValueError, "lies in the hall"),
+        (hall / "fan", ValueError, "among recordings; choose a folder outside of it"),
+    ):
+        with pytest.raises(kind, match=message):
+            next(fit_all(hall, out, system, jobs=Jobs(tmp_path / "cache")))
+    assert sorted(path.name for path in hall.iterdir()) == NAMES
+
+
 def test_machines_are_read_when_their_turn_comes(
     hall: Path, system: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +165,7 @@ class TestCommand:
         }  # fmt: skip
         done = self.run("fit-all", hall, "-o", tmp_path / "out", *fixed, "--no-learning")
         assert done.exit_code == 1
-        assert "Other detectors were left as they are; replace them with --replace" in done.stderr
+        assert "What was there before was left as it is; --replace replaces detectors" in done.stderr
 
     def test_places_that_are_none(self, hall: Path, tmp_path: Path) -> None:
         done = self.run("fit-all", hall, "-o", tmp_path / "out", "--on", "mars")

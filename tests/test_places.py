@@ -11,6 +11,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import time
 import traceback
 import warnings
@@ -58,6 +59,30 @@ def test_needs_that_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"tasks that need 1 core, 0\.5 GPU are for a cluster"):
         Place(needs=Needs(gpus=0.5))
     assert str(Needs(2, 3 * 2**30, 2)) == "2 cores, 3 GiB, 2 GPU"
+
+
+def test_a_head_that_does_not_answer_is_told_at_once() -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(PlaceError, match=rf"place '127\.0\.0\.1:{port}': nobody answers there"):
+        each(double, [1, 2], workers=Place(f"127.0.0.1:{port}"))
+
+
+def test_a_place_that_cannot_be_a_cache_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        each(double, [1, 2], cache=tmp_path / "file" / "cache")
+
+
+def test_of_a_long_error_the_first_lines_are_told() -> None:
+    errors = [ValueError("\n".join(["30 problems:", *map(str, range(30))])), ValueError("one")]
+    for error, name in zip(errors, ("fan", "pump"), strict=True):
+        error.add_note(name)
+    told = str(TasksError("2 tasks failed", errors)).splitlines()
+    assert told[1:3] == ["  fan: 30 problems:", "  0"]
+    assert told[-2:] == ["    and 25 more lines, which its log has", "  pump: one"]
 
 
 # ---- failures, and lost workers ----

@@ -144,6 +144,15 @@ def test_a_task_that_kills_its_workers_is_told(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_cluster_that_is_lost_is_told_as_that(cluster: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ray_cluster.RayCluster(cluster, None, lambda *_: None)
+    gone = ray.exceptions.NodeDiedError("gone")
+    assert engine.is_lost(gone)
+    monkeypatch.setattr(ray_cluster, "_slots_of_all", lambda *_: 0)
+    with pytest.raises(PlaceError, match="the cluster ray is lost; run the same command again"):
+        engine.is_lost(gone)
+
+
 def test_what_nobody_has_is_told_at_once(cluster: Place) -> None:
     needy = Place("ray", 2, Needs(cores=64, memory=2**60))
     with pytest.raises(PlaceError, match=r"no computer of the cluster ray has 64 cores, 1\.07e\+09 GiB"):
@@ -158,7 +167,7 @@ def test_cores_of_a_cluster_are_counted(cluster: Place) -> None:
 
 def test_one_process_is_in_one_cluster(cluster: Place) -> None:
     with pytest.raises(PlaceError, match="this process is in a cluster already; 'auto' takes that one"):
-        each(double, [1], workers=Place("127.0.0.1:1"))
+        each(double, [1], workers=Place("127.0.0.1:6379"))
     assert each(double, [1], workers=Place("auto")) == [2]
     assert cluster.is_cluster
 

@@ -112,6 +112,21 @@ def test_what_cannot_be_understood_is_told_and_the_next_writer_is_heard(
     assert listener.heard[1].length == 100
 
 
+def test_a_writer_that_was_gone_before_the_pipe_was_opened_anew_has_an_end(fifo: Path) -> None:
+    """Its sound is there, and Linux reports no end of it."""
+    pipe = pipe_module._NamedPipe(fifo)
+    try:
+        for content in (b"first", b"second"):
+            written(fifo, content)
+            assert pipe.opens(lambda: False)
+            assert pipe.read(100, lambda: False) == content
+            end = time.monotonic() + 5
+            assert pipe.read(100, lambda end=end: time.monotonic() > end) == b""
+            assert time.monotonic() < end
+    finally:
+        pipe.close()
+
+
 def test_a_pause_of_the_writer_begins_another_recording(fifo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_module, "PAUSE", 0.2)
     with listening(raw(fifo)) as listener, fifo.open("wb", buffering=0) as writer:

@@ -196,8 +196,8 @@ def _show_fleet(fits: Iterator[FittedMachine], *, as_json: bool) -> None:
     finally:
         if found:
             show(fitted.fleet(found), fitted.fleet_json(found), as_json=as_json)
-    if any(one.became == "another is there" for one in found):
-        say("Other detectors were left as they are; replace them with --replace", err)
+    if any(one.became in ("another is there", "not a detector") for one in found):
+        say("What was there before was left as it is; --replace replaces detectors", err)
         raise typer.Exit(FAILED)
 
 

@@ -19,7 +19,7 @@ from nearfar.detector import fitting
 from nearfar.detector.file_format import refuse_to_replace
 from nearfar.detector.fitted import Detector
 from nearfar.detector.fitting import Keep
-from nearfar.files.atomic import atomic_folder
+from nearfar.files.atomic import atomic_folder, refuse_unwritable
 from nearfar.files.processes import Tell
 from nearfar.files.steps import Jobs
 from nearfar.places.place import Place
@@ -36,7 +36,7 @@ from nearfar.systems.resolved import ResolvedSystem, resolve
 from nearfar.training.adapters import Adapter
 from nearfar.windows.long_recordings import HowToCut
 
-Became = Literal["fitted", "is there", "another is there"]
+Became = Literal["fitted", "is there", "another is there", "not a detector"]
 UNIT = "machines"  # of progress
 
 
@@ -98,9 +98,9 @@ class FittedMachine:
     ----------
     name : str
     detector : Path
-    became : {"fitted", "is there", "another is there"}
+    became : {"fitted", "is there", "another is there", "not a detector"}
         "is there": the same detector, which stays. "another is there": it was fitted otherwise, or calibrated or
-        taught since, and stays, too.
+        taught since, and stays, too. "not a detector": what is there is damaged, or something else, and stays.
     """
 
     name: str
@@ -174,6 +174,7 @@ def fit_all(  # noqa: PLR0913  # its keyword-only options are its interface
     """
     jobs, out = jobs or Jobs(), Path(out)
     folders = _chosen(folders_of(hall), machines)
+    _refuse_out(out, Path(hall))
 
     def finished(done: int, total: int) -> None:
         if progress is not None:
@@ -184,6 +185,16 @@ def fit_all(  # noqa: PLR0913  # its keyword-only options are its interface
     out.mkdir(parents=True, exist_ok=True)
     for number, made in done:
         yield _written(made, out / folders[number].name, replace=replace)
+
+
+def _refuse_out(out: Path, hall: Path) -> None:
+    """Raise before long work whose outcome has no place, or would lie among recordings."""
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out}: is a file, not a folder for detectors; choose another name")
+    refuse_unwritable(out / "detector")
+    place, recordings = out.resolve(), hall.resolve()
+    if place == recordings or recordings in place.parents:
+        raise ValueError(f"{out}: lies in the hall {hall}, among recordings; choose a folder outside of it")
 
 
 def _chosen(folders: list[Path], names: Collection[str]) -> list[Path]:
@@ -255,11 +266,22 @@ def _written(made: Path, place: Path, *, replace: bool) -> FittedMachine:
     if place.is_dir() and _is_same(made, place):
         return FittedMachine(place.name, place, "is there")
     if place.exists() and not replace:
-        return FittedMachine(place.name, place, "another is there")
+        return FittedMachine(
+            place.name, place, "another is there" if _is_detector(place) else "not a detector"
+        )
     refuse_to_replace(place, replace=replace)
     with atomic_folder(place, replace=replace) as part:
         shutil.copytree(made, part, dirs_exist_ok=True)
     return FittedMachine(place.name, place, "fitted")
+
+
+def _is_detector(place: Path) -> bool:
+    """Whether a detector can be loaded from there."""
+    try:
+        Detector.load(place)
+    except (ValueError, OSError, LookupError):
+        return False
+    return True
 
 
 def _is_same(one: Path, other: Path) -> bool:

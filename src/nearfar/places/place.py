@@ -108,6 +108,12 @@ class Place:
         return cls(workers=workers) if isinstance(workers, int) else workers
 
     @property
+    def host_and_port(self) -> tuple[str, int] | None:
+        """Of the head, where the address names it."""
+        found = _ADDRESS.fullmatch(self.address)
+        return None if found is None else (found["host"].strip("[]"), int(found["port"]))
+
+    @property
     def is_cluster(self) -> bool:
         """Whether Ray is needed."""
         return self.address != LOCAL

@@ -13,6 +13,7 @@ import pickle
 import platform
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ OBJECTS = 512 * 2**20  # bytes of shared memory of a cluster that we start; more
 SLOTS_EVERY = 2.0  # s between two looks how many tasks the cluster takes
 TELL_EVERY = 0.25  # s between what one worker tells
 SECONDS_TO_END = 5.0
+SECONDS_TO_REACH = 10.0  # of a head
+SECONDS_TO_COME_BACK = 60.0  # of a cluster that has lost all its computers
 ROUNDING = 1e-6  # of shares of a GPU
 AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 USAGE_STATS = "RAY_USAGE_STATS_ENABLED"
@@ -156,8 +159,30 @@ class RayCluster:
         return answer
 
     def is_lost(self, error: BaseException) -> bool:
-        """Whether the process or the computer of a task is gone, not the task at fault."""
-        return isinstance(error, lost_errors(self._ray))
+        """Whether the process or the computer of a task is gone, not the task at fault.
+
+        Raises
+        ------
+        PlaceError
+            If no computer of the cluster is left.
+        """
+        if not isinstance(error, lost_errors(self._ray)):
+            return False
+        until = time.monotonic() + (0 if self._place.address == OWN_CLUSTER else SECONDS_TO_COME_BACK)
+        while not self._has_room():
+            if time.monotonic() >= until:
+                raise PlaceError(
+                    f"the cluster {self._place.address} is lost; run the same command again: finished work is kept"
+                ) from error
+            time.sleep(1)
+        return True
+
+    def _has_room(self) -> bool:
+        """Whether any computer of the cluster can take a task now."""
+        try:
+            return self._count_slots() > 0
+        except Exception:  # whatever Ray raises without a cluster
+            return False
 
     def _context(self, module: str) -> Context:
         ours = module.partition(".")[0] == "nearfar"
@@ -191,12 +216,12 @@ class RayCluster:
                 self._tell(*message)
             answer.set_result(found)
         except BaseException as error:  # of whatever happened there; it is told here
-            if keeper is not None and keeper in self._keepers and self.is_lost(error):
+            if keeper is not None and keeper in self._keepers and isinstance(error, lost_errors(self._ray)):
                 self._keepers.remove(keeper)
             answer.set_exception(self._told(error))
 
     def _told(self, error: BaseException) -> BaseException:
-        if self.is_lost(error):
+        if isinstance(error, lost_errors(self._ray)):
             return error
         cause = getattr(error, "cause", None) or error
         if isinstance(cause, PlaceError):
@@ -256,6 +281,7 @@ def connect(ray: Any, place: Place) -> None:
         raise PlaceError(
             f"place {place.address!r}: this process is in a cluster already; 'auto' takes that one"
         )
+    _refuse_unreachable(place)
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if place.address == OWN_CLUSTER:
         os.environ.setdefault(USAGE_STATS, "0")
@@ -273,6 +299,20 @@ def connect(ray: Any, place: Place) -> None:
 
 
 _connected: str | None = None
+
+
+def _refuse_unreachable(place: Place) -> None:
+    """Raise at once where nobody listens: Ray would try for a quarter of an hour."""
+    if place.host_and_port is None:
+        return
+    host, port = place.host_and_port
+    try:
+        socket.create_connection((host, port), SECONDS_TO_REACH).close()
+    except OSError as error:
+        raise PlaceError(
+            f"place {place.address!r}: nobody answers there ({error.strerror or error}); is the cluster up, and is "
+            "this the address of its head?"
+        ) from error
 
 
 def _hint(error: BaseException) -> str:

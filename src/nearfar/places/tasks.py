@@ -33,6 +33,7 @@ AtFailure = Literal["go on", "stop"]
 MOST_KILLED = 6  # workers of one task: by chance it loses few, and if it kills them it always does
 SUSPECT_AFTER = 2  # lost workers
 MOST_TOLD = 20  # errors in one message
+MOST_LINES = 6  # of an error
 KILLED = (
     "its worker process was killed {} times, probably because memory ran out; run again with fewer workers; "
     "finished work is kept"
@@ -55,7 +56,15 @@ class TasksError(ExceptionGroup[Exception], ValueError):
         told = [f"{'; '.join(of)}: {text}" for text, of in names.items()]
         if len(told) > MOST_TOLD:
             told[MOST_TOLD:] = [f"and {len(told) - MOST_TOLD} more, each told in its log"]
-        return "\n".join([self.message, *(f"  {line}" for text in told for line in text.splitlines())])
+        return "\n".join([self.message, *(f"  {line}" for text in told for line in _shortened(text))])
+
+
+def _shortened(text: str) -> list[str]:
+    """The lines of an error; of a long list its first ones."""
+    lines = text.splitlines()
+    if len(lines) > MOST_LINES + 1:
+        lines[MOST_LINES:] = [f"  and {len(lines) - MOST_LINES} more lines, which its log has"]
+    return lines
 
 
 class _RemoteTraceback(Exception):  # noqa: N818  # shown as the cause of an error of another process
@@ -250,6 +259,8 @@ def as_done(
         If a task has lost ``MOST_KILLED`` workers, or the disk is full, which ends everything at once.
     """
     place = Place.of(workers)
+    if cache is not None:
+        cache.mkdir(parents=True, exist_ok=True)  # what cannot be a cache is told once
     name_of = named or (lambda _: "")
     tasks = (_Task(number, item, name_of(item) or f"item {number + 1}") for number, item in enumerate(items))
     first = list(islice(tasks, 2))

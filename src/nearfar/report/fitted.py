@@ -53,6 +53,7 @@ BECAME = {
     "fitted": "fitted",
     "is there": "there already, the same",
     "another is there": "left as it is: fitted otherwise, or calibrated or taught since",
+    "not a detector": "left as it is: damaged, or no detector",
 }
 MACHINES_SHOWN = 20  # of a hall; others are counted
 SHOWN = 5  # clips that a table names; it counts the others
@@ -64,7 +65,7 @@ def fleet(found: Sequence[FittedMachine]) -> Table:
     for column in ("detectors", "machines", "which"):
         table.add_column(column)
     for became, words in BECAME.items():
-        names = [one.name for one in found if one.became == became]
+        names = sorted(one.name for one in found if one.became == became)
         if names:
             more = "" if len(names) <= MACHINES_SHOWN else f" and {len(names) - MACHINES_SHOWN} more"
             table.add_row(words, str(len(names)), escape(printable(", ".join(names[:MACHINES_SHOWN]) + more)))
@@ -73,7 +74,8 @@ def fleet(found: Sequence[FittedMachine]) -> Table:
 
 def fleet_json(found: Sequence[FittedMachine]) -> str:
     """The same, a row for each machine."""
-    rows = [{"machine": one.name, "detector": str(one.detector), "became": one.became} for one in found]
+    ordered = sorted(found, key=lambda one: one.name)
+    rows = [{"machine": one.name, "detector": str(one.detector), "became": one.became} for one in ordered]
     return json.dumps(rows, indent=2)
 
 

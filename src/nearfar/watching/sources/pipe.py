@@ -176,8 +176,12 @@ class _NamedPipe:
         return _comes(self._file, stopping)
 
     def read(self, most: int, stopping: Stopping) -> bytes:
-        """At least a byte, and at most so many; none when the writer has closed it, or watching ends."""
-        while _comes(self._file, stopping):
+        """At least a byte, and at most so many; none when the writer has closed it, or watching ends.
+
+        Linux does not report the end of a writer that was gone before this file was opened, so it is read for.
+        """
+        while not stopping():
+            _waited(self._file)
             try:
                 return os.read(self._file, most)
             except BlockingIOError:
@@ -196,13 +200,18 @@ class _NamedPipe:
 
 def _comes(file: int, stopping: Stopping) -> bool:
     """Wait until something can be read, or its end; ``False`` if watching ends before."""
+    while not stopping():
+        if _waited(file):
+            return True
+    return False
+
+
+def _waited(file: int) -> bool:
+    """Whether something can be read, or an end is reported, within a moment."""
     import select
 
     if not hasattr(select, "poll"):  # Windows, where reading waits
-        return not stopping()
+        return True
     poll = select.poll()
     poll.register(file, select.POLLIN)
-    while not stopping():
-        if poll.poll(1000 * SLICE):
-            return True
-    return False
+    return bool(poll.poll(1000 * SLICE))
