@@ -135,7 +135,10 @@ def main() -> None:
     )
     print(f"{megabytes(NOTHING):.0f} MB Python with NumPy alone")
     print(f"files         {made.size / 1e6:.2f} MB exported, {size / 1e6:.2f} MB the detector's folder")
-    print(f"parity        {made.parity.largest_score:.1e} at most, on {len(made.parity.heard)} sounds")
+    print(
+        f"parity        {made.parity.largest_score:.1e} at most, on {len(made.parity.heard)} sounds; "
+        f"{made.parity.largest_score_of_silence:.1e} with a silent channel"
+    )
 
 
 if __name__ == "__main__":

@@ -204,6 +204,22 @@ def test_cores_of_a_place_that_is_not_joined_are_its_workers() -> None:
     assert cores_of(Place("ray", workers=2)) == 2
 
 
+def test_a_task_that_loses_workers_as_others_do_is_not_blamed_soon() -> None:
+    queue: Any = tasks._Queue(iter(()), is_known=True)
+    one, other = (tasks._Task(number, number, str(number)) for number in range(2))
+    lost = 0
+    while queue.take_back(one):
+        lost += 1
+        assert queue.take_back(other)
+        assert lost < 2 * tasks.MOST_BY_CHANCE
+    assert lost == tasks.MOST_BY_CHANCE - 1
+    alone: Any = tasks._Queue(iter(()), is_known=True)
+    third = tasks._Task(3, 3, "3")
+    assert [alone.take_back(third) for _ in range(tasks.MOST_KILLED)] == [True] * (tasks.MOST_KILLED - 1) + [
+        False
+    ]
+
+
 def test_items_are_taken_as_workers_are_free() -> None:
     taken = []
 

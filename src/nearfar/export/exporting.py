@@ -84,6 +84,7 @@ class Exported:
             "made_sounds": len(compared.heard) - compared.own,
             "unscored": list(compared.unscored),
             "largest_score_difference": compared.largest_score,
+            "largest_score_difference_of_silence": compared.largest_score_of_silence,
             "largest_p_value_difference": None if largest != largest else largest,
             "changed_decisions": compared.changed_decisions,
         }

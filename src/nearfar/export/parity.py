@@ -84,8 +84,13 @@ class Parity:
 
     @property
     def largest_score(self) -> float:
-        """The largest relative difference of scores."""
-        return max((one.difference for one in self.heard), default=0.0)
+        """The largest relative difference of scores, of sounds without a silent channel."""
+        return max((one.difference for one in self.heard if one.bound == self.bound), default=0.0)
+
+    @property
+    def largest_score_of_silence(self) -> float:
+        """The same of sounds with a silent channel, whose bound is ``OF_SILENCE`` times as large."""
+        return max((one.difference for one in self.heard if one.bound != self.bound), default=0.0)
 
     @property
     def largest_p_value(self) -> float:

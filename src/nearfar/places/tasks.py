@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 AtFailure = Literal["go on", "stop"]
 
-MOST_KILLED = 6  # workers of one task: by chance it loses few, and if it kills them it always does
+MOST_KILLED = (
+    6  # workers of one task that no other task has lost, meanwhile: then it is the task that kills them
+)
+MOST_BY_CHANCE = 40  # while others lose some, too
 SUSPECT_AFTER = 2  # lost workers
 MOST_TOLD = 20  # errors in one message
 MOST_LINES = 6  # of an error
@@ -162,6 +165,7 @@ class _Task(Generic[S]):
     name: str
     lost: int = 0  # workers, its own or others that went with it
     killed: int = 0  # workers that nothing else ran in
+    first_lost: int = 0  # which of all workers that were lost was its first
 
 
 class _Queue(Generic[S]):
@@ -176,6 +180,7 @@ class _Queue(Generic[S]):
         self._again: deque[_Task[S]] = deque()
         self._suspects: deque[_Task[S]] = deque()
         self._is_alone = False
+        self._lost = 0  # workers, of all tasks
 
     def next(self, running: int) -> _Task[S] | None:
         """The next to run, beside so many others; ``None`` if there is none now."""
@@ -189,10 +194,16 @@ class _Queue(Generic[S]):
         return task
 
     def take_back(self, task: _Task[S]) -> bool:
-        """One that has lost its worker; false if it has killed too many."""
+        """One that has lost its worker; false if it has killed too many.
+
+        Where others lose workers, too, it may be chance, such as a computer that is switched off: it gets more.
+        """
+        self._lost += 1
+        task.first_lost = task.first_lost or self._lost
         task.lost += 1
         task.killed += self._is_known or self._is_alone
-        if task.killed >= MOST_KILLED:
+        is_only_one = self._is_alone or task.lost == self._lost - task.first_lost + 1
+        if task.killed >= (MOST_KILLED if is_only_one else MOST_BY_CHANCE):
             return False
         is_suspect = not self._is_known and task.lost >= SUSPECT_AFTER
         (self._suspects if is_suspect else self._again).append(task)
@@ -256,7 +267,7 @@ def as_done(
     TasksError
         If several have failed.
     OSError
-        If a task has lost ``MOST_KILLED`` workers, or the disk is full, which ends everything at once.
+        If a task has lost ``MOST_KILLED`` workers, or far more where others lose some, too, or the disk is full, which ends everything at once.
     """
     place = Place.of(workers)
     if cache is not None:

@@ -14,6 +14,7 @@ from nearfar.files.names import printable
 if TYPE_CHECKING:
     from nearfar.export.exporting import Exported
     from nearfar.export.labelled import Labelled
+    from nearfar.export.parity import Parity
 
 
 def table(found: Exported, labelled: Labelled | None = None) -> Table:
@@ -38,7 +39,10 @@ def _rows(found: Exported) -> list[tuple[str, str]]:
         ("takes", f"{_channels(found.channels)} at {rate} Hz, float32"),
         ("length", length),
         ("compared on", compared + (f"; {len(parity.unscored)} have no score" if parity.unscored else "")),
-        ("score", f"differs by {parity.largest_score:.1e} at most (relative; {_bound(found)})"),
+        (
+            "score",
+            f"differs by {parity.largest_score:.1e} at most (relative; {_bound(found)}){_silence(parity)}",
+        ),
     ]
     if not math.isnan(parity.largest_p_value):
         rows.append(("p-value", f"differs by {parity.largest_p_value:.1e} at most (relative)"))
@@ -49,6 +53,13 @@ def _rows(found: Exported) -> list[tuple[str, str]]:
 
 def _bound(found: Exported) -> str:
     return f"bound {found.parity.bound:g}" if found.arithmetic == "float32" else "in 8 bits without a bound"
+
+
+def _silence(parity: Parity) -> str:
+    """What a silent microphone changes, whose scores are less exact in the detector, too."""
+    if not (found := parity.largest_score_of_silence):
+        return ""
+    return f"; with a silent channel by {found:.1e}"
 
 
 def _of_labelled(found: Labelled) -> list[tuple[str, str]]:
