@@ -267,7 +267,8 @@ def as_done(
     TasksError
         If several have failed.
     OSError
-        If a task has lost ``MOST_KILLED`` workers, or far more where others lose some, too, or the disk is full, which ends everything at once.
+        If a task has killed its workers (``MOST_KILLED``, or far more where others lose some, too), or the disk is
+        full, which ends everything at once.
     """
     place = Place.of(workers)
     if cache is not None:
