@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from nearfar.files.processes import Tell, nobody
 from nearfar.places.place import LOCAL, OWN_CLUSTER, Place, PlaceError
@@ -27,8 +27,6 @@ from nearfar.places.task_logs import Said, log_of, logged
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-AtFailure = Literal["go on", "stop"]
 
 MOST_KILLED = (
     6  # workers of one task that no other task has lost, meanwhile: then it is the task that kills them
@@ -219,11 +217,10 @@ def each(
     cache: Path | None = None,
     tell: Tell | None = None,
     finished: Callable[[int, int], None] | None = None,
-    at_failure: AtFailure = "go on",
 ) -> list[T]:
     """``function(item, tell)`` of every item, in their order. Parameters and errors: see ``as_done``."""
     options = {"workers": workers, "named": named, "cache": cache, "tell": tell, "finished": finished}
-    found = dict(as_done(function, items, at_failure=at_failure, **options))  # type: ignore[arg-type]
+    found = dict(as_done(function, items, **options))  # type: ignore[arg-type]
     return [found[number] for number in sorted(found)]
 
 
@@ -236,7 +233,6 @@ def as_done(
     cache: Path | None = None,
     tell: Tell | None = None,
     finished: Callable[[int, int], None] | None = None,
-    at_failure: AtFailure = "go on",
 ) -> Iterator[tuple[int, T]]:
     """``function(item, tell)`` of every item, as they are done: (number of the item, outcome).
 
@@ -257,8 +253,6 @@ def as_done(
         Called here with whatever the function tells, from any worker.
     finished : callable or None
         Called after every item with how many are done, and how many there are, if they do not run here.
-    at_failure : {"go on", "stop"}
-        What follows when a task has failed. Stop: tasks are parts of one, and the others are ended.
 
     Raises
     ------
@@ -278,7 +272,7 @@ def as_done(
     first = list(islice(tasks, 2))
     waiting = (task for some in (first, tasks) for task in some)
     total = len(items) if isinstance(items, Sized) else None
-    run = _Run(function, cache, finished, total, at_failure)
+    run = _Run(function, cache, finished, total)
     if not place.is_cluster and (place.workers == 1 or len(first) < 2):
         yield from run.here(waiting, tell or nobody)
     elif first:
@@ -326,7 +320,6 @@ class _Run(Generic[S, T]):
     cache: Path | None
     finished: Callable[[int, int], None] | None
     total: int | None
-    at_failure: AtFailure = "go on"
     failures: list[tuple[_Task[S], Exception]] = field(default_factory=list)
     done: int = 0
 
@@ -375,8 +368,6 @@ class _Run(Generic[S, T]):
         if isinstance(error, PlaceError) or (isinstance(error, OSError) and error.errno in NO_SPACE):
             raise error
         error.add_note(task.name)
-        if self.at_failure == "stop":
-            raise error
         self.failures.append((task, error))
         if self.total is None or self.done + 1 < self.total:
             log = self.log(task)
