@@ -3,10 +3,11 @@
     python benchmarks/kill_tasks.py [--kills 100] [--nodes 10] [--machines 4] [--seeds 20]
 
 A system is run on simulated machines with many seeds, on a cluster of Ray: a head and two nodes on this computer.
-Meanwhile so many random workers, and so many nodes with all that runs on them, are killed; each node is replaced.
-There are further rounds with further seeds until all kills are done. Then the same is done by worker
-processes, and it is compared: the bytes of all results, the keys of all finished steps, and whether a finished step
-was made again (the time of change of its folder). It ends with 0 if all is equal.
+Meanwhile so many random workers, and so many nodes with all that runs on them, are killed; a node is replaced.
+There are further rounds with further seeds until all kills are done. Then the same is done by worker processes.
+Compared are the bytes of all results, and the keys of all finished steps. Looked at is whether a finished step was
+made again (the time of change of its folder), and whether the store of embeddings is whole. It ends with 0 if all
+is well.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nearfar import simulate
+from nearfar.embedding.store import Store
 from nearfar.files.steps import DONE, Jobs
 from nearfar.places import ray_cluster
 from nearfar.places.place import Place
@@ -163,7 +165,9 @@ def told(root: Path, rounds: int, watched: Watched) -> int:
     print(f"{rounds} rounds, {len(there)} finished steps, the same as by worker processes: {here == there}")
     print(f"files of results that differ: {len(differing)} {differing[:5]}")
     print(f"finished steps that were made again: {len(watched.again)}")
-    return int(bool(differing or watched.again or here != there))
+    damaged = Store(root / "cache-ray").verify()
+    print(f"damaged embeddings in the store: {len(damaged)}")
+    return int(bool(differing or watched.again or damaged or here != there))
 
 
 if __name__ == "__main__":
