@@ -402,3 +402,10 @@ def test_the_zone_of_this_computer_changes_its_clocks(
     monkeypatch.setenv("TZ", "Nowhere/City")
     with pytest.raises(ValueError, match="no time zone 'Nowhere/City'"):
         units.local_zone()
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}", "1"])
+def test_a_kind_that_is_no_name_is_told(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "site.toml").write_text(f'[machines]\n[sinks.file]\nkind = {kind}\npath = "told.jsonl"\n')
+    with pytest.raises(ValueError, match=r"sinks\.file: no kind of sink"):
+        load(tmp_path / "site.toml")

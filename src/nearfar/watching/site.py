@@ -145,7 +145,7 @@ class _Chosen(_Frozen):
         kind = options.pop("kind", None)
         if kind is None:
             raise ValueError(f"has no kind; there are: {', '.join(known)}")
-        if kind not in known:
+        if not isinstance(kind, str) or kind not in known:
             raise ValueError(unknown(f"kind of {what}", str(kind), known))
         try:
             owner = resolve(known[kind], needed_by=f"{what} {kind!r}")
