@@ -144,7 +144,7 @@ def called(function: Callable[..., T], *given: Any, name: str) -> T:
         found = decoder.ask(function, *given)
     except _LostDecoderError:
         raise _crashed(name, decoder.close()) from None
-    except Exception:
+    except Exception:  # that the function raised there: the process is as good as before
         _give_back(decoder)
         raise
     except BaseException:  # such as Ctrl-C: the answer is still to come
