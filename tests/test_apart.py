@@ -119,6 +119,28 @@ def test_a_crash_within_a_recording_loses_what_follows(path: Path, monkeypatch: 
     assert "crashed (SIGABRT)" in str(lost.error)
 
 
+def test_what_the_parent_does_when_it_crashes_is_not_done_for_a_decoder(tmp_path: Path) -> None:
+    """Such a handler prints stacks, and may itself fail in a process that was forked."""
+    script = tmp_path / "crashing.py"
+    script.write_text(
+        "import os\n"
+        "from nearfar.recordings import apart\n"
+        "try:\n"
+        "    apart.called(os.abort, name='it')\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", script],
+        env=os.environ | {apart.VARIABLE: apart.APART},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "crashed (SIGABRT)" in done.stdout
+    assert not done.stderr
+
+
 def test_an_iteration_that_is_left_ends_its_process(path: Path) -> None:
     audio.read_header(path)  # by a process that stays
     before = children()

@@ -110,6 +110,11 @@ def test_outcomes_come_in_order_and_all_that_is_told_arrives(cluster: Place) -> 
     assert finished == [(number, 20) for number in range(1, 21)]
 
 
+def test_a_breakpoint_stays_that_of_the_user(cluster: Place) -> None:
+    assert each(double, [1], workers=cluster) == [2]
+    assert "PYTHONBREAKPOINT" not in os.environ  # else all that is started later inherits Ray's
+
+
 def test_what_long_tasks_tell_arrives_in_order(cluster: Place) -> None:
     told: list[tuple[Any, ...]] = []
     each(slow, range(3), workers=cluster, tell=lambda *m: told.append(m))
@@ -258,13 +263,13 @@ def test_nothing_that_was_started_outlives_the_command(tmp_path: Path, number: i
     script, marks = tmp_path / "script.py", tmp_path / "marks"
     script.write_text(INTERRUPTED)
     marks.mkdir()
-    before = _raylets()
+    before = _raylets(os.getpid())
     process = subprocess.Popen(
         [sys.executable, script, marks], stderr=subprocess.PIPE, preexec_fn=_hear_ctrl_c
     )
     try:
         assert _wait(lambda: len([*marks.iterdir()]) >= 2, 90)
-        started = _raylets() - before
+        started = _raylets(process.pid)
         assert started
         process.send_signal(number)
         process.communicate(timeout=60)
@@ -272,21 +277,23 @@ def test_nothing_that_was_started_outlives_the_command(tmp_path: Path, number: i
         process.kill()
     workers = [int(path.name) for path in marks.iterdir()]
     assert _wait(lambda: not any(_lives(one) for one in (*workers, *started)), 60)
-    assert before <= _raylets()  # those of others are left alone
+    assert before == _raylets(os.getpid())  # those of others are left alone
 
 
 def _hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _raylets() -> set[int]:
+def _raylets(driver: int) -> set[int]:
+    """The processes of a cluster that this one has started."""
     found = set()
     for place in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = place.read_bytes()
+            parent = int(place.with_name("stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             continue
-        if command.split(b"\0")[0].endswith((b"/raylet", b"/gcs_server")):
+        if parent == driver and command.split(b"\0")[0].endswith((b"/raylet", b"/gcs_server")):
             found.add(int(place.parent.name))
     return found
 

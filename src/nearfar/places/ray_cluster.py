@@ -47,6 +47,7 @@ SECONDS_TO_COME_BACK = 60.0  # of a cluster that has lost all its computers
 ROUNDING = 1e-6  # of shares of a GPU
 AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 USAGE_STATS = "RAY_USAGE_STATS_ENABLED"
+BREAKPOINT = "PYTHONBREAKPOINT"
 
 logger = logging.getLogger(__name__)
 
@@ -286,7 +287,7 @@ def connect(ray: Any, place: Place) -> None:
     if place.address == OWN_CLUSTER:
         os.environ.setdefault(USAGE_STATS, "0")
         options |= {"num_cpus": place.workers, "include_dashboard": False, "object_store_memory": OBJECTS}
-    with _signals_kept():
+    with _signals_kept(), _breakpoint_kept():
         try:
             ray.init(address="local" if place.address == OWN_CLUSTER else place.address, **options)
         except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
@@ -359,6 +360,18 @@ def _signals_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _breakpoint_kept() -> Iterator[None]:
+    """Ray takes ``breakpoint()`` for itself, here and, by the environment, in all that is started later."""
+    before = os.environ.get(BREAKPOINT)
+    try:
+        yield
+    finally:
+        os.environ.pop(BREAKPOINT, None)
+        if before is not None:
+            os.environ[BREAKPOINT] = before
 
 
 def lost_errors(ray: Any) -> tuple[type[BaseException], ...]:

@@ -35,6 +35,12 @@ from nearfar.recordings.sound import AudioError
 VARIABLE, APART = "NEARFAR_DECODING", "apart"
 SHARED_BYTES = 2**26  # of samples that need no way through a socket; 87 s of two channels at 48 kHz
 
+CRASHES = tuple(
+    getattr(signal, name)
+    for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")
+    if hasattr(signal, name)
+)
+
 T = TypeVar("T")
 
 
@@ -226,7 +232,8 @@ def _serve(line: socket.socket, shared: mmap.mmap) -> None:
     _is_decoder = True
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which sends it to both
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGTERM, *CRASHES):  # handlers of the parent, which would run here
+            signal.signal(number, signal.SIG_DFL)
         _close_all_but(line.fileno())
         with line.makefile("rwb") as file:
             while True:
