@@ -1,6 +1,6 @@
 """Frozen encoders: what each arithmetic costs, what it changes, and what that does to a detector.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_encoders.py [--all] [--motors FOLDER --weights MN04]
+    OMP_NUM_THREADS=1 python benchmarks/bench_encoders.py [--all | --parts] [--motors FOLDER --weights MN04]
     python benchmarks/bench_encoders.py --device cuda
 
 On the processor: EAT-base on one clip of 10 s, one thread, all arithmetics that are installed, each in turns with
@@ -8,6 +8,9 @@ float32, as `nearfar weights bench` measures them; with --all also what is compi
 Weights are random, with which tokens take as long as with real ones; the parity that is printed is of the
 arithmetic, in a network without outliers. What real weights make of it is told by mn04 on recordings: AUC in
 percent, and the difference to float32.
+
+With --parts: what the parts of a block of EAT-base take in float32 and in bfloat16, in turns. It tells what bounds
+the whole: products of matrices gain what the processor offers, all else much less.
 
 On a GPU: clips a second of EAT-base in bfloat16 by batch, peak of memory, and share of what large matrices reach.
 """
@@ -27,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from sklearn.preprocessing import StandardScaler
+from torch.nn.functional import scaled_dot_product_attention as attention
 
 from nearfar.backends.mahalanobis import Mahalanobis
 from nearfar.embedding.embeddings import mean
@@ -36,6 +40,8 @@ from nearfar.encoders.devices import chosen
 from nearfar.encoders.eat import BASE, TARGET_FRAMES, Eat, EatNetwork
 from nearfar.encoders.efficientat import EfficientAt
 from nearfar.encoders.engines import prepare, with_weights_for
+from nearfar.encoders.engines.bfloat16 import PackedBlock
+from nearfar.encoders.vit import Block
 from nearfar.evaluation.metrics import clip_table, evaluate, harmonic_mean
 from nearfar.recordings import audio, datasets
 from nearfar.recordings.clips import Clip, Dataset, Machine
@@ -46,8 +52,10 @@ from nearfar.systems.branches import attributes, domains
 SECONDS, RATE = 10, 16000
 BLOCK = BASE.depth
 ROUNDS = 5
+ROUNDS_OF_PARTS = 50
 SIZE = {"cpu": 1536, "cuda": 8192}  # of the matrices whose rate is the peak
 BATCHES = (1, 8, 32, 128, 256)
+N_TOKENS = TARGET_FRAMES // BASE.patch[0] * (BASE.bands // BASE.patch[1]) + BASE.has_cls
 VIEWS = ("near", "cancelled")
 MILLI = 1e3
 
@@ -64,8 +72,8 @@ def eat() -> EatNetwork:
 
 def operations() -> int:
     """Floating-point ones of a clip's matrix products, the front end's left out."""
-    patches = TARGET_FRAMES // BASE.patch[0] * (BASE.bands // BASE.patch[1])
-    tokens, dim = patches + BASE.has_cls, BASE.dim
+    tokens, dim = N_TOKENS, BASE.dim
+    patches = tokens - BASE.has_cls
     a_block = 2 * tokens * (4 + 2 * BASE.mlp_ratio) * dim**2 + 4 * tokens**2 * dim
     return BASE.depth * a_block + 2 * patches * dim * BASE.patch[0] * BASE.patch[1]
 
@@ -98,6 +106,43 @@ def on_processor(engines: tuple[EngineName, ...]) -> None:
         size = file.stat().st_size
     print(f"{operations() / 1e9:.1f} GFLOP a clip; large matrices: {peaks()}")
     Console(width=116).print(benched.table(benched.Bench("EAT-base", 1, SECONDS, size, rows, None, {})))
+
+
+def parts() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """What a block of EAT-base is made of, in float32 and in bfloat16; the last is the whole block."""
+    network = eat()
+    halved = cast(EatNetwork, with_weights_for(eat(), ARITHMETICS["bfloat16"], torch.device("cpu")))
+    block, half = cast(Block, network.blocks[0]), cast(PackedBlock, halved.blocks[0])
+    exact = torch.randn(1, N_TOKENS, BASE.dim)
+    hidden = torch.randn(1, N_TOKENS, BASE.mlp_ratio * BASE.dim)
+    tokens, wide = exact.bfloat16(), hidden.bfloat16()
+    heads = torch.randn(3, 1, BASE.heads, N_TOKENS, BASE.dim // BASE.heads)
+    half_heads = heads.bfloat16()
+    return {
+        "qkv": (lambda: block.attn.qkv(exact), lambda: half.qkv(tokens)),
+        "attention": (lambda: attention(*heads), lambda: attention(*half_heads)),
+        "proj": (lambda: block.attn.proj(exact), lambda: half.proj(tokens)),
+        "fc1, GELU": (lambda: block.mlp.act(block.mlp.fc1(exact)), lambda: half.fc1(tokens)),
+        "fc2": (lambda: block.mlp.fc2(hidden), lambda: half.fc2(wide)),
+        "two norms": (lambda: block.norm2(block.norm1(exact)), lambda: half.norm2(half.norm1(tokens))),
+        "two sums": (lambda: exact + exact + exact, lambda: (tokens + tokens).add_(tokens)),
+        "a block": (lambda: block(exact), lambda: half(tokens)),
+    }
+
+
+@torch.inference_mode()
+def by_part() -> None:
+    torch.set_num_threads(1)
+    timed = parts()
+    least = {name: [np.inf, np.inf] for name in timed}
+    for _ in range(ROUNDS_OF_PARTS):
+        for name, functions in timed.items():
+            for place, function in enumerate(functions):
+                function()  # what it reads is in the cache of the processor
+                least[name][place] = min(least[name][place], _spent(function))
+    print("a block of EAT-base, 10 s, one thread      float32   bfloat16   ratio")
+    for name, (single, half) in least.items():
+        print(f"{name:<38} {single * MILLI:>8.2f} ms {half * MILLI:>7.2f} ms {single / half:>7.2f}")
 
 
 def embedded(machine: Machine, encoder: EfficientAt, view: str) -> dict[str, NDArray[Any]]:
@@ -202,12 +247,16 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--parts", action="store_true")
     parser.add_argument("--motors", type=Path)
     parser.add_argument("--weights", default="mn04_as")
     asked = parser.parse_args()
     device = chosen(asked.device)
     if device.type == "cuda":
         on_gpu(device, BATCHES)
+        return
+    if asked.parts:
+        by_part()
         return
     on_processor(tuple(choosing.THOUGHT_TO_TAKE) if asked.all else choosing.UNASKED)
     if asked.motors is not None:
