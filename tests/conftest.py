@@ -7,10 +7,15 @@ import importlib.util
 import os
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # as the command line does; tests run side by side
 os.environ["NEARFAR_WEIGHTS"] = os.devnull + "/no-weights"  # the default system depends on which there are
+_cache = TemporaryDirectory(
+    prefix="nearfar-test-cache-", ignore_cleanup_errors=True
+)  # nothing of the user's is used
+os.environ["NEARFAR_CACHE"] = _cache.name
 
 import numpy as np  # noqa: E402  # reads the variables when it loads
 import pytest  # noqa: E402
@@ -88,6 +93,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=others)
         left_out = {id(item) for item in others}
         items[:] = [item for item in items if id(item) not in left_out]
+
+
+def pytest_unconfigure() -> None:
+    _cache.cleanup()
 
 
 def pytest_collection_finish() -> None:

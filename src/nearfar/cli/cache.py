@@ -18,13 +18,18 @@ app = typer.Typer(
 
 @app.command(cls=Command, name="info")
 def cache_info(cache: Cache = None) -> None:
-    """Show what is in the cache: embeddings and finished steps."""
+    """Show what is in the cache: embeddings, finished steps, measured arithmetics, logs of tasks.
+
+    On a computer of a cluster also files that came from others.
+    """
     from nearfar.embedding import store
-    from nearfar.files import steps
+    from nearfar.files import cache_files, steps
     from nearfar.report import cached
 
     out.print(cached.embeddings(store.Store(cache).contents()))
     out.print(cached.steps(steps.Jobs(cache).finished()))
+    if files := cache_files.found(cache):
+        out.print(cached.files(files))
 
 
 @app.command(cls=Command, name="verify")
@@ -44,7 +49,10 @@ def cache_clean(
     unused: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="DAYS", help="Also remove embeddings that were not used for this many days."
+            min=0,
+            metavar="DAYS",
+            help="Also remove embeddings, measured arithmetics, logs of tasks, and files of other computers, that "
+            "were not used for this many days.",
         ),
     ] = None,
     damaged: Annotated[
@@ -57,8 +65,10 @@ def cache_clean(
     These are results of other versions of its code, and what killed runs left unfinished.
     """
     from nearfar.embedding import store
+    from nearfar.files import cache_files
     from nearfar.report import cached
 
     if damaged:
         out.print(f"Removed {len(store.Store(cache).drop_damaged())} damaged embeddings.")
-    out.print(cached.removed(store.clean(cache, encoder=encoder, unused_days=unused)))
+    found = store.clean(cache, encoder=encoder, unused_days=unused)
+    out.print(cached.removed(found, () if unused is None else cache_files.remove_unused(cache, days=unused)))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from nearfar.encoders.arithmetic import ARITHMETICS, MOST_OMEGA_POINTS, ArithmeticName
 from nearfar.encoders.processors import processor
 from nearfar.files.atomic import write_json
+from nearfar.files.cache_files import MEASURED
 from nearfar.files.digests import digest
 from nearfar.files.provenance import code_digest
 from nearfar.files.steps import default_cache
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # they load torch
     from nearfar.encoders.frozen import Frozen
     from nearfar.encoders.measuring import Impossible, Measured
 
-FOLDER = "arithmetics"  # in the cache
 FORMAT = 1
 LIBRARIES = ("torch", "numpy", "onnx", "onnxruntime", "openvino")
 NOT_MEASURED = ("weights", "precision", "device")  # options that count otherwise, or not
@@ -191,7 +191,7 @@ def _of_omega(encoder: Frozen) -> dict[str, Any]:
 
 
 def _place(content: Mapping[str, Any], cache: Path | None) -> Path:
-    return (default_cache() if cache is None else cache) / FOLDER / f"{digest(content)}.json"
+    return (default_cache() if cache is None else cache) / MEASURED / f"{digest(content)}.json"
 
 
 def _read(file: Path, made_of: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nearfar.files.atomic import atomic_file, atomic_folder
+from nearfar.files.cache_files import SHIPPED
 from nearfar.files.steps import DONE, Jobs, default_cache
-from nearfar.places.travelling import SHIPPED
 
 STEPS = "jobs"  # in a cache
 PIECE = 32 * 2**20  # bytes of a file in one message

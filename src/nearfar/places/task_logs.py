@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nearfar.files.cache_files import LOGS
 from nearfar.files.digests import digest
 
-LOGS = "logs"  # in the cache
 OURS = "nearfar"
 LONGEST = 100  # characters of a name, which file systems take
 

@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path, PosixPath, WindowsPath
 from typing import Any, Protocol
 
-SHIPPED = "shipped"  # in a worker's cache: files by their content
-
 
 class Finder(Protocol):
     """Where paths are found on this computer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -13,6 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from nearfar.embedding.store import Content, Removed
+    from nearfar.files.cache_files import CacheFile
     from nearfar.files.steps import Job
 
 
@@ -49,13 +50,33 @@ def steps(jobs: Iterable[Job]) -> Table | Text:
     return table
 
 
+def files(kept: Collection[CacheFile]) -> Table:
+    """What else is in a cache."""
+    headings = ("number", "MB", "days unused")
+    table = Table("files", *(Column(heading, justify="right") for heading in headings), title="Further files")
+    for kind, count, size in _by_kind(kept):
+        least = min(file.unused_days for file in kept if file.kind == kind)
+        table.add_row(kind, f"{count:,}", f"{size / 1e6:,.1f}", f"{least:.0f}")
+    return table
+
+
+def _by_kind(kept: Iterable[CacheFile]) -> list[tuple[str, int, int]]:
+    """Of each kind, how many and their bytes."""
+    sizes: defaultdict[str, list[int]] = defaultdict(list)
+    for file in kept:
+        sizes[file.kind].append(file.size)
+    return [(kind, len(of_kind), sum(of_kind)) for kind, of_kind in sizes.items()]
+
+
 def _whose(made: Content | Job) -> str:
     return "this" if made.is_current else "other"
 
 
-def removed(found: Iterable[Removed]) -> Table:
-    """What was removed."""
+def removed(found: Iterable[Removed], files: Iterable[CacheFile] = ()) -> Table:
+    """What was removed: embeddings and steps, and other files."""
     table = Table("removed", Column("number", justify="right"), Column("MB", justify="right"))
     for r in found:
         table.add_row(r.what, f"{r.count:,}", f"{r.size / 1e6:,.1f}")
+    for kind, count, size in _by_kind(files):
+        table.add_row(kind, f"{count:,}", f"{size / 1e6:,.1f}")
     return table
