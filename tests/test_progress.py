@@ -14,9 +14,11 @@ import pytest
 from nearfar.cli.progress import MAX_SILENCE, ProgressLines
 
 WORK = """
-import sys, time, typer
+import signal, sys, time, typer
+from nearfar.cli.console import TERMINATED
 from nearfar.cli import progress
 progress.MAX_SILENCE = 0.2
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # as program.main does
 try:
     with progress.shown_progress("All of it was kept.") as told:
         told("training", 1, 4)
@@ -176,7 +178,10 @@ def test_a_reader_who_has_gone_ends_the_reports() -> None:
         time.sleep(0.1)
 
 
-def test_ctrl_c_ends_silent_work_at_once() -> None:
+@pytest.mark.parametrize(
+    ("number", "word", "code"), [(signal.SIGINT, "Interrupted", 130), (signal.SIGTERM, "Terminated", 143)]
+)
+def test_a_signal_ends_silent_work_at_once(number: int, word: str, code: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WORK],
         stderr=subprocess.PIPE,
@@ -185,7 +190,7 @@ def test_ctrl_c_ends_silent_work_at_once() -> None:
     )
     assert process.stderr is not None
     assert process.stderr.readline() == b"training: 1 of 4\n"
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, said = process.communicate(timeout=30)
-    assert said.endswith(b"Interrupted. All of it was kept.\n")
-    assert process.returncode == 130
+    assert said.endswith(f"{word}. All of it was kept.\n".encode())
+    assert process.returncode == code

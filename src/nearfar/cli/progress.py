@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nearfar.cli.console import INTERRUPTED, err, out
+from nearfar.cli.console import INTERRUPTED, TERMINATED, err, out
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -31,7 +31,7 @@ def shown_progress(kept: str = "Nothing was kept.") -> Iterator[Progress]:
     Parameters
     ----------
     kept : str
-        A sentence for Ctrl-C: what of the work was kept.
+        A sentence for Ctrl-C and SIGTERM: what of the work was kept.
     """
     with _interruptible(kept), _bars() if err.is_terminal else _lines() as told:
         yield told
@@ -50,12 +50,16 @@ def streamed_progress(kept: str = "Nothing was kept.") -> Iterator[Progress]:
 
 @contextmanager
 def _interruptible(kept: str) -> Iterator[None]:
-    """Ctrl-C ends the command with a sentence."""
+    """Ctrl-C ends the command with a sentence, and so does SIGTERM, of which ``program`` makes an exit."""
     try:
         yield
     except KeyboardInterrupt:
         err.print(f"Interrupted. {kept}", markup=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
+    except SystemExit as ended:
+        if ended.code == TERMINATED:
+            err.print(f"Terminated. {kept}", markup=False, soft_wrap=True)
+        raise
 
 
 @dataclass
