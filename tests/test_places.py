@@ -15,6 +15,7 @@ import socket
 import time
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,26 @@ def driver(tmp_path: Path) -> There:
 @pytest.fixture
 def worker(tmp_path: Path, driver: There) -> Here:
     return Here(tmp_path / "worker", False, lambda request: driver.answer(*request))
+
+
+class SlowDict(dict[str, int]):
+    """Lets other threads in between a look and what is written after it."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found = super().get(key, default)
+        time.sleep(0.01)
+        return found
+
+
+def test_files_are_those_of_tasks_in_hand_whichever_thread_counts(driver: There) -> None:
+    driver.files = SlowDict()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(driver.name, [["a", "b"]] * 4))
+    assert driver.files == {"a": 4, "b": 4}
+    driver.forget(["a"])
+    for _ in range(4):
+        driver.forget(["b"])
+    assert driver.files == {"a": 3}
 
 
 def test_a_recording_that_is_not_there_is_sent_once(tmp_path: Path, driver: There, worker: Here) -> None:

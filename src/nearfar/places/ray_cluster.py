@@ -150,8 +150,7 @@ class RayCluster:
         names: list[str] = []
         pickler = self._ray.cloudpickle.CloudPickler
         packed = pack(call, cache=self._cache, pickler=pickler, names=names)
-        for name in names:
-            self._there.files[name] = self._there.files.get(name, 0) + 1
+        self._there.name(names)
         context = self._context(call.function.__module__)
         answer: Future[Answer[T]] = Future()
         ref = self._send(answer, packed, context)
@@ -206,10 +205,7 @@ class RayCluster:
     def _arrived(self, answer: Future[Any], raw: Future[bytes]) -> None:
         """In a thread of Ray's."""
         _ref, names = self._refs.pop(answer, (None, ()))
-        for name in names:
-            self._there.files[name] -= 1
-            if not self._there.files[name]:
-                del self._there.files[name]
+        self._there.forget(names)
         keeper = self._busy.pop(answer, None)
         try:
             found, told = unpack(raw.result(), _Home(self._cache))

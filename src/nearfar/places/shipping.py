@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -106,6 +107,23 @@ class There:
 
     cache: Path | None
     files: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._counting = threading.Lock()  # tasks begin in one thread, and end in others
+
+    def name(self, files: Iterable[str]) -> None:
+        """A task that is about to be sent names these files."""
+        with self._counting:
+            for file in files:
+                self.files[file] = self.files.get(file, 0) + 1
+
+    def forget(self, files: Iterable[str]) -> None:
+        """A task that has named these files has ended."""
+        with self._counting:
+            for file in files:
+                self.files[file] -= 1
+                if not self.files[file]:
+                    del self.files[file]
 
     def answer(self, what: str, of: Any) -> Any:
         """By the kind of request.
