@@ -196,7 +196,7 @@ def test_noise_from_many_places_is_less_coherent(diffuse: list[Site]) -> None:
         pair = (draw(seed=seed), site)
         found.append([coherence(take(each, samples=8 * RATE).noise[:, each.lead :]) for each in pair])
     places, many = np.mean(found, axis=0)
-    assert many < 0.8 * places
+    assert many < 0.75 * places
 
 
 def test_the_far_channel_is_as_loud_as_in_real_recordings(diffuse: list[Site]) -> None:
