@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib.util
 import os
@@ -19,6 +20,8 @@ os.environ["NEARFAR_CACHE"] = _cache.name
 
 import numpy as np  # noqa: E402  # reads the variables when it loads
 import pytest  # noqa: E402
+import typer.main  # noqa: E402
+import typer.testing  # noqa: E402
 from forked_workers import ForkedWorkers  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from postgres_server import Postgres, running_server  # noqa: E402
@@ -29,6 +32,8 @@ from nearfar.files.extras import MissingPackageError  # noqa: E402
 settings.register_profile("nearfar", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("nearfar")
 processes.ProcessPoolExecutor = ForkedWorkers
+# A process of ours runs one command. In a test that runs several, the options of all commands are read once
+typer.testing._get_command = typer.main.get_command = functools.cache(typer.main.get_command)
 
 # Without torch (``make newest``) all tests of networks are skipped. With it, nothing here does anything.
 

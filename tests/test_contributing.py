@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CACHES = shutil.ignore_patterns("__pycache__", ".*cache")
+CACHES = shutil.ignore_patterns(".*cache")  # what is compiled holds for a copy of equal age, too
 SECTION = re.compile(r"^### (?P<title>.+)\n(?P<text>(?s:.*?))(?=^### |\Z)", re.MULTILINE)
 BLOCK = re.compile(
     r"(?P<above>(?:^[^\n]+\n)*^[^\n]+):\n\n```(?:python|toml|text)\n(?P<code>(?s:.*?))^```$", re.MULTILINE

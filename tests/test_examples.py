@@ -166,7 +166,7 @@ def run_examples(document: Document, parser: Any, *, without: Sequence[Block] = 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in PYTHON}), ids=lambda page: page.name)
 def test_python_blocks_of_a_page(page: Path, work: Path) -> None:
-    text = page.read_text(encoding="utf-8")
+    text = page_data.smaller(page)
     page_data.write_named_files(text, work)
     page_data.PREPARE.get(page.name, lambda _: None)(work)
     own = [block for block in PYTHON if block.page == page]

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from known_ways import known_ways  # noqa: F401
 from scipy.signal import csd, welch
 
 from nearfar.recordings.audio import FAR, NEAR
@@ -15,7 +16,7 @@ from nearfar.simulation.fields import SOURCES, Crowd, Field
 from nearfar.simulation.rooms import Room, heard
 from nearfar.simulation.signals import coloured, from_db
 
-RATE, SECONDS = 8000, 60
+RATE, SECONDS = 8000, 20
 MICROPHONES = ((2.0, 2.0, 1.2), (3.5, 3.0, 1.4))
 MACHINE = (1.8, 2.1, 1.0)
 

@@ -2,11 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from synthetic import RATE, clip, write_machine
@@ -85,9 +84,10 @@ def test_former_defaults_are_found_by_the_new_name():
     assert former_defaults("backend", "density_normalized") == {}
 
 
-@pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "wrapped"])
-@pytest.mark.parametrize("written", [3, 4, 5])
-def test_a_detector_by_the_old_name_scores_as_it_did_without_a_warning(tmp_path: Path, wrapped, written):
+@pytest.fixture(scope="module", params=[False, True], ids=["alone", "wrapped"])
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A detector of today, its back end alone or wrapped; and the score of a clip."""
+    folder, wrapped = tmp_path_factory.mktemp("saved"), request.param
     backend, options = "domain_local_density", {"k": 2, "k_target": 1}
     if wrapped:
         backend, options = "per_domain_normalized", {"backend": backend, "backend_options": options}
@@ -96,10 +96,16 @@ def test_a_detector_by_the_old_name_scores_as_it_did_without_a_warning(tmp_path:
         "branch.backend_options": options,
         "threshold.false_alarm_rate": 0.3,
     }
-    machine = datasets.load_machine(write_machine(tmp_path / "data", "fan", test=1))
-    fitted = Detector.fit(machine, configuration.load("spectral", settings), jobs=Jobs(tmp_path / "cache"))
-    fitted.save(tmp_path / "detector")
-    old = shutil.copytree(tmp_path / "detector", tmp_path / "old")
+    machine = datasets.load_machine(write_machine(folder / "data", "fan", train=12, test=1))
+    fitted = Detector.fit(machine, configuration.load("spectral", settings), jobs=Jobs(folder / "cache"))
+    fitted.save(folder / "detector")
+    return folder / "detector", fitted.score(clip(101), RATE).score
+
+
+@pytest.mark.parametrize("written", [3, 4, 5])
+def test_a_detector_by_the_old_name_scores_as_it_did_without_a_warning(tmp_path: Path, saved, written):
+    detector, score = saved
+    old = shutil.copytree(detector, tmp_path / "old")
     text = (old / "detector.json").read_text().replace('"domain_local_density"', '"local_density"')
     content = {**json.loads(text), "format": written}
     del content["digest"]
@@ -108,20 +114,17 @@ def test_a_detector_by_the_old_name_scores_as_it_did_without_a_warning(tmp_path:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loaded = Detector.load(old)
-        assert loaded.score(clip(101), RATE).score == fitted.score(clip(101), RATE).score
+        assert loaded.score(clip(101), RATE).score == score
     loaded.save(tmp_path / "again")
     assert '"local_density"' not in (tmp_path / "again" / "detector.json").read_text()
 
 
 def test_the_command_line_tells_it_once_in_one_line(tmp_path: Path):
     write_machine(tmp_path / "data", "fan", test=1)
-    code = "import sys; from nearfar.cli import main; main()"
     command = ["fit", str(tmp_path / "data" / "fan"), "--set", "branch.backend=local_density"]
     settings = ["--set", "branch.backend_options.k_target=2", "--set", "threshold.false_alarm_rate=0.3"]
     out = ["--out", str(tmp_path / "detector")]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command, *settings, *out], capture_output=True, text=True
-    )
+    done = forked.nearfar(*command, *settings, *out)
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stderr.splitlines() if "local_density" in line]
     assert len(told) == 1

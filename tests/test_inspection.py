@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 
@@ -27,7 +28,15 @@ SIDES = [(0, "near"), (1, "far")]
 
 
 def clip(seed, samples=N, **how):
-    return recording(np.random.default_rng(seed), samples, **how)
+    return (
+        recording(np.random.default_rng(seed), samples, **how) if how else _plain_clip(seed, samples).copy()
+    )
+
+
+@functools.cache
+def _plain_clip(seed, samples):
+    """It takes longer to make than to look at."""
+    return recording(np.random.default_rng(seed), samples)
 
 
 def kinds(faults):
@@ -160,12 +169,11 @@ def delayed(samples, channel, by):
     return samples
 
 
-@pytest.mark.parametrize(("channel", "name"), SIDES)
-@pytest.mark.parametrize("by", [0.005, 0.02])
-def test_a_late_channel_is_not_called_drifting_where_the_surroundings_are_dull(channel, name, by):
-    """Of low sound a slow drift explains a constant delay nearly as well."""
+@pytest.fixture(scope="module")
+def dull():
+    """Surroundings of low sound."""
 
-    def dull(seed):
+    def made(seed):
         rng = np.random.default_rng(seed)
         hall = scipy.ndimage.uniform_filter1d(rng.standard_normal(4 * RATE), RATE // 4)
         hall *= 0.01 / hall.std()
@@ -173,8 +181,15 @@ def test_a_late_channel_is_not_called_drifting_where_the_surroundings_are_dull(c
         own = 0.002 * rng.standard_normal((2, 4 * RATE))
         return pcm(np.stack([machine + 0.5 * hall, 0.1 * machine + hall]) + own)
 
-    usual = Usual.of([measure(dull(seed), RATE) for seed in range(CLIPS)], [""] * CLIPS)
-    faults = found(usual, delayed(dull(1000), channel, by))
+    return made(1000), Usual.of([measure(made(seed), RATE) for seed in range(CLIPS)], [""] * CLIPS)
+
+
+@pytest.mark.parametrize(("channel", "name"), SIDES)
+@pytest.mark.parametrize("by", [0.005, 0.02])
+def test_a_late_channel_is_not_called_drifting_where_the_surroundings_are_dull(dull, channel, name, by):
+    """Of low sound a slow drift explains a constant delay nearly as well."""
+    samples, usual = dull
+    faults = found(usual, delayed(samples, channel, by))
     assert kinds(faults) == [("late", "both")]
     assert f"the {name} channel is {1000 * by:.3g} ms late" in faults[0].message
 

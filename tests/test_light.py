@@ -122,35 +122,27 @@ finally:
     assert loaded >= LOADED
 
 
-@pytest.mark.parametrize(
-    ("command", "options", "needed"),
-    [
-        ("score", [], set()),
-        ("score", ["--json"], set()),
-        ("score", ["--alarm", "1/2", "--csv"], set()),
-        ("score", ["--window", "1", "--events"], set()),
-        ("explain", [], set()),
-        ("explain", ["--json"], set()),
-        ("explain", ["-o", "{page}"], {"jinja2"}),
-    ],
-)
-def test_a_verdict_loads_nothing_that_is_slow_to_load(
-    fan: Path, detector: Path, tmp_path: Path, command: str, options: list[str], needed: set[str]
-) -> None:
+VERDICTS = (  # the last one needs more
+    ["score"], ["score", "--json"], ["score", "--alarm", "1/2", "--csv"], ["score", "--window", "1", "--events"],
+    ["explain"], ["explain", "--json"], ["explain", "-o", "{page}"],
+)  # fmt: skip
+
+
+def test_a_verdict_loads_nothing_that_is_slow_to_load(fan: Path, detector: Path, tmp_path: Path) -> None:
     code = f"""
-import sys
-from nearfar.cli import main
-try:
-    main()
-finally:
-    print(sorted(set({SLOW}) & set(sys.modules)), file=sys.stderr)
+import json, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import called
+for command, *options in json.loads(sys.argv[1]):
+    done = called.nearfar(command, *sys.argv[2:], *options, env={{"NEARFAR_DECODING": ""}})
+    assert done.returncode == 0 and done.stdout, done.stderr
+    print(sorted(set({SLOW}) & set(sys.modules)))
 """
     (clip, *_) = (fan / "test").iterdir()
-    filled = [option.format(page=tmp_path / "page.html") for option in options]
-    arguments = [sys.executable, "-c", code, command, str(detector), str(clip), *filled]
+    words = [[word.format(page=tmp_path / "page.html") for word in command] for command in VERDICTS]
+    arguments = [sys.executable, "-c", code, json.dumps(words), str(detector), str(clip)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout
-    assert done.stderr.splitlines()[-1] == str(sorted(needed))  # after the progress
+    assert done.stdout.splitlines() == ["[]"] * 6 + ["['jinja2']"]
 
 
 def test_every_encoder_and_trainer_that_needs_torch_asks_for_it() -> None:
@@ -180,35 +172,56 @@ print(json.dumps({**found, "trainer": {name: said(trainer, name) for name in TRA
     assert found["adapter"] == message.format("the training of an adapter", hint)
 
 
-@pytest.mark.parametrize(
-    ("begin", "command"),
-    [
-        ("baseline_mse: ", ["fit", "{data}/fan", "-o", "{new}", "--system", "baseline_mse"]),
-        ("mn04: ", ["run", "mn04", "--data", "{data}", "--out", "{new}"]),
-        ("spectral: encoder 'eat' ", ["run", "spectral", "--data", "{data}", "--set", "branch.encoder=eat"]),
-        ("dualmic: ", ["adapt", "dualmic", "--data", "{data}", "-o", "{new}"]),
-        ("encoder 'efficientat' ", ["weights", "get", "mn04_as"]),
-        ("encoder 'efficientat' ", ["weights", "add", "mn04_as", "{data}"]),
-        ("encoder 'efficientat' ", ["weights", "verify", "mn04_as"]),
-    ],
-)
-def test_a_command_that_needs_torch_ends_in_one_line_before_any_work(
-    begin: str, command: list[str], fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = tmp_path / "weights" / "mn04_as" / "record.json"  # of weights that came before
+TORCH_NEEDED = [  # how the message begins, the command
+    ("baseline_mse: ", ["fit", "{data}/fan", "-o", "{new}", "--system", "baseline_mse"]),
+    ("mn04: ", ["run", "mn04", "--data", "{data}", "--out", "{new}"]),
+    ("spectral: encoder 'eat' ", ["run", "spectral", "--data", "{data}", "--set", "branch.encoder=eat"]),
+    ("dualmic: ", ["adapt", "dualmic", "--data", "{data}", "-o", "{new}"]),
+    ("encoder 'efficientat' ", ["weights", "get", "mn04_as"]),
+    ("encoder 'efficientat' ", ["weights", "add", "mn04_as", "{data}"]),
+    ("encoder 'efficientat' ", ["weights", "verify", "mn04_as"]),
+    ("lei_table2: ", ["study", "lei_table2", "--plan"]),
+]
+
+
+@pytest.fixture(scope="module")
+def said_without_torch(fan: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, bool]]:
+    """Of each of these commands its exit code, what it says on standard error, and whether it wrote something."""
+    folder = tmp_path_factory.mktemp("without")
+    record = folder / "weights" / "mn04_as" / "record.json"  # of weights that came before
     record.parent.mkdir(parents=True)
     record.with_name("model.safetensors").write_bytes(b"")
     record.write_text(json.dumps({"file": "model.safetensors", "sha256": "0", "origin": {"sha256": "0"}}))
-    monkeypatch.setenv("NEARFAR_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("NEARFAR_CACHE", str(tmp_path / "cache"))
-    done = without_torch(COMMAND, *(part.format(data=fan.parent, new=tmp_path / "new") for part in command))
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {begin}")
-    assert "needs torch, which is not installed" in done.stderr
-    assert "pip install 'nearfar[networks]'" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "new").exists()
-    assert not (tmp_path / "cache").exists()
+    places = {"NEARFAR_WEIGHTS": str(folder / "weights"), "NEARFAR_CACHE": str(folder / "cache")}
+    code = f"""
+import json
+from pathlib import Path
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import called
+new = [Path(path) for path in sys.argv[2:]]
+done = [
+    (one.returncode, one.stderr, any(path.exists() for path in new))
+    for one in (called.nearfar(*command, env={places}) for command in json.loads(sys.argv[1]))
+]
+print(json.dumps(done))
+"""
+    words = [[w.format(data=fan.parent, new=folder / "new") for w in command] for _, command in TORCH_NEEDED]
+    done = without_torch(code, json.dumps(words), folder / "new", folder / "cache")
+    assert done.returncode == 0, done.stderr
+    return [tuple(one) for one in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize("number", range(len(TORCH_NEEDED)), ids=[" ".join(c) for _, c in TORCH_NEEDED])
+def test_a_command_that_needs_torch_ends_in_one_line_before_any_work(
+    number: int, said_without_torch: list[tuple[int, str, bool]]
+) -> None:
+    code, said, wrote = said_without_torch[number]
+    assert code == 1
+    assert said.startswith(f"error: {TORCH_NEEDED[number][0]}")
+    assert "needs torch, which is not installed" in said
+    assert "pip install 'nearfar[networks]'" in said
+    assert said.count("\n") == 1
+    assert not wrote
 
 
 def test_a_detector_of_a_network_names_itself(fan: Path, tmp_path: Path) -> None:
@@ -218,13 +231,6 @@ def test_a_detector_of_a_network_names_itself(fan: Path, tmp_path: Path) -> None
     last = done.stderr.splitlines()[-1]
     assert last.startswith("nearfar.files.extras.MissingPackageError: ")
     assert f"{tmp_path / 'detector'}: encoder 'autoencoder' needs torch" in last
-
-
-def test_a_study_of_networks_asks_for_torch() -> None:
-    done = without_torch(COMMAND, "study", "lei_table2", "--plan")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: lei_table2: ")
-    assert "pip install 'nearfar[networks]'" in done.stderr
 
 
 @pytest.mark.parametrize(

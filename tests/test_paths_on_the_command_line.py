@@ -9,6 +9,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import called
 import forked
 import pytest
 from synthetic import RATE, clip, write_machine
@@ -25,6 +26,11 @@ SHOWN = r"L\xfcfter [old].wav"
 def nearfar(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The real thing, in a process of its own."""
     return forked.nearfar(*arguments, env={"COLUMNS": "200"})
+
+
+def main_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same without a new process."""
+    return called.nearfar(*arguments, env={"COLUMNS": "200", "NEARFAR_DECODING": ""})
 
 
 def invoke(*arguments: object) -> Result:
@@ -45,7 +51,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     machine.rmdir()
     audio.write(plain / "x.wav", clip(1), RATE)
     (plain / "x.wav").rename(plain / BYTE)
-    done = nearfar("fit", plain, "-o", root / "det [old]", "--cache", root / "cache")
+    done = main_here("fit", plain, "-o", root / "det [old]", "--cache", root / "cache")
     assert done.returncode == 0, done.stderr
     assert f"Wrote {root / 'det [old]'}. Next: `nearfar score '{root / 'det [old]'}' CLIPS`" in done.stdout
     return root
@@ -79,7 +85,7 @@ def test_check_names_a_recording_whatever_its_name(tmp_path: Path) -> None:
     assert found.exit_code == 1
     (problem,) = json.loads(found.stdout)
     assert problem["where"].endswith(f"/train/{SHOWN}")
-    assert SHOWN in nearfar("check", tmp_path).stdout
+    assert SHOWN in main_here("check", tmp_path).stdout
 
 
 def test_a_link_to_nothing_is_named_and_the_others_are_scored(plant: Path, tmp_path: Path) -> None:
@@ -153,7 +159,7 @@ def test_what_cannot_be_used_is_named_whole(plant: Path, arguments: list[str], s
     for place in ("normal", "abnormal"):
         (plant / "id_00" / place).mkdir(parents=True, exist_ok=True)
         (plant / "id_00" / place / "0.wav").touch()
-    done = nearfar(*(argument.format(plant) for argument in arguments))
+    done = main_here(*(argument.format(plant) for argument in arguments))
     assert done.returncode == 1
     assert said.format(plant) in done.stderr
     assert "Traceback" not in done.stderr
@@ -167,9 +173,9 @@ def test_results_keep_names_that_are_not_utf8(tmp_path: Path) -> None:
         place.mkdir(exist_ok=True)
         file.rename(place / f"{number}\udcfc.wav")
     machine.rename(machine.with_name("f\udcfcn"))
-    done = nearfar(
+    done = main_here(
         "run", "spectral", "--data", tmp_path / "data", "--out", tmp_path / "res [1]", "--cache",
-        tmp_path / "cache", "--set", "threshold.method=none",
+        tmp_path / "cache", "--set", "threshold.method=none", "--workers", "1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "/res[1]/scores.csv" in "".join(done.stdout.split())  # long paths are wrapped

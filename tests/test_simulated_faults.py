@@ -18,7 +18,7 @@ KINDS = {"dead": "dead", "clipped": "clipped", "swapped": "swapped", "delayed": 
 def test_simulated_faults_of_microphones_are_recognized(tmp_path, machine):
     """As by ``nearfar simulate --microphone-faults``, but in most of the test clips."""
     simulate(
-        tmp_path / "data", machines=[machine], source_clips=24, target_clips=6, test_clips=10, seconds=6.0,
+        tmp_path / "data", machines=[machine], source_clips=24, target_clips=6, test_clips=5, seconds=2.0,
         microphone_faults=tuple(KINDS), microphone_fault_share=0.7, seed=1, workers=1,
     )  # fmt: skip
     lines = (tmp_path / "data" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()

@@ -180,7 +180,9 @@ def test_what_a_manifest_tells_is_json(sites: list[Site]) -> None:
 
 @pytest.fixture(scope="module")
 def diffuse() -> list[Site]:
-    return [draw(seed=seed, shift=("noise",), noise_field="diffuse") for seed in SEEDS[:6]]
+    """In the first one, the target has another field."""
+    shifts = (("noise",), ("none",), ("none",))
+    return [draw(seed=seed, shift=shift, noise_field="diffuse") for seed, shift in enumerate(shifts)]
 
 
 def coherence(samples: np.ndarray) -> float:
@@ -190,11 +192,11 @@ def coherence(samples: np.ndarray) -> float:
 
 def test_noise_from_many_places_is_less_coherent(diffuse: list[Site]) -> None:
     found = []
-    for seed, site in zip(SEEDS[:6], diffuse, strict=True):
-        pair = (draw(seed=seed, shift=("noise",)), site)
+    for seed, site in enumerate(diffuse):
+        pair = (draw(seed=seed), site)
         found.append([coherence(take(each, samples=8 * RATE).noise[:, each.lead :]) for each in pair])
     places, many = np.mean(found, axis=0)
-    assert many < 0.8 * places
+    assert many < 0.75 * places
 
 
 def test_the_far_channel_is_as_loud_as_in_real_recordings(diffuse: list[Site]) -> None:
@@ -209,7 +211,7 @@ def test_an_average_clip_has_the_far_level_that_was_drawn(monkeypatch: pytest.Mo
     """White sound through the ways alone does not tell it: without the second look, it is off by 0.9 to 2.1 dB."""
     monkeypatch.setattr("nearfar.simulation.sites.FAR_DB", (0.0, 0.0))
     off = []
-    for seed in SEEDS[:6]:
+    for seed in SEEDS[:3]:
         site = draw(seed=seed, noise_field="diffuse")
         found = take(site, samples=4 * RATE)
         off.append(far_level_db((found.machine + found.noise)[:, site.lead :]))
@@ -242,7 +244,7 @@ def test_a_diffuse_site_tells_its_sources(diffuse: list[Site]) -> None:
     for site in diffuse:
         source, target = (site.described(domain) for domain in ("source", "target"))
         assert 12 <= len(source["noise_field"]["places"]) <= 24
-        assert source["noise_field"] != target["noise_field"]
+        assert (source["noise_field"] != target["noise_field"]) == (site is diffuse[0])
         assert 1 <= len(source["noises"]) <= 2
     assert "noise_field" not in draw().described("source")
 

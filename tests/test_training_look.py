@@ -38,7 +38,14 @@ ALL = tuple(MICROPHONES.values())
 
 
 def clip(seed, samples=N, **how):
-    return recording(np.random.default_rng(seed), samples, **how)
+    return (
+        recording(np.random.default_rng(seed), samples, **how) if how else _plain_clip(seed, samples).copy()
+    )
+
+
+@cache
+def _plain_clip(seed, samples):
+    return recording(np.random.default_rng(seed), samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +129,9 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_nothing_is_left_out_of_a_clean_set(seed):
-    found = judge("mill", [normal_clip(1000 * seed + i) for i in range(CLIPS)], ALL)
+@pytest.mark.parametrize("first", [0, 35])
+def test_nothing_is_left_out_of_a_clean_set(first):
+    found = judge("mill", [normal_clip(first + i) for i in range(CLIPS)], ALL)
     assert len(found.kept) == CLIPS
     assert (found.left_out, found.problems, found.warnings, found.unlike) == ((), (), (), ())
     assert len(found.noticed) <= 1
