@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import shutil
 import sys
@@ -65,7 +66,9 @@ def made(name):
     return network
 
 
+@functools.cache
 def engine_of(name, arithmetic):
+    """A network and the engine made of it, once: what an engine has converted, it keeps."""
     if not ARITHMETICS[arithmetic].is_installed:
         pytest.skip(f"needs {ARITHMETICS[arithmetic].packages}")
     network = engines.with_weights_for(made(name), ARITHMETICS[arithmetic], PROCESSOR)
@@ -101,8 +104,13 @@ def require_parity(name, arithmetic, waveforms, block=BLOCK):
         assert torch.equal(alone.cls, found.cls[:1]) or arithmetic == "float32"
 
 
-@pytest.mark.parametrize("arithmetic", [*IN_TORCH, *CONVERTED])
-@pytest.mark.parametrize("name", ["eat", "efficientat"])
+@pytest.mark.parametrize(
+    ("name", "arithmetic"),
+    [
+        *(("eat", arithmetic) for arithmetic in [*IN_TORCH, *CONVERTED]),
+        *(("efficientat", arithmetic) for arithmetic in [*IN_TORCH, *OF_EACH_ENGINE]),
+    ],
+)
 def test_every_arithmetic_is_nearly_float32_and_no_clip_hears_a_loud_one(name, arithmetic, waveforms):
     require_parity(name, arithmetic, waveforms)
 
@@ -129,12 +137,12 @@ def test_what_is_compiled_is_nearly_float32(waveforms):
 def test_lengths_and_blocks_of_any_size_in_one_run(arithmetic, waveforms):
     network, engine = engine_of("efficientat", arithmetic)
     with torch.inference_mode():
-        for samples in (6000, 5000):
+        for samples, blocks in ((6000, (BLOCK,)), (5000, (1, BLOCK))):
             spectrogram = network.spectrogram(waveforms[:1, :samples])
-            found = engine.outputs(spectrogram, (1, 2))
-            expected = made("efficientat").outputs(spectrogram, (1, 2))
+            found = engine.outputs(spectrogram, blocks)
+            expected = made("efficientat").outputs(spectrogram, blocks)
             assert [grid.shape for grid in found] == [grid.shape for grid in expected]
-            assert cosine_similarity(found[1], expected[1], dim=-1).mean() > 0.999
+            assert cosine_similarity(found[-1], expected[-1], dim=-1).mean() > 0.999
 
 
 def test_a_few_functions_are_kept():
@@ -253,7 +261,10 @@ def test_an_encoder_in_any_arithmetic_is_as_in_float32_but_for_its_numbers(path,
     assert 0 < np.linalg.norm(tokens - expected) < 0.5 * np.linalg.norm(expected)
     assert encoder.parameters == exact.parameters
     np.testing.assert_array_equal(encoder.by_block(clips, (4,))[4], tokens)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder))(clips), tokens)
+    again = pickle.loads(pickle.dumps(encoder))
+    assert again.precision == precision
+    if precision != "bfloat16_openvino":  # which is made again in the way of the others, for seconds
+        np.testing.assert_array_equal(again(clips), tokens)
 
 
 def test_an_adapter_is_merged_before(path, rng):

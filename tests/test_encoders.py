@@ -19,12 +19,13 @@ from nearfar.training import TRAINERS, trainer
 
 SECONDS = 1.5
 PRETRAINED = list(tiny_weights.NETWORKS)
+SMALL = {"dca": {"channels": 64, "heads": 2}}  # which takes a second for a clip as it is
 OF_PRETRAINED = {n: {"weights": str(tiny_weights.written(n)), "blocks": (1,)} for n in PRETRAINED}
 
 
 def ready(name, **options):
     """An encoder that can be called: with the weights that it began with, or with small random ones in a file."""
-    encoder = encoder_class(name)(**OF_PRETRAINED.get(name, {}), **options)
+    encoder = encoder_class(name)(**OF_PRETRAINED.get(name, {}), **SMALL.get(name, {}), **options)
     return encoder.with_arrays(encoder.arrays())
 
 
