@@ -80,7 +80,7 @@ def test_independent_windows_alert_no_more_often_than_asked(n: int) -> None:
     """The theorem, by simulation, with few normal windows and with many; asked: 50 windows between alerts."""
     rng = np.random.default_rng(n)
     times = []
-    for _ in range(150):
+    for _ in range(60):
         alerts = Alerts(AlertRule(500, 10, 10), np.exp(rng.normal(size=n)))
         times.append(next(i for i in range(1, 10_000) if alerts.after(float(np.exp(rng.normal()))).began))
     assert np.mean(times) - 2 * np.std(times) / np.sqrt(len(times)) > 50

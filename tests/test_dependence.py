@@ -49,7 +49,7 @@ def test_the_tail_is_as_heavy_as_windows_are_dependent(phi: float, low: float, h
 
 def test_asked_and_got_of_dependent_windows() -> None:
     """Without the measurement, alerts come too often; with it, they do not."""
-    normal, later = series(2000, phi=0.6, seed=2), series(40_000, phi=0.6, seed=3)
+    normal, later = series(2000, phi=0.6, seed=2), series(15_000, phi=0.6, seed=3)
     measured = measure(normal, np.arange(2000) // 400)
     assert got(later, Alerts(ASKED, normal)) < 1.6
     assert got(later, Alerts(ASKED, normal, dependence=measured)) > 1.6
@@ -91,7 +91,7 @@ def test_the_threshold_is_what_the_tail_exceeds_as_rarely() -> None:
 @pytest.mark.parametrize("phi", [0.0, 0.7])
 def test_the_highest_peak_of_many_hours_is_not_asked_for_each_hour(phi: float) -> None:
     """Where more was recorded than is asked for, the tail tells the height: false alerts come, about as asked."""
-    normal, later = series(20_000, phi=phi, seed=12), series(40_000, phi=phi, seed=13)
+    normal, later = series(20_000, phi=phi, seed=12), series(20_000, phi=phi, seed=13)
     measured = measure(normal, np.arange(20_000) // 400)
     assert measured is not None
     heights = measured.log_thresholds(2 * ASKED.windows)

@@ -17,7 +17,7 @@ from nearfar.decisions.drift import DAY, FEWEST, HOUR, Blocks
 
 RATE = 0.1  # false rate of the simulations here
 TRIALS = 200
-FEW = 499  # series for each p-value
+FEW = 199  # series for each p-value
 CHANCE = RATE + 3 * np.sqrt(RATE * (1 - RATE) / TRIALS)  # what a test with this rate stays below
 values = st.lists(st.integers(-5, 5), min_size=8, max_size=14)  # with many that are equal
 

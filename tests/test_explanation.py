@@ -35,7 +35,7 @@ SECONDS = 2.0
 
 @pytest.fixture(scope="module")
 def fan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic.write_machine(tmp_path_factory.mktemp("data"), "fan", train=40, seconds=SECONDS)
+    return synthetic.write_machine(tmp_path_factory.mktemp("data"), "fan", train=24, seconds=SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_an_anomaly_has_reasons_and_everything_to_look_at(found: Explanation, fa
     assert found.envelope is not None
     assert len(found.envelope.normal) == 3
     assert not found.missing
-    assert len(found.reference_scores) == 44
+    assert len(found.reference_scores) == 28
 
 
 def test_a_tone_is_named_by_its_frequency(detector: Detector) -> None:
@@ -118,11 +118,11 @@ def test_a_normal_clip_is_never_given_a_reason(detector: Detector, normal: Path)
 
 
 def test_the_p_value_is_explained_by_counting(detector: Detector, normal: Path, found: Explanation) -> None:
-    assert "none of the 44 normal clips behind the threshold scored as high" in found.p_value_means
+    assert "none of the 28 normal clips behind the threshold scored as high" in found.p_value_means
     told = explain(detector, normal)
     higher = int((told.reference_scores >= told.verdict.score).sum())
     assert (
-        f"{higher} of the 44 normal clips behind the threshold scored as high or higher" in told.p_value_means
+        f"{higher} of the 28 normal clips behind the threshold scored as high or higher" in told.p_value_means
     )
     assert "Up to 0.05 counts as an anomaly" in told.p_value_means
 
@@ -209,8 +209,9 @@ def test_normal_recordings_that_cannot_be_read_are_left_out_and_told_once(
     assert len(said) == len(told.missing) == 1
     assert said[0].startswith(count)
     assert "restore it from a copy of the detector, or fit again" in said[0]
-    done = run(tmp_path / "det", faulty, "-o", tmp_path / "page.html", "--png", tmp_path / "picture.png")
-    assert done.exit_code == 0, done.output
+    if all_of_them:  # of which a page and a picture have least
+        done = run(tmp_path / "det", faulty, "-o", tmp_path / "page.html", "--png", tmp_path / "picture.png")
+        assert done.exit_code == 0, done.output
 
 
 def test_without_a_threshold_there_is_no_decision(detector: Detector, faulty: Path) -> None:

@@ -53,6 +53,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of back ends that ask for more than so
     "smote": {"k": 2},
     "selective_mahalanobis": {"shrinkage": 0.1},
     "beam": {"rescaling": "varmin", "bands": 4},
+    "outlier": {"options": {"n_estimators": 5}},
 }
 SYSTEMS: dict[str, dict[str, Any]] = {  # settings that a fit to all clips must be equal under
     "two views": {"branch.view": "near_and_cancelled"},
@@ -126,7 +127,8 @@ def learnt(small: Detector, new: Path, jobs: Jobs) -> Detector:
 
 @pytest.fixture(scope="module")
 def tests(fan: Path) -> list[Path]:
-    return sorted((fan / "test").iterdir())
+    """One recording of each kind."""
+    return sorted((fan / "test").iterdir())[::3]
 
 
 def scores(detector: Detector, paths: Iterable[Path]) -> list[float]:
@@ -156,7 +158,8 @@ def test_every_back_end_learns_as_a_fit_to_all(
         made = Detector.load(tmp_path / name).learn(new, odd_clips="keep", jobs=jobs)
         expected = Detector.fit(everything, chosen, odd_clips="keep", jobs=jobs)
         require_equal(made, expected, tests)
-        before, after = (scores(d, sorted(new.iterdir())) for d in (Detector.load(tmp_path / name), made))
+        some = sorted(new.iterdir())[::4]
+        before, after = (scores(d, some) for d in (Detector.load(tmp_path / name), made))
         assert (before == after) == (name == "mean_squared_error")  # there was something to learn
 
 

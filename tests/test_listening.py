@@ -18,7 +18,7 @@ from nearfar.recordings.recording import Recording, Span
 from nearfar.windows.cutting import Cut
 
 RATE = synthetic.RATE
-CUTS = [Cut(1.0, 1.0), Cut(1.0, 0.5), Cut(1.024, 0.512), Cut(1.024, 0.064), Cut(1.1, 0.3333)]
+CUTS = [Cut(1.0, 1.0), Cut(1.0, 0.5), Cut(1.024, 0.512), Cut(1.024, 0.128), Cut(1.1, 0.3333)]
 
 
 @pytest.fixture(scope="module")

@@ -467,6 +467,7 @@ def test_whether_something_has_changed(where: Path | str) -> None:
 # Kills, full disks, servers that go away
 
 WRITER = """
+import os
 import sys
 sys.path.insert(0, sys.argv[2])
 import logbooks
@@ -475,6 +476,15 @@ from nearfar.logbook import heard
 from nearfar.logbook.database import Database
 
 where = sys.argv[1]
+for _ in sys.stdin:  # each line asks for a process that writes until it is killed
+    pid = os.fork()
+    if pid == 0:
+        break
+    print(-pid, flush=True)
+    os.waitpid(pid, 0)
+    print("ended", flush=True)
+else:
+    sys.exit()
 database = Database.open(where if "://" in where else Path(where))
 while True:
     with database.writing() as c:
@@ -491,30 +501,34 @@ while True:
 def test_kill_9_loses_nothing_that_was_said_to_be_written(where: Path | str) -> None:
     arguments = [sys.executable, "-c", WRITER, str(where), str(Path(__file__).parent)]
     said, chance = 0, random.Random(0)
-    for _ in range(3):
-        with subprocess.Popen(
-            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(arguments, text=True, bufsize=1, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(3):
+            process.stdin.write("write\n")
+            pid, wrote = 0, False
             for line in process.stdout:
-                said = int(line)
-                if chance.random() < 0.1:
+                pid, said = (-int(line), said) if int(line) < 0 else (pid, int(line))
+                wrote = wrote or int(line) > 0
+                if pid and wrote and chance.random() < 0.1:
                     break
             time.sleep(chance.random() / 100)
-            process.send_signal(signal.SIGKILL)
-            rest = process.stdout.read().split()
-            errors = process.stderr.read()
-        assert not errors
-        said = int(rest[-1]) if rest else said
-        with opened(where) as database:
-            with database.writing() as c:
-                machine, recording = logbooks.machine(c)
-            kept = numbers(database)
-        assert said <= recording.next_window <= said + 3
-        assert kept == list(range(recording.next_window))
-        assert machine.steps == {"heard": recording.next_window}
-        assert machine.heard_until_at == BEGAN + HOP * recording.next_window
+            os.kill(pid, signal.SIGKILL)
+            rest = [line.strip() for line in iter(process.stdout.readline, "ended\n")]
+            said = int(rest[-1]) if rest else said
+            with opened(where) as database:
+                with database.writing() as c:
+                    machine, recording = logbooks.machine(c)
+                kept = numbers(database)
+            assert said <= recording.next_window <= said + 3
+            assert kept == list(range(recording.next_window))
+            assert machine.steps == {"heard": recording.next_window}
+            assert machine.heard_until_at == BEGAN + HOP * recording.next_window
+        process.stdin.close()
+        assert not process.stderr.read()
+    assert said > 0
     if isinstance(where, Path):
         with contextlib.closing(sqlite3.connect(where)) as c:
             assert c.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -487,16 +487,17 @@ def test_long_test_recordings_are_cut_as_the_training_clips_are(tmp_path):
 # alerts
 
 
-def test_a_fit_measures_how_dependent_windows_are_and_a_detector_keeps_it(tmp_path, jobs):
+def test_a_fit_measures_how_dependent_windows_are_and_a_detector_keeps_it(tmp_path, jobs, monkeypatch):
+    monkeypatch.setattr("nearfar.decisions.dependence.FEWEST_WINDOWS", 60)
     for day in range(3):
-        long_recording(tmp_path / "press" / f"day{day}.wav", day, 125)
+        long_recording(tmp_path / "press" / f"day{day}.wav", day, 25)
     one_second = Cut.of(1)
     detector = Detector.fit(tmp_path / "press", "spectral_near", cut=one_second, jobs=jobs)
     unseen = detector.unseen
     ordered = [unseen[key] for key in sorted(unseen, key=lambda key: (key.split("#")[0], _start(key)))]
-    expected = Dependence.measure(np.array(ordered), np.repeat(range(3), 125), window_s=1, hop_s=1)
+    expected = Dependence.measure(np.array(ordered), np.repeat(range(3), 25), window_s=1, hop_s=1)
     assert detector.dependence == expected
-    assert expected.windows == 375
+    assert expected.windows == 75
     detector.save(tmp_path / "detector")
     loaded = Detector.load(tmp_path / "detector")
     assert loaded.dependence == expected
@@ -506,8 +507,8 @@ def test_a_fit_measures_how_dependent_windows_are_and_a_detector_keeps_it(tmp_pa
     assert loaded.alerts(3600.0, cut=Cut(1, 0.5)).dependence is None
     told = _plain(report.detector(loaded))
     assert 'With nearfar score --false-alerts "1 per 30 days": Promised: if windows are' in told
-    assert "exchangeable with the 375 normal ones" in told
-    assert "Measured on 6.25 min of normal windows in order of time" in told
+    assert "exchangeable with the 75 normal ones" in told
+    assert "Measured on 1.25 min of normal windows in order of time" in told
     assert "Windows of one recording are alike" in told
 
 

@@ -29,7 +29,7 @@ ONE_TOKEN = ("dca",)  # encoders whose one token is of the whole clip
 
 @pytest.fixture(scope="module")
 def fan(tmp_path_factory):
-    return datasets.load_machine(write_machine(tmp_path_factory.mktemp("data"), "fan"))
+    return datasets.load_machine(write_machine(tmp_path_factory.mktemp("data"), "fan", train=12, test=1))
 
 
 @pytest.fixture(scope="module")

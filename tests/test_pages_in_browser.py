@@ -11,6 +11,7 @@ import re
 import socket
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -172,32 +173,47 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write(folder) for name, write in PAGES_UNDER_TEST.items()}
 
 
-def opened_in(browser: Any, path: Path, **options: Any) -> Opened:
-    tab = browser.new_context(accept_downloads=True, **options).new_page()
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Any:
+    """The one tab in which all pages are opened: for a new one a browser computes for a second."""
+    return browser.new_context(accept_downloads=True).new_page()
+
+
+@contextmanager
+def opened_in(tab: Any, path: Path, *, width: int = 1000) -> Iterator[Opened]:
+    """A page in the tab, from its beginning."""
     found = Opened(tab, path)
-    tab.on("console", lambda message: found.messages.append(f"{message.type}: {message.text}"))
-    tab.on("pageerror", lambda error: found.messages.append(str(error)))
-    tab.on("dialog", lambda dialog: (found.messages.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    tab.on("request", lambda request: found.requests.append(request.url[:200]))
+    noted = {
+        "console": lambda message: found.messages.append(f"{message.type}: {message.text}"),
+        "pageerror": lambda error: found.messages.append(str(error)),
+        "dialog": lambda dialog: (found.messages.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+        "request": lambda request: found.requests.append(request.url[:200]),
+    }
+    for name, note in noted.items():
+        tab.on(name, note)
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.emulate_media(media="screen", color_scheme="light")
     tab.goto(path.as_uri())
-    return found
+    try:
+        yield found
+    finally:
+        for name, note in noted.items():
+            tab.remove_listener(name, note)
 
 
-@pytest.fixture(scope="module", params=list(PAGES_UNDER_TEST))
-def opened(request: pytest.FixtureRequest, browser: Any, written: dict[str, Path]) -> Iterator[Opened]:
-    """One tab for all checks of a page that leave it as it is."""
-    found = opened_in(browser, written[request.param], viewport={"width": 1280, "height": 900})
-    yield found
-    found.tab.context.close()
+@pytest.fixture(scope="class", params=list(PAGES_UNDER_TEST))
+def opened(request: pytest.FixtureRequest, tab: Any, written: dict[str, Path]) -> Iterator[Opened]:
+    """Opened once for all checks of a page that leave it as it is."""
+    with opened_in(tab, written[request.param], width=1280) as found:
+        yield found
 
 
 @pytest.fixture
-def shown(browser: Any, written: dict[str, Path]) -> Iterator[Opened]:
-    """The catalogue in a tab of its own."""
-    found = opened_in(browser, written["catalogue"], viewport={"width": 1000, "height": 900})
-    yield found
+def shown(tab: Any, written: dict[str, Path]) -> Iterator[Opened]:
+    """The catalogue, opened for one test."""
+    with opened_in(tab, written["catalogue"]) as found:
+        yield found
     assert not found.messages
-    found.tab.context.close()
 
 
 class TestEveryPage:
@@ -490,15 +506,14 @@ class TestWhatAPageDoes:
         button.click()
         assert layer.is_visible()
 
-    def test_what_is_folded_is_printed_and_folded_again(self, browser, written):
-        found = opened_in(browser, written["explained"])
-        box = found.tab.locator("details").first
-        assert box.get_attribute("open") is None
-        found.tab.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert box.get_attribute("open") is not None
-        found.tab.evaluate("dispatchEvent(new Event('afterprint'))")
-        assert box.get_attribute("open") is None
-        found.tab.context.close()
+    def test_what_is_folded_is_printed_and_folded_again(self, tab, written):
+        with opened_in(tab, written["explained"]):
+            box = tab.locator("details").first
+            assert box.get_attribute("open") is None
+            tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+            assert box.get_attribute("open") is not None
+            tab.evaluate("dispatchEvent(new Event('afterprint'))")
+            assert box.get_attribute("open") is None
 
     def test_one_sound_plays_at_a_time_at_its_volume(self, shown):
         played = shown.tab.evaluate(
@@ -516,12 +531,13 @@ class TestWhatAPageDoes:
         assert played == [True, False]
 
     def test_without_its_script_all_is_there_but_the_buttons(self, browser, written):
-        found = opened_in(browser, written["catalogue"], java_script_enabled=False)
-        assert found.tab.locator("svg.chart").count() == 7
-        assert not found.tab.locator("[data-action]").first.is_visible()
-        found.tab.context.close()
+        found = browser.new_context(java_script_enabled=False).new_page()
+        found.goto(written["catalogue"].as_uri())
+        assert found.locator("svg.chart").count() == 7
+        assert not found.locator("[data-action]").first.is_visible()
+        found.context.close()
 
-    def test_a_style_or_a_script_of_another_is_refused(self, browser, written, tmp_path):
+    def test_a_style_or_a_script_of_another_is_refused(self, tab, written, tmp_path):
         """The policy works: what a name could bring in is not run, even if it were markup."""
         text = written["catalogue"].read_text(encoding="utf-8")
         evil = '<script>document.title = "run"</script><p style="color: red" id="evil">x</p><img src="http://127.0.0.1:{}/">'
@@ -530,12 +546,10 @@ class TestWhatAPageDoes:
         asked.setblocking(False)
         evil = evil.format(asked.getsockname()[1])
         path.write_text(text.replace("<footer>", f"{evil}<footer>"), encoding="utf-8")
-        found = opened_in(browser, path)
-        assert found.tab.title() != "run"
-        assert (
-            found.tab.evaluate("getComputedStyle(document.getElementById('evil')).color") != "rgb(255, 0, 0)"
-        )
+        with opened_in(tab, path) as found:
+            assert tab.title() != "run"
+            colour = tab.evaluate("getComputedStyle(document.getElementById('evil')).color")
+            assert colour != "rgb(255, 0, 0)"
         assert len([message for message in found.messages if "Content Security Policy" in message]) >= 3
         with asked, pytest.raises(BlockingIOError, match="temporarily unavailable"):
             asked.accept()
-        found.tab.context.close()

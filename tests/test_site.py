@@ -242,9 +242,16 @@ def _error(folder: Path, text: str) -> ValueError:
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        (("recordings/fan", "recordings/fan"), "hear the same folder"),
+        (("recordings/fan", "recordings/fan"), "machines.pump-1 and machines.fan 2: hear the same folder"),
         (("recordings/fan", "recordings/../recordings/fan"), "hear the same folder"),
-        (("recordings", "recordings/fan"), "hear folders of which one is in the other"),
+        (
+            ("recordings", "recordings/fan/1"),
+            "machines.pump-1 and machines.fan 2: hear folders of which one is in the other",
+        ),
+        (
+            ("recordings/pump/1", "recordings"),
+            "machines.fan 2 and machines.pump-1: hear folders of which one is in the other",
+        ),
     ],
 )
 def test_nothing_is_heard_twice(folder: Path, folders: tuple[str, str], message: str) -> None:

@@ -534,15 +534,21 @@ def _refuse_heard_twice(machines: Collection[MachineSite], sounds: Path) -> None
         folder = machine.source.options.get("folder")
         if folder is not None:
             folders[machine.name] = Path(folder).resolve()
-    for one, other in itertools.combinations(machines, 2):
-        if one.source.place is not None and one.source.place == other.source.place:
-            raise ValueError(f"machines.{one.name} and machines.{other.name}: have the same source")
-    for (name, outer), (second, inner) in itertools.permutations(folders.items(), 2):
-        if inner.is_relative_to(outer):
-            where = "the same folder" if inner == outer else "folders of which one is in the other"
+    places = [(machine.name, machine.source.place) for machine in machines]
+    for (name, place), (second, other) in itertools.combinations(places, 2):
+        if place is not None and place == other:
+            raise ValueError(f"machines.{name} and machines.{second}: have the same source")
+    first: dict[Path, str] = {}
+    same = [(first.setdefault(folder, name), name) for name, folder in folders.items()]
+    within = [
+        (first[outer], name) for name, folder in folders.items() for outer in folder.parents if outer in first
+    ]
+    for name, second in same + within:
+        if name != second:
+            where = "the same folder" if (name, second) in same else "folders of which one is in the other"
             raise ValueError(
-                f"machines.{name} and machines.{second}: hear {where} ({inner}), so recordings would be heard "
-                "twice; give each a folder of its own"
+                f"machines.{name} and machines.{second}: hear {where} ({folders[second]}), so recordings would be "
+                "heard twice; give each a folder of its own"
             )
     for name, folder in folders.items():
         if sounds.resolve().is_relative_to(folder):
