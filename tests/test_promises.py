@@ -189,6 +189,26 @@ def test_only_these_modules_can_open_a_connection() -> None:
     assert users == set(CONNECTING)
 
 
+def test_a_conversion_of_a_network_sends_no_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = pytest.importorskip("openvino_telemetry")
+    torch = pytest.importorskip("torch")
+    from nearfar.encoders.arithmetic import ARITHMETICS
+    from nearfar.encoders.engines.layers import Layers
+    from nearfar.encoders.engines.open_vino import OpenVino
+
+    def sent(*_: Any, **__: Any) -> None:
+        raise AssertionError("OpenVINO tells its maker of a conversion")
+
+    class Doubled(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def outputs(self, spectrogram: Any, blocks: tuple[int, ...]) -> list[Any]:
+            return [2 * spectrogram for _ in blocks]
+
+    monkeypatch.setattr(telemetry, "Telemetry", sent)
+    given = torch.ones(1, 3, 4)
+    made = OpenVino(Doubled(), ARITHMETICS["float32_openvino"]).made(Layers(Doubled(), (1,)), given)
+    assert torch.equal(made(given)[0], 2 * given)
+
+
 def test_a_cluster_of_ours_sends_no_statistics_and_has_a_token(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

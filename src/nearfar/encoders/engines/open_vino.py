@@ -1,12 +1,18 @@
-"""OpenVINO: the layers of a network, converted from torch for each length of its spectrograms."""
+"""OpenVINO: the layers of a network, converted from torch for each length of its spectrograms.
+
+OpenVINO's converter sends statistics of what it converts to a web service of its maker, unless the user has opted
+out. Its own stand-in for that package, which it has for where it is missing, takes its place here.
+"""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from threading import local
 
 import openvino
 import torch
+from openvino.tools.ovc import telemetry_stub
 from torch import Tensor
 
 from nearfar.encoders.engines.layers import Function, Layers, OfOneShape
@@ -14,11 +20,19 @@ from nearfar.encoders.engines.layers import Function, Layers, OfOneShape
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
+def tell_nobody() -> None:
+    """Let conversions in this process send nothing."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("openvino.tools.ovc.") and "tm" in vars(module):
+            vars(module)["tm"] = telemetry_stub
+
+
 class OpenVino(OfOneShape):
     """See ``OfOneShape``; with as many threads as torch has when it is made."""
 
     def made(self, layers: Layers, spectrogram: Tensor) -> Function:
         """See ``OfOneShape``."""
+        tell_nobody()
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # shapes become constants, as they are meant to
             given = spectrogram.detach().clone()
