@@ -131,7 +131,7 @@ def test_a_run_by_workers_is_equal_to_the_byte(result: Result, data: Path, tmp_p
 
 def test_two_trainings_are_equal_to_the_byte_on_any_number_of_workers(tmp_path: Path) -> None:
     for name in ("fan", "pump"):
-        write_machine(tmp_path / "data", name, train=6, test=1, seconds=0.5)
+        write_machine(tmp_path / "data", name, train=12, test=1, seconds=0.5)
     system = configuration.load("baseline_mahalanobis", {**QUICK, "branch.encoder_options.n_mels": 32})
     for workers in (1, 2):
         out, jobs = tmp_path / f"by {workers}", Jobs(tmp_path / f"cache of {workers}")
