@@ -106,3 +106,28 @@ def of_each_kind() -> tuple[str, ...]:
         system = configuration.load(name, settings(name))
         found.setdefault(system.model_dump_json(include={"branch", "threshold", "ensemble"}), name)
     return tuple(found.values())
+
+
+def parts_of(name: str) -> set[tuple[str, object]]:
+    """Of which kind each thing is that a named system is made of."""
+    system = configuration.load(name, settings(name))
+    branch = system.branch
+    steps = [step if isinstance(step, str) else step.name for step in branch.conditioning]
+    recipe = None if branch.adaptation is None else configuration.recipe_and_options(branch.adaptation)[0]
+    of = {"encoder": branch.encoder, "backend": branch.backend, "view": branch.view}
+    of |= {"adapted": (branch.encoder, recipe), "pooling": branch.pooling}
+    of |= {"members": len(system.ensemble.members) > 1, "seeds": bool(system.ensemble.seeds)}
+    of |= {"calibration": system.threshold.calibration}
+    return {*of.items(), *(("conditioning", step) for step in steps or [None])}
+
+
+@cache
+def of_each_part() -> tuple[str, ...]:
+    """A few of the named systems: whatever one of them is made of, one of these is made of, too."""
+    left = {name: parts_of(name) for name in of_each_kind()}
+    chosen = []
+    while missing := set().union(*left.values()):
+        chosen.append(max(left, key=lambda name: len(left[name] & missing)))
+        found = left.pop(chosen[-1])
+        left = {name: parts - found for name, parts in left.items()}
+    return tuple(name for name in of_each_kind() if name in chosen)

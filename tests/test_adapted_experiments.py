@@ -91,19 +91,22 @@ def test_each_adapter_is_trained_once_and_none_twice(system, data, tmp_path):
     own = Jobs(tmp_path / "cache")
     run(system, data, tmp_path / "others", seeds=[SEED], jobs=own)
     assert len(adapters_in(own)) == 3
-    run(system, data, tmp_path / "all", seeds=[SEED], adapted_on="all", jobs=own)
+    adaptation.for_machines(system, data, [SEED], "all", jobs=own)
     assert len(adapters_in(own)) == 4
     times = {p: p.stat().st_mtime_ns for p in own.root.rglob("adapter.safetensors")}
     raw = configuration.load("dualmic_raw", {**quick.settings("dualmic_raw"), **FEW})
-    run(raw, data, tmp_path / "raw", seeds=[SEED], jobs=own)
+    adaptation.for_machines(raw, data, [SEED], "others", jobs=own)
     run(system, data, tmp_path / "again", seeds=[SEED], jobs=own)
     assert {p: p.stat().st_mtime_ns for p in own.root.rglob("adapter.safetensors")} == times
     assert contents(tmp_path / "again") == contents(tmp_path / "others")
-    run(system, data, tmp_path / "seed", seeds=[SEED + 1], adapted_on="all", jobs=own)
+    adaptation.for_machines(system, data, [SEED + 1], "all", jobs=own)
     assert len(adapters_in(own)) == 5
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "adapted_on", ["others"], indirect=True, scope="module"
+)  # three of them, side by side
 def test_any_number_of_workers_gives_equal_bytes(system, data, result, adapted_on, tmp_path):
     run(
         system,

@@ -77,15 +77,22 @@ def test_what_cancellation_takes_is_told_of_a_median_clip(fitted: Detector, fan:
     assert Detector.load(GOLDEN / "spectral").trained_on["taken"] == {}
 
 
-@pytest.mark.parametrize("name", quick.of_each_kind())
-def test_a_loaded_detector_scores_alike(name: str, fan: Path, tmp_path: Path) -> None:
-    system = configuration.load(name, {**quick.settings(name), "threshold.false_alarm_rate": 0.3})
-    jobs = Jobs(tmp_path / "cache")
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten training clips of half a second, and four for tests."""
+    return write_machine(tmp_path_factory.mktemp("brief"), "fan", train=6, target=4, test=1, seconds=0.5)
+
+
+@pytest.mark.parametrize("name", quick.of_each_part())
+def test_a_loaded_detector_scores_alike(name: str, brief: Path, tmp_path: Path) -> None:
+    few = {"threshold.folds": 2, "threshold.false_alarm_rate": 0.3}
+    system = configuration.load(name, {**quick.settings(name), **few})
+    jobs = Jobs(brief.parent / "cache")
     adapters = quick.adapters(system, jobs)
-    fitted = Detector.fit(datasets.load_machine(fan), system, adapters=adapters, jobs=jobs)
+    fitted = Detector.fit(datasets.load_machine(brief), system, adapters=adapters, jobs=jobs)
     fitted.save(tmp_path / "detector")
     loaded = Detector.load(tmp_path / "detector")
-    clips = datasets.load_machine(fan).test
+    clips = datasets.load_machine(brief).test
     assert [loaded.score_file(c.path) for c in clips] == [fitted.score_file(c.path) for c in clips]
     assert loaded.system == fitted.system
     assert loaded.trained_on == fitted.trained_on
@@ -691,19 +698,6 @@ def test_a_failed_replacement_keeps_the_old_one(
         fitted.save(saved, replace=True)
     assert (saved / "detector.json").read_bytes() == before
     assert Detector.load(saved).machine == "fan"
-
-
-def test_motors(motors: Path, tmp_path: Path) -> None:
-    """One real machine from files to verdicts."""
-    machine = datasets.load_machine(motors / "motorB")
-    fitted = Detector.fit(machine, configuration.load("spectral"), jobs=Jobs(tmp_path), workers=2)
-    verdicts = list(fitted.score_files([c.path for c in machine.test], workers=2))
-    scores = {
-        label: [v.score for v, c in zip(verdicts, machine.test, strict=True) if c.label == label]
-        for label in ("normal", "anomaly")
-    }
-    assert np.median(scores["anomaly"]) > np.quantile(scores["normal"], 0.75)
-    assert not any(v.error for v in verdicts)
 
 
 @pytest.mark.parametrize("method", ["conformal", "gamma"])

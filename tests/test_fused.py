@@ -809,10 +809,13 @@ class TestCommandLine:
         assert "weights selected on 2 other machines for each of 3" in " ".join(done.output.split())
         assert Result.load(tmp_path / "out").run.name == "near_and_far"
 
-    def test_seeds_take_the_place_of_the_files(self, write: Write, root: Path, tmp_path: Path) -> None:
-        done = invoke("run", write(text_of()), "--data", root, "--seeds", "1,2", "--out", tmp_path / "out")
+    def test_seeds_take_the_place_of_the_files(
+        self, write: Write, root: Path, jobs: Jobs, tmp_path: Path
+    ) -> None:
+        means = ("--cache", jobs.root, "--workers", 1, "--out", tmp_path / "out")
+        done = invoke("run", write(text_of()), "--data", root, "--seeds", "4,3", *means)
         assert done.exit_code == 0, done.output
-        assert Result.load(tmp_path / "out").run.seeds == (1, 2)
+        assert Result.load(tmp_path / "out").run.seeds == (4, 3)
 
     @pytest.mark.parametrize("option", [("--set", "branch.view=near"), ("--preset", "small")])
     def test_refuses_what_the_file_says(self, option: tuple[str, str], write: Write, root: Path) -> None:

@@ -1,7 +1,8 @@
 """No score moves that must not move: not by a test label, not by another test clip, not by another machine.
 
-First of every system and back end: every variant of the data is scored with a cache of its own, so that nothing
-is found instead of computed, and compared for exact equality: the scores, and every byte of the fitted detector.
+First of every part of a system and every back end: all that must not matter is done to the data at once, which are
+scored with a cache of their own, so that nothing is found instead of computed, and compared for exact equality: the
+scores, and every byte of the fitted detector.
 Then of studies, which choose on other machines, and may choose nothing on the machine that they report.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import quick
-from synthetic import RATE, clip, hide_faults, write_machine
+from synthetic import RATE, hide_faults, write_machine
 
 from nearfar.backends import BACKENDS
 from nearfar.detector.fitted import Detector
@@ -51,9 +52,9 @@ def data(tmp_path_factory):
     return datasets.load(root)
 
 
-@pytest.fixture(scope="module", params=[*quick.of_each_kind(), *(b for b in BACKENDS if b not in NAMED)])
+@pytest.fixture(scope="module", params=[*quick.of_each_part(), *(b for b in BACKENDS if b not in NAMED)])
 def system(request):
-    """Every system, and a simple one with every further back end."""
+    """Systems of every part, and a simple one with every further back end."""
     name = request.param
     if name in BACKENDS:
         settings = {
@@ -74,15 +75,9 @@ def folder(tmp_path_factory, system):
 
 
 @pytest.fixture(scope="module")
-def reference(system, data, folder):
-    """Score and decision of every test clip of both machines, as things are."""
-    return scored(system, data, folder)
-
-
-@pytest.fixture(scope="module")
-def of_fan(reference):
-    """Of the fan alone: variants of it are scored without the pump, which must not matter either."""
-    return {key: value for key, value in reference.items() if key.startswith("fan/")}
+def of_fan(system, data, folder):
+    """Score and decision of every test clip of the fan, as things are, and as if there were no other machine."""
+    return scored(system, Dataset(data.name, data.root, (data["fan"],)), folder)
 
 
 def scored(system, dataset, folder):
@@ -97,79 +92,67 @@ def scored(system, dataset, folder):
     return {row.key: (row.score, row.decision) for row in result.scores.itertuples()}
 
 
-def fitted_to_fan(folder):
+def fitted_to(machine, folder):
     """The folder of the detector that ``scored`` fitted."""
     descriptions = (folder / "cache").rglob("detector.json")
-    (found,) = (file.parent for file in descriptions if json.loads(file.read_text())["machine"] == "fan")
+    (found,) = (file.parent for file in descriptions if json.loads(file.read_text())["machine"] == machine)
     return found
 
 
-def bytes_of(folder):
-    return {file.name: file.read_bytes() for file in fitted_to_fan(folder).iterdir()}
+def bytes_of(folder, machine="fan"):
+    return {file.name: file.read_bytes() for file in fitted_to(machine, folder).iterdir()}
 
 
-def fan(data, *, train=None, test=None):
-    """The fan alone, with other clips."""
-    clips = (*(train or data["fan"].train), *(test or data["fan"].test))
-    return Dataset(data.name, data.root, (Machine("fan", clips),))
+def with_other_test_clips(data, root):
+    """The fan; what must not matter of its test clips is otherwise. And by key, which of its clips each one was.
 
-
-def test_training_clips_move_every_score(system, data, folder, of_fan, tmp_path):
-    """Else the tests below would hold of anything."""
-    of_the_pump = tuple(replace(c, machine="fan") for c in data["pump"].train)
-    found = scored(system, fan(data, train=of_the_pump), tmp_path)
-    assert len({score for score, _ in of_fan.values()}) == 4
-    assert all(found[key][0] != of_fan[key][0] for key in of_fan)
-    assert bytes_of(tmp_path) != bytes_of(folder)
-
-
-def test_labels_domains_number_and_order_of_test_clips_move_nothing(system, data, folder, of_fan, tmp_path):
-    """One is absent; the others are shuffled, each as the opposite, in its name too, and twice undisclosed."""
-    shutil.copytree(data.root / "fan", tmp_path / "data" / "fan")
+    One is absent. The others are shuffled, each as the opposite, in its name too, and twice undisclosed. Anomalies
+    are among them that are as loud as can be, which statistics of test clips would show.
+    """
+    shutil.copytree(data.root / "fan", root / "fan")
     former = {}
     for c in data["fan"].test:
         name = f"section_01_{OTHER[c.domain]}_test_{OTHER[c.label]}_9999_speed_9.wav"
-        (tmp_path / "data" / c.key).rename(tmp_path / "data" / "fan" / "test" / name)
+        (root / c.key).rename(root / "fan" / "test" / name)
         former[name] = c
-    flipped = datasets.load(tmp_path / "data")["fan"]
-    assert [(OTHER[c.domain], OTHER[c.label]) for c in flipped.test] == [
-        (former[c.name].domain, former[c.name].label) for c in flipped.test
-    ]
-    absent, *left = flipped.test
+    for i in range(3):
+        noise = np.random.default_rng(i).uniform(-1, 1, size=(2, RATE)).astype(np.float32)
+        audio.write(root / "fan" / "test" / f"section_01_target_test_anomaly_000{i}_loud.wav", noise, RATE)
+    changed = datasets.load(root)["fan"]
+    absent, *left = (c for c in changed.test if c.name in former)
+    assert all(
+        (OTHER[c.domain], OTHER[c.label]) == (former[c.name].domain, former[c.name].label) for c in left
+    )
     undisclosed = [replace(c, name=f"{i}_{c.name}", domain=None, label=None) for c in left for i in range(2)]
-    test = np.random.default_rng(0).permutation([*left, *undisclosed])
-    found = scored(system, fan(data, train=flipped.train, test=list(test)), tmp_path)
-    assert len(found) == 9
-    assert former[absent.name].key in of_fan
-    assert found == {c.key: of_fan[former[c.name.removeprefix("0_").removeprefix("1_")].key] for c in test}
-    assert bytes_of(tmp_path) == bytes_of(folder)
+    loud = [c for c in changed.test if c.name not in former]
+    test = np.random.default_rng(0).permutation([*left, *undisclosed, *loud])
+    was = {c.key: former[c.name.removeprefix("0_").removeprefix("1_")].key for c in (*left, *undisclosed)}
+    assert len(was) == 9
+    assert former[absent.name].key not in was.values()
+    return Machine("fan", (*changed.train, *test)), was
 
 
-def test_other_recordings_move_nothing(system, data, folder, reference, tmp_path):
-    """Anomalies as loud as can be, which statistics of test clips would show; and another pump altogether."""
-    shutil.copytree(data.root, tmp_path / "data")
-    other = datasets.load(tmp_path / "data")
-    anomalies = [c for c in other["fan"].test if c.label == "anomaly"]
-    for c in anomalies:
-        noise = np.random.default_rng(0).uniform(-1, 1, size=(2, RATE))
-        audio.write(c.path, noise.astype(np.float32), RATE)
-    for i, c in enumerate(other["pump"].clips):
-        audio.write(c.path, clip(7000 + i, speed=1.7, seconds=0.5), RATE)
-    pump = tuple(replace(c, domain=OTHER[c.domain], label="normal") for c in other["pump"].clips)
-    other = Dataset(other.name, other.root, (Machine("pump", pump), other["fan"]))
-    found = scored(system, other, tmp_path)
-    moved = {key for key in reference if found[key][0] != reference[key][0]}
-    assert moved == {c.key for c in (*anomalies, *data["pump"].test)}
+def test_nothing_of_other_clips_and_machines_moves_a_score_but_training_clips_do(
+    system, data, folder, of_fan, tmp_path
+):
+    """The other machine has the fan's test clips. Its scores are others, else equal ones would say nothing."""
+    changed, was = with_other_test_clips(data, tmp_path / "data")
+    pump = Machine("pump", (*data["pump"].train, *(replace(c, machine="pump") for c in data["fan"].test)))
+    found = scored(system, Dataset("other", tmp_path / "data", (pump, changed)), tmp_path)
+    assert {key: found[key] for key in was} == {key: of_fan[former] for key, former in was.items()}
     assert bytes_of(tmp_path) == bytes_of(folder)
+    of_pump = {key: score for key, (score, _) in found.items() if key.startswith("pump/")}
+    assert len({score for score, _ in of_fan.values()}) == len(of_pump) == 4
+    assert all(score != of_fan[key.replace("pump/", "fan/")][0] for key, score in of_pump.items())
+    assert bytes_of(tmp_path, "pump") != bytes_of(folder)
 
 
 def test_a_detector_remembers_no_recording(data, folder, of_fan):
-    detector = Detector.load(fitted_to_fan(folder))
+    detector = Detector.load(fitted_to("fan", folder))
     paths = [c.path for c in data["fan"].test]
     first = [detector.score_file(path) for path in paths]
     assert [v.score for v in first] == [of_fan[c.key][0] for c in data["fan"].test]
-    assert [detector.score_file(path) for path in paths[::-1]][::-1] == first
-    assert list(detector.score_files(paths * 2, workers=2)) == first * 2
+    assert list(detector.score_files(paths[::-1] * 2, workers=2)) == first[::-1] * 2
 
 
 # Studies

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nearfar.cli import app
+from nearfar.evaluation import statistics
 from nearfar.evaluation.metrics import METRICS, clip_table, evaluate, omega
 from nearfar.evaluation.official import evaluate_folder
 from nearfar.evaluation.protocols import COMPLETE_DEVELOPMENT, CROSS_FITTED
@@ -99,8 +100,9 @@ def test_every_study_of_the_benchmarks_loads(path: Path, request: pytest.Fixture
 
 @pytest.mark.slow
 def test_a_study_of_the_benchmarks_runs_with_one_command(
-    scores: pd.DataFrame, clips: pd.DataFrame, tmp_path: Path
+    scores: pd.DataFrame, clips: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(statistics.intervals.__kwdefaults__, "n_resamples", 20)  # of 1000
     path = next(p for p in STUDIES if p.stem == "real_single")
     if not (path.parent / "../../../shared").is_dir():
         pytest.skip("needs the shared folder beside the checkout: the study names it")

@@ -125,7 +125,7 @@ def test_what_is_wrong_with_clips_is_told_alike(tmp_path: Path, caplog: pytest.L
     clips[23].path.unlink()
     audio.write(clips[25].path, clip(7)[:1], RATE)
     told = []
-    for workers, are in WORKERS:
+    for workers, are in (WORKERS[0], WORKERS[-1]):
         caplog.clear()
         with caplog.at_level(logging.WARNING), pytest.raises(DatasetError, match="truncated") as refused:
             fit(machine, tmp_path / f"{workers} {are}", workers, are, odd_clips="refuse")

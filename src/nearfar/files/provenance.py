@@ -168,20 +168,25 @@ def _parse(file: Path) -> _Module:
     content = file.read_bytes()
     if file.suffix != ".py":  # compiled
         return _Module(hashlib.sha256(content).hexdigest(), ())
-    tree = _Bare().visit(ast.parse(content))
+    tree = ast.parse(content)
+    _strip(tree)
     text = ast.dump(tree)  # without line numbers
     return _Module(hashlib.sha256(text.encode()).hexdigest(), tuple(dict.fromkeys(_imports(tree))))
 
 
-class _Bare(ast.NodeTransformer):
-    """Takes out what computes nothing: docstrings, registries, imports for types alone."""
+def _strip(node: ast.AST) -> None:
+    """Take out what computes nothing: docstrings, registries, imports for types alone."""
+    for each in _statements(node):
+        _strip(each)
+    if isinstance(body := getattr(node, "body", None), list):
+        node.body = [each for each in body if not _computes_nothing(each)] or [ast.Pass()]  # type: ignore[attr-defined]
 
-    def visit(self, node: ast.AST) -> ast.AST:
-        self.generic_visit(node)
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [each for each in body if not _computes_nothing(each)] or [ast.Pass()]  # type: ignore[attr-defined]
-        return node
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """What stands directly in a statement, or a module, and is or holds statements; expressions hold none."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        if isinstance(found := getattr(node, name, None), list):
+            yield from found
 
 
 def _computes_nothing(node: ast.AST) -> bool:
@@ -204,11 +209,12 @@ def _is_registry(value: ast.expr | None) -> bool:
     )
 
 
-def _imports(tree: ast.AST) -> Iterator[str]:
-    """What a module imports anywhere; of ``from a import b`` both a and a.b, of which one is a module."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def _imports(node: ast.AST) -> Iterator[str]:
+    """What is imported anywhere in it; of ``from a import b`` both a and a.b, of which one is a module."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module is not None:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    for each in _statements(node):
+        yield from _imports(each)
