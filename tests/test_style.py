@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 MOST_LINES = 60  # of a function
 CALLS = ("raises", "warns", "pytest.raises", "pytest.warns")
+TEXTS = (".py", ".md", ".toml", ".sh", ".txt", ".j2", ".js", ".css", ".json")
+MARK_OF_A_MERGE = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 WITHOUT_MESSAGE = ("SystemExit", "KeyboardInterrupt", "typer.Exit")
 
 
@@ -55,6 +58,18 @@ def test_no_function_is_too_long() -> None:
         if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= MOST_LINES
     ]
     assert not found, f"longer than {MOST_LINES} lines:\n" + "\n".join(found)
+
+
+def test_no_merge_is_left_half_done() -> None:
+    top = Path(__file__).parents[1]
+    folders = ("src", "tests", "docs", "benchmarks", "findings", ".ci")
+    files = [path for folder in folders for path in (top / folder).rglob("*") if path.suffix in TEXTS]
+    found = [
+        str(path.relative_to(top))
+        for path in (*files, *top.glob("*.*"))
+        if path.suffix in TEXTS and MARK_OF_A_MERGE.search(path.read_text(encoding="utf-8", errors="replace"))
+    ]
+    assert not found
 
 
 @pytest.mark.parametrize(
