@@ -13,9 +13,8 @@ from tempfile import TemporaryDirectory
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # as the command line does; tests run side by side
 os.environ["NEARFAR_WEIGHTS"] = os.devnull + "/no-weights"  # the default system depends on which there are
-_cache = TemporaryDirectory(
-    prefix="nearfar-test-cache-", ignore_cleanup_errors=True
-)  # nothing of the user's is used
+# Nothing of the user's is used, and nothing is left there
+_cache = TemporaryDirectory(prefix="nearfar-test-cache-", ignore_cleanup_errors=True)
 os.environ["NEARFAR_CACHE"] = _cache.name
 
 import numpy as np  # noqa: E402  # reads the variables when it loads
