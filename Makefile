@@ -26,11 +26,9 @@ help:  ## list the targets
 # $(call install,ENVIRONMENT,WHAT): pip compiles on one core, tests of libraries too; this takes all cores and no tests
 define install
 	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
-	$(call pip,$(1),$(2))
+	$(1)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt $(2)
 	$(1)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(1)/lib || true
 endef
-
-pip = $(1)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt $(2)
 
 # What the demo needs: no torch, no test tools
 $(DEMO_INSTALLED): pyproject.toml constraints.txt
@@ -67,7 +65,6 @@ light:  ## in a new environment without extras: the demo, fit, score, and what a
 	$(call install,$(LIGHT),.)
 	$(LIGHT)/bin/python tests/without_torch.py
 
-# In one process: two would each load, compile and collect everything
 newest: $(INSTALLED)  ## each fast test without torch once, on the newest Python at hand (or NEWEST=path)
 	@newest="$(NEWEST)"; ours=$$($(BIN)/python -c 'import sys; print(sys.version_info[:2])'); \
 	if test -z "$$newest"; then \
@@ -78,14 +75,13 @@ newest: $(INSTALLED)  ## each fast test without torch once, on the newest Python
 	  version=$$("$$newest" -c 'import platform; print(platform.python_version())'); \
 	  echo "newest Python: the fast tests without torch on $$version, $$newest"; \
 	  $(MAKE) --no-print-directory PYTHON="$$newest" $(NEW)/.installed-$$version && \
-	  $(NEW)/bin/python $(TESTS) --numprocesses 0 -m "not slow" --first-of-each; \
+	  $(NEW)/bin/python $(TESTS) -m "not slow" --first-of-each; \
 	fi
 
-# torch would be gigabytes here, where there is no CPU build of it. Nothing is compiled but by the tests that load it
+# torch would be gigabytes here, where there is no CPU build of it
 $(NEW)/.installed-%: pyproject.toml constraints.txt
 	test -e $@ || rm -rf $(NEW)
-	test -x $(NEW)/bin/python || $(PYTHON) -m venv $(NEW)
-	$(call pip,$(NEW),--editable '.[test-light]')
+	$(call install,$(NEW),--editable '.[test-light]')
 	touch $@
 
 fuzz: $(INSTALLED)  ## damage all that is read, an hour long (SECONDS=): a result, or an error that names the file
