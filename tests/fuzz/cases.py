@@ -247,7 +247,7 @@ def _called(function: Callable[[], Any], names: Sequence[str]) -> dict[str, Any]
         if _is_named(names, message):
             return {"kind": "told", "said": f"{type(error).__name__}: {message[:300]}"}
         return {"kind": "fault", "why": "unnamed", "said": traceback.format_exc()[-3000:]}
-    except Exception:
+    except Exception:  # whatever else comes out is what the fuzzer looks for
         return {"kind": "fault", "why": "traceback", "said": traceback.format_exc()[-3000:]}
 
 

@@ -20,7 +20,7 @@ app = typer.Typer(
 def cache_info(cache: Cache = None) -> None:
     """Show what is in the cache: embeddings, finished steps, measured arithmetics, logs of tasks.
 
-    On a computer of a cluster also files that came from others.
+    On a computer of a cluster, also show files that came from other computers.
     """
     from nearfar.embedding import store
     from nearfar.files import cache_files, steps

@@ -50,7 +50,7 @@ def streamed_progress(kept: str = "Nothing was kept.") -> Iterator[Progress]:
 
 @contextmanager
 def _interruptible(kept: str) -> Iterator[None]:
-    """Ctrl-C ends the command with a sentence, and so does SIGTERM, of which ``program`` makes an exit."""
+    """Ctrl-C ends the command with a sentence, and so does SIGTERM, which ``program`` turns into an exit."""
     try:
         yield
     except KeyboardInterrupt:

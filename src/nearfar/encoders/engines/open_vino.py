@@ -1,7 +1,7 @@
 """OpenVINO: the layers of a network, converted from torch for each length of its spectrograms.
 
 OpenVINO's converter sends statistics of what it converts to a web service of its maker, unless the user has opted
-out. Its own stand-in for that package, which it has for where it is missing, takes its place here.
+out. For computers without the package that sends, OpenVINO has a stand-in that sends nothing. It is used here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def tell_nobody() -> None:
-    """Let conversions in this process send nothing."""
+    """Conversions in this process send nothing from now on."""
     for name, module in list(sys.modules.items()):
         if name.startswith("openvino.tools.ovc.") and "tm" in vars(module):
             vars(module)["tm"] = telemetry_stub
