@@ -534,7 +534,7 @@ class TestMachine:
         chart = pump.tab.locator(".trend-plot")
         chart.focus()
         pump.tab.keyboard.press("End")
-        pump.tab.keyboard.press("ArrowLeft")  # the last point has one window or more: that depends on the clock
+        pump.tab.keyboard.press("ArrowLeft")  # how many windows the last point has depends on the clock
         told = r"\d\d:\d\d: mean 1\.\d+, from 1(\.\d)? to 1\.\d, \d+ windows; evidence 10 %"
         pump.sees("#trend output", re.compile(told))
         before = chart.get_attribute("aria-label")
