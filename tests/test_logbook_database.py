@@ -671,6 +671,25 @@ def test_a_server_that_is_not_there_and_a_database_that_is_not(postgres: Postgre
         Database.open(postgres.url("nosuch"))
 
 
+def test_a_refusal_is_told_though_the_server_has_hung_up(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver takes leave, and raises what this raises; which of both is quicker is chance."""
+    core = pytest.importorskip("pg8000.core")
+    close = core.CoreConnection.close
+
+    def too_late(connection: Any) -> None:
+        close(connection)
+        try:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        except OSError as error:
+            raise core.InterfaceError("network error") from error
+
+    monkeypatch.setattr(core.CoreConnection, "close", too_late)
+    with pytest.raises(LogbookError, match=r'database "nosuch" does not exist; make it with createdb'):
+        Database.open(postgres.url("nosuch"))
+
+
 def test_one_who_may_not_write_is_told(postgres: Postgres) -> None:
     url = postgres.new_database()
     Database.open(url).close()

@@ -152,12 +152,23 @@ def _settle(connection: Any, _record: object) -> None:
 
 def _state_of(error: BaseException | None) -> str:
     """The five characters that say what is wrong (SQLSTATE); "" if the server has not said so."""
-    told = error.args[0] if error is not None and error.args else None
-    if isinstance(told, dict):  # of pg8000
-        return str(told.get("C", ""))
-    return str(getattr(error, "sqlstate", None) or "")  # of psycopg
+    said = _said(error)
+    return str(said.get("C", "")) if said else str(getattr(error, "sqlstate", None) or "")
 
 
 def _words_of(error: BaseException | None) -> str:
-    told = error.args[0] if error is not None and error.args else error
-    return str(told.get("M", told)) if isinstance(told, dict) else str(told).strip()
+    said = _said(error)
+    return str(said.get("M", said) if said else error).strip()
+
+
+def _said(error: BaseException | None) -> dict[str, Any] | None:
+    """What the server has said, as pg8000 keeps it; ``None`` of others.
+
+    pg8000 takes leave of a server that refuses it. If that has hung up already, it raises "network error" instead,
+    and the refusal is only what came before.
+    """
+    while error is not None:
+        if error.args and isinstance(error.args[0], dict):
+            return error.args[0]
+        error = error.__cause__ or error.__context__
+    return None
