@@ -365,6 +365,24 @@ def test_a_recording_that_is_not_there_is_sent_once(tmp_path: Path, driver: Ther
     assert [what for what, _ in asked] == ["digest", "bytes", "digest"]
 
 
+def test_a_recording_that_changes_while_it_is_sent_is_told_and_not_kept(
+    tmp_path: Path, driver: There, worker: Here
+) -> None:
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(os.urandom(1000))
+    driver.files[str(clip)] = 1
+
+    def ask(request: tuple[str, Any]) -> Any:
+        answer = driver.answer(*request)
+        return answer[::-1] if request[0] == "bytes" else answer
+
+    with pytest.raises(OSError, match=r"clip\.wav: changed .* while it was sent; run again"):
+        replace(worker, ask=ask).file(str(clip), 999, 0)
+    assert [
+        path for path in (tmp_path / "worker").rglob("*") if path.is_file() and path.suffix != ".sqlite"
+    ] == []
+
+
 def test_steps_go_there_and_back(
     tmp_path: Path, driver: There, worker: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from nearfar.files.processes import Tell  # noqa: E402
 from nearfar.files.steps import DONE, Jobs  # noqa: E402
 from nearfar.places import ray_cluster  # noqa: E402
 from nearfar.places.place import Needs, Place, PlaceError  # noqa: E402
-from nearfar.places.tasks import cores_of, each  # noqa: E402
+from nearfar.places.tasks import as_done, cores_of, each  # noqa: E402
 from nearfar.recordings import datasets  # noqa: E402
 from nearfar.research import experiment  # noqa: E402
 
@@ -86,6 +86,10 @@ def fail_at_odd(item: int, _: Tell) -> int:
 
 def who(_: int, __: Tell) -> tuple[int, str]:
     return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def size(item: Path, _: Tell) -> int:
+    return item.stat().st_size
 
 
 def make_a_step(item: int, _: Tell) -> Path:
@@ -177,6 +181,27 @@ def test_one_process_is_in_one_cluster(cluster: Place) -> None:
     assert cluster.is_cluster
 
 
+def test_a_recording_that_is_gone_fails_its_task_alone(
+    cluster: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [tmp_path / f"{number}.wav" for number in range(3)]
+    for number, clip in enumerate(clips):
+        clip.write_bytes(bytes(number))
+    pack = ray_cluster.pack
+
+    def packed(content: Any, *, names: list[str], **options: Any) -> bytes:
+        found = pack(content, names=names, **options)
+        if str(clips[1]) in names:
+            clips[1].unlink()
+        return found
+
+    monkeypatch.setattr(ray_cluster, "pack", packed)
+    done: list[tuple[int, int]] = []
+    with pytest.raises(OSError, match=r"the driver: FileNotFoundError: .*1\.wav"):
+        done.extend(as_done(size, clips, workers=cluster))
+    assert sorted(done) == [(0, 0), (2, 2)]
+
+
 def test_another_version_is_refused(cluster: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nearfar.__version__", "0.0.0")
     with pytest.raises(PlaceError, match=r"has another nearfar \(.*\) than the computer that sent the task"):
@@ -239,7 +264,9 @@ def test_what_needs_a_gpu_is_done_by_processes_that_stay(cluster: Place) -> None
 
 def test_a_process_with_a_gpu_that_was_killed_is_replaced(cluster: Place, tmp_path: Path) -> None:
     with_gpu = Place("ray", 2, Needs(gpus=1))
-    assert each(killed_twice, [(tmp_path, number) for number in range(4)], workers=with_gpu) == [0, 2, 0, 0]
+    found = each(killed_twice, [(tmp_path, number) for number in range(4)], workers=with_gpu)
+    assert found[1] == 2
+    assert max(found) <= 2  # an outcome that was under way when its process was killed is made again
     assert cluster.is_cluster
 
 

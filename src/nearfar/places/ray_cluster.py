@@ -426,7 +426,13 @@ def on_worker(packed: bytes, context: Context, mailbox: Any) -> bytes:
     here = Here.of(context.cache, context.mark, ask)
     steps.exchange = None if here.is_shared else here
     told = _Told(mailbox, ray)
-    answer = perform(unpack(packed, here), told)
+    answer: Answer[Any]
+    try:
+        call = unpack(packed, here)
+    except OSError as error:  # a file that it names could not be had: others may go on
+        answer = Answer.of_error(error)
+    else:
+        answer = perform(call, told)
     return pack((answer, told.left()), cache=here.cache, pickler=ray.cloudpickle.CloudPickler)
 
 

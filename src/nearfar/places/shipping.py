@@ -16,6 +16,7 @@ from typing import Any
 
 from nearfar.files.atomic import atomic_file, atomic_folder
 from nearfar.files.cache_files import SHIPPED
+from nearfar.files.digests import digest_file
 from nearfar.files.steps import DONE, Jobs, default_cache
 
 STEPS = "jobs"  # in a cache
@@ -56,7 +57,13 @@ class Here:
         return place
 
     def file(self, told: str, size: int, changed: int) -> Path:
-        """That file, or its content from the driver."""
+        """That file, or its content from the driver.
+
+        Raises
+        ------
+        OSError
+            If the driver has it no more, or it changes while it is sent.
+        """
         place = Path(told)
         try:
             status = place.stat()
@@ -76,9 +83,12 @@ class Here:
         place = self.cache / SHIPPED / sha[:2] / sha / told.name
         if not place.is_file():
             place.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(place) as part, part.open("wb") as file:
-                for begin in range(0, size, PIECE):
-                    file.write(self.ask(("bytes", (str(told), begin))))
+            with atomic_file(place) as part:
+                with part.open("wb") as file:
+                    for begin in range(0, size, PIECE):
+                        file.write(self.ask(("bytes", (str(told), begin))))
+                if digest_file(part) != sha:
+                    raise OSError(f"{told}: changed on the driver's computer while it was sent; run again")
         return place
 
     def fetch(self, folder: Path) -> None:

@@ -100,6 +100,12 @@ class Answer(Generic[T]):
     error: Exception | None = None
     traceback: str = ""
 
+    @classmethod
+    def of_error(cls, error: Exception) -> Self:
+        """That of a task that has raised it; to be called while it is handled."""
+        text = traceback.format_exc()  # of the error as it is
+        return cls(error=_sendable(error), traceback=text)
+
     def outcome(self) -> T:
         """The value; raises the error."""
         if self.error is not None:
@@ -113,8 +119,7 @@ def perform(call: Call[S, T], tell: Tell) -> Answer[T]:
         with logged(call.log, call.name, say=tell):
             return Answer(call.function(call.item, tell))
     except Exception as error:  # of whatever the task does
-        text = traceback.format_exc()  # of the error as it is
-        return Answer(error=_sendable(error), traceback=text)
+        return Answer.of_error(error)
 
 
 def _sendable(error: Exception) -> Exception:
