@@ -12,8 +12,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import sqlalchemy as sql
 
@@ -25,7 +26,7 @@ from nearfar.logbook.schema import events as event_table
 from nearfar.logbook.schema import journal as journal_table
 from nearfar.logbook.schema import machines as machine_table
 from nearfar.logbook.schema import normals, of_windows, recordings, summaries, windows
-from nearfar.logbook.streams import OF_ALERTS, OF_EVENTS, Row, require_most
+from nearfar.logbook.streams import OF_ALERTS, OF_EVENTS, Row, require_most, rows_of
 
 if TYPE_CHECKING:
     Query = sql.Select[*tuple[Any, ...]]
@@ -80,15 +81,12 @@ def machines(c: sql.Connection, *, removed: bool = False) -> list[Row]:
         retained, as of ``alerts``; ``unacknowledged``, how many retained alerts nobody has acknowledged;
         ``conditions``, as of ``conditions``.
     """
-    query = sql.select(*OF_MACHINES).order_by(machine_table.c.name)
-    if not removed:
-        query = query.where(machine_table.c.mode != "removed")
-    rows = [dict(row) for row in c.execute(query).mappings()]
+    rows = rows_of(c, _machines(removed=removed))
     retained: dict[int, list[Row]] = {}
     found = alerts(c, state="active", most=MOST) + alerts(c, state="retained", most=MOST)
     for alert in {one["id"]: one for one in found}.values():
         retained.setdefault(alert["machine_id"], []).append(alert)
-    unacknowledged = _unacknowledged(c)
+    waiting = unacknowledged(c)
     standing: dict[int, list[Row]] = {}
     for condition in conditions(c):
         standing.setdefault(condition["machine_id"], []).append(condition)
@@ -98,7 +96,7 @@ def machines(c: sql.Connection, *, removed: bool = False) -> list[Row]:
             "alerts": sorted(
                 retained.get(row["id"], []), key=lambda one: (one["began_at"], one["id"]), reverse=True
             ),
-            "unacknowledged": unacknowledged.get(row["id"], 0),
+            "unacknowledged": waiting.get(row["id"], 0),
             "conditions": standing.get(row["id"], []),
         }
         for row in rows
@@ -107,16 +105,27 @@ def machines(c: sql.Connection, *, removed: bool = False) -> list[Row]:
 
 def machine(c: sql.Connection, name: str) -> Row | None:
     """A machine by its name, as ``machines`` has it; ``None`` if there is none."""
-    row = c.execute(sql.select(*OF_MACHINES).where(machine_table.c.name == name)).mappings().one_or_none()
-    if row is None:
-        return None
-    machine_id = row["id"]
-    return {
-        **row,
-        "alerts": alerts(c, state="retained", machine_id=machine_id, most=MOST),
-        "unacknowledged": _unacknowledged(c, machine_id).get(machine_id, 0),
-        "conditions": conditions(c, machine_id),
-    }
+    for row in rows_of(c, _MACHINE, name=name):
+        machine_id = row["id"]
+        return {
+            **row,
+            "alerts": alerts(c, state="retained", machine_id=machine_id, most=MOST),
+            "unacknowledged": unacknowledged(c, machine_id).get(machine_id, 0),
+            "conditions": conditions(c, machine_id),
+        }
+    return None
+
+
+def machine_id(c: sql.Connection, name: str) -> int | None:
+    """The id of a machine; ``None`` if there is none of that name."""
+    found = c.execute(_MACHINE_ID, {"name": name}).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
+def unacknowledged(c: sql.Connection, machine_id: int | None = None) -> dict[int, int]:
+    """How many retained alerts nobody has acknowledged, by the id of the machine; without those that have none."""
+    query = _unacknowledged(of_machine=machine_id is not None)
+    return {row.machine_id: row.number for row in c.execute(query, {"machine_id": machine_id})}
 
 
 def conditions(c: sql.Connection, machine_id: int | None = None) -> list[Row]:
@@ -127,24 +136,17 @@ def conditions(c: sql.Connection, machine_id: int | None = None) -> list[Row]:
     rows : list of dict
         The columns of ``conditions``; ``machine``; ``active``; ``alert_id``, of the alert that is active, or None.
     """
-    of = sql.select(machine_table.c.id, machine_table.c.name).order_by(machine_table.c.name)
-    said = sql.select(condition_table)
-    active = sql.select(alert_table.c.machine_id, alert_table.c.condition, alert_table.c.id).where(
-        alert_table.c.active
-    )
-    if machine_id is not None:
-        of = of.where(machine_table.c.id == machine_id)
-        said = said.where(condition_table.c.machine_id == machine_id)
-        active = active.where(alert_table.c.machine_id == machine_id)
-    known = {(row["machine_id"], row["condition"]): row for row in c.execute(said).mappings()}
-    alert_ids = {(row.machine_id, row.condition): row.id for row in c.execute(active)}
+    of, said, active = _conditions(of_machine=machine_id is not None)
+    values = {"machine_id": machine_id}
+    known = {(row["machine_id"], row["condition"]): row for row in rows_of(c, said, **values)}
+    alert_ids = {(of_id, condition): found for of_id, condition, found in c.execute(active, values).all()}
     return [
         {
-            "machine_id": machine.id, "machine": machine.name, "condition": condition,
-            **known.get((machine.id, condition), UNTOUCHED),
-            "active": (machine.id, condition) in alert_ids, "alert_id": alert_ids.get((machine.id, condition)),
+            "machine_id": of_id, "machine": name, "condition": condition,
+            **known.get((of_id, condition), UNTOUCHED),
+            "active": (of_id, condition) in alert_ids, "alert_id": alert_ids.get((of_id, condition)),
         }
-        for machine in c.execute(of).all()
+        for of_id, name in c.execute(of, values).all()
         for condition in CONDITIONS
     ]  # fmt: skip
 
@@ -187,22 +189,14 @@ def scores(
     """
     require_most(points, MOST_POINTS, "points")
     _require_times(begin, end)
-    of_windows = (windows.c.machine_id == machine_id, *_within(windows.c.begins_at, begin, end))
-    of_summaries = [summaries.c.machine_id == machine_id, *_within(summaries.c.begins_at, None, end)]
+    values = {"machine_id": machine_id, "begin": begin, "end": end}
     if begin is not None:
-        of_summaries += [
-            summaries.c.begins_at > begin - LONGEST_SUMMARY,  # for the index
-            summaries.c.begins_at + summaries.c.seconds > begin,
-        ]
-    each = sql.union_all(_each_window().where(*of_windows), _each_summary().where(*of_summaries))
-    few = each.limit(points + 1).subquery()
-    if c.execute(sql.select(sql.func.count()).select_from(few)).scalar_one() <= points:
-        return [dict(row) for row in c.execute(each.order_by("begins_at")).mappings()]
-    width = _width(*_bounds(c, (windows, of_windows), (summaries, of_summaries)), points)
-    query = _in_buckets(
-        _windows_in_buckets(c, width).where(*of_windows), _summaries_in_buckets(c, width).where(*of_summaries)
-    )
-    return [dict(row) for row in c.execute(query).mappings()]
+        values["earliest"] = begin - LONGEST_SUMMARY
+    queries = _scores(c.dialect.name, has_begin=begin is not None, has_end=end is not None)
+    if c.execute(queries.few, {**values, "most": points + 1}).scalar_one() <= points:
+        return rows_of(c, queries.each, **values)
+    times = [time for time in c.execute(queries.bounds, values).one() if time is not None]
+    return rows_of(c, queries.in_buckets, **values, width=_width(min(times), max(times), points))
 
 
 def events(
@@ -235,10 +229,14 @@ def events(
     """
     require_most(most, MOST)
     _require_times(begin, end)
-    query = _of_machines(sql.select(*OF_EVENTS, MACHINE), event_table, machine_id).where(
-        *_within(event_table.c.begins_at, begin, end)
+    query = _events(
+        of_machine=machine_id is not None,
+        has_begin=begin is not None,
+        has_end=end is not None,
+        goes_on=before_id is not None,
     )
-    return _newest_first(c, query, event_table.c.begins_at, event_table.c.id, most, before_id)
+    values = {"machine_id": machine_id, "begin": begin, "end": end}
+    return _page(c, query, _EVENT_TIME, before_id, {**values, "most": most})
 
 
 def event(c: sql.Connection, event_id: int) -> Row | None:
@@ -247,17 +245,9 @@ def event(c: sql.Connection, event_id: int) -> Row | None:
     ``content`` is as ``listening.events.event_to`` gives it; ``recording`` is the name of the recording, and
     ``recording_began_at`` when it began.
     """
-    query = (
-        sql.select(
-            event_table, MACHINE, recordings.c.name.label("recording"),
-            recordings.c.began_at.label("recording_began_at"),
-        )
-        .join(machine_table, machine_table.c.id == event_table.c.machine_id)
-        .join(recordings, recordings.c.id == event_table.c.recording_id)
-        .where(event_table.c.id == event_id)
-    )  # fmt: skip
-    row = c.execute(query).mappings().one_or_none()
-    return None if row is None else {**row, "content": json.loads(row["content"])}
+    for row in rows_of(c, _EVENT, event_id=event_id):
+        return {**row, "content": json.loads(row["content"])}
+    return None
 
 
 def alerts(
@@ -293,12 +283,10 @@ def alerts(
         If ``most`` is out of range, or there is no such state.
     """
     require_most(most, MOST)
-    query = _of_machines(_alerts_with_standing(*OF_ALERTS), alert_table, machine_id)
-    if state in ("active", "retained"):
-        query = query.where(alert_table.c[state])
-    elif state != "all":
+    if state not in get_args(State):
         raise ValueError(f"state={state!r}: must be retained, active or all")
-    rows = _newest_first(c, query, alert_table.c.began_at, alert_table.c.id, most, before_id)
+    query = _alerts(state, of_machine=machine_id is not None, goes_on=before_id is not None)
+    rows = _page(c, query, _ALERT_TIME, before_id, {"machine_id": machine_id, "most": most})
     return [_with_standing(row) for row in rows]
 
 
@@ -307,35 +295,22 @@ def alert(c: sql.Connection, alert_id: int) -> Row | None:
 
     As of ``alerts``, with ``evidence`` as JSON values or None, and ``journal``: what happened to it, in order.
     """
-    query = _of_machines(_alerts_with_standing(*alert_table.c), alert_table, None).where(
-        alert_table.c.id == alert_id
-    )
-    row = c.execute(query).mappings().one_or_none()
-    if row is None:
-        return None
-    evidence = None if row["evidence"] is None else json.loads(row["evidence"])
-    return {**_with_standing(dict(row)), "evidence": evidence, "journal": streams.of_alert(c, alert_id)}
+    for row in rows_of(c, _ALERT, alert_id=alert_id):
+        evidence = None if row["evidence"] is None else json.loads(row["evidence"])
+        return {**_with_standing(row), "evidence": evidence, "journal": streams.of_alert(c, alert_id)}
+    return None
 
 
 def words(c: sql.Connection, alert_ids: Sequence[int]) -> dict[int, list[str]]:
     """The sentences of the evidence of alerts, for those that have any; for lists, which have no ``evidence``."""
-    query = (
-        sql.select(journal_table.c.alert_id, journal_table.c.content)
-        .where(journal_table.c.alert_id.in_(alert_ids), journal_table.c.what == "evidence")
-        .order_by(journal_table.c.id)
-    )
-    found = {row.alert_id: json.loads(row.content).get("words") for row in c.execute(query)}
+    rows = c.execute(_WORDS, {"alert_ids": list(alert_ids)})
+    found = {row.alert_id: json.loads(row.content).get("words") for row in rows}
     return {alert_id: told for alert_id, told in found.items() if told}
 
 
 def normals_to_learn(c: sql.Connection, machine_id: int) -> list[Row]:
     """What people said was normal, and was not learnt yet: the columns of ``normals``, in order."""
-    query = (
-        sql.select(normals)
-        .where(normals.c.machine_id == machine_id, normals.c.learnt_at.is_(None))
-        .order_by(normals.c.id)
-    )
-    return [dict(row) for row in c.execute(query).mappings()]
+    return rows_of(c, _NORMALS, machine_id=machine_id)
 
 
 def journal(c: sql.Connection, *, after: int, most: int = 100) -> list[Row]:
@@ -349,7 +324,122 @@ def latest(c: sql.Connection) -> tuple[int, int]:
     return streams.newest(c, "journal"), streams.newest(c, "windows")
 
 
+# Statements. To put one together takes longer than SQLite takes to answer it, so each is made once, for all values.
+
+
+def _given(name: str, column: sql.ColumnElement[Any]) -> sql.BindParameter[Any]:
+    """A value that comes with the question, of the type of a column."""
+    return sql.bindparam(name, type_=column.type)
+
+
+def _of_machine(table: sql.Table) -> sql.ColumnElement[bool]:
+    return table.c.machine_id == _given("machine_id", table.c.machine_id)
+
+
+def _within(time: sql.Column[Any], *, has_begin: bool, has_end: bool) -> list[sql.ColumnElement[bool]]:
+    limits: list[sql.ColumnElement[bool]] = []
+    if has_begin:
+        limits.append(time >= _given("begin", time))
+    if has_end:
+        limits.append(time < _given("end", time))
+    return limits
+
+
+_MACHINE = sql.select(*OF_MACHINES).where(machine_table.c.name == _given("name", machine_table.c.name))
+_MACHINE_ID = sql.select(machine_table.c.id).where(
+    machine_table.c.name == _given("name", machine_table.c.name)
+)
+_NORMALS = (
+    sql.select(normals).where(_of_machine(normals), normals.c.learnt_at.is_(None)).order_by(normals.c.id)
+)
+_WORDS = (
+    sql.select(journal_table.c.alert_id, journal_table.c.content)
+    .where(
+        journal_table.c.alert_id.in_(sql.bindparam("alert_ids", expanding=True)),
+        journal_table.c.what == "evidence",
+    )
+    .order_by(journal_table.c.id)
+)
+_EVENT = (
+    sql.select(
+        event_table, MACHINE, recordings.c.name.label("recording"),
+        recordings.c.began_at.label("recording_began_at"),
+    )
+    .join(machine_table, machine_table.c.id == event_table.c.machine_id)
+    .join(recordings, recordings.c.id == event_table.c.recording_id)
+    .where(event_table.c.id == _given("event_id", event_table.c.id))
+)  # fmt: skip
+
+
+@cache
+def _machines(*, removed: bool) -> Query:
+    query = sql.select(*OF_MACHINES).order_by(machine_table.c.name)
+    return query if removed else query.where(machine_table.c.mode != "removed")
+
+
+@cache
+def _unacknowledged(*, of_machine: bool) -> Query:
+    return (
+        sql.select(alert_table.c.machine_id, sql.func.count().label("number"))
+        .where(alert_table.c.retained, alert_table.c.acked == sql.false())
+        .where(*([_of_machine(alert_table)] if of_machine else []))
+        .group_by(alert_table.c.machine_id)
+    )
+
+
+@cache
+def _conditions(*, of_machine: bool) -> tuple[Query, Query, Query]:
+    """Which machines there are, what was said of conditions, and which are active."""
+    of = sql.select(machine_table.c.id, machine_table.c.name).order_by(machine_table.c.name)
+    said = sql.select(condition_table)
+    active = sql.select(alert_table.c.machine_id, alert_table.c.condition, alert_table.c.id)
+    active = active.where(alert_table.c.active)
+    if of_machine:
+        of = of.where(machine_table.c.id == _given("machine_id", machine_table.c.id))
+        said, active = said.where(_of_machine(condition_table)), active.where(_of_machine(alert_table))
+    return of, said, active
+
+
 # Scores
+
+
+class _OfScores(NamedTuple):
+    """How many windows and summaries there are, up to ``most``; each of them; when the first and the last of
+    them begin; and those in the same bucket of ``width`` as one."""
+
+    few: Query
+    each: sql.CompoundSelect[*tuple[Any, ...]]
+    bounds: Query
+    in_buckets: Query
+
+
+@cache
+def _scores(dialect: str, *, has_begin: bool, has_end: bool) -> _OfScores:
+    of_windows = (
+        _of_machine(windows),
+        *_within(windows.c.begins_at, has_begin=has_begin, has_end=has_end),
+    )
+    of_summaries = [
+        _of_machine(summaries),
+        *_within(summaries.c.begins_at, has_begin=False, has_end=has_end),
+    ]
+    if has_begin:
+        begins_at = summaries.c.begins_at
+        of_summaries += [
+            begins_at > _given("earliest", begins_at),  # for the index
+            begins_at + summaries.c.seconds > _given("begin", begins_at),
+        ]
+    each = sql.union_all(_each_window().where(*of_windows), _each_summary().where(*of_summaries))
+    few = each.limit(sql.bindparam("most", type_=sql.Integer)).subquery()
+    return _OfScores(
+        sql.select(sql.func.count()).select_from(few),
+        each.order_by("begins_at"),
+        _bounds((windows, of_windows), (summaries, of_summaries)),
+        _in_buckets(
+            _windows_in_buckets(dialect).where(*of_windows),
+            _summaries_in_buckets(dialect).where(*of_summaries),
+        ),
+    )
 
 
 def _each_window() -> Query:
@@ -369,8 +459,8 @@ def _each_summary() -> Query:
     return sql.select(*(column for column in summaries.c if column.name != "machine_id"))
 
 
-def _windows_in_buckets(c: sql.Connection, width: float) -> Query:
-    bucket = _bucket(c, windows.c.begins_at, width)
+def _windows_in_buckets(dialect: str) -> Query:
+    bucket = _bucket(dialect, windows.c.begins_at)
     return sql.select(
         bucket.label("bucket"),
         sql.func.min(windows.c.begins_at).label("begins_at"),
@@ -379,10 +469,10 @@ def _windows_in_buckets(c: sql.Connection, width: float) -> Query:
     ).group_by("bucket")
 
 
-def _summaries_in_buckets(c: sql.Connection, width: float) -> Query:
+def _summaries_in_buckets(dialect: str) -> Query:
     of = summaries.c
     return sql.select(
-        _bucket(c, of.begins_at, width).label("bucket"),
+        _bucket(dialect, of.begins_at).label("bucket"),
         of.begins_at, (of.begins_at + of.seconds).label("ends_at"),
         *(of[column.name] for column in of_windows()),
     )  # fmt: skip
@@ -412,27 +502,23 @@ def _in_buckets(*parts: Query) -> Query:
     )
 
 
-def _bucket(c: sql.Connection, time: sql.Column[Any], width: float) -> sql.ColumnElement[int]:
+def _bucket(dialect: str, time: sql.Column[Any]) -> sql.ColumnElement[int]:
     """The number of the bucket in which a time lies."""
-    quotient = time / width
-    if c.dialect.name == "postgresql":  # where a cast rounds; that of SQLite cuts off
+    quotient = time / _given("width", time)
+    if dialect == "postgresql":  # where a cast rounds; that of SQLite cuts off
         quotient = sql.func.floor(quotient)
     return sql.cast(quotient, sql.BigInteger)
 
 
-def _bounds(
-    c: sql.Connection, *parts: tuple[sql.Table, Sequence[sql.ColumnElement[bool]]]
-) -> tuple[float, float]:
+def _bounds(*parts: tuple[sql.Table, Sequence[sql.ColumnElement[bool]]]) -> Query:
     """When the first of these begins, and the last; each from one end of an index."""
-    query = sql.select(
+    return sql.select(
         *(
             sql.select(bound(table.c.begins_at)).where(*of).scalar_subquery()
             for bound in (sql.func.min, sql.func.max)
             for table, of in parts
         )
     )
-    times = [time for time in c.execute(query).one() if time is not None]
-    return min(times), max(times)
 
 
 def _width(first: float, last: float, points: int) -> float:
@@ -446,9 +532,44 @@ def _width(first: float, last: float, points: int) -> float:
 # Lists
 
 
-def _of_machines(query: Query, table: sql.Table, machine_id: int | None) -> Query:
+def _with_machine(query: Query, table: sql.Table, *, of_machine: bool) -> Query:
     query = query.join_from(table, machine_table, machine_table.c.id == table.c.machine_id)
-    return query if machine_id is None else query.where(table.c.machine_id == machine_id)
+    return query.where(_of_machine(table)) if of_machine else query
+
+
+def _newest_first(query: Query, time: sql.Column[Any], number: sql.Column[Any], *, goes_on: bool) -> Query:
+    """By time; of the same time, by number. ``goes_on``: those that come after ``at`` and ``before_id``."""
+    if goes_on:
+        last = sql.tuple_(_given("at", time), _given("before_id", number))
+        query = query.where(sql.tuple_(time, number) < last)
+    return query.order_by(time.desc(), number.desc()).limit(sql.bindparam("most", type_=sql.Integer))
+
+
+def _page(
+    c: sql.Connection, query: Query, time: Query, before_id: int | None, values: Mapping[str, Any]
+) -> list[Row]:
+    """Rows of a list that goes on after a row; ``time`` asks for its time."""
+    if before_id is None:
+        return rows_of(c, query, **values)
+    at = c.execute(time, {"before_id": before_id}).scalar_one_or_none()
+    return [] if at is None else rows_of(c, query, **values, at=at, before_id=before_id)
+
+
+@cache
+def _events(*, of_machine: bool, has_begin: bool, has_end: bool, goes_on: bool) -> Query:
+    of = event_table.c
+    query = _with_machine(sql.select(*OF_EVENTS, MACHINE), event_table, of_machine=of_machine).where(
+        *_within(of.begins_at, has_begin=has_begin, has_end=has_end)
+    )
+    return _newest_first(query, of.begins_at, of.id, goes_on=goes_on)
+
+
+@cache
+def _alerts(state: State, *, of_machine: bool, goes_on: bool) -> Query:
+    query = _with_machine(_alerts_with_standing(*OF_ALERTS), alert_table, of_machine=of_machine)
+    if state != "all":
+        query = query.where(alert_table.c[state])
+    return _newest_first(query, alert_table.c.began_at, alert_table.c.id, goes_on=goes_on)
 
 
 def _alerts_with_standing(*columns: sql.Column[Any]) -> Query:
@@ -468,42 +589,15 @@ def _with_standing(row: Row) -> Row:
     return row if row["shelving"] is not None else {**row, **UNTOUCHED}
 
 
-def _newest_first(
-    c: sql.Connection,
-    query: Query,
-    time: sql.Column[Any],
-    number: sql.Column[Any],
-    most: int,
-    before_id: int | None,
-) -> list[Row]:
-    """By time; of the same time, by number."""
-    if before_id is not None:
-        at = c.execute(sql.select(time).where(number == before_id)).scalar_one_or_none()
-        if at is None:
-            return []
-        query = query.where(sql.tuple_(time, number) < sql.tuple_(at, before_id))
-    query = query.order_by(time.desc(), number.desc()).limit(most)
-    return [dict(row) for row in c.execute(query).mappings()]
-
-
-def _unacknowledged(c: sql.Connection, machine_id: int | None = None) -> dict[int, int]:
-    query = (
-        sql.select(alert_table.c.machine_id, sql.func.count().label("number"))
-        .where(alert_table.c.retained, alert_table.c.acked == sql.false())
-        .group_by(alert_table.c.machine_id)
-    )
-    if machine_id is not None:
-        query = query.where(alert_table.c.machine_id == machine_id)
-    return {row.machine_id: row.number for row in c.execute(query)}
-
-
-def _within(time: sql.Column[Any], begin: float | None, end: float | None) -> list[sql.ColumnElement[bool]]:
-    limits: list[sql.ColumnElement[bool]] = []
-    if begin is not None:
-        limits.append(time >= begin)
-    if end is not None:
-        limits.append(time < end)
-    return limits
+_ALERT = _with_machine(_alerts_with_standing(*alert_table.c), alert_table, of_machine=False).where(
+    alert_table.c.id == _given("alert_id", alert_table.c.id)
+)
+_ALERT_TIME = sql.select(alert_table.c.began_at).where(
+    alert_table.c.id == _given("before_id", alert_table.c.id)
+)
+_EVENT_TIME = sql.select(event_table.c.begins_at).where(
+    event_table.c.id == _given("before_id", event_table.c.id)
+)
 
 
 def _require_times(begin: float | None, end: float | None) -> None:

@@ -14,7 +14,7 @@ from nearfar.logbook.life_cycle import Condition, LifeCycleError
 from nearfar.serving.answers import Action, Comment, Done, Shelve
 from nearfar.serving.reading import Id, Name
 from nearfar.serving.security import RefusedError, Viewer
-from nearfar.serving.service import Service, machine_named
+from nearfar.serving.service import Service, machine_number
 
 HOUR = 3600.0
 ConditionName = Annotated[Literal["anomaly", "microphones", "no-sound"], InPath(alias="condition")]
@@ -102,7 +102,7 @@ def _add_conditions(api: APIRouter, service: Service) -> None:
 
     async def act(name: str, kind: str, call: Callable[[sql.Connection, int, Condition], Any]) -> None:
         def change(c: sql.Connection) -> None:
-            call(c, machine_named(c, name)["id"], condition_of(kind))
+            call(c, machine_number(c, name), condition_of(kind))
 
         await write(service, change)
 

@@ -17,7 +17,7 @@ from nearfar.serving import pages
 from nearfar.serving.pages import Around
 from nearfar.serving.reading import MOST_ROWS, Before, Name
 from nearfar.serving.security import COOKIE, RefusedError, Sessions, Viewer, headers_of, session_of
-from nearfar.serving.service import ALL, Service, machine_named
+from nearfar.serving.service import ALL, Service, machine_named, machine_number
 
 ON_MACHINE = {"alerts": 20, "events": 50}  # rows
 ON_ALERTS = 50
@@ -129,7 +129,7 @@ def _add_alerts(routes: APIRouter, shown: _Shown, words: _Words) -> None:
         before: Before = None,
     ) -> Response:
         def make(c: sql.Connection, around: Around) -> str:
-            number = machine_named(c, machine)["id"] if machine else None
+            number = machine_number(c, machine) if machine else None
             rows = asked.alerts(c, state=state, machine_id=number, most=ON_ALERTS, before_id=before)
             return pages.alerts(
                 around,

@@ -27,7 +27,7 @@ from nearfar.serving.answers import (
     Scores,
 )
 from nearfar.serving.changes import Changes, last_event_id
-from nearfar.serving.service import ALL, Service, alert_of, event_of, machine_named
+from nearfar.serving.service import ALL, Service, alert_of, event_of, machine_named, machine_number
 
 MOST_POINTS, MOST_ROWS = 5000, 500
 MEDIA_TYPES = {".flac": "audio/flac", ".wav": "audio/wav"}
@@ -89,7 +89,7 @@ def _add_machines(api: APIRouter, service: Service) -> None:
     @api.get("/machines/{name}/scores", response_model=Scores, summary="Scores of a machine")
     async def scores(name: Name, begin: Time = None, end: Time = None, points: Points = 500) -> Response:
         def ask(c: sql.Connection) -> bytes:
-            number = machine_named(c, name)["id"]
+            number = machine_number(c, name)
             return of_rows(Scores, "points", asked.scores(c, number, begin=begin, end=end, points=points))
 
         return json_response(await service.answer(("scores", name, begin, end, points), ask, windows_of=name))
@@ -103,7 +103,7 @@ def _add_events(api: APIRouter, service: Service) -> None:
         name: Name, begin: Time = None, end: Time = None, most: Most = 50, before: Before = None
     ) -> Response:
         def ask(c: sql.Connection) -> bytes:
-            number = machine_named(c, name)["id"]
+            number = machine_number(c, name)
             rows = asked.events(c, machine_id=number, begin=begin, end=end, most=most, before_id=before)
             return of_page(Events, "events", rows, most)
 
@@ -136,7 +136,7 @@ def _add_alerts(api: APIRouter, service: Service) -> None:
         before: Before = None,
     ) -> Response:
         def ask(c: sql.Connection) -> bytes:
-            number = None if machine is None else machine_named(c, machine)["id"]
+            number = None if machine is None else machine_number(c, machine)
             rows = asked.alerts(c, state=state, machine_id=number, most=most, before_id=before)
             return of_page(Alerts, "alerts", rows, most)
 

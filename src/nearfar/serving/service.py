@@ -269,6 +269,19 @@ def machine_named(c: sql.Connection, name: str) -> dict[str, Any]:
     return dict(found)
 
 
+def machine_number(c: sql.Connection, name: str) -> int:
+    """The id of a machine, which is much quicker to read than its row.
+
+    Raises
+    ------
+    NotFoundError
+    """
+    found = None if "\x00" in name else asked.machine_id(c, name)
+    if found is None:
+        raise NotFoundError("there is no machine of that name")
+    return found
+
+
 def alert_of(c: sql.Connection, number: int) -> dict[str, Any]:
     """The row of an alert, with its journal.
 
