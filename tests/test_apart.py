@@ -1,6 +1,7 @@
-"""Recordings are decoded in processes of their own: a library that crashes costs one file, and this is told.
+"""Recordings are decoded in processes of their own: a library that crashes or hangs costs one file, which is told.
 
-What crashes here is a stand-in: a decoder that ends its own process when it is given a file of a certain name.
+What crashes or hangs here is a stand-in: a decoder that ends its own process, or sleeps, when it is given a file of
+a certain name.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +121,146 @@ def test_a_crash_within_a_recording_loses_what_follows(path: Path, monkeypatch: 
     assert "crashed (SIGABRT)" in str(lost.error)
 
 
+SLEEP = 600.0  # s of a decoder that hangs
+HANGS = r"the library that decodes it gave nothing for \d+ s and was ended, and nothing of it is used"
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file called slow is never read to its end; two seconds without an answer are too long."""
+    genuine = sound_files._opened
+
+    def opened(source: sound_files.Source) -> object:
+        if "slow" in Path(source.name).stem and apart._is_decoder:
+            time.sleep(SLEEP)
+        return genuine(source)
+
+    monkeypatch.setattr(sound_files, "_opened", opened)
+    monkeypatch.setattr(apart, "SECONDS", 2.0)
+    monkeypatch.setattr(apart, "LOOK_EVERY", 0.05)
+
+
+@pytest.mark.usefixtures("hanging")
+def test_a_decoder_that_hangs_costs_one_file(path: Path) -> None:
+    slow = path.with_name("slow.wav")
+    slow.write_bytes(path.read_bytes())
+    begun = time.monotonic()
+    for read_it in (audio.read, audio.read_header, audio.in_blocks):
+        with pytest.raises(AudioError, match=rf"slow\.wav: {HANGS}") as raised:
+            read_it(slow)  # type: ignore[operator]
+        assert raised.value.fault == "unreadable"
+    assert time.monotonic() - begun < SLEEP / 2
+    assert audio.read(path)[0].shape == (2, RATE)
+    with slow.open("rb") as stream, pytest.raises(AudioError, match=HANGS):
+        audio.read_stream(stream, "slow.wav", rate=RATE, channels=2)
+
+
+@pytest.mark.usefixtures("hanging")
+def test_the_process_that_hangs_is_ended(path: Path) -> None:
+    slow = path.rename(path.with_name("slow.wav"))
+    before = children()
+    with pytest.raises(AudioError, match=HANGS):
+        audio.read(slow)
+    assert children() == before
+
+
+@pytest.mark.usefixtures("hanging")
+def test_a_hang_within_a_recording_loses_what_follows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = sound_files._Reader.read
+
+    def read(reader: sound_files._Reader, start: int, frames: int) -> object:
+        if start >= 8000 and apart._is_decoder:
+            time.sleep(SLEEP)
+        return genuine(reader, start, frames)
+
+    monkeypatch.setattr(sound_files, "STREAMED", 4000)
+    monkeypatch.setattr(sound_files._Reader, "read", read)
+    *whole, lost = audio.in_blocks(path).blocks(0)
+    assert [block.shape[1] for block in whole if not isinstance(block, Lost)] == [4000, 4000]
+    assert isinstance(lost, Lost)
+    assert lost.samples == RATE - 8000
+    assert "gave nothing for" in str(lost.error)
+
+
+def slept(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@pytest.mark.usefixtures("hanging")
+def test_large_files_get_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "SECONDS", 0.2)
+    assert apart.called(slept, 2.0, name="it", size=lambda: int(SLEEP * apart.BYTES_PER_SECOND)) == 2.0
+    with pytest.raises(AudioError, match="gave nothing"):
+        apart.called(slept, SLEEP, name="it", size=lambda: apart.BYTES_PER_SECOND // 10)
+
+
+@pytest.mark.usefixtures("hanging")
+@pytest.mark.parametrize("state", ["D", "T"])
+def test_waiting_for_a_disk_is_no_hang(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Linux tells it of a network disk, or of a process that is stopped."""
+    monkeypatch.setattr(apart, "SECONDS", 0.2)
+    monkeypatch.setattr(apart, "_state", lambda _: state)
+    assert apart.called(slept, 2.0, name="it", size=int) == 2.0
+
+
+def stopped(seconds: float) -> str:
+    """Stop this process; another one lets it go on."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return f"went on after {seconds:g} s"
+
+
+@pytest.mark.usefixtures("hanging")
+def test_a_decoder_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    apart.called(int, name="it", size=int)
+    pid = apart._idle[0]._pid
+    monkeypatch.setattr(apart, "SECONDS", 1.0)
+
+    def go_on() -> None:
+        while apart._state(pid) != "T":
+            time.sleep(0.05)
+        time.sleep(3.0)
+        os.kill(pid, signal.SIGCONT)
+
+    helper = threading.Thread(target=go_on, daemon=True)
+    helper.start()
+    assert apart.called(stopped, 3.0, name="it", size=int) == "went on after 3 s"
+    helper.join()
+
+
+@pytest.mark.usefixtures("hanging")
+def test_seconds_in_which_this_process_is_stopped_do_not_count(tmp_path: Path) -> None:
+    """Its decoder hangs from its point of view: it answers long after the limit, of which most was a stop."""
+    script = tmp_path / "stopped.py"
+    script.write_text(
+        "import time\n"
+        "from nearfar.recordings import apart\n"
+        "apart.SECONDS, apart.CANNOT_WORK = 6.0, ''\n"
+        "print('begun', flush=True)\n"
+        "print(apart.called(time.sleep, 9.0, name='it', size=int))\n"
+    )
+    environment = os.environ | {apart.VARIABLE: apart.APART}
+    with subprocess.Popen(
+        [sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(6.0)
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate()[0] == "None\n"
+
+
+@pytest.mark.usefixtures("hanging")
+def test_what_a_command_tells_of_a_file_that_hangs(path: Path) -> None:
+    path.with_name("slow.wav").write_bytes(path.read_bytes())
+    path.with_name("bad.wav").unlink()
+    checked = CliRunner().invoke(app, ["check", str(path.parent), "--json"])
+    assert "slow.wav" in checked.output
+    assert "gave nothing for" in checked.output
+
+
 def test_what_the_parent_does_when_it_crashes_is_not_done_for_a_decoder(tmp_path: Path) -> None:
     """Such a handler prints stacks, and may itself fail in a process that was forked."""
     script = tmp_path / "crashing.py"
@@ -126,7 +268,7 @@ def test_what_the_parent_does_when_it_crashes_is_not_done_for_a_decoder(tmp_path
         "import os\n"
         "from nearfar.recordings import apart\n"
         "try:\n"
-        "    apart.called(os.abort, name='it')\n"
+        "    apart.called(os.abort, name='it', size=int)\n"
         "except ValueError as error:\n"
         "    print(error)\n"
     )

@@ -94,7 +94,7 @@ def main() -> None:
     ) in ONE_THREAD:  # clips are processed in parallel, so more threads for one clip only slow that down
         os.environ.setdefault(variable, "1")
     os.environ.setdefault(WITHOUT_PLUGINS, "__all__")
-    os.environ.setdefault(DECODING, "apart")  # a file that crashes its library costs no more than that file
+    os.environ.setdefault(DECODING, "apart")  # a file that crashes or hangs its library costs no more than it
     for stream in (sys.stdout, sys.stderr):  # names of files that are not in its encoding are shown escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,8 +1,13 @@
-"""Recordings are decoded in a process of their own, so that a library that crashes costs one file.
+"""Recordings are decoded in a process of their own, so that a library that crashes or hangs costs one file.
 
 Libraries that decode are written in C, and a damaged or hostile file may crash them. No exception tells that: the
 process is gone. So the command line lets other processes decode, forked from it, and takes samples from these. One
 that is lost is replaced, and the file that it read is told as unreadable.
+
+So is one that gives nothing for too long (``SECONDS``, and more for large files): it hangs, and is killed. What
+counts are the seconds in which this process waits for it and it could work. While it is stopped, or waits for a
+disk, none count where the system tells (Linux); while this computer sleeps, or this process is stopped, none do
+anywhere.
 
 It is on where ``NEARFAR_DECODING`` is ``apart``, which ``nearfar`` sets for itself and for what it starts. In a
 program of one's own, libraries decode where they are called, unless it sets the variable. Without ``os.fork``, as
@@ -18,6 +23,7 @@ import atexit
 import mmap
 import os
 import pickle
+import select
 import signal
 import socket
 import threading
@@ -27,6 +33,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
 from nearfar.recordings.blocks import Block, Lost, length_of
@@ -34,6 +41,13 @@ from nearfar.recordings.sound import AudioError
 
 VARIABLE, APART = "NEARFAR_DECODING", "apart"
 SHARED_BYTES = 2**26  # of samples that need no way through a socket; 87 s of two channels at 48 kHz
+SECONDS = 60.0  # without an answer; decoders take moments for a clip
+BYTES_PER_SECOND = (
+    2**20
+)  # of the files, for which more seconds are given: no disk in use and no decoder is slower
+MOST_BYTES = 2**26  # of which a further block can be made; the first may need all that are before it
+LOOK_EVERY = 1.0  # s between two looks whether it could work
+CANNOT_WORK = "DTt"  # states of a process that waits for a disk, is stopped, or traced: of Linux
 
 CRASHES = tuple(
     getattr(signal, name)
@@ -45,7 +59,17 @@ T = TypeVar("T")
 
 
 class _LostDecoderError(Exception):
-    """A process that decoded is gone."""
+    """A process that decoded is gone, or of no more use.
+
+    Parameters
+    ----------
+    waited : float or None
+        In seconds: how long it gave nothing; ``None``: it ended by itself.
+    """
+
+    def __init__(self, waited: float | None = None) -> None:
+        super().__init__()
+        self.waited = waited
 
 
 class _Decoder:
@@ -64,25 +88,35 @@ class _Decoder:
             _serve(theirs, self._shared)
         theirs.close()
         self._line = ours.makefile("rwb")
-        ours.close()
+        self._answers = select.poll()
+        self._answers.register(ours.fileno(), select.POLLIN)
+        ours.close()  # with the line
 
-    def ask(self, function: Callable[..., T], *given: Any) -> T:
+    def ask(self, function: Callable[..., T], *given: Any, size: Callable[[], int]) -> T:
         """What the function returns there; raises what it raises.
+
+        Parameters
+        ----------
+        function, *given
+        size : callable
+            How many bytes the function may have to read; asked only if it takes long.
 
         Raises
         ------
         _LostDecoderError
-            If the process ends meanwhile.
+            If the process ends meanwhile, or gives nothing.
         """
         self._send((function, given))
-        return self._answer()
+        return self._answer(size)
 
-    def each(self, function: Callable[..., Iterator[T]], *given: Any) -> Iterator[T]:
+    def each(self, function: Callable[..., Iterator[T]], *given: Any, size: Callable[[], int]) -> Iterator[T]:
         """What a function yields there, one by one; each is asked for when the one before is taken."""
         self._send((_ITERATE, (function, *given)))
-        while (answer := self._answer()) is not _END:
+        answer = self._answer(size)
+        while answer is not _END:
             self._send(None)
             yield answer
+            answer = self._answer(lambda: min(size(), MOST_BYTES))
 
     def close(self) -> str:
         """End the process, whatever it does; how it ended, if it had before."""
@@ -103,7 +137,19 @@ class _Decoder:
         except OSError as error:
             raise _LostDecoderError from error
 
-    def _answer(self) -> Any:
+    def _wait(self, size: Callable[[], int]) -> None:
+        """Until it answers or ends; each look in which it could work and gave nothing counts."""
+        looks = 0
+        while not self._answers.poll(1000 * LOOK_EVERY):
+            if _state(self._pid) in CANNOT_WORK:
+                continue
+            looks += 1
+            waited = looks * LOOK_EVERY
+            if waited >= SECONDS and waited >= SECONDS + size() / BYTES_PER_SECOND:
+                raise _LostDecoderError(waited)
+
+    def _answer(self, size: Callable[[], int]) -> Any:
+        self._wait(size)
         try:
             sizes = pickle.load(self._line)  # of our own process
             ends = list(accumulate(sizes, initial=0))
@@ -127,7 +173,7 @@ def is_on() -> bool:
     return os.environ.get(VARIABLE) == APART and not _is_decoder and hasattr(os, "fork")
 
 
-def called(function: Callable[..., T], *given: Any, name: str) -> T:
+def called(function: Callable[..., T], *given: Any, name: str, size: Callable[[], int]) -> T:
     """``function(*given)``, in another process if that is on.
 
     Parameters
@@ -137,19 +183,21 @@ def called(function: Callable[..., T], *given: Any, name: str) -> T:
     *given
     name : str
         What messages call the recording.
+    size : callable
+        Called without arguments: how many bytes its files have. It gets more time for more.
 
     Raises
     ------
     AudioError
-        If the process is lost: of kind "unreadable".
+        If the process is lost, or gives nothing for too long: of kind "unreadable".
     """
     if not is_on():
         return function(*given)
     decoder = _taken()
     try:
-        found = decoder.ask(function, *given)
-    except _LostDecoderError:
-        raise _crashed(name, decoder.close()) from None
+        found = decoder.ask(function, *given, size=size)
+    except _LostDecoderError as error:
+        raise _unreadable(name, error, decoder.close()) from None
     except Exception:  # that the function raised there: the process is as good as before
         _give_back(decoder)
         raise
@@ -160,36 +208,51 @@ def called(function: Callable[..., T], *given: Any, name: str) -> T:
     return found
 
 
-def blocks(function: Callable[..., Iterator[Block]], *given: Any, name: str, left: int) -> Iterator[Block]:
-    """The blocks that ``function(*given)`` yields, from another process; what follows a crash is lost.
+def blocks(
+    function: Callable[..., Iterator[Block]], *given: Any, name: str, size: Callable[[], int], left: int
+) -> Iterator[Block]:
+    """The blocks that ``function(*given)`` yields, from another process; what follows a crash or a hang is lost.
 
     Parameters
     ----------
-    function, *given, name
+    function, *given, name, size
         As of ``called``.
     left : int
         How many samples there should be.
     """
     decoder = _taken()
-    is_lost = False
+    lost: _LostDecoderError | None = None
     try:
-        for block in decoder.each(function, *given):
+        for block in decoder.each(function, *given, size=size):
             left -= length_of(block)
             yield block
-    except _LostDecoderError:
-        is_lost = True
+    except _LostDecoderError as error:
+        lost = error
     finally:
         how = decoder.close()
-    if is_lost:
-        yield Lost(max(left, 1), _crashed(name, how))
+    if lost is not None:
+        yield Lost(max(left, 1), _unreadable(name, lost, how))
 
 
-def _crashed(name: str, how: str) -> AudioError:
-    return AudioError(
-        f"{name}: the library that decodes it crashed ({how}), and nothing of it is used; the file is damaged: "
-        "record it again or remove it",
-        fault="unreadable",
-    )
+def _unreadable(name: str, lost: _LostDecoderError, how: str) -> AudioError:
+    if lost.waited is None:
+        what = (
+            f"crashed ({how}), and nothing of it is used; the file is damaged: record it again or remove it"
+        )
+    else:
+        what = (
+            f"gave nothing for {lost.waited:.0f} s and was ended, and nothing of it is used; the file is damaged: "
+            "record it again or remove it; or its disk does not answer: copy it to another one"
+        )
+    return AudioError(f"{name}: the library that decodes it {what}", fault="unreadable")
+
+
+def _state(pid: int) -> str:
+    """The letter of what a process does, as of ``ps``; "?" where it is not told."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "?"
 
 
 def _taken() -> _Decoder:

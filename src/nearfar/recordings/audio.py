@@ -12,6 +12,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -82,7 +83,7 @@ def read_header(recording: Recording | Path) -> Header:
         there.
     """
     recording = Recording.of(recording)
-    return _with_a_rate(apart.called(_read_header, recording, name=str(recording)), str(recording))
+    return _with_a_rate(apart.called(_read_header, recording, **_of(recording)), str(recording))
 
 
 def _read_header(recording: Recording) -> Header:
@@ -138,7 +139,7 @@ def read(recording: Recording | Path) -> tuple[Samples, int]:
 def read_recorded(recording: Recording | Path) -> Recorded:
     """All that is known of a recording after reading it; arguments and errors as of ``read``."""
     recording = Recording.of(recording)
-    recorded = apart.called(_read_recorded, recording, name=str(recording))
+    recorded = apart.called(_read_recorded, recording, **_of(recording))
     _with_a_rate(recorded.header, str(recording))
     return recorded
 
@@ -174,12 +175,12 @@ def in_blocks(recording: Recording | Path) -> InBlocks:
         found = _in_blocks(recording)
         _with_a_rate(found.header, str(recording))
         return found
-    header, is_counted, notes = apart.called(_without_blocks, recording, name=str(recording))
+    header, is_counted, notes = apart.called(_without_blocks, recording, **_of(recording))
     _with_a_rate(header, str(recording))
 
     def blocks(start: int) -> Iterator[Block]:
         left = header.samples - start
-        return apart.blocks(_blocks_from, recording, start, name=str(recording), left=left)
+        return apart.blocks(_blocks_from, recording, start, left=left, **_of(recording))
 
     return InBlocks(header, is_counted, notes, blocks)
 
@@ -193,6 +194,17 @@ def _with_a_rate(header: Header, name: str) -> Header:
             fault="unreadable",
         )
     return header
+
+
+def _of(recording: Recording) -> dict[str, Any]:
+    """What a process that decodes it is told of: its name, and how to find the size of its files."""
+
+    def size() -> int:
+        with suppress(OSError):  # which the process that reads them tells
+            return sum(path.stat().st_size for path in recording.paths)
+        return 0
+
+    return {"name": str(recording), "size": size}
 
 
 def _without_blocks(recording: Recording) -> tuple[Header, bool, tuple[Note, ...]]:
@@ -236,7 +248,7 @@ def read_part(path: Path, start: int, frames: int) -> Samples:
     """At most so many samples of a file from that one on: (channels, samples); errors as of ``read``."""
     if _reader(path) is not None:
         return read(path)[0][:, start : start + frames]
-    return apart.called(_read_part, path, start, frames, name=str(path))
+    return apart.called(_read_part, path, start, frames, **_of(Recording((path,))))
 
 
 def _read_part(path: Path, start: int, frames: int) -> Samples:
@@ -274,7 +286,7 @@ def read_stream(stream: BinaryIO, name: str, *, rate: int, channels: int) -> Rec
     if not content:
         raise AudioError(f"{name}: it ended without a single byte; is the recorder running?", fault="empty")
     if is_file:
-        recorded = apart.called(sound_files.read, Source(name, content), name=name)
+        recorded = apart.called(sound_files.read, Source(name, content), name=name, size=lambda: len(content))
         _with_a_rate(recorded.header, name)
         return recorded
     if len(content) % (2 * channels):
