@@ -745,7 +745,7 @@ class TestManyMachines:
         begun = time.perf_counter()
         found = opened(hall, height=700)
         found.sees("#connection", "live")
-        assert time.perf_counter() - begun < 10
+        assert time.perf_counter() - begun < 30
         assert found.tab.get_by_label("Compact").is_checked()
         assert found.tab.locator(".machine").count() == 400
         found.tab.wait_for_selector(".spark svg")

@@ -120,7 +120,7 @@ def test_a_writer_that_was_gone_before_the_pipe_was_opened_anew_has_an_end(fifo:
             written(fifo, content)
             assert pipe.opens(lambda: False)
             assert pipe.read(100, lambda: False) == content
-            end = time.monotonic() + 5
+            end = time.monotonic() + PATIENCE
             assert pipe.read(100, lambda end=end: time.monotonic() > end) == b""
             assert time.monotonic() < end
     finally:

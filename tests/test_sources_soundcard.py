@@ -287,7 +287,7 @@ def test_the_real_portaudio_without_a_device() -> None:
             error = listener.until_error()
         assert isinstance(error, SourceError)
         assert str(error).endswith("no sound card here can record")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 def test_strange_options_are_refused(library: Library) -> None:  # noqa: ARG001

@@ -99,7 +99,7 @@ def test_an_alert_is_written_at_once(place: Path, tmp_path: Path) -> None:
         began = time.time()
         play("fan", last)
         message = watching.until("activated", condition="anomaly")
-    assert Logbook.of(tmp_path / "s.db").journal("activated")[0]["written_at"] - began < 10
+    assert Logbook.of(tmp_path / "s.db").journal("activated")[0]["written_at"] - began < 30
     assert message.content["alert"]["message"].startswith(
         "The machine sounds unlike its normal recordings: score"
     )
