@@ -501,11 +501,13 @@ def _compare(
 
 
 def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFault]]) -> list[Suspect]:
-    """Clips of a machine that does not run: those beyond doubt; or several that stand apart from the others."""
+    """Clips of a machine that does not run: those beyond doubt; or several that stand apart from the others.
+
+    Several now: once a group is left out, the stillest of the others are no group for its sake.
+    """
     found = [(one, fault) for one in sieve.kept for fault in faults[one.clip] if fault.kind == OFF]
-    known = sum(suspect.kind == OFF for suspect in sieve.dropped)
     stillness = [how_still(usual, one.known) for one in sieve.kept]
-    few = len(found) + known < max(FEWEST_OFF, OFF_SHARE * sieve.total)
+    few = len(found) < max(FEWEST_OFF, OFF_SHARE * sieve.total)
     times = SURELY if few else min(SURELY, where_apart(stillness))
     suspects = []
     for one, still in zip(sieve.kept, stillness, strict=True):
