@@ -209,4 +209,4 @@ def test_a_script_without_a_guard_is_told_what_to_do(fan: Path, tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "if __name__ == '__main__':" in done.stderr
-    assert done.stdout.count("begins") == 3
+    assert done.stdout.count("begins") in (2, 3)  # the first to fail may end the other before it begins
