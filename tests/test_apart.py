@@ -127,7 +127,7 @@ HANGS = r"the library that decodes it gave nothing for \d+ s and was ended, and 
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file called slow is never read to its end; two seconds without an answer are too long."""
+    """A file called slow is never read to its end; four seconds without an answer are too long."""
     genuine = sound_files._opened
 
     def opened(source: sound_files.Source) -> object:
@@ -136,7 +136,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> None:
         return genuine(source)
 
     monkeypatch.setattr(sound_files, "_opened", opened)
-    monkeypatch.setattr(apart, "SECONDS", 2.0)
+    monkeypatch.setattr(apart, "SECONDS", 4.0)
     monkeypatch.setattr(apart, "LOOK_EVERY", 0.05)
 
 
@@ -214,12 +214,12 @@ def stopped(seconds: float) -> str:
 def test_a_decoder_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     apart.called(int, name="it", size=int)
     pid = apart._idle[0]._pid
-    monkeypatch.setattr(apart, "SECONDS", 1.0)
+    monkeypatch.setattr(apart, "SECONDS", 3.0)
 
     def go_on() -> None:
         while apart._state(pid) != "T":
             time.sleep(0.05)
-        time.sleep(3.0)
+        time.sleep(6.0)
         os.kill(pid, signal.SIGCONT)
 
     helper = threading.Thread(target=go_on, daemon=True)
