@@ -157,7 +157,7 @@ def test_broken_clips_are_left_out_and_only_they(normal, odd, count):
 
 @pytest.mark.parametrize("odd", [off, off_half], ids=lambda odd: odd.__name__)
 def test_clips_of_a_machine_that_is_off_are_left_out(normal, odd):
-    """And hardly another: once these are left out, the softest of the others are no group for their sake."""
+    """And hardly any other: no chance gap among the rest makes more of them a group."""
     held_odd = [held(f"odd{i}.wav", odd(100 + i)) for i in range(5)]
     names = {one.clip.name for one in held_odd}
     more = 0

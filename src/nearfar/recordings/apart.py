@@ -42,9 +42,8 @@ from nearfar.recordings.sound import AudioError
 VARIABLE, APART = "NEARFAR_DECODING", "apart"
 SHARED_BYTES = 2**26  # of samples that need no way through a socket; 87 s of two channels at 48 kHz
 SECONDS = 60.0  # without an answer; decoders take moments for a clip
-BYTES_PER_SECOND = (
-    2**20
-)  # of the files, for which more seconds are given: no disk in use and no decoder is slower
+# of the files, for which more seconds are given: no disk in use and no decoder is slower
+BYTES_PER_SECOND = 2**20
 MOST_BYTES = 2**26  # of which a further block can be made; the first may need all that are before it
 LOOK_EVERY = 1.0  # s between two looks whether it could work
 CANNOT_WORK = "DTt"  # states of a process that waits for a disk, is stopped, or traced: of Linux

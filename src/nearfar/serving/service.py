@@ -263,10 +263,7 @@ def machine_named(c: sql.Connection, name: str) -> dict[str, Any]:
     ------
     NotFoundError
     """
-    found = None if "\x00" in name else asked.machine(c, name)
-    if found is None:
-        raise NotFoundError("there is no machine of that name")
-    return dict(found)
+    return dict(_of_machine(asked.machine, c, name))
 
 
 def machine_number(c: sql.Connection, name: str) -> int:
@@ -276,7 +273,11 @@ def machine_number(c: sql.Connection, name: str) -> int:
     ------
     NotFoundError
     """
-    found = None if "\x00" in name else asked.machine_id(c, name)
+    return _of_machine(asked.machine_id, c, name)
+
+
+def _of_machine(read: Callable[[sql.Connection, str], T | None], c: sql.Connection, name: str) -> T:
+    found = None if "\x00" in name else read(c, name)
     if found is None:
         raise NotFoundError("there is no machine of that name")
     return found

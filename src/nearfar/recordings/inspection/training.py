@@ -503,7 +503,8 @@ def _compare(
 def _off(sieve: _Sieve, usual: Usual, faults: Mapping[Clip, Sequence[RecordingFault]]) -> list[Suspect]:
     """Clips of a machine that does not run: those beyond doubt; or several that stand apart from the others.
 
-    Several now: once a group is left out, the stillest of the others are no group for its sake.
+    Clips that were left out in an earlier round do not count as several: beside them, any chance gap among the
+    others would be enough.
     """
     found = [(one, fault) for one in sieve.kept for fault in faults[one.clip] if fault.kind == OFF]
     stillness = [how_still(usual, one.known) for one in sieve.kept]
